@@ -1,0 +1,205 @@
+"""The nouns of Palate: what one human judgement is, and what a judge may see of it.
+
+A `Comparison` carries the label. A `Pair` is the same comparison with the label hidden and the
+two sides shuffled. A `Judge` answers pairs, a `Scorer` gives single responses a number; neither
+is ever handed a `Comparison`, so none can see the label.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from typing import Any, Literal, Protocol, get_args
+
+Role = Literal["system", "user", "assistant"]
+ROLES: tuple[Role, ...] = get_args(Role)
+
+
+class PalateError(Exception):
+    """A mistake of the user's or their data's; the message is one line that names the cure."""
+
+
+class Rating(IntEnum):
+    """How much better the chosen response is (Llama 2, section 3.2.1): four levels."""
+
+    NEGLIGIBLY = 1
+    SLIGHTLY = 2
+    BETTER = 3
+    SIGNIFICANTLY = 4
+
+    @property
+    def label(self) -> str:
+        """The name used in files and recipes: `significantly`, `better`, ..."""
+        return self.name.lower()
+
+
+class Bin(StrEnum):
+    """Safety bin of a pair (section 3.2.1), named by chosen and rejected."""
+
+    SAFE_UNSAFE = "safe chosen, unsafe rejected"
+    BOTH_SAFE = "both safe"
+    BOTH_UNSAFE = "both unsafe"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One human judgement: of two responses to one prompt, `chosen` was preferred.
+
+    `prompt_id` is the cluster (prompt, post or tree) that statistics and splits keep whole;
+    `batch` is the annotation batch; `meta` holds provenance and source-specific facts (origin
+    file and row, raw strength, latent truth of a simulation) as JSON values.
+    """
+
+    id: str
+    source: str
+    prompt: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    prompt_id: str
+    batch: str = ""
+    rating: Rating | None = None
+    chosen_safe: bool | None = None
+    rejected_safe: bool | None = None
+    annotator: str | None = None
+    meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def bin(self) -> Bin | None:
+        """The safety bin, or None where labels are missing or the chosen one alone is unsafe."""
+        match (self.chosen_safe, self.rejected_safe):
+            case (True, False):
+                return Bin.SAFE_UNSAFE
+            case (True, True):
+                return Bin.BOTH_SAFE
+            case (False, False):
+                return Bin.BOTH_UNSAFE
+            case _:
+                return None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidates:
+    """One prompt and the responses to be scored for it; what a `Scorer` sees."""
+
+    prompt: tuple[Message, ...]
+    responses: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A scorer's answer for one response: a value, or None with the reason it has none."""
+
+    value: float | None
+    reason: str = ""
+    truncated: bool = False
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A comparison with its label hidden and its sides in a seeded order; what a `Judge` sees."""
+
+    id: str
+    prompt: tuple[Message, ...]
+    first: str
+    second: str
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """A judge's answer to one pair; `choice` None means unscored, and `reason` says why."""
+
+    pair_id: str
+    choice: Literal["first", "second", "tie"] | None
+    first_score: float | None = None
+    second_score: float | None = None
+    reason: str = ""
+    truncated: bool = False
+
+
+class Outcome(StrEnum):
+    """What became of one item under one judge."""
+
+    CORRECT = "correct"
+    WRONG = "wrong"
+    TIE = "tie"
+    UNSCORED = "unscored"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A preference with the label put back: one row per judge, benchmark item and order.
+
+    `rating`, `bin`, `cluster`, and `source` are copied from the comparison so that tables are
+    remade from verdicts alone.
+    """
+
+    judge: str
+    benchmark: str
+    comparison_id: str
+    outcome: Outcome
+    chosen_score: float | None
+    rejected_score: float | None
+    reason: str
+    truncated: bool
+    cluster: str
+    source: str
+    rating: Rating | None
+    bin: Bin | None
+    chosen_first: bool
+    protocol: str
+
+
+class Scorer(Protocol):
+    """Gives one response at a time a number, comparable between responses to one prompt."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """Everything that may change a score: revision, template, truncation, dtype, ..."""
+        ...
+
+    def score(self, candidates: Iterable[Candidates]) -> Iterator[tuple[Score, ...]]:
+        """One tuple of scores for each `Candidates`, in order, responses in order."""
+        ...
+
+
+class Judge(Protocol):
+    """Says which of two responses is better."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def protocol(self) -> Mapping[str, Any]: ...
+
+    def judge(self, pairs: Sequence[Pair]) -> Iterator[Preference]:
+        """One preference for each pair, in order."""
+        ...
+
+
+def digest(*parts: object) -> str:
+    """A stable 128-bit hex digest of JSON-able parts; ids and fingerprints are made of it."""
+    text = json.dumps(parts, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def comparison_id(
+    source: str, prompt: Sequence[Message], chosen: str, rejected: str, row: str = ""
+) -> str:
+    """The id of a comparison: its content, plus `row` where a source repeats content on purpose."""
+    turns = [[m.role, m.content] for m in prompt]
+    return digest(source, turns, chosen, rejected, row)
