@@ -1,0 +1,1 @@
+"""From a conversation to a reward: tokens, packed batches, the model, the checkpoint."""

@@ -1,0 +1,33 @@
+"""What a recipe may say of the model: which backbone, which template, which lengths."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Dtype = Literal["auto", "float32", "bfloat16"]
+
+
+class BaseOptions(BaseModel):
+    """The checkpoint a reward model starts from and the one way text becomes tokens."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field("smollm2", description="Hub id, folder, .gguf file, or 'smollm2'.")
+    revision: str | None = Field(None, description="Hub revision; recorded either way.")
+    layers: int | None = Field(
+        None, ge=1, description="Keep only the first N decoder layers (small machines)."
+    )
+    template: str = Field(
+        "model", description="'model' (the checkpoint's), 'chatml', or a Jinja file."
+    )
+    template_variables: dict[str, str] = Field(
+        default_factory=dict, description="Pins a template's variables, such as date_string."
+    )
+    max_tokens: int = Field(
+        1024, ge=8, description="Longest conversation; the oldest turns are cut to fit."
+    )
+    dtype: Dtype = Field(
+        "auto", description="'auto' takes bfloat16 where the device computes it natively."
+    )

@@ -1,0 +1,88 @@
+"""What a recipe may say of training; every default is the paper's (`paper.md`, Training)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from palate.types import Rating
+
+
+class LoraOptions(BaseModel):
+    """Low-rank adapters on every linear layer of the backbone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(32.0, gt=0)
+
+
+class Trainable(BaseModel):
+    """Which weights learn, besides the head and the final norm."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    last_layers: int | None = Field(None, ge=0, description="Only the last K decoder layers.")
+    lora: LoraOptions | None = None
+
+
+class SafetyLoss(BaseModel):
+    """The auxiliary safety classification (section 3.2.2; weight and place are not stated there).
+
+    On `reward`, the reward itself is the logit of "safe", which anchors its zero: the paper's
+    recall of unsafe responses is read at sigmoid(reward) = 0.5. On `head`, a second linear head.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weight: float = Field(0.5, ge=0)
+    on: Literal["reward", "head"] = "reward"
+
+
+class TrainOptions(BaseModel):
+    """Loss, optimizer, schedule and batch of one reward model."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(1, ge=1, description="The paper trains one: longer over-fits.")
+    pairs_per_step: int = Field(512, ge=1, description="Effective batch, in comparisons.")
+    tokens_per_microbatch: int = Field(
+        4096, ge=64, description="Token budget of one forward; no effect on the result."
+    )
+    learning_rate: float = Field(1e-5, gt=0, description="Peak; 5e-6 for the paper's 70B.")
+    head_learning_rate: float | None = Field(
+        None, gt=0, description="Peak for the fresh head alone; default: learning_rate."
+    )
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    adam_beta2: float = Field(0.95, ge=0, lt=1)
+    adam_epsilon: float = Field(1e-5, gt=0)
+    weight_decay: float = Field(0.1, ge=0, description="On matrices only.")
+    clip_norm: float = Field(1.0, gt=0)
+    warmup_fraction: float = Field(0.03, ge=0, le=1)
+    warmup_steps_min: int = Field(5, ge=0)
+    final_lr_fraction: float = Field(0.1, ge=0, le=1)
+    margin: Literal["none", "small", "large"] | dict[str, float] = Field(
+        "none", description="Table 27's margins by rating, or your own by rating name."
+    )
+    unrated_margin: float = Field(
+        0.0, ge=0, description="Margin of comparisons without a rating."
+    )
+    safety_loss: SafetyLoss | None = None
+    trainable: Literal["full"] | Trainable = "full"
+    seed: int = 0
+    eval_every_steps: int = Field(0, ge=0, description="0: only at the end of each epoch.")
+    eval_rows: int = Field(512, ge=0, description="Held-out comparisons scored at each evaluation.")
+    save_every_minutes: float = Field(5.0, gt=0)
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ("tensorboard",)
+
+    def margins(self) -> dict[Rating, float]:
+        """Margin by rating (Table 27)."""
+        table = {
+            "none": (0.0, 0.0, 0.0, 0.0),
+            "small": (0.0, 1 / 3, 2 / 3, 1.0),
+            "large": (0.0, 1.0, 2.0, 3.0),
+        }
+        if isinstance(self.margin, str):
+            return dict(zip(Rating, table[self.margin], strict=True))
+        return {rating: self.margin.get(rating.label, 0.0) for rating in Rating}
