@@ -1,0 +1,277 @@
+"""Statistics against arithmetic, against scipy and statsmodels, and against simulated truth."""
+
+import math
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binomtest, ttest_1samp
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+
+from palate import stats
+
+
+@pytest.mark.parametrize(("right", "n"), [(0, 5), (5, 5), (1, 3), (632, 1000), (1, 2348)])
+def test_wilson_agrees_with_statsmodels_and_scipy(right: int, n: int) -> None:
+    found = stats.wilson(right, n)
+    assert (found.low, found.high) == pytest.approx(proportion_confint(right, n, method="wilson"))
+    theirs = binomtest(right, n).proportion_ci(method="wilson")
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
+    assert found.low <= found.value <= found.high
+    assert found.error > 0
+
+
+def test_wilson_rejects_more_successes_than_items() -> None:
+    with pytest.raises(ValueError, match="4 successes of 3"):
+        stats.wilson(4, 3)
+
+
+def test_nothing_scored_is_everything_possible() -> None:
+    found = stats.accuracy(np.array([np.nan, np.nan]), fingerprint="f")
+    assert math.isnan(found.value)
+    assert math.isnan(found.error)
+    assert (found.low, found.high, found.n, found.n_unscored) == (0.0, 1.0, 0, 2)
+    assert found.fingerprint == "f"
+
+
+def test_independent_items_get_plain_wilson() -> None:
+    values = np.array([1.0] * 7 + [0.0] * 3)
+    found = stats.accuracy(values)
+    plain = stats.wilson(7, 10)
+    assert (found.low, found.high, found.n_clusters) == (plain.low, plain.high, 10)
+
+
+def test_copies_of_an_item_add_nothing() -> None:
+    rng = np.random.default_rng(0)
+    values = (rng.random(400) < 0.7).astype(float)
+    once = stats.accuracy(values)
+    tenfold = stats.accuracy(np.repeat(values, 10), np.repeat(np.arange(400), 10))
+    assert tenfold.half_width == pytest.approx(once.half_width, rel=0.02)
+    assert tenfold.error == pytest.approx(once.error, rel=0.01)
+    assert (tenfold.n, tenfold.n_clusters) == (4000, 400)
+
+
+def test_edges_of_clustered_accuracy() -> None:
+    all_right = stats.accuracy(np.ones(50), np.repeat(np.arange(10), 5))
+    assert all_right.low == pytest.approx(stats.wilson(10, 10).low)
+    assert all_right.error > 0
+    one_cluster = stats.accuracy(np.array([1, 1, 0, 1.0]), ["p"] * 4)
+    assert one_cluster.low == pytest.approx(stats.wilson(0.75, 1).low)
+    single = stats.accuracy(np.array([1.0]))
+    assert single.low == pytest.approx(stats.wilson(1, 1).low)
+
+
+def test_pitfall_25_ties_are_half_and_unscored_are_left_out_and_bounded() -> None:
+    values = np.array([1, 1, 0, 0.5, np.nan])
+    found = stats.accuracy(values)
+    assert (found.value, found.n, found.n_unscored) == (2.5 / 4, 4, 1)
+    assert stats.bounds(values) == stats.Bounds(worst=2 / 5, best=4 / 5)
+    assert stats.bounds([]) == stats.Bounds(0.0, 1.0)
+
+
+def test_clustered_mean_of_singletons_is_the_t_interval() -> None:
+    values = np.random.default_rng(1).normal(0.2, 1, 40)
+    found = stats.clustered_mean(values)
+    theirs = ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found.low, found.high) == pytest.approx((theirs.low, theirs.high))
+
+
+def test_clustered_variance_against_arithmetic() -> None:
+    # mean 1/2; cluster sums of residuals: +1, -1, 0; G/(G-1) * 2 / 6^2.
+    values, codes = np.array([1, 1, 0, 0, 1, 0.0]), np.array([7, 7, 3, 3, 9, 9])
+    assert stats.clustered_variance(values, codes) == (pytest.approx(1.5 * 2 / 36), 3)
+
+
+def test_shapes_that_do_not_fit_are_errors() -> None:
+    with pytest.raises(ValueError, match=r"shape \(2, 2\)"):
+        stats.accuracy(np.ones((2, 2)))
+    with pytest.raises(ValueError, match="3 values but 2 cluster"):
+        stats.accuracy(np.ones(3), ["a", "b"])
+
+
+def _clustered_draw(rng: np.random.Generator, clusters: int, mean: float) -> tuple:
+    """Beta-binomial truth: clusters of 1 to 6 items whose rate varies around `mean`."""
+    rates = rng.beta(mean * 3, (1 - mean) * 3, clusters)
+    codes = np.repeat(np.arange(clusters), rng.integers(1, 7, clusters))
+    return (rng.random(codes.size) < rates[codes]).astype(float), codes
+
+
+@pytest.mark.parametrize(("clusters", "mean"), [(25, 0.65), (300, 0.63), (60, 0.95)])
+def test_clustered_intervals_cover_the_simulated_truth(clusters: int, mean: float) -> None:
+    rng, draws = np.random.default_rng(clusters), 1500
+    hits = naive = 0
+    for _ in range(draws):
+        values, codes = _clustered_draw(rng, clusters, mean)
+        found, plain = stats.accuracy(values, codes), stats.accuracy(values)
+        hits += found.low <= mean <= found.high
+        naive += plain.low <= mean <= plain.high
+    # 1,500 draws have a standard error of 0.6 points; ratio bias of unequal clusters is allowed 1.
+    assert 0.93 <= hits / draws <= 0.985
+    assert naive / draws < 0.92
+
+
+def test_wilson_covers_the_simulated_truth() -> None:
+    rng = np.random.default_rng(5)
+    right = rng.binomial(100, 0.8, 4000)
+    intervals = {k: stats.wilson(int(k), 100) for k in np.unique(right)}
+    covered = np.mean([intervals[k].low <= 0.8 <= intervals[k].high for k in right])
+    assert 0.935 <= covered <= 0.965
+
+
+def test_averages_are_named_and_exact() -> None:
+    parts = [stats.wilson(60, 100, fingerprint="a"), stats.wilson(720, 900, fingerprint="b")]
+    macro, micro = stats.macro_average(parts), stats.micro_average(parts)
+    assert macro.value == pytest.approx(0.7)
+    assert micro.value == pytest.approx(780 / 1000)
+    assert macro.error == pytest.approx(math.hypot(parts[0].error, parts[1].error) / 2)
+    assert (macro.n, micro.n_clusters) == (1000, 1000)
+    assert "macro" in macro.method
+    assert "micro" in micro.method
+    assert macro.fingerprint == micro.fingerprint != ""
+    assert stats.macro_average([parts[0], stats.wilson(1, 2)]).fingerprint == ""
+    with pytest.raises(ValueError, match="cannot combine"):
+        stats.macro_average([])
+
+
+def test_micro_average_of_like_parts_is_nearly_the_pooled_interval() -> None:
+    micro = stats.micro_average([stats.wilson(300, 500), stats.wilson(900, 1500)])
+    pooled = stats.wilson(1200, 2000)
+    assert (micro.low, micro.high) == pytest.approx((pooled.low, pooled.high), abs=1e-3)
+
+
+@pytest.mark.parametrize(("wins", "losses"), [(3, 9), (9, 3), (5, 5), (0, 6), (40, 61), (0, 0)])
+def test_mid_p_mcnemar_is_the_exact_test_less_half_an_atom(wins: int, losses: int) -> None:
+    total, least = wins + losses, min(wins, losses)
+    exact = mcnemar([[10, wins], [losses, 10]], exact=True).pvalue
+    atom = math.comb(total, least) / 2**total
+    twice = min(1.0, exact) if wins != losses else 1 + atom
+    assert stats.mcnemar_mid_p(wins, losses) == pytest.approx(max(0.0, twice - atom), abs=1e-12)
+
+
+def test_sign_flip_enumerates_few_clusters_exactly() -> None:
+    rng = np.random.default_rng(0)
+    differences = np.array([1, 1, 1, 1, 1.0])
+    assert stats.sign_flip_p(differences, np.arange(5), rng) == 2 / 2**5
+    assert stats.sign_flip_p(differences, np.zeros(5, dtype=int), rng) == 1.0
+    assert stats.sign_flip_p(np.zeros(3), np.arange(3), rng) == 1.0
+    assert stats.sign_flip_p(np.array([]), np.array([], dtype=int), rng) == 1.0
+
+
+def test_sign_flip_drawn_agrees_with_the_binomial() -> None:
+    differences = np.array([1.0] * 40 + [-1.0] * 20 + [0.0] * 100)
+    drawn = stats.sign_flip_p(differences, np.arange(160), np.random.default_rng(2))
+    assert drawn == pytest.approx(binomtest(20, 60).pvalue, abs=0.004)
+
+
+def test_paired_difference_picks_its_test() -> None:
+    rng = np.random.default_rng(0)
+    one, two = np.array([1, 1, 1, 0, np.nan]), np.array([0, 1, 0, 0, 1.0])
+    free = stats.paired_difference(one, two, None, rng, fingerprint="f")
+    assert (free.estimate.value, free.estimate.n, free.estimate.n_unscored) == (0.5, 4, 1)
+    assert (free.test, free.p_value) == ("mid-p McNemar", stats.mcnemar_mid_p(2, 0))
+    tied = stats.paired_difference(one, two, ["a", "a", "b", "b", "c"], rng)
+    assert tied.test == "cluster sign-flip"
+    assert tied.estimate.n_clusters == 2
+    with pytest.raises(ValueError, match="expected equal"):
+        stats.paired_difference(one, two[:3], None, rng)
+
+
+def test_equal_judges_differ_by_zero_but_not_for_certain() -> None:
+    same = np.ones(100)
+    found = stats.paired_difference(same, same, None, np.random.default_rng(0))
+    assert (found.estimate.value, found.p_value) == (0.0, 1.0)
+    assert found.estimate.high == -found.estimate.low == pytest.approx(stats.wilson(0, 100).high)
+
+
+def test_paired_test_rejects_equal_judges_as_often_as_it_says() -> None:
+    rng, draws = np.random.default_rng(11), 600
+    rejected = covered = 0
+    for _ in range(draws):
+        one, codes = _clustered_draw(rng, 80, 0.65)
+        two = np.where(rng.random(codes.size) < 0.3, rng.permutation(one), one)
+        if rng.random() < 0.5:  # The draw is symmetric: neither judge is the better.
+            one, two = two, one
+        found = stats.paired_difference(one, two, codes, rng)
+        rejected += found.p_value <= 0.05
+        covered += found.estimate.low <= 0 <= found.estimate.high
+    assert rejected / draws <= 0.075
+    assert 0.925 <= covered / draws <= 0.985
+
+
+def test_cochran_armitage_against_a_published_example() -> None:
+    # R's prop.trend.test on its `smokers` data: X-squared = 8.2249, p = 0.004132.
+    right, totals = [83, 90, 129, 70], [86, 93, 136, 82]
+    values = np.concatenate(
+        [[1.0] * r + [0.0] * (n - r) for r, n in zip(right, totals, strict=True)]
+    )
+    trend = stats.cochran_armitage(values, np.repeat([1, 2, 3, 4], totals))
+    assert trend is not None
+    assert trend.z**2 == pytest.approx(8.2249, abs=1e-4)
+    assert trend.z < 0
+    assert trend.p_value == pytest.approx(0.004132, abs=1e-6)
+    assert trend.n == sum(totals)
+
+
+def test_trend_with_copied_items_is_not_stronger() -> None:
+    rng = np.random.default_rng(3)
+    levels = rng.integers(1, 5, 600)
+    values = (rng.random(600) < 0.5 + 0.04 * levels).astype(float)
+    once = stats.cochran_armitage(values, levels)
+    copied = stats.cochran_armitage(
+        np.repeat(values, 4), np.repeat(levels, 4), np.repeat(np.arange(600), 4)
+    )
+    assert once is not None
+    assert copied is not None
+    assert copied.z == pytest.approx(once.z, rel=0.05)
+
+
+def test_no_trend_where_there_is_nothing_to_test() -> None:
+    assert stats.cochran_armitage([1, 0, 1], [2, 2, 2]) is None
+    assert stats.cochran_armitage([1, 1, 1], [1, 2, 3]) is None
+    assert stats.cochran_armitage([np.nan], [1]) is None
+
+
+def test_corrections_are_those_of_statsmodels() -> None:
+    raw = [0.01, 0.04, 0.03, 0.2]
+    assert stats.holm(raw) == pytest.approx(list(multipletests(raw, method="holm")[1]))
+    assert stats.holm(raw) == pytest.approx([0.04, 0.09, 0.09, 0.2])
+    assert stats.benjamini_hochberg(raw) == pytest.approx([0.04, 0.16 / 3, 0.16 / 3, 0.2])
+    assert stats.holm([]) == []
+
+
+def test_power_against_the_design() -> None:
+    # statistics.md: 1,000 pairs at 64 % have an interval of +- 3.0 points.
+    assert stats.half_width(1000, 0.64) == pytest.approx(0.030, abs=5e-4)
+    least = stats.minimum_detectable_difference(1000, 0.64 * 0.36)
+    assert least == pytest.approx(2.8016 * math.sqrt(0.64 * 0.36 / 1000), rel=1e-4)
+    assert stats.items_needed(least, 0.64 * 0.36) in (1000, 1001)
+    assert stats.half_width(1000, 0.64, design_effect=4) == pytest.approx(0.0595, abs=5e-4)
+    with pytest.raises(ValueError, match="n >= 1"):
+        stats.half_width(0, 0.5)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0, math.nan]), st.integers(0, 5)), max_size=40)
+)
+def test_an_interval_is_ordered_and_holds_its_value(rows: list[tuple[float, int]]) -> None:
+    found = stats.accuracy(np.array([v for v, _ in rows]), [c for _, c in rows])
+    assert 0 <= found.low <= found.high <= 1
+    assert found.n + found.n_unscored == len(rows)
+    if found.n:
+        assert found.low <= found.value <= found.high
+        assert found.error > 0
+        assert found.half_width >= (found.high - found.low) / 2
+
+
+def test_a_hundred_thousand_items_take_no_time() -> None:
+    rng = np.random.default_rng(0)
+    labels = [f"prompt-{i}" for i in rng.integers(0, 60_000, 100_000)]
+    one, two = (rng.random(100_000) < 0.7).astype(float), (rng.random(100_000) < 0.6).astype(float)
+    start = time.perf_counter()
+    stats.accuracy(one, labels)
+    stats.paired_difference(one, two, labels, rng)
+    assert time.perf_counter() - start < 2.0
