@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -126,6 +127,30 @@ def atomic(path: Path) -> Generator[Path]:
         raise PalateError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path, *, replace: bool = True) -> Generator[Path]:
+    """Yield an empty temporary folder beside `path`; rename it there on success.
+
+    A folder already at `path` is replaced, or kept where `replace` is false (a cache that
+    another process filled meanwhile). On failure nothing is left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    try:
+        partial.mkdir()
+        yield partial
+        if path.exists() and replace:
+            path.rename(old)
+        if not path.exists():
+            partial.rename(path)
+    except OSError as error:
+        raise PalateError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

