@@ -65,9 +65,7 @@ class TrainOptions(BaseModel):
     margin: Literal["none", "small", "large"] | dict[str, float] = Field(
         "none", description="Table 27's margins by rating, or your own by rating name."
     )
-    unrated_margin: float = Field(
-        0.0, ge=0, description="Margin of comparisons without a rating."
-    )
+    unrated_margin: float = Field(0.0, ge=0, description="Margin of comparisons without a rating.")
     safety_loss: SafetyLoss | None = None
     trainable: Literal["full"] | Trainable = "full"
     seed: int = 0

@@ -1,0 +1,132 @@
+"""The planner: whole prompt groups into token-budgeted micro-batches, nothing padded.
+
+Shape letters: R responses, T tokens of a packed row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from palate.model.attention import Layout, Span
+from palate.types import PalateError
+
+Tokens = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One prompt and its distinct responses as tokens: the prefix they share, then each rest."""
+
+    prefix: Tokens
+    suffixes: tuple[Tokens, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that a packed row spends on this group."""
+        return len(self.prefix) + sum(map(len, self.suffixes))
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A micro-batch as one row.
+
+    `ids`, `positions`: [1, T]. `ends`: [R], the index of each response's terminal token, from
+    lengths and never from ids (pitfall 3); responses in the order of the groups.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    ends: Tensor
+    layout: Layout
+
+
+def group(conversations: Sequence[Tokens], *, shared: bool = True) -> Group:
+    """The longest common token prefix of `conversations`, and each one's rest.
+
+    The prefix stops one token short of the shortest conversation, so that every response keeps
+    its terminal token. With `shared` off the prefix is empty: packing without sharing.
+
+    Raises:
+        ValueError: no conversation, or an empty one.
+    """
+    shortest = min(map(len, conversations))
+    if shortest == 0:
+        raise ValueError("a conversation without tokens cannot be scored")
+    common = _common_prefix(conversations, shortest - 1) if shared else 0
+    first = conversations[0]
+    return Group(first[:common], tuple(c[common:] for c in conversations))
+
+
+def _common_prefix(conversations: Sequence[Tokens], limit: int) -> int:
+    first, common = conversations[0], limit
+    for other in conversations[1:]:
+        differs = first[:common] != other[:common]
+        if differs.any():
+            common = int(differs.argmax())
+    return common
+
+
+def pack(groups: Sequence[Group], device: torch.device | str = "cpu") -> Packed:
+    """Lay groups one after another; a response's positions continue its own prompt's."""
+    ids, positions, ends, spans = [], [], [], []
+    start = 0
+    for item in groups:
+        prefix = len(item.prefix)
+        ids.append(item.prefix)
+        positions.append(np.arange(prefix))
+        spans.append(Span(start, prefix, tuple(map(len, item.suffixes))))
+        start += prefix
+        for suffix in item.suffixes:
+            ids.append(suffix)
+            positions.append(np.arange(prefix, prefix + len(suffix)))
+            start += len(suffix)
+            ends.append(start - 1)
+    return Packed(
+        ids=torch.from_numpy(np.concatenate(ids).astype(np.int64))[None].to(device),
+        positions=torch.from_numpy(np.concatenate(positions))[None].to(device),
+        ends=torch.tensor(ends, device=device),
+        layout=Layout(tuple(spans), torch.device(device)),
+    )
+
+
+def plan(tokens: Sequence[int], budget: int) -> list[list[int]]:
+    """Partition groups into micro-batches of at most `budget` tokens each.
+
+    Best-fit decreasing: the longest group first, each into the fullest micro-batch it fits.
+    A pure function of its arguments; a group longer than the budget is alone in its own.
+
+    Args:
+        tokens: tokens of each group. budget: tokens of one micro-batch.
+
+    Returns:
+        Micro-batches as lists of indices into `tokens`; every index once.
+
+    Raises:
+        PalateError: the budget is not positive.
+    """
+    if budget < 1:
+        raise PalateError(f"tokens_per_microbatch must be at least 1, got {budget}")
+    bins: list[list[int]] = []
+    room: list[int] = []
+    for index in sorted(range(len(tokens)), key=lambda i: (-tokens[i], i)):
+        fits = [b for b, left in enumerate(room) if left >= tokens[index]]
+        if fits:
+            best = min(fits, key=lambda b: (room[b], b))
+            bins[best].append(index)
+            room[best] -= tokens[index]
+        else:
+            bins.append([index])
+            room.append(budget - tokens[index])
+    return [sorted(b) for b in bins]
+
+
+def microbatches(groups: Sequence[Group], budget: int) -> Iterator[tuple[list[int], list[Group]]]:
+    """The planned micro-batches of `groups`, each with the indices it holds."""
+    for indices in plan([g.tokens for g in groups], budget):
+        yield indices, [groups[i] for i in indices]

@@ -1,0 +1,119 @@
+"""A backbone with a scalar head: a prompt and a response in, one reward out.
+
+Shape letters: R responses, T tokens of a packed row, D width of the backbone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from palate.model.attention import NAME, supports_shared_prefix
+from palate.model.batch import Group, Packed, Tokens, pack
+from palate.model.device import autocast
+from palate.model.tokens import ChatTokens
+
+# Small enough that every first reward is near 0 and the first loss is ln 2 (pitfall 15).
+HEAD_STD = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Rewards:
+    """Rewards of a micro-batch, [R] float32, and logits of "safe" where there is such a head."""
+
+    reward: Tensor
+    safety: Tensor | None = None
+
+
+class RewardModel(nn.Module):
+    """The bare backbone (no vocabulary head), a float32 scalar head, optionally a safety head.
+
+    `backbone` gives hidden states after its final norm; they are cast to float32 before the
+    head, because bfloat16 ties rewards (spacing 0.031 at |r| >= 4; pitfall 9).
+    """
+
+    def __init__(
+        self,
+        backbone: PreTrainedModel,
+        chat: ChatTokens,
+        *,
+        dtype: torch.dtype = torch.float32,
+        safety_head: bool = False,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        width = backbone.config.get_text_config().hidden_size
+        self.backbone, self.chat, self.dtype = backbone, chat, dtype
+        self.shared = supports_shared_prefix(backbone)
+        self._select_attention(NAME if self.shared else "sdpa")
+        generator = torch.Generator().manual_seed(seed)
+        self.head = _linear(width, generator)
+        self.safety_head = _linear(width, generator) if safety_head else None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.head.weight.device
+
+    def forward(self, groups: Sequence[Group]) -> Rewards:
+        """Rewards of every response of every group, in order.
+
+        Packed with shared prefixes where the backbone can, else padded rows (encoders and
+        hybrids): the rule is `supports_shared_prefix`, recorded as `path`.
+        """
+        if not self.shared:
+            return self.forward_padded([c for g in groups for c in _conversations(g)])
+        return self.forward_packed(pack(groups, self.device))
+
+    def forward_packed(self, packed: Packed) -> Rewards:
+        """Rewards of one packed row, read at its `ends`."""
+        with autocast(self.dtype, self.device):
+            hidden = self.backbone(
+                input_ids=packed.ids,
+                position_ids=packed.positions,
+                layout=packed.layout,
+                use_cache=False,
+            ).last_hidden_state
+        return self._read(hidden[0, packed.ends])
+
+    def forward_padded(self, conversations: Sequence[Tokens]) -> Rewards:
+        """The reference path: one right-padded row a conversation, stock attention."""
+        lengths = torch.tensor([len(c) for c in conversations], device=self.device)
+        shape = (len(conversations), int(lengths.max()))
+        ids = torch.full(shape, self.chat.pad_id, dtype=torch.long, device=self.device)
+        for row, conversation in enumerate(conversations):
+            ids[row, : len(conversation)] = torch.from_numpy(conversation.astype("int64"))
+        mask = torch.arange(shape[1], device=self.device)[None] < lengths[:, None]
+        self._select_attention("sdpa")
+        try:
+            with autocast(self.dtype, self.device):
+                hidden = self.backbone(
+                    input_ids=ids, attention_mask=mask.long(), use_cache=False
+                ).last_hidden_state
+        finally:
+            self._select_attention(NAME if self.shared else "sdpa")
+        return self._read(hidden[torch.arange(shape[0], device=self.device), lengths - 1])
+
+    def _read(self, last: Tensor) -> Rewards:
+        last = last.float()
+        safety = None if self.safety_head is None else self.safety_head(last)[:, 0]
+        return Rewards(self.head(last)[:, 0], safety)
+
+    def _select_attention(self, name: str) -> None:
+        self.backbone.set_attn_implementation(name)
+
+
+def _linear(width: int, generator: torch.Generator) -> nn.Linear:
+    layer = nn.Linear(width, 1, bias=False, dtype=torch.float32)
+    nn.init.normal_(layer.weight, std=HEAD_STD, generator=generator)
+    return layer
+
+
+def _conversations(item: Group) -> list[Tokens]:
+    import numpy as np
+
+    return [np.concatenate((item.prefix, suffix)) for suffix in item.suffixes]

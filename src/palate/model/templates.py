@@ -1,0 +1,53 @@
+"""Chat templates that Palate brings, and the checks a checkpoint's own template must pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from palate.model.options import BaseOptions
+from palate.types import PalateError
+
+# ChatML without a default system turn: SmolLM2's own template writes 23 tokens of system prompt
+# before every conversation, a tenth of an average HH pair.
+CHATML = (
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' }}"
+    "{% if not loop.last or add_generation_prompt %}{{ '\n' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+BUILT_IN = {"chatml": CHATML}
+CLOCKS = ("strftime_now", "date_string", "datetime")
+
+
+def choose_template(own: str | None, options: BaseOptions) -> str:
+    """The template that `options.template` names.
+
+    Raises:
+        PalateError: the checkpoint has none, the file is missing, or the template reads the
+            clock and `template_variables.date_string` does not pin it (pitfall 7).
+    """
+    text = _source(own, options)
+    clock = next((word for word in CLOCKS if word in text), None)
+    if clock and "date_string" not in options.template_variables:
+        raise PalateError(
+            f"the chat template of {options.model} reads the clock ({clock}), so a reward would "
+            "change with the day; pin it: base.template_variables.date_string='01 Jan 2026'"
+        )
+    return text
+
+
+def _source(own: str | None, options: BaseOptions) -> str:
+    if options.template in BUILT_IN:
+        return BUILT_IN[options.template]
+    if options.template != "model":
+        path = Path(options.template)
+        if not path.is_file():
+            known = ", ".join(["model", *BUILT_IN])
+            raise PalateError(f"base.template: no such file {path}; expected {known} or a file")
+        return path.read_text(encoding="utf-8")
+    if not own:
+        raise PalateError(
+            f"{options.model} has no chat template; set base.template to chatml or a Jinja file"
+        )
+    return own

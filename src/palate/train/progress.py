@@ -1,0 +1,130 @@
+"""What a user sees of a run: a bar on stderr, `metrics.jsonl`, and the trackers they asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from palate.types import PalateError
+
+Track = Callable[[int, Mapping[str, float]], None]
+
+
+class RunLog:
+    """Sends each step's figures to the bar, to `metrics.jsonl` and to the trackers."""
+
+    def __init__(self, folder: Path, name: str, steps: int, trackers: Sequence[str]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8", buffering=1)
+        self._tracks = [_open_tracker(tracker, folder, name) for tracker in trackers]
+        self._bar = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+        )
+        self._task = self._bar.add_task(name, total=steps, figures="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        self._file.close()
+
+    def step(self, step: int, figures: Mapping[str, float]) -> None:
+        """Record one optimizer step."""
+        self._write({"step": step, **figures})
+        self._track(step, {f"train/{k}": v for k, v in figures.items()})
+        shown = (
+            f"loss {figures['loss']:.3f} · acc {figures['accuracy']:.2f} · "
+            f"{figures['pairs_per_second']:.1f} pairs/s · "
+            f"{figures['tokens_per_second']:,.0f} tokens/s"
+        )
+        self._bar.update(self._task, completed=step, figures=shown)
+
+    def evaluation(self, step: int, epoch: float, name: str, figures: Mapping[str, float]) -> None:
+        """Record an evaluation on a held-out set."""
+        self._write({"step": step, "epoch": epoch, "eval": {"name": name, **figures}})
+        self._track(step, {f"{name}/{k}": v for k, v in figures.items()})
+        self._bar.console.print(
+            f"  step {step}: {name} accuracy {figures['accuracy']:.3f}, loss "
+            f"{figures['loss']:.4f} (n = {figures['pairs']:.0f})",
+            style="dim",
+            highlight=False,
+        )
+
+    def note(self, text: str) -> None:
+        """Say something between steps."""
+        self._bar.console.print(text, highlight=False, markup=False)
+
+    def _write(self, row: Mapping[str, Any]) -> None:
+        self._file.write(json.dumps(row) + "\n")
+
+    def _track(self, step: int, figures: Mapping[str, float]) -> None:
+        for track in self._tracks:
+            track(step, figures)
+
+
+def _open_tracker(tracker: str, folder: Path, name: str) -> Track:
+    if tracker == "tensorboard":
+        return _tensorboard(folder)
+    try:
+        module = __import__(tracker)
+    except ImportError:
+        raise PalateError(
+            f"train.trackers: {tracker} is not installed; pip install 'palate[{tracker}]'"
+        ) from None
+    run = module.init(project="palate", name=name)
+    return lambda step, figures: run.log(dict(figures), step=step)
+
+
+def _tensorboard(folder: Path) -> Track:
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(folder / "tensorboard"))
+
+    def track(step: int, figures: Mapping[str, float]) -> None:
+        for key, value in figures.items():
+            writer.add_scalar(key, value, step)
+        writer.flush()
+
+    return track
+
+
+def drop_after(folder: Path, step: int) -> None:
+    """Forget metrics of steps after `step`, which a resumed run will record again."""
+    path = folder / "metrics.jsonl"
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:  # The last line of a killed run.
+            continue
+        if row["step"] <= step:
+            kept.append(line)
+    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")

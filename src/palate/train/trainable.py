@@ -1,0 +1,50 @@
+"""Which weights learn: all, the last layers, or low-rank adapters."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from palate.model.reward_model import RewardModel
+from palate.train.options import LoraOptions, TrainOptions
+from palate.types import PalateError
+
+
+def choose_trainable(model: RewardModel, options: TrainOptions) -> None:
+    """Freeze what `options.trainable` leaves out; the heads and the final norm always learn."""
+    if options.trainable == "full":
+        return
+    if options.trainable.lora is not None:
+        _add_adapters(model, options.trainable.lora)
+    elif options.trainable.last_layers is not None:
+        _freeze_below(model.backbone, options.trainable.last_layers)
+
+
+def _freeze_below(backbone: PreTrainedModel, last: int) -> None:
+    layers = getattr(backbone, "layers", None)
+    if not isinstance(layers, nn.ModuleList):
+        kind = type(backbone).__name__
+        raise PalateError(f"trainable.last_layers: {kind} has no plain stack of layers; use lora")
+    if last > len(layers):
+        raise PalateError(f"trainable.last_layers={last}, but the backbone has {len(layers)}")
+    frozen = [backbone.get_input_embeddings(), *layers[: len(layers) - last]]
+    for module in frozen:
+        module.requires_grad_(False)
+
+
+def _add_adapters(model: RewardModel, options: LoraOptions) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(
+        r=options.rank, lora_alpha=options.alpha, lora_dropout=0.0, target_modules="all-linear"
+    )
+    # Untyped in peft; the wrapper forwards everything the reward model asks of a backbone.
+    model.backbone = cast(PreTrainedModel, get_peft_model(model.backbone, config))
+
+
+def count_parameters(model: RewardModel) -> tuple[int, int]:
+    """(trainable, all) parameters."""
+    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
+    return sum(n for n, learns in sizes if learns), sum(n for n, _ in sizes)
