@@ -8,7 +8,6 @@ checkpoint is never run.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -288,12 +287,3 @@ def _licence(source: _Source, config: Any) -> str | None:
     front = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
     found = re.search(r"^license:\s*['\"]?([\w.+-]+)", front.group(1), re.M) if front else None
     return found.group(1) if found else None
-
-
-def chat_template_fingerprint(tokenizer: Any) -> str:
-    """A digest of a tokenizer's chat template, or "" where it has none."""
-    template = tokenizer.chat_template
-    if not template:
-        return ""
-    text = template if isinstance(template, str) else json.dumps(template, sort_keys=True)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

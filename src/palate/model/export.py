@@ -1,0 +1,182 @@
+"""Saving a reward model as one stock Hugging Face sequence-classification checkpoint.
+
+Anyone can load it with `AutoModelForSequenceClassification` and get the same rewards: one label,
+the head inside, a pad token that differs from the terminal token, a chat template that ends in
+the terminal token, a tokenizer that adds nothing of its own (`pitfalls.md` 3, 4, 29).
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import processors
+from torch import Tensor
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from palate.model.backbone import drop_dropout
+from palate.model.card import Card, render_card
+from palate.model.quiet import quiet
+from palate.model.reward_model import RewardModel
+from palate.model.tokens import ChatTokens
+from palate.records import atomic_folder, write_text
+from palate.types import PalateError, digest
+
+FORMAT = 1
+SAFETY_FILE = "safety_head.safetensors"  # Inside the weights it would be an unexpected key.
+HEAD_KEY = "score.weight"
+
+
+def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str = "5GB") -> Path:
+    """Write `model` to `folder` as a sequence-classification checkpoint and return the folder.
+
+    The folder appears whole or not at all; one that is there is replaced. Adapters are merged
+    into the written weights; `model` itself is not changed.
+
+    Raises:
+        PalateError: transformers has no sequence classification with a `score` head for this
+            architecture, or the folder cannot be written.
+    """
+    merged = merged_weights(model.backbone)
+    config = _config(model, card)
+    with quiet():
+        classifier = _classifier(config, merged, model.head.weight.detach())
+        tokenizer = portable_tokenizer(model.chat)
+        with atomic_folder(folder) as partial:
+            classifier.save_pretrained(partial, max_shard_size=max_shard_size)
+            tokenizer.save_pretrained(partial)
+            _check_adds_nothing(partial)
+            if model.safety_head is not None:
+                weight = model.safety_head.weight.detach().cpu().contiguous()
+                save_file({"weight": weight}, partial / SAFETY_FILE)
+            chat = model.chat
+            text = render_card(card, terminal=chat.terminal, max_tokens=chat.max_tokens)
+            write_text(partial / "README.md", text)
+    return folder
+
+
+def merged_weights(backbone: Any) -> dict[str, Tensor]:
+    """The backbone's weights under the names of a plain model, LoRA deltas added.
+
+    W' = W + (alpha / rank) B A for each adapted matrix. Tensors without an adapter are the live
+    ones, not copies.
+    """
+    if not hasattr(backbone, "peft_config"):
+        return {name: tensor.detach() for name, tensor in backbone.state_dict().items()}
+    plain = backbone.get_base_model()
+    weights = {
+        name.replace(".base_layer.", "."): tensor.detach()
+        for name, tensor in plain.state_dict().items()
+        if ".lora_" not in name
+    }
+    for name, module in plain.named_modules():
+        if not hasattr(module, "get_delta_weight"):
+            continue
+        for adapter in module.active_adapters:
+            key = f"{name}.weight"
+            delta = module.get_delta_weight(adapter).detach()
+            weights[key] = (weights[key].float() + delta.float()).to(weights[key].dtype)
+    return weights
+
+
+def _config(model: RewardModel, card: Card) -> Any:
+    """The backbone's configuration made a one-label classifier's, with Palate's own facts."""
+    chat = model.chat
+    config = copy.deepcopy(model.backbone.config)
+    drop_dropout(config)
+    config.num_labels = 1
+    config.id2label, config.label2id = {0: "reward"}, {"reward": 0}
+    config.problem_type = "regression"
+    config.pad_token_id = chat.pad_id
+    config.get_text_config().pad_token_id = chat.pad_id
+    config.use_cache = False
+    config.palate = {
+        "format": FORMAT,
+        "terminal_token": chat.terminal,
+        "terminal_token_id": chat.terminal_id,
+        "max_tokens": chat.max_tokens,
+        "chat_template": chat.template,
+        "chat_template_fingerprint": digest(chat.template),
+        "base": card.base,
+        "base_revision": card.base_revision,
+        "layers": card.base_layers,
+        "recipe": card.recipe_fingerprint,
+        "safety_head": SAFETY_FILE if model.safety_head is not None else None,
+    }
+    return config
+
+
+def _classifier(config: Any, backbone: Mapping[str, Tensor], head: Tensor) -> Any:
+    """The stock classifier around the given tensors, without copying or initialising any."""
+    try:
+        with torch.device("meta"):
+            classifier = AutoModelForSequenceClassification.from_config(config)
+    except ValueError:
+        classifier = None
+    if classifier is None or HEAD_KEY not in classifier.state_dict():
+        raise PalateError(
+            f"transformers has no sequence classification with a linear {HEAD_KEY} for "
+            f"{config.model_type}; keep the training checkpoint instead"
+        )
+    prefix = classifier.base_model_prefix
+    weights = {f"{prefix}.{name}": tensor for name, tensor in backbone.items()}
+    classifier.load_state_dict(weights | {HEAD_KEY: head}, strict=True, assign=True)
+    # Tells readers which dtype to open it in; the head's own would say float32 for any backbone.
+    classifier.config.dtype = next(iter(backbone.values())).dtype
+    return classifier
+
+
+def portable_tokenizer(chat: ChatTokens) -> Any:
+    """A copy of the tokenizer with which stock code makes our tokens.
+
+    It pads on the right with a token that is not the terminal one, truncates on the left,
+    adds no special tokens (the template writes them), and its template ends in the terminal
+    token.
+    """
+    tokenizer = copy.deepcopy(chat.tokenizer)
+    tokenizer.padding_side, tokenizer.truncation_side = "right", "left"
+    tokenizer.model_max_length = chat.max_tokens
+    tokenizer.pad_token = tokenizer.convert_ids_to_tokens(chat.pad_id)
+    tokenizer.chat_template = closed_template(chat.template, chat.terminal)
+    _add_nothing(tokenizer)
+    return tokenizer
+
+
+def closed_template(template: str, terminal: str) -> str:
+    """`template` with its output cut after the last `terminal`.
+
+    Where a generation prompt is asked for, the output is left as it is. The empty expressions
+    keep Jinja's block trimming away from the template's own first and last line.
+    """
+    body = template.removesuffix("\n")  # As Jinja itself does at the end of a template.
+    end = repr(terminal)  # A Jinja literal reads Python's escapes.
+    return (
+        f"{{% set palate_text %}}{{{{ '' }}}}{body}{{{{ '' }}}}{{% endset %}}"
+        "{% if add_generation_prompt %}{{ palate_text }}"
+        f"{{% elif {end} in palate_text %}}{{{{ palate_text.rpartition({end})[0] + {end} }}}}"
+        f"{{% else %}}{{{{ palate_text + {end} }}}}{{% endif %}}"
+    )
+
+
+def _add_nothing(tokenizer: Any) -> None:
+    """Stop the tokenizer from adding BOS or EOS by itself: the template writes what is due."""
+    for name in ("add_bos_token", "add_eos_token"):
+        if getattr(tokenizer, name, False):
+            setattr(tokenizer, name, False)
+    if tokenizer("x")["input_ids"] != tokenizer("x", add_special_tokens=False)["input_ids"]:
+        tokenizer.backend_tokenizer.post_processor = processors.Sequence([])
+
+
+def _check_adds_nothing(folder: Path) -> None:
+    """Read the tokenizer back: some classes put their BOS in again when they are opened."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    plain = tokenizer("x", add_special_tokens=False)["input_ids"]
+    if tokenizer("x")["input_ids"] != plain:
+        raise PalateError(
+            f"{type(tokenizer).__name__} adds special tokens whatever it is told, so other tools "
+            "would score other tokens; use a base model with a plain tokenizer.json"
+        )
