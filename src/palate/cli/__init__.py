@@ -1,0 +1,62 @@
+"""One verb a stage. `main` is the only place where an error becomes an exit code.
+
+Each command imports what it needs when it runs, so that `palate --help` stays instant.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from palate.cli import data, doctor, evaluate, mix, recipes, report, run, score, train
+from palate.types import PalateError
+
+EPILOG = "Start with `palate demo`; then `palate recipes show llama2`; then a recipe of your own."
+
+app = typer.Typer(
+    name="palate",
+    help="Human comparisons in, trustworthy reward models out.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data.app, name="data")
+app.add_typer(recipes.app, name="recipes")
+app.command("run")(run.run)
+app.command("demo")(run.demo)
+app.command("mix")(mix.mix)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.command("report")(report.report)
+app.command("score")(score.score)
+app.command("doctor")(doctor.doctor)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from palate import __version__
+
+        typer.echo(f"palate {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and stop."
+    ),
+) -> None:
+    del version
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on stderr and exit code 1."""
+    try:
+        app()
+    except PalateError as error:
+        line = " ".join(str(error).split())
+        sys.stderr.write(f"palate: {line}\n")
+        sys.exit(1)

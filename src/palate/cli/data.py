@@ -1,0 +1,138 @@
+"""`palate data`: what sources there are, what is in them, what is wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palate.cli.output import DataOption, Format, FormatOption, emit, progress
+
+app = typer.Typer(help="Sources of comparisons: list, show, lint, import.", no_args_is_help=True)
+
+SourceArgument = Annotated[
+    str, typer.Argument(help="A name of `palate data list`, or a file of your own.")
+]
+PathOption = Annotated[
+    str | None, typer.Option("--path", help="File, folder or hub id; default: in the data root.")
+]
+SubsetOption = Annotated[str | None, typer.Option("--subset", help="Part of the source.")]
+SplitOption = Annotated[str | None, typer.Option("--split", help="Split, such as train or test.")]
+OptionOption = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="KEY=VALUE", help="What the source itself takes; repeatable."),
+]
+BadShareOption = Annotated[
+    float, typer.Option("--max-bad-share", min=0, max=1, help="More unreadable rows stop it.")
+]
+
+
+@app.command("list")
+def list_sources(form: FormatOption = Format.TABLE) -> None:
+    """List the sources with their licence and what has been run on them.
+
+    Example: [bold]palate data list[/bold]
+    """
+    from palate.data.sources import SOURCES
+
+    emit(
+        (
+            {
+                "source": name,
+                "title": source.title,
+                "kind": source.kind,
+                "hub id": source.hub_id,
+                "licence": source.licence,
+                "at hand": source.at_hand,
+            }
+            for name, source in SOURCES.items()
+        ),
+        form,
+        "Sources",
+    )
+
+
+@app.command("show")
+def show(
+    source: SourceArgument,
+    path: PathOption = None,
+    subset: SubsetOption = None,
+    split: SplitOption = None,
+    option: OptionOption = None,
+    rows: Annotated[int, typer.Option("--rows", min=0, help="Comparisons to print.")] = 0,
+    data: DataOption = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Show a source: licence, cut points of its ratings, options; and some of its rows.
+
+    Example: [bold]palate data show anthropic-hh --subset helpful-base --rows 2 --data DIR[/bold]
+    """
+    from itertools import islice
+
+    from palate.cli.sources import comparisons
+    from palate.data.sources import SOURCES, describe
+    from palate.records import comparison_to_row
+
+    facts = describe(source if source in SOURCES else "own")
+    emit(({"what": what, "is": value} for what, value in facts), form, source)
+    if rows:
+        stream, _ = comparisons(source, path, subset, split, option, data, 1.0)
+        emit(map(comparison_to_row, islice(stream, rows)), form, f"First {rows} of {source}")
+
+
+@app.command("lint")
+def lint(
+    source: SourceArgument,
+    path: PathOption = None,
+    subset: SubsetOption = None,
+    split: SplitOption = None,
+    option: OptionOption = None,
+    data: DataOption = None,
+    max_bad_share: BadShareOption = 0.01,
+    out: Annotated[Path | None, typer.Option("--out", help="Every finding, as Parquet.")] = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Count what would teach nothing or the wrong thing: empty, identical, duplicate, mismatched.
+
+    Example: [bold]palate data lint my-comparisons.jsonl --out findings.parquet[/bold]
+    """
+    from palate.cli.sources import comparisons
+    from palate.data.lint import LintReport
+    from palate.data.lint import lint as find
+
+    stream, bad = comparisons(source, path, subset, split, option, data, max_bad_share)
+    report = LintReport()
+    kept = sum(1 for _ in find(stream, report))
+    emit(report.table(), form, f"Findings in {source}")
+    progress()(f"{kept:,} of {sum(report.rows.values()):,} rows kept, {len(bad):,} not read")
+    if out is not None:
+        report.write(out)
+
+
+@app.command("import")
+def import_file(
+    source: SourceArgument,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet file to write.")],
+    path: PathOption = None,
+    subset: SubsetOption = None,
+    split: SplitOption = None,
+    option: OptionOption = None,
+    data: DataOption = None,
+    max_bad_share: BadShareOption = 0.01,
+) -> None:
+    """Read a source, or a file of your own, into Palate's Parquet form.
+
+    Columns of an own file: prompt (text or messages), chosen, rejected; optional rating, batch,
+    chosen_safe, rejected_safe, prompt_id, annotator; TRL's forms too.
+    Example: [bold]palate data import week-1.jsonl --out week-1.parquet[/bold]
+    """
+    from palate.cli.sources import comparisons
+    from palate.records import write_comparisons
+
+    stream, bad = comparisons(source, path, subset, split, option, data, max_bad_share)
+    header = write_comparisons(out, stream, details={"source": source})
+    say = progress()
+    for row in bad[:5]:
+        say(str(row))
+    say(f"{header.rows:,} comparisons in {out}, {len(bad):,} rows not read")

@@ -1,0 +1,79 @@
+"""`palate evaluate`: judges on benchmarks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from palate.cli.output import (
+    DataOption,
+    Format,
+    FormatOption,
+    SetOption,
+    command_line,
+    emit,
+    interruptible,
+    progress,
+)
+from palate.cli.run import OutOption, ResumeOption, run_recipe
+
+
+def evaluate(
+    what: Annotated[
+        str,
+        typer.Argument(metavar="RECIPE|JUDGE", help="A recipe, a checkpoint, or a trivial judge."),
+    ],
+    benchmark: Annotated[
+        list[Path] | None,
+        typer.Option("--benchmark", help="Parquet file of comparisons; makes WHAT a judge."),
+    ] = None,
+    overrides: SetOption = None,
+    data: DataOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = True,
+    order: Annotated[str, typer.Option(help="seeded or both (JUDGE only).")] = "seeded",
+    seed: Annotated[int, typer.Option(help="Which side stands first (JUDGE only).")] = 0,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Ask the judges of a recipe, or one judge on files, and keep their verdicts.
+
+    A judge is asked once: what was answered is kept, also when stopped.
+    Example: [bold]palate evaluate runs/demo/models/helpfulness --benchmark mine.parquet[/bold]
+    """
+    if not benchmark:
+        run_recipe(what, overrides, data, out, resume, until="evaluate", form=form)
+        return
+    with interruptible(command_line()):
+        rows = _judge_files(what, benchmark, out or Path("verdicts"), order, seed)
+    emit(rows, form, "Accuracy")
+
+
+def _judge_files(
+    what: str, files: list[Path], folder: Path, order: Any, seed: int
+) -> list[dict[str, Any]]:
+    from palate.evaluate.benchmark import Benchmark
+    from palate.evaluate.metrics import read_tally, summarise
+    from palate.evaluate.run import evaluate as ask
+    from palate.judges import JUDGES, open_judge
+
+    judge = open_judge(what if what in JUDGES else {"reward-model": what})
+    say, rows = progress(), []
+    for file in files:
+        say(f"{judge.name} on {file.stem} ...")
+        path = ask(judge, Benchmark(file.stem, file), folder, seed=seed, order=order)
+        found = summarise(read_tally(path)).overall
+        rows.append(
+            {
+                "judge": judge.name,
+                "benchmark": file.stem,
+                "accuracy": round(found.value, 4),
+                "low": round(found.low, 4),
+                "high": round(found.high, 4),
+                "n": found.n,
+                "unscored": found.n_unscored,
+                "verdicts": str(path),
+            }
+        )
+    return rows

@@ -1,0 +1,66 @@
+"""`palate run` and `palate demo`: a whole experiment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from palate.cli.output import DataOption, Format, SetOption, command_line, interruptible, progress
+
+if TYPE_CHECKING:
+    from palate.recipe.run import Stage
+
+OutOption = Annotated[
+    Path | None, typer.Option("--out", help="Folder of the results; default runs/NAME.")
+]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume/--fresh", help="Keep what is finished, or make all of it again.")
+]
+RecipeArgument = Annotated[str, typer.Argument(help="A built-in recipe's name or a YAML file.")]
+
+
+def run(
+    recipe: RecipeArgument,
+    overrides: SetOption = None,
+    data: DataOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = True,
+) -> None:
+    """Run a recipe: data, mixtures, training, judging, tables.
+
+    Stopped, it goes on where it was. Example: [bold]palate run llama2 --data DIR[/bold]
+    """
+    run_recipe(recipe, overrides, data, out, resume)
+
+
+def demo(overrides: SetOption = None, out: OutOption = None, resume: ResumeOption = True) -> None:
+    """Run the embedded default: two reward models from a simulated campaign, in minutes.
+
+    Needs no data and no GPU. Example: [bold]palate demo --set train.epochs=2[/bold]
+    """
+    run_recipe("demo", overrides, None, out, resume)
+
+
+def run_recipe(
+    name: str,
+    overrides: list[str] | None,
+    data: str | None,
+    out: Path | None,
+    resume: bool,
+    until: Stage = "report",
+    form: Format = Format.TABLE,
+) -> None:
+    """Run a recipe up to a stage and print what that stage has to show."""
+    from palate.cli.show import show_stage
+    from palate.recipe import load_recipe
+    from palate.recipe import run as run_stages
+
+    recipe = load_recipe(name, overrides or (), data=data)
+    folder = out or Path("runs") / recipe.name
+    say = progress()
+    with interruptible(command_line()):
+        run_stages(recipe, folder, resume=resume, until=until, say=say)
+    show_stage(until, folder, form)
+    say(f"results: {folder}")

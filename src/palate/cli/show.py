@@ -1,0 +1,84 @@
+"""What a stage of a run has to show, on stdout."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from palate.cli.output import Format, emit
+
+
+def show_stage(stage: str, folder: Path, form: Format = Format.TABLE) -> None:
+    """Print the result of the stage at which a run stopped."""
+    SHOW[stage](folder, form)
+
+
+def _mixtures(folder: Path, form: Format) -> None:
+    emit(_shares(folder), form, "Shares asked and achieved")
+
+
+def _shares(folder: Path) -> Iterator[Mapping[str, Any]]:
+    for path in sorted((folder / "mixtures").glob("*.shares.json")):
+        name = path.name.removesuffix(".shares.json")
+        for share in json.loads(path.read_text(encoding="utf-8"))["shares"]:
+            yield {
+                "mixture": name,
+                "group": share["group"],
+                "pool": share["pool"],
+                "available": share["available"],
+                "rows asked": share["rows_asked"],
+                "rows": share["rows"],
+                "asked": _percent(share["share_asked"]),
+                "of rows": _percent(share["share_rows"]),
+                "of tokens": _percent(share["share_tokens"]),
+            }
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{share:.1%}"
+
+
+def _training(folder: Path, form: Format) -> None:
+    models = sorted(path for path in (folder / "models").glob("*") if path.is_dir())
+    emit(({"model": path.name, "checkpoint": str(path)} for path in models), form, "Checkpoints")
+
+
+def _verdicts(folder: Path, form: Format) -> None:
+    from palate.records import read_header
+
+    rows = []
+    for path in sorted((folder / "verdicts").glob("*.parquet")):
+        details = read_header(path, "verdicts").details
+        rows.append(
+            {"judge": details["judge"], "benchmark": details["benchmark"]} | details["outcomes"]
+        )
+    emit(rows, form, "Verdicts")
+
+
+def show_report(folder: Path, form: Format = Format.TABLE) -> None:
+    """Make a run's tables anew and print them; CSV prints Table 7 and JSON all tables."""
+    import sys
+
+    from rich.console import Console
+
+    from palate.report import report
+
+    made = report(folder, Console() if form is Format.TABLE else None)
+    tables = folder / "tables"
+    if form is Format.JSON:
+        sys.stdout.write((tables / "tables.json").read_text(encoding="utf-8"))
+    elif form is Format.CSV:
+        first = made.tables[0].name
+        sys.stdout.write((tables / f"{first}.csv").read_text(encoding="utf-8"))
+    for problem in made.problems:
+        sys.stderr.write(f"palate: left out: {problem}\n")
+
+
+SHOW: Mapping[str, Callable[[Path, Format], None]] = {
+    "mix": _mixtures,
+    "train": _training,
+    "evaluate": _verdicts,
+    "report": show_report,
+}

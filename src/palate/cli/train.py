@@ -1,0 +1,57 @@
+"""`palate train`: the models of a recipe, or one model from a file of comparisons."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from palate.cli.output import DataOption, SetOption, command_line, interruptible
+from palate.cli.run import OutOption, ResumeOption, run_recipe
+
+
+def train(
+    what: Annotated[
+        str,
+        typer.Argument(metavar="RECIPE|FILE", help="A recipe, or a Parquet file of comparisons."),
+    ],
+    overrides: SetOption = None,
+    data: DataOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = True,
+    watch: Annotated[
+        list[Path] | None,
+        typer.Option("--watch", help="Held-out file evaluated during training (FILE only)."),
+    ] = None,
+) -> None:
+    """Train the reward models of a recipe, or one on a file.
+
+    Makes what comes before first, where that is not done. With a FILE, --set takes the keys of
+    [bold]base[/bold] and [bold]train[/bold], and --out is the checkpoint's folder.
+    Example: [bold]palate train week-1.parquet --out model --set train.epochs=2[/bold]
+    """
+    if not what.endswith(".parquet"):
+        run_recipe(what, overrides, data, out, resume, until="train")
+        return
+    _train_file(Path(what), out, overrides or [], watch or [], resume)
+
+
+def _train_file(
+    file: Path, out: Path | None, overrides: list[str], watch: list[Path], resume: bool
+) -> None:
+    from palate.cli.output import progress
+    from palate.recipe.learn import train_one
+    from palate.recipe.open import load_options
+    from palate.types import PalateError
+
+    if out is None:
+        raise PalateError("a file is trained into a folder of your choice; add --out FOLDER")
+    options, base = load_options(overrides)
+    watched = {path.stem: path for path in watch}
+    with interruptible(command_line()):
+        train_one(
+            out.name, base, options, file, watched, out.with_name(f"{out.name}.train"), out,
+            resume=resume,
+        )  # fmt: skip
+    progress()(f"checkpoint: {out}")

@@ -1,0 +1,108 @@
+"""The stages from checkpoints to tables: every judge on every benchmark, then the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from palate.evaluate.benchmark import Benchmark
+from palate.evaluate.metrics import bayes_limit, write_results
+from palate.evaluate.run import evaluate, slug
+from palate.judges import open_judge
+from palate.recipe.workspace import Files, Workspace
+from palate.records import read_comparisons
+from palate.report import Report, report
+from palate.types import Judge
+
+JudgeSpec = str | Mapping[str, Any]
+
+
+def judge_all(work: Workspace, models: Files, benchmarks: Files) -> list[Path]:
+    """Verdict files of every judge on every benchmark: `verdicts/JUDGE--BENCHMARK.parquet`."""
+    verdicts = []
+    for spec in work.recipe.judges:
+        name, opened = _name(spec), dict[str, Judge]()
+        for benchmark, path in benchmarks.items():
+            verdicts.append(_judge(work, name, spec, opened, models, benchmark, path))
+    _set_aside(work.folder / "verdicts", verdicts)
+    return verdicts
+
+
+def find_limits(work: Workspace, benchmarks: Files) -> list[Path]:
+    """What the best possible judge would score, where the truth is known: `results/NAME.json`."""
+    limits = []
+    for name, path in benchmarks.items():
+        out = work.folder / "results" / f"{slug(name)}.json"
+        column = work.recipe.benchmarks[name].paper_column
+
+        def make(name: str = name, path: Path = path, out: Path = out) -> Files:
+            column = work.recipe.benchmarks[name].paper_column
+            limit = bayes_limit(name, read_comparisons(path), paper_column=column)
+            write_results(out, [] if limit is None else [limit])
+            return {"limit": out}
+
+        limits.append(work.step(f"limit/{slug(name)}", column, {"benchmark": path}, make)["limit"])
+    _set_aside(work.folder / "results", limits)
+    return limits
+
+
+def write_report(work: Workspace) -> Report:
+    """Tables of the run under `tables/`, from verdicts alone."""
+    work.say("report ...")
+    return report(work.folder)
+
+
+def _set_aside(folder: Path, wanted: list[Path]) -> None:
+    """Move what an earlier recipe left here to `unused/`, out of the tables but not lost."""
+    for path in folder.glob("*" + (wanted[0].suffix if wanted else ".parquet")):
+        if path not in wanted:
+            (folder / "unused").mkdir(exist_ok=True)
+            path.replace(folder / "unused" / path.name)
+
+
+def _judge(
+    work: Workspace,
+    name: str,
+    spec: JudgeSpec,
+    opened: dict[str, Judge],
+    models: Files,
+    benchmark: str,
+    path: Path,
+) -> Path:
+    """One judge on one benchmark; it is opened at its first question and kept in `opened`."""
+    recipe = work.recipe
+    plan = recipe.benchmarks[benchmark]
+
+    def make() -> Files:
+        if not opened:
+            opened[name] = _open(name, spec, models, recipe.seed)
+        out = evaluate(
+            opened[name],
+            Benchmark(benchmark, path, plan.paper_column),
+            work.folder / "verdicts",
+            seed=recipe.seed,
+            order=recipe.judging.order,
+        )
+        return {"verdicts": out}
+
+    inputs = {"benchmark": path} | ({"model": models[name]} if name in models else {})
+    asked = [spec, recipe.seed, recipe.judging.order, plan.paper_column]
+    return work.step(f"judge/{slug(name)}--{slug(benchmark)}", asked, inputs, make)["verdicts"]
+
+
+def _open(name: str, spec: JudgeSpec, models: Files, seed: int) -> Judge:
+    if name in models:
+        return open_judge({"reward-model": {"folder": models[name], "name": name}})
+    if name == "random":
+        return open_judge({"random": {"seed": seed}})
+    return open_judge(spec)
+
+
+def _name(spec: JudgeSpec) -> str:
+    """The name of a judge in tables: its own, else its checkpoint's, else its kind."""
+    if isinstance(spec, str):
+        return spec
+    ((kind, options),) = spec.items()
+    options = options or {}
+    return str(options.get("name") or options.get("model") or kind)

@@ -1,0 +1,150 @@
+"""The stages from pools to checkpoints: mix, train, export."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from palate.data.mixture import mix
+from palate.data.sources import source_named
+from palate.model.options import BaseOptions
+from palate.recipe.schema import Recipe, resolved
+from palate.recipe.workspace import Files, Workspace
+from palate.records import read_header
+from palate.train.options import TrainOptions
+from palate.types import digest
+
+if TYPE_CHECKING:  # torch is slow to import and only training needs it.
+    from palate.model.card import Card, DataShare
+
+
+def make_mixtures(work: Workspace, pools: Files) -> dict[str, Path]:
+    """What each model is trained on: `mixtures/NAME.parquet`, shares asked and achieved beside."""
+    result = {}
+    for name, spec in work.recipe.mixtures.items():
+        out = work.folder / "mixtures" / f"{name}.parquet"
+        drawn = {pool: pools[pool] for pool in spec.pools}
+
+        def make(name: str = name, out: Path = out, drawn: Files = drawn) -> Files:
+            made = mix(work.recipe.mixtures[name], drawn, out, work.recipe.seed)
+            work.say(f"  {name}: {made.rows:,} comparisons")
+            return {"mixture": made.path}
+
+        result[name] = work.step(f"mix/{name}", [spec, work.recipe.seed], drawn, make)["mixture"]
+    return result
+
+
+def train_models(work: Workspace, mixtures: Files, benchmarks: Files) -> dict[str, Path]:
+    """Every reward model as a checkpoint: `models/NAME`; curves in `train/NAME`."""
+    return {name: _train(work, name, mixtures, benchmarks) for name in work.recipe.models}
+
+
+def _train(work: Workspace, name: str, mixtures: Files, benchmarks: Files) -> Path:
+    plan = work.recipe.models[name]
+    options, base = work.recipe.training(name), work.recipe.backbone(name)
+    mixture = mixtures[plan.mixture]
+    watched = {benchmark: benchmarks[benchmark] for benchmark in plan.watch}
+
+    def make() -> Files:
+        folder, out = work.folder / "train" / name, work.folder / "models" / name
+        # Options that change nothing but speed or looks must not restart a model.
+        train_one(
+            name,
+            base,
+            options,
+            mixture,
+            watched,
+            folder,
+            out,
+            recipe=work.recipe,
+            resume=work.resume,
+        )
+        return {"model": out}
+
+    inputs = {"mixture": mixture, **{f"watch/{k}": v for k, v in watched.items()}}
+    return work.step(f"train/{name}", [base, options], inputs, make)["model"]
+
+
+def train_one(
+    name: str,
+    base: BaseOptions,
+    options: TrainOptions,
+    mixture: Path,
+    watched: Files,
+    folder: Path,
+    out: Path,
+    *,
+    recipe: Recipe | None = None,
+    resume: bool = True,
+) -> Path:
+    """Train one reward model on a mixture file and export it to the folder `out`.
+
+    Curves, checkpoints and tokens are kept in `folder`, from which a stopped training goes on.
+    """
+    from palate.model.backbone import load_backbone
+    from palate.model.device import compute_dtype, default_device, keep_memory
+    from palate.model.export import export
+    from palate.model.reward_model import RewardModel
+    from palate.model.tokens import ChatTokens
+    from palate.train.examples import tokenise
+    from palate.train.loop import train
+
+    keep_memory()
+    device = default_device()
+    backbone = load_backbone(base.model, revision=base.revision, layers=base.layers)
+    chat = ChatTokens(backbone.tokenizer, base)
+    safety = options.safety_loss is not None and options.safety_loss.on == "head"
+    model = RewardModel(
+        backbone.model,
+        chat,
+        dtype=compute_dtype(base.dtype, device),
+        safety_head=safety,
+        seed=options.seed,
+    ).to(device)
+    tokens = folder / "tokens"
+    examples = tokenise(mixture, chat, tokens / "mixture.arrow")
+    heldout = {key: tokenise(path, chat, tokens / f"{key}.arrow") for key, path in watched.items()}
+    train(model, examples, heldout, options, folder, name=name, resume=resume)
+    card = _card(name, backbone, mixture, recipe)
+    return export(model, out, card=card)
+
+
+def _card(name: str, backbone: object, mixture: Path, recipe: Recipe | None) -> Card:
+    from palate.model.backbone import Backbone
+    from palate.model.card import Card
+
+    assert isinstance(backbone, Backbone)
+    values = None if recipe is None else resolved(recipe)
+    return Card(
+        name=name,
+        base=backbone.location,
+        base_revision=backbone.revision,
+        base_licence=backbone.licence,
+        base_layers=backbone.layers,
+        recipe="" if values is None else yaml.safe_dump(values, sort_keys=False),
+        recipe_fingerprint="" if values is None else digest(values),
+        data=tuple(_shares(mixture, recipe)),
+    )
+
+
+def _shares(mixture: Path, recipe: Recipe | None) -> Sequence[DataShare]:
+    """What each source gave to a mixture, with its licence; from the mixture's own header."""
+    from palate.model.card import DataShare
+
+    pools = [s for s in read_header(mixture).details.get("shares", ()) if s["pool"]]
+    sources = {} if recipe is None else recipe.data.sources
+    named = {alias: source_named(plan.source) for alias, plan in sources.items()}
+    return [
+        DataShare(
+            source=share["pool"],
+            licence=named[share["pool"]].licence if share["pool"] in named else "unknown",
+            rows=share["rows"],
+            row_share=share["share_rows"],
+            token_share=share["share_tokens"],
+            url=named[share["pool"]].url if share["pool"] in named else "",
+        )
+        for share in pools
+    ]

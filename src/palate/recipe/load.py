@@ -1,0 +1,217 @@
+"""From YAML to a dictionary: `extends`, `--set`, and mistakes told in one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from palate.types import PalateError
+
+BUILT_IN = Path(__file__).parents[1] / "recipes"
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML that refuses a key given twice and reads `on` and `1e-5` as YAML 1.2 does.
+
+    Plain PyYAML silently keeps the last of two, takes `on` for true and `1e-5` for text.
+    """
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if not isinstance(key, str):
+            raise PalateError(f"{_place(loader, key_node)}: expected a name, got {key!r}")
+        if key in seen:
+            raise PalateError(f"{_place(loader, key_node)}: {key!r} is given twice; keep one")
+        seen.add(key)
+    return loader.construct_mapping(node, deep=True)
+
+
+def _place(loader: _Loader, node: yaml.Node) -> str:
+    return f"{loader.name}:{node.start_mark.line + 1}"
+
+
+_BOOLEAN, _FLOAT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:float"
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOLEAN]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver(_BOOLEAN, re.compile("^(true|false)$", re.IGNORECASE), list("tTfF"))
+_Loader.add_implicit_resolver(
+    _FLOAT, re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def _yaml(text: str, name: str) -> Any:
+    loader = _Loader(text)
+    loader.name = name
+    try:
+        return loader.get_single_data()
+    finally:
+        loader.dispose()
+
+
+def built_in() -> dict[str, Path]:
+    """The recipes that come with Palate, by name."""
+    return {p.stem: p for p in sorted(BUILT_IN.glob("*.yaml"), key=lambda p: p.stem)}
+
+
+def find(name_or_path: str | Path, beside: Path | None = None) -> Path:
+    """The file of a built-in recipe's name or of a path (relative to `beside`, else to here)."""
+    text = str(name_or_path)
+    if text in (known := built_in()):
+        return known[text]
+    path = (beside or Path()) / Path(text).expanduser()
+    if path.is_file():
+        return path
+    near = get_close_matches(text, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"built in: {', '.join(known)}"
+    raise PalateError(f"no recipe {text!r}: neither a file nor a built-in name; {hint}")
+
+
+def read(name_or_path: str | Path) -> dict[str, Any]:
+    """A recipe's dictionary with everything it `extends` laid underneath."""
+    return _read(find(name_or_path), ())
+
+
+def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
+    here = path.resolve()
+    if here in above:
+        chain = " -> ".join(p.name for p in (*above, here))
+        raise PalateError(f"{path}: extends itself ({chain}); break the circle")
+    own = _parse(path)
+    parent = own.pop("extends", None)
+    own.setdefault("name", path.stem)
+    if parent is None:
+        return own
+    return merge(_read(find(parent, beside=path.parent), (*above, here)), own)
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        value = _yaml(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise PalateError(f"{path}: cannot be read ({error})") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise PalateError(f"{where}: not YAML ({problem}); mind the indentation") from None
+    if not isinstance(value, dict):
+        raise PalateError(f"{path}: expected keys and values, got {type(value).__name__}")
+    return value
+
+
+def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """`over` laid on `under`: mappings join, anything else replaces, null takes a key away."""
+    result = dict(under)
+    for key, value in over.items():
+        below = result.get(key)
+        if value is None:
+            result.pop(key, None)
+        elif isinstance(value, Mapping):
+            result[key] = merge(below if isinstance(below, Mapping) else {}, value)
+        else:
+            result[key] = value
+    return result
+
+
+def override(recipe: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
+    """Apply `a.b=c` assignments in order; values are YAML, so lists and null work."""
+    result = dict(recipe)
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals or not all(keys := path.strip().split(".")):
+            raise PalateError(f"--set {assignment!r}: expected KEY.KEY=VALUE")
+        try:
+            value = _yaml(text, "--set")
+        except yaml.YAMLError:
+            raise PalateError(f"--set {assignment!r}: {text!r} is not a YAML value") from None
+        for key in reversed(keys):
+            value = {key: value}
+        result = merge(result, value)
+    return result
+
+
+def explain(error: ValidationError, model: type[BaseModel], where: str) -> PalateError:
+    """The mistake most likely meant, in one line: path of the key, what came, nearest keys."""
+    errors = error.errors(include_url=False, include_context=True)
+    first = min(errors, key=lambda e: e["type"] != "extra_forbidden")
+    loc = _without_union_tags(model, first["loc"])
+    path = ".".join(str(piece) for piece in loc) or "the recipe"
+    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        return PalateError(f"{where}: {path}: unknown key; {_nearest(model, first['loc'])}{more}")
+    if first["type"] == "missing":
+        return PalateError(f"{where}: {path}: is required{more}")
+    message = first["msg"].removeprefix("Value error, ")
+    # A check across keys sees the whole object, which would not fit in a line.
+    got = "" if isinstance(first["input"], dict | BaseModel) else f", got {first['input']!r:.80}"
+    return PalateError(f"{where}: {path}: {message}{got}{more}")
+
+
+def _nearest(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
+    owner = _model_at(model, loc[:-1])
+    known = list(owner.model_fields) if owner else []
+    near = get_close_matches(str(loc[-1]), known, n=3, cutoff=0.5)
+    if near:
+        return f"did you mean {' or '.join(map(repr, near))}?"
+    return f"known here: {', '.join(known)}"
+
+
+def _model_at(annotation: Any, loc: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The pydantic model that the keys of a location lead to."""
+    for piece in loc:
+        annotation = _step(annotation, piece)
+    return next(iter(_models(annotation)), None)
+
+
+def _step(annotation: Any, piece: int | str) -> Any:
+    for candidate in _members(annotation):
+        origin, inside = get_origin(candidate), get_args(candidate)
+        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+            if candidate.__name__ == piece:
+                return candidate
+            if piece in candidate.model_fields:
+                return candidate.model_fields[str(piece)].annotation
+        elif origin in (list, tuple):
+            return inside[0]
+        elif origin in (dict, Mapping):
+            return inside[1]
+    return annotation
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    """The members of a union besides None, or the annotation alone."""
+    if get_origin(annotation) in (Union, UnionType):
+        return tuple(m for m in get_args(annotation) if m is not type(None))
+    return (annotation,)
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    return [m for m in _members(annotation) if isinstance(m, type) and issubclass(m, BaseModel)]
+
+
+def _without_union_tags(
+    model: type[BaseModel], loc: tuple[int | str, ...]
+) -> tuple[int | str, ...]:
+    """Pydantic puts the tried member of a union into the path; a recipe has no such key."""
+    kept: list[int | str] = []
+    annotation: Any = model
+    for piece in loc:
+        several = len(_members(annotation)) > 1
+        known = any(piece in owner.model_fields for owner in _models(annotation))
+        annotation = _step(annotation, piece)
+        if known or not several:
+            kept.append(piece)
+    return tuple(kept)

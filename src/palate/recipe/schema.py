@@ -1,0 +1,210 @@
+"""What a recipe may say. A recipe is the experiment: validated, frozen, saved with the results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from palate.data.mixture import MixtureSpec
+from palate.model.options import BaseOptions
+from palate.recipe.load import explain, merge
+from palate.train.options import TrainOptions
+from palate.types import PalateError
+
+Options = TypeVar("Options", bound=BaseModel)
+TRIVIAL_JUDGES = ("random", "longer", "shorter", "first")
+
+
+class SourcePlan(BaseModel, frozen=True, extra="forbid"):
+    """One data set under a name of its own."""
+
+    source: str = Field(description="A name of `palate data list`.")
+    path: str | None = Field(
+        None, description="File or folder, relative to the data root; or hub id."
+    )
+    subset: str | None = None
+    split: str | None = None
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="What the source itself takes."
+    )
+    batch: str | None = Field(
+        None, description="Annotation batch of every row; default: the source's."
+    )
+
+
+class LintPlan(BaseModel, frozen=True, extra="forbid"):
+    """What lint needs to be told; every finding is counted and its row excluded."""
+
+    max_characters: int | None = Field(None, ge=1, description="Prompt and responses together.")
+
+
+class OverlapPlan(BaseModel, frozen=True, extra="forbid"):
+    """Training rows whose prompt is in a benchmark; thresholds as in `palate.data.overlap`."""
+
+    exclude: bool = Field(True, description="False reports them and trains on them all the same.")
+    ngram_words: int = Field(5, ge=1)
+    min_words: int = Field(10, ge=1, description="Shorter prompts are compared exactly only.")
+    containment: float = Field(
+        0.8, gt=0, le=1, description="Share of a benchmark prompt's n-grams."
+    )
+    jaccard: float = Field(0.6, gt=0, le=1, description="Similarity of the two sets of n-grams.")
+
+
+class HoldoutPlan(BaseModel, frozen=True, extra="forbid"):
+    """What is never trained on: N of each annotation batch, or a share of a source, by prompt."""
+
+    per_batch: int = Field(1000, ge=0, description="Held-out comparisons of each annotation batch.")
+    sources: tuple[str, ...] = Field((), description="Sources from which `per_batch` is held out.")
+    max_share: float = Field(0.5, ge=0, le=1, description="Most of a small batch to hold out.")
+    halves: dict[str, float] = Field(
+        default_factory=dict, description="Share of a source's prompts that is held out."
+    )
+
+
+class DataPlan(BaseModel, frozen=True, extra="forbid"):
+    """Where comparisons come from and what keeps them apart."""
+
+    root: str | None = Field(None, description="Data root; --data and PALATE_DATA set it.")
+    sources: dict[str, SourcePlan]
+    max_bad_share: float = Field(0.01, ge=0, le=1, description="More unreadable rows stop the run.")
+    lint: LintPlan = LintPlan()
+    overlap: OverlapPlan = OverlapPlan()
+    holdout: HoldoutPlan = HoldoutPlan()
+
+
+class BenchmarkPlan(BaseModel, frozen=True, extra="forbid"):
+    """What judges are asked: the held-out part of sources, whole sources, or an own file."""
+
+    held_out: tuple[str, ...] = Field((), description="Held-out comparisons of these sources.")
+    whole: tuple[str, ...] = Field((), description="All comparisons of these sources.")
+    file: str | None = Field(None, description="Own JSONL, CSV or Parquet file of comparisons.")
+    max_rows: int | None = Field(None, ge=1, description="Seeded sample of at most this many.")
+    paper_column: str | None = Field(None, description="Column of Table 7 that holds the same set.")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if sum(map(bool, (self.held_out, self.whole, self.file))) != 1:
+            raise ValueError("name exactly one of held_out, whole, file")
+        return self
+
+
+class ModelPlan(BaseModel, frozen=True, extra="forbid"):
+    """One reward model: its mixture, and where it departs from `base` and `train`."""
+
+    mixture: str
+    watch: tuple[str, ...] = Field((), description="Held-out benchmarks evaluated during training.")
+    base: dict[str, Any] = Field(default_factory=dict, description="Overrides of `base`.")
+    train: dict[str, Any] = Field(default_factory=dict, description="Overrides of `train`.")
+
+
+class JudgingPlan(BaseModel, frozen=True, extra="forbid"):
+    """How judges are asked."""
+
+    order: Literal["seeded", "both"] = Field("seeded", description="Side order shown to judges.")
+
+
+class Recipe(BaseModel, frozen=True, extra="forbid"):
+    """The experiment: data, mixtures, models, training, judges, benchmarks."""
+
+    name: str
+    description: str = ""
+    seed: int = 0
+    data: DataPlan
+    benchmarks: dict[str, BenchmarkPlan] = Field(default_factory=dict)
+    mixtures: dict[str, MixtureSpec] = Field(default_factory=dict)
+    base: BaseOptions = BaseOptions()
+    train: TrainOptions = TrainOptions()
+    models: dict[str, ModelPlan] = Field(default_factory=dict)
+    judges: tuple[str | dict[str, Any], ...] = Field(
+        TRIVIAL_JUDGES, description="Trivial judges, models of this recipe, {kind: options}."
+    )
+    judging: JudgingPlan = JudgingPlan()
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Self:
+        sources, holdout = self.data.sources, self.data.holdout
+        _known("data.holdout.sources", holdout.sources, sources)
+        _known("data.holdout.halves", holdout.halves, sources)
+        for name, benchmark in self.benchmarks.items():
+            _known(f"benchmarks.{name}", (*benchmark.held_out, *benchmark.whole), sources)
+        for name, model in self.models.items():
+            _known(f"models.{name}.mixture", (model.mixture,), self.mixtures)
+            _known(f"models.{name}.watch", model.watch, self.benchmarks)
+        whole = {alias for benchmark in self.benchmarks.values() for alias in benchmark.whole}
+        trainable = [alias for alias in sources if alias not in whole]
+        for name, mixture in self.mixtures.items():
+            _known(f"mixtures.{name}", mixture.pools, trainable)
+        plain = (j for j in self.judges if isinstance(j, str))
+        _known("judges", plain, (*TRIVIAL_JUDGES, *self.models))
+        return self
+
+    @model_validator(mode="after")
+    def _held_out_is_held_out(self) -> Self:
+        apart = {*self.data.holdout.sources, *self.data.holdout.halves}
+        for name, benchmark in self.benchmarks.items():
+            if loose := [alias for alias in benchmark.held_out if alias not in apart]:
+                raise ValueError(
+                    f"benchmarks.{name}: nothing is held out of {loose[0]!r}; "
+                    "add it to data.holdout.sources or data.holdout.halves"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _overrides_arevalid(self) -> Self:
+        for name in self.models:
+            self.training(name)
+            self.backbone(name)
+        return self
+
+    def training(self, model: str) -> TrainOptions:
+        """The training options of one model: `train` with the model's own laid over it."""
+        over = merge({"seed": self.seed, **_given(self.train)}, self.models[model].train)
+        return valid(TrainOptions, over, f"models.{model}.train")
+
+    def backbone(self, model: str) -> BaseOptions:
+        """The backbone of one model: `base` with the model's own laid over it."""
+        over = merge(_given(self.base), self.models[model].base)
+        return valid(BaseOptions, over, f"models.{model}.base")
+
+
+def resolved(recipe: Recipe) -> dict[str, Any]:
+    """Everything a recipe says, defaults included, as plain values that make the same recipe."""
+    values = recipe.model_dump(mode="json", exclude_none=True)
+    if "seed" not in recipe.train.model_fields_set:
+        del values["train"]["seed"]  # It follows `seed`, and must still do so when read again.
+    return values
+
+
+def _given(options: BaseModel) -> dict[str, Any]:
+    return options.model_dump(exclude_unset=True)
+
+
+def valid(model: type[Options], values: Mapping[str, Any], where: str) -> Options:
+    """Options from a dictionary; a mistake is one line that begins with `where`."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise explain(error, model, where) from None
+
+
+def _known(where: str, names: Iterable[str], known: Iterable[str]) -> None:
+    options = list(known)
+    for name in names:
+        if name not in options:
+            near = get_close_matches(name, options, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(options)}"
+            raise ValueError(f"{where}: no {name!r}; {hint}")
+
+
+def validate(values: Mapping[str, Any]) -> Recipe:
+    """A recipe from its dictionary; a mistake is one line with the key's path and the cure."""
+    where = f"recipe {values.get('name', '')}".strip()
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        raise explain(error, Recipe, where) from None
+    except PalateError as error:
+        raise PalateError(f"{where}: {error}") from None

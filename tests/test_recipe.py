@@ -1,0 +1,170 @@
+"""A recipe: reading, laying one on another, and telling mistakes in one line."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from palate.recipe import built_in, load_recipe, resolved, save_recipe, schema
+from palate.recipe.load import merge, override, read
+from palate.types import PalateError
+
+SMALL = {
+    "data": {
+        "sources": {"mine": {"source": "own", "path": "mine.jsonl"}},
+        "holdout": {"per_batch": 10, "sources": ["mine"]},
+    },
+    "benchmarks": {"held-out": {"held_out": ["mine"]}},
+    "mixtures": {"all": {"all": ["mine"]}},
+    "models": {"m": {"mixture": "all", "watch": ["held-out"]}},
+    "judges": ["random", "longer", "m"],
+}
+
+
+def write(path: Path, value: object) -> Path:
+    path.write_text(value if isinstance(value, str) else yaml.safe_dump(value))
+    return path
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    return write(tmp_path / "small.yaml", SMALL)
+
+
+def test_merge_joins_mappings_replaces_the_rest_and_null_takes_away():
+    under = {"a": {"x": 1, "y": 2}, "b": [1, 2], "c": 3}
+    over = {"a": {"y": 5}, "b": [9], "c": None}
+    assert merge(under, over) == {"a": {"x": 1, "y": 5}, "b": [9]}
+
+
+def test_override_reads_yaml_values_in_order():
+    result = override({"a": {"b": 1}}, ["a.b=2", "a.c=[x, y]", "d.e=1e-5", "a.b=3"])
+    assert result == {"a": {"b": 3, "c": ["x", "y"]}, "d": {"e": 1e-5}}
+
+
+@pytest.mark.parametrize("text", ["a", "=3", "a..b=1", "a=[1"])
+def test_a_malformed_override_is_one_line(text):
+    with pytest.raises(PalateError, match="--set"):
+        override({}, [text])
+
+
+def test_extends_a_file_beside_it_and_keeps_its_own_name(tmp_path, small):
+    child = write(tmp_path / "child.yaml", {"extends": "small.yaml", "train": {"epochs": 2}})
+    recipe = load_recipe(child)
+    assert (recipe.name, recipe.train.epochs) == ("child", 2)
+    assert recipe.models["m"].mixture == "all"
+
+
+def test_extends_in_a_circle_says_so(tmp_path):
+    write(tmp_path / "a.yaml", "extends: b.yaml")
+    write(tmp_path / "b.yaml", "extends: a.yaml")
+    with pytest.raises(PalateError, match="circle"):
+        read(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize(
+    ("assignment", "expected"),
+    [
+        ("train.epoch=2", "train.epoch: unknown key; did you mean 'epochs'"),
+        ("trian.epochs=2", "trian: unknown key; did you mean 'train'"),
+        ("data.sources.mine.pth=x", "data.sources.mine.pth: unknown key; did you mean 'path'"),
+        ("train.trainable.last_layer=2", "last_layer: unknown key; did you mean 'last_layers'"),
+        ("models.m.train.learning_rat=1", "models.m.train: learning_rat: unknown key"),
+        ("models.m.base.max_token=9", "models.m.base: max_token: unknown key; did you mean"),
+        ("models.m.mixture=al", "models.m.mixture: no 'al'; did you mean 'all'"),
+        ("judges=[longr]", "judges: no 'longr'; did you mean 'longer'"),
+        ("train.learning_rate=fast", "train.learning_rate: "),
+        ("train.epochs=0", "train.epochs: Input should be greater than or equal to 1, got 0"),
+        ("data.holdout.sources=[]", "nothing is held out of 'mine'"),
+        ("benchmarks.held-out.file=x", "name exactly one of held_out, whole, file"),
+        ("data.holdout.halves.other=0.5", "no 'other'"),
+    ],
+)
+def test_a_mistake_is_one_line_with_its_key_and_its_cure(small, assignment, expected):
+    with pytest.raises(PalateError) as caught:
+        load_recipe(small, [assignment])
+    assert expected in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("name: x\n  data: 3", "broken.yaml:2: not YAML"),
+        ("- a\n- b", "expected keys and values, got list"),
+        ("seed: 1\nseed: 2", "broken.yaml:2: 'seed' is given twice"),
+        ("name: !!python/object/apply:os.system [ls]", "not YAML"),
+        ("", "expected keys and values"),
+    ],
+)
+def test_a_broken_file_is_one_line_with_its_place(tmp_path, text, expected):
+    with pytest.raises(PalateError, match=r"^[^\n]*$") as caught:
+        load_recipe(write(tmp_path / "broken.yaml", text))
+    assert expected in str(caught.value)
+
+
+def test_an_unknown_recipe_names_the_nearest():
+    with pytest.raises(PalateError, match="did you mean 'llama2'"):
+        load_recipe("lama2")
+
+
+def test_resolved_makes_the_same_recipe_again(tmp_path, small):
+    recipe = load_recipe(small, ["seed=7", "train.margin={significantly: 2.0}"])
+    save_recipe(recipe, tmp_path / "again.yaml")
+    again = load_recipe(tmp_path / "again.yaml")
+    assert resolved(again) == resolved(recipe)
+    assert again.training("m") == recipe.training("m")
+
+
+def test_the_recipes_seed_trains_unless_a_model_has_its_own(tmp_path, small):
+    assert load_recipe(small, ["seed=7"]).training("m").seed == 7
+    assert load_recipe(small, ["seed=7", "train.seed=8"]).training("m").seed == 8
+    assert load_recipe(small, ["seed=7", "models.m.train.seed=9"]).training("m").seed == 9
+    save_recipe(load_recipe(small, ["seed=7"]), tmp_path / "again.yaml")
+    assert load_recipe(tmp_path / "again.yaml", ["seed=3"]).training("m").seed == 3
+
+
+def test_a_models_overrides_lie_over_the_shared_ones(small):
+    recipe = load_recipe(small, ["train.epochs=2", "models.m.train.clip_norm=0.5"])
+    assert (recipe.training("m").epochs, recipe.training("m").clip_norm) == (2, 0.5)
+
+
+def test_the_data_root_given_wins_over_the_environment(tmp_path, small):
+    assert load_recipe(small, data=tmp_path, environment={"PALATE_DATA": "/x"}).data.root == str(
+        tmp_path
+    )
+    assert load_recipe(small, environment={"PALATE_DATA": "/x"}).data.root == "/x"
+    assert load_recipe(small, environment={}).data.root is None
+
+
+@pytest.mark.parametrize("name", built_in())
+def test_every_built_in_recipe_is_valid_and_describes_itself(name):
+    recipe = load_recipe(name, environment={})
+    assert recipe.name == name
+    assert recipe.description
+    assert recipe.models
+    assert set(recipe.models) <= {j for j in recipe.judges if isinstance(j, str)}
+
+
+def test_the_papers_hyper_parameters_are_the_defaults(small):
+    train = load_recipe(small).train
+    assert (train.epochs, train.pairs_per_step, train.learning_rate) == (1, 512, 1e-5)
+    assert (train.adam_beta1, train.adam_beta2, train.adam_epsilon) == (0.9, 0.95, 1e-5)
+    assert (train.weight_decay, train.clip_norm, train.warmup_fraction) == (0.1, 1.0, 0.03)
+    assert (train.warmup_steps_min, train.final_lr_fraction) == (5, 0.1)
+
+
+def test_the_schema_is_json_and_knows_the_nested_keys():
+    text = json.dumps(schema())
+    for key in ("extends", "pairs_per_step", "held_out", "max_bad_share", "last_layers"):
+        assert f'"{key}"' in text
+
+
+def test_on_and_off_are_names_not_booleans(tmp_path, small):
+    child = write(
+        tmp_path / "c.yaml", "extends: small.yaml\ntrain: {safety_loss: {weight: 1, on: head}}"
+    )
+    assert load_recipe(child).train.safety_loss.on == "head"
+    assert load_recipe(small, ["train.safety_loss={on: head}"]).train.safety_loss.on == "head"
