@@ -1,0 +1,1 @@
+"""Raw rows in, mixtures out: sources, lint, overlap, hold-out, mixture."""

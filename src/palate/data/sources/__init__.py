@@ -1,0 +1,162 @@
+"""Every data set Palate reads, by name.
+
+A source turns raw rows into comparisons and says what it could not turn: it drops no row in
+silence and repairs none. Identical, empty and mismatched pairs pass; lint finds them.
+
+>>> sorted(SOURCES)[:3]
+['anthropic-hh', 'diasafety', 'gptj-synthetic']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
+from pathlib import Path
+
+from palate.data.sources import (
+    anthropic_hh,
+    diasafety,
+    gptj_synthetic,
+    oasst,
+    openai_summarize,
+    openai_webgpt,
+    own,
+    pku_saferlhf,
+    shp,
+    simulated,
+    stackexchange,
+)
+from palate.data.sources.source import BadRow, Cuts, LabelledResponse, Request, Row, Source
+from palate.types import Comparison, PalateError
+
+__all__ = [
+    "SOURCES",
+    "BadRow",
+    "Cuts",
+    "LabelledResponse",
+    "Request",
+    "Row",
+    "Source",
+    "at_root",
+    "describe",
+    "open_source",
+    "readable",
+    "safety_rows",
+    "source_named",
+]
+
+SOURCES: dict[str, Source] = {
+    module.SOURCE.name: module.SOURCE
+    for module in (
+        anthropic_hh,
+        openai_summarize,
+        openai_webgpt,
+        stackexchange,
+        shp,
+        gptj_synthetic,
+        pku_saferlhf,
+        oasst,
+        diasafety,
+        own,
+        simulated,
+    )
+}
+ROWS_BEFORE_GIVING_UP = 1_000  # So many bad rows and no good one: the file is something else.
+
+
+def source_named(name: str) -> Source:
+    """The source of that name; an unknown one is an error that names the nearest."""
+    if name in SOURCES:
+        return SOURCES[name]
+    near = get_close_matches(name, SOURCES, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(SOURCES)}"
+    raise PalateError(f"no source {name!r}; {hint}")
+
+
+def open_source(name: str, request: Request | None = None) -> Iterator[Row]:
+    """Yield a source's comparisons and bad rows, in the order of its files.
+
+    Raises `PalateError` at once for a name or option that does not exist, and while reading for
+    a file that cannot be read as a whole (missing, empty, cut).
+    """
+    source, request = source_named(name), request or Request()
+    if "*" not in source.options:
+        for option in set(request.options) - set(source.options):
+            known = ", ".join(source.options) or "none"
+            raise PalateError(f"{name}: no option {option!r}; it has {known}")
+    return _with_name(name, source.load(request))
+
+
+def _with_name(name: str, rows: Iterator[Row]) -> Iterator[Row]:
+    try:
+        yield from rows
+    except PalateError as error:
+        message = str(error)
+        raise PalateError(message if message.startswith(name) else f"{name}: {message}") from error
+
+
+def readable(
+    rows: Iterable[Row],
+    max_bad_share: float = 0.01,
+    on_bad: Callable[[BadRow], object] | None = None,
+) -> Iterator[Comparison]:
+    """Yield the comparisons and hand every other row to `on_bad`.
+
+    Raises `PalateError` after the last row if more than `max_bad_share` of the rows (ties and
+    rows left out by a stated rule count as good) were bad, or if there was no comparison; and
+    earlier if the first `ROWS_BEFORE_GIVING_UP` rows were all bad.
+    """
+    good = bad = found = 0
+    first: BadRow | None = None
+    for row in rows:
+        if isinstance(row, Comparison):
+            good, found = good + 1, found + 1
+            yield row
+            continue
+        if on_bad is not None:
+            on_bad(row)
+        if row.kind != "bad":
+            good += 1
+            continue
+        bad, first = bad + 1, first or row
+        if good == 0 and bad >= ROWS_BEFORE_GIVING_UP:
+            break
+    if first is not None and bad > max_bad_share * (good + bad):
+        raise PalateError(
+            f"{bad} of {good + bad} rows are bad, more than {max_bad_share:.1%}; the first: {first}"
+        )
+    if not found:
+        raise PalateError("expected comparisons, found none")
+
+
+def at_root(name: str, root: Path) -> Path | None:
+    """The folder of a source under a local data root, or None if it is not there."""
+    folder = source_named(name).folder
+    return root / folder if folder is not None and (root / folder).is_dir() else None
+
+
+def describe(name: str) -> list[tuple[str, str]]:
+    """A source as rows of a table: what it is, its licence, how it grades, what to know."""
+    source = source_named(name)
+    cuts = [("ratings", str(cut)) for cut in source.cuts or ()] or [("ratings", "none given")]
+    options = [(f"option {key}", meaning) for key, meaning in source.options.items()]
+    return [
+        ("name", source.name),
+        ("title", source.title),
+        ("hub id", source.hub_id or "-"),
+        ("url", source.url or "-"),
+        ("licence", source.licence),
+        ("kind", source.kind),
+        ("subsets", ", ".join(source.subsets) or "-"),
+        *cuts,
+        *options,
+        ("tried on", source.at_hand),
+        ("notes", source.notes or "-"),
+    ]
+
+
+def safety_rows(name: str, request: Request) -> Iterator[LabelledResponse | BadRow]:
+    """Single responses with a safety label, where a source has them beyond its pairs."""
+    if name != diasafety.NAME:
+        raise PalateError(f"{source_named(name).name}: has no single labelled responses")
+    return diasafety.labelled(request)

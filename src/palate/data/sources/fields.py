@@ -1,0 +1,179 @@
+"""Reading one column of one record: the value, or `Unfit` with what was expected and what came.
+
+Everything a source takes from a file passes here, so nothing but valid Unicode text, finite
+numbers and known labels goes further.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from palate.data.sources.source import Unfit
+from palate.types import ROLES, Message, Rating, Role
+
+_SHOWN = 40  # Characters of a wrong value that an error repeats.
+_ABSENT = object()
+
+RATINGS: Mapping[str, Rating] = {
+    "significantly": Rating.SIGNIFICANTLY,
+    "significantly better": Rating.SIGNIFICANTLY,
+    "better": Rating.BETTER,
+    "slightly": Rating.SLIGHTLY,
+    "slightly better": Rating.SLIGHTLY,
+    "negligibly": Rating.NEGLIGIBLY,
+    "negligibly better": Rating.NEGLIGIBLY,
+    "unsure": Rating.NEGLIGIBLY,
+    "negligibly better / unsure": Rating.NEGLIGIBLY,
+    "negligibly better or unsure": Rating.NEGLIGIBLY,
+}
+TRUTHS: Mapping[str, bool] = {
+    "true": True,
+    "1": True,
+    "yes": True,
+    "safe": True,
+    "false": False,
+    "0": False,
+    "no": False,
+    "unsafe": False,
+}
+
+
+def shown(value: object) -> str:
+    """A wrong value as an error message repeats it: short, on one line, nothing executable."""
+    text = ascii(value) if isinstance(value, str | bytes | int | float | bool) else ""
+    if value is None:
+        return "nothing"
+    return (text[:_SHOWN] + "..." if len(text) > _SHOWN else text) or f"a {type(value).__name__}"
+
+
+def required(data: Mapping[str, Any], column: str) -> Any:
+    """The value of a column that must be there."""
+    value = data.get(column, _ABSENT)
+    if value is _ABSENT:
+        there = ", ".join(sorted(map(str, data))[:12])
+        raise Unfit(f"missing column {column!r}; the row has: {there or 'none'}")
+    return value
+
+
+def as_text(value: object, column: str) -> str:
+    """Plain text that UTF-8 can hold."""
+    if type(value) is not str:
+        raise Unfit(f"{column}: expected text, got {shown(value)}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise Unfit(f"{column}: expected UTF-8 text, got broken characters") from None
+    return value
+
+
+def text(data: Mapping[str, Any], column: str) -> str:
+    """A text column."""
+    return as_text(required(data, column), column)
+
+
+def optional_text(data: Mapping[str, Any], column: str) -> str | None:
+    """A text or whole number as text; None where it is absent or null."""
+    value = data.get(column)
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return as_text(value, column)
+
+
+def number(data: Mapping[str, Any], column: str) -> float:
+    """A finite number."""
+    value = required(data, column)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Unfit(f"{column}: expected a number, got {shown(value)}")
+    try:
+        finite = float(value)
+    except OverflowError:
+        finite = math.inf
+    if not math.isfinite(finite):
+        raise Unfit(f"{column}: expected a finite number, got {shown(value)}")
+    return finite
+
+
+def whole(data: Mapping[str, Any], column: str, allowed: Sequence[int]) -> int:
+    """A whole number out of those allowed."""
+    value = required(data, column)
+    if isinstance(value, bool) or not isinstance(value, int) or value not in allowed:
+        raise Unfit(f"{column}: expected {_either(allowed)}, got {shown(value)}")
+    return value
+
+
+def truth(data: Mapping[str, Any], column: str) -> bool | None:
+    """True or false (also 1/0, yes/no, safe/unsafe); None where absent, null or empty."""
+    value = data.get(column)
+    if value is None or value == "":
+        return None
+    if isinstance(value, bool):
+        return value
+    known = TRUTHS.get(str(value).strip().casefold()) if isinstance(value, str | int) else None
+    if known is None:
+        raise Unfit(f"{column}: expected true or false, got {shown(value)}")
+    return known
+
+
+def rating(data: Mapping[str, Any], column: str = "rating") -> Rating | None:
+    """A rating as a name ("significantly", "slightly better", ...) or 1 (weakest) to 4."""
+    value = data.get(column)
+    if value is None or value == "":
+        return None
+    found = None
+    if isinstance(value, str):
+        name = " ".join(value.casefold().replace("_", " ").split())
+        found = RATINGS.get(name) or _rating_of_number(name)
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        found = _rating_of_number(f"{value:g}") if math.isfinite(value) else None
+    if found is None:
+        raise Unfit(
+            f"{column}: expected significantly, better, slightly, negligibly or 4 to 1, "
+            f"got {shown(value)}"
+        )
+    return found
+
+
+def _rating_of_number(text: str) -> Rating | None:
+    return Rating(int(text)) if text in {"1", "2", "3", "4"} else None
+
+
+def items(data: Mapping[str, Any], column: str, count: int | None = None) -> Sequence[Any]:
+    """A list column, of `count` items if that is given."""
+    value = required(data, column)
+    if not isinstance(value, list | tuple) or (count is not None and len(value) != count):
+        wanted = "a list" if count is None else f"a list of {count}"
+        got = f"{len(value)} items" if isinstance(value, list | tuple) else shown(value)
+        raise Unfit(f"{column}: expected {wanted}, got {got}")
+    return value
+
+
+def mapping(value: object, column: str) -> Mapping[str, Any]:
+    """An object (a record within the record)."""
+    if not isinstance(value, Mapping):
+        raise Unfit(f"{column}: expected an object, got {shown(value)}")
+    return value
+
+
+def messages(value: object, column: str) -> tuple[Message, ...]:
+    """Chat messages: objects with `role` (system, user, assistant) and plain-text `content`."""
+    if not isinstance(value, list | tuple) or not value:
+        got = "an empty list" if value == [] else shown(value)
+        raise Unfit(f"{column}: expected a list of messages, got {got}")
+    return tuple(_message(item, f"{column}[{at}]") for at, item in enumerate(value))
+
+
+def _message(item: object, column: str) -> Message:
+    turn = mapping(item, column)
+    role = required(turn, "role")
+    if role not in ROLES:
+        raise Unfit(f"{column}.role: expected {_either(ROLES)}, got {shown(role)}")
+    return Message(cast(Role, role), as_text(required(turn, "content"), f"{column}.content"))
+
+
+def _either(values: Sequence[object]) -> str:
+    return f"{', '.join(map(str, values[:-1]))} or {values[-1]}"

@@ -1,0 +1,200 @@
+"""Local files as records, one at a time: JSONL, JSON arrays, CSV and Parquet, gzipped or not.
+
+A line that cannot be read becomes a `BadRow` and reading goes on; a file that cannot be read at
+all (missing, empty, cut, not what its name says) is a `PalateError`.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from palate.data.sources.fields import shown
+from palate.data.sources.source import BadRow, Record, Records
+from palate.types import PalateError
+
+ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+# A longer line is damage, not a conversation; it is skipped without being held in memory.
+MAX_LINE_BYTES = 32 * 2**20
+MAX_CELL_CHARACTERS = 32 * 2**20
+ROWS_PER_READ = 1_024
+
+
+def ending(path: Path) -> str:
+    """The format of a file by its name, without `.gz`; "" if it is none that Palate reads."""
+    name = path.name.lower().removesuffix(".gz")
+    return next((end for end in ENDINGS if name.endswith(end)), "")
+
+
+def stem(path: Path) -> str:
+    """The file's name without its format: "train" of "train.jsonl.gz"."""
+    name = path.name
+    if name.lower().endswith(".gz"):
+        name = name[:-3]
+    return name[: -len(ending(path))] if ending(path) else name
+
+
+def find_files(location: Path, split: str | None = None, subset: str | None = None) -> list[Path]:
+    """The data files at a location, in the order of their names.
+
+    A split is a file of that name ("train.jsonl", "train-00000-of-00002.parquet") or a folder;
+    a subset is a folder.
+    """
+    if location.is_file():
+        return [location]
+    if not location.is_dir():
+        raise PalateError(f"{location}: no such file or folder")
+    found = sorted(p for p in location.rglob("*") if p.is_file() and ending(p) and _seen(p))
+    kept = [p for p in found if _belongs(p.relative_to(location), split, subset)]
+    if not kept:
+        asked = " ".join(f"{k}={v}" for k, v in (("subset", subset), ("split", split)) if v)
+        there = ", ".join(str(p.relative_to(location)) for p in found[:8]) or "no data file"
+        raise PalateError(f"{location}: expected data files {asked}, found {there}")
+    return kept
+
+
+def _seen(path: Path) -> bool:
+    return not path.name.startswith((".", "dataset_info", "state.json"))
+
+
+def _belongs(path: Path, split: str | None, subset: str | None) -> bool:
+    folders, name = path.parts[:-1], stem(path)
+    of_split = split is None or name == split or name.startswith(f"{split}-") or split in folders
+    return of_split and (subset is None or subset in folders)
+
+
+def read_file(path: Path, part: str | None = None) -> Records:
+    """Yield the records of one file in order."""
+    part = part or stem(path)
+    readers = {".csv": _read_csv, ".parquet": _read_parquet, ".json": _read_json}
+    reader = readers.get(ending(path), _read_jsonl)
+    if not ending(path):
+        raise PalateError(f"{path}: expected one of {', '.join(ENDINGS)} (or these with .gz)")
+    return _whole(path, reader(path, part))
+
+
+def _whole(path: Path, records: Records) -> Records:
+    """Pass records on; what is wrong with the file as a whole becomes one line."""
+    seen = False
+    try:
+        for record in records:
+            seen = True
+            yield record
+    except FileNotFoundError:
+        raise PalateError(f"{path}: no such file") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise PalateError(f"{path}: cut or not gzip ({error}); fetch it again") from None
+    except pa.ArrowInvalid as error:
+        reason = str(error).splitlines()[0]
+        raise PalateError(f"{path}: not a whole Parquet file ({reason})") from None
+    except OSError as error:
+        raise PalateError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if not seen:
+        raise PalateError(f"{path}: expected rows, the file is empty")
+
+
+def _open(path: Path) -> IO[bytes]:
+    gzipped = path.name.lower().endswith(".gz")
+    return cast(IO[bytes], gzip.open(path) if gzipped else path.open("rb"))
+
+
+def _lines(file: IO[bytes]) -> Iterator[bytes | None]:
+    """Lines of a file; None for one longer than `MAX_LINE_BYTES`."""
+    while line := file.readline(MAX_LINE_BYTES):
+        whole = len(line) < MAX_LINE_BYTES or line.endswith(b"\n")
+        while not whole:
+            rest = file.readline(MAX_LINE_BYTES)
+            whole = not rest or rest.endswith(b"\n")
+            line = b""
+        yield line or None
+
+
+def _read_jsonl(path: Path, part: str) -> Records:
+    with _open(path) as file:
+        for row, line in enumerate(_lines(file), start=1):
+            if line is None:
+                yield BadRow(str(path), row, f"line longer than {MAX_LINE_BYTES} bytes")
+            elif not line.isspace():
+                yield _json_record(path, part, row, line)
+
+
+def _json_record(path: Path, part: str, row: int, line: bytes) -> Record | BadRow:
+    try:
+        data = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
+    except UnicodeDecodeError:
+        return BadRow(str(path), row, "expected UTF-8, got other bytes")
+    except RecursionError:
+        return BadRow(str(path), row, "JSON nested too deeply")
+    except ValueError as error:  # JSONDecodeError, or a number of too many digits.
+        return BadRow(str(path), row, f"expected one JSON object a line, got broken JSON ({error})")
+    return _as_record(path, part, row, data)
+
+
+def _as_record(path: Path, part: str, row: int, data: Any) -> Record | BadRow:
+    if not isinstance(data, dict):
+        return BadRow(str(path), row, f"expected a JSON object, got {shown(data)}")
+    return Record(str(path), row, part, data)
+
+
+def _read_json(path: Path, part: str) -> Records:
+    """A JSON array of objects, read whole; a `.json` of one object a line is read as JSONL."""
+    with _open(path) as file:
+        head = file.read(4_096).removeprefix(b"\xef\xbb\xbf").lstrip()
+    if not head.startswith(b"["):
+        yield from _read_jsonl(path, part)
+        return
+    with _open(path) as file:
+        try:
+            data = json.loads(file.read().removeprefix(b"\xef\xbb\xbf"))
+        except (ValueError, RecursionError) as error:
+            raise PalateError(f"{path}: expected a JSON array, got broken JSON ({error})") from None
+    for row, item in enumerate(data, start=1):
+        yield _as_record(path, part, row, item)
+
+
+def _read_csv(path: Path, part: str) -> Records:
+    # The module's default of 131,072 characters a cell is less than a long conversation.
+    csv.field_size_limit(MAX_CELL_CHARACTERS)
+    with _open(path) as raw:
+        # Bytes that are not UTF-8 pass as surrogates here and are refused with their column.
+        lines = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="")
+        reader = csv.reader(lines, strict=True)
+        columns: list[str] | None = None
+        while True:
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield BadRow(str(path), reader.line_num, f"broken CSV ({error})")
+                continue
+            if columns is None:
+                columns = cells
+            elif cells:
+                yield _csv_record(path, part, reader.line_num, columns, cells)
+
+
+def _csv_record(
+    path: Path, part: str, row: int, columns: list[str], cells: list[str]
+) -> Record | BadRow:
+    if len(cells) != len(columns):
+        return BadRow(str(path), row, f"expected {len(columns)} cells, got {len(cells)}")
+    return Record(str(path), row, part, dict(zip(columns, cells, strict=True)))
+
+
+def _read_parquet(path: Path, part: str) -> Records:
+    with pq.ParquetFile(path) as file:
+        row = 0
+        for batch in file.iter_batches(ROWS_PER_READ):
+            for data in batch.to_pylist():
+                row += 1
+                yield Record(str(path), row, part, data)

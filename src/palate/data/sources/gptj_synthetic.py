@@ -1,0 +1,51 @@
+"""Synthetic GPT-J: instructions with a reply of a stronger and one of a weaker model.
+
+Source: https://huggingface.co/datasets/Dahoas/synthetic-instruct-gptj-pairwise
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from palate.data.sources import fields
+from palate.data.sources.location import records
+from palate.data.sources.source import Record, Request, Row, Source, ask, each, prompt_cluster
+from palate.types import Comparison, comparison_id
+
+NAME = "gptj-synthetic"
+HUB_ID = "Dahoas/synthetic-instruct-gptj-pairwise"
+
+
+def load(request: Request) -> Iterator[Row]:
+    """Every row is one comparison."""
+    return each(records(request, HUB_ID), _comparison)
+
+
+def _comparison(record: Record) -> Iterator[Row]:
+    asked = fields.text(record.data, "prompt").strip()
+    chosen = fields.text(record.data, "chosen").strip()
+    rejected = fields.text(record.data, "rejected").strip()
+    prompt = ask(asked)
+    yield Comparison(
+        id=comparison_id(NAME, prompt, chosen, rejected, record.key),
+        source=NAME,
+        prompt=prompt,
+        chosen=chosen,
+        rejected=rejected,
+        prompt_id=prompt_cluster(asked),
+        batch=NAME,
+        meta=record.origin,
+    )
+
+
+SOURCE = Source(
+    name=NAME,
+    title="Synthetic GPT-J",
+    hub_id=HUB_ID,
+    licence="see its card",
+    url=f"https://huggingface.co/datasets/{HUB_ID}",
+    kind="helpful",
+    load=load,
+    at_hand="hand-made rows only",
+    notes="no human labels: the chosen reply is the stronger model's; cluster: prompt",
+)

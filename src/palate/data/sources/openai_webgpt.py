@@ -1,0 +1,76 @@
+"""OpenAI WebGPT: labelers' choices between two long-form answers that quote web pages.
+
+Source: https://huggingface.co/datasets/openai/webgpt_comparisons (arXiv 2112.09332). Scores are
+in [-1, 1] and sum to 0; 0 is a tie.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from palate.data.sources import fields
+from palate.data.sources.location import records
+from palate.data.sources.source import (
+    Cuts,
+    Record,
+    Request,
+    Row,
+    Source,
+    Unfit,
+    ask,
+    each,
+    prompt_cluster,
+)
+from palate.types import Comparison, comparison_id
+
+NAME = "openai-webgpt"
+HUB_ID = "openai/webgpt_comparisons"
+CUTS = Cuts("|score_0|", 0.5, 0.75, 1.0)
+
+
+def load(request: Request) -> Iterator[Row]:
+    """Every row is one comparison or a tie; a tie is a `BadRow` of kind "tie"."""
+    return each(records(request, HUB_ID), _comparison)
+
+
+def _comparison(record: Record) -> Iterator[Row]:
+    data = record.data
+    scores = [fields.number(data, f"score_{i}") for i in (0, 1)]
+    if abs(sum(scores)) > 1e-6 or abs(scores[0]) > 1:
+        raise Unfit(f"score_0, score_1: expected s and -s within -1..1, got {scores}")
+    if scores[0] == 0:
+        raise Unfit("score_0 is 0: neither answer was preferred", "tie")
+    first = 0 if scores[0] > 0 else 1
+    chosen, rejected = (fields.text(data, f"answer_{i}").strip() for i in (first, 1 - first))
+    question = fields.mapping(fields.required(data, "question"), "question")
+    asked = fields.text(question, "full_text").strip()
+    prompt, strength = ask(asked), abs(scores[0])
+    yield Comparison(
+        id=comparison_id(NAME, prompt, chosen, rejected, record.key),
+        source=NAME,
+        prompt=prompt,
+        chosen=chosen,
+        rejected=rejected,
+        prompt_id=prompt_cluster(asked),
+        batch=NAME,
+        rating=CUTS.rate(strength),
+        meta={
+            **record.origin,
+            "strength": strength,
+            "dataset": fields.optional_text(question, "dataset"),
+        },
+    )
+
+
+SOURCE = Source(
+    name=NAME,
+    title="OpenAI WebGPT",
+    hub_id=HUB_ID,
+    licence="none stated on its card",
+    url=f"https://huggingface.co/datasets/{HUB_ID}",
+    kind="helpful",
+    load=load,
+    cuts=(CUTS,),
+    at_hand="hand-made rows only",
+    notes="one split; ties (score 0) are counted and skipped; cluster: question",
+)

@@ -1,0 +1,151 @@
+"""Your own comparisons: JSONL, JSON, CSV or Parquet, or a hub id.
+
+Three layouts are told apart row by row:
+- Palate's columns: `prompt` (text or messages), `chosen`, `rejected` and, if you have them,
+  `rating`, `batch`, `chosen_safe`, `rejected_safe`, `prompt_id`, `annotator`, `source`;
+- TRL's explicit prompt: the same, with messages for `prompt` and one assistant message each for
+  `chosen` and `rejected`;
+- TRL's implicit prompt: `chosen` and `rejected` are whole conversations, as messages or as
+  "\\n\\nHuman: ... \\n\\nAssistant: ..." transcripts; both end in the assistant's turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from palate.data.sources import fields
+from palate.data.sources.conversation import (
+    Turns,
+    first_user_turn,
+    join,
+    split_messages,
+    split_transcript,
+)
+from palate.data.sources.files import ending, read_file
+from palate.data.sources.location import locate, parts, records
+from palate.data.sources.source import (
+    Record,
+    Request,
+    Row,
+    Source,
+    Unfit,
+    ask,
+    each,
+    prompt_cluster,
+)
+from palate.records import HEADER_KEY, read_comparisons
+from palate.types import Comparison, comparison_id, digest
+
+NAME = "own"
+
+
+def load(request: Request) -> Iterator[Row]:
+    """Comparisons of a file, of all files of a folder, or of a hub data set."""
+    make = partial(_comparison, named=request.options.get("source"))
+    where = locate(request, None)
+    if isinstance(where, str):
+        yield from each(records(request, None), make)
+        return
+    for path, part in parts(where, request.split, request.subset):
+        if _is_ours(path):
+            yield from read_comparisons(path)
+        else:
+            yield from each(read_file(path, part), make)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether Palate wrote the file, so that nothing of it need be guessed."""
+    if ending(path) != ".parquet":
+        return False
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return HEADER_KEY in (pq.read_metadata(path).metadata or {})
+    except (pa.ArrowInvalid, OSError):
+        return False  # read_file says what is wrong with it.
+
+
+def _comparison(record: Record, named: str | None) -> Iterator[Row]:
+    data = record.data
+    prompt, chosen, rejected, marks = _sides(data)
+    source = fields.optional_text(data, "source") or named or NAME
+    cluster = fields.optional_text(data, "prompt_id")
+    yield Comparison(
+        id=comparison_id(source, prompt, chosen, rejected, record.key),
+        source=source,
+        prompt=prompt,
+        chosen=chosen,
+        rejected=rejected,
+        prompt_id=(digest(source, cluster) if cluster else prompt_cluster(first_user_turn(prompt))),
+        batch=fields.optional_text(data, "batch") or record.part,
+        rating=fields.rating(data),
+        chosen_safe=fields.truth(data, "chosen_safe"),
+        rejected_safe=fields.truth(data, "rejected_safe"),
+        annotator=fields.optional_text(data, "annotator"),
+        meta={**record.origin, **marks},
+    )
+
+
+def _sides(data: Mapping[str, Any]) -> tuple[Turns, str, str, dict[str, Any]]:
+    """Prompt, chosen and rejected reply, and markers for `meta`."""
+    if data.get("prompt") is not None:
+        prompt = _prompt(data["prompt"])
+        return prompt, _reply(data, "chosen"), _reply(data, "rejected"), {}
+    chosen, rejected = _conversation(data, "chosen"), _conversation(data, "rejected")
+    return chosen[0], chosen[1], rejected[1], join(chosen, rejected)
+
+
+def _prompt(value: object) -> Turns:
+    if isinstance(value, str):
+        return ask(fields.as_text(value, "prompt"))
+    turns = fields.messages(value, "prompt")
+    if turns[-1].role == "assistant":
+        raise Unfit("prompt: expected the last message to be the user's, got assistant")
+    return turns
+
+
+def _reply(data: Mapping[str, Any], column: str) -> str:
+    value = fields.required(data, column)
+    if isinstance(value, str):
+        return fields.as_text(value, column)
+    if not isinstance(value, list):
+        raise Unfit(f"{column}: expected text or one assistant message, got {fields.shown(value)}")
+    turns = fields.messages(value, column)
+    if len(turns) != 1 or turns[0].role != "assistant":
+        roles = ", ".join(turn.role for turn in turns)
+        raise Unfit(f"{column}: expected one assistant message beside a prompt, got {roles}")
+    return turns[0].content
+
+
+def _conversation(data: Mapping[str, Any], column: str) -> tuple[Turns, str]:
+    value = fields.required(data, column)
+    if isinstance(value, list):
+        return split_messages(fields.messages(value, column), column)
+    text = fields.as_text(value, column)
+    if not text.startswith("\n\nHuman:"):
+        raise Unfit(
+            f"missing column 'prompt', and {column} is no conversation that would hold it "
+            "(a list of messages, or a transcript)"
+        )
+    return split_transcript(text, column)
+
+
+SOURCE = Source(
+    name=NAME,
+    title="Your own comparisons",
+    hub_id=None,
+    licence="yours",
+    url="",
+    kind="both",
+    load=load,
+    options={"source": "the name these rows go by (default: their `source` column, or own)"},
+    at_hand="hand-made files of every layout",
+    notes=(
+        "batch: the `batch` column, else the file's name; cluster: `prompt_id`, else the first "
+        "user turn"
+    ),
+)

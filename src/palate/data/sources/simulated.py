@@ -1,0 +1,40 @@
+"""The simulated campaign as a source; see `palate.data.campaign`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+
+from palate.data.sources.source import Request, Row, Source
+from palate.types import PalateError
+
+NAME = "simulated"
+
+
+def load(request: Request) -> Iterator[Row]:
+    """Comparisons of a campaign; `seed` and the fields of `CampaignOptions` are the options."""
+    options = dict(request.options)
+    seed = options.pop("seed", 0)
+    if isinstance(seed, bool) or not isinstance(seed, int):
+        raise PalateError(f"{NAME}: seed: expected a whole number, got {seed!r}")
+    campaign = import_module("palate.data.campaign")  # Its tables are read only when asked for.
+    try:
+        chosen = campaign.CampaignOptions(**options)
+    except (TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise PalateError(f"{NAME}: {reason}") from None
+    yield from campaign.simulate(chosen, seed)
+
+
+SOURCE = Source(
+    name=NAME,
+    title="Simulated annotation campaign",
+    hub_id=None,
+    licence="Apache-2.0",
+    url="",
+    kind="both",
+    load=load,
+    options={"seed": "of the campaign (default 0)", "*": "the fields of CampaignOptions"},
+    at_hand="made here",
+    notes="latent truth known, so the best possible accuracy is known",
+)

@@ -1,0 +1,280 @@
+"""Own data: every layout read, every kind of damage told by file and row."""
+
+import csv
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from palate.data.sources import Request, open_source, readable
+from palate.records import write_comparisons
+from palate.types import Message, PalateError, Rating
+
+from .rows import opened, write_jsonl
+
+ROW = {"prompt": "Why?", "chosen": "Because.", "rejected": "No."}
+USER = {"role": "user", "content": "Why?"}
+
+
+def assistant(text: str) -> dict[str, str]:
+    return {"role": "assistant", "content": text}
+
+
+def only(path: Path, **request: Any) -> Any:
+    good, bad = opened("own", path, **request)
+    assert bad == []
+    assert len(good) == 1
+    return good[0]
+
+
+def test_palate_columns(tmp_path: Path) -> None:
+    row = ROW | {
+        "rating": "significantly better",
+        "batch": "week-3",
+        "chosen_safe": True,
+        "rejected_safe": False,
+        "prompt_id": 17,
+        "annotator": "ann",
+        "source": "mine",
+    }
+    found = only(write_jsonl(tmp_path / "a.jsonl", [row]))
+    assert (found.source, found.batch, found.annotator) == ("mine", "week-3", "ann")
+    assert found.rating is Rating.SIGNIFICANTLY
+    assert (found.chosen_safe, found.rejected_safe) == (True, False)
+    assert found.prompt == (Message("user", "Why?"),)
+    assert found.meta == {"file": "a", "row": 1}
+
+
+def test_batch_is_the_file_name_without_the_column(tmp_path: Path) -> None:
+    write_jsonl(tmp_path / "week-1.jsonl", [ROW])
+    write_jsonl(tmp_path / "week-2.jsonl", [ROW])
+    good, _ = opened("own", tmp_path)
+    assert [c.batch for c in good] == ["week-1", "week-2"]
+    assert good[0].prompt_id == good[1].prompt_id
+    assert good[0].id != good[1].id
+
+
+def test_trl_explicit_prompt(tmp_path: Path) -> None:
+    row = {"prompt": [USER], "chosen": [assistant("A")], "rejected": [assistant("B")]}
+    found = only(write_jsonl(tmp_path / "a.jsonl", [row]))
+    assert (found.chosen, found.rejected) == ("A", "B")
+    assert found.prompt == (Message("user", "Why?"),)
+
+
+def test_trl_implicit_prompt(tmp_path: Path) -> None:
+    before = [USER, assistant("x"), {"role": "user", "content": "And?"}]
+    row = {"chosen": [*before, assistant("A")], "rejected": [*before, assistant("A")]}
+    found = only(write_jsonl(tmp_path / "a.jsonl", [row]))
+    assert [turn.content for turn in found.prompt] == ["Why?", "x", "And?"]
+    assert (found.chosen, found.rejected) == ("A", "A")  # Identical replies are lint's.
+
+
+def test_trl_implicit_prompts_that_differ_are_marked(tmp_path: Path) -> None:
+    other = [{"role": "user", "content": "Who?"}, assistant("B")]
+    row = {"chosen": [USER, assistant("A")], "rejected": other}
+    found = only(write_jsonl(tmp_path / "a.jsonl", [row]))
+    assert found.meta["rejected_prompt_differs"] is True
+    assert (found.chosen, found.rejected) == ("A", "B")
+
+
+def test_transcripts_without_prompt(tmp_path: Path) -> None:
+    row = {
+        "chosen": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: d",
+        "rejected": "\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: e",
+    }
+    found = only(write_jsonl(tmp_path / "a.jsonl", [row]))
+    assert [turn.content for turn in found.prompt] == ["a", "b", "c"]
+    assert (found.chosen, found.rejected) == ("d", "e")
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "json", "jsonl.gz"])
+def test_same_rows_in_every_format(tmp_path: Path, form: str) -> None:
+    rows = [ROW | {"rating": "better"}, ROW | {"prompt": 'Größe, "so"\nund so?', "rating": "1"}]
+    path = tmp_path / f"a.{form}"
+    if form == "csv":
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    elif form == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    elif form == "json":
+        path.write_text(json.dumps(rows, indent=1), encoding="utf-8")
+    else:
+        path.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    good, bad = opened("own", path)
+    assert bad == []
+    assert [c.rating for c in good] == [Rating.BETTER, Rating.NEGLIGIBLY]
+    assert [c.prompt[0].content for c in good] == [row["prompt"] for row in rows]
+
+
+def test_parquet_with_messages_and_nulls(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": [USER], "chosen": "A", "rejected": "B", "rating": 4, "chosen_safe": None},
+        {"prompt": [USER], "chosen": "A", "rejected": "C", "rating": None, "chosen_safe": True},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    good, bad = opened("own", tmp_path)
+    assert bad == []
+    assert [c.rating for c in good] == [Rating.SIGNIFICANTLY, None]
+    assert [c.chosen_safe for c in good] == [None, True]
+
+
+def test_a_palate_file_comes_back_as_it_was(tmp_path: Path) -> None:
+    good, _ = opened("own", write_jsonl(tmp_path / "raw" / "a.jsonl", [ROW]))
+    write_comparisons(tmp_path / "kept.parquet", good)
+    assert opened("own", tmp_path / "kept.parquet")[0] == good
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"prompt": "a", "chosen": "b"}, "missing column 'rejected'"),
+        ({"chosen": "b", "rejected": "c"}, "missing column 'prompt'"),
+        (ROW | {"chosen": 3}, "chosen: expected text or one assistant message, got 3"),
+        (ROW | {"chosen": None}, "chosen: expected text or one assistant message, got nothing"),
+        (ROW | {"prompt": 5}, "prompt: expected a list of messages, got 5"),
+        (ROW | {"prompt": []}, "prompt: expected a list of messages, got an empty list"),
+        (ROW | {"prompt": [{"role": "user", "content": ["a"]}]}, "expected text, got a list"),
+        (
+            ROW | {"prompt": [{"role": "tool", "content": "a"}]},
+            "expected system, user or assistant",
+        ),
+        (ROW | {"prompt": [USER, assistant("x")]}, "expected the last message to be the user's"),
+        (ROW | {"chosen": [USER, assistant("x")]}, "expected one assistant message"),
+        (ROW | {"chosen": "\ud83d"}, "expected UTF-8 text, got broken characters"),
+        (ROW | {"rating": "great"}, "rating: expected significantly, better"),
+        (ROW | {"rating": 5}, "got 5"),
+        (ROW | {"rating": 0}, "got 0"),
+        (ROW | {"rating": True}, "got True"),
+        (ROW | {"rating": 2.5}, "got 2.5"),
+        (ROW | {"rating": float("nan")}, "got nan"),
+        (ROW | {"chosen_safe": "perhaps"}, "chosen_safe: expected true or false"),
+        (ROW | {"annotator": ["x"]}, "annotator: expected text, got a list"),
+        ({"chosen": [USER], "rejected": [USER]}, "expected the last message to be assistant"),
+        ({"chosen": [assistant("a")], "rejected": [assistant("b")]}, "expected a prompt before"),
+        ([1], "expected a JSON object, got a list"),
+        ("text", "expected a JSON object, got 'text'"),
+    ],
+)
+def test_a_bad_row_says_what_was_expected(tmp_path: Path, row: Any, reason: str) -> None:
+    good, bad = opened("own", write_jsonl(tmp_path / "a.jsonl", [ROW, row, ROW]))
+    assert len(good) == 2
+    assert [b.row for b in bad] == [2]
+    assert reason in bad[0].reason
+    assert str(bad[0]).startswith(f"{tmp_path / 'a.jsonl'}:2: ")
+
+
+@pytest.mark.parametrize(
+    ("value", "level"),
+    [
+        ("significantly", 4),
+        ("Significantly Better", 4),
+        ("better", 3),
+        ("slightly_better", 2),
+        ("negligibly better / unsure", 1),
+        ("unsure", 1),
+        ("4", 4),
+        (3, 3),
+        (2.0, 2),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_ratings_by_name_or_number(tmp_path: Path, value: object, level: int | None) -> None:
+    found = only(write_jsonl(tmp_path / "a.jsonl", [ROW | {"rating": value}]))
+    assert found.rating == level
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"prompt": ', "broken JSON"),
+        (b"\xff\xfe{}", "expected UTF-8"),
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"prompt": ' + b"9" * 5_000 + b"}", "broken JSON"),
+    ],
+)
+def test_a_broken_line_does_not_stop_the_rest(tmp_path: Path, line: bytes, reason: str) -> None:
+    good_line = json.dumps(ROW).encode()
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join([good_line, line, b"", good_line]))
+    good, bad = opened("own", tmp_path / "a.jsonl")
+    assert [c.meta["row"] for c in good] == [1, 4]
+    assert [(b.row, reason in b.reason) for b in bad] == [(2, True)]
+
+
+def test_a_line_without_end_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("palate.data.sources.files.MAX_LINE_BYTES", 200)
+    rows = [ROW, ROW | {"chosen": "x" * 1_000}, ROW]
+    good, bad = opened("own", write_jsonl(tmp_path / "a.jsonl", rows))
+    assert [c.meta["row"] for c in good] == [1, 3]
+    assert [b.row for b in bad] == [2]
+
+
+def test_bad_csv_rows(tmp_path: Path) -> None:
+    text = b'prompt,chosen,rejected\na,b\n"a"x,b,c\na,\xff,c\na,b,c\n'
+    (tmp_path / "a.csv").write_bytes(text)
+    good, bad = opened("own", tmp_path / "a.csv")
+    assert len(good) == 1
+    assert [b.row for b in bad] == [2, 3, 4]
+    assert "expected 3 cells, got 2" in bad[0].reason
+    assert "broken characters" in bad[2].reason
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.jsonl", b"", "the file is empty"),
+        ("a.csv", b"prompt,chosen,rejected\n", "the file is empty"),
+        ("a.json", b"[]", "the file is empty"),
+        ("a.json", b'[{"a": ', "broken JSON"),
+        ("a.jsonl.gz", b"no gzip", "cut or not gzip"),
+        ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 99)[:-9], "cut or not gzip"),
+        ("a.parquet", b"PAR1", "not a whole Parquet file"),
+        ("a.txt", b"x", "expected one of .jsonl"),
+    ],
+)
+def test_a_file_wrong_as_a_whole_is_one_line(
+    tmp_path: Path, name: str, content: bytes, reason: str
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(PalateError, match=reason) as caught:
+        opened("own", tmp_path / name)
+    assert "\n" not in str(caught.value)
+    assert name in str(caught.value)
+
+
+def test_missing_file_and_missing_split(tmp_path: Path) -> None:
+    with pytest.raises(PalateError, match="no such file or folder"):
+        opened("own", tmp_path / "none.jsonl")
+    write_jsonl(tmp_path / "train.jsonl", [ROW])
+    with pytest.raises(PalateError, match=r"expected data files split=test, found train\.jsonl"):
+        opened("own", tmp_path, split="test")
+    assert len(opened("own", tmp_path, split="train")[0]) == 1
+
+
+def test_no_location() -> None:
+    with pytest.raises(PalateError, match="own: expected a local file or folder or a hub id"):
+        list(open_source("own"))
+
+
+def test_one_bad_row_in_a_hundred_is_borne_and_two_are_not(tmp_path: Path) -> None:
+    path, seen = write_jsonl(tmp_path / "a.jsonl", [*[ROW] * 99, {}]), []
+    rows = open_source("own", Request(path))
+    assert len(list(readable(rows, on_bad=seen.append))) == 99
+    assert [bad.row for bad in seen] == [100]
+    write_jsonl(path, [*[ROW] * 98, {}, {}])
+    with pytest.raises(
+        PalateError, match=r"2 of 100 rows are bad, more than 1.0%; the first: .*99"
+    ):
+        list(readable(open_source("own", Request(path))))
+
+
+def test_a_file_of_something_else_is_given_up_early(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": "x"}] * 5_000)
+    with pytest.raises(PalateError, match="1000 of 1000 rows are bad"):
+        list(readable(open_source("own", Request(path))))
