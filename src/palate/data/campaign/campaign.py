@@ -1,0 +1,174 @@
+"""The campaign: weeks of prompts, pairs of responses, and annotators who judge them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import count, islice
+from random import Random
+from typing import Any
+
+from palate.data.campaign.annotators import (
+    bayes_accuracy,
+    bayes_accuracy_given_rating,
+    judge,
+)
+from palate.data.campaign.assistant import (
+    answer,
+    draw_request,
+    safe_answer,
+    unsafe_answer,
+)
+from palate.data.campaign.options import CampaignOptions, CampaignTask
+from palate.data.campaign.quality import Response, flaw_scale, respond
+from palate.data.campaign.tasks import draw_task, dress
+from palate.types import Comparison, Message, comparison_id, digest
+
+# Utility in logits. In the safety campaign the gap between safe and unsafe (4.5 and more) exceeds
+# the largest helpfulness difference times its weight (6 x 0.6), so safety decides first.
+HELPFULNESS_WEIGHT: Mapping[CampaignTask, float] = {"helpfulness": 1.0, "safety": 0.6}
+SAFETY_WEIGHT: Mapping[CampaignTask, float] = {"helpfulness": 0.0, "safety": 1.0}
+
+# How many responses a prompt gets and which are compared: one pair, two pairs, or all of three.
+_LAYOUTS: tuple[tuple[tuple[int, int], ...], ...] = (
+    ((0, 1),),
+    ((0, 1), (2, 3)),
+    ((0, 1), (0, 2), (1, 2)),
+)
+_LAYOUT_WEIGHTS = (0.65, 0.15, 0.20)
+# A mixed prompt has safe responses at even places, so every one of its pairs must be even-odd.
+_MIXED_LAYOUTS = (((0, 1),), ((0, 1), (2, 3)), ((0, 1), (0, 3), (2, 1)))
+
+# Llama 2, section 3.2.1: 18 % safe chosen and unsafe rejected, 47 % both safe, 35 % both unsafe.
+_KINDS = ("mixed", "both safe", "both unsafe")
+_KIND_WEIGHTS = (0.18, 0.47, 0.35)
+_ORDINARY_SHARE = 0.35  # Of the prompts whose responses are both safe; assumed.
+
+
+@dataclass(frozen=True, slots=True)
+class _Scene:
+    """A prompt, how to draw its response number k, and the pairs to judge."""
+
+    family: str
+    prompt: str
+    prompt_id: str
+    draw: Callable[[int], Response]
+    layout: tuple[tuple[int, int], ...]
+
+
+def simulate(options: CampaignOptions, seed: int) -> Iterator[Comparison]:
+    """Yield the campaign's comparisons, week by week.
+
+    The same options and seed give the same comparisons; more weeks or more comparisons a week
+    only add at the end, of the campaign or of each week. Safety labels are set in the safety campaign only.
+    """
+    for week in range(options.weeks):
+        yield from _week(options, seed, week)
+
+
+def utility(response: Response, task: CampaignTask) -> float:
+    """What annotators of this campaign value, in logits."""
+    return HELPFULNESS_WEIGHT[task] * response.helpfulness + SAFETY_WEIGHT[task] * response.safety
+
+
+def _week(options: CampaignOptions, seed: int, week: int) -> Iterator[Comparison]:
+    # Text and judgements have generators of their own: the noise changes no text.
+    writer = Random(f"palate campaign text {options.task} {seed} {week}")
+    annotator = Random(f"palate campaign judgements {options.task} {seed} {week}")
+    draw_scene = _ordinary_scene if options.task == "helpfulness" else _safety_scene
+    scale, batch = flaw_scale(week), f"week-{week + 1:02d}"
+    scenes = (draw_scene(scale, writer) for _ in count())
+    pairs = ((scene, pair) for scene in scenes for pair in _pairs(scene))
+    for index, (scene, pair) in enumerate(islice(pairs, options.comparisons_per_week)):
+        yield _compare(options, scene, pair, (batch, index), annotator)
+
+
+def _ordinary_scene(scale: float, rng: Random) -> _Scene:
+    task = draw_task(rng)
+    prompt = dress(task.prompt, rng)
+    layout = rng.choices(_LAYOUTS, _LAYOUT_WEIGHTS)[0]
+
+    def draw(_place: int) -> Response:
+        return respond(answer(task, scale, rng), scale, rng)
+
+    return _Scene(task.family, prompt, _cluster(prompt), draw, layout)
+
+
+def _safety_scene(scale: float, rng: Random) -> _Scene:
+    kind = rng.choices(_KINDS, _KIND_WEIGHTS)[0]
+    if kind == "both safe" and rng.random() < _ORDINARY_SHARE:
+        return _ordinary_scene(scale, rng)
+    request = draw_request(rng)
+    prompt = dress(request.prompt, rng)
+    layouts = _MIXED_LAYOUTS if kind == "mixed" else _LAYOUTS
+    layout = rng.choices(layouts, _LAYOUT_WEIGHTS)[0]
+
+    def draw(place: int) -> Response:
+        safe = kind == "both safe" or (kind == "mixed" and place % 2 == 0)
+        core = (safe_answer if safe else unsafe_answer)(request, scale, rng)
+        return respond(core, scale, rng)
+
+    family = "misdeed" if request.wicked else "honest"
+    return _Scene(family, prompt, _cluster(prompt), draw, layout)
+
+
+def _cluster(prompt: str) -> str:
+    return digest("simulated", prompt)
+
+
+def _pairs(scene: _Scene) -> Iterator[tuple[Response, Response]]:
+    """The scene's pairs; all its responses differ in text."""
+    responses: dict[str, Response] = {}
+    for place in range(1 + max(max(pair) for pair in scene.layout)):
+        while (response := scene.draw(place)).text in responses:
+            pass
+        responses[response.text] = response
+    drawn = tuple(responses.values())
+    for first, second in scene.layout:
+        yield drawn[first], drawn[second]
+
+
+def _compare(
+    options: CampaignOptions,
+    scene: _Scene,
+    pair: tuple[Response, Response],
+    place: tuple[str, int],
+    rng: Random,
+) -> Comparison:
+    first, second = pair
+    difference = utility(first, options.task) - utility(second, options.task)
+    scaled = difference / options.temperature
+    judgement = judge(scaled, rng)
+    if not judgement.first_preferred:
+        first, second, difference = second, first, -difference
+    prompt = (Message("user", scene.prompt),)
+    source, (batch, index) = f"simulated-{options.task}", place
+    labelled = options.task == "safety"
+    return Comparison(
+        id=comparison_id(source, prompt, first.text, second.text, f"{batch}/{index}"),
+        source=source,
+        prompt=prompt,
+        chosen=first.text,
+        rejected=second.text,
+        prompt_id=scene.prompt_id,
+        batch=batch,
+        rating=judgement.rating,
+        chosen_safe=first.safety > 0 if labelled else None,
+        rejected_safe=second.safety > 0 if labelled else None,
+        annotator=f"annotator-{1 + rng.randrange(options.annotators):02d}",
+        meta={
+            "family": scene.family,
+            "latent": {"chosen": _latent(first), "rejected": _latent(second)},
+            "utility_difference": round(difference, 6),
+            "bayes": bayes_accuracy(scaled),
+            "bayes_given_rating": bayes_accuracy_given_rating(scaled, judgement.rating),
+        },
+    )
+
+
+def _latent(response: Response) -> dict[str, Any]:
+    return {
+        "helpfulness": response.helpfulness,
+        "safety": response.safety,
+        "recipe": response.recipe,
+    }

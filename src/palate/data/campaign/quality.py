@@ -1,0 +1,167 @@
+"""The quality recipe: which flaws and virtues a response has, and what each is worth in logits.
+
+helpfulness = clip(core + defect + manner + addition, -4, 2); all effects are stated below. Flaws
+grow rarer week by week, as the assistant learns.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from random import Random
+
+from palate.data.campaign.tables import phrases
+
+# Effects on helpfulness, in logits. Assumed; wrong facts weigh little because a small model
+# cannot check them, so that most of the signal is in what can be read off the text.
+HELPFULNESS: Mapping[str, float] = {
+    "right": 1.0,
+    "wrong": -0.5,
+    "off_topic": -2.3,
+    "evasive": -1.8,
+    "over_refusal": -2.0,
+    "comply": 1.0,
+    "decline": 0.0,
+    "offer": 0.8,
+    "other_offer": -0.8,
+    "unasked": -1.0,
+    "truncated": -1.4,
+    "scrambled": -2.2,
+    "repeated": -1.3,
+    "contradicted": -1.0,
+    "rude": -1.6,
+    "warm": 0.5,
+    "detail": 0.7,
+    "ramble": -0.8,
+}
+LOWEST, HIGHEST = -4.0, 2.0
+
+Weights = Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """What a response says before defects and manner; `wrong` is what would contradict it."""
+
+    kind: str
+    text: str
+    extra: str = ""
+    wrong: str = ""
+    effects: tuple[str, ...] = ()
+    safety: float = 0.0
+    rudeness: tuple[str, ...] = phrases.RUDE
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One response with its latent truth; `recipe` names the ingredients that made it."""
+
+    text: str
+    helpfulness: float
+    safety: float
+    recipe: str
+
+
+def flaw_scale(week: int) -> float:
+    """How common flaws are in week 0, 1, ... relative to week 0: 0.55 + 0.45 exp(-week / 8)."""
+    return 0.55 + 0.45 * math.exp(-week / 8.0)
+
+
+# Probabilities in week 0; the first entry takes what the others leave. Tuned so that length
+# carries no label: what lengthens is as often good (detail, warm) as bad (ramble, rude, repeated).
+DEFECTS: Weights = {
+    "whole": 0.0,
+    "truncated": 0.09,
+    "scrambled": 0.11,
+    "repeated": 0.04,
+    "contradicted": 0.06,
+}
+MANNERS: Weights = {"plain": 0.0, "warm": 0.24, "rude": 0.16}
+ADDITIONS: Weights = {"nothing": 0.0, "detail": 0.40, "ramble": 0.11}
+VIRTUES = frozenset({"warm", "detail"})
+
+
+def pick(weights: Weights, scale: float, rng: Random) -> str:
+    """Draw a key; flaws are scaled by `scale`, and the first key takes what is left."""
+    roll = rng.random()
+    names = iter(weights)
+    rest = next(names)
+    for name in names:
+        roll -= weights[name] * (1.0 if name in VIRTUES else scale)
+        if roll < 0:
+            return name
+    return rest
+
+
+def respond(core: Core, scale: float, rng: Random) -> Response:
+    """Give a core its defect, addition and manner, and add up what they are worth."""
+    defect = pick(DEFECTS, scale, rng)
+    if defect == "contradicted" and not core.wrong:
+        defect = "scrambled"
+    addition = pick(ADDITIONS, scale, rng)
+    if defect == "truncated" or (addition == "detail" and not core.extra):
+        addition = "nothing"
+    manner = pick(MANNERS, scale, rng)
+    text = _DEFECT[defect](core, rng)
+    if addition == "detail":
+        text = f"{text} {core.extra}"
+    elif addition == "ramble":
+        text = f"{text} {rng.choice(phrases.RAMBLES)}"
+    leads = defect == "truncated" or rng.random() < 0.5  # Nothing follows a cut.
+    text = _with_manner(text, manner, core, leads, rng)
+    parts = (core.kind, *core.effects, defect, addition, manner)
+    worth = sum(HELPFULNESS.get(part, 0.0) for part in parts)
+    named = "+".join(part for part in parts if part in HELPFULNESS)
+    return Response(text, round(min(max(worth, LOWEST), HIGHEST), 6), core.safety, named)
+
+
+def _with_manner(text: str, manner: str, core: Core, leads: bool, rng: Random) -> str:
+    if manner == "plain":
+        return f"{rng.choice(phrases.NEUTRAL)} {text}" if rng.random() < 0.3 else text
+    phrase = rng.choice(phrases.WARM if manner == "warm" else core.rudeness)
+    return f"{phrase} {text}" if leads else f"{text} {phrase}"
+
+
+def _whole(core: Core, _rng: Random) -> str:
+    return core.text
+
+
+def _truncated(core: Core, rng: Random) -> str:
+    # Cut in the second half, so that a cut answer is not much shorter than a whole one.
+    words = core.text.rstrip(".!?").split()
+    keep = max(1, round(len(words) * rng.uniform(0.45, 0.85)))
+    return " ".join(words[: min(keep, len(words) - 1)]).rstrip(",;:")
+
+
+def _scrambled(core: Core, rng: Random) -> str:
+    words = [word.strip(".,:;!?") for word in core.text.split()]
+    shuffled = words.copy()
+    rng.shuffle(shuffled)
+    if shuffled == words:
+        shuffled.reverse()
+    salad = " ".join(shuffled)
+    return f"{salad[0].upper()}{salad[1:]}."
+
+
+def _repeated(core: Core, rng: Random) -> str:
+    if rng.random() < 0.5:
+        return f"{core.text} {core.text}"
+    words = core.text.split()
+    start = rng.randrange(max(1, len(words) - 3))
+    loop = words[start : start + rng.randint(2, 4)]
+    return " ".join([*words[:start], *loop, *loop, *words[start:]])
+
+
+def _contradicted(core: Core, rng: Random) -> str:
+    first, second = (core.text, core.wrong) if rng.random() < 0.5 else (core.wrong, core.text)
+    return f"{first} {rng.choice(phrases.REVERSALS)} {second}"
+
+
+_DEFECT: Mapping[str, Callable[[Core, Random], str]] = {
+    "whole": _whole,
+    "truncated": _truncated,
+    "scrambled": _scrambled,
+    "repeated": _repeated,
+    "contradicted": _contradicted,
+}

@@ -1,0 +1,223 @@
+"""The simulated campaign: the same for the same seed, as noisy as it says, not solvable cheaply."""
+
+import json
+from collections import Counter
+from dataclasses import asdict, replace
+from functools import cache
+from itertools import islice
+from random import Random
+
+import pytest
+from pydantic import ValidationError
+
+from palate.data.campaign import (
+    CampaignOptions,
+    bag_of_words_baseline,
+    bayes_limit,
+    length_baseline,
+    simulate,
+    single_word_baseline,
+)
+from palate.data.campaign.annotators import judge
+from palate.types import Bin, Comparison, Rating
+
+TASKS = ("helpfulness", "safety")
+
+
+@cache
+def campaign(task: str, weeks: int = 4, per_week: int = 800, seed: int = 0) -> list[Comparison]:
+    options = CampaignOptions(task=task, weeks=weeks, comparisons_per_week=per_week)
+    return list(simulate(options, seed))
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def made(request: pytest.FixtureRequest) -> list[Comparison]:
+    return campaign(request.param)
+
+
+def dumped(comparisons: list[Comparison]) -> str:
+    return json.dumps([asdict(comparison) for comparison in comparisons])
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_same_seed_same_bytes(task: str) -> None:
+    options = CampaignOptions(task=task, weeks=2, comparisons_per_week=50)
+    assert dumped(list(simulate(options, 0))) == dumped(campaign(task, 2, 50))
+    assert dumped(campaign(task, 2, 50)) != dumped(campaign(task, 2, 50, seed=1))
+
+
+def test_text_is_pinned() -> None:
+    """A change of the campaign's text changes every number made with it: say so in CHANGELOG."""
+    first = next(simulate(CampaignOptions(), 0))
+    assert first.id == "0c3852641706f86111ef9e0d387bd695"
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_later_weeks_leave_earlier_ones_alone(task: str) -> None:
+    short, long = campaign(task, 2, 60), campaign(task, 4, 60)
+    assert long[: len(short)] == short
+    assert [c.batch for c in islice(long, 0, None, 60)] == [f"week-{k:02d}" for k in (1, 2, 3, 4)]
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_more_comparisons_extend_a_week(task: str) -> None:
+    assert campaign(task, 1, 120)[:40] == campaign(task, 1, 40)
+
+
+def test_noise_changes_judgements_and_no_text() -> None:
+    loud = list(simulate(CampaignOptions(weeks=1, comparisons_per_week=300, temperature=4.0), 0))
+    calm = campaign("helpfulness", 1, 300)
+    assert [{c.chosen, c.rejected} for c in loud] == [{c.chosen, c.rejected} for c in calm]
+    assert bayes_limit(loud)["all"][0] < bayes_limit(calm)["all"][0] - 0.1
+
+
+def test_rows_are_sound(made: list[Comparison]) -> None:
+    assert len({c.id for c in made}) == len(made)
+    for comparison in made:
+        (turn,) = comparison.prompt
+        assert turn.role == "user"
+        assert turn.content.strip() == turn.content
+        assert comparison.chosen.strip()
+        assert comparison.rejected.strip()
+        assert comparison.chosen != comparison.rejected
+        assert "{" not in turn.content + comparison.chosen + comparison.rejected
+        assert comparison.rating is not None
+        assert comparison.annotator is not None
+        assert (comparison.chosen_safe is None) == (comparison.source == "simulated-helpfulness")
+
+
+def test_one_prompt_is_one_cluster_and_clusters_repeat(made: list[Comparison]) -> None:
+    clusters = {(c.prompt_id, c.prompt[0].content) for c in made}
+    assert len(clusters) == len({c.prompt_id for c in made})
+    assert 1.3 < len(made) / len(clusters) < 2.5
+    # An answer to one prompt meets several others, as with K responses per prompt.
+    meetings = Counter((c.prompt_id, text) for c in made for text in (c.chosen, c.rejected))
+    assert max(meetings.values()) >= 2
+
+
+def test_prompts_are_many() -> None:
+    prompts = {c.prompt[0].content for c in campaign("helpfulness", 1, 4_000)}
+    assert len(prompts) > 2_000
+
+
+def test_texts_are_short(made: list[Comparison]) -> None:
+    """About four characters a token: 30 and 25 tokens on average are the limits."""
+    n = len(made)
+    assert sum(len(c.prompt[0].content) for c in made) / n < 30 * 4
+    assert sum(len(c.chosen) + len(c.rejected) for c in made) / (2 * n) < 25 * 4.4
+
+
+def test_recorded_difference_is_the_latent_one(made: list[Comparison]) -> None:
+    weight, safety = (1.0, 0.0) if made[0].source == "simulated-helpfulness" else (0.6, 1.0)
+    for comparison in made:
+        chosen, rejected = (comparison.meta["latent"][side] for side in ("chosen", "rejected"))
+        expected = weight * (chosen["helpfulness"] - rejected["helpfulness"])
+        expected += safety * (chosen["safety"] - rejected["safety"])
+        assert comparison.meta["utility_difference"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_bayes_limit_equals_annotators_drawn_again(made: list[Comparison]) -> None:
+    rng = Random(3)
+    right: dict[str, list[bool]] = {}
+    redrawn = []
+    for comparison in made:
+        x = comparison.meta["utility_difference"]
+        if x == 0:
+            continue
+        for _ in range(3):
+            drawn = judge(x, rng)
+            hit = drawn.first_preferred == (x > 0)
+            right.setdefault("all", []).append(hit)
+            right.setdefault(drawn.rating.label, []).append(hit)
+        redrawn.append(comparison)
+    limit = bayes_limit(redrawn, chosen_unsafe_excluded=False)
+    for label, hits in right.items():
+        assert sum(hits) / len(hits) == pytest.approx(limit[label][0], abs=0.02), label
+
+
+def test_bayes_judge_reaches_its_limit_on_the_labels(made: list[Comparison]) -> None:
+    kept = [c for c in made if c.chosen_safe is None or c.bin is not None]
+    for label, (value, n) in bayes_limit(kept).items():
+        own = [c for c in kept if label in ("all", c.rating.label, c.bin and c.bin.value)]
+        differences = [c.meta["utility_difference"] for c in own]
+        hits = sum(0.5 if d == 0 else float(d > 0) for d in differences)
+        assert n == len(own)
+        assert hits / n == pytest.approx(value, abs=4 * 0.5 / n**0.5), label
+
+
+def test_limit_grows_with_the_rating(made: list[Comparison]) -> None:
+    limit = bayes_limit(made)
+    values = [limit[rating.label][0] for rating in Rating]
+    assert values == sorted(values)
+    assert values[0] < 0.65
+    assert values[-1] > 0.93
+
+
+def test_rating_shares_are_plausible(made: list[Comparison]) -> None:
+    counts = Counter(c.rating for c in made)
+    for rating in Rating:
+        assert 0.15 < counts[rating] / len(made) < 0.35
+
+
+def test_safety_bins_have_the_shares_of_the_paper() -> None:
+    made = campaign("safety")
+    counts = Counter(c.bin for c in made)
+    assert counts[Bin.SAFE_UNSAFE] / len(made) == pytest.approx(0.18, abs=0.025)
+    assert counts[Bin.BOTH_SAFE] / len(made) == pytest.approx(0.47, abs=0.03)
+    assert counts[Bin.BOTH_UNSAFE] / len(made) == pytest.approx(0.35, abs=0.03)
+    # Annotators' noise makes a few, and lint excludes them.
+    assert 0 < counts[None] / len(made) < 0.02
+
+
+def test_safety_comes_first_in_the_safety_campaign() -> None:
+    for comparison in campaign("safety"):
+        if comparison.chosen_safe != comparison.rejected_safe:
+            assert (comparison.meta["utility_difference"] > 0) == comparison.chosen_safe
+
+
+def test_the_assistant_improves() -> None:
+    means = []
+    for batch in ("week-01", "week-08"):
+        own = [c for c in campaign("helpfulness", 8, 400) if c.batch == batch]
+        latents = [c.meta["latent"][side] for c in own for side in ("chosen", "rejected")]
+        means.append(sum(latent["helpfulness"] for latent in latents) / len(latents))
+    assert means[1] > means[0] + 0.3
+
+
+def test_length_does_not_tell_the_label(made: list[Comparison]) -> None:
+    assert length_baseline(made) == pytest.approx(0.5, abs=0.04)
+
+
+def test_no_single_word_tells_the_label(made: list[Comparison]) -> None:
+    half = len(made) // 2
+    rule = single_word_baseline(made[:half], made[half:])
+    assert rule.accuracy <= bayes_limit(made)["all"][0] - 0.08
+    assert rule.accuracy < 0.58
+
+
+def test_bag_of_words_stays_well_below_the_limit(made: list[Comparison]) -> None:
+    half = len(made) // 2
+    accuracy = bag_of_words_baseline(made[:half], made[half:])
+    assert 0.55 < accuracy < bayes_limit(made)["all"][0] - 0.08
+
+
+def test_baselines_on_arithmetic() -> None:
+    one = campaign("helpfulness", 1, 1)[0]
+    rows = [
+        replace(one, chosen="good dog", rejected="dog"),
+        replace(one, chosen="a good cat", rejected="a bad cat"),
+        replace(one, chosen="bad", rejected="good, good"),
+        replace(one, chosen="good", rejected="left"),
+    ]
+    assert length_baseline(rows) == pytest.approx((1 + 1 + 0 + 0.5) / 4)
+    rule = single_word_baseline(rows, rows)
+    assert (rule.word, rule.prefer, rule.accuracy) == ("good", True, 0.75)
+    assert bag_of_words_baseline(rows, rows) == pytest.approx(0.75)
+
+
+@pytest.mark.parametrize(
+    "options", [{"weeks": 0}, {"temperature": 0.0}, {"task": "honesty"}, {"week": 3}]
+)
+def test_bad_options_are_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ValidationError):
+        CampaignOptions(**options)
