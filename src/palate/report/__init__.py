@@ -1,0 +1,16 @@
+"""Tables of a run: `report(run_dir)` reads verdicts and writes them; no model is needed.
+
+read.py      verdict files and computed figures of a run
+accuracy.py  Tables 7, 8, 29
+outcomes.py  what became of every item; models against trivial judges
+training.py  held-out accuracy and loss by step
+tables.py    a table as a value
+render.py    terminal, Markdown, CSV, LaTeX, JSON
+escape.py    untrusted text made safe for each of them
+paper.py     the figures printed in the paper
+write.py     report()
+"""
+
+from palate.report.write import Report, report
+
+__all__ = ["Report", "report"]

@@ -1,0 +1,122 @@
+"""What became of every item, and whether a model beats the best trivial judge."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from palate.evaluate.metrics import Result, compare
+from palate.report import escape
+from palate.report.accuracy import judge_name
+from palate.report.read import Judged
+from palate.report.tables import Cell, Column, Row, Table, count, figure, p_value, percent
+from palate.stats import PairedDifference, holm, minimum_detectable_difference
+
+SEED = 0  # Of the permutation test; fixed so that a report made again is the same bytes.
+
+
+def outcomes(judged: Judged) -> Table:
+    """Correct, wrong, tie, unscored with reasons, truncated, and the bounds they leave."""
+    columns = (
+        Column("Benchmark", figures=False),
+        Column("Judge", figures=False),
+        *(Column(name) for name in ("Items", "Correct", "Wrong", "Tie", "Unscored")),
+        Column("Reasons", figures=False),
+        Column("Truncated"),
+        Column("Worst (%)"),
+        Column("Accuracy (%)", estimates=True),
+        Column("Best (%)"),
+    )
+    found = [r for name in judged.benchmarks() for r in judged.of(name)]
+    remarks = (
+        "Worst and best: accuracy if every tie and every unscored item were wrong, or right. "
+        "Truncated items are scored, and counted among the others.",
+    )
+    rows = tuple(row for result in found if (row := _outcome_row(result)))
+    return Table("outcomes", "Outcomes: what became of every item", columns, rows, remarks)
+
+
+def _outcome_row(result: Result) -> Row | None:
+    counts, bounds = result.counts, result.bounds
+    if counts is None or bounds is None:
+        return None
+    unscored = sum(counts.unscored.values())
+    reasons = ", ".join(f"{escape.name(why)}: {n:,}" for why, n in counts.unscored.items())
+    numbers = (counts.items, counts.correct, counts.wrong, counts.tie, unscored)
+    cells = (
+        Cell(escape.name(result.benchmark)),
+        Cell(judge_name(result.judge)),
+        *map(count, numbers),
+        Cell(escape.plain(reasons, 400)),
+        count(counts.truncated),
+        Cell(percent(bounds.worst)),
+        figure(result.overall),
+        Cell(percent(bounds.best)),
+    )
+    return Row(cells, cells[0].text)
+
+
+def differences(judged: Judged) -> Table | None:
+    """Each model less the best trivial judge on the same items; None where there is no such pair.
+
+    The best trivial judge of a benchmark is the one with the highest accuracy there, so a model
+    that beats it beats them all.
+    """
+    found = [pair for name in judged.benchmarks() for pair in _against_best(judged, name)]
+    if not found:
+        return None
+    adjusted = holm([difference.p_value for _, _, difference in found])
+    columns = (
+        Column("Benchmark", figures=False),
+        Column("Model", figures=False),
+        Column("Best trivial judge", figures=False),
+        Column("Difference (points)", estimates=True),
+        Column("n"),
+        Column("p (Holm)"),
+        Column("Detectable (points)"),
+        Column("Test", figures=False),
+    )
+    rows = tuple(
+        Row(
+            (
+                Cell(escape.name(model.benchmark)),
+                Cell(judge_name(model.judge)),
+                Cell(judge_name(rival.judge)),
+                figure(difference.estimate, signed=True),
+                count(difference.estimate.n),
+                Cell(p_value(p)),
+                Cell(_detectable(difference)),
+                Cell(difference.test),
+            ),
+            escape.name(model.benchmark),
+        )
+        for (model, rival, difference), p in zip(found, adjusted, strict=True)
+    )
+    remarks = (
+        "Paired on the items that both scored, clustered by prompt. Detectable: the smallest "
+        "true difference that this comparison would find with a power of 80 %.",
+    )
+    title = "Models against the best trivial judge: paired difference in accuracy"
+    return Table("differences", title, columns, rows, remarks)
+
+
+def _against_best(judged: Judged, name: str) -> list[tuple[Result, Result, PairedDifference]]:
+    results = judged.of(name)
+    trivial = [r for r in results if r.kind == "trivial" and r.overall.n]
+    if not trivial:
+        return []
+    rival = max(trivial, key=lambda r: r.overall.value)
+    pairs = []
+    for model in results:
+        theirs = judged.tallies.get((model.judge, name))
+        # Another set of items is not compared silently (pitfall 28): Table 7 carries the note.
+        if model.kind in ("foreign", "ours") and theirs and model.items == rival.items:
+            rng = np.random.default_rng(SEED)
+            difference = compare(theirs, judged.tallies[rival.judge, name], rng)
+            if difference.estimate.n_clusters > 1:
+                pairs.append((model, rival, difference))
+    return pairs
+
+
+def _detectable(difference: PairedDifference) -> str:
+    estimate = difference.estimate
+    return percent(minimum_detectable_difference(1, estimate.error**2))

@@ -1,0 +1,147 @@
+"""What a run left behind: verdict files, computed figures; broken files are named, not fatal."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from palate.evaluate.metrics import Kind, Result, Tally, read_results, read_tally, summarise
+from palate.records import read_header
+from palate.report import paper
+from palate.types import PalateError
+
+TRIVIAL = {
+    "random": "Random",
+    "longer": "Longer wins",
+    "shorter": "Shorter wins",
+    "first": "First position",
+}
+"""Trivial judges in the order of tables, with the names they have there."""
+OURS = "reward-model"
+
+Key = tuple[str, str]
+"""(judge, benchmark)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """All verdicts of a run: figures and tallies by (judge, benchmark), and what went wrong."""
+
+    results: Mapping[Key, Result]
+    tallies: Mapping[Key, Tally]
+    problems: tuple[str, ...] = ()
+
+    def judges(self) -> list[str]:
+        """Trivial first, then foreign, ours, limits; by name within, trivial in a fixed order."""
+        kinds = {result.judge: result.kind for result in self.results.values()}
+        places: dict[Kind, int] = {"trivial": 0, "foreign": 1, "ours": 2, "limit": 3}
+        trivial = list(TRIVIAL)
+        return sorted(
+            kinds,
+            key=lambda judge: (
+                places[kinds[judge]],
+                trivial.index(judge) if judge in trivial else len(trivial),
+                judge,
+            ),
+        )
+
+    def benchmarks(self) -> list[str]:
+        """Sets the paper has not by name, then the paper's in the order of its Table 7."""
+        columns = {r.benchmark: paper.column(r.paper_column) for r in self.results.values()}
+        place = {c: i + 1 for i, c in enumerate(paper.COLUMNS)}
+        order = {b: place[c] if c else 0 for b, c in columns.items()}
+        return sorted(order, key=lambda b: (order[b], b))
+
+    def of(self, benchmark: str) -> list[Result]:
+        """The results on one benchmark in the order of judges."""
+        found = (self.results.get((judge, benchmark)) for judge in self.judges())
+        return [result for result in found if result is not None]
+
+
+def read_judged(run_dir: Path) -> Judged:
+    """Read `verdicts/*.parquet` and `results/*.json` under a run.
+
+    A file that is cut, foreign or a double becomes a problem, and the rest is kept.
+    """
+    results: dict[Key, Result] = {}
+    tallies: dict[Key, Tally] = {}
+    problems: list[str] = []
+    models = {path.name for path in (run_dir / "train").glob("*/")}
+    for path in sorted((run_dir / "verdicts").glob("*.parquet")):
+        try:
+            votes = read_tally(path)
+            key = (votes.judge, votes.benchmark)
+            _refuse_double(results, key, path)
+            results[key] = _summary(votes, read_header(path).details, models)
+            tallies[key] = votes
+        except PalateError as error:
+            problems.append(str(error))
+    for path in sorted((run_dir / "results").glob("*.json")):
+        try:
+            for result in read_results(path):
+                key = (result.judge, result.benchmark)
+                _refuse_double(results, key, path)
+                results[key] = result
+        except PalateError as error:
+            problems.append(str(error))
+    return Judged(results, tallies, tuple(problems))
+
+
+def _summary(votes: Tally, details: Mapping[str, Any], models: set[str]) -> Result:
+    protocol = details.get("protocol") or {}
+    return summarise(
+        votes,
+        kind=judge_kind(votes.judge, protocol, models),
+        paper_column=details.get("paper_column"),
+        protocol=protocol,
+    )
+
+
+def judge_kind(judge: str, protocol: Mapping[str, Any], models: set[str]) -> Kind:
+    """What sort of judge this is: said by its protocol, else by its name or a trained model's."""
+    said = protocol.get("judge")
+    kind = said.get("judge") if isinstance(said, Mapping) else said
+    if kind in TRIVIAL or (not kind and judge in TRIVIAL):
+        return "trivial"
+    return "ours" if kind == OURS or judge in models else "foreign"
+
+
+def _refuse_double(results: Mapping[Key, Result], key: Key, path: Path) -> None:
+    if key in results:
+        raise PalateError(
+            f"{path}: {key[0]!r} on {key[1]!r} stands in another file too; remove one of them"
+        )
+
+
+def column_notes(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:
+    """Footnotes by judge where its items or protocol differ from most others' in a column."""
+    notes: dict[str, list[str]] = {}
+    for what, say in _DIFFERENCES.items():
+        found = {r.judge: _said(r, what) for r in results}
+        known = Counter(value for value in found.values() if value)
+        if len(known) < 2:
+            continue
+        usual = min(known, key=lambda value: (-known[value], value))
+        for judge, value in found.items():
+            if value and value != usual:
+                notes.setdefault(judge, []).append(say.format(value, usual))
+    return {judge: tuple(found) for judge, found in notes.items()}
+
+
+_DIFFERENCES = {
+    "items": "judged on other items than most of its column: do not compare",
+    "benchmark": "judged on another version of the benchmark's data: do not compare",
+    "order": "order of sides {0}, most of the column {1}",
+    "seed": "sides seeded with {0}, most of the column with {1}",
+    "tie_rule": "another tie rule than most of the column: {0}",
+}
+
+
+def _said(result: Result, what: str) -> str:
+    if what == "items":
+        return result.items
+    value = result.protocol.get(what)
+    return "" if value is None else str(value)

@@ -1,0 +1,113 @@
+"""A table as a value: what it says, apart from how it is drawn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from palate.stats import Estimate
+from palate.types import PalateError
+
+DASH = "–"
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """A text, or an estimate drawn as `text`; `notes` are footnotes, `paper` a published figure."""
+
+    text: str = ""
+    estimate: Estimate | None = None
+    notes: tuple[str, ...] = ()
+    paper: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A heading, what stands under it (such as n), and whether its cells are figures.
+
+    `estimates` says that cells are shares with an interval: spreadsheets get four columns.
+    """
+
+    name: str
+    detail: str = ""
+    figures: bool = True
+    estimates: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Cells in the order of the columns; rows of one `group` stand together.
+
+    A `heading` row says n for the rows of its group; spreadsheets have n in columns instead.
+    """
+
+    cells: tuple[Cell, ...]
+    group: str = ""
+    heading: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table; `name` is its file name, `remarks` stand under it before the footnotes."""
+
+    name: str
+    title: str
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    remarks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for row in self.rows:
+            if len(row.cells) != len(self.columns):
+                raise ValueError(
+                    f"{self.name}: {len(row.cells)} cells, {len(self.columns)} columns"
+                )
+
+    def notes(self) -> list[str]:
+        """Footnotes in order of first appearance; a note's number is its place, from 1."""
+        return list(dict.fromkeys(note for cell in self.cells() for note in cell.notes))
+
+    def cells(self) -> Iterator[Cell]:
+        """All cells, row by row."""
+        return (cell for row in self.rows for cell in row.cells)
+
+
+def figure(estimate: Estimate | None, *notes: str, signed: bool = False) -> Cell:
+    """The cell of an estimate: `63.2 ± 1.9` in percent (or signed points), a dash where none.
+
+    Raises:
+        PalateError: the estimate has no fingerprint, or a value without an error.
+    """
+    if estimate is None or estimate.n == 0:
+        return Cell(DASH, notes=notes)
+    if not estimate.fingerprint or not math.isfinite(estimate.error) or estimate.n < 1:
+        raise PalateError(
+            f"a figure of {percent(estimate.value)} % has no error, n or fingerprint "
+            f"(error {estimate.error}, n {estimate.n}); make it with palate.stats"
+        )
+    value = percent(estimate.value)
+    if signed and not value.startswith("-"):
+        value = "+" + value
+    return Cell(f"{value} ± {percent(estimate.half_width)}", estimate, notes)
+
+
+def published(value: float | None) -> Cell:
+    """The cell of a figure that the paper prints, in percent, without error or n."""
+    return Cell(DASH, paper=True) if value is None else Cell(f"{value:.1f}", paper=True)
+
+
+def count(n: int) -> Cell:
+    """The cell of a count: `2,348`."""
+    return Cell(f"{n:,}")
+
+
+def percent(share: float) -> str:
+    """A fraction as percent with one decimal, without a negative zero."""
+    text = f"{100 * share:.1f}"
+    return "0.0" if text == "-0.0" else text
+
+
+def p_value(p: float) -> str:
+    """A p-value as statisticians print it: `p = 0.012`, `p < 0.001`."""
+    return "p < 0.001" if p < 0.001 else f"p = {min(p, 1.0):.3f}"

@@ -1,0 +1,75 @@
+"""Names are untrusted: markup, formulas, control characters, a megabyte."""
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from palate.report import escape, report
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "[red]bold[/red]",
+    "a|b\n| --- |\n# heading",
+    "[x](javascript:alert(1))",
+    "https://evil.example www.evil.example a@evil.example",
+    "=HYPERLINK(1)",
+    "@SUM(A1)",
+    "\x1b[31mred\x07",
+    "right\u202eleft",
+    "x" * 1_000_000,
+    r"\input{/etc/passwd} $x$ %",
+]
+
+
+def test_plain_is_one_printable_line() -> None:
+    assert escape.plain("a\x1b[31m\nb\u202ec\ud800") == "a [31m b c"
+    assert len(escape.name("x" * 1_000_000)) == escape.MAX_NAME
+    assert escape.name("\x00") == "(no name)"
+
+
+def test_markdown_shows_markup_as_text() -> None:
+    assert escape.markdown("<b>*x*|`y`") == r"&lt;b&gt;\*x\*\|\`y\`"
+    assert "s://" not in escape.markdown("https://a.example")
+    assert "www." not in escape.markdown("www.a.example")
+    assert "javascript:" not in escape.markdown("[x](javascript:alert(1))")
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@a", "\t=1", " =1", "\r\n=1", "＝1"])
+def test_formulas_become_text(text: str) -> None:
+    assert escape.spreadsheet(text).startswith("'")
+
+
+def test_latex_commands_become_text() -> None:
+    assert escape.latex(r"\a_{b} 5%") == r"\textbackslash{}a\_\{b\} 5\%"
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_judge_name_stays_in_its_cell(
+    tmp_path: Path, write_file: Callable[..., Path], name: str
+) -> None:
+    write_file(name, f"bench {name}", n=8, file="v", paper_column=name)
+    file = io.StringIO()
+    made = report(tmp_path / "run", Console(file=file, width=100, force_terminal=True))
+    shown = file.getvalue()
+    assert "\x07" not in shown
+    assert "\u202e" not in shown
+    if name.startswith("[red]"):
+        assert "[red]bold" in shown
+    for path in made.files:
+        text = path.read_text(encoding="utf-8")
+        assert len(text) < 60_000
+        if path.suffix == ".md":
+            assert "<script" not in text
+            bars = {
+                line.replace(r"\|", "").count("|")
+                for line in text.splitlines()
+                if line.startswith("|")
+            }
+            assert path.name == "tables.md" or len(bars) == 1
+        if path.suffix == ".csv":
+            for row in csv.reader(io.StringIO(text)):
+                assert not any(field.startswith(("=", "@")) for field in row)

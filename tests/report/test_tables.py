@@ -1,0 +1,61 @@
+"""A figure without error, n and fingerprint does not enter a table; the paper's figures."""
+
+import math
+
+import pytest
+
+from palate.report import paper
+from palate.report.tables import Cell, Column, Row, Table, figure, p_value, percent, published
+from palate.stats import Estimate, wilson
+from palate.types import PalateError
+
+
+def test_a_figure_is_printed_as_statisticians_do() -> None:
+    cell = figure(wilson(1484, 2348, fingerprint="f"))
+    assert cell.text == "63.2 ± 2.0"
+    difference = Estimate(0.132, 0.01, 0.112, 0.152, 100, fingerprint="f")
+    assert figure(difference, signed=True).text == "+13.2 ± 2.0"
+    assert (percent(-0.0001), p_value(0.0004), p_value(0.0123)) == ("0.0", "p < 0.001", "p = 0.012")
+    assert published(None).text == figure(None).text == figure(wilson(0, 0)).text == "–"
+
+
+@pytest.mark.parametrize(
+    "estimate",
+    [
+        wilson(3, 4),
+        Estimate(0.5, math.nan, 0, 1, 10, fingerprint="f"),
+        Estimate(0.5, 0.1, 0.3, 0.7, -1, fingerprint="f"),
+    ],
+)
+def test_pitfall_28_a_bare_figure_is_refused(estimate: Estimate) -> None:
+    with pytest.raises(PalateError, match="no error, n or fingerprint"):
+        figure(estimate)
+
+
+def test_notes_are_numbered_by_first_appearance_and_rows_must_fit() -> None:
+    cells = (Cell("a", notes=("x", "y")), Cell("b", notes=("y", "z")))
+    table = Table("t", "T", (Column("1"), Column("2")), (Row(cells),))
+    assert table.notes() == ["x", "y", "z"]
+    with pytest.raises(ValueError, match="1 cells, 2 columns"):
+        Table("t", "T", table.columns, (Row(cells[:1]),))
+
+
+def test_paper_figures_hang_together() -> None:
+    # The paper's own total line says 2,919,326: its rows add up to 1,577 more.
+    assert sum(paper.TABLE_6.values()) == 2_920_903
+    for (system, test_set), row in paper.TABLE_8.items():
+        assert row[-1] == paper.TABLE_7[system][paper.COLUMNS.index(test_set)]
+    assert paper.TABLE_29["Safety RM with auxiliary loss"][0] == paper.TABLE_7["Safety RM"][1]
+    assert set(paper.TABLE_7_AVERAGE) == set(paper.TABLE_7) - {"GPT-4 (zero-shot)"}
+    ours = [v for v in paper.TABLE_7["Helpfulness RM"] if v is not None]
+    assert sum(ours) / 6 == pytest.approx(70.75)  # Not the 70.6 that the paper calls "Avg".
+
+
+def test_columns_of_the_paper_are_known_by_several_spellings() -> None:
+    assert paper.column("openai summarize") == "OpenAI Summ."
+    assert paper.column("Meta Helpful.") == paper.column("Meta Helpfulness") == "Meta Helpful."
+    assert paper.column("something else") is None
+    assert paper.column(None) is None
+    assert all(paper.column(name) == name for name in paper.COLUMNS)
+    assert paper.figures("Stanford SHP")["SteamSHP-XL"] == 75.7
+    assert paper.figures("mine") == {}
