@@ -1,0 +1,298 @@
+"""Contamination: training comparisons whose prompt is in a benchmark, found and excluded.
+
+Three signs, each enough:
+
+- `exact`: the openings are equal after normalisation (`palate.data.prompts`), any length;
+- `contains`: the prompt holds at least `containment` of a benchmark prompt's word n-grams;
+- `near`: the Jaccard similarity of the two sets of n-grams is at least `jaccard`.
+
+Near ones are proposed by MinHash LSH (datasketch) and verified on the sets themselves. A prompt
+of fewer than `min_words` words is compared exactly only: its few n-grams are everybody's.
+
+Memory is the benchmarks', not the training data's. A training prompt costs one vectorised look-up
+of its n-grams in the benchmarks' n-grams; MinHash runs only where enough of them are known. That
+loses nothing: |A and B| / |A or B| >= j implies that A shares at least j |A| n-grams with B.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from datasketch import MinHash, MinHashLSH
+
+from palate.data.prompts import hash64, normalise, prompt_key, words
+from palate.records import Header, write_table
+from palate.types import Comparison, Message
+
+OverlapKind = Literal["exact", "contains", "near"]
+Grams = npt.NDArray[np.uint64]
+
+OVERLAP_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("benchmark", pa.string(), nullable=False),
+        pa.field("benchmark_id", pa.string(), nullable=False),
+        pa.field("kind", pa.string(), nullable=False),
+        pa.field("similarity", pa.float64(), nullable=False),
+    ]
+)
+_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_UNKNOWN = 0  # The code of words in no benchmark; an n-gram with one in it matches nothing.
+_MINHASH_SEED = 1
+
+
+@dataclass(frozen=True, slots=True)
+class OverlapOptions:
+    """What counts as overlap. The thresholds are common choices, not measured ones."""
+
+    ngram_words: int = 5
+    min_words: int = 10
+    containment: float = 0.8
+    jaccard: float = 0.6
+    permutations: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """One benchmark prompt that a training prompt overlaps with; similarity in [0, 1]."""
+
+    benchmark: str
+    benchmark_id: str
+    kind: OverlapKind
+    similarity: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A distinct benchmark prompt; `grams` is sorted, distinct, and empty for short prompts."""
+
+    benchmark: str
+    id: str
+    grams: Grams
+
+
+class BenchmarkIndex:
+    """The prompts of all benchmarks, searchable by a training comparison's prompt."""
+
+    def __init__(self, options: OverlapOptions) -> None:
+        self.options = options
+        self.benchmarks: list[str] = []
+        self._exact: dict[int, list[tuple[str, str]]] = defaultdict(list)
+        self._entries: list[_Entry] = []
+        self._codes: dict[str, int] = {}
+        self._grams: Grams = np.empty(0, np.uint64)
+        self._starts: npt.NDArray[np.int64] = np.zeros(1, np.int64)
+        self._posting: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        self._minhash = MinHash(options.permutations, _MINHASH_SEED, hashfunc=int)
+        self._lsh = MinHashLSH(options.jaccard, options.permutations)
+
+    @classmethod
+    def build(
+        cls,
+        benchmarks: Mapping[str, Iterable[Comparison]],
+        options: OverlapOptions | None = None,
+    ) -> BenchmarkIndex:
+        """Index every benchmark's prompts; one id stands for each distinct prompt."""
+        index = cls(options or OverlapOptions())
+        for name, comparisons in benchmarks.items():
+            index.benchmarks.append(name)
+            index._add(name, comparisons)
+        index._freeze()
+        return index
+
+    def find(self, comparison: Comparison) -> list[Overlap]:
+        """The benchmark prompts this one overlaps with, each once, the strongest sign first."""
+        exact = self._exact.get(prompt_key(comparison.prompt), [])
+        found = {place: Overlap(*place, "exact", 1.0) for place in exact}
+        for overlap in self._similar(_words(comparison.prompt)):
+            found.setdefault((overlap.benchmark, overlap.benchmark_id), overlap)
+        return list(found.values())
+
+    def _add(self, name: str, comparisons: Iterable[Comparison]) -> None:
+        keys, seen = set[int](), set[int]()
+        for comparison in comparisons:
+            key, said = prompt_key(comparison.prompt), _words(comparison.prompt)
+            if key not in keys:
+                self._exact[key].append((name, comparison.id))
+                keys.add(key)
+            whole = hash64(*said)
+            if whole not in seen and len(said) >= self.options.min_words:
+                grams = np.unique(self._hash_grams([self._learn(word) for word in said]))
+                self._entries.append(_Entry(name, comparison.id, grams))
+            seen.add(whole)
+
+    def _learn(self, word: str) -> int:
+        return self._codes.setdefault(word, hash64(word))
+
+    def _freeze(self) -> None:
+        """Turn the entries into sorted n-grams with postings, and fill the LSH."""
+        grams = [entry.grams for entry in self._entries]
+        if not grams:
+            return
+        flat = np.concatenate(grams)
+        owner = np.repeat(np.arange(len(grams)), [len(g) for g in grams])
+        order = np.argsort(flat, kind="stable")
+        self._posting = owner[order]
+        self._grams, starts = np.unique(flat[order], return_index=True)
+        self._starts = np.append(starts, len(flat))
+        for number, entry in enumerate(self._entries):
+            self._lsh.insert(number, self._signature(entry.grams))
+
+    def _similar(self, said: list[str]) -> Iterator[Overlap]:
+        if len(said) < self.options.min_words or not len(self._grams):
+            return
+        codes = [self._codes.get(word, _UNKNOWN) for word in said]
+        grams = self._hash_grams(codes)
+        places = np.searchsorted(self._grams, grams)
+        places[places == len(self._grams)] = 0
+        known = np.unique(places[self._grams[places] == grams])
+        if not len(known):
+            return
+        yield from self._containing(known)
+        # N-grams of unknown words coincide here, which only lets more through to the next test.
+        if len(known) >= self.options.jaccard * len(np.unique(grams)):
+            yield from self._near(said)
+
+    def _containing(self, known: npt.NDArray[np.int64]) -> Iterator[Overlap]:
+        """The entries with at least `containment` of their n-grams among the known ones."""
+        lists = [self._posting[self._starts[k] : self._starts[k + 1]] for k in known.tolist()]
+        entries, shared = np.unique(np.concatenate(lists), return_counts=True)
+        for number, count in zip(entries.tolist(), shared.tolist(), strict=True):
+            entry = self._entries[number]
+            share = count / len(entry.grams)
+            if share >= self.options.containment:
+                yield Overlap(entry.benchmark, entry.id, "contains", share)
+
+    def _near(self, said: list[str]) -> Iterator[Overlap]:
+        grams = np.unique(self._hash_grams([self._codes.get(w) or hash64(w) for w in said]))
+        for number in sorted(self._lsh.query(self._signature(grams))):
+            entry = self._entries[number]
+            shared = len(np.intersect1d(entry.grams, grams, assume_unique=True))
+            similarity = shared / (len(entry.grams) + len(grams) - shared)
+            if similarity >= self.options.jaccard:
+                yield Overlap(entry.benchmark, entry.id, "near", similarity)
+
+    def _hash_grams(self, codes: Sequence[int]) -> Grams:
+        """[words] codes -> [words - n + 1] hashes of their n-grams (polynomial, modulo 2^64)."""
+        code = np.array(codes, np.uint64)
+        n = self.options.ngram_words
+        total = np.zeros(max(len(code) - n + 1, 0), np.uint64)
+        for offset in range(n):
+            total = total * _MULTIPLIER + code[offset : offset + len(total)]
+        return total
+
+    def _signature(self, grams: Grams) -> MinHash:
+        signature = self._minhash.copy()
+        # The high half: a polynomial's low bits mix least.
+        signature.update_batch((grams >> np.uint64(32)).tolist())
+        return signature
+
+
+def _words(prompt: Sequence[Message]) -> list[str]:
+    return [w for turn in prompt if turn.role != "system" for w in words(normalise(turn.content))]
+
+
+@dataclass(slots=True)
+class OverlapReport:
+    """What overlapped: rows read by source, and every (row, benchmark prompt) found."""
+
+    rows: Counter[str] = field(default_factory=Counter[str])
+    excluded: Counter[str] = field(default_factory=Counter[str])
+    kept: bool = False
+    found: list[tuple[str, str, Overlap]] = field(default_factory=list[tuple[str, str, Overlap]])
+    benchmarks: list[str] = field(default_factory=list[str])
+
+    def table(self, examples: int = 3) -> list[dict[str, Any]]:
+        """One row for each benchmark and source: overlapping rows by their strongest sign.
+
+        `examples` pairs of (training id, benchmark id) stand beside; benchmarks without
+        overlap have a row too, so that zero is something that was looked for.
+        """
+        signs: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+        pairs: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
+        for row_id, source, overlap in self.found:
+            place = (overlap.benchmark, source)
+            pairs[place].append((row_id, overlap.benchmark_id))
+            signs[place].setdefault(row_id, overlap.kind)  # `find` gives the strongest first.
+        return [
+            self._line(
+                benchmark, source, signs[benchmark, source], pairs[benchmark, source], examples
+            )
+            for benchmark in self.benchmarks
+            for source in sorted(self.rows)
+        ]
+
+    def _line(
+        self,
+        benchmark: str,
+        source: str,
+        signs: Mapping[str, str],
+        pairs: Sequence[tuple[str, str]],
+        examples: int,
+    ) -> dict[str, Any]:
+        counts = Counter(signs.values())
+        return {
+            "benchmark": benchmark,
+            "source": source,
+            "rows": self.rows[source],
+            "overlapping": len(signs),
+            "exact": counts["exact"],
+            "contains": counts["contains"],
+            "near": counts["near"],
+            "benchmark_prompts": len({b for _, b in pairs}),
+            "examples": [list(pair) for pair in pairs[:examples]],
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts and examples as JSON values."""
+        return {
+            "rows": dict(sorted(self.rows.items())),
+            "excluded": dict(sorted(self.excluded.items())),
+            "overlap_kept": self.kept,
+            "overlaps": self.table(),
+        }
+
+    def write(self, path: Path) -> Header:
+        """Write every overlap to Parquet, with the counts in its head."""
+        rows = (
+            {
+                "id": row_id,
+                "source": source,
+                "benchmark": overlap.benchmark,
+                "benchmark_id": overlap.benchmark_id,
+                "kind": overlap.kind,
+                "similarity": overlap.similarity,
+            }
+            for row_id, source, overlap in self.found
+        )
+        return write_table(path, rows, OVERLAP_SCHEMA, kind="overlap", details=self.to_json())
+
+
+def exclude_overlap(
+    comparisons: Iterable[Comparison],
+    index: BenchmarkIndex,
+    report: OverlapReport,
+    *,
+    keep: bool = False,
+) -> Iterator[Comparison]:
+    """Yield the comparisons that overlap no benchmark, in order; report the others.
+
+    `keep` yields them all and only reports: figures on those benchmarks are then contaminated.
+    """
+    report.benchmarks, report.kept = list(index.benchmarks), keep
+    for comparison in comparisons:
+        report.rows[comparison.source] += 1
+        overlaps = index.find(comparison)
+        report.found.extend((comparison.id, comparison.source, o) for o in overlaps)
+        if overlaps and not keep:
+            report.excluded[comparison.source] += 1
+        else:
+            yield comparison

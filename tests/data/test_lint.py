@@ -1,0 +1,127 @@
+import json
+
+import pytest
+
+from made import made, user
+from palate.data.lint import Kind, LintReport, lint
+from palate.records import read_header, read_rows
+from palate.types import Message
+
+
+def linted(*rows, **options):
+    report = LintReport()
+    kept = list(lint(rows, report, **options))
+    return kept, report
+
+
+def kinds(*rows, **options):
+    return [f.kind for f in linted(*rows, **options)[1].findings]
+
+
+def test_a_sound_comparison_passes():
+    row = made()
+    assert linted(row)[0] == [row]
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"chosen": " \n"}, Kind.EMPTY_CHOSEN),
+        ({"rejected": ""}, Kind.EMPTY_REJECTED),
+        ({"prompt": "  "}, Kind.EMPTY_PROMPT),
+        ({"prompt": ()}, Kind.EMPTY_PROMPT),
+        ({"prompt": (*user("What?"), Message("user", ""))}, Kind.EMPTY_PROMPT),
+        ({"chosen": "Taste. ", "rejected": "\nTaste."}, Kind.IDENTICAL),
+        ({"prompt": (*user("What?"), Message("assistant", "This."))}, Kind.LAST_TURN),
+        ({"meta": {"rejected_prompt_differs": True}}, Kind.MISMATCHED),
+        ({"chosen_safe": False, "rejected_safe": True}, Kind.UNSAFE_CHOSEN),
+        ({"chosen": "a\x00b"}, Kind.NOT_TEXT),
+        ({"rejected": "a\ud800b"}, Kind.NOT_TEXT),
+        ({"rejected": "caf\ufffd"}, Kind.NOT_TEXT),
+    ],
+)
+def test_each_kind_is_found_and_excluded(fields, kind):
+    kept, report = linted(made(**fields))
+    assert kept == []
+    assert [f.kind for f in report.findings] == [kind]
+
+
+def test_both_replies_empty_is_three_findings_and_one_exclusion():
+    _, report = linted(made(chosen="", rejected=""))
+    assert {f.kind for f in report.findings} == {
+        Kind.EMPTY_CHOSEN,
+        Kind.EMPTY_REJECTED,
+        Kind.IDENTICAL,
+    }
+    assert report.excluded == {"made": 1}
+
+
+@pytest.mark.parametrize("text", ["tab\tand\r\nline", "naïve 日本 🙂", "a\u202eb", "next\x85line"])
+def test_unusual_text_is_still_text(text):
+    assert kinds(made(chosen=text)) == []
+
+
+def test_rows_above_the_limit_are_excluded_when_there_is_one():
+    long = made(chosen="x" * 1_000)
+    assert kinds(long) == []
+    assert kinds(long, max_characters=500) == [Kind.TOO_LONG]
+
+
+def test_duplicates_by_content_not_by_id():
+    rows = [made(id="a"), made(id="b"), made(id="c", chosen="TASTE.  "), made(prompt="Other?")]
+    kept, report = linted(*rows)
+    assert [r.id for r in kept] == ["a", rows[3].id]
+    assert [(f.id, f.kind) for f in report.findings] == [
+        ("b", Kind.DUPLICATE),
+        ("c", Kind.NEAR_DUPLICATE),
+    ]
+
+
+def test_swapped_labels_contradict_every_time():
+    rows = [
+        made(),
+        made(chosen="Colour.", rejected="Taste."),
+        made(chosen="Colour.", rejected="taste."),
+    ]
+    assert kinds(*rows) == [Kind.CONTRADICTORY, Kind.CONTRADICTORY]
+
+
+def test_two_annotators_of_one_pair_are_two_observations():
+    rows = [made(annotator="ann"), made(annotator="bob"), made(annotator="bob")]
+    assert kinds(*rows) == [Kind.DUPLICATE]
+
+
+def test_a_bad_row_is_not_what_later_rows_duplicate():
+    rows = [made(chosen_safe=False, rejected_safe=True), made()]
+    assert kinds(*rows) == [Kind.UNSAFE_CHOSEN]
+
+
+def test_pitfall_02_identical_replies_are_excluded_and_counted():
+    kept, report = linted(made(chosen="Same.", rejected="Same."), made())
+    assert len(kept) == 1
+    assert report.counts == {("made", Kind.IDENTICAL): 1}
+
+
+def test_pitfall_06_mismatched_and_empty_transcripts_are_excluded_and_counted():
+    rows = [
+        made(prompt=f"Question {i}?", meta={"rejected_prompt_differs": True}, id=f"m{i}")
+        for i in range(5)
+    ] + [made(prompt=f"Question {i}?", chosen="", id=f"e{i}") for i in range(4)]
+    kept, report = linted(*rows, made())
+    assert len(kept) == 1
+    assert report.counts == {("made", Kind.MISMATCHED): 5, ("made", Kind.EMPTY_CHOSEN): 4}
+    assert {f.id for f in report.findings} == {r.id for r in rows}
+
+
+def test_the_report_is_a_table_json_and_a_file(tmp_path):
+    _, report = linted(made(chosen=""), made(source="other"), made(source="other", id="x"))
+    assert report.table() == [
+        {"source": "made", "kind": "empty-chosen", "findings": 1, "share": 1.0},
+        {"source": "other", "kind": "duplicate", "findings": 1, "share": 0.5},
+    ]
+    report.write(tmp_path / "lint.parquet")
+    rows = list(read_rows(tmp_path / "lint.parquet"))
+    assert [r["kind"] for r in rows] == [f.kind.value for f in report.findings]
+    assert all(r["id"] and r["detail"] for r in rows)
+    head = read_header(tmp_path / "lint.parquet", "lint")
+    assert head.details == json.loads(json.dumps(report.to_json()))
