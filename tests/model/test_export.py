@@ -236,6 +236,41 @@ def test_what_is_no_reward_model_is_refused_in_one_line(
         load_reward_model(folder)
 
 
+def _edit(folder: Path, **changes: Any) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    config["palate"] = {**config["palate"], **changes}
+    kept = {name: value for name, value in config["palate"].items() if value != "gone"}
+    (folder / "config.json").write_text(json.dumps(config | {"palate": kept}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format": 99}, "exported in format 99"),
+        ({"terminal_token_id": 7}, "restore the tokenizer files"),
+        ({"max_tokens": "gone"}, "lacks max_tokens; export it again"),
+    ],
+)
+def test_pitfall_03_the_stored_terminal_token_is_asserted(
+    changes: dict[str, Any], message: str, tiny_folder: Folders, tmp_path: Path
+) -> None:
+    folder = export(reward_model(tiny_folder("llama")), tmp_path / "exported", card=CARD)
+    _edit(folder, **changes)
+    with pytest.raises(PalateError, match=message):
+        load_reward_model(folder)
+
+
+def test_pitfall_15_the_head_is_seeded_and_starts_at_ln_2(tiny_folder: Folders) -> None:
+    opened = load_backbone(str(tiny_folder("llama")))
+    chat = ChatTokens(opened.tokenizer, BaseOptions())
+    first, again, other = (RewardModel(opened.model, chat, seed=s) for s in (1, 1, 2))
+    assert torch.equal(first.head.weight, again.head.weight)
+    assert not torch.equal(first.head.weight, other.head.weight)
+    rewards = ours(first.eval())
+    losses = -torch.nn.functional.logsigmoid(rewards[:, None] - rewards[None])
+    assert (losses - torch.tensor(2.0).log()).abs().max() < 0.02
+
+
 def test_a_failed_export_leaves_the_old_one(
     tiny_folder: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,7 +14,9 @@ import importlib.util
 import io
 import json
 import os
-from contextlib import redirect_stderr
+from collections.abc import Generator
+from contextlib import contextmanager, redirect_stderr
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -79,11 +81,14 @@ def file_digest(path: Path) -> str:
 
 
 def _convert(path: Path, revision: str, folder: Path) -> None:
-    metadata = _metadata(path)
     try:
-        with quiet(), redirect_stderr(io.StringIO()):  # Its bar obeys no setting.
+        # The bar of its conversion obeys no setting.
+        with quiet(), redirect_stderr(io.StringIO()), _read_once():
+            metadata = _metadata(path)
             tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
             model = AutoModel.from_pretrained(path.parent, gguf_file=path.name, dtype="float32")
+    except PalateError:
+        raise
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise PalateError(
@@ -102,6 +107,25 @@ def _convert(path: Path, revision: str, folder: Path) -> None:
         save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
         facts = {"revision": revision, "file": path.name, "licence": metadata["licence"]}
         write_json(partial / FACTS, facts)
+
+
+@contextmanager
+def _read_once() -> Generator[None]:
+    """Let transformers share one reader and one table of names inside.
+
+    It makes three readers of a file, each a walk over the whole vocabulary in Python, and a
+    table of every tensor's name for each module: two thirds of the time of a conversion.
+    """
+    import gguf
+
+    reader, table = gguf.GGUFReader, gguf.get_tensor_name_map
+    once = cache(reader)
+    gguf.GGUFReader = lambda path: once(Path(path).resolve())
+    gguf.get_tensor_name_map = cache(table)
+    try:
+        yield
+    finally:
+        gguf.GGUFReader, gguf.get_tensor_name_map = reader, table
 
 
 def _metadata(path: Path) -> dict[str, Any]:

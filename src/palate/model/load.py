@@ -23,6 +23,8 @@ from palate.types import PalateError
 
 FOREIGN_MAX_TOKENS = 4_096  # Where a checkpoint allows more: what fits beside other work.
 
+FACTS = {"chat_template", "terminal_token", "terminal_token_id", "max_tokens"}
+
 
 def load_reward_model(
     folder: Path | str,
@@ -82,6 +84,11 @@ def _facts(opened: Backbone) -> dict[str, Any]:
             "*ForSequenceClassification with one label"
         )
     ours = dict(getattr(config, "palate", None) or {})
+    missing = FACTS - ours.keys()
+    if ours and missing and ours.get("format") == FORMAT:
+        raise PalateError(
+            f"{location}: the palate part of config.json lacks {min(missing)}; export it again"
+        )
     if ours and ours.get("format") != FORMAT:
         raise PalateError(
             f"{location}: exported in format {ours.get('format')}, this Palate reads {FORMAT}; "
