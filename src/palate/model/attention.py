@@ -60,18 +60,21 @@ def _causal_lower_right(prefix: int, response: int, device: torch.device) -> Ten
 
 
 def supports_shared_prefix(model: PreTrainedModel) -> bool:
-    """Whether the backbone is a causal decoder whose attention goes through the interface.
+    """Whether every attention of the backbone is causal and goes through the interface.
 
     Where this is False (encoders, state-space and hybrid models) the padded path is taken.
     """
-    causal = getattr(model.config, "is_causal", True) and not getattr(
-        model.config, "is_encoder_decoder", False
-    )
-    layer_types = set(getattr(model.config, "layer_types", None) or ["full_attention"])
-    plain = layer_types <= {"full_attention", "sliding_attention"}
+    causal = [bool(m.is_causal) for m in model.modules() if hasattr(m, "is_causal")]
+    kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
+    plain = kinds <= {"full_attention", "sliding_attention"}
     soft_capped = getattr(model.config, "attn_logit_softcapping", None) is not None
-    decoder = hasattr(model, "get_decoder") and model._supports_attention_backend
-    return bool(causal and plain and decoder and not soft_capped)
+    return bool(
+        causal
+        and all(causal)
+        and plain
+        and not soft_capped
+        and getattr(model, "_supports_attention_backend", False)
+    )
 
 
 def shared_prefix_attention(

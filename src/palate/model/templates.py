@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from palate.model.options import BaseOptions
@@ -18,6 +20,7 @@ CHATML = (
 )
 BUILT_IN = {"chatml": CHATML}
 CLOCKS = ("strftime_now", "date_string", "datetime")
+PINNED_CLOCK = "{% macro strftime_now(format) %}"  # What an exported template begins with.
 
 
 def choose_template(own: str | None, options: BaseOptions) -> str:
@@ -29,12 +32,26 @@ def choose_template(own: str | None, options: BaseOptions) -> str:
     """
     text = _source(own, options)
     clock = next((word for word in CLOCKS if word in text), None)
-    if clock and "date_string" not in options.template_variables:
+    pinned = PINNED_CLOCK in text or "date_string" in options.template_variables
+    if clock and not pinned:
         raise PalateError(
             f"the chat template of {options.model} reads the clock ({clock}), so a reward would "
             "change with the day; pin it: base.template_variables.date_string='01 Jan 2026'"
         )
-    return text
+    return _pin(text, options.template_variables)
+
+
+def _pin(text: str, variables: Mapping[str, str]) -> str:
+    """The template with its variables written into it, so that an export carries them."""
+    for name, value in variables.items():
+        if not (name.isidentifier() and re.fullmatch(r"[\w .,:/+-]*", value)):
+            raise PalateError(
+                f"base.template_variables: {name}={value!r}; expected a name and plain text"
+            )
+    pins = [f"{{% set {name} = '{value}' %}}" for name, value in variables.items()]
+    if date := variables.get("date_string"):
+        pins.append(f"{PINNED_CLOCK}{date}{{% endmacro %}}")
+    return "".join(pins) + text
 
 
 def _source(own: str | None, options: BaseOptions) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -43,9 +42,6 @@ class ChatTokens:
         self.tokenizer = tokenizer
         self.max_tokens = options.max_tokens
         self.template = choose_template(tokenizer.chat_template, options)
-        self._variables: dict[str, Any] = dict(options.template_variables)
-        if date := self._variables.get("date_string"):
-            self._variables["strftime_now"] = lambda _format: date
         # Special tokens written out in data would be read as turns of the conversation.
         self._special = sorted(
             {str(t) for t in tokenizer.get_added_vocab()} | set(tokenizer.all_special_tokens),
@@ -59,11 +55,8 @@ class ChatTokens:
     @property
     def fingerprint(self) -> str:
         """Digest of everything that decides the tokens of a conversation."""
-        pinned = {k: v for k, v in self._variables.items() if isinstance(v, str)}
         sample = self.tokenizer("The 21 quick\n\nfoxes — naïve?", add_special_tokens=False)
-        return digest(
-            self.template, pinned, self.terminal, self.max_tokens, list(sample["input_ids"])
-        )
+        return digest(self.template, self.terminal, self.max_tokens, list(sample["input_ids"]))
 
     def encode(self, prompt: Sequence[Message], response: str) -> Encoded | None:
         """Tokens of the conversation, cut to `max_tokens` at its oldest end.
@@ -106,7 +99,7 @@ class ChatTokens:
     def _apply(self, turns: list[dict[str, str]]) -> str:
         try:
             text = self.tokenizer.apply_chat_template(
-                turns, chat_template=self.template, tokenize=False, **self._variables
+                turns, chat_template=self.template, tokenize=False
             )
         except Exception as error:  # Jinja templates raise whatever their author wrote.
             roles = "/".join(turn["role"] for turn in turns)

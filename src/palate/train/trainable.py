@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import cast
 
 from torch import nn
@@ -41,7 +42,9 @@ def _add_adapters(model: RewardModel, options: LoraOptions) -> None:
         r=options.rank, lora_alpha=options.alpha, lora_dropout=0.0, target_modules="all-linear"
     )
     # Untyped in peft; the wrapper forwards everything the reward model asks of a backbone.
-    model.backbone = cast(PreTrainedModel, get_peft_model(model.backbone, config))
+    with warnings.catch_warnings():  # peft 0.21 asks transformers 5.23 by a name it deprecates.
+        warnings.simplefilter("ignore", FutureWarning)
+        model.backbone = cast(PreTrainedModel, get_peft_model(model.backbone, config))
 
 
 def count_parameters(model: RewardModel) -> tuple[int, int]:

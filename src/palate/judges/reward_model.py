@@ -1,0 +1,94 @@
+"""Our reward model as a scorer: a checkpoint folder in, raw rewards out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from palate.judges.scalar import NON_FINITE
+from palate.model.backbone import folder_digest
+from palate.model.batch import Group, group, microbatches
+from palate.model.device import compute_dtype, default_device, keep_memory
+from palate.model.load import load_reward_model
+from palate.model.options import Dtype
+from palate.model.tokens import TOO_LONG, Encoded
+from palate.types import Candidates, Score
+
+WINDOW = 256  # Prompts read ahead: enough to fill micro-batches, few enough to show progress.
+
+
+class RewardScorer:
+    """Scores responses with a Palate checkpoint through the shared-prefix engine.
+
+    Each prompt is run once for all its responses, and prompts that occur again in a window are
+    merged, so a response asked about twice is encoded once.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        *,
+        name: str | None = None,
+        tokens_per_microbatch: int = 4096,
+        dtype: Dtype = "float32",
+    ) -> None:
+        """Load the checkpoint; raises `PalateError` where it cannot be read."""
+        keep_memory()
+        folder, device = Path(folder), default_device()
+        compute = compute_dtype(dtype, device)
+        self.name = name or folder.name
+        self._budget = tokens_per_microbatch
+        self.model = load_reward_model(folder, compute, device)
+        self.protocol: Mapping[str, Any] = {
+            "judge": "reward-model",
+            "revision": folder_digest(folder),
+            "format": self.model.chat.fingerprint,
+            "max_tokens": self.model.chat.max_tokens,
+            "truncation": "oldest turns of the prompt; never the response",
+            "dtype": str(compute).removeprefix("torch."),
+            "attention": "shared prefix" if self.model.shared else "padded",
+            "device": device.type,
+            "reward": "raw",
+        }
+
+    def score(self, candidates: Iterable[Candidates]) -> Iterator[tuple[Score, ...]]:
+        """Scores in the order asked; reads ahead one window of `candidates`."""
+        stream = iter(candidates)
+        while window := list(islice(stream, WINDOW)):
+            yield from self._score_window(window)
+
+    def _score_window(self, window: Sequence[Candidates]) -> list[tuple[Score, ...]]:
+        encoded: dict[Candidates, tuple[Encoded | None, ...]] = {}
+        prompts: dict[object, dict[bytes, Encoded]] = {}
+        for item in window:
+            rows = tuple(self.model.chat.encode(item.prompt, r) for r in item.responses)
+            encoded[item] = rows
+            distinct = prompts.setdefault(item.prompt, {})
+            distinct.update((row.ids.tobytes(), row) for row in rows if row is not None)
+        rewards = self._rewards([list(rows.values()) for rows in prompts.values() if rows])
+        return [tuple(_score(row, rewards) for row in encoded[item]) for item in window]
+
+    @torch.inference_mode()
+    def _rewards(self, prompts: Sequence[Sequence[Encoded]]) -> dict[bytes, float]:
+        """Reward of each distinct conversation, by its tokens."""
+        groups: list[Group] = [group([row.ids for row in rows]) for rows in prompts]
+        rewards: dict[bytes, float] = {}
+        for indices, chosen in microbatches(groups, self._budget):
+            values = self.model(chosen).reward.tolist()
+            keys = [row.ids.tobytes() for i in indices for row in prompts[i]]
+            rewards.update(zip(keys, values, strict=True))
+        return rewards
+
+
+def _score(row: Encoded | None, rewards: Mapping[bytes, float]) -> Score:
+    if row is None:
+        return Score(None, TOO_LONG)
+    value = rewards[row.ids.tobytes()]
+    if not math.isfinite(value):
+        return Score(None, NON_FINITE, row.truncated, len(row.ids))
+    return Score(value, "", row.truncated, len(row.ids))

@@ -1,0 +1,185 @@
+"""The loop on a tiny model: invariance, learning, resume, refusal."""
+
+import json
+import math
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from palate.model.options import BaseOptions
+from palate.model.reward_model import RewardModel
+from palate.model.tokens import ChatTokens
+from palate.records import write_comparisons
+from palate.train import loop
+from palate.train.examples import Examples, tokenise
+from palate.train.loop import Interrupted, train
+from palate.train.options import LoraOptions, SafetyLoss, Trainable, TrainOptions
+from palate.types import Comparison, Message, PalateError, Rating
+from tiny import tiny_model, tiny_tokenizer
+
+WORDS = ["bread", "sea", "Paris", "poem", "yeast", "dough", "honest", "short", "safer", "blue"]
+CHAT = ChatTokens(tiny_tokenizer(), BaseOptions(max_tokens=128))
+
+
+def comparison(index: int, rng: np.random.Generator, **labels: Any) -> Comparison:
+    """The better answer says the sea is blue; both are padded with words at random."""
+    noise = [" ".join(rng.choice(WORDS, rng.integers(1, 8))) for _ in range(3)]
+    return Comparison(
+        id=f"c{index}",
+        source="made",
+        prompt=(Message("user", f"What of {noise[0]}?"),),
+        chosen=f"{noise[1]} The sea is blue.",
+        rejected=f"{noise[2]} I cannot help.",
+        prompt_id=f"p{index}",
+        **labels,
+    )
+
+
+def examples_of(folder: Path, count: int, **labels: Any) -> Examples:
+    rng = np.random.default_rng(0)
+    path = folder / "mixture.parquet"
+    write_comparisons(path, (comparison(i, rng, **labels) for i in range(count)))
+    return tokenise(path, CHAT, folder / "tokens.arrow")
+
+
+def model(**options: Any) -> RewardModel:
+    return RewardModel(tiny_model("llama"), CHAT, **options)
+
+
+def options(**changes: Any) -> TrainOptions:
+    usual: dict[str, Any] = {
+        "pairs_per_step": 8, "tokens_per_microbatch": 256, "learning_rate": 1e-3, "trackers": (),
+    }  # fmt: skip
+    return TrainOptions(**usual | changes)
+
+
+def weights(of: RewardModel) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in of.parameters()])
+
+
+def metrics(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_eight_pairs_are_learnt_by_heart(tmp_path: Path) -> None:
+    examples = examples_of(tmp_path, 8)
+    settings = options(epochs=25, learning_rate=5e-3)
+    train(model(), examples, {"same": examples}, settings, tmp_path, resume=False)
+    rows = metrics(tmp_path)
+    assert rows[0]["eval"]["loss"] == pytest.approx(math.log(2), abs=0.02), "pitfall 15"
+    assert rows[-1]["eval"] | {"gap": 0} == rows[-1]["eval"] | {"accuracy": 1.0, "gap": 0}
+    assert rows[-1]["eval"]["loss"] < 0.05
+
+
+def test_pitfall_12_the_gradient_does_not_depend_on_micro_batching(tmp_path: Path) -> None:
+    examples = examples_of(
+        tmp_path, 13, rating=Rating.BETTER, chosen_safe=True, rejected_safe=False
+    )
+    settings = {"margin": "large", "safety_loss": SafetyLoss(), "learning_rate": 1e-3}
+    trained = []
+    for budget in (64, 10_000):
+        one = model()
+        train(
+            one, examples, {}, options(tokens_per_microbatch=budget, **settings),
+            tmp_path / str(budget), resume=False,
+        )  # fmt: skip
+        trained.append((weights(one), metrics(tmp_path / str(budget))))
+    torch.testing.assert_close(trained[0][0], trained[1][0], rtol=1e-3, atol=2e-5)
+    for a, b in zip(trained[0][1], trained[1][1], strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+        assert a["gradient_norm"] == pytest.approx(b["gradient_norm"], rel=1e-3)
+
+
+def test_pitfall_31_stopped_and_resumed_equals_uninterrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples, settings = examples_of(tmp_path, 30), options(epochs=2)
+    whole = train(model(), examples, {}, settings, tmp_path / "whole")
+    calls, real = 0, loop._step
+
+    def interrupted(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "_step", interrupted)
+    with pytest.raises(Interrupted, match="saved at step 3"):
+        train(model(), examples, {}, settings, tmp_path / "cut")
+    monkeypatch.undo()
+    resumed = train(model(), examples, {}, settings, tmp_path / "cut")
+    assert torch.equal(weights(resumed), weights(whole))
+    losses = [[r["loss"] for r in metrics(tmp_path / name)] for name in ("whole", "cut")]
+    assert losses[0] == losses[1]
+
+
+def test_a_checkpoint_of_another_experiment_is_refused(tmp_path: Path) -> None:
+    examples = examples_of(tmp_path, 8)
+    train(model(), examples, {}, options(), tmp_path)
+    with pytest.raises(PalateError, match="other data or options"):
+        train(model(), examples, {}, options(learning_rate=1e-4), tmp_path)
+
+
+def test_a_non_finite_loss_names_its_pairs(tmp_path: Path) -> None:
+    broken = model()
+    with torch.no_grad():
+        broken.head.weight[0, 0] = math.nan
+    with pytest.raises(PalateError, match=r"non-finite loss among the pairs c\d"):
+        train(broken, examples_of(tmp_path, 8), {}, options(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "trainable", [Trainable(last_layers=1), Trainable(lora=LoraOptions(rank=2))]
+)
+def test_part_of_the_weights_learns(tmp_path: Path, trainable: Trainable) -> None:
+    examples, one = examples_of(tmp_path, 8), model()
+    before = {n: p.detach().clone() for n, p in one.named_parameters()}
+    train(one, examples, {"same": examples}, options(trainable=trainable, epochs=8), tmp_path)
+    moved = [n for n, p in one.named_parameters() if n in before and not torch.equal(p, before[n])]
+    assert "head.weight" in moved
+    if trainable.lora is None:
+        assert not any(n.startswith(("backbone.layers.0", "backbone.embed")) for n in moved)
+        assert any(n.startswith("backbone.layers.2") for n in moved)
+    else:
+        assert moved == ["head.weight"]
+    rows = metrics(tmp_path)
+    assert rows[-1]["eval"]["loss"] < rows[0]["eval"]["loss"]
+
+
+def test_safety_on_the_reward_puts_unsafe_responses_below_zero(tmp_path: Path) -> None:
+    examples = examples_of(tmp_path, 16, chosen_safe=True, rejected_safe=False)
+    one = model(safety_head=True)
+    settings = options(epochs=15, safety_loss=SafetyLoss(weight=1.0))
+    train(one, examples, {}, settings, tmp_path, resume=False)
+    from palate.train.microbatch import split_step
+
+    rows = [examples[i] for i in range(len(examples))]
+    (part,) = split_step(rows, settings.margins(), 0.0, 100_000)
+    rewards = one(part.groups).reward
+    assert (rewards[part.chosen] > 0).float().mean() > 0.9
+    assert (rewards[part.rejected] < 0).float().mean() > 0.9
+
+
+def test_pitfall_02_identical_and_overlong_pairs_are_left_out_and_counted(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [comparison(i, rng) for i in range(3)]
+    rows.append(Comparison("same", "made", rows[0].prompt, "Blue.", "Blue.", "p"))
+    rows.append(Comparison("long", "made", rows[0].prompt, "sea " * 200, "Blue.", "p"))
+    write_comparisons(tmp_path / "m.parquet", rows)
+    examples = tokenise(tmp_path / "m.parquet", CHAT, tmp_path / "t.arrow")
+    cuts = examples.cuts
+    assert (cuts.rows, cuts.kept, cuts.too_long, cuts.identical) == (5, 3, 1, 1)
+    assert [examples[i].id for i in range(len(examples))] == ["c0", "c1", "c2"]
+
+
+def test_nothing_left_to_train_on_is_one_clear_line(tmp_path: Path) -> None:
+    same = Comparison("same", "made", (Message("user", "x"),), "Blue.", "Blue.", "p")
+    write_comparisons(tmp_path / "m.parquet", [same])
+    with pytest.raises(PalateError, match="none of 1 pairs can be used"):
+        tokenise(tmp_path / "m.parquet", CHAT, tmp_path / "t.arrow")

@@ -1,0 +1,46 @@
+"""Comparisons of one prompt share one group, and a response is encoded once."""
+
+import numpy as np
+
+from palate.train.examples import Example
+from palate.train.microbatch import split_step
+from palate.train.options import TrainOptions
+from palate.types import Rating
+
+MARGINS = TrainOptions(margin="large").margins()
+
+
+def example(name: str, prompt: str, chosen: list[int], rejected: list[int]) -> Example:
+    tokens = [np.array([1, 2, 3, *side], np.int32) for side in (chosen, rejected)]
+    return Example(name, prompt, *tokens, Rating.BETTER, True, None)
+
+
+def test_a_ranked_set_becomes_one_group_with_each_response_once() -> None:
+    a, b, c = [10], [11, 12], [13]
+    rows = [example("ab", "p", a, b), example("bc", "p", b, c), example("ac", "p", a, c)]
+    (part,) = split_step(rows, MARGINS, 0.0, budget=100)
+    (only,) = part.groups
+    assert only.prefix.tolist() == [1, 2, 3]
+    assert [s.tolist() for s in only.suffixes] == [a, b, c]
+    assert part.chosen.tolist() == [0, 1, 0]
+    assert part.rejected.tolist() == [1, 2, 2]
+    assert part.margin.tolist() == [2.0, 2.0, 2.0]
+    assert part.labelled.tolist() == [1.0, 1.0, 0.0]
+    assert part.tokens == 7
+
+
+def test_indices_count_over_the_groups_of_the_micro_batch() -> None:
+    rows = [example("x", "p", [10], [11]), example("y", "q", [12], [13])]
+    (part,) = split_step(rows, MARGINS, 0.0, budget=100)
+    assert sorted([part.chosen.tolist(), part.rejected.tolist()]) == [[0, 2], [1, 3]]
+    parts = split_step(rows, MARGINS, 0.0, budget=6)
+    assert [p.ids for p in parts] == [("x",), ("y",)]
+    assert [p.chosen.tolist() for p in parts] == [[0], [0]]
+
+
+def test_unrated_pairs_get_the_stated_margin() -> None:
+    bare = Example(
+        "u", "p", np.array([1, 2], np.int32), np.array([1, 3], np.int32), None, None, None
+    )
+    (part,) = split_step([bare], MARGINS, 0.25, budget=100)
+    assert part.margin.tolist() == [0.25]
