@@ -1,0 +1,104 @@
+"""Everything that is evaluated is a judge; `open_judge` makes one from what a recipe says."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from palate.judges.scalar import ScorerJudge
+from palate.judges.spec import SequenceClassifierSpec
+from palate.judges.trivial import FirstPosition, LengthChoice, RandomChoice
+from palate.types import Judge, PalateError
+
+__all__ = [
+    "JUDGES",
+    "FirstPosition",
+    "LengthChoice",
+    "RandomChoice",
+    "ScorerJudge",
+    "SequenceClassifierSpec",
+    "open_judge",
+]
+
+JudgeSpec = str | Mapping[str, Any]
+
+
+def _sequence_classifier(options: object) -> Judge:
+    if not isinstance(options, Mapping):
+        raise PalateError("sequence-classifier: expected a mapping with `model` and `format`")
+    spec = _validated(options)
+    # torch and transformers are slow to import, and trivial judges need neither.
+    from palate.judges.sequence_classifier import SequenceClassifier
+
+    return ScorerJudge(SequenceClassifier(spec))
+
+
+def _reward_model(options: object) -> Judge:
+    if isinstance(options, Mapping) and "folder" not in options:
+        raise PalateError("reward-model: expected a folder, or a mapping with `folder`")
+    from palate.judges.reward_model import RewardScorer
+
+    arguments = options if isinstance(options, Mapping) else {"folder": options}
+    return ScorerJudge(RewardScorer(**arguments))
+
+
+JUDGES: Mapping[str, Callable[[Any], Judge]] = {
+    "random": lambda options: RandomChoice(**_only(options, "random", "seed")),
+    "longer": lambda options: LengthChoice(**_only(options, "longer")),
+    "shorter": lambda options: LengthChoice(longer=False, **_only(options, "shorter")),
+    "first": lambda options: FirstPosition(**_only(options, "first")),
+    "sequence-classifier": _sequence_classifier,
+    "reward-model": _reward_model,
+}
+
+
+def open_judge(spec: JudgeSpec) -> Judge:
+    """The judge that `spec` names: `"longer"`, or `{"reward-model": "runs/demo/helpful"}`.
+
+    Raises:
+        PalateError: an unknown name or option (the nearest real one is named), or a checkpoint
+            that cannot be opened.
+    """
+    if isinstance(spec, str):
+        return _opener(spec)({})
+    if len(spec) != 1:
+        raise PalateError(f"judge: expected one name with its options, got {sorted(spec)}")
+    ((name, options),) = spec.items()
+    return _opener(name)({} if options is None else options)
+
+
+def _opener(name: str) -> Callable[[Any], Judge]:
+    if name not in JUDGES:
+        raise PalateError(f"unknown judge {name!r}; {_nearest(name, list(JUDGES))}")
+    return JUDGES[name]
+
+
+def _only(options: object, judge: str, *known: str) -> dict[str, Any]:
+    if not isinstance(options, Mapping):
+        raise PalateError(f"judge {judge}: expected a mapping of options, got {options!r}")
+    for key in options:
+        if key not in known:
+            raise PalateError(f"judge {judge}: unknown option {key!r}; {_nearest(key, known)}")
+    return dict(options)
+
+
+def _validated(options: Mapping[str, Any]) -> SequenceClassifierSpec:
+    try:
+        return SequenceClassifierSpec(**options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        cure = ""
+        if first["type"] == "extra_forbidden":
+            cure = "; " + _nearest(key, list(SequenceClassifierSpec.model_fields))
+        raise PalateError(f"sequence-classifier: {key}: {first['msg']}{cure}") from None
+
+
+def _nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(name, known, n=2)
+    if near:
+        return "did you mean " + " or ".join(near) + "?"
+    return f"known: {', '.join(known)}" if known else "it has no options"

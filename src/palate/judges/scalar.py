@@ -1,0 +1,61 @@
+"""Any scorer as a judge: the response with the higher score is better."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from palate.judges.trivial import better
+from palate.types import Candidates, Pair, PalateError, Preference, Score, Scorer
+
+NON_FINITE = "non-finite"
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerJudge:
+    """Scores both responses of a pair and prefers the higher score.
+
+    Scores that are exactly equal are a tie. A side without a score, or with one that is not
+    finite, leaves the pair unscored with the reason; it is never counted as half right.
+    """
+
+    scorer: Scorer
+
+    @property
+    def name(self) -> str:
+        return self.scorer.name
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        return dict(self.scorer.protocol)
+
+    def judge(self, pairs: Sequence[Pair]) -> Iterator[Preference]:
+        candidates = (Candidates(pair.prompt, (pair.first, pair.second)) for pair in pairs)
+        answers = self.scorer.score(candidates)
+        for number, pair in enumerate(pairs):
+            scores = next(answers, None)
+            if scores is None or len(scores) != 2:
+                got = "no answer" if scores is None else f"{len(scores)} scores"
+                raise PalateError(
+                    f"scorer {self.name}: expected 2 scores for pair {number}, got {got}; "
+                    "a scorer answers every Candidates in order"
+                )
+            yield preference(pair.id, *scores)
+
+
+def preference(pair_id: str, first: Score, second: Score) -> Preference:
+    """The preference that two scores amount to."""
+    truncated = first.truncated or second.truncated
+    reason = _reason(first) or _reason(second)
+    if reason or first.value is None or second.value is None:
+        return Preference(pair_id, None, reason=reason, truncated=truncated)
+    choice = better(first.value, second.value)
+    return Preference(pair_id, choice, first.value, second.value, truncated=truncated)
+
+
+def _reason(score: Score) -> str:
+    if score.value is None:
+        return score.reason or "no score, no reason given"
+    return "" if math.isfinite(score.value) else NON_FINITE

@@ -1,0 +1,238 @@
+"""Any Hugging Face sequence-classification checkpoint with one label, as a scorer.
+
+Each checkpoint keeps its own input format (pitfall 27) and its own reading of the reward: a row
+gets what the stock model gives it alone and unpadded, whatever shares its batch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+from palate.judges.classifier_format import Encoded, InputFormat, Refused
+from palate.judges.scalar import NON_FINITE
+from palate.judges.spec import SequenceClassifierSpec
+from palate.model.device import default_device
+from palate.model.quiet import quiet
+from palate.types import Candidates, PalateError, Score, digest
+
+Inputs = tuple[tuple[int, ...], tuple[int, ...] | None]
+NO_LIMIT = 1 << 30  # Tokenizers without a limit say 1e30.
+
+
+class SequenceClassifier:
+    """Scores responses with the raw logit of a one-label checkpoint, in float32.
+
+    Within a window rows are deduplicated, sorted by length and padded on the right, so equal
+    texts get exactly equal scores. Nothing is truncated unless `over_limit` says so.
+    """
+
+    def __init__(self, spec: SequenceClassifierSpec) -> None:
+        """Load the checkpoint.
+
+        Raises:
+            PalateError: no such checkpoint, no safetensors, needs remote code, not one label,
+                no trained head, no chat template, a limit beyond the checkpoint's.
+        """
+        self._spec = spec
+        self.name = spec.name or Path(spec.model).name
+        config, tokenizer, self._model = _load(spec)
+        self._device = _device(spec.device)
+        self._model.to(self._device)
+        self._text_config = self._model.config.get_text_config()
+        self._pad_id: int | None = self._text_config.pad_token_id
+        self._tokenizer_pad_id: int | None = tokenizer.pad_token_id
+        self._format = InputFormat(tokenizer, spec, _limit(spec, config, tokenizer))
+        self.protocol: Mapping[str, Any] = {
+            "judge": "sequence-classifier",
+            "model": spec.model,
+            **_identity(spec, config),
+            **self._format.protocol,
+            "dtype": "float32",
+            "attention": self._model.config._attn_implementation,
+            "device": self._device.type,
+            "reward": "raw logit",
+            "pad_is_eos": self._pad_id is not None and self._pad_id == tokenizer.eos_token_id,
+        }
+
+    def score(self, candidates: Iterable[Candidates]) -> Iterator[tuple[Score, ...]]:
+        """Scores in the order asked; reads ahead one window of `candidates`."""
+        stream = iter(candidates)
+        while window := list(islice(stream, self._spec.window)):
+            yield from self._score_window(window)
+
+    def _score_window(self, window: Sequence[Candidates]) -> list[tuple[Score, ...]]:
+        rows = [[self._format.encode(c.prompt, r) for r in c.responses] for c in window]
+        unique = {(e.ids, e.types): 0.0 for row in rows for e in row if isinstance(e, Encoded)}
+        for batch in _batches(list(unique), self._spec.batch_tokens):
+            unique.update(zip(batch, self._logits(batch), strict=True))
+        return [tuple(_score(encoded, unique) for encoded in row) for row in rows]
+
+    @torch.inference_mode()
+    def _logits(self, batch: Sequence[Inputs]) -> list[float]:
+        pad = self._pad_for(batch)
+        longest = max(len(ids) for ids, _ in batch)
+        inputs = {
+            "input_ids": _padded([ids for ids, _ in batch], longest, pad),
+            "attention_mask": _padded([(1,) * len(ids) for ids, _ in batch], longest, 0),
+        }
+        if batch[0][1] is not None:
+            inputs["token_type_ids"] = _padded([t or () for _, t in batch], longest, 0)
+        on_device = {name: tensor.to(self._device) for name, tensor in inputs.items()}
+        logits: torch.Tensor = self._model(**on_device).logits  # [B, 1]
+        return [float(value) for value in logits[:, 0].float().cpu()]
+
+    def _pad_for(self, batch: Sequence[Inputs]) -> int:
+        """A padding id under which the stock pooling reads each row where it would alone.
+
+        Decoders read the last token that is not `pad_token_id`, or the last token where the
+        config has none. A configured id is kept: alone and padded, the same token is read. Where
+        there is none, an id that ends no row is chosen for the batch (pitfalls 3 and 8).
+        """
+        if self._pad_id is not None:
+            return self._pad_id
+        last = {ids[-1] for ids, _ in batch}
+        named = self._tokenizer_pad_id
+        free = named if named is not None and named not in last else None
+        pad = free if free is not None else next(i for i in range(len(last) + 1) if i not in last)
+        self._text_config.pad_token_id = pad
+        return pad
+
+
+def _score(encoded: Encoded | Refused, values: Mapping[Inputs, float]) -> Score:
+    if isinstance(encoded, Refused):
+        return Score(None, encoded.reason, tokens=encoded.tokens)
+    value, tokens = values[encoded.ids, encoded.types], len(encoded.ids)
+    if not math.isfinite(value):
+        return Score(None, NON_FINITE, encoded.truncated, tokens)
+    return Score(value, "", encoded.truncated, tokens)
+
+
+def _batches(rows: Sequence[Inputs], max_tokens: int) -> Iterator[list[Inputs]]:
+    """Batches of rows of like length, longest first, of at most `max_tokens` padded tokens."""
+    batch: list[Inputs] = []
+    for row in sorted(rows, key=lambda inputs: len(inputs[0]), reverse=True):
+        if batch and (len(batch) + 1) * len(batch[0][0]) > max_tokens:
+            yield batch
+            batch = []
+        batch.append(row)
+    if batch:
+        yield batch
+
+
+def _padded(rows: Sequence[Sequence[int]], length: int, pad: int) -> torch.Tensor:
+    """Rows [B, T] padded on the right."""
+    return torch.tensor([[*row, *[pad] * (length - len(row))] for row in rows])
+
+
+def _load(spec: SequenceClassifierSpec) -> tuple[Any, Any, Any]:
+    options: dict[str, Any] = {"trust_remote_code": False}
+    if spec.revision is not None:
+        options["revision"] = spec.revision
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(spec.model, **options)
+            _check_labels(spec, config)
+            _check_safetensors(spec)
+            tokenizer = AutoTokenizer.from_pretrained(spec.model, **options)
+            if spec.attention != "auto":
+                options["attn_implementation"] = spec.attention
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                spec.model,
+                config=config,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+                **options,
+            )
+    except PalateError:
+        raise
+    except Exception as error:  # Each architecture and file format raises its own.
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise PalateError(
+            f"{spec.model}: cannot be opened as a reward model ({lines[0][:200]}); expected a hub "
+            "id or a folder with config, tokenizer and safetensors, without remote code"
+        ) from None
+    _check_weights(spec, info)
+    return config, tokenizer, model.eval()
+
+
+def _check_labels(spec: SequenceClassifierSpec, config: Any) -> None:
+    if config.num_labels != 1:
+        raise PalateError(
+            f"{spec.model}: has {config.num_labels} labels, a scalar reward model has 1; a base "
+            "model must be trained first, a classifier's logits are not rewards"
+        )
+
+
+def _check_safetensors(spec: SequenceClassifierSpec) -> None:
+    folder = Path(spec.model)
+    if not folder.is_dir() or any(folder.glob("*.safetensors")):
+        return
+    pickles = sorted(path.name for path in [*folder.glob("*.bin"), *folder.glob("*.pt")])
+    held = f"only pickle files ({', '.join(pickles)})" if pickles else "no weights"
+    raise PalateError(
+        f"{spec.model}: holds {held}, expected *.safetensors; pickle can run code when opened, "
+        "so convert it with save_pretrained where you trust it"
+    )
+
+
+def _check_weights(spec: SequenceClassifierSpec, info: Mapping[str, Any]) -> None:
+    """Weights that the file lacks would be drawn at random (pitfalls 15 and 29)."""
+    absent = sorted({*info["missing_keys"], *map(str, info["mismatched_keys"])})
+    if absent:
+        raise PalateError(
+            f"{spec.model}: {len(absent)} weights are missing or of another shape, such as "
+            f"{absent[0]}; a reward model is saved whole, head included"
+        )
+
+
+def _limit(spec: SequenceClassifierSpec, config: Any, tokenizer: Any) -> int:
+    known = (
+        getattr(config.get_text_config(), "max_position_embeddings", None),
+        tokenizer.model_max_length,
+    )
+    own = min((int(n) for n in known if n is not None and 0 < n < NO_LIMIT), default=None)
+    if own is None and spec.max_tokens is None:
+        raise PalateError(f"{spec.model}: states no length limit; set max_tokens")
+    if own is not None and spec.max_tokens is not None and spec.max_tokens > own:
+        raise PalateError(
+            f"{spec.model}: max_tokens {spec.max_tokens} is beyond the checkpoint's {own}"
+        )
+    return int(spec.max_tokens or own or 0)
+
+
+def _identity(spec: SequenceClassifierSpec, config: Any) -> dict[str, str]:
+    """What pins the weights: a hub commit, or the digest of a folder's weights and config."""
+    settings = {k: v for k, v in config.to_dict().items() if k != "transformers_version"}
+    found = {"config": digest(settings)}
+    if commit := getattr(config, "_commit_hash", None):
+        return found | {"revision": str(commit)}
+    folder = Path(spec.model)
+    if folder.is_dir():
+        return found | {"weights": _weights_hash(folder)}
+    return found
+
+
+def _weights_hash(folder: Path) -> str:
+    digests = []
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digests.append((path.name, hashlib.file_digest(file, "blake2b").hexdigest()))
+    return digest(digests)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return default_device()
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise PalateError(f"device {name!r}: expected auto, cpu, cuda or cuda:N") from None

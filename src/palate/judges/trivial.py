@@ -1,0 +1,88 @@
+"""Judges that read nothing: the floor that every table shows under a model's figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from palate.types import Pair, Preference, digest
+
+Side = Literal["first", "second"]
+
+
+@dataclass(frozen=True, slots=True)
+class RandomChoice:
+    """Chooses by a coin that is a hash of (seed, pair), so the order of asking changes nothing."""
+
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        return "random"
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        return {"judge": "random", "seed": self.seed}
+
+    def judge(self, pairs: Sequence[Pair]) -> Iterator[Preference]:
+        for pair in pairs:
+            yield Preference(pair.id, self._coin(pair))
+
+    def _coin(self, pair: Pair) -> Side:
+        # The first text is part of the hash so that the two orders of a pair are two throws.
+        odd = int(digest("coin", self.seed, pair.id, pair.first)[-1], 16) % 2
+        return "second" if odd else "first"
+
+
+@dataclass(frozen=True, slots=True)
+class LengthChoice:
+    """Chooses by the number of characters; equal numbers are a tie."""
+
+    longer: bool = True
+
+    @property
+    def name(self) -> str:
+        return "longer" if self.longer else "shorter"
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        return {"judge": self.name, "length": "characters", "equal": "tie"}
+
+    def judge(self, pairs: Sequence[Pair]) -> Iterator[Preference]:
+        sign = 1.0 if self.longer else -1.0
+        for pair in pairs:
+            first, second = sign * len(pair.first), sign * len(pair.second)
+            yield Preference(pair.id, better(first, second), first, second)
+
+
+@dataclass(frozen=True, slots=True)
+class FirstPosition:
+    """Always chooses the first response: what position bias alone is worth."""
+
+    @property
+    def name(self) -> str:
+        return "first"
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        return {"judge": "first"}
+
+    def judge(self, pairs: Sequence[Pair]) -> Iterator[Preference]:
+        for pair in pairs:
+            yield Preference(pair.id, "first")
+
+
+def better(first: float, second: float) -> Literal["first", "second", "tie"]:
+    """The side with the higher score; only exactly equal scores tie (pitfall 25)."""
+    if first == second:
+        return "tie"
+    return "first" if first > second else "second"
+
+
+TRIVIAL: Mapping[str, Callable[[], RandomChoice | LengthChoice | FirstPosition]] = {
+    "random": RandomChoice,
+    "longer": LengthChoice,
+    "shorter": lambda: LengthChoice(longer=False),
+    "first": FirstPosition,
+}

@@ -1,0 +1,260 @@
+import itertools
+import json
+import math
+import random
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from palate.judges import open_judge
+from palate.judges.sequence_classifier import SequenceClassifier, _batches
+from palate.judges.spec import SequenceClassifierSpec
+from palate.types import Candidates, Message, Pair, PalateError
+from tiny import END, TEXT, tiny_model, tiny_tokenizer
+
+WORDS = TEXT.split()
+
+
+def conversations(count, seed=0):
+    """Prompts of 1 to 3 turns and two responses each, of very unequal lengths."""
+    draw = random.Random(seed)
+
+    def words(most):
+        return " ".join(draw.choices(WORDS, k=draw.randint(1, most)))
+
+    for _ in range(count):
+        turns = draw.choice([1, 3])
+        roles = itertools.cycle(("user", "assistant"))
+        prompt = tuple(
+            Message(role, words(8)) for role, _ in zip(roles, range(turns), strict=False)
+        )
+        yield Candidates(prompt, (words(3), words(30)))
+
+
+def opened(folder, kind="chat", **options):
+    options = {"device": "cpu"} | options
+    return SequenceClassifier(SequenceClassifierSpec(model=str(folder), format=kind, **options))
+
+
+def values(scorer, candidates):
+    return [score.value for scores in scorer.score(candidates) for score in scores]
+
+
+def stock_chat(folder, candidates):
+    """The stock model on each conversation alone and unpadded."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    found = []
+    for shown in candidates:
+        for response in shown.responses:
+            turns = [{"role": m.role, "content": m.content} for m in shown.prompt]
+            turns.append({"role": "assistant", "content": response})
+            ids = tokenizer.apply_chat_template(turns, return_tensors="pt", return_dict=False)
+            with torch.inference_mode():
+                found.append(float(model(ids).logits[0, 0]))
+    return found
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_neox"])
+@pytest.mark.parametrize("pad", [None, "<|pad|>"])
+def test_chat_scores_are_the_stock_models_alone_and_unpadded(save_classifier, family, pad):
+    folder = save_classifier(family, tokenizer=tiny_tokenizer(pad=pad))
+    asked = list(conversations(12))
+    assert values(opened(folder), asked) == pytest.approx(stock_chat(folder, asked), abs=1e-5)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("kind", ["llama", "deberta"])
+def test_pitfall_08_scores_do_not_move_with_the_batch_or_the_padding_side(
+    save_classifier, kind, side
+):
+    folder = save_classifier(kind)
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"padding_side": side}))
+    asked = list(conversations(12, seed=1))
+    form = "pair" if kind == "deberta" else "plain"
+    alone = values(opened(folder, form, batch_tokens=1), asked)
+    assert values(opened(folder, form, batch_tokens=10**6), asked) == pytest.approx(alone, abs=1e-5)
+    assert values(opened(folder, form, batch_tokens=200, window=3), asked) == pytest.approx(
+        alone, abs=1e-5
+    )
+
+
+def test_pitfall_03_pad_that_ends_every_row_reads_the_same_token_alone_and_in_a_batch(
+    save_classifier,
+):
+    """Every row ends in <|im_end|>, which is the tokenizer's pad token too."""
+    tokenizer = tiny_tokenizer(pad=END)
+    asked = list(conversations(10, seed=2))
+    unset = save_classifier(tokenizer=tokenizer)
+    scorer = opened(unset, "plain", suffix=END)
+    model = AutoModelForSequenceClassification.from_pretrained(unset, dtype=torch.float32).eval()
+    scores = list(scorer.score(asked))
+    ids = scorer._format.encode(asked[0].prompt, asked[0].responses[0]).ids
+    with torch.inference_mode():
+        hidden = model.model(torch.tensor([ids])).last_hidden_state
+        at_the_end = float(model.score(hidden)[0, -1, 0])
+    assert scores[0][0].value == pytest.approx(at_the_end, abs=1e-5)
+    assert not scorer.protocol["pad_is_eos"]
+
+
+def test_pitfall_03_a_checkpoint_saved_with_pad_as_eos_keeps_its_own_reading(save_classifier):
+    tokenizer = tiny_tokenizer(pad=END)
+    folder = save_classifier(
+        tokenizer=tokenizer,
+        pad_token_id=tokenizer.pad_token_id,
+        eos_token_id=tokenizer.pad_token_id,
+    )
+    asked = list(conversations(10, seed=2))
+    scorer = opened(folder)
+    assert values(scorer, asked) == pytest.approx(stock_chat(folder, asked), abs=1e-5)
+    assert scorer.protocol["pad_is_eos"]
+
+
+def test_pitfall_27_pair_scores_are_the_sentence_pairs(save_classifier):
+    folder = save_classifier("deberta")
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    question, answer = "How do I bake bread?", "Wait for the dough to rise."
+    with torch.inference_mode():
+        stock = float(model(**tokenizer(question, answer, return_tensors="pt")).logits[0, 0])
+    asked = Candidates((Message("user", question),), (answer,))
+    assert values(opened(folder, "pair"), [asked]) == pytest.approx([stock], abs=1e-6)
+
+
+def test_pitfall_30_the_raw_logit_is_given_unbounded(save_classifier):
+    folder = save_classifier()
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    save_file(weights | {"score.weight": weights["score.weight"] * 100}, path, {"format": "pt"})
+    found = values(opened(folder), list(conversations(10)))
+    assert min(found) < 0
+    assert max(abs(value) for value in found) > 1
+
+
+def test_order_is_kept_and_windows_are_lazy(save_classifier):
+    scorer = opened(save_classifier(), window=2)
+    asked = list(conversations(5))
+    taken = []
+    answers = scorer.score(taken.append(c) or c for c in asked)
+    next(answers)
+    assert len(taken) == 2
+    in_order = [values(scorer, [c]) for c in asked]
+    flat = [value for row in in_order for value in row]
+    assert values(scorer, asked) == pytest.approx(flat, abs=1e-5)
+
+
+def test_pitfall_02_identical_responses_tie_exactly(save_classifier):
+    folder = save_classifier()
+    options = {"model": str(folder), "format": "chat", "device": "cpu"}
+    judge = open_judge({"sequence-classifier": options})
+    pairs = [
+        Pair(str(i), c.prompt, c.responses[0], c.responses[0])
+        for i, c in enumerate(conversations(8))
+    ]
+    assert {answer.choice for answer in judge.judge(pairs)} == {"tie"}
+
+
+def test_pitfall_25_too_long_is_unscored_and_counted(save_classifier):
+    scorer = opened(save_classifier(), max_tokens=40)
+    short, long = next(scorer.score([Candidates((Message("user", "Hi"),), ("Yes", "No " * 60))]))
+    assert math.isfinite(short.value)
+    assert (long.value, long.reason, long.truncated) == (None, "too long", False)
+    assert long.tokens > 40
+
+
+def test_cut_oldest_marks_the_score(save_classifier):
+    scorer = opened(save_classifier(), max_tokens=40, over_limit="cut-oldest")
+    ((score,),) = scorer.score([Candidates((Message("user", "Hi " * 60),), ("Yes",))])
+    assert score.truncated
+    assert score.tokens <= 40
+
+
+def test_a_reward_that_is_not_finite_has_no_value(save_classifier):
+    folder = save_classifier()
+    path = folder / "model.safetensors"
+    weights = load_file(path)
+    save_file(
+        weights | {"score.weight": weights["score.weight"] * math.nan}, path, {"format": "pt"}
+    )
+    ((score, _),) = opened(folder).score(conversations(1))
+    assert (score.value, score.reason) == (None, "non-finite")
+
+
+def test_pitfall_28_the_protocol_pins_weights_format_and_numbers(save_classifier):
+    first, again = save_classifier(seed=0), save_classifier(seed=1)
+    protocol = opened(first).protocol
+    assert json.loads(json.dumps(protocol)) == protocol
+    assert {"dtype": "float32", "format": "chat", "max_tokens": 1024}.items() <= protocol.items()
+    assert protocol["attention"] in ("sdpa", "eager")
+    assert opened(first).protocol == protocol
+    assert opened(again).protocol["weights"] != protocol["weights"]
+    assert opened(first, attention="eager").protocol["attention"] == "eager"
+
+
+def test_weights_are_float32_and_dropout_is_off(save_classifier):
+    scorer = opened(save_classifier("gpt_neox", dtype="bfloat16"))
+    assert {p.dtype for p in scorer._model.parameters()} == {torch.float32}
+    assert not scorer._model.training
+
+
+def test_pickle_only_checkpoint_is_one_line(save_classifier):
+    folder = save_classifier()
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    refused(folder, r"holds only pickle files \(pytorch_model.bin\), expected \*.safetensors")
+
+
+def test_two_labels_are_refused(save_classifier):
+    refused(save_classifier(num_labels=2), "has 2 labels, a scalar reward model has 1")
+
+
+def test_pitfall_29_a_checkpoint_without_a_head_is_refused(save_classifier, tmp_path):
+    folder = save_classifier()
+    tiny_model("llama").save_pretrained(tmp_path / "bare")
+    (folder / "model.safetensors").write_bytes((tmp_path / "bare/model.safetensors").read_bytes())
+    refused(folder, "1 weights are missing or of another shape, such as score.weight")
+
+
+def test_remote_code_is_never_run(save_classifier):
+    folder = save_classifier()
+    path = folder / "config.json"
+    mapped = {"auto_map": {"AutoConfig": "mine.Mine"}, "model_type": "mine"}
+    path.write_text(json.dumps(json.loads(path.read_text()) | mapped))
+    (folder / "mine.py").write_text("raise SystemExit('run')")
+    refused(folder, "cannot be opened as a reward model")
+
+
+def test_a_cut_weights_file_is_one_line(save_classifier):
+    folder = save_classifier()
+    path = folder / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:5000])
+    refused(folder, "cannot be opened as a reward model")
+
+
+def test_no_such_folder_is_one_line(tmp_path):
+    refused(tmp_path / "none", "cannot be opened as a reward model")
+
+
+def test_a_limit_beyond_the_checkpoints_is_refused(save_classifier):
+    refused(save_classifier(), "max_tokens 4096 is beyond the checkpoint's 1024", max_tokens=4096)
+
+
+def test_an_unknown_device_is_one_line(save_classifier):
+    refused(save_classifier(), "device 'gppu': expected auto", device="gppu")
+
+
+def refused(folder, message, **options):
+    with pytest.raises(PalateError, match=message) as caught:
+        opened(folder, **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_batches_keep_every_row_within_the_budget():
+    rows = [((1,) * n, None) for n in (3, 50, 7, 7, 120, 1)]
+    batches = list(_batches(rows, 100))
+    assert sorted(row for batch in batches for row in batch) == sorted(rows)
+    assert all(len(b) == 1 or len(b) * len(b[0][0]) <= 100 for b in batches)
