@@ -1,0 +1,123 @@
+"""A benchmark: comparisons to judge, with labels hidden and sides in a seeded order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from palate.data.prompts import prompt_key
+from palate.records import Header, read_comparisons, read_header
+from palate.types import Comparison, Pair, PalateError, digest
+
+Order = Literal["seeded", "both"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A comparison, the pair that hides its label, and which side the chosen response is on."""
+
+    comparison: Comparison
+    pair: Pair
+    chosen_first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A named file of comparisons.
+
+    `paper_column` names the column of the paper's Table 7 that holds the same benchmark, or is
+    None where the paper has no figure for it.
+    """
+
+    name: str
+    path: Path
+    paper_column: str | None = None
+
+    @property
+    def header(self) -> Header:
+        """The header of the comparisons' file; raises `PalateError` where it is not whole."""
+        return read_header(self.path, "comparisons")
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the ordered comparisons, from the file's header."""
+        return self.header.fingerprint
+
+    def items(self, seed: int = 0, order: Order = "seeded") -> Iterator[Item]:
+        """Each comparison once, or in both orders one after the other; in bounded memory.
+
+        Raises:
+            PalateError: the same comparison id stands twice, so verdicts could not be told apart.
+        """
+        seen: set[str] = set()
+        for comparison in read_comparisons(self.path):
+            if comparison.id in seen:
+                raise PalateError(
+                    f"{self.path}: comparison {comparison.id} stands twice; "
+                    "lint the source and import it again"
+                )
+            seen.add(comparison.id)
+            chosen_first = seeded_side(seed, comparison.id)
+            yield hide(comparison, seed, chosen_first)
+            if order == "both":
+                yield hide(comparison, seed, not chosen_first)
+
+    def pairs(self, seed: int = 0, order: Order = "seeded") -> Iterator[Pair]:
+        """What a judge sees."""
+        return (item.pair for item in self.items(seed, order))
+
+
+def seeded_side(seed: int, comparison_id: str) -> bool:
+    """Whether the chosen response stands first: a hash, so other rows change nothing."""
+    return int(digest("side", seed, comparison_id)[-1], 16) % 2 == 0
+
+
+def hide(comparison: Comparison, seed: int, chosen_first: bool) -> Item:
+    """The item that shows a comparison with its chosen response first, or second.
+
+    The pair's id is a digest: a comparison's own id may be made of (chosen, rejected) in that
+    order, from which a judge could tell the two.
+    """
+    chosen, rejected = comparison.chosen, comparison.rejected
+    first, second = (chosen, rejected) if chosen_first else (rejected, chosen)
+    pair_id = digest("pair", seed, comparison.id, chosen_first)
+    return Item(comparison, Pair(pair_id, comparison.prompt, first, second), chosen_first)
+
+
+def forbid_training_overlap(
+    benchmark: Benchmark,
+    *,
+    ids: AbstractSet[str] = frozenset(),
+    prompts: AbstractSet[int] = frozenset(),
+) -> None:
+    """Refuse a benchmark whose comparisons or prompts were trained on (pitfall 22).
+
+    `ids` are comparison ids of the training set, `prompts` its `palate.data.prompts.prompt_key`s.
+
+    Raises:
+        PalateError: names how many comparisons and prompts are shared.
+    """
+    shared_ids, shared_prompts, total = 0, 0, 0
+    for comparison in read_comparisons(benchmark.path):
+        total += 1
+        shared_ids += comparison.id in ids
+        shared_prompts += prompt_key(comparison.prompt) in prompts
+    if shared_ids or shared_prompts:
+        raise PalateError(
+            f"benchmark {benchmark.name}: of {total} comparisons {shared_ids} were trained on and "
+            f"{shared_prompts} have a prompt that was trained on; exclude the overlap from the "
+            "mixture and train again"
+        )
+
+
+def training_keys(path: Path) -> tuple[set[str], set[int]]:
+    """Ids and prompt keys of a training file, for `forbid_training_overlap`."""
+    ids: set[str] = set()
+    prompts: set[int] = set()
+    for comparison in read_comparisons(path):
+        ids.add(comparison.id)
+        prompts.add(prompt_key(comparison.prompt))
+    return ids, prompts
