@@ -42,6 +42,7 @@ def test_judges_are_one_visible_dict():
             "did you mean max_tokens",
         ),
         ({"reward-model": {"path": "x"}}, "with `folder`"),
+        ({"reward-model": {"folder": "x", "nam": "y"}}, "did you mean name"),
     ],
 )
 def test_a_wrong_spec_is_one_line_that_names_the_cure(spec, message):

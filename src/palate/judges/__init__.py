@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -41,8 +42,9 @@ def _reward_model(options: object) -> Judge:
         raise PalateError("reward-model: expected a folder, or a mapping with `folder`")
     from palate.judges.reward_model import RewardScorer
 
-    arguments = options if isinstance(options, Mapping) else {"folder": options}
-    return ScorerJudge(RewardScorer(**arguments))
+    given = options if isinstance(options, Mapping) else {"folder": options}
+    known = inspect.signature(RewardScorer).parameters
+    return ScorerJudge(RewardScorer(**_only(given, "reward-model", *known)))
 
 
 JUDGES: Mapping[str, Callable[[Any], Judge]] = {
