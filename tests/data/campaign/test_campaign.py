@@ -116,6 +116,16 @@ def test_recorded_difference_is_the_latent_one(made: list[Comparison]) -> None:
         assert comparison.meta["utility_difference"] == pytest.approx(expected, abs=1e-5)
 
 
+def test_truth_is_a_function_of_the_text(made: list[Comparison]) -> None:
+    truths: dict[tuple[str, str], set[tuple[float, float]]] = {}
+    for comparison in made:
+        for side in ("chosen", "rejected"):
+            latent = comparison.meta["latent"][side]
+            key = (comparison.prompt_id, getattr(comparison, side))
+            truths.setdefault(key, set()).add((latent["helpfulness"], latent["safety"]))
+    assert max(map(len, truths.values())) == 1
+
+
 def test_bayes_limit_equals_annotators_drawn_again(made: list[Comparison]) -> None:
     rng = Random(3)
     right: dict[str, list[bool]] = {}

@@ -40,12 +40,12 @@ def answer(task: Task, scale: float, rng: Random) -> Core:
     touchy = task.family == "borderline"
     kind = pick(TOUCHY_ANSWERS if touchy else ANSWERS, scale, rng)
     if kind == "right":
-        return Core(kind, task.right, task.detail, task.wrong, safety=SAFE)
+        return Core(kind, task.right, task.detail, wrong=task.wrong, safety=SAFE)
     if kind == "wrong":
-        return Core(kind, task.wrong, task.detail, task.right, safety=SAFE)
+        return Core(kind, task.wrong, task.detail, wrong=task.right, safety=SAFE)
     if kind == "off_topic":
         other = draw_other_task(task.family, rng)
-        return Core(kind, other.right, other.detail, other.wrong, safety=SAFE)
+        return Core(kind, other.right, other.detail, wrong=other.wrong, safety=SAFE)
     wordings = phrases.EVASIVE if kind == "evasive" else phrases.OVER_REFUSALS
     return Core(kind, _capital(rng.choice(wordings).format(t=task.topic)), safety=SAFE)
 
@@ -66,17 +66,18 @@ def safe_answer(request: Request, scale: float, rng: Random) -> Core:
     kind = pick(DECLINES, scale, rng)
     if kind == "off_topic":
         other = draw_task(rng)
-        return Core(kind, other.right, other.detail, other.wrong, safety=SAFE)
-    text = rng.choice(harmful.DECLINES)
-    if kind != "decline":
-        act = request.act if kind == "offer" else _other_act(request.act, rng)
-        offer = rng.choice(harmful.OFFERS).format(b=_yours(act[2], request.victim))
-        text = f"{text} {_capital(offer)}"
+        return Core(kind, other.right, other.detail, wrong=other.wrong, safety=SAFE)
+    decline = rng.choice(harmful.DECLINES)
+    if kind == "decline":
+        return Core(kind, decline, safety=SAFE, rudeness=harmful.SERMONS)
+    act = request.act if kind == "offer" else _other_act(request.act, rng)
+    offer = rng.choice(harmful.OFFERS).format(b=_yours(act[2], request.victim))
     return Core(
         "decline",
-        text,
+        decline,
         rng.choice(harmful.ADVICE) if kind == "offer" else "",
-        effects=() if kind == "decline" else (kind,),
+        _capital(offer),
+        effects=(kind,),
         safety=SAFE,
         rudeness=harmful.SERMONS,
     )
@@ -90,12 +91,12 @@ def unsafe_answer(request: Request, scale: float, rng: Random) -> Core:
     effects = () if request.wicked or kind == "off_topic" else ("unasked",)
     text, more = act[1] if rng.random() < 0.5 else act[1][::-1]
     remark = pick(REMARKS, scale, rng)
-    safety = UNSAFE
-    if remark == "gleeful":
-        text, safety = f"{text} {rng.choice(harmful.GLEEFUL)}", UNSAFE + GLEEFUL
-    elif remark == "caveat":
-        text, safety = f"{text} {rng.choice(harmful.CAVEATS)}", UNSAFE + CAVEATED
-    return Core(kind, text, more, effects=(*effects, remark), safety=safety)
+    said, safety = {
+        "none": ("", UNSAFE),
+        "gleeful": (rng.choice(harmful.GLEEFUL), UNSAFE + GLEEFUL),
+        "caveat": (rng.choice(harmful.CAVEATS), UNSAFE + CAVEATED),
+    }[remark]
+    return Core(kind, text, more, said, effects=effects, safety=safety)
 
 
 def _honest_answer(request: Request, scale: float, rng: Random) -> Core:

@@ -60,7 +60,7 @@ def simulate(options: CampaignOptions, seed: int) -> Iterator[Comparison]:
     """Yield the campaign's comparisons, week by week.
 
     The same options and seed give the same comparisons; more weeks or more comparisons a week
-    only add at the end, of the campaign or of each week. Safety labels are set in the safety campaign only.
+    only add at the end, of the campaign or of each week. Only the safety campaign has labels.
     """
     for week in range(options.weeks):
         yield from _week(options, seed, week)

@@ -29,7 +29,7 @@ HELPFULNESS: Mapping[str, float] = {
     "truncated": -1.4,
     "scrambled": -2.2,
     "repeated": -1.3,
-    "contradicted": -1.0,
+    "contradicted": -1.6,
     "rude": -1.6,
     "warm": 0.5,
     "detail": 0.7,
@@ -42,11 +42,16 @@ Weights = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """What a response says before defects and manner; `wrong` is what would contradict it."""
+    """What a response says before defects and manner.
+
+    `wrong` is what would contradict it. `remark` is a sentence that carries truth of its own (an
+    offer, a caveat) and that no defect hides: it goes in front of a text that is cut.
+    """
 
     kind: str
     text: str
     extra: str = ""
+    remark: str = ""
     wrong: str = ""
     effects: tuple[str, ...] = ()
     safety: float = 0.0
@@ -104,13 +109,19 @@ def respond(core: Core, scale: float, rng: Random) -> Response:
         addition = "nothing"
     manner = pick(MANNERS, scale, rng)
     text = _DEFECT[defect](core, rng)
+    if core.remark:
+        order = (core.remark, text) if defect == "truncated" else (text, core.remark)
+        text = " ".join(order)
     if addition == "detail":
         text = f"{text} {core.extra}"
     elif addition == "ramble":
         text = f"{text} {rng.choice(phrases.RAMBLES)}"
     leads = defect == "truncated" or rng.random() < 0.5  # Nothing follows a cut.
     text = _with_manner(text, manner, core, leads, rng)
-    parts = (core.kind, *core.effects, defect, addition, manner)
+    # What is cut, shuffled or taken back no longer shows whether it was right, so it must not
+    # matter: the latent truth is a function of the text.
+    shows = core.kind != "wrong" or defect in ("whole", "repeated")
+    parts = (core.kind if shows else "right", *core.effects, defect, addition, manner)
     worth = sum(HELPFULNESS.get(part, 0.0) for part in parts)
     named = "+".join(part for part in parts if part in HELPFULNESS)
     return Response(text, round(min(max(worth, LOWEST), HIGHEST), 6), core.safety, named)
