@@ -5,6 +5,7 @@ Each command imports what it needs when it runs, so that `palate --help` stays i
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import typer
@@ -12,6 +13,7 @@ import typer
 from palate.cli import data, doctor, evaluate, mix, recipes, report, run, score, train
 from palate.types import PalateError
 
+USERS_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM)
 EPILOG = "Start with `palate demo`; then `palate recipes show llama2`; then a recipe of your own."
 
 app = typer.Typer(
@@ -59,4 +61,10 @@ def main() -> None:
     except PalateError as error:
         line = " ".join(str(error).split())
         sys.stderr.write(f"palate: {line}\n")
+        sys.exit(1)
+    except OSError as error:
+        # A full disk or a folder without permission, wherever it was met, is no bug of ours.
+        if error.errno not in USERS_ERRNOS:
+            raise
+        sys.stderr.write(f"palate: {error.filename or 'writing'}: {error.strerror}\n")
         sys.exit(1)

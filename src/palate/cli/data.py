@@ -74,7 +74,7 @@ def show(
     from palate.data.sources import SOURCES, describe
     from palate.records import comparison_to_row
 
-    facts = describe(source if source in SOURCES else "own")
+    facts = describe("own" if source not in SOURCES and Path(source).exists() else source)
     emit(({"what": what, "is": value} for what, value in facts), form, source)
     if rows:
         stream, _ = comparisons(source, path, subset, split, option, data, 1.0)

@@ -13,9 +13,9 @@ from palate.cli.output import (
     FormatOption,
     SetOption,
     command_line,
+    counting,
     emit,
     interruptible,
-    progress,
 )
 from palate.cli.run import OutOption, ResumeOption, run_recipe
 
@@ -59,10 +59,11 @@ def _judge_files(
     from palate.judges import JUDGES, open_judge
 
     judge = open_judge(what if what in JUDGES else {"reward-model": what})
-    say, rows = progress(), []
+    rows = []
     for file in files:
-        say(f"{judge.name} on {file.stem} ...")
-        path = ask(judge, Benchmark(file.stem, file), folder, seed=seed, order=order)
+        with counting(f"{judge.name} on {file.stem}") as told:
+            asked = Benchmark(file.stem, file)
+            path = ask(judge, asked, folder, seed=seed, order=order, progress=told)
         found = summarise(read_tally(path)).overall
         rows.append(
             {

@@ -56,12 +56,17 @@ def _table(rows: list[Mapping[str, Any]], title: str) -> None:
 
     table = Table(title=title or None, title_justify="left")
     for name in rows[0] if rows else []:
-        numeric = all(isinstance(row[name], int | float) for row in rows)
+        numbers = [row[name] for row in rows if row[name] not in (None, "")]
+        numeric = all(isinstance(n, int | float) for n in numbers)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         # Text, not markup: cells may come from data, which is untrusted.
         table.add_row(*(Text(_cell(value)) for value in row.values()))
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:  # In a file or pipe a table has the width it needs.
+        endless = console.options.update(width=10_000)
+        console = Console(width=max(80, console.measure(table, options=endless).maximum))
+    console.print(table)
 
 
 def _cell(value: Any) -> str:
@@ -101,3 +106,23 @@ def command_line() -> str:
     from pathlib import Path
 
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+@contextmanager
+def counting(unit: str) -> Generator[Callable[[int, int, str], None]]:
+    """A bar on stderr, and the function that moves it: (done, in all, what there is to say)."""
+    from rich.console import Console
+    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    hidden = not console.is_terminal  # A bar in a log file is a line for each of its states.
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task(unit, total=None)
+
+        def told(done: int, total: int, note: str) -> None:
+            bar.update(task, completed=done, total=total)
+            if note:
+                bar.console.print(note, markup=False, highlight=False)
+
+        yield told

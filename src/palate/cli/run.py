@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from palate.cli.output import DataOption, Format, SetOption, command_line, interruptible, progress
+from palate.cli.output import (
+    DataOption,
+    Format,
+    SetOption,
+    command_line,
+    counting,
+    interruptible,
+    progress,
+)
 
 if TYPE_CHECKING:
     from palate.recipe.run import Stage
@@ -61,6 +69,6 @@ def run_recipe(
     folder = out or Path("runs") / recipe.name
     say = progress()
     with interruptible(command_line()):
-        run_stages(recipe, folder, resume=resume, until=until, say=say)
+        run_stages(recipe, folder, resume=resume, until=until, say=say, counting=counting)
     show_stage(until, folder, form)
     say(f"results: {folder}")

@@ -77,13 +77,15 @@ def _judge(
     def make() -> Files:
         if not opened:
             opened[name] = _open(name, spec, models, recipe.seed)
-        out = evaluate(
-            opened[name],
-            Benchmark(benchmark, path, plan.paper_column),
-            work.folder / "verdicts",
-            seed=recipe.seed,
-            order=recipe.judging.order,
-        )
+        with work.counting(f"{name} on {benchmark}") as told:
+            out = evaluate(
+                opened[name],
+                Benchmark(benchmark, path, plan.paper_column),
+                work.folder / "verdicts",
+                seed=recipe.seed,
+                order=recipe.judging.order,
+                progress=told,
+            )
         return {"verdicts": out}
 
     inputs = {"benchmark": path} | ({"model": models[name]} if name in models else {})

@@ -50,7 +50,6 @@ def _train(work: Workspace, name: str, mixtures: Files, benchmarks: Files) -> Pa
 
     def make() -> Files:
         folder, out = work.folder / "train" / name, work.folder / "models" / name
-        # Options that change nothing but speed or looks must not restart a model.
         train_one(
             name,
             base,
@@ -92,6 +91,8 @@ def train_one(
     from palate.train.examples import tokenise
     from palate.train.loop import train
 
+    for path in (mixture, *watched.values()):
+        read_header(path, "comparisons")  # A mistyped path is told before a model is loaded.
     keep_memory()
     device = default_device()
     backbone = load_backbone(base.model, revision=base.revision, layers=base.layers)

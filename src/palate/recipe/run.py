@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal, get_args
 
 from palate.recipe import judging, learn, prepare
 from palate.recipe.open import save_recipe
 from palate.recipe.schema import Recipe
-from palate.recipe.workspace import Workspace, locked
+from palate.recipe.workspace import Told, Workspace, locked, uncounted
 
 Stage = Literal["mix", "train", "evaluate", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
@@ -22,6 +23,7 @@ def run(
     resume: bool = True,
     until: Stage = "report",
     say: Callable[[str], None] = lambda _: None,
+    counting: Callable[[str], AbstractContextManager[Told]] = uncounted,
 ) -> Path:
     """Run an experiment in `folder` up to the stage `until`, and return the folder.
 
@@ -32,7 +34,7 @@ def run(
         PalateError: a mistake in recipe or data, or a folder that another run is writing.
         KeyboardInterrupt: stopped; what was finished is saved.
     """
-    work = Workspace(recipe, folder, resume, say)
+    work = Workspace(recipe, folder, resume, say, counting)
     with locked(folder):
         save_recipe(recipe, folder / "recipe.yaml")
         imported = prepare.import_sources(work)

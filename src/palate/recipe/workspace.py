@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,19 +15,29 @@ from palate.records import read_header, write_json
 from palate.types import PalateError, digest
 
 Files = Mapping[str, Path]
+Told = Callable[[int, int, str], None]
+"""Told of progress: (done, in all, what there is to say)."""
+
+
+@contextmanager
+def uncounted(_unit: str) -> Generator[Told]:
+    """Progress that nobody watches."""
+    yield lambda _done, _total, _note: None
 
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
     """A recipe and the folder in which it runs.
 
-    `resume` False makes every stage again; `say` gets one line of progress at a time.
+    `resume` False makes every stage again; `say` gets one line of progress at a time; `counting`
+    opens a counter for a long step.
     """
 
     recipe: Recipe
     folder: Path
     resume: bool = True
     say: Callable[[str], None] = lambda _: None
+    counting: Callable[[str], AbstractContextManager[Told]] = uncounted
 
     def step(
         self, name: str, options: object, inputs: Files, make: Callable[[], Files]

@@ -1,0 +1,270 @@
+"""The command line: what a user types, what they get, and one line where they are mistaken."""
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from palate.cli import main
+from palate.records import read_header
+
+PALATE = Path(sys.executable).with_name("palate")
+
+
+@dataclass
+class Done:
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def palate(*arguments: object, cwd: Path | None = None, **environment: str) -> Done:
+    """Run the command line in this process: torch and pyarrow are imported once for all tests."""
+    out, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(errors):
+        patch.setattr(sys, "argv", ["palate", *map(str, arguments)])
+        patch.delenv("PALATE_DATA", raising=False)
+        patch.setenv("COLUMNS", "200")
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        if cwd is not None:
+            patch.chdir(cwd)
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+    return Done(code, out.getvalue(), errors.getvalue())
+
+
+def one_line(done) -> str:
+    """The single line on stderr of a command that failed as a user's mistake should."""
+    assert done.returncode == 1, (done.returncode, done.stderr)
+    assert done.stderr.startswith("palate: "), done.stderr
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stdout == ""
+    return done.stderr
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    rows = [
+        {"prompt": f"What is {n} plus one?", "chosen": f"{n + 1}", "rejected": f"{n}, I believe"}
+        for n in range(60)
+    ]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, mine: Path) -> Path:
+    path = tmp_path / "mine.yaml"
+    path.write_text(f"""
+data:
+  sources: {{week-1: {{source: own, path: {mine}}}}}
+  holdout: {{per_batch: 10, sources: [week-1]}}
+benchmarks: {{held-out: {{held_out: [week-1]}}}}
+mixtures: {{all: {{all: [week-1]}}}}
+judges: [random, longer, shorter, first]
+""")
+    return path
+
+
+@pytest.mark.parametrize(
+    "verb",
+    ["run", "demo", "mix", "train", "evaluate", "report", "score", "doctor"]
+    + [f"data {verb}" for verb in ("list", "show", "lint", "import")]
+    + [f"recipes {verb}" for verb in ("list", "show", "schema")],
+)
+def test_every_verb_teaches_with_an_example(verb):
+    done = palate(*verb.split(), "--help")
+    assert done.returncode == 0
+    assert f"palate {verb}" in " ".join(done.stdout.replace("│", " ").split())
+    assert "Example" in done.stdout
+
+
+def test_help_is_fast():
+    start = time.perf_counter()
+    assert subprocess.run([PALATE, "--help"], capture_output=True).returncode == 0
+    assert time.perf_counter() - start < 10  # A loaded machine; about 0.4 s on an idle one.
+
+
+def test_version():
+    assert palate("--version").stdout.startswith("palate 0.")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["run", "lama2"], "did you mean 'llama2'"),
+        (["mix", "demo", "--set", "train.epoch=2"], "train.epoch: unknown key; did you mean"),
+        (["mix", "demo", "--set", "epochs"], "expected KEY.KEY=VALUE"),
+        (["data", "show", "shpp"], "did you mean shp"),
+        (["data", "lint", "nothing.jsonl"], "nothing.jsonl"),
+        (["report", "nowhere"], "nowhere: no such run"),
+        (["train", "nowhere.parquet"], "add --out"),
+        (["train", "nowhere.parquet", "--out", "m"], "nowhere.parquet: no such file"),
+        (["evaluate", "longer", "--benchmark", "nowhere.parquet"], "nowhere.parquet: no such"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_code_1(tmp_path, arguments, expected):
+    assert expected in one_line(palate(*arguments, cwd=tmp_path))
+
+
+def test_a_usage_error_is_exit_code_2(tmp_path):
+    assert palate("mix", cwd=tmp_path).returncode == 2
+    assert palate("mixx", cwd=tmp_path).returncode == 2
+
+
+def test_formats_are_parseable(tmp_path):
+    sources = json.loads(palate("data", "list", "--format", "json").stdout)
+    assert {"anthropic-hh", "own", "simulated"} <= {row["source"] for row in sources}
+    lines = palate("data", "list", "--format", "csv").stdout.splitlines()
+    assert lines[0].startswith("source,")
+    assert len(lines) == len(sources) + 1
+    schema = json.loads(palate("recipes", "schema").stdout)
+    assert "benchmarks" in schema["properties"]
+
+
+def test_import_and_lint_a_file_of_your_own(tmp_path, mine):
+    with mine.open("a") as file:
+        file.write(json.dumps({"prompt": "Same?", "chosen": "yes", "rejected": "yes"}) + "\n")
+    done = palate("data", "import", mine, "--out", tmp_path / "mine.parquet")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert read_header(tmp_path / "mine.parquet", "comparisons").rows == 61
+    done = palate("data", "lint", mine, "--format", "json")
+    assert [(r["kind"], r["findings"]) for r in json.loads(done.stdout)] == [
+        ("identical-replies", 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ('{"prompt": "a", "chosen": "b"', "mine.jsonl:61"),
+        ('{"prompt": "a", "chosen": "b"}', "mine.jsonl:61"),
+        ('{"prompt": "a", "chosen": "b", "rejected": "c", "rating": "best"}', "rating"),
+    ],
+)
+def test_bad_rows_past_the_share_stop_with_file_and_row(tmp_path, mine, line, expected):
+    with mine.open("a") as file:
+        file.write(line + "\n")
+    out = tmp_path / "mine.parquet"
+    assert expected in one_line(palate("data", "import", mine, "--out", out))
+    assert not out.exists()
+    done = palate("data", "import", mine, "--out", out, "--max-bad-share", "0.5")
+    assert done.returncode == 0
+    assert "1 rows not read" in done.stderr
+    assert expected in done.stderr
+
+
+def test_an_empty_file_is_one_line(tmp_path):
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    assert "empty" in one_line(palate("data", "import", empty, "--out", tmp_path / "x.parquet"))
+
+
+def test_stages_one_after_the_other_and_nothing_twice(tmp_path, recipe):
+    out = tmp_path / "run"
+    done = palate("mix", recipe, "--out", out, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Shares asked and achieved" in done.stdout
+    done = palate("evaluate", recipe, "--out", out, "--format", "json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    counts = {r["judge"]: r for r in json.loads(done.stdout)}
+    assert counts["shorter"]["correct"] == 10
+    done = palate("run", recipe, "--out", out, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert " ...\n" not in done.stderr.replace("report ...\n", "")
+    assert "Table 7" in done.stdout
+    assert (out / "tables" / "table-7.md").is_file()
+    again = palate("report", out, cwd=tmp_path)
+    assert again.stdout.startswith(done.stdout[:200])
+
+
+def test_a_changed_option_makes_again_only_what_hangs_on_it(tmp_path, recipe):
+    out = tmp_path / "run"
+    assert palate("run", recipe, "--out", out).returncode == 0
+    done = palate("run", recipe, "--out", out, "--set", "judging.order=both")
+    assert "hold-out: unchanged" in done.stderr
+    assert "judge/longer--held-out ..." in done.stderr
+
+
+def test_a_damaged_file_is_made_again(tmp_path, recipe):
+    out = tmp_path / "run"
+    assert palate("mix", recipe, "--out", out).returncode == 0
+    clean = out / "data" / "clean" / "week-1.parquet"
+    clean.write_bytes(clean.read_bytes()[:100])
+    done = palate("mix", recipe, "--out", out)
+    assert done.returncode == 0, done.stderr
+    assert "lint/week-1 ..." in done.stderr
+    assert "import/week-1: unchanged" in done.stderr
+
+
+def test_judges_left_out_of_the_recipe_leave_the_tables(tmp_path, recipe):
+    out = tmp_path / "run"
+    assert palate("run", recipe, "--out", out).returncode == 0
+    done = palate("run", recipe, "--out", out, "--set", "judges=[random]")
+    assert "Longer" not in done.stdout
+    assert (out / "verdicts" / "unused" / "longer--held-out.parquet").is_file()
+
+
+def test_one_judge_on_a_file(tmp_path, recipe):
+    assert palate("mix", recipe, "--out", tmp_path / "run").returncode == 0
+    benchmark = tmp_path / "run" / "benchmarks" / "held-out.parquet"
+    done = palate(
+        "evaluate", "longer", "--benchmark", benchmark, "--out", tmp_path / "v", "--format", "json"
+    )
+    (row,) = json.loads(done.stdout)
+    assert (row["n"], row["accuracy"]) == (10, 0.0)
+
+
+def test_the_saved_recipe_runs_again(tmp_path, recipe):
+    assert palate("run", recipe, "--out", tmp_path / "a").returncode == 0
+    done = palate("run", tmp_path / "a" / "recipe.yaml", "--out", tmp_path / "b")
+    assert done.returncode == 0, done.stderr
+    tables = [(tmp_path / run / "tables" / "table-7.md").read_text() for run in "ab"]
+    assert tables[0] == tables[1]
+
+
+def test_a_second_run_in_the_same_folder_is_refused(tmp_path, recipe):
+    from palate.recipe.workspace import locked
+
+    with locked(tmp_path / "run"):
+        assert "another run" in one_line(palate("mix", recipe, "--out", tmp_path / "run"))
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, recipe):
+    (tmp_path / "file").touch()
+    assert "--out" in one_line(palate("mix", recipe, "--out", tmp_path / "file" / "run"))
+
+
+def test_ctrl_c_is_130_with_how_to_go_on(tmp_path, recipe):
+    big = "data.sources.week-1={source: simulated, path: null, options: {weeks: 500}}"
+    command = [PALATE, "mix", recipe, "--out", tmp_path / "run", "--set", big]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    assert "import" in process.stderr.readline()
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "resume with: palate mix" in errors
+    assert not list((tmp_path / "run" / "data").rglob("*.partial"))
+
+
+def test_doctor_says_what_is_there(tmp_path):
+    done = palate("doctor", "--format", "json", "--data", tmp_path)
+    findings = {row["what"]: row for row in json.loads(done.stdout)}
+    assert findings["torch"]["state"] == "ok"
+    assert findings["data root"]["found"] == str(tmp_path)
+    missing = palate("doctor", PALATE_DATA=str(tmp_path / "nowhere"))
+    assert missing.returncode == 1
