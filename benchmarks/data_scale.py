@@ -65,12 +65,14 @@ def one(rows: int, folder: Path) -> dict[str, Any]:
     """Run all stages on `rows` rows and measure each."""
     empty_rss = rss_mib()
     seconds: dict[str, float] = {}
+    peaks: dict[str, int] = {}
     cpu_start = time.process_time()
 
     def timed(stage: str, do: Callable[[], Any]) -> Any:
         start = time.perf_counter()
         result = do()
         seconds[stage] = seconds.get(stage, 0.0) + time.perf_counter() - start
+        peaks[stage] = round(rss_mib())
         return result
 
     pools = {"safety": rows // 2, "helpfulness": rows - rows // 2}
@@ -92,6 +94,7 @@ def one(rows: int, folder: Path) -> dict[str, Any]:
         "rows_per_second": {k: round(rows / v) for k, v in seconds.items()},
         "total_rows_per_second": round(rows / sum(seconds.values())),
         "cpu_seconds_per_1000_rows": round((time.process_time() - cpu_start) * 1_000 / rows, 3),
+        "peak_rss_mib_after": peaks,
         "peak_rss_mib": round(rss_mib()),
         "empty_rss_mib": round(empty_rss),
     }

@@ -91,6 +91,7 @@ class BenchmarkIndex:
         self._grams: Grams = np.empty(0, np.uint64)
         self._starts: npt.NDArray[np.int64] = np.zeros(1, np.int64)
         self._posting: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        self._sizes: npt.NDArray[np.int64] = np.empty(0, np.int64)
         self._minhash = MinHash(options.permutations, _MINHASH_SEED, hashfunc=int)
         self._lsh = MinHashLSH(options.jaccard, options.permutations)
 
@@ -138,7 +139,8 @@ class BenchmarkIndex:
         if not grams:
             return
         flat = np.concatenate(grams)
-        owner = np.repeat(np.arange(len(grams)), [len(g) for g in grams])
+        self._sizes = np.array([len(g) for g in grams])
+        owner = np.repeat(np.arange(len(grams)), self._sizes)
         order = np.argsort(flat, kind="stable")
         self._posting = owner[order]
         self._grams, starts = np.unique(flat[order], return_index=True)
@@ -151,11 +153,11 @@ class BenchmarkIndex:
             return
         codes = [self._codes.get(word, _UNKNOWN) for word in said]
         grams = self._hash_grams(codes)
-        places = np.searchsorted(self._grams, grams)
-        places[places == len(self._grams)] = 0
-        known = np.unique(places[self._grams[places] == grams])
-        if not len(known):
+        places = np.minimum(np.searchsorted(self._grams, grams), len(self._grams) - 1)
+        hits = places[self._grams[places] == grams]
+        if not len(hits):
             return
+        known = np.unique(hits)
         yield from self._containing(known)
         # N-grams of unknown words coincide here, which only lets more through to the next test.
         if len(known) >= self.options.jaccard * len(np.unique(grams)):
@@ -163,13 +165,17 @@ class BenchmarkIndex:
 
     def _containing(self, known: npt.NDArray[np.int64]) -> Iterator[Overlap]:
         """The entries with at least `containment` of their n-grams among the known ones."""
-        lists = [self._posting[self._starts[k] : self._starts[k + 1]] for k in known.tolist()]
-        entries, shared = np.unique(np.concatenate(lists), return_counts=True)
-        for number, count in zip(entries.tolist(), shared.tolist(), strict=True):
-            entry = self._entries[number]
-            share = count / len(entry.grams)
-            if share >= self.options.containment:
-                yield Overlap(entry.benchmark, entry.id, "contains", share)
+        if len(known) < self.options.containment * self._sizes.min():
+            return
+        starts, ends = self._starts[known], self._starts[known + 1]
+        counts = ends - starts
+        within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        owners = self._posting[np.repeat(starts, counts) + within]
+        entries, shared = np.unique(owners, return_counts=True)
+        shares = shared / self._sizes[entries]
+        for place in np.flatnonzero(shares >= self.options.containment).tolist():
+            entry = self._entries[int(entries[place])]
+            yield Overlap(entry.benchmark, entry.id, "contains", float(shares[place]))
 
     def _near(self, said: list[str]) -> Iterator[Overlap]:
         grams = np.unique(self._hash_grams([self._codes.get(w) or hash64(w) for w in said]))
