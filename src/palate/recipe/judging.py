@@ -10,11 +10,14 @@ from palate.evaluate.benchmark import Benchmark
 from palate.evaluate.metrics import bayes_limit, write_results
 from palate.evaluate.run import evaluate, slug
 from palate.judges import open_judge
+from palate.recipe.learn import add_tables
 from palate.recipe.workspace import Files, Workspace
 from palate.records import read_comparisons
 from palate.report import Report, report
+from palate.report.render import markdown
 from palate.types import Judge
 
+ON_CARDS = ("table-7", "table-8", "table-29")
 JudgeSpec = str | Mapping[str, Any]
 
 
@@ -47,10 +50,14 @@ def find_limits(work: Workspace, benchmarks: Files) -> list[Path]:
     return limits
 
 
-def write_report(work: Workspace) -> Report:
-    """Tables of the run under `tables/`, from verdicts alone."""
+def write_report(work: Workspace, models: Files) -> Report:
+    """Tables of the run under `tables/`, from verdicts alone; the models' cards get them too."""
     work.say("report ...")
-    return report(work.folder)
+    made = report(work.folder)
+    drawn = {table.title: markdown(table) for table in made.tables if table.name in ON_CARDS}
+    # A table brings its title as a heading; a card writes its own.
+    add_tables(work, models, {title: text.partition("\n")[2] for title, text in drawn.items()})
+    return made
 
 
 def _set_aside(folder: Path, wanted: list[Path]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +15,14 @@ from palate.data.sources import source_named
 from palate.model.options import BaseOptions
 from palate.recipe.schema import Recipe, resolved
 from palate.recipe.workspace import Files, Workspace
-from palate.records import read_header
+from palate.records import read_header, write_json, write_text
 from palate.train.options import TrainOptions
 from palate.types import digest
 
 if TYPE_CHECKING:  # torch is slow to import and only training needs it.
     from palate.model.card import Card, DataShare
+
+CARD = "card.json"
 
 
 def make_mixtures(work: Workspace, pools: Files) -> dict[str, Path]:
@@ -110,7 +114,21 @@ def train_one(
     heldout = {key: tokenise(path, chat, tokens / f"{key}.arrow") for key, path in watched.items()}
     train(model, examples, heldout, options, folder, name=name, resume=resume)
     card = _card(name, backbone, mixture, recipe)
+    write_json(folder / CARD, asdict(card))
     return export(model, out, card=card)
+
+
+def add_tables(work: Workspace, models: Files, tables: Mapping[str, str]) -> None:
+    """Write the models' cards again with the tables (heading to Markdown) of their judging."""
+    from palate.model.card import Card, DataShare, render_card
+
+    for name, folder in models.items():
+        values = json.loads((work.folder / "train" / name / CARD).read_text(encoding="utf-8"))
+        shares = tuple(DataShare(**share) for share in values.pop("data"))
+        card = Card(**values | {"data": shares, "tables": dict(tables)})
+        facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))["palate"]
+        terminal, longest = facts["terminal_token"], facts["max_tokens"]
+        write_text(folder / "README.md", render_card(card, terminal=terminal, max_tokens=longest))
 
 
 def _card(name: str, backbone: object, mixture: Path, recipe: Recipe | None) -> Card:

@@ -51,5 +51,5 @@ def run(
         judging.judge_all(work, models, benchmarks)
         judging.find_limits(work, benchmarks)
         if until == "report":
-            judging.write_report(work)
+            judging.write_report(work, models)
     return folder
