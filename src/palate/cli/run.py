@@ -24,7 +24,8 @@ OutOption = Annotated[
     Path | None, typer.Option("--out", help="Folder of the results; default runs/NAME.")
 ]
 ResumeOption = Annotated[
-    bool, typer.Option("--resume/--fresh", help="Keep what is finished, or make all of it again.")
+    bool,
+    typer.Option("--resume/--no-resume", help="Keep what is finished, or start over."),
 ]
 RecipeArgument = Annotated[str, typer.Argument(help="A built-in recipe's name or a YAML file.")]
 

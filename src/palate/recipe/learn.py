@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ from palate.data.mixture import mix
 from palate.data.sources import source_named
 from palate.model.options import BaseOptions
 from palate.recipe.schema import Recipe, resolved
-from palate.recipe.workspace import Files, Workspace
+from palate.recipe.workspace import Files, Workspace, plain
 from palate.records import read_header, write_json, write_text
 from palate.train.options import TrainOptions
 from palate.types import digest
@@ -54,6 +55,7 @@ def _train(work: Workspace, name: str, mixtures: Files, benchmarks: Files) -> Pa
 
     def make() -> Files:
         folder, out = work.folder / "train" / name, work.folder / "models" / name
+        _set_aside(work, name, digest(plain([base, options]), read_header(mixture).fingerprint))
         train_one(
             name,
             base,
@@ -69,6 +71,21 @@ def _train(work: Workspace, name: str, mixtures: Files, benchmarks: Files) -> Pa
 
     inputs = {"mixture": mixture, **{f"watch/{k}": v for k, v in watched.items()}}
     return work.step(f"train/{name}", [base, options], inputs, make)["model"]
+
+
+def _set_aside(work: Workspace, name: str, experiment: str) -> None:
+    """Move a model's training out of the way where it was of other data or options.
+
+    It cannot be gone on with, and it may have taken hours: the last one is kept in `earlier/`.
+    """
+    folder, earlier = work.folder / "train" / name, work.folder / "earlier" / name
+    mark = folder / "experiment.json"
+    if mark.is_file() and json.loads(mark.read_text(encoding="utf-8")) != experiment:
+        shutil.rmtree(earlier, ignore_errors=True)
+        earlier.parent.mkdir(exist_ok=True)
+        folder.replace(earlier)
+        work.say(f"  {name}: other data or options than before; that training is in {earlier}")
+    write_json(mark, experiment)
 
 
 def train_one(

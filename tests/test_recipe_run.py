@@ -1,0 +1,134 @@
+"""run(recipe) from raw rows to tables with a tiny real model, and what hangs on what."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from palate.recipe import load_recipe, run
+from palate.records import read_comparisons, read_header
+from palate.types import PalateError
+from tiny import save_tiny
+
+RECIPE = """
+name: whole
+data:
+  sources:
+    help: {source: simulated, options: {task: helpfulness, weeks: 2, comparisons_per_week: 40}}
+    safe: {source: simulated, options: {task: safety, weeks: 2, comparisons_per_week: 40}}
+    half: {source: simulated, options: {task: safety, weeks: 1, comparisons_per_week: 40, seed: 9}}
+    apart: {source: simulated, options: {weeks: 1, comparisons_per_week: 30, seed: 5}}
+  holdout: {per_batch: 10, sources: [help, safe], halves: {half: 0.5}}
+benchmarks:
+  held-out help: {held_out: [help]}
+  held-out safe: {held_out: [safe, half]}
+  apart: {whole: [apart], paper_column: Anthropic Helpful}
+mixtures:
+  helpfulness: {all: [help], equal_part_from: [safe, half], on_shortage: shrink}
+base: {max_tokens: 256, dtype: float32}
+train: {pairs_per_step: 16, learning_rate: 1e-3, eval_rows: 8, trackers: []}
+models:
+  helpfulness: {mixture: helpfulness, watch: [held-out help]}
+judges: [random, longer, helpfulness]
+"""
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory) -> tuple[Path, Path, list[str]]:
+    """(recipe file, run folder, what was said) of a whole run."""
+    folder = tmp_path_factory.mktemp("whole")
+    model, said = save_tiny(folder / "tiny", "llama"), []
+    recipe = folder / "whole.yaml"
+    recipe.write_text(RECIPE.replace("base: {", f"base: {{model: {model}, "))
+    run(load_recipe(recipe, environment={}), folder / "run", say=said.append)
+    return recipe, folder / "run", said
+
+
+def again(experiment, *overrides: str, **arguments) -> list[str]:
+    """Run once more and return the names of the steps that were made."""
+    recipe, folder, _ = experiment
+    said: list[str] = []
+    run(load_recipe(recipe, overrides, environment={}), folder, say=said.append, **arguments)
+    return [line.removesuffix(" ...") for line in said if line.endswith(" ...")]
+
+
+def prompts(path: Path) -> set[str]:
+    return {c.prompt[0].content for c in read_comparisons(path)}
+
+
+def test_files_of_every_stage_are_there(experiment):
+    _, folder, _ = experiment
+    for name in ("recipe.yaml", "mixtures/helpfulness.parquet", "models/helpfulness/config.json"):
+        assert (folder / name).is_file()
+    assert len(list((folder / "verdicts").glob("*.parquet"))) == 9
+    assert "Bayes limit" in (folder / "tables" / "table-7.md").read_text()
+    assert "Table 7" in (folder / "models" / "helpfulness" / "README.md").read_text()
+
+
+def test_pitfall_20_and_22_no_test_prompt_is_trained_on(experiment):
+    _, folder, _ = experiment
+    trained = prompts(folder / "mixtures" / "helpfulness.parquet")
+    for benchmark in (folder / "benchmarks").glob("*.parquet"):
+        assert not trained & prompts(benchmark), benchmark
+
+
+def test_a_whole_source_is_a_benchmark_and_no_pool(experiment):
+    _, folder, _ = experiment
+    assert read_header(folder / "benchmarks" / "apart.parquet").rows == 30
+    assert not (folder / "data" / "pools" / "apart.parquet").exists()
+
+
+def test_nothing_is_done_twice(experiment):
+    assert again(experiment) == ["report"]
+
+
+def test_another_learning_rate_trains_and_judges_again_and_keeps_the_earlier_one(experiment):
+    made = again(experiment, "train.learning_rate=2e-3")
+    assert made[0] == "train/helpfulness"
+    assert {step for step in made if step.startswith("judge/")} == {
+        f"judge/helpfulness--{b}" for b in ("held-out-help", "held-out-safe", "apart")
+    }
+    assert (experiment[1] / "earlier" / "helpfulness" / "metrics.jsonl").is_file()
+    assert again(experiment)[0] == "train/helpfulness"
+
+
+def test_until_stops_there(experiment):
+    assert again(experiment, until="mix") == []
+
+
+def test_the_checkpoint_scores_a_file(experiment, tmp_path):
+    from palate.evaluate.score import score_file
+    from palate.judges import open_judge
+
+    rows = [{"prompt": "How do I bake bread?", "response": r} for r in ("Mix flour.", "No.")]
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    judge = open_judge({"reward-model": str(experiment[1] / "models" / "helpfulness")})
+    score_file(judge.scorer, tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    scored = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert all(isinstance(row["reward"], float) for row in scored)
+
+
+def test_the_run_of_the_saved_recipe_is_the_same_run(experiment, tmp_path):
+    _, folder, _ = experiment
+    run(load_recipe(folder / "recipe.yaml", environment={}), tmp_path / "b")
+    for name in ("mixtures/helpfulness.parquet", "verdicts/helpfulness--apart.parquet"):
+        assert (
+            read_header(folder / name).fingerprint == read_header(tmp_path / "b" / name).fingerprint
+        )
+
+
+def test_a_source_that_does_not_exist_names_the_nearest(tmp_path, experiment):
+    recipe = load_recipe(experiment[0], ["data.sources.help.source=simulate"], environment={})
+    with pytest.raises(PalateError, match="simulated"):
+        run(recipe, tmp_path)
+
+
+@pytest.mark.slow  # 10 s on an idle machine.
+def test_real_data_up_to_the_mixtures(tmp_path, data_root):
+    run(load_recipe("llama2", data=data_root), tmp_path, until="mix")
+    safety = read_header(tmp_path / "mixtures" / "safety.parquet")
+    shares = {s["group"]: s["share_rows"] for s in safety.details["shares"] if not s["pool"]}
+    assert shares["safety"] == pytest.approx(0.9, abs=1e-3)
+    assert read_header(tmp_path / "benchmarks" / "anthropic-helpful.parquet").rows > 2_300
+    trained = prompts(tmp_path / "mixtures" / "safety.parquet")
+    assert not trained & prompts(tmp_path / "benchmarks" / "anthropic-harmless.parquet")
