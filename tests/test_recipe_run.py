@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from made import made
 from palate.recipe import load_recipe, run
-from palate.records import read_comparisons, read_header
+from palate.recipe.learn import keep_apart
+from palate.recipe.workspace import Workspace
+from palate.records import read_comparisons, read_header, write_comparisons
 from palate.types import PalateError
 from tiny import save_tiny
 
@@ -132,3 +135,17 @@ def test_real_data_up_to_the_mixtures(tmp_path, data_root):
     assert read_header(tmp_path / "benchmarks" / "anthropic-helpful.parquet").rows > 2_300
     trained = prompts(tmp_path / "mixtures" / "safety.parquet")
     assert not trained & prompts(tmp_path / "benchmarks" / "anthropic-harmless.parquet")
+
+
+def test_pitfall_22_a_benchmark_that_was_trained_on_stops_the_run(experiment, tmp_path):
+    recipe, _, _ = experiment
+    keep = ["data.overlap.ngram_words=50", "data.overlap.exclude=true"]
+    work = Workspace(load_recipe(recipe, keep, environment={}), tmp_path)
+    trained = tmp_path / "mixture.parquet"
+    write_comparisons(trained, [made("Shared?", "yes", "no"), made("Own?", "yes", "no")])
+    asked = tmp_path / "asked.parquet"
+    write_comparisons(asked, [made("Shared?", "other", "none"), made("New?", "yes", "no")])
+    with pytest.raises(
+        PalateError, match="of 2 comparisons 0 were trained on and 1"
+    ):
+        keep_apart(work, {"mixture": trained}, {"mine": asked})

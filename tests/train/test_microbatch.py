@@ -1,8 +1,10 @@
 """Comparisons of one prompt share one group, and a response is encoded once."""
 
 import numpy as np
+import torch
 
 from palate.train.examples import Example
+from palate.train.loss import safety_loss
 from palate.train.microbatch import split_step
 from palate.train.options import TrainOptions
 from palate.types import Rating
@@ -44,3 +46,9 @@ def test_unrated_pairs_get_the_stated_margin() -> None:
     )
     (part,) = split_step([bare], MARGINS, 0.25, budget=100)
     assert part.margin.tolist() == [0.25]
+
+
+def test_pitfall_19_a_step_without_labels_has_a_loss_of_zero_and_not_nan() -> None:
+    part = split_step([example("u", "p", [10], [11])], MARGINS, 0.0, budget=100)[0]
+    empty = safety_loss(torch.zeros(2), part.safe, torch.zeros(2))
+    assert (empty.sum() / max(1.0, 0.0)).item() == 0.0

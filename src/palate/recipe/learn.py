@@ -13,6 +13,7 @@ import yaml
 
 from palate.data.mixture import mix
 from palate.data.sources import source_named
+from palate.evaluate.benchmark import Benchmark, forbid_training_overlap, training_keys
 from palate.model.options import BaseOptions
 from palate.recipe.schema import Recipe, resolved
 from palate.recipe.workspace import Files, Workspace, plain
@@ -40,6 +41,27 @@ def make_mixtures(work: Workspace, pools: Files) -> dict[str, Path]:
 
         result[name] = work.step(f"mix/{name}", [spec, work.recipe.seed], drawn, make)["mixture"]
     return result
+
+
+def keep_apart(work: Workspace, mixtures: Files, benchmarks: Files) -> None:
+    """Refuse to train on what will be judged: no benchmark shares a comparison or a prompt.
+
+    The overlap stage has taken such rows out already; this looks at what is really trained on.
+    Where the recipe says `overlap.exclude: false` the overlap is wanted, and reported there.
+    """
+    if not work.recipe.data.overlap.exclude:
+        return
+    for name, path in mixtures.items():
+        out = work.folder / "mixtures" / f"{name}.apart.json"
+
+        def make(path: Path = path, out: Path = out) -> Files:
+            ids, prompts = training_keys(path)
+            for benchmark, asked in benchmarks.items():
+                forbid_training_overlap(Benchmark(benchmark, asked), ids=ids, prompts=prompts)
+            write_json(out, {"apart_from": sorted(benchmarks)})
+            return {"apart": out}
+
+        work.step(f"apart/{name}", None, {"mixture": path, **benchmarks}, make)
 
 
 def train_models(work: Workspace, mixtures: Files, benchmarks: Files) -> dict[str, Path]:

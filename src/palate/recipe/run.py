@@ -43,6 +43,7 @@ def run(
         benchmarks = prepare.make_benchmarks(work, clean, held_out)
         pools = prepare.exclude_overlaps(work, train, benchmarks)
         mixtures = learn.make_mixtures(work, pools)
+        learn.keep_apart(work, mixtures, benchmarks)
         if until == "mix":
             return folder
         models = learn.train_models(work, mixtures, benchmarks)
