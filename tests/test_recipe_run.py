@@ -145,7 +145,5 @@ def test_pitfall_22_a_benchmark_that_was_trained_on_stops_the_run(experiment, tm
     write_comparisons(trained, [made("Shared?", "yes", "no"), made("Own?", "yes", "no")])
     asked = tmp_path / "asked.parquet"
     write_comparisons(asked, [made("Shared?", "other", "none"), made("New?", "yes", "no")])
-    with pytest.raises(
-        PalateError, match="of 2 comparisons 0 were trained on and 1"
-    ):
+    with pytest.raises(PalateError, match="of 2 comparisons 0 were trained on and 1"):
         keep_apart(work, {"mixture": trained}, {"mine": asked})

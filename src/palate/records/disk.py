@@ -1,0 +1,64 @@
+"""Files that appear whole or not at all: written beside their name and renamed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from palate.types import PalateError
+
+
+@contextmanager
+def atomic(path: Path) -> Generator[Path]:
+    """Yield a temporary path beside `path`; rename it there on success, remove it on failure."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise PalateError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        with suppress(OSError):  # What went wrong was said above.
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path, *, replace: bool = True) -> Generator[Path]:
+    """Yield an empty temporary folder beside `path`; rename it there on success.
+
+    A folder already at `path` is replaced, or kept where `replace` is false (a cache that
+    another process filled meanwhile). On failure nothing is left behind.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+        yield partial
+        if path.exists() and replace:
+            path.rename(old)
+        if not path.exists():
+            partial.rename(path)
+    except OSError as error:
+        raise PalateError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with atomic(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors="surrogatepass")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write an indented JSON file whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")

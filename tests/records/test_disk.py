@@ -1,0 +1,59 @@
+"""Files appear whole or not at all, also on a disk that is really full."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from palate.records import atomic, atomic_folder, write_json, write_text
+from palate.types import PalateError
+
+
+def test_a_failure_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "kept.txt"
+    write_text(path, "old")
+    with pytest.raises(ZeroDivisionError), atomic(path) as partial:
+        partial.write_text(f"new, but cut {1 / 0}")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    with atomic_folder(folder) as partial:
+        write_json(partial / "a.json", {"version": 1})
+    with pytest.raises(ZeroDivisionError), atomic_folder(folder) as partial:
+        write_json(partial / "a.json", {"version": 1 / 0})
+    assert '"version": 1' in (folder / "a.json").read_text()
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path: Path) -> None:
+    """The system refuses to write past 1 MB, as a full disk would."""
+    script = f"""
+import os, resource, signal
+from pathlib import Path
+from palate.records import write_comparisons
+from palate.types import Comparison, Message, PalateError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+rows = (
+    Comparison(str(i), "s", (Message("user", "x"),), os.urandom(2000).hex(), "b", "p")
+    for i in range(5000)
+)
+try:
+    write_comparisons(Path({str(tmp_path)!r}) / "full.parquet", rows)
+except PalateError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "full.parquet: cannot be written" in done.stdout, done.stderr
+    assert done.stdout.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_parent_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PalateError, match="cannot be written"):
+        write_text(tmp_path / "file" / "below.txt", "x")
