@@ -34,8 +34,9 @@ def _named(source: str, path: str | None, data: str | None) -> tuple[str, Path |
         return source, locate(path, SOURCES[source].folder, data)
     if Path(source).exists():
         return "own", Path(source)
-    source_named(source)  # Not a source either: the error names the nearest one.
-    raise AssertionError("unreachable")
+    if Path(source).suffix or "/" in source:
+        raise PalateError(f"{source}: no such file")
+    return source_named(source).name, None  # Unknown: the error names the nearest source.
 
 
 def _options(assignments: Sequence[str]) -> dict[str, Any]:
