@@ -88,7 +88,9 @@ class ChatTokens:
 
     def _ids(self, prompt: Sequence[Message], response: str) -> Tokens:
         text = self.render(prompt, response)
-        ids = np.asarray(self.tokenizer(text, add_special_tokens=False)["input_ids"], np.int32)
+        # verbose: no warning about lengths, which are cut to max_tokens here and not by the model.
+        encoded = self.tokenizer(text, add_special_tokens=False, verbose=False)
+        ids = np.asarray(encoded["input_ids"], np.int32)
         bos = self.tokenizer.bos_token_id
         if len(ids) > 1 and bos is not None and ids[0] == ids[1] == bos:
             raise PalateError("the template and the tokenizer both write a BOS token")
