@@ -210,11 +210,11 @@ def test_a_cut_file_is_a_one_line_error(tmp_path: Path) -> None:
 
 
 def simulated(i: int, chance: float | None) -> Comparison:
-    meta = {} if chance is None else {"bayes": chance}
+    meta = {} if chance is None else {"bayes": chance, "bayes_given_rating": chance / 2}
     rating = Rating.BETTER if i % 2 else Rating.SLIGHTLY
     return Comparison(
         f"c{i}", "simulated", (), "a", "b", f"p{i}", rating=rating,
-        chosen_safe=True, rejected_safe=False, meta=meta,
+        chosen_safe=True, rejected_safe=True, meta=meta,
     )  # fmt: skip
 
 
@@ -226,8 +226,9 @@ def test_bayes_limit_is_the_mean_chance_and_covers_the_bayes_judge() -> None:
     assert limit is not None
     assert limit.overall.value == pytest.approx(chances.mean())
     assert limit.kind == "limit"
-    assert limit.by_rating[Rating.BETTER].value == pytest.approx(chances[1::2].mean())
-    assert limit.by_bin[Bin.SAFE_UNSAFE].n == 400
+    given = limit.by_rating[Rating.BETTER].value
+    assert given == pytest.approx(chances[1::2].mean() / 2), "a rating's cell is given the rating"
+    assert limit.by_bin[Bin.BOTH_SAFE].value == pytest.approx(chances.mean())
     runs = (rng.random((4000, 400)) < chances).mean(axis=1)
     covered = ((runs >= limit.overall.low) & (runs <= limit.overall.high)).mean()
     assert covered == pytest.approx(0.95, abs=0.015)

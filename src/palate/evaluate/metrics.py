@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from palate import stats
+from palate.data.campaign import item_limit
 from palate.evaluate.tally import (
     BINS,
     Codes,
@@ -206,18 +207,19 @@ def bayes_limit(
 ) -> Result | None:
     """What the best possible judge would score on these items of a simulated campaign.
 
-    `meta["bayes"]` is the probability that the better response (by the latent truth) is the
-    chosen one. value = mean p, error = sqrt(sum p(1-p)) / N: the interval is where the Bayes
-    judge's own accuracy on this test set falls. None where an item has no such probability.
+    p of an item is the probability that the better response (by the latent truth) is the chosen
+    one; in the cells of a rating, given that rating (`palate.data.campaign.item_limit`).
+    value = mean p, error = sqrt(sum p(1-p)) / N: the interval is where the Bayes judge's own
+    accuracy on this test set falls. None where an item's truth is not known.
     """
-    rows = [(c.id, c.meta.get("bayes"), c.rating, c.bin) for c in comparisons]
-    if not rows or any(p is None for _, p, _, _ in rows):
+    rows = list(comparisons)
+    if not rows or any("bayes" not in c.meta for c in rows):
         return None
-    items = items_digest(row[0] for row in rows)
-    chances = np.array([row[1] for row in rows], dtype=np.float64)
-    ratings = np.array([row[2] or 0 for row in rows])
-    bins = np.array([-1 if row[3] is None else BINS.index(row[3]) for row in rows])
-    fingerprint = digest(LIMIT_NAME, benchmark, items, [float(p) for p in chances])
+    items = items_digest(c.id for c in rows)
+    chances, given = np.array([item_limit(c) for c in rows], dtype=np.float64).T
+    ratings = np.array([c.rating or 0 for c in rows])
+    bins = np.array([-1 if c.bin is None else BINS.index(c.bin) for c in rows])
+    fingerprint = digest(LIMIT_NAME, benchmark, items, chances.tolist(), given.tolist())
     return Result(
         judge=LIMIT_NAME,
         benchmark=benchmark,
@@ -226,7 +228,7 @@ def bayes_limit(
         items=items,
         overall=_expected(chances, fingerprint),
         by_rating={
-            r: _expected(chances[ratings == r], fingerprint)
+            r: _expected(given[ratings == r], fingerprint)
             for r in reversed(Rating)
             if (ratings == r).any()
         },

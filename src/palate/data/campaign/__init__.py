@@ -11,6 +11,7 @@ from palate.data.campaign.limits import (
     WordRule,
     bag_of_words_baseline,
     bayes_limit,
+    item_limit,
     length_baseline,
     single_word_baseline,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "WordRule",
     "bag_of_words_baseline",
     "bayes_limit",
+    "item_limit",
     "length_baseline",
     "simulate",
     "single_word_baseline",

@@ -24,26 +24,35 @@ class WordRule:
     accuracy: float
 
 
+def item_limit(
+    comparison: Comparison, *, chosen_unsafe_excluded: bool = True
+) -> tuple[float, float]:
+    """P(the truly better response was preferred | what is recorded): without and with the rating.
+
+    Where pairs with an unsafe choice against a safe response are excluded (lint does, and the
+    default here says so), a pair that is kept has its safe response chosen for certain.
+    """
+    if chosen_unsafe_excluded and comparison.bin is Bin.SAFE_UNSAFE:
+        return 1.0, 1.0
+    plain = float(comparison.meta["bayes"])
+    return plain, float(comparison.meta.get("bayes_given_rating", plain))
+
+
 def bayes_limit(
     comparisons: Iterable[Comparison], *, chosen_unsafe_excluded: bool = True
 ) -> dict[str, tuple[float, int]]:
     """The accuracy of the judge that knows the latent truth: label -> (value, n).
 
     Labels are "all", the rating labels ("negligibly" ... "significantly") and the safety bins.
-    An item adds P(the truly better response was preferred | what is recorded of it): the
-    difference alone for "all" and the bins, the difference and the rating for ratings. Where
-    pairs with an unsafe choice against a safe response are excluded (lint does, and the default
-    here says so), a pair that is kept has its safe response chosen for certain, and adds 1.
+    An item adds its `item_limit`: with the rating for ratings, without it for the rest.
     """
     values: defaultdict[str, list[float]] = defaultdict(list)
     for comparison in comparisons:
-        certain = chosen_unsafe_excluded and comparison.bin is Bin.SAFE_UNSAFE
-        plain = 1.0 if certain else float(comparison.meta["bayes"])
+        plain, given = item_limit(comparison, chosen_unsafe_excluded=chosen_unsafe_excluded)
         values["all"].append(plain)
         if comparison.bin is not None:
             values[comparison.bin.value].append(plain)
         if comparison.rating is not None:
-            given = 1.0 if certain else float(comparison.meta["bayes_given_rating"])
             values[comparison.rating.label].append(given)
     return {label: (float(np.mean(found)), len(found)) for label, found in values.items()}
 
