@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from palate.records import atomic, atomic_folder, write_json, write_text
+from palate.records import atomic, atomic_folder, file_digest, write_json, write_text
 from palate.types import PalateError
 
 
@@ -57,3 +57,15 @@ def test_a_parent_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PalateError, match="cannot be written"):
         write_text(tmp_path / "file" / "below.txt", "x")
+
+
+def test_a_large_file_is_sampled_and_still_told_apart(tmp_path: Path, monkeypatch) -> None:
+    path, whole = tmp_path / "weights", bytes(range(256)) * 4096
+    path.write_bytes(whole)
+    full = file_digest(path)
+    monkeypatch.setattr("palate.records.disk.WHOLE_DIGEST_BYTES", 1000)
+    sampled = file_digest(path)
+    assert sampled == file_digest(path)
+    assert len(sampled) == len(full) == 32
+    path.write_bytes(whole[:-1] + b"x")
+    assert file_digest(path) != sampled

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections import deque
@@ -15,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from palate.evaluate.journal import Journal, journal
-from palate.records import atomic, read_header, read_rows, write_json, write_table
+from palate.records import atomic, file_digest, read_header, read_rows, write_json, write_table
 from palate.types import ROLES, Candidates, Message, PalateError, Score, Scorer, digest
 
 Progress = Callable[[int, int, str], None]
@@ -63,7 +62,7 @@ def score_file(
     total = sum(1 for _ in requests(in_path))
     if not total:
         raise PalateError(f"{in_path}: holds no rows to score")
-    protocol = {"scorer": {"name": scorer.name, **scorer.protocol}, "input": _file_digest(in_path)}
+    protocol = {"scorer": {"name": scorer.name, **scorer.protocol}, "input": file_digest(in_path)}
     fingerprint = digest(protocol)
     kept_path = out_path.with_name(f"{out_path.name}.{fingerprint[:12]}.journal.jsonl")
     if out_path.exists() and not kept_path.exists():
@@ -259,8 +258,3 @@ def _header_path(out_path: Path) -> Path:
 
 def _is_parquet(path: Path) -> bool:
     return path.suffix == ".parquet"
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

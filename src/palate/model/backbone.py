@@ -18,13 +18,12 @@ from torch import nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 from transformers.utils import cached_file
 
-from palate.model.gguf import SMOLLM2, dequantised, file_digest, smollm2_path
+from palate.model.gguf import SMOLLM2, dequantised, smollm2_path
 from palate.model.quiet import quiet
+from palate.records import file_digest
 from palate.types import PalateError
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-WHOLE_DIGEST_BYTES = 1 << 30  # Above it, a file is sampled: reading 140 GB takes minutes.
-SAMPLES, SAMPLE_BYTES = 256, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -138,17 +137,7 @@ def folder_digest(folder: Path) -> str:
         if path.suffix not in {".json", ".safetensors", ".txt", ".model", ".jinja"}:
             continue
         size = path.stat().st_size
-        content = file_digest(path) if size <= WHOLE_DIGEST_BYTES else _sampled(path, size)
-        digest.update(f"{path.name} {size} {content}\n".encode())
-    return digest.hexdigest()
-
-
-def _sampled(path: Path, size: int) -> str:
-    digest = hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        for index in range(SAMPLES):
-            file.seek(index * (size - SAMPLE_BYTES) // (SAMPLES - 1))
-            digest.update(file.read(SAMPLE_BYTES))
+        digest.update(f"{path.name} {size} {file_digest(path)}\n".encode())
     return digest.hexdigest()
 
 

@@ -9,7 +9,6 @@ weight d * q + m does not fit fp16), a corrected tokenizer, no quantisation sett
 from __future__ import annotations
 
 import copy
-import hashlib
 import importlib.util
 import io
 import json
@@ -26,7 +25,7 @@ from tokenizers import pre_tokenizers as pre
 from transformers import AutoModel, AutoTokenizer
 
 from palate.model.quiet import quiet
-from palate.records import atomic_folder, write_json
+from palate.records import atomic_folder, file_digest, write_json
 from palate.types import PalateError
 
 SMOLLM2 = "smollm2"
@@ -72,12 +71,6 @@ def dequantised(path: Path) -> tuple[Path, dict[str, Any]]:
     if not (folder / FACTS).is_file():
         _convert(path, revision, folder)
     return folder, json.loads((folder / FACTS).read_text(encoding="utf-8"))
-
-
-def file_digest(path: Path) -> str:
-    """A 128-bit hex digest of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def _convert(path: Path, revision: str, folder: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 from collections.abc import Callable, Generator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -12,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from palate.recipe.schema import Recipe
-from palate.records import read_header, write_json
+from palate.records import file_digest, read_header, write_json
 from palate.types import PalateError, digest
 
-WHOLE_BYTES, SAMPLES, SAMPLE_BYTES = 1 << 30, 256, 1 << 16
 Files = Mapping[str, Path]
 Told = Callable[[int, int, str], None]
 """Told of progress: (done, in all, what there is to say)."""
@@ -83,11 +81,11 @@ def fingerprint(path: Path) -> str:
     Prose (.md) is left out: a model card gets its tables after the model was judged.
     """
     if path.suffix == ".parquet" and path.is_file():
-        return read_header(path).fingerprint if _is_ours(path) else _file_digest(path)
+        return read_header(path).fingerprint if _is_ours(path) else file_digest(path)
     if not path.exists():
         raise PalateError(f"{path}: no such file; run the stage that makes it first")
     files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
-    return digest(*((str(f.relative_to(path)), _file_digest(f)) for f in files if not _prose(f)))
+    return digest(*((str(f.relative_to(path)), file_digest(f)) for f in files if not _prose(f)))
 
 
 def _prose(path: Path) -> bool:
@@ -99,18 +97,6 @@ def _is_ours(path: Path) -> bool:
         return bool(read_header(path))
     except PalateError:
         return False
-
-
-def _file_digest(path: Path) -> str:
-    """All bytes of a file, or of a larger one evenly spaced samples: a dump may have 100 GB."""
-    size, hashed = path.stat().st_size, hashlib.blake2b(digest_size=16)
-    with path.open("rb") as file:
-        if size <= WHOLE_BYTES:
-            return hashlib.file_digest(file, "blake2b").hexdigest()
-        for index in range(SAMPLES):
-            file.seek(index * (size - SAMPLE_BYTES) // (SAMPLES - 1))
-            hashed.update(file.read(SAMPLE_BYTES))
-    return f"{size}-{hashed.hexdigest()}"
 
 
 def plain(value: object) -> Any:

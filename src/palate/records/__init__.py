@@ -8,6 +8,7 @@ at all: they are written beside their name and renamed.
 from palate.records.disk import (
     atomic,
     atomic_folder,
+    file_digest,
     write_json,
     write_text,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "atomic_folder",
     "comparison_from_row",
     "comparison_to_row",
+    "file_digest",
     "git_revision",
     "package_versions",
     "read_comparisons",
