@@ -63,7 +63,7 @@ def test_jsonl_rows_come_back_with_their_rewards(responses, tmp_path):
         "reward_tokens": 8,
     }
     assert many["rewards"] == [1 / 3, 2 / 3, None]
-    assert many["reward_reasons"] == ["", "", "too long"]
+    assert many["rewards_reason"] == ["", "", "too long"]
     assert (broken["reward"], broken["reward_reason"]) == (None, "non-finite")
     assert broken["extra"] == {"é": [1, None]}
 

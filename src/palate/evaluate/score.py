@@ -26,7 +26,7 @@ ONE = {
     "reward_truncated": pa.bool_(),
     "reward_tokens": pa.int64(),
 }
-MANY = {{"reward": "rewards"}.get(name, f"{name}s"): pa.list_(kind) for name, kind in ONE.items()}
+MANY = {name.replace("reward", "rewards"): pa.list_(kind) for name, kind in ONE.items()}
 NOT_JSON = ("binary", "date", "time", "duration", "decimal")  # Names of Arrow types.
 
 
@@ -47,8 +47,8 @@ def score_file(
 
     A row has `prompt` (text, or a list of {role, content}) and `response` (text) or `responses`
     (list of texts); other columns pass through. Added are `reward`, `reward_reason`,
-    `reward_truncated`, `reward_tokens`, or their plurals as lists. A response without a score
-    has reward null and a reason. JSONL gives JSONL; Parquet gives Parquet or JSONL. The whole
+    `reward_truncated`, `reward_tokens`, or for lists `rewards`, `rewards_reason`, ... A response
+    without a score has reward null and a reason. JSONL gives JSONL; Parquet gives Parquet or JSONL. The whole
     input is checked before the first row is scored; killed runs continue where they stopped.
 
     Raises:
