@@ -48,8 +48,9 @@ def score_file(
     A row has `prompt` (text, or a list of {role, content}) and `response` (text) or `responses`
     (list of texts); other columns pass through. Added are `reward`, `reward_reason`,
     `reward_truncated`, `reward_tokens`, or for lists `rewards`, `rewards_reason`, ... A response
-    without a score has reward null and a reason. JSONL gives JSONL; Parquet gives Parquet or JSONL. The whole
-    input is checked before the first row is scored; killed runs continue where they stopped.
+    without a score has reward null and a reason. JSONL gives JSONL; Parquet gives Parquet or
+    JSONL. The whole input is checked before the first row is scored; killed runs continue where
+    they stopped.
 
     Raises:
         PalateError: a bad row (with file and row), an unknown format, an output that is not a
