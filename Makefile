@@ -32,7 +32,7 @@ test-slow: develop
 
 check: develop
 	$(BIN)/ruff format --check $(CODE)
-	$(BIN)/ruff check .
+	$(BIN)/ruff check --no-cache .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
