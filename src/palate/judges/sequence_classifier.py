@@ -6,7 +6,6 @@ gets what the stock model gives it alone and unpadded, whatever shares its batch
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -21,6 +20,7 @@ from palate.judges.scalar import NON_FINITE
 from palate.judges.spec import SequenceClassifierSpec
 from palate.model.device import default_device
 from palate.model.quiet import quiet
+from palate.records import file_digest
 from palate.types import Candidates, PalateError, Score, digest
 
 Inputs = tuple[tuple[int, ...], tuple[int, ...] | None]
@@ -222,11 +222,7 @@ def _identity(spec: SequenceClassifierSpec, config: Any) -> dict[str, str]:
 
 
 def _weights_hash(folder: Path) -> str:
-    digests = []
-    for path in sorted(folder.glob("*.safetensors")):
-        with path.open("rb") as file:
-            digests.append((path.name, hashlib.file_digest(file, "blake2b").hexdigest()))
-    return digest(digests)
+    return digest([(path.name, file_digest(path)) for path in sorted(folder.glob("*.safetensors"))])
 
 
 def _device(name: str) -> torch.device:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -114,6 +115,4 @@ def _linear(width: int, generator: torch.Generator) -> nn.Linear:
 
 
 def _conversations(item: Group) -> list[Tokens]:
-    import numpy as np
-
     return [np.concatenate((item.prefix, suffix)) for suffix in item.suffixes]

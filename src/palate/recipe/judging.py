@@ -39,8 +39,9 @@ def find_limits(work: Workspace, benchmarks: Files) -> list[Path]:
         out = work.folder / "results" / f"{slug(name)}.json"
         column = work.recipe.benchmarks[name].paper_column
 
-        def make(name: str = name, path: Path = path, out: Path = out) -> Files:
-            column = work.recipe.benchmarks[name].paper_column
+        def make(
+            name: str = name, path: Path = path, out: Path = out, column: str | None = column
+        ) -> Files:
             limit = bayes_limit(name, read_comparisons(path), paper_column=column)
             write_results(out, [] if limit is None else [limit])
             return {"limit": out}

@@ -153,7 +153,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         return self
 
     @model_validator(mode="after")
-    def _overrides_arevalid(self) -> Self:
+    def _overrides_are_valid(self) -> Self:
         for name in self.models:
             self.training(name)
             self.backbone(name)

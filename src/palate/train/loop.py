@@ -187,8 +187,9 @@ def evaluate_examples(
     """Accuracy (ties count one half) and loss without margin over the first `rows` examples."""
     chosen = [examples[i] for i in range(min(rows, len(examples)))]
     totals = torch.zeros(4, dtype=torch.float64)
-    for part in split_step(chosen, TrainOptions(margin="none").margins(), 0.0, budget):
-        totals += _losses(model, part, TrainOptions(), pairs=1, labelled=1.0)[1]
+    plain = TrainOptions()  # No margin, no safety loss.
+    for part in split_step(chosen, plain.margins(), 0.0, budget):
+        totals += _losses(model, part, plain, pairs=1, labelled=1.0)[1]
     loss, correct, gap, _ = (totals / len(chosen)).tolist()
     return {"accuracy": correct, "loss": loss, "gap": gap, "pairs": float(len(chosen))}
 

@@ -76,10 +76,6 @@ class RunLog:
             highlight=False,
         )
 
-    def note(self, text: str) -> None:
-        """Say something between steps."""
-        self._bar.console.print(text, highlight=False, markup=False)
-
     def _write(self, row: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(row) + "\n")
 

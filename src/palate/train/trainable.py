@@ -45,9 +45,3 @@ def _add_adapters(model: RewardModel, options: LoraOptions) -> None:
     with warnings.catch_warnings():  # peft 0.21 asks transformers 5.23 by a name it deprecates.
         warnings.simplefilter("ignore", FutureWarning)
         model.backbone = cast(PreTrainedModel, get_peft_model(model.backbone, config))
-
-
-def count_parameters(model: RewardModel) -> tuple[int, int]:
-    """(trainable, all) parameters."""
-    sizes = [(p.numel(), p.requires_grad) for p in model.parameters()]
-    return sum(n for n, learns in sizes if learns), sum(n for n, _ in sizes)
