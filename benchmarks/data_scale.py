@@ -21,9 +21,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from palate.data.holdout import Holdout, split
+from palate.data.lint import LintReport, lint
 from palate.data.mixture import llama2_safety, mix
-from palate.data.overlap import BenchmarkIndex
-from palate.data.prepare import clean
+from palate.data.overlap import BenchmarkIndex, OverlapReport, exclude_overlap
 from palate.records import read_comparisons, write_comparisons
 from palate.types import Comparison, Message
 
@@ -81,9 +81,7 @@ def one(rows: int, folder: Path) -> dict[str, Any]:
     for seed, (pool, count) in enumerate(pools.items(), start=1):
         raw[pool], cleaned[pool] = folder / f"raw-{pool}.parquet", folder / f"{pool}.parquet"
         timed("import", lambda p=pool, n=count, s=seed: write_comparisons(raw[p], made(n, p, s)))
-        timed(
-            "lint+overlap", lambda p=pool: clean(read_comparisons(raw[p]), cleaned[p], index=index)
-        )
+        timed("lint+overlap", lambda p=pool: clean(raw[p], cleaned[p], index))
     parts = timed("split", lambda: split(cleaned, folder, Holdout(), folder / "holdout.parquet"))
     spec = llama2_safety(["safety"], ["helpfulness"], helpfulness_share=0.5, on_shortage="shrink")
     mixture = timed("mix", lambda: mix(spec, parts.train, folder / "mix.parquet", seed=0))
@@ -98,6 +96,12 @@ def one(rows: int, folder: Path) -> dict[str, Any]:
         "peak_rss_mib": round(rss_mib()),
         "empty_rss_mib": round(empty_rss),
     }
+
+
+def clean(raw: Path, out: Path, index: BenchmarkIndex) -> None:
+    """Write the comparisons of `raw` that pass lint and overlap no benchmark."""
+    linted = lint(read_comparisons(raw), LintReport())
+    write_comparisons(out, exclude_overlap(linted, index, OverlapReport()))
 
 
 def rss_mib() -> float:
