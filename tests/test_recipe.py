@@ -8,6 +8,7 @@ import yaml
 
 from palate.recipe import built_in, load_recipe, resolved, save_recipe, schema
 from palate.recipe.load import merge, override, read
+from palate.recipe.locate import locate
 from palate.types import PalateError
 
 SMALL = {
@@ -137,6 +138,14 @@ def test_the_data_root_given_wins_over_the_environment(tmp_path, small):
     )
     assert load_recipe(small, environment={"PALATE_DATA": "/x"}).data.root == "/x"
     assert load_recipe(small, environment={}).data.root is None
+
+
+def test_a_data_root_that_is_not_there_stops_the_run_instead_of_asking_the_hub(tmp_path):
+    for path, folder in ((None, "anthropic_hh"), ("mine.jsonl", None)):
+        with pytest.raises(PalateError, match="no such data folder"):
+            locate(path, folder, str(tmp_path / "nowhere"))
+    assert locate(None, None, str(tmp_path / "nowhere")) is None, "a simulated source reads nothing"
+    assert locate(None, "anthropic_hh", str(tmp_path)) is None, "the hub, where the root lacks it"
 
 
 @pytest.mark.parametrize("name", built_in())
