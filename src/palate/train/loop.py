@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from palate.model.reward_model import RewardModel
-from palate.train.checkpoint import load_checkpoint, save_checkpoint
+from palate.train.checkpoint import Checkpoints
 from palate.train.examples import Example, Examples
 from palate.train.loss import accuracy, ranking_loss, safety_loss
 from palate.train.microbatch import Microbatch, split_step
@@ -75,12 +75,16 @@ def train(
     schedule = Schedule.of(options, steps_per_epoch * options.epochs)
     optimizer = make_optimizer(model, options)
     fingerprint = digest(examples.fingerprint, options.model_dump(), len(examples))
-    checkpoints = folder / "checkpoints"
-    state = load_checkpoint(checkpoints, model, optimizer, fingerprint) if resume else None
+    checkpoints = Checkpoints(folder / "checkpoints")
+    state = checkpoints.load(model, optimizer, fingerprint) if resume else None
     done = state["step"] if state else 0
-    drop_after(folder, done)
+    drop_after(folder, done or -1)  # A new start evaluates at step 0 once more.
 
-    with RunLog(folder, name, schedule.steps, options.trackers) as log, _signals() as stop:
+    with (
+        RunLog(folder, name, schedule.steps, options.trackers) as log,
+        _signals() as stop,
+        checkpoints,
+    ):
         saved_at = time.monotonic()
         for step, batch in _steps(examples, options, start=done):
             if step == 1:
@@ -92,12 +96,12 @@ def train(
             log.step(step, _figures(sums, len(batch), rate, norm, seconds))
             if _is_eval_step(step, steps_per_epoch, options):
                 _evaluate_all(model, heldout, options, log, step, step / steps_per_epoch)
-            last = step == schedule.steps
-            if stop() or last or time.monotonic() - saved_at > 60 * options.save_every_minutes:
+            last, stopped = step == schedule.steps, stop()
+            if stopped or last or time.monotonic() - saved_at > 60 * options.save_every_minutes:
                 state = {"step": step, "fingerprint": fingerprint}
-                save_checkpoint(checkpoints, model, optimizer, state)
+                checkpoints.save(model, optimizer, state, wait=stopped or last)
                 saved_at = time.monotonic()
-            if stop() and not last:
+            if stopped and not last:
                 raise Interrupted(step)
     model.eval()
     return model

@@ -18,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from palate.records import write_text
 from palate.types import PalateError
 
 Track = Callable[[int, Mapping[str, float]], None]
@@ -123,4 +124,4 @@ def drop_after(folder: Path, step: int) -> None:
             continue
         if row["step"] <= step:
             kept.append(line)
-    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    write_text(path, "".join(f"{line}\n" for line in kept))
