@@ -9,10 +9,11 @@ wrapped nor does it open a process group.
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from typing import cast
 
 import torch
@@ -80,21 +81,22 @@ class World:
         self.any(False)
 
 
-def join(environment: Mapping[str, str] = os.environ) -> World:
-    """The world that torchrun's environment describes; opens its process group.
+@cache
+def join() -> World:
+    """The world that torchrun's environment describes; the first call opens its process group.
 
     Raises:
         PalateError: more processes on this machine than it has GPUs.
     """
-    size = int(environment.get("WORLD_SIZE", 1))
+    size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
         return World()
-    rank, here = int(environment["RANK"]), int(environment.get("LOCAL_WORLD_SIZE", size))
+    rank, here = int(os.environ["RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", size))
     device = torch.device("cpu")
     if torch.cuda.is_available():
         if here > (gpus := torch.cuda.device_count()):
             raise PalateError(f"{here} processes on a machine of {gpus} GPUs; start {gpus}")
-        device = torch.device("cuda", int(environment["LOCAL_RANK"]))
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
     # Gloo beside nccl: checkpoints and words travel on the CPU.
     dist.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl")
