@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -94,18 +95,27 @@ def interruptible(resume: str) -> Generator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        sys.stderr.write(
-            f"\npalate: interrupted; what was finished is saved; resume with: {resume}\n"
-        )
+        if rank() == 0:
+            sys.stderr.write(
+                f"\npalate: interrupted; what was finished is saved; resume with: {resume}\n"
+            )
         raise typer.Exit(130) from None
 
 
+def rank() -> int:
+    """Which of the processes that torchrun started this is; 0 where it is the only one."""
+    return int(os.environ.get("RANK", 0))
+
+
 def command_line() -> str:
-    """The command as it was typed, for `resume with`."""
+    """The command as it was typed, for `resume with`; torchrun's own words are not known here."""
     import shlex
     from pathlib import Path
 
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    started = Path(sys.argv[0]).name
+    if started == "__main__.py":
+        started = "torchrun ... -m palate" if "RANK" in os.environ else "python -m palate"
+    return f"{started} {shlex.join(sys.argv[1:])}"
 
 
 @contextmanager
