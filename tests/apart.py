@@ -6,6 +6,7 @@ A fresh interpreter needs five seconds for its imports; a forked one starts at o
 import multiprocessing
 import os
 import signal
+import socket
 import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
@@ -56,6 +57,24 @@ def _member(job: Callable[..., None], rank: int, world: int, meeting: Path, *res
     job(rank, world, *rest)
     if world > 1:
         dist.destroy_process_group()
+
+
+def under_torchrun(world: int, job: Callable[..., None], *arguments: Any) -> None:
+    """Run `job(...)` in `world` processes with the environment that torchrun would give them."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ranks = [start(_launched, job, rank, world, port, *arguments) for rank in range(world)]
+    for process in ranks:
+        finish(process)
+
+
+def _launched(job: Callable[..., None], rank: int, world: int, port: int, *rest: Any) -> None:
+    torch.set_num_threads(1)
+    named = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
+    os.environ.update({name: str(value) for name, value in named.items()})
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    job(*rest)
 
 
 def kill_when(process: ForkServerProcess, there: Callable[[], bool]) -> bool:

@@ -82,10 +82,10 @@ def _cell(value: Any) -> str:
 
 
 def progress() -> Callable[[str], None]:
-    """A function that writes a line of progress to stderr."""
+    """A function that writes a line of progress to stderr; of several ranks, rank 0 speaks."""
     from rich.console import Console
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=rank() > 0)
     return lambda line: console.print(line, markup=False, highlight=False)
 
 
@@ -126,13 +126,14 @@ def counting(unit: str) -> Generator[Callable[[int, int, str], None]]:
 
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    hidden = not console.is_terminal  # A bar in a log file is a line for each of its states.
+    # A bar in a log file is a line for each of its states; of several ranks, rank 0 shows one.
+    hidden = not console.is_terminal or rank() > 0
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task(unit, total=None)
 
         def told(done: int, total: int, note: str) -> None:
             bar.update(task, completed=done, total=total)
-            if note:
+            if note and rank() == 0:
                 bar.console.print(note, markup=False, highlight=False)
 
         yield told

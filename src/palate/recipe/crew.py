@@ -1,7 +1,7 @@
-"""Several processes on one recipe: rank 0 runs its stages, the others join it in training.
+"""Several processes on one recipe: rank 0 runs its stages, the others join it where it is slow.
 
 torchrun starts every process with the same command. All need the run's folder and the same
-Python packages; only rank 0 reads data, judges, writes results and prints.
+Python packages. All train and ask judges; only rank 0 reads data, writes results and prints.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 
+from palate.evaluate.benchmark import Benchmark, Order
+from palate.evaluate.run import Progress, evaluate
+from palate.evaluate.share import ALONE, Share
+from palate.judges import open_judge
 from palate.model.options import BaseOptions
 from palate.train.options import TrainOptions
+from palate.types import Judge
 
 if TYPE_CHECKING:  # torch is slow to import and only training needs it.
     from palate.model.backbone import Backbone
@@ -28,7 +33,7 @@ if TYPE_CHECKING:  # torch is slow to import and only training needs it.
 @contextmanager
 def crew() -> Generator[bool]:
     """Yield whether this process runs the recipe; one that does not has done its part already."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if _alone():
         yield True
         return
     from palate.train.parallel import join, leave
@@ -43,9 +48,31 @@ def crew() -> Generator[bool]:
     leave(world)
 
 
+@contextmanager
+def sharing() -> Generator[Share]:
+    """Yield this process's part of a command that all ranks run alike."""
+    if _alone():
+        yield ALONE
+        return
+    from palate.train.parallel import join, leave
+
+    world = join()
+    yield _share(world)
+    leave(world)
+
+
+def _alone() -> bool:
+    return int(os.environ.get("WORLD_SIZE", 1)) == 1
+
+
+def _share(world: World) -> Share:
+    return Share(world.rank, world.size, world.wait)
+
+
 class Training(BaseModel, frozen=True, extra="forbid"):
     """All that a rank must know to take part in training one reward model."""
 
+    kind: Literal["train"] = "train"
     name: str
     base: BaseOptions
     train: TrainOptions
@@ -53,6 +80,22 @@ class Training(BaseModel, frozen=True, extra="forbid"):
     watched: dict[str, Path]
     folder: Path
     resume: bool
+
+
+class Judging(BaseModel, frozen=True, extra="forbid"):
+    """All that a rank must know to put its part of a benchmark to a judge."""
+
+    kind: Literal["judge"] = "judge"
+    judge: str | dict[str, Any]
+    benchmark: str
+    comparisons: Path
+    paper_column: str | None
+    folder: Path
+    seed: int
+    order: Order
+
+
+WORDS: TypeAdapter[Training | Judging] = TypeAdapter(Training | Judging)
 
 
 def train_together(training: Training) -> tuple[RewardModel, Backbone]:
@@ -67,9 +110,42 @@ def train_together(training: Training) -> tuple[RewardModel, Backbone]:
 def _follow(world: World) -> None:
     from palate.train.parallel import peers
 
+    opened: dict[str, Judge] = {}
     with peers(world):
         while words := world.tell():
-            _train(Training.model_validate_json(words), world)
+            told = WORDS.validate_json(words)
+            if isinstance(told, Training):
+                _train(told, world)
+            else:
+                _judge(told, opened, _share(world))
+
+
+def judge_together(judging: Judging, opened: dict[str, Judge], progress: Progress) -> Path:
+    """Put a benchmark to a judge on every rank, at the word of this one; the verdict file.
+
+    The judge is kept in `opened` for the next benchmark, and only that one.
+    """
+    if _alone():
+        return _judge(judging, opened, ALONE, progress)
+    from palate.train.parallel import join
+
+    world = join()
+    world.tell(judging.model_dump_json())
+    return _judge(judging, opened, _share(world), progress)
+
+
+def _judge(
+    judging: Judging, opened: dict[str, Judge], share: Share, progress: Progress | None = None
+) -> Path:
+    key = str(judging.judge)
+    if key not in opened:
+        opened.clear()
+        opened[key] = open_judge(judging.judge)
+    benchmark = Benchmark(judging.benchmark, judging.comparisons, judging.paper_column)
+    return evaluate(
+        opened[key], benchmark, judging.folder,
+        seed=judging.seed, order=judging.order, progress=progress, share=share,
+    )  # fmt: skip
 
 
 def _train(training: Training, world: World) -> tuple[RewardModel, Backbone]:
