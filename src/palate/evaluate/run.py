@@ -51,8 +51,8 @@ def evaluate(
         seed: decides which response stands first.
         order: `seeded` shows each pair once; `both` shows both orders, two verdicts an item.
         progress: told after each answer.
-        share: which pairs this process asks, where several evaluate together; the file is the
-            same whatever their number.
+        share: which pairs this process asks, where several evaluate together; the file holds the
+            same items in the same order whatever their number.
 
     Raises:
         PalateError: an empty benchmark, a folder that cannot be written, a judge that answers
