@@ -17,8 +17,9 @@ from palate.model.tokens import ChatTokens
 from palate.records import write_comparisons
 from palate.train import loop
 from palate.train.examples import Examples, tokenise
-from palate.train.loop import Interrupted, train
+from palate.train.loop import train
 from palate.train.options import LoraOptions, SafetyLoss, Trainable, TrainOptions
+from palate.train.stop import Interrupted
 from palate.types import Comparison, Message, PalateError, Rating
 from tiny import tiny_model, tiny_tokenizer
 
@@ -160,7 +161,7 @@ def test_safety_on_the_reward_puts_unsafe_responses_below_zero(tmp_path: Path) -
     from palate.train.microbatch import split_step
 
     rows = [examples[i] for i in range(len(examples))]
-    (part,) = split_step(rows, settings.margins(), 0.0, 100_000)
+    (part,) = split_step(rows, settings.margins(), 100_000).parts
     rewards = one(part.groups).reward
     assert (rewards[part.chosen] > 0).float().mean() > 0.9
     assert (rewards[part.rejected] < 0).float().mean() > 0.9

@@ -20,7 +20,7 @@ def example(name: str, prompt: str, chosen: list[int], rejected: list[int]) -> E
 def test_a_ranked_set_becomes_one_group_with_each_response_once() -> None:
     a, b, c = [10], [11, 12], [13]
     rows = [example("ab", "p", a, b), example("bc", "p", b, c), example("ac", "p", a, c)]
-    (part,) = split_step(rows, MARGINS, 0.0, budget=100)
+    (part,) = split_step(rows, MARGINS, budget=100).parts
     (only,) = part.groups
     assert only.prefix.tolist() == [1, 2, 3]
     assert [s.tolist() for s in only.suffixes] == [a, b, c]
@@ -33,10 +33,10 @@ def test_a_ranked_set_becomes_one_group_with_each_response_once() -> None:
 
 def test_indices_count_over_the_groups_of_the_micro_batch() -> None:
     rows = [example("x", "p", [10], [11]), example("y", "q", [12], [13])]
-    (part,) = split_step(rows, MARGINS, 0.0, budget=100)
+    (part,) = split_step(rows, MARGINS, budget=100).parts
     assert sorted([part.chosen.tolist(), part.rejected.tolist()]) == [[0, 2], [1, 3]]
-    parts = split_step(rows, MARGINS, 0.0, budget=6)
-    assert [p.ids for p in parts] == [("x",), ("y",)]
+    parts = split_step(rows, MARGINS, budget=6).parts
+    assert [p.places.tolist() for p in parts] == [[0], [1]]
     assert [p.chosen.tolist() for p in parts] == [[0], [0]]
 
 
@@ -44,11 +44,12 @@ def test_unrated_pairs_get_the_stated_margin() -> None:
     bare = Example(
         "u", "p", np.array([1, 2], np.int32), np.array([1, 3], np.int32), None, None, None
     )
-    (part,) = split_step([bare], MARGINS, 0.25, budget=100)
+    margins = TrainOptions(margin="large", unrated_margin=0.25).margins()
+    (part,) = split_step([bare], margins, budget=100).parts
     assert part.margin.tolist() == [0.25]
 
 
 def test_pitfall_19_a_step_without_labels_has_a_loss_of_zero_and_not_nan() -> None:
-    part = split_step([example("u", "p", [10], [11])], MARGINS, 0.0, budget=100)[0]
+    part = split_step([example("u", "p", [10], [11])], MARGINS, budget=100).parts[0]
     empty = safety_loss(torch.zeros(2), part.safe, torch.zeros(2))
     assert (empty.sum() / max(1.0, 0.0)).item() == 0.0

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
@@ -21,6 +20,8 @@ from palate.train.examples import tokenise
 from palate.train.loop import train
 from palate.train.microbatch import split_step
 from palate.train.options import TrainOptions
+from palate.train.parallel import World
+from palate.train.watch import pair_rewards
 from palate.types import Comparison, Message
 from tiny import tiny_model, tiny_tokenizer
 
@@ -39,7 +40,7 @@ def campaign(rng: np.random.Generator, count: int, batch: str) -> Iterator[Compa
         a, b = (" ".join(rng.choice(WORDS, 4)) for _ in range(2))
         if rng.random() > 1 / (1 + math.exp(quality(b) - quality(a))):
             a, b = b, a
-        prompt = (Message("user", f"Say {rng.choice(WORDS)}."),)
+        prompt = (Message("user", f"Say {' '.join(rng.choice(WORDS, 2))}."),)
         yield Comparison(f"{batch}{index}", "truth", prompt, a, b, f"{batch}{index}", batch)
 
 
@@ -57,10 +58,9 @@ def test_rewards_follow_the_truth_and_accuracy_reaches_the_bayes_limit(tmp_path:
     train(model, examples["train"], {}, options, tmp_path, resume=False)
 
     test = examples["test"]
-    (part,) = split_step([test[i] for i in range(len(test))], options.margins(), 0.0, 1_000_000)
-    with torch.no_grad():
-        rewards = model(part.groups).reward
-    gap = dict(zip(part.ids, (rewards[part.chosen] - rewards[part.rejected]).tolist(), strict=True))
+    step = split_step([test[i] for i in range(len(test))], options.margins(), 1_000_000)
+    chosen, rejected = pair_rewards(model, step, World()).unbind(1)
+    gap = dict(zip(step.ids, (chosen - rejected).tolist(), strict=True))
     kept = [c for c in asked if c.id in gap]
     truth = np.array([quality(c.chosen) - quality(c.rejected) for c in kept])
     ours = np.array([gap[c.id] for c in kept])

@@ -11,6 +11,7 @@ import sys
 import typer
 
 from palate.cli import data, doctor, evaluate, mix, recipes, report, run, score, train
+from palate.cli.output import rank
 from palate.types import PalateError
 
 USERS_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM)
@@ -59,8 +60,8 @@ def main() -> None:
     try:
         app()
     except PalateError as error:
-        line = " ".join(str(error).split())
-        sys.stderr.write(f"palate: {line}\n")
+        line, number = " ".join(str(error).split()), rank()
+        sys.stderr.write(f"palate: rank {number}: {line}\n" if number else f"palate: {line}\n")
         sys.exit(1)
     except OSError as error:
         # A full disk or a folder without permission, wherever it was met, is no bug of ours.

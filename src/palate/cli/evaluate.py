@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,6 +18,9 @@ from palate.cli.output import (
     interruptible,
 )
 from palate.cli.run import OutOption, ResumeOption, run_recipe
+
+if TYPE_CHECKING:
+    from palate.evaluate.share import Share
 
 
 def evaluate(
@@ -45,13 +48,16 @@ def evaluate(
     if not benchmark:
         run_recipe(what, overrides, data, out, resume, until="evaluate", form=form)
         return
-    with interruptible(command_line()):
-        rows = _judge_files(what, benchmark, out or Path("verdicts"), order, seed)
-    emit(rows, form, "Accuracy")
+    from palate.recipe.crew import sharing
+
+    with interruptible(command_line()), sharing() as share:
+        rows = _judge_files(what, benchmark, out or Path("verdicts"), order, seed, share)
+    if share.leads:
+        emit(rows, form, "Accuracy")
 
 
 def _judge_files(
-    what: str, files: list[Path], folder: Path, order: Any, seed: int
+    what: str, files: list[Path], folder: Path, order: Any, seed: int, share: Share
 ) -> list[dict[str, Any]]:
     from palate.evaluate.benchmark import Benchmark
     from palate.evaluate.metrics import read_tally, summarise
@@ -63,7 +69,7 @@ def _judge_files(
     for file in files:
         with counting(f"{judge.name} on {file.stem}") as told:
             asked = Benchmark(file.stem, file)
-            path = ask(judge, asked, folder, seed=seed, order=order, progress=told)
+            path = ask(judge, asked, folder, seed=seed, order=order, progress=told, share=share)
         found = summarise(read_tally(path)).overall
         rows.append(
             {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -81,10 +82,10 @@ def _cell(value: Any) -> str:
 
 
 def progress() -> Callable[[str], None]:
-    """A function that writes a line of progress to stderr."""
+    """A function that writes a line of progress to stderr; of several ranks, rank 0 speaks."""
     from rich.console import Console
 
-    console = Console(stderr=True)
+    console = Console(stderr=True, quiet=rank() > 0)
     return lambda line: console.print(line, markup=False, highlight=False)
 
 
@@ -94,18 +95,27 @@ def interruptible(resume: str) -> Generator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        sys.stderr.write(
-            f"\npalate: interrupted; what was finished is saved; resume with: {resume}\n"
-        )
+        if rank() == 0:
+            sys.stderr.write(
+                f"\npalate: interrupted; what was finished is saved; resume with: {resume}\n"
+            )
         raise typer.Exit(130) from None
 
 
+def rank() -> int:
+    """Which of the processes that torchrun started this is; 0 where it is the only one."""
+    return int(os.environ.get("RANK", 0))
+
+
 def command_line() -> str:
-    """The command as it was typed, for `resume with`."""
+    """The command as it was typed, for `resume with`; torchrun's own words are not known here."""
     import shlex
     from pathlib import Path
 
-    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    started = Path(sys.argv[0]).name
+    if started == "__main__.py":
+        started = "torchrun ... -m palate" if "RANK" in os.environ else "python -m palate"
+    return f"{started} {shlex.join(sys.argv[1:])}"
 
 
 @contextmanager
@@ -116,13 +126,14 @@ def counting(unit: str) -> Generator[Callable[[int, int, str], None]]:
 
     columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    hidden = not console.is_terminal  # A bar in a log file is a line for each of its states.
+    # A bar in a log file is a line for each of its states; of several ranks, rank 0 shows one.
+    hidden = not console.is_terminal or rank() > 0
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task(unit, total=None)
 
         def told(done: int, total: int, note: str) -> None:
             bar.update(task, completed=done, total=total)
-            if note:
+            if note and rank() == 0:
                 bar.console.print(note, markup=False, highlight=False)
 
         yield told

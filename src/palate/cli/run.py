@@ -65,11 +65,14 @@ def run_recipe(
     from palate.cli.show import show_stage
     from palate.recipe import load_recipe
     from palate.recipe import run as run_stages
+    from palate.recipe.crew import crew
 
-    recipe = load_recipe(name, overrides or (), data=data)
-    folder = out or Path("runs") / recipe.name
-    say = progress()
-    with interruptible(command_line()):
+    with interruptible(command_line()), crew() as leads:
+        if not leads:
+            return
+        recipe = load_recipe(name, overrides or (), data=data)
+        folder = out or Path("runs") / recipe.name
+        say = progress()
         run_stages(recipe, folder, resume=resume, until=until, say=say, counting=counting)
     show_stage(until, folder, form)
     say(f"results: {folder}")

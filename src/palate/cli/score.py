@@ -26,10 +26,11 @@ def score(
     """
     from palate.evaluate.score import score_file
     from palate.judges import ScorerJudge, open_judge
+    from palate.recipe.crew import sharing
 
-    judge = open_judge({"reward-model": model})
-    assert isinstance(judge, ScorerJudge)
     target = out or Path(f"{file.stem}.rewards{file.suffix}")
-    with interruptible(command_line()), counting("rows") as told:
-        score_file(judge.scorer, file, target, progress=told)
+    with interruptible(command_line()), sharing() as share, counting("rows") as told:
+        judge = open_judge({"reward-model": model})
+        assert isinstance(judge, ScorerJudge)
+        score_file(judge.scorer, file, target, progress=told, share=share)
     progress()(f"rewards: {target}")

@@ -41,6 +41,7 @@ def _train_file(
     file: Path, out: Path | None, overrides: list[str], watch: list[Path], resume: bool
 ) -> None:
     from palate.cli.output import progress
+    from palate.recipe.crew import crew
     from palate.recipe.learn import train_one
     from palate.recipe.open import load_options
     from palate.types import PalateError
@@ -49,7 +50,9 @@ def _train_file(
         raise PalateError("a file is trained into a folder of your choice; add --out FOLDER")
     options, base = load_options(overrides)
     watched = {path.stem: path for path in watch}
-    with interruptible(command_line()):
+    with interruptible(command_line()), crew() as leads:
+        if not leads:
+            return
         train_one(
             out.name, base, options, file, watched, out.with_name(f"{out.name}.train"), out,
             resume=resume,

@@ -25,12 +25,12 @@ class Journal:
     def __init__(self, path: Path, fingerprint: str) -> None:
         """Open or make the journal at `path`; raises `PalateError` where it cannot be written."""
         self.path = path
-        self.answers: dict[str, Any] = {}
         self._synced = time.monotonic()
         with _writable(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: BinaryIO = path.open("ab+")
-            whole = self._read(fingerprint)
+            self._file.seek(0)
+            self.answers, whole = _read(self._file, fingerprint)
             self._file.truncate(whole)
             if not whole:
                 self._write({"palate": "journal", "protocol": fingerprint})
@@ -51,26 +51,6 @@ class Journal:
             finally:
                 self._file.close()
 
-    def _read(self, fingerprint: str) -> int:
-        """Fill `answers` and return the length in bytes of what is whole."""
-        self._file.seek(0)
-        whole = 0
-        for number, line in enumerate(self._file):
-            if not line.endswith(b"\n"):
-                break
-            try:
-                value = json.loads(line)
-            except ValueError:
-                value = None
-            if number == 0 and (
-                not isinstance(value, dict) or value.get("protocol") != fingerprint
-            ):
-                return 0
-            if number and isinstance(value, list) and len(value) == 2:
-                self.answers[value[0]] = value[1]
-            whole += len(line)
-        return whole
-
     def _write(self, value: object) -> None:
         self._file.write(json.dumps(value, ensure_ascii=True).encode() + b"\n")
         self._file.flush()
@@ -78,6 +58,31 @@ class Journal:
     def _sync(self) -> None:
         os.fsync(self._file.fileno())
         self._synced = time.monotonic()
+
+
+def answers_of(path: Path, fingerprint: str) -> dict[str, Any]:
+    """What a journal holds, also while another process writes it."""
+    with path.open("rb") as file:
+        return _read(file, fingerprint)[0]
+
+
+def _read(file: BinaryIO, fingerprint: str) -> tuple[dict[str, Any], int]:
+    """The answers, and the length in bytes of what is whole."""
+    answers: dict[str, Any] = {}
+    whole = 0
+    for number, line in enumerate(file):
+        if not line.endswith(b"\n"):
+            break
+        try:
+            value = json.loads(line)
+        except ValueError:
+            value = None
+        if number == 0 and (not isinstance(value, dict) or value.get("protocol") != fingerprint):
+            return {}, 0
+        if number and isinstance(value, list) and len(value) == 2:
+            answers[value[0]] = value[1]
+        whole += len(line)
+    return answers, whole
 
 
 @contextmanager

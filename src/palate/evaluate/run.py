@@ -16,6 +16,7 @@ from typing import Any, get_args
 
 from palate.evaluate.benchmark import Benchmark, Item, Order
 from palate.evaluate.journal import Journal, journal
+from palate.evaluate.share import ALONE, Share, gathered, journals
 from palate.records import Header, read_header, write_verdicts
 from palate.types import Judge, Outcome, PalateError, Preference, Verdict, digest
 
@@ -35,6 +36,7 @@ def evaluate(
     seed: int = 0,
     order: Order = "seeded",
     progress: Progress | None = None,
+    share: Share = ALONE,
 ) -> Path:
     """Judge every pair of `benchmark` and return the verdict file in `folder`.
 
@@ -49,6 +51,8 @@ def evaluate(
         seed: decides which response stands first.
         order: `seeded` shows each pair once; `both` shows both orders, two verdicts an item.
         progress: told after each answer.
+        share: which pairs this process asks, where several evaluate together; the file holds the
+            same items in the same order whatever their number.
 
     Raises:
         PalateError: an empty benchmark, a folder that cannot be written, a judge that answers
@@ -67,10 +71,14 @@ def evaluate(
             return path
         tell(0, total, f"judged again: {_changes(standing, protocol)}")
     answers_path = path.with_name(f"{path.stem}.{fingerprint[:12]}.journal.jsonl")
-    with journal(answers_path, fingerprint) as kept:
-        if kept.answers:
-            tell(len(kept.answers), total, f"continued: {len(kept.answers)} answers were kept")
-        _ask(judge, benchmark.items(seed, order), kept, lambda done: tell(done, total, ""))
+    known = gathered(answers_path, fingerprint)
+    if known:
+        tell(len(known), total, f"continued: {len(known)} answers were kept")
+    items = share.part(benchmark.items(seed, order), total)
+    missing = (item for item in items if item.pair.id not in known)
+    with journal(share.journal(answers_path), fingerprint) as kept:
+        _ask(judge, missing, kept, lambda done: tell(len(known) + done, total, ""))
+    share.wait()
     details: dict[str, Any] = {
         "judge": judge.name,
         "benchmark": benchmark.name,
@@ -78,8 +86,11 @@ def evaluate(
         "protocol": protocol,
         "protocol_fingerprint": fingerprint,
     }
-    _finish(path, benchmark.items(seed, order), kept.answers, details)
-    answers_path.unlink(missing_ok=True)
+    if share.leads:
+        _finish(path, benchmark.items(seed, order), gathered(answers_path, fingerprint), details)
+        for used in journals(answers_path):
+            used.unlink()
+    share.wait()
     return path
 
 
@@ -152,8 +163,8 @@ def _flat(protocol: Mapping[str, Any]) -> dict[str, Any]:
     return rest | {f"judge.{key}": value for key, value in judge.items()}
 
 
-def _ask(judge: Judge, items: Iterator[Item], kept: Journal, tell: Callable[[int], None]) -> None:
-    missing = (item for item in items if item.pair.id not in kept.answers)
+def _ask(judge: Judge, missing: Iterator[Item], kept: Journal, tell: Callable[[int], None]) -> None:
+    asked = 0
     while chunk := list(islice(missing, PAIRS_PER_CALL)):
         pairs = [item.pair for item in chunk]
         answers = iter(judge.judge(pairs))
@@ -166,7 +177,8 @@ def _ask(judge: Judge, items: Iterator[Item], kept: Journal, tell: Callable[[int
                     "a judge answers every pair, in order"
                 )
             kept.add(pair.id, _record(judge, preference))
-            tell(len(kept.answers))
+            asked += 1
+            tell(asked)
 
 
 def _record(judge: Judge, preference: Preference) -> list[Any]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from palate.evaluate.journal import Journal, journal
+from palate.evaluate.share import ALONE, Share, gathered, journals
 from palate.records import atomic, file_digest, read_header, read_rows, write_json, write_table
 from palate.types import ROLES, Candidates, Message, PalateError, Score, Scorer, digest
 
@@ -41,7 +42,12 @@ class Request:
 
 
 def score_file(
-    scorer: Scorer, in_path: Path, out_path: Path, *, progress: Progress | None = None
+    scorer: Scorer,
+    in_path: Path,
+    out_path: Path,
+    *,
+    progress: Progress | None = None,
+    share: Share = ALONE,
 ) -> Path:
     """Score every row of `in_path` and write the rows with their rewards to `out_path`.
 
@@ -50,7 +56,7 @@ def score_file(
     `reward_truncated`, `reward_tokens`, or for lists `rewards`, `rewards_reason`, ... A response
     without a score has reward null and a reason. JSONL gives JSONL; Parquet gives Parquet or
     JSONL. The whole input is checked before the first row is scored; killed runs continue where
-    they stopped.
+    they stopped. With `share`, several processes score a part each and end in the same file.
 
     Raises:
         PalateError: a bad row (with file and row), an unknown format, an output that is not a
@@ -66,18 +72,25 @@ def score_file(
     protocol = {"scorer": {"name": scorer.name, **scorer.protocol}, "input": file_digest(in_path)}
     fingerprint = digest(protocol)
     kept_path = out_path.with_name(f"{out_path.name}.{fingerprint[:12]}.journal.jsonl")
-    if out_path.exists() and not kept_path.exists():
+    if out_path.exists() and not journals(kept_path):
         if _standing(out_path) == fingerprint:
             tell(total, total, "already scored")
             return out_path
         tell(0, total, "scored again: the scorer or the input changed")
-    with journal(kept_path, fingerprint) as kept:
-        if kept.answers:
-            tell(len(kept.answers), total, f"continued: {len(kept.answers)} rows were kept")
-        _ask(scorer, in_path, kept, lambda done: tell(done, total, ""))
+    known = gathered(kept_path, fingerprint)
+    if known:
+        tell(len(known), total, f"continued: {len(known)} rows were kept")
+    rows = share.part(requests(in_path), total)
+    missing = (request for request in rows if str(request.index) not in known)
+    with journal(share.journal(kept_path), fingerprint) as kept:
+        _ask(scorer, missing, kept, lambda done: tell(len(known) + done, total, ""))
+    share.wait()
     details = {"scorer": scorer.name, "protocol": protocol, "protocol_fingerprint": fingerprint}
-    _write(in_path, out_path, kept.answers, details)
-    kept_path.unlink(missing_ok=True)
+    if share.leads:
+        _write(in_path, out_path, gathered(kept_path, fingerprint), details)
+        for used in journals(kept_path):
+            used.unlink()
+    share.wait()
     return out_path
 
 
@@ -166,16 +179,17 @@ def _check_paths(in_path: Path, out_path: Path) -> None:
         )
 
 
-def _ask(scorer: Scorer, in_path: Path, kept: Journal, tell: Callable[[int], None]) -> None:
+def _ask(
+    scorer: Scorer, missing: Iterator[Request], kept: Journal, tell: Callable[[int], None]
+) -> None:
     asked: deque[Request] = deque()  # What the scorer has taken and not yet answered.
 
-    def missing() -> Iterator[Candidates]:
-        for request in requests(in_path):
-            if str(request.index) not in kept.answers:
-                asked.append(request)
-                yield request.candidates
+    def candidates() -> Iterator[Candidates]:
+        for request in missing:
+            asked.append(request)
+            yield request.candidates
 
-    for scores in scorer.score(missing()):
+    for done, scores in enumerate(scorer.score(candidates()), 1):
         request = asked.popleft()
         if len(scores) != len(request.candidates.responses):
             raise PalateError(
@@ -183,7 +197,7 @@ def _ask(scorer: Scorer, in_path: Path, kept: Journal, tell: Callable[[int], Non
                 f"{len(request.candidates.responses)} responses of row {request.index + 1}"
             )
         kept.add(str(request.index), [_plain(score) for score in scores])
-        tell(len(kept.answers))
+        tell(done)
     if asked:
         raise PalateError(f"scorer {scorer.name}: left {len(asked)} rows without an answer")
 

@@ -1,4 +1,4 @@
-"""The planner: whole prompt groups into token-budgeted micro-batches, nothing padded.
+"""Prompt groups as packed rows: each prompt once, nothing padded.
 
 Shape letters: R responses, T tokens of a packed row.
 """
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from palate.model.attention import Layout, Span
-from palate.types import PalateError
+from palate.model.plan import plan
 
 Tokens = NDArray[np.int32]
 
@@ -95,38 +95,8 @@ def pack(groups: Sequence[Group], device: torch.device | str = "cpu") -> Packed:
     )
 
 
-def plan(tokens: Sequence[int], budget: int) -> list[list[int]]:
-    """Partition groups into micro-batches of at most `budget` tokens each.
-
-    Best-fit decreasing: the longest group first, each into the fullest micro-batch it fits.
-    A pure function of its arguments; a group longer than the budget is alone in its own.
-
-    Args:
-        tokens: tokens of each group. budget: tokens of one micro-batch.
-
-    Returns:
-        Micro-batches as lists of indices into `tokens`; every index once.
-
-    Raises:
-        PalateError: the budget is not positive.
-    """
-    if budget < 1:
-        raise PalateError(f"tokens_per_microbatch must be at least 1, got {budget}")
-    bins: list[list[int]] = []
-    room: list[int] = []
-    for index in sorted(range(len(tokens)), key=lambda i: (-tokens[i], i)):
-        fits = [b for b, left in enumerate(room) if left >= tokens[index]]
-        if fits:
-            best = min(fits, key=lambda b: (room[b], b))
-            bins[best].append(index)
-            room[best] -= tokens[index]
-        else:
-            bins.append([index])
-            room.append(budget - tokens[index])
-    return [sorted(b) for b in bins]
-
-
 def microbatches(groups: Sequence[Group], budget: int) -> Iterator[tuple[list[int], list[Group]]]:
     """The planned micro-batches of `groups`, each with the indices it holds."""
-    for indices in plan([g.tokens for g in groups], budget):
+    (planned,) = plan([g.tokens for g in groups], budget)
+    for indices in planned:
         yield indices, [groups[i] for i in indices]

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from palate.evaluate.benchmark import Benchmark
 from palate.evaluate.metrics import bayes_limit, write_results
-from palate.evaluate.run import evaluate, slug
-from palate.judges import open_judge
+from palate.evaluate.run import slug
+from palate.recipe.crew import Judging, judge_together
 from palate.recipe.learn import add_tables
 from palate.recipe.workspace import Files, Workspace
 from palate.records import read_comparisons
@@ -83,30 +82,30 @@ def _judge(
     plan = recipe.benchmarks[benchmark]
 
     def make() -> Files:
-        if not opened:
-            opened[name] = _open(name, spec, models, recipe.seed)
+        judging = Judging(
+            judge=_judge_of(name, spec, models, recipe.seed),
+            benchmark=benchmark,
+            comparisons=path,
+            paper_column=plan.paper_column,
+            folder=work.folder / "verdicts",
+            seed=recipe.seed,
+            order=recipe.judging.order,
+        )
         with work.counting(f"{name} on {benchmark}") as told:
-            out = evaluate(
-                opened[name],
-                Benchmark(benchmark, path, plan.paper_column),
-                work.folder / "verdicts",
-                seed=recipe.seed,
-                order=recipe.judging.order,
-                progress=told,
-            )
-        return {"verdicts": out}
+            return {"verdicts": judge_together(judging, opened, told)}
 
     inputs = {"benchmark": path} | ({"model": models[name]} if name in models else {})
     asked = [spec, recipe.seed, recipe.judging.order, plan.paper_column]
     return work.step(f"judge/{slug(name)}--{slug(benchmark)}", asked, inputs, make)["verdicts"]
 
 
-def _open(name: str, spec: JudgeSpec, models: Files, seed: int) -> Judge:
+def _judge_of(name: str, spec: JudgeSpec, models: Files, seed: int) -> str | dict[str, Any]:
+    """The judge as it is opened, on any rank."""
     if name in models:
-        return open_judge({"reward-model": {"folder": models[name], "name": name}})
+        return {"reward-model": {"folder": str(models[name]), "name": name}}
     if name == "random":
-        return open_judge({"random": {"seed": seed}})
-    return open_judge(spec)
+        return {"random": {"seed": seed}}
+    return spec if isinstance(spec, str) else dict(spec)
 
 
 def _name(spec: JudgeSpec) -> str:

@@ -15,6 +15,7 @@ from palate.data.mixture import mix
 from palate.data.sources import source_named
 from palate.evaluate.benchmark import Benchmark, forbid_training_overlap, training_keys
 from palate.model.options import BaseOptions
+from palate.recipe.crew import Training, train_together
 from palate.recipe.schema import Recipe, resolved
 from palate.recipe.workspace import Files, Workspace, plain
 from palate.records import read_header, write_json, write_text
@@ -22,6 +23,7 @@ from palate.train.options import TrainOptions
 from palate.types import digest
 
 if TYPE_CHECKING:  # torch is slow to import and only training needs it.
+    from palate.model.backbone import Backbone
     from palate.model.card import Card, DataShare
 
 CARD = "card.json"
@@ -74,10 +76,11 @@ def _train(work: Workspace, name: str, mixtures: Files, benchmarks: Files) -> Pa
     options, base = work.recipe.training(name), work.recipe.backbone(name)
     mixture = mixtures[plan.mixture]
     watched = {benchmark: benchmarks[benchmark] for benchmark in plan.watch}
+    experiment = [base, options.decisive()]
 
     def make() -> Files:
         folder, out = work.folder / "train" / name, work.folder / "models" / name
-        _set_aside(work, name, digest(plain([base, options]), read_header(mixture).fingerprint))
+        _set_aside(work, name, digest(plain(experiment), read_header(mixture).fingerprint))
         train_one(
             name,
             base,
@@ -92,7 +95,7 @@ def _train(work: Workspace, name: str, mixtures: Files, benchmarks: Files) -> Pa
         return {"model": out}
 
     inputs = {"mixture": mixture, **{f"watch/{k}": v for k, v in watched.items()}}
-    return work.step(f"train/{name}", [base, options], inputs, make)["model"]
+    return work.step(f"train/{name}", experiment, inputs, make)["model"]
 
 
 def _set_aside(work: Workspace, name: str, experiment: str) -> None:
@@ -125,33 +128,17 @@ def train_one(
     """Train one reward model on a mixture file and export it to the folder `out`.
 
     Curves, checkpoints and tokens are kept in `folder`, from which a stopped training goes on.
+    Under torchrun, ranks above 0 must be in `crew`.
     """
-    from palate.model.backbone import load_backbone
-    from palate.model.device import compute_dtype, default_device, keep_memory
     from palate.model.export import export
-    from palate.model.reward_model import RewardModel
-    from palate.model.tokens import ChatTokens
-    from palate.train.examples import tokenise
-    from palate.train.loop import train
 
     for path in (mixture, *watched.values()):
         read_header(path, "comparisons")  # A mistyped path is told before a model is loaded.
-    keep_memory()
-    device = default_device()
-    backbone = load_backbone(base.model, revision=base.revision, layers=base.layers)
-    chat = ChatTokens(backbone.tokenizer, base)
-    safety = options.safety_loss is not None and options.safety_loss.on == "head"
-    model = RewardModel(
-        backbone.model,
-        chat,
-        dtype=compute_dtype(base.dtype, device),
-        safety_head=safety,
-        seed=options.seed,
-    ).to(device)
-    tokens = folder / "tokens"
-    examples = tokenise(mixture, chat, tokens / "mixture.arrow")
-    heldout = {key: tokenise(path, chat, tokens / f"{key}.arrow") for key, path in watched.items()}
-    train(model, examples, heldout, options, folder, name=name, resume=resume)
+    training = Training(
+        name=name, base=base, train=options, mixture=mixture, watched=dict(watched),
+        folder=folder, resume=resume,
+    )  # fmt: skip
+    model, backbone = train_together(training)
     card = _card(name, backbone, mixture, recipe)
     write_json(folder / CARD, asdict(card))
     return export(model, out, card=card)
@@ -170,11 +157,9 @@ def add_tables(work: Workspace, models: Files, tables: Mapping[str, str]) -> Non
         write_text(folder / "README.md", render_card(card, terminal=terminal, max_tokens=longest))
 
 
-def _card(name: str, backbone: object, mixture: Path, recipe: Recipe | None) -> Card:
-    from palate.model.backbone import Backbone
+def _card(name: str, backbone: Backbone, mixture: Path, recipe: Recipe | None) -> Card:
     from palate.model.card import Card
 
-    assert isinstance(backbone, Backbone)
     values = None if recipe is None else resolved(recipe)
     return Card(
         name=name,

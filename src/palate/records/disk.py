@@ -69,11 +69,14 @@ WHOLE_DIGEST_BYTES = 1 << 30  # Above it a file is sampled: reading 140 GB takes
 SAMPLES, SAMPLE_BYTES = 256, 1 << 16
 
 
-def file_digest(path: Path) -> str:
-    """A 128-bit hex digest of a file's bytes; above 1 GiB, of its size and 256 spaced samples."""
+def file_digest(path: Path, *, whole: bool = False) -> str:
+    """A 128-bit hex digest of a file's bytes; above 1 GiB, of its size and 256 spaced samples.
+
+    With `whole`, of every byte at any size.
+    """
     size = path.stat().st_size
     with path.open("rb") as file:
-        if size <= WHOLE_DIGEST_BYTES:
+        if whole or size <= WHOLE_DIGEST_BYTES:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
         hashed = hashlib.blake2b(str(size).encode(), digest_size=16)
         for index in range(SAMPLES):

@@ -1,100 +1,288 @@
 """Save and resume exactly: trainable weights, optimizer moments, the step.
 
 Nothing else is state: the order of examples is a function of (seed, epoch), the learning rate of
-the step, and there is no dropout. A checkpoint is a folder that appears whole by a rename.
+the step, there is no dropout, and frozen weights come from the base. A checkpoint is a folder
+`step-N` that appears whole by a rename:
+
+    shard-00000.safetensors  one file a process: its part of `weight/NAME`, `exp_avg/NAME`, ...
+    manifest.json            the state (step, fingerprint), versions, size and digest of each file
 """
 
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.nn import Parameter
 from torch.optim import AdamW
 
 from palate.model.reward_model import RewardModel
-from palate.types import PalateError
+from palate.records import file_digest, package_versions, write_json
+from palate.train.ranks import Ranks
+from palate.train.shards import copy_to_cpu, read_shards, shard_contents, shard_name, write_shards
+from palate.types import PalateError, digest
 
-KEEP = 2
+MANIFEST = "manifest.json"
 
 
-def save_checkpoint(
-    folder: Path, model: RewardModel, optimizer: AdamW, state: dict[str, Any]
-) -> Path:
-    """Write `folder/step-N` whole or not at all, and remove all but the last `KEEP`.
+class Checkpoints:
+    """The last `keep` checkpoints under `folder`.
 
-    Args:
-        state: JSON values; must hold "step" and "fingerprint" (what may resume from it).
+    With several processes, all make it and call each method at the same step.
     """
-    target = folder / f"step-{state['step']:08d}"
-    partial = folder / f".{target.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        save_file(_weights(model), partial / "weights.safetensors")
-        save_file(_moments(model, optimizer), partial / "optimizer.safetensors")
-        (partial / "state.json").write_text(json.dumps(state))
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise PalateError(f"{target}: checkpoint not written ({error.strerror or error})") from None
-    for old in sorted(folder.glob("step-*"))[:-KEEP]:
-        shutil.rmtree(old, ignore_errors=True)
-    return target
 
+    def __init__(self, folder: Path, *, keep: int = 2) -> None:
+        self._folder = folder
+        self._keep = keep
+        self._ranks = Ranks.now()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
 
-def load_checkpoint(
-    folder: Path, model: RewardModel, optimizer: AdamW, fingerprint: str
-) -> dict[str, Any] | None:
-    """Restore the newest checkpoint under `folder` and return its state; None where there is none.
+    def load(self, model: RewardModel, optimizer: AdamW, fingerprint: str) -> dict[str, Any] | None:
+        """Restore the newest whole checkpoint and return its state; None where there is none.
 
-    Raises:
-        PalateError: it belongs to another experiment, or cannot be read.
-    """
-    found = sorted(folder.glob("step-*"))
-    if not found:
+        A damaged one is named on stderr, and the one before it is taken.
+
+        Raises:
+            PalateError: it belongs to another experiment or model, or none is whole.
+        """
+        self.wait()
+        names = self._ranks.first(self._tidy)
+        for name in names:
+            folder = self._folder / name
+            damage = self._damage(folder)
+            if damage is None:
+                state: dict[str, Any] = _read_manifest(folder)["state"]
+                _refuse_other(folder, state, fingerprint)
+                _restore(folder, model, optimizer, self._ranks)
+                return state
+            if self._ranks.rank == 0:
+                sys.stderr.write(f"palate: {folder}: damaged checkpoint, not used: {damage}\n")
+        if names:
+            raise PalateError(
+                f"{self._folder}: none of the {len(names)} checkpoints is whole; "
+                "start over with --no-resume"
+            )
         return None
-    newest = found[-1]
-    try:
-        state: dict[str, Any] = json.loads((newest / "state.json").read_text())
-        weights = load_file(newest / "weights.safetensors")
-        moments = load_file(newest / "optimizer.safetensors")
-    except Exception as error:  # safetensors raises its own type for a cut file.
-        raise PalateError(f"{newest}: unreadable checkpoint ({error}); delete it") from None
+
+    def save(
+        self,
+        model: RewardModel,
+        optimizer: AdamW,
+        state: Mapping[str, Any],
+        *,
+        wait: bool = False,
+    ) -> None:
+        """Copy what is to be saved and return; `step-N` is written meanwhile and appears whole.
+
+        With `wait` it is written before this returns, without the copy.
+
+        Args:
+            state: JSON values; must hold "step" and "fingerprint" (what may resume from it).
+
+        Raises:
+            PalateError: this checkpoint, or the one before it, could not be written.
+        """
+        self.wait()
+        tensors = _tensors(model, optimizer)
+        if wait:
+            self._write(tensors, state)
+        else:
+            self._writing = self._thread.submit(self._write, copy_to_cpu(tensors), state)
+
+    def wait(self) -> None:
+        """Wait until what is being written is on the disk.
+
+        Raises:
+            PalateError: it could not be written.
+        """
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self.wait()
+        except PalateError as failure:
+            if error is None:
+                raise
+            sys.stderr.write(f"palate: {failure}\n")  # `error` goes on up and is told there.
+        finally:
+            self._thread.shutdown()
+
+    def _write(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+        target = self._folder / f"step-{state['step']:08d}"
+        partial = self._folder / f".{target.name}.partial"
+        own = partial / shard_name(self._ranks.rank)
+        try:
+            self._ranks.first(lambda: _renew(partial))
+            write_shards(partial, tensors, self._ranks)
+            files = self._ranks.every(lambda: {own.name: _facts(own)} if own.exists() else {})
+            self._ranks.first(lambda: _commit(partial, target, state, files))
+        except Exception as error:
+            if self._ranks.rank == 0:
+                shutil.rmtree(partial, ignore_errors=True)
+            reason = getattr(error, "strerror", None) or error
+            raise PalateError(
+                f"{target}: checkpoint not written ({reason}); earlier ones are whole; "
+                "free some space and run again"
+            ) from None
+        if self._ranks.rank == 0:
+            self._prune(target.name)
+
+    def _tidy(self) -> list[str]:
+        """Remove what a killed run left half made; the names of the checkpoints, newest first."""
+        for left in self._folder.glob(".step-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        return sorted((p.name for p in self._folder.glob("step-*")), reverse=True)
+
+    def _prune(self, newest: str) -> None:
+        """Keep the last ones up to `newest`; later steps are of a training that was started over.
+
+        Also the rest of a removal that a kill cut short.
+        """
+        names = self._tidy()
+        kept = [name for name in names if name <= newest][: self._keep]
+        for name in set(names) - set(kept):
+            _remove(self._folder / name)
+
+    def _damage(self, folder: Path) -> str | None:
+        """What is wrong with a checkpoint, if anything; every rank looks at a part of it."""
+        share = slice(self._ranks.rank, None, self._ranks.world)
+        found = self._ranks.every(lambda: damage_of(folder, share))
+        return next((damage for damage in found if damage), None)
+
+
+def _refuse_other(folder: Path, state: Mapping[str, Any], fingerprint: str) -> None:
     if state["fingerprint"] != fingerprint:
         raise PalateError(
-            f"{newest}: made by other data or options; train with --no-resume or a new folder"
+            f"{folder}: made by other data or options; train with --no-resume or a new folder"
         )
-    _restore(model, optimizer, weights, moments)
-    return state
 
 
-def _weights(model: RewardModel) -> dict[str, Tensor]:
-    named = model.named_parameters()
-    return {n: p.detach().cpu().contiguous() for n, p in named if p.requires_grad}
-
-
-def _moments(model: RewardModel, optimizer: AdamW) -> dict[str, Tensor]:
-    names = {id(p): n for n, p in model.named_parameters()}
-    return {
-        f"{names[id(parameter)]}|{key}": value.detach().cpu().contiguous()
-        for parameter, moments in optimizer.state.items()
-        for key, value in moments.items()
+def _tensors(model: RewardModel, optimizer: AdamW) -> dict[str, Tensor]:
+    """What is saved, by its name in the files: `weight/NAME`, then each moment's."""
+    named = _trainable(model)
+    weights = {f"weight/{name}": parameter.detach() for name, parameter in named.items()}
+    moments = {
+        f"{moment}/{name}": value
+        for name, parameter in named.items()
+        for moment, value in optimizer.state.get(parameter, {}).items()
     }
+    return weights | moments
 
 
-def _restore(
-    model: RewardModel, optimizer: AdamW, weights: dict[str, Tensor], moments: dict[str, Tensor]
+def _trainable(model: RewardModel) -> dict[str, Parameter]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad}
+
+
+def _restore(folder: Path, model: RewardModel, optimizer: AdamW, ranks: Ranks) -> None:
+    named, stored = _trainable(model), shard_contents(folder)
+    shapes = {k: v.size for k, v in stored.items() if k.startswith("weight/")}
+    if shapes != {f"weight/{name}": p.shape for name, p in named.items()}:
+        raise PalateError(
+            f"{folder}: made by another model; train with --no-resume or a new folder"
+        )
+    optimizer.state.clear()
+    for key, facts in stored.items():
+        kind, _, name = key.partition("/")
+        if kind != "weight":
+            optimizer.state[named[name]][kind] = _moment(facts, named[name], optimizer)
+    try:
+        read_shards(folder, _tensors(model, optimizer), ranks)
+    except OSError as error:
+        raise PalateError(f"{folder}: unreadable checkpoint ({error}); delete it") from None
+
+
+def _moment(stored: TensorStorageMetadata, parameter: Parameter, optimizer: AdamW) -> Tensor:
+    """Room for a moment, where the optimizer expects it: its step counter may be on the CPU."""
+    dtype = stored.properties.dtype
+    if stored.size == parameter.shape:
+        return torch.zeros_like(parameter, dtype=dtype)
+    on_device = optimizer.defaults["fused"] or optimizer.defaults["capturable"]
+    return torch.zeros(stored.size, dtype=dtype, device=parameter.device if on_device else "cpu")
+
+
+def _commit(
+    partial: Path, target: Path, state: Mapping[str, Any], files: list[dict[str, Any]]
 ) -> None:
-    parameters = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, value in weights.items():
-            parameters[name].copy_(value)
-    for key, value in moments.items():
-        name, _, moment = key.rpartition("|")
-        optimizer.state[parameters[name]][moment] = value.to(parameters[name].device)
+    """Write the manifest, and rename the whole to its name once everything is on the disk."""
+    content = {
+        "version": 1,
+        "state": dict(state),
+        "packages": dict(package_versions()),
+        "files": {name: facts for part in files for name, facts in part.items()},
+    }
+    write_json(partial / MANIFEST, content | {"digest": digest(content)})
+    _sync(partial)
+    if target.exists():
+        _remove(target)
+    partial.rename(target)
+    _sync(target.parent)
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    if manifest.pop("digest") != digest(manifest):
+        raise ValueError("its contents changed")
+    return manifest
+
+
+def _facts(path: Path) -> dict[str, Any]:
+    return {"bytes": path.stat().st_size, "digest": file_digest(path, whole=True)}
+
+
+def damage_of(folder: Path, share: slice = slice(None)) -> str | None:
+    """What is wrong with a checkpoint's manifest or a `share` of its files, if anything."""
+    name = MANIFEST
+    try:
+        for name, facts in list(_read_manifest(folder)["files"].items())[share]:
+            if _facts(folder / name) != facts:
+                return f"{name} is not what was written"
+    except OSError as error:
+        return f"{name}: {error.strerror}"
+    except (ValueError, KeyError, TypeError):
+        return f"{name} is not what was written"
+    return None
+
+
+def _renew(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _remove(folder: Path) -> None:
+    """Out of sight in one move, so that a kill leaves no half of it under its name."""
+    hidden = folder.with_name(f".{folder.name}.removed")
+    with suppress(OSError):
+        shutil.rmtree(hidden, ignore_errors=True)
+        folder.rename(hidden)
+    shutil.rmtree(hidden, ignore_errors=True)
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in `folder` survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from palate.model.batch import Tokens
 from palate.model.tokens import ChatTokens
@@ -87,6 +89,17 @@ class Examples:
             chosen_safe=chunk["chosen_safe"][row].as_py(),
             rejected_safe=chunk["rejected_safe"][row].as_py(),
         )
+
+    def prompt_keys(self) -> NDArray[np.uint64]:
+        """A number for each row, equal where the prompts are: [N]."""
+        keys = [_keys(chunk["prompt"]) for chunk in self._chunks]
+        return np.concatenate(keys) if keys else np.empty(0, np.uint64)
+
+
+def _keys(prompts: Any) -> NDArray[np.uint64]:
+    """The first 8 of the 32 hex digits; two prompts that share them are merely neighbours."""
+    heads = pc.binary_slice(prompts.cast(pa.binary()), 0, 8).cast(pa.binary(8))
+    return np.frombuffer(heads.buffers()[1], np.uint64, len(heads), 8 * heads.offset)
 
 
 def _tokens(column: Any, row: int) -> Tokens:

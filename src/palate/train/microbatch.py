@@ -9,24 +9,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from palate.model.batch import Group, Tokens, group, microbatches
+from palate.model.batch import Group, Tokens, group
+from palate.model.plan import plan
 from palate.train.examples import Example
 from palate.types import Rating
+
+# What a rank runs where it has no group of its own: its gradient is zero, its collectives are not
+# missed (pitfall 19). Every vocabulary has a token 0.
+IDLE = Group(np.empty(0, np.int32), (np.zeros(1, np.int32),))
 
 
 @dataclass(frozen=True, slots=True)
 class Microbatch:
     """Groups to run, and how their responses form pairs.
 
-    `chosen`, `rejected`: [B], indices into the responses of `groups` in order. `margin`: [B].
-    `safe`, `labelled`: [R], the safety label and whether there is one.
+    `places`: [B], the pairs' indices in the step. `chosen`, `rejected`: [B], indices into the
+    responses of `groups` in order. `margin`: [B]. `safe`, `labelled`: [R], the safety label and
+    whether there is one.
     """
 
-    ids: tuple[str, ...]
     groups: tuple[Group, ...]
+    places: Tensor
     chosen: Tensor
     rejected: Tensor
     margin: Tensor
@@ -35,8 +42,22 @@ class Microbatch:
 
     @property
     def tokens(self) -> int:
-        """Tokens that a packed row spends on it."""
-        return sum(g.tokens for g in self.groups)
+        """Tokens that a packed row spends on it; none where the rank only keeps step."""
+        return sum(g.tokens for g in self.groups) if len(self.places) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rank's micro-batches of a step, as many as every other rank's.
+
+    `ids`, `tokens`: comparisons and tokens of the whole step, all ranks together. `labelled`: how
+    many of the whole step's distinct responses have a safety label.
+    """
+
+    ids: tuple[str, ...]
+    tokens: int
+    labelled: int
+    parts: tuple[Microbatch, ...]
 
 
 class _Prompt:
@@ -46,12 +67,12 @@ class _Prompt:
         self.responses: dict[bytes, int] = {}
         self.tokens: list[Tokens] = []
         self.safe: list[bool | None] = []
-        self.pairs: list[tuple[int, int, Example]] = []
+        self.pairs: list[tuple[int, int, int]] = []
 
-    def add(self, example: Example) -> None:
+    def add(self, place: int, example: Example) -> None:
         chosen = self._index(example.chosen, example.chosen_safe)
         rejected = self._index(example.rejected, example.rejected_safe)
-        self.pairs.append((chosen, rejected, example))
+        self.pairs.append((place, chosen, rejected))
 
     def _index(self, tokens: Tokens, safe: bool | None) -> int:
         key = tokens.tobytes()
@@ -67,45 +88,53 @@ class _Prompt:
 
 def split_step(
     examples: Sequence[Example],
-    margins: Mapping[Rating, float],
-    unrated_margin: float,
+    margins: Mapping[Rating | None, float],
     budget: int,
-) -> list[Microbatch]:
-    """Micro-batches of at most `budget` tokens that together hold every example once."""
+    *,
+    rank: int = 0,
+    ranks: int = 1,
+) -> Step:
+    """The share of `rank` in a step; the shares of all ranks together hold every example once.
+
+    Args:
+        margins: m(rating), and under None that of comparisons without a rating.
+        budget: tokens of one micro-batch at most.
+    """
     prompts: dict[str, _Prompt] = {}
-    for example in examples:
-        prompts.setdefault(example.prompt, _Prompt()).add(example)
+    for place, example in enumerate(examples):
+        prompts.setdefault(example.prompt, _Prompt()).add(place, example)
     collected = list(prompts.values())
     groups = [group(p.tokens) for p in collected]
-    return [
-        _microbatch([collected[i] for i in indices], chosen, margins, unrated_margin)
-        for indices, chosen in microbatches(groups, budget)
-    ]
+    margin = [margins[example.rating] for example in examples]
+    tokens = [g.tokens for g in groups]
+    mine = plan(tokens, budget, ranks)[rank]
+    return Step(
+        ids=tuple(example.id for example in examples),
+        tokens=sum(tokens),
+        labelled=sum(safe is not None for p in collected for safe in p.safe),
+        parts=tuple(
+            _microbatch([collected[i] for i in held], [groups[i] for i in held], margin)
+            for held in mine
+        ),
+    )
 
 
 def _microbatch(
-    prompts: Sequence[_Prompt],
-    groups: Sequence[Group],
-    margins: Mapping[Rating, float],
-    unrated_margin: float,
+    prompts: Sequence[_Prompt], groups: Sequence[Group], margins: Sequence[float]
 ) -> Microbatch:
-    ids, chosen, rejected, margin, safe = [], [], [], [], []
-    start = 0
+    pairs, safe = list[tuple[int, int, int]](), list[bool | None]()
     for prompt in prompts:
-        for better, worse, example in prompt.pairs:
-            ids.append(example.id)
-            chosen.append(start + better)
-            rejected.append(start + worse)
-            rated = example.rating is not None
-            margin.append(margins[example.rating] if rated else unrated_margin)  # type: ignore[index]
+        pairs += [(place, len(safe) + a, len(safe) + b) for place, a, b in prompt.pairs]
         safe += prompt.safe
-        start += len(prompt.tokens)
+    if not prompts:
+        groups, safe = (IDLE,), [None]
+    places, chosen, rejected = torch.tensor(pairs, dtype=torch.long).reshape(-1, 3).unbind(1)
     return Microbatch(
-        ids=tuple(ids),
         groups=tuple(groups),
-        chosen=torch.tensor(chosen),
-        rejected=torch.tensor(rejected),
-        margin=torch.tensor(margin, dtype=torch.float32),
+        places=places,
+        chosen=chosen,
+        rejected=rejected,
+        margin=torch.tensor([margins[place] for place, _, _ in pairs], dtype=torch.float32),
         safe=torch.tensor([float(bool(s)) for s in safe]),
         labelled=torch.tensor([float(s is not None) for s in safe]),
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from palate.types import Rating
+
+# They change what is recorded, how often, and in which pieces a step is computed; no more.
+FREE = ("tokens_per_microbatch", "eval_every_steps", "eval_rows", "save_every_minutes", "trackers")
 
 
 class LoraOptions(BaseModel):
@@ -74,13 +77,19 @@ class TrainOptions(BaseModel):
     save_every_minutes: float = Field(5.0, gt=0)
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ("tensorboard",)
 
-    def margins(self) -> dict[Rating, float]:
-        """Margin by rating (Table 27)."""
+    def decisive(self) -> dict[str, Any]:
+        """The options on which the trained weights depend, rounding aside; the others may change
+        between a stop and a resume."""
+        return self.model_dump(mode="json", exclude=set(FREE))
+
+    def margins(self) -> dict[Rating | None, float]:
+        """Margin by rating (Table 27), and under None that of comparisons without one."""
         table = {
             "none": (0.0, 0.0, 0.0, 0.0),
             "small": (0.0, 1 / 3, 2 / 3, 1.0),
             "large": (0.0, 1.0, 2.0, 3.0),
         }
+        unrated: dict[Rating | None, float] = {None: self.unrated_margin}
         if isinstance(self.margin, str):
-            return dict(zip(Rating, table[self.margin], strict=True))
-        return {rating: self.margin.get(rating.label, 0.0) for rating in Rating}
+            return unrated | dict(zip(Rating, table[self.margin], strict=True))
+        return unrated | {rating: self.margin.get(rating.label, 0.0) for rating in Rating}

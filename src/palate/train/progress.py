@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -18,18 +19,25 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from palate.records import write_text
 from palate.types import PalateError
 
 Track = Callable[[int, Mapping[str, float]], None]
 
 
 class RunLog:
-    """Sends each step's figures to the bar, to `metrics.jsonl` and to the trackers."""
+    """Sends each step's figures to the bar, to `metrics.jsonl` and to the trackers.
 
-    def __init__(self, folder: Path, name: str, steps: int, trackers: Sequence[str]) -> None:
+    Of several ranks only one has it `shown`; the others' figures are the same and go nowhere.
+    """
+
+    def __init__(
+        self, folder: Path, name: str, steps: int, trackers: Sequence[str], *, shown: bool = True
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._file = (folder / "metrics.jsonl").open("a", encoding="utf-8", buffering=1)
-        self._tracks = [_open_tracker(tracker, folder, name) for tracker in trackers]
+        path = folder / "metrics.jsonl" if shown else Path(os.devnull)
+        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._tracks = [_open_tracker(t, folder, name) for t in trackers if shown]
         self._bar = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
@@ -37,7 +45,7 @@ class RunLog:
             TextColumn("{task.fields[figures]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
-            console=Console(stderr=True),
+            console=Console(stderr=True, quiet=not shown),
         )
         self._task = self._bar.add_task(name, total=steps, figures="")
 
@@ -65,8 +73,12 @@ class RunLog:
         )
         self._bar.update(self._task, completed=step, figures=shown)
 
-    def evaluation(self, step: int, epoch: float, name: str, figures: Mapping[str, float]) -> None:
-        """Record an evaluation on a held-out set."""
+    def evaluations(self, step: int, epoch: float, sets: Mapping[str, Mapping[str, float]]) -> None:
+        """Record the evaluations on held-out sets, by name."""
+        for name, figures in sets.items():
+            self._evaluation(step, epoch, name, figures)
+
+    def _evaluation(self, step: int, epoch: float, name: str, figures: Mapping[str, float]) -> None:
         self._write({"step": step, "epoch": epoch, "eval": {"name": name, **figures}})
         self._track(step, {f"{name}/{k}": v for k, v in figures.items()})
         self._bar.console.print(
@@ -123,4 +135,4 @@ def drop_after(folder: Path, step: int) -> None:
             continue
         if row["step"] <= step:
             kept.append(line)
-    path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+    write_text(path, "".join(f"{line}\n" for line in kept))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import cast
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -18,7 +19,7 @@ def choose_trainable(model: RewardModel, options: TrainOptions) -> None:
     if options.trainable == "full":
         return
     if options.trainable.lora is not None:
-        _add_adapters(model, options.trainable.lora)
+        _add_adapters(model, options.trainable.lora, options.seed)
     elif options.trainable.last_layers is not None:
         _freeze_below(model.backbone, options.trainable.last_layers)
 
@@ -35,13 +36,15 @@ def _freeze_below(backbone: PreTrainedModel, last: int) -> None:
         module.requires_grad_(False)
 
 
-def _add_adapters(model: RewardModel, options: LoraOptions) -> None:
+def _add_adapters(model: RewardModel, options: LoraOptions, seed: int) -> None:
     from peft import LoraConfig, get_peft_model
 
     config = LoraConfig(
         r=options.rank, lora_alpha=options.alpha, lora_dropout=0.0, target_modules="all-linear"
     )
     # Untyped in peft; the wrapper forwards everything the reward model asks of a backbone.
-    with warnings.catch_warnings():  # peft 0.21 asks transformers 5.23 by a name it deprecates.
+    with warnings.catch_warnings(), torch.random.fork_rng():
+        torch.manual_seed(seed)  # A run killed before its first checkpoint must start the same.
+        # peft 0.21 asks transformers 5.23 by a name it deprecates.
         warnings.simplefilter("ignore", FutureWarning)
         model.backbone = cast(PreTrainedModel, get_peft_model(model.backbone, config))

@@ -1,0 +1,194 @@
+"""Several processes on one recipe: rank 0 runs its stages, the others join it where it is slow.
+
+torchrun starts every process with the same command. All need the run's folder and the same
+Python packages. All train and ask judges; only rank 0 reads data, writes results and prints.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, TypeAdapter
+
+from palate.evaluate.benchmark import Benchmark, Order
+from palate.evaluate.run import Progress, evaluate
+from palate.evaluate.share import ALONE, Share
+from palate.judges import open_judge
+from palate.model.options import BaseOptions
+from palate.train.options import TrainOptions
+from palate.types import Judge
+
+if TYPE_CHECKING:  # torch is slow to import and only training needs it.
+    from palate.model.backbone import Backbone
+    from palate.model.reward_model import RewardModel
+    from palate.model.tokens import ChatTokens
+    from palate.train.examples import Examples
+    from palate.train.parallel import World
+
+
+@contextmanager
+def crew() -> Generator[bool]:
+    """Yield whether this process runs the recipe; one that does not has done its part already."""
+    if _alone():
+        yield True
+        return
+    from palate.train.parallel import join, leave
+
+    world = join()
+    if world.leads:
+        yield True
+        world.tell()  # Nothing: there is no more to train.
+    else:
+        _follow(world)
+        yield False
+    leave(world)
+
+
+@contextmanager
+def sharing() -> Generator[Share]:
+    """Yield this process's part of a command that all ranks run alike."""
+    if _alone():
+        yield ALONE
+        return
+    from palate.train.parallel import join, leave
+
+    world = join()
+    yield _share(world)
+    leave(world)
+
+
+def _alone() -> bool:
+    return int(os.environ.get("WORLD_SIZE", 1)) == 1
+
+
+def _share(world: World) -> Share:
+    return Share(world.rank, world.size, world.wait)
+
+
+class Training(BaseModel, frozen=True, extra="forbid"):
+    """All that a rank must know to take part in training one reward model."""
+
+    kind: Literal["train"] = "train"
+    name: str
+    base: BaseOptions
+    train: TrainOptions
+    mixture: Path
+    watched: dict[str, Path]
+    folder: Path
+    resume: bool
+
+
+class Judging(BaseModel, frozen=True, extra="forbid"):
+    """All that a rank must know to put its part of a benchmark to a judge."""
+
+    kind: Literal["judge"] = "judge"
+    judge: str | dict[str, Any]
+    benchmark: str
+    comparisons: Path
+    paper_column: str | None
+    folder: Path
+    seed: int
+    order: Order
+
+
+WORDS: TypeAdapter[Training | Judging] = TypeAdapter(Training | Judging)
+
+
+def train_together(training: Training) -> tuple[RewardModel, Backbone]:
+    """Train on every rank, at the word of this one; the whole model, to be exported."""
+    from palate.train.parallel import join
+
+    world = join()
+    world.tell(training.model_dump_json())
+    return _train(training, world)
+
+
+def _follow(world: World) -> None:
+    from palate.train.parallel import peers
+
+    opened: dict[str, Judge] = {}
+    with peers(world):
+        while words := world.tell():
+            told = WORDS.validate_json(words)
+            if isinstance(told, Training):
+                _train(told, world)
+            else:
+                _judge(told, opened, _share(world))
+
+
+def judge_together(judging: Judging, opened: dict[str, Judge], progress: Progress) -> Path:
+    """Put a benchmark to a judge on every rank, at the word of this one; the verdict file.
+
+    The judge is kept in `opened` for the next benchmark, and only that one.
+    """
+    if _alone():
+        return _judge(judging, opened, ALONE, progress)
+    from palate.train.parallel import join
+
+    world = join()
+    world.tell(judging.model_dump_json())
+    return _judge(judging, opened, _share(world), progress)
+
+
+def _judge(
+    judging: Judging, opened: dict[str, Judge], share: Share, progress: Progress | None = None
+) -> Path:
+    key = str(judging.judge)
+    if key not in opened:
+        opened.clear()
+        opened[key] = open_judge(judging.judge)
+    benchmark = Benchmark(judging.benchmark, judging.comparisons, judging.paper_column)
+    return evaluate(
+        opened[key], benchmark, judging.folder,
+        seed=judging.seed, order=judging.order, progress=progress, share=share,
+    )  # fmt: skip
+
+
+def _train(training: Training, world: World) -> tuple[RewardModel, Backbone]:
+    from palate.model.backbone import load_backbone
+    from palate.model.device import compute_dtype, keep_memory
+    from palate.model.reward_model import RewardModel
+    from palate.model.tokens import ChatTokens
+    from palate.train.loop import train
+    from palate.train.parallel import gather
+
+    base, options = training.base, training.train
+    keep_memory()
+    backbone = load_backbone(base.model, revision=base.revision, layers=base.layers)
+    chat = ChatTokens(backbone.tokenizer, base)
+    model = RewardModel(
+        backbone.model,
+        chat,
+        dtype=compute_dtype(base.dtype, world.device),
+        safety_head=options.safety_loss is not None and options.safety_loss.on == "head",
+        seed=options.seed,
+    )
+    examples, heldout = _tokens(training, chat, world)
+    train(
+        model, examples, heldout, options, training.folder,
+        name=training.name, resume=training.resume, world=world,
+    )  # fmt: skip
+    gather(model, world)
+    return model, backbone
+
+
+def _tokens(
+    training: Training, chat: ChatTokens, world: World
+) -> tuple[Examples, dict[str, Examples]]:
+    """The token files, made by rank 0 and then opened by the others."""
+    from palate.train.examples import tokenise
+
+    folder = training.folder / "tokens"
+    if not world.leads:
+        world.wait()
+    examples = tokenise(training.mixture, chat, folder / "mixture.arrow")
+    heldout = {
+        key: tokenise(path, chat, folder / f"{key}.arrow") for key, path in training.watched.items()
+    }
+    if world.leads:
+        world.wait()
+    return examples, heldout

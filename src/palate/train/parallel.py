@@ -1,0 +1,202 @@
+"""One process or many: who takes part, what each holds, and how they agree.
+
+torchrun starts the processes and says so in the environment. Weights, gradients and optimizer
+moments are sharded by FSDP2, block by block: over all ranks, and with several nodes of several
+devices over the devices of a node, the nodes holding replicas (HSDP). A world of one is neither
+wrapped nor does it open a process group.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import cache
+from typing import cast
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
+
+from palate.model.device import default_device
+from palate.model.reward_model import RewardModel
+from palate.types import PalateError
+
+PATIENCE = timedelta(days=30)  # Ranks above 0 wait as long as rank 0 prepares data or judges.
+WHOLE_GRADIENTS = 0.25  # Of a GPU's memory, assumed: what gradients not yet reduced may take.
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The processes that train a model together; by default this one alone.
+
+    `mesh` is None in a world of one. `line` is a slow, patient connection on the CPU, for words.
+    """
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = field(default_factory=default_device)
+    mesh: DeviceMesh | None = None
+    line: dist.ProcessGroup | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this rank is the one that logs, writes and exports."""
+        return self.rank == 0
+
+    def total(self, values: Tensor) -> Tensor:
+        """`values` summed over the ranks, in place, on every rank."""
+        if self.mesh is not None:
+            dist.all_reduce(values)
+        return values
+
+    def any(self, *flags: bool) -> list[bool]:
+        """For each flag whether it is up on any rank: all ranks act at the same step."""
+        if self.mesh is None:
+            return list(flags)
+        up = torch.tensor([float(flag) for flag in flags])
+        dist.all_reduce(up, group=self.line)
+        return [bool(count) for count in up.tolist()]
+
+    def tell(self, words: str = "") -> str:
+        """What rank 0 says, on every rank; the others wait for it."""
+        if self.mesh is None:
+            return words
+        letters = torch.tensor(list(words.encode()), dtype=torch.uint8)
+        count = torch.tensor([len(letters)])
+        dist.broadcast(count, 0, group=self.line)
+        if not self.leads:
+            letters = torch.empty(int(count), dtype=torch.uint8)
+        if len(letters):
+            dist.broadcast(letters, 0, group=self.line)
+        return bytes(letters.tolist()).decode()
+
+    def wait(self) -> None:
+        """Go on when every rank is here."""
+        self.any(False)
+
+
+@cache
+def join() -> World:
+    """The world that torchrun's environment describes; the first call opens its process group.
+
+    Raises:
+        PalateError: more processes on this machine than it has GPUs.
+    """
+    size = int(os.environ.get("WORLD_SIZE", 1))
+    if size == 1:
+        return World()
+    rank, here = int(os.environ["RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        if here > (gpus := torch.cuda.device_count()):
+            raise PalateError(f"{here} processes on a machine of {gpus} GPUs; start {gpus}")
+        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        torch.cuda.set_device(device)
+    # Gloo beside nccl: checkpoints and words travel on the CPU.
+    dist.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl")
+    line = dist.new_group(backend="gloo", timeout=PATIENCE)
+    return World(rank, size, device, _mesh(device.type, size, here), line)
+
+
+def _mesh(kind: str, size: int, here: int) -> DeviceMesh:
+    """All ranks in a row, or nodes x devices of a node where both are several."""
+    if 1 < here < size and size % here == 0:
+        return init_device_mesh(kind, (size // here, here), mesh_dim_names=("replicate", "shard"))
+    return init_device_mesh(kind, (size,), mesh_dim_names=("shard",))
+
+
+def leave(world: World) -> None:
+    """Close the process group."""
+    if world.mesh is not None:
+        dist.destroy_process_group()
+
+
+def place(model: RewardModel, world: World) -> None:
+    """Move the model to its device; of several ranks each keeps a shard of every matrix.
+
+    Shards, reductions and moments are float32. Blocks compute in the model's number format; the
+    heads are sharded apart, in float32 (pitfall 9).
+    """
+    if world.mesh is None:
+        model.to(world.device)
+        return
+    compute = None if model.dtype == torch.float32 else model.dtype
+    mixed = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)
+    for block in _blocks(model.backbone):
+        fully_shard(block, mesh=world.mesh, mp_policy=mixed)
+    fully_shard(model.backbone, mesh=world.mesh, mp_policy=mixed)
+    for head in (model.head, model.safety_head):
+        if head is not None:
+            fully_shard(head, mesh=world.mesh)
+
+
+def _blocks(backbone: nn.Module) -> list[nn.Module]:
+    """The decoder blocks, by the class names under which transformers keeps them whole."""
+    names = set(getattr(backbone, "_no_split_modules", None) or ())
+    blocks = [module for module in backbone.modules() if type(module).__name__ in names]
+    if not blocks:
+        raise PalateError(
+            f"{type(backbone).__name__} names no blocks to shard; train on one process"
+        )
+    return blocks
+
+
+def _sharded(model: RewardModel) -> Iterator[FSDPModule]:
+    for part in (model.backbone, model.head, model.safety_head):
+        if isinstance(part, FSDPModule):
+            yield part
+
+
+def reduce_gradients(model: RewardModel, world: World, *, now: bool) -> None:
+    """Reduce the next backward's gradients over the ranks, or keep them for a later one.
+
+    Kept gradients are whole. A GPU that has no room for them reduces every time.
+    """
+    if world.mesh is None:
+        return
+    for part in _sharded(model):
+        part.set_requires_gradient_sync(now or not _room_for_gradients(model, world.device))
+
+
+def _room_for_gradients(model: RewardModel, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return True
+    size = sum(4 * p.numel() for p in model.parameters() if p.requires_grad)
+    return size <= WHOLE_GRADIENTS * torch.cuda.get_device_properties(device).total_memory
+
+
+def clip_gradients(parameters: list[nn.Parameter], limit: float) -> Tensor:
+    """Scale the gradients so that their norm over all ranks is at most `limit`; the norm before."""
+    norm = torch.nn.utils.clip_grad_norm_(parameters, limit)
+    return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+
+def gather(model: RewardModel, world: World) -> None:
+    """Give rank 0 the whole weights on the CPU. The model can then be exported, no longer run."""
+    if world.mesh is None:
+        return
+    for part in _sharded(model):
+        part.reshard()
+    for module in model.modules():
+        for name, shard in list(module.named_parameters(recurse=False)):
+            whole = cast(DTensor, shard).full_tensor().detach().cpu()
+            if world.leads:
+                setattr(module, name, nn.Parameter(whole, requires_grad=False))
+
+
+@contextmanager
+def peers(world: World) -> Generator[None]:
+    """Say in one line that another rank is gone, instead of what the network noticed of it."""
+    try:
+        yield
+    except RuntimeError as error:
+        lost = isinstance(error, dist.DistError) or "gloo" in str(error).lower()
+        if world.mesh is None or not lost:
+            raise
+        raise PalateError("another rank ended; its own line says why") from error

@@ -1,0 +1,29 @@
+"""What the processes of tests/test_sharing.py do; they import it from here."""
+
+import sys
+from contextlib import redirect_stdout
+from pathlib import Path
+
+from palate.cli import main
+from palate.recipe.crew import Judging, crew, judge_together
+from palate.types import Judge
+
+
+def command(words: list[str], out: Path) -> None:
+    """A command line; what it prints is added to `out`."""
+    sys.argv = ["palate", *words]
+    try:
+        with out.open("a") as file, redirect_stdout(file):
+            main()
+    except SystemExit as done:
+        if done.code:
+            raise
+
+
+def judge_benchmarks(judgings: list[Judging]) -> None:
+    """Put the benchmarks to the judges as a recipe does: at the word of rank 0."""
+    opened: dict[str, Judge] = {}
+    with crew() as leads:
+        for judging in judgings if leads else []:
+            judge_together(judging, opened, lambda *_: None)
+            assert len(opened) == 1
