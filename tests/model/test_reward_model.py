@@ -1,90 +1,79 @@
 """The three paths give one reward: padded reference, packed, packed with shared prefixes."""
 
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 import torch
 from transformers import BertConfig, BertModel
 
+from packed import conversations, flat, gradients, rewards, tiny_reward_model
 from palate.model.attention import supports_shared_prefix
-from palate.model.batch import Group, Tokens, group, pack
+from palate.model.batch import Tokens
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
 from palate.model.tokens import ChatTokens
 from palate.types import PalateError
 from tiny import FAMILIES, tiny_model, tiny_tokenizer
 
-SHARED_FAMILIES = [f for f in FAMILIES if f != "mistral"]
+WIDE = {"mistral": {"sliding_window": 128}}  # No conversation is longer.
 
 
-def reward_model(family: str, **options: Any) -> RewardModel:
-    changes = options.pop("changes", {})
-    chat = ChatTokens(tiny_tokenizer(), BaseOptions())
-    model = RewardModel(tiny_model(family, **changes), chat, **options)
-    torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(1))
-    return model
+def shape(name: str) -> Sequence[Sequence[Tokens]]:
+    """Groups whose shape is an edge of what a packed row can hold."""
+    if name == "four responses":
+        return conversations(prompts=(100, 140), count=4)
+    if name == "one token each":
+        return conversations(prompts=(1, 20), responses=(1, 2), count=3)
+    if name == "no common prefix":
+        return [[*flat(conversations(seed, groups=3))] for seed in range(3)]
+    return conversations(groups=80, prompts=(1, 8), responses=(1, 8))
 
 
-def conversations(seed: int = 0) -> list[list[Tokens]]:
-    """Prompts of 1 to 40 tokens with 1 to 4 responses of 1 to 30, ids of any kind, pads too."""
-    rng = np.random.default_rng(seed)
-    made = []
-    for _ in range(5):
-        prompt = rng.integers(0, 400, rng.integers(1, 40))
-        responses = [rng.integers(0, 400, rng.integers(1, 30)) for _ in range(rng.integers(1, 5))]
-        made.append([np.concatenate((prompt, r)).astype(np.int32) for r in responses])
-    return made
-
-
-def flat(made: list[list[Tokens]]) -> list[Tokens]:
-    return [c for one in made for c in one]
-
-
-def run(model: RewardModel, path: str, made: list[list[Tokens]]) -> torch.Tensor:
-    if path == "padded":
-        return model.forward_padded(flat(made)).reward
-    groups: list[Group]
-    if path == "packed":
-        groups = [group([c], shared=False) for c in flat(made)]
-    else:
-        groups = [group(one) for one in made]
-    return model.forward_packed(pack(groups)).reward
-
-
-def gradients(model: RewardModel, path: str, made: list[list[Tokens]]) -> torch.Tensor:
-    model.zero_grad()
-    torch.nn.functional.softplus(run(model, path, made)).sum().backward()
-    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
-
-
-@pytest.mark.parametrize("family", SHARED_FAMILIES)
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("path", ["packed", "shared"])
 def test_pitfall_08_packed_paths_equal_the_padded_reference(family: str, path: str) -> None:
-    model, made = reward_model(family), conversations()
-    assert model.shared
-    reference, ours = run(model, "padded", made), run(model, path, made)
+    model, made = tiny_reward_model(family, changes=WIDE.get(family)), conversations()
+    assert model.path == "shared prefix (sdpa)"
+    assert_equal(model, path, made)
+
+
+@pytest.mark.parametrize("path", ["packed", "shared"])
+@pytest.mark.parametrize(
+    "name", ["four responses", "one token each", "no common prefix", "many groups"]
+)
+def test_pitfall_08_packed_paths_equal_the_reference_at_the_edges(name: str, path: str) -> None:
+    assert_equal(tiny_reward_model("llama"), path, shape(name))
+
+
+def assert_equal(model: RewardModel, path: str, made: Sequence[Sequence[Tokens]]) -> None:
+    reference, ours = rewards(model, "padded", made), rewards(model, path, made)
     torch.testing.assert_close(ours, reference, rtol=1e-5, atol=1e-5)
     reference, ours = gradients(model, "padded", made), gradients(model, path, made)
     assert (ours - reference).norm() <= 1e-5 * reference.norm()
 
 
-def test_a_sliding_window_is_right_while_it_reaches_and_refused_beyond() -> None:
-    made = conversations()
-    wide = reward_model("mistral", changes={"sliding_window": 128})
-    torch.testing.assert_close(
-        run(wide, "shared", made), run(wide, "padded", made), rtol=1e-5, atol=1e-5
-    )
+def test_a_sliding_window_shorter_than_a_conversation_is_refused() -> None:
     with pytest.raises(PalateError, match="sliding window of 16"):
-        run(reward_model("mistral"), "shared", made)
+        rewards(tiny_reward_model("mistral"), "shared", conversations())
 
 
-def test_bf16_paths_agree_within_a_stated_bound() -> None:
-    """0.05 of the rewards' spread: bf16 has 8 bits, and the paths sum in another order."""
-    model, made = reward_model("llama", dtype=torch.bfloat16), conversations()
-    padded, shared = run(model, "padded", made), run(model, "shared", made)
-    assert shared.dtype == torch.float32
-    assert (shared - padded).abs().max() < 0.05 * padded.std()
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("path", ["packed", "shared"])
+def test_bf16_paths_agree_within_a_stated_bound(family: str, path: str) -> None:
+    """Relative to the norm, rewards within 1/64 and gradients within 1/32.
+
+    bf16 rounds to 1/256, and the paths sum in another order. Measured over six seeds and all
+    families: 0.007 and 0.010 at most, while bf16 itself is up to 0.019 and 0.048 from float32.
+    """
+    changes = WIDE.get(family)
+    model = tiny_reward_model(family, changes=changes, dtype=torch.bfloat16)
+    made = conversations()
+    padded, ours = rewards(model, "padded", made), rewards(model, path, made)
+    assert ours.dtype == torch.float32
+    assert (ours - padded).norm() <= padded.norm() / 64
+    padded, ours = gradients(model, "padded", made), gradients(model, path, made)
+    assert (ours - padded).norm() <= padded.norm() / 32
 
 
 def test_encoders_take_the_padded_path() -> None:
@@ -96,23 +85,23 @@ def test_encoders_take_the_padded_path() -> None:
 
 
 def test_a_reward_does_not_depend_on_its_company() -> None:
-    model, made = reward_model("llama"), conversations()
-    together = run(model, "shared", made)
-    alone = torch.cat([run(model, "shared", [[c]]) for c in flat(made)])
+    model, made = tiny_reward_model("llama"), conversations()
+    together = rewards(model, "shared", made)
+    alone = torch.cat([rewards(model, "shared", [[c]]) for c in flat(made)])
     torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
 
 
 def test_pitfall_03_ids_equal_to_pad_or_terminal_inside_a_response_change_no_reading() -> None:
-    model = reward_model("llama")
+    model = tiny_reward_model("llama")
     pad, end = model.chat.pad_id, model.chat.terminal_id
     rows = [np.array([5, 6, end, 7, pad, 9, end], np.int32), np.array([5, pad, end], np.int32)]
-    alone = torch.cat([run(model, "shared", [[row]]) for row in rows])
+    alone = torch.cat([rewards(model, "shared", [[row]]) for row in rows])
     torch.testing.assert_close(model.forward_padded(rows).reward, alone, rtol=1e-5, atol=1e-5)
 
 
 def test_pitfall_09_the_head_computes_in_float32() -> None:
     """Two hidden states that bf16 would tie get different rewards."""
-    model = reward_model("llama", dtype=torch.bfloat16)
+    model = tiny_reward_model("llama", dtype=torch.bfloat16)
     last = torch.full((2, 48), 4.0)
     last[1, 0] += 1e-3
     rewards = model._read(last).reward
@@ -129,6 +118,6 @@ def test_pitfall_15_the_head_is_seeded_and_small() -> None:
 
 
 def test_pitfall_18_no_vocabulary_logits_are_computed() -> None:
-    model = reward_model("llama")
+    model = tiny_reward_model("llama")
     widths = [m.out_features for m in model.modules() if isinstance(m, torch.nn.Linear)]
     assert 400 not in widths

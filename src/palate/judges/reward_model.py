@@ -51,7 +51,7 @@ class RewardScorer:
             "max_tokens": self.model.chat.max_tokens,
             "truncation": "oldest turns of the prompt; never the response",
             "dtype": str(compute).removeprefix("torch."),
-            "attention": "shared prefix" if self.model.shared else "padded",
+            "attention": self.model.path,
             "device": device.type,
             "reward": "raw",
         }

@@ -1,62 +1,29 @@
 """Attention over shared prefixes: each prompt is run once, each response sees prompt + itself.
 
-A packed row holds groups `[prompt | response 1 | response 2 | ...]` one after another. transformers
-hands extra keyword arguments of the model's forward down to a function registered with
-`AttentionInterface`, so the layout travels with the call and needs no global.
+transformers hands extra keyword arguments of the model's forward down to a function registered
+with `AttentionInterface`, so the layout travels with the call and needs no global.
 
-Shape letters: H heads, T tokens of the packed row, D width of a head.
+Shape letters: H heads, T tokens of the packed row, K keys of all segments, D width of a head.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
+from palate.model.layout import Layout
 from palate.types import PalateError
 
 NAME = "palate_shared_prefix"
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Where one group lies in the packed row: its start, its prompt, each response, in tokens."""
-
-    start: int
-    prefix: int
-    responses: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Layout:
-    """The groups of one packed row, and the masks their responses need (built once, all layers).
-
-    Not slotted: `masks` is computed on first use and kept.
-    """
-
-    spans: tuple[Span, ...]
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-    @cached_property
-    def masks(self) -> dict[tuple[int, int], Tensor]:
-        """Causal masks aligned to the bottom right, [r, p + r], by (p, r)."""
-        sizes = {(s.prefix, r) for s in self.spans if s.prefix for r in s.responses}
-        return {(p, r): _causal_lower_right(p, r, self.device) for p, r in sizes}
-
-    @cached_property
-    def longest(self) -> int:
-        """Tokens of the longest conversation, the reach that attention must have."""
-        return max(s.prefix + max(s.responses) for s in self.spans)
-
-
-def _causal_lower_right(prefix: int, response: int, device: torch.device) -> Tensor:
-    full = torch.ones(response, prefix + response, dtype=torch.bool, device=device)
-    return full.tril(diagonal=prefix)
+Path = Literal["padded", "shared prefix (sdpa)", "shared prefix (varlen)"]
+PADDED: Path = "padded"
+SDPA: Path = "shared prefix (sdpa)"
+VARLEN: Path = "shared prefix (varlen)"
 
 
 def supports_shared_prefix(model: PreTrainedModel) -> bool:
@@ -77,6 +44,23 @@ def supports_shared_prefix(model: PreTrainedModel) -> bool:
     )
 
 
+def attention_path(
+    backbone: PreTrainedModel, *, shared: bool, device: torch.device, dtype: torch.dtype
+) -> Path:
+    """The one rule for how attention is computed.
+
+    Padded rows where the backbone cannot share (`shared` is False). Else one varlen call a layer
+    where its kernel serves: on CUDA, in bfloat16, heads of at most 256 and a multiple of 8. Else,
+    so on every CPU and for float32 anywhere, one small SDPA call a segment.
+    """
+    if not shared:
+        return PADDED
+    config = backbone.config.get_text_config()
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    served = dtype == torch.bfloat16 and width <= 256 and width % 8 == 0
+    return VARLEN if served and device.type == "cuda" else SDPA
+
+
 def shared_prefix_attention(
     _module: torch.nn.Module,
     query: Tensor,
@@ -85,16 +69,18 @@ def shared_prefix_attention(
     attention_mask: Tensor | None,
     *,
     layout: Layout | None = None,
+    varlen: bool = False,
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention inside each group of a packed row.
+    """Causal attention inside each segment of a packed row, aligned to the last query and key.
 
     Args:
         query: [1, H, T, D]. key, value: [1, Hkv, T, D], H a multiple of Hkv.
-        layout: where the groups lie; the spans cover T exactly.
+        layout: the segments of the row; they cover T exactly.
+        varlen: one call for all segments, by a kernel that only CUDA has.
         scaling: factor on the logits; 1/sqrt(D) where None.
         dropout: must be 0; a reward model has none.
         sliding_window: refused where a conversation is longer than the window.
@@ -107,51 +93,56 @@ def shared_prefix_attention(
     """
     if layout is None or attention_mask is not None or dropout:
         raise ValueError(f"{NAME} needs a layout, no mask and no dropout")
-    if sliding_window is not None and layout.longest > sliding_window:
+    if sliding_window is not None and layout.longest_key > sliding_window:
         raise PalateError(
-            f"a conversation of {layout.longest} tokens is longer than the backbone's sliding "
+            f"a conversation of {layout.longest_key} tokens is longer than the backbone's sliding "
             f"window of {sliding_window}; set base.max_tokens to at most {sliding_window}"
         )
-    repeats = query.shape[1] // key.shape[1]
-    if repeats > 1:
-        key, value = (t.repeat_interleave(repeats, dim=1) for t in (key, value))
-    pieces: list[Tensor] = []
-    for span in layout.spans:
-        pieces += _attend(span, query, key, value, layout.masks, scaling)
-    return torch.cat(pieces, dim=2).transpose(1, 2).contiguous(), None
+    # Rows of tokens, so that the gather copies whole rows and its gradient is one index_add.
+    key, value = (t.transpose(1, 2).index_select(1, layout.gather) for t in (key, value))
+    attend = _one_call if varlen else _call_a_segment
+    return attend(query.transpose(1, 2), key, value, layout, scaling), None
 
 
-def _attend(
-    span: Span,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    masks: dict[tuple[int, int], Tensor],
-    scaling: float | None,
-) -> list[Tensor]:
-    """Outputs of one group in token order: the prompt's, then each response's."""
-    start, end = span.start, span.start + span.prefix
-    pieces: list[Tensor] = []
-    prompt_key, prompt_value = key[:, :, start:end], value[:, :, start:end]
-    if span.prefix:
-        own = query[:, :, start:end]
-        pieces.append(
-            scaled_dot_product_attention(
-                own, prompt_key, prompt_value, is_causal=True, scale=scaling
-            )
-        )
-    for length in span.responses:
-        start, end = end, end + length
-        own = query[:, :, start:end]
-        keys = torch.cat((prompt_key, key[:, :, start:end]), dim=2)
-        values = torch.cat((prompt_value, value[:, :, start:end]), dim=2)
-        mask = masks.get((span.prefix, length))
-        pieces.append(
-            scaled_dot_product_attention(
-                own, keys, values, attn_mask=mask, is_causal=mask is None, scale=scaling
-            )
-        )
-    return pieces
+def _call_a_segment(
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float | None
+) -> Tensor:
+    """query [1, T, H, D], key and value [1, K, Hkv, D] to [1, T, H, D]."""
+    # Split at once: the gradient of a split is one concatenation, that of a slice a row of zeros.
+    parts = zip(
+        query.transpose(1, 2).split(layout.query_lengths, dim=2),
+        key.transpose(1, 2).split(layout.key_lengths, dim=2),
+        value.transpose(1, 2).split(layout.key_lengths, dim=2),
+        layout.masks,
+        strict=True,
+    )
+    pieces = [
+        scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
+        ).transpose(1, 2)
+        for q, k, v, mask in parts
+    ]
+    return torch.cat(pieces, dim=1)
 
 
-AttentionInterface.register(NAME, shared_prefix_attention)
+def _one_call(
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float | None
+) -> Tensor:
+    """As `_call_a_segment`, in bfloat16: autocast casts SDPA's inputs but not this kernel's."""
+    out = varlen_attn(
+        query[0].bfloat16(),
+        key[0].bfloat16(),
+        value[0].bfloat16(),
+        layout.query_starts,
+        layout.key_starts,
+        layout.longest_query,
+        layout.longest_key,
+        scale=scaling,
+        window_size=(-1, 0),  # Causal, aligned to the bottom right.
+        enable_gqa=True,
+    )
+    return cast(Tensor, out)[None]
+
+
+# Lengths differ from one micro-batch to the next, so a compiled block steps out here.
+AttentionInterface.register(NAME, torch.compiler.disable(shared_prefix_attention))

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from palate.model.attention import Layout, Span
+from palate.model.layout import Integers, Layout, Segments
 from palate.model.plan import plan
 
 Tokens = NDArray[np.int32]
@@ -73,26 +73,36 @@ def _common_prefix(conversations: Sequence[Tokens], limit: int) -> int:
 
 
 def pack(groups: Sequence[Group], device: torch.device | str = "cpu") -> Packed:
-    """Lay groups one after another; a response's positions continue its own prompt's."""
-    ids, positions, ends, spans = [], [], [], []
-    start = 0
-    for item in groups:
-        prefix = len(item.prefix)
-        ids.append(item.prefix)
-        positions.append(np.arange(prefix))
-        spans.append(Span(start, prefix, tuple(map(len, item.suffixes))))
-        start += prefix
-        for suffix in item.suffixes:
-            ids.append(suffix)
-            positions.append(np.arange(prefix, prefix + len(suffix)))
-            start += len(suffix)
-            ends.append(start - 1)
-    return Packed(
-        ids=torch.from_numpy(np.concatenate(ids).astype(np.int64))[None].to(device),
-        positions=torch.from_numpy(np.concatenate(positions))[None].to(device),
-        ends=torch.tensor(ends, device=device),
-        layout=Layout(tuple(spans), torch.device(device)),
+    """Lay groups one after another; a response's positions continue its own prompt's.
+
+    Built on the host and moved at once, without waiting for the device.
+    """
+    parts = [part for item in groups for part in (item.prefix, *item.suffixes)]
+    responses = [i > 0 for item in groups for i in range(len(item.suffixes) + 1)]
+    segments = Segments.of([(len(g.prefix), [*map(len, g.suffixes)]) for g in groups])
+    ids, positions, ends, gather, query_starts, key_starts = _move(
+        [
+            np.concatenate(parts).astype(np.int64),
+            segments.positions,
+            np.cumsum([*map(len, parts)])[responses] - 1,
+            segments.gather,
+            np.cumsum([0, *segments.query_lengths]),
+            np.cumsum([0, *segments.key_lengths]),
+        ],
+        torch.device(device),
     )
+    layout = Layout(
+        segments.query_lengths, segments.key_lengths, gather, query_starts.int(), key_starts.int()
+    )
+    return Packed(ids[None], positions[None], ends, layout)
+
+
+def _move(arrays: Sequence[Integers], device: torch.device) -> Sequence[Tensor]:
+    """Each array on `device`, in one transfer, which pinned memory lets run beside the host."""
+    host = torch.from_numpy(np.concatenate(arrays))
+    if device.type == "cuda":
+        host = host.pin_memory()
+    return host.to(device, non_blocking=True).split([*map(len, arrays)])
 
 
 def microbatches(groups: Sequence[Group], budget: int) -> Iterator[tuple[list[int], list[Group]]]:

@@ -31,3 +31,16 @@ class BaseOptions(BaseModel):
     dtype: Dtype = Field(
         "auto", description="'auto' takes bfloat16 where the device computes it natively."
     )
+
+
+class Compute(BaseModel):
+    """How a step is computed; the gradients are the same, time and memory are not."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    activation_checkpointing: Literal["none", "selective", "full"] = Field(
+        "none",
+        description="Compute the activations of every other ('selective') or every ('full') "
+        "decoder layer again in the backward pass instead of keeping them.",
+    )
+    compile: bool = Field(False, description="torch.compile each decoder layer.")

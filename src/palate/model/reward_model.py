@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from palate.model.attention import NAME, supports_shared_prefix
+from palate.model.attention import NAME, VARLEN, Path, attention_path, supports_shared_prefix
 from palate.model.batch import Group, Packed, Tokens, pack
 from palate.model.device import autocast
 from palate.model.tokens import ChatTokens
@@ -60,11 +60,18 @@ class RewardModel(nn.Module):
         """Where the weights are."""
         return self.head.weight.device
 
+    @property
+    def path(self) -> Path:
+        """How attention is computed here and now, by name, for a record of what was run."""
+        return attention_path(
+            self.backbone, shared=self.shared, device=self.device, dtype=self.dtype
+        )
+
     def forward(self, groups: Sequence[Group]) -> Rewards:
         """Rewards of every response of every group, in order.
 
         Packed with shared prefixes where the backbone can, else padded rows (encoders and
-        hybrids): the rule is `supports_shared_prefix`, recorded as `path`.
+        hybrids): the rule is `attention_path`, its outcome `path`.
         """
         if not self.shared:
             return self.forward_padded([c for g in groups for c in _conversations(g)])
@@ -77,27 +84,29 @@ class RewardModel(nn.Module):
                 input_ids=packed.ids,
                 position_ids=packed.positions,
                 layout=packed.layout,
+                varlen=self.path == VARLEN,
                 use_cache=False,
             ).last_hidden_state
         return self._read(hidden[0, packed.ends])
 
     def forward_padded(self, conversations: Sequence[Tokens]) -> Rewards:
         """The reference path: one right-padded row a conversation, stock attention."""
-        lengths = torch.tensor([len(c) for c in conversations], device=self.device)
-        shape = (len(conversations), int(lengths.max()))
-        ids = torch.full(shape, self.chat.pad_id, dtype=torch.long, device=self.device)
+        lengths = np.array([len(c) for c in conversations])
+        ids = np.full((len(lengths), lengths.max()), self.chat.pad_id, dtype=np.int64)
         for row, conversation in enumerate(conversations):
-            ids[row, : len(conversation)] = torch.from_numpy(conversation.astype("int64"))
-        mask = torch.arange(shape[1], device=self.device)[None] < lengths[:, None]
+            ids[row, : len(conversation)] = conversation
+        mask = np.arange(ids.shape[1]) < lengths[:, None]
         self._select_attention("sdpa")
         try:
             with autocast(self.dtype, self.device):
                 hidden = self.backbone(
-                    input_ids=ids, attention_mask=mask.long(), use_cache=False
+                    input_ids=torch.from_numpy(ids).to(self.device),
+                    attention_mask=torch.from_numpy(mask.astype(np.int64)).to(self.device),
+                    use_cache=False,
                 ).last_hidden_state
         finally:
             self._select_attention(NAME if self.shared else "sdpa")
-        return self._read(hidden[torch.arange(shape[0], device=self.device), lengths - 1])
+        return self._read(hidden[torch.arange(len(lengths)), torch.from_numpy(lengths - 1)])
 
     def _read(self, last: Tensor) -> Rewards:
         last = last.float()

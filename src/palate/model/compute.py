@@ -1,0 +1,37 @@
+"""Trading time for memory, and compilation, decoder layer by decoder layer."""
+
+from __future__ import annotations
+
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from palate.model.options import Compute
+from palate.model.reward_model import RewardModel
+from palate.types import PalateError
+
+
+def apply_compute(model: RewardModel, options: Compute) -> None:
+    """Make the decoder layers of `model` compute as `options` say, in training mode.
+
+    Call it once what learns is chosen: adapters wrap the backbone, and hook its inputs where they
+    find checkpointing on, which would run the backward pass through layers that are frozen.
+
+    Raises:
+        PalateError: an architecture whose layers transformers cannot checkpoint.
+    """
+    layers = [m for m in model.backbone.modules() if isinstance(m, GradientCheckpointingLayer)]
+    if not layers and options != Compute():
+        kind = type(model.backbone).__name__
+        raise PalateError(
+            f"compute: the layers of {kind} can be neither checkpointed nor compiled; "
+            "leave compute at its defaults"
+        )
+    if options.activation_checkpointing != "none":
+        every = 2 if options.activation_checkpointing == "selective" else 1
+        model.backbone.activation_checkpointing_enable({"use_reentrant": False}, every)
+        # transformers makes the embeddings require gradients, which only reentrant ones need.
+        model.backbone.disable_input_require_grads()
+    if options.compile:
+        # The parts and not the layer: torch gives up compiling a checkpointed layer that attention
+        # steps out of, without a word.
+        for part in (part for layer in layers for part in layer.children()):
+            part.compile(dynamic=True)
