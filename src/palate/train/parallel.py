@@ -128,7 +128,7 @@ def place(model: RewardModel, world: World) -> None:
         return
     compute = None if model.dtype == torch.float32 else model.dtype
     mixed = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)
-    for block in _blocks(model.backbone):
+    for block in blocks_of(model.backbone):
         fully_shard(block, mesh=world.mesh, mp_policy=mixed)
     fully_shard(model.backbone, mesh=world.mesh, mp_policy=mixed)
     for head in (model.head, model.safety_head):
@@ -136,7 +136,7 @@ def place(model: RewardModel, world: World) -> None:
             fully_shard(head, mesh=world.mesh)
 
 
-def _blocks(backbone: nn.Module) -> list[nn.Module]:
+def blocks_of(backbone: nn.Module) -> list[nn.Module]:
     """The decoder blocks, by the class names under which transformers keeps them whole."""
     names = set(getattr(backbone, "_no_split_modules", None) or ())
     blocks = [module for module in backbone.modules() if type(module).__name__ in names]

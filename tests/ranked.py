@@ -1,0 +1,129 @@
+"""Training a tiny model as one rank of several, for processes that a test starts.
+
+`launch` gives each process the environment that torchrun would.
+"""
+
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import save_file
+
+from apart import start
+from palate.model.options import BaseOptions
+from palate.model.reward_model import RewardModel
+from palate.model.tokens import ChatTokens
+from palate.recipe.crew import crew
+from palate.recipe.learn import train_one
+from palate.records import write_comparisons
+from palate.train import loop
+from palate.train.examples import tokenise
+from palate.train.loop import train
+from palate.train.options import TrainOptions
+from palate.train.parallel import World, gather, join, leave
+from palate.types import Comparison, Message, PalateError, Rating
+from tiny import tiny_model, tiny_tokenizer
+
+CHAT = ChatTokens(tiny_tokenizer(), BaseOptions(max_tokens=128))
+
+
+def write_mixture(path: Path) -> Path:
+    """21 comparisons of 15 prompts: pairs and ranked sets, rated or not, labelled or not."""
+    answers = ["The sea is blue.", "The sea is deep and wide.", "I cannot help.", "Bread."]
+    rows = []
+    for p in range(15):
+        prompt = (Message("user", "What of the sea? " * (1 + p % 4) + str(p)),)
+        sides = [(0, 2)] if p % 5 else [(0, 1), (1, 3), (0, 3)]
+        for a, b in sides:
+            rated = {"rating": Rating(1 + p % 4)} if p % 3 else {}
+            labels = {"chosen_safe": True, "rejected_safe": p % 4 > 1} if p % 2 else {}
+            name = f"c{len(rows)}"
+            rows.append(
+                Comparison(name, "made", prompt, answers[a], answers[b], str(p), **rated, **labels)
+            )
+    write_comparisons(path, rows)
+    tokenise(path, CHAT, path.with_suffix(".arrow"))
+    return path
+
+
+def train_tiny(
+    world: World, mixture: Path, folder: Path, options: dict[str, Any], dtype: torch.dtype
+) -> None:
+    """Train, and have rank 0 write the whole weights to `weights.safetensors`."""
+    model = RewardModel(tiny_model("llama"), CHAT, dtype=dtype)
+    examples = tokenise(mixture, CHAT, mixture.with_suffix(".arrow"))
+    train(model, examples, {"same": examples}, TrainOptions(**options), folder, world=world)
+    gather(model, world)
+    if world.leads:
+        tensors = {name: p.detach().contiguous() for name, p in model.named_parameters()}
+        save_file(tensors, folder / "weights.safetensors")
+
+
+def train_with_trouble(
+    world: World, mixture: Path, folder: Path, options: dict[str, Any], trouble: str
+) -> None:
+    """As `train_tiny`, but rank 1 meets `trouble` in step 2."""
+    steps, real = 0, loop._step
+
+    def troubled(*arguments: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if world.rank == 1 and steps == 2:
+            if trouble == "SIGTERM":
+                os.kill(os.getpid(), signal.SIGTERM)
+            else:
+                raise MemoryError
+        return real(*arguments)
+
+    loop._step = troubled
+    train_tiny(world, mixture, folder, options, torch.float32)
+
+
+def run_crew(_world: World, mixture: Path, base: Path, out: Path) -> None:
+    """What `palate train` does for a recipe of two models."""
+    with crew() as leads:
+        for seed in (1, 2) if leads else ():
+            options = TrainOptions(pairs_per_step=8, trackers=(), learning_rate=1e-3, seed=seed)
+            train_one(
+                f"model-{seed}", BaseOptions(model=str(base)), options, mixture, {"same": mixture},
+                out / f"train-{seed}", out / f"model-{seed}",
+            )  # fmt: skip
+
+
+def launch(
+    size: int, job: Callable[..., None], folder: Path, *arguments: Any, per_node: int | None = None
+) -> list[str]:
+    """Run `job(world, ...)` on `size` ranks; how each ended, "" where it ended well."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    nodes = per_node or size
+    ranks = [start(_rank, rank, size, nodes, port, folder, job, *arguments) for rank in range(size)]
+    for process in ranks:
+        process.join()
+    return [json.loads((folder / f"end-{rank}.json").read_text()) for rank in range(size)]
+
+
+def _rank(
+    rank: int, size: int, nodes: int, port: int, folder: Path, job: Callable[..., None], *rest: Any
+) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {
+        "RANK": str(rank), "LOCAL_RANK": str(rank % nodes), "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(nodes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
+    }  # fmt: skip
+    end = ""
+    world = join()
+    try:
+        job(world, *rest)
+        if dist.is_initialized():
+            leave(world)
+    except (PalateError, KeyboardInterrupt) as error:
+        end = f"{type(error).__name__}: {error}"
+    (folder / f"end-{rank}.json").write_text(json.dumps(end))

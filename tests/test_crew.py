@@ -1,0 +1,74 @@
+"""Several processes on one recipe: rank 0 runs it, all train, one checkpoint comes out."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ranked import launch, run_crew, write_mixture
+from tiny import save_tiny
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return save_tiny(tmp_path / "base", "llama")
+
+
+@pytest.fixture
+def mixture(tmp_path: Path) -> Path:
+    return write_mixture(tmp_path / "m.parquet")
+
+
+def exported(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def assert_same(one: Path, other: Path) -> None:
+    ours, theirs = exported(one), exported(other)
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        torch.testing.assert_close(theirs[name], value, rtol=1e-5, atol=2e-6, msg=name)
+
+
+def test_two_ranks_export_what_one_process_exports(
+    base: Path, mixture: Path, tmp_path: Path
+) -> None:
+    assert launch(2, run_crew, tmp_path, mixture, base, tmp_path / "two") == ["", ""]
+    run_crew(None, mixture, base, tmp_path / "one")
+    for model in ("model-1", "model-2"):
+        assert_same(tmp_path / "one" / model, tmp_path / "two" / model)
+    lines = (tmp_path / "two" / "train-1" / "metrics.jsonl").read_text().splitlines()
+    steps = [json.loads(line)["step"] for line in lines]
+    assert steps == [0, 1, 2, 3, 3], "written once, by rank 0"
+
+
+def test_a_mistake_that_rank_0_finds_ends_the_others(base: Path, tmp_path: Path) -> None:
+    first, second = launch(2, run_crew, tmp_path, tmp_path / "none.parquet", base, tmp_path)
+    assert "none.parquet" in first
+    assert second == "PalateError: another rank ended; its own line says why"
+
+
+@pytest.mark.slow
+def test_torchrun_runs_the_command_line(base: Path, mixture: Path, tmp_path: Path) -> None:
+    def palate(*start: str, out: str) -> str:
+        settings = [f"base.model={base}", "train.pairs_per_step=8", "train.learning_rate=0.001"]
+        command = ["-m", "palate", "train", str(mixture), "--out", out]
+        command += [word for setting in settings for word in ("--set", setting)]
+        done = subprocess.run(
+            [*start, *command], cwd=tmp_path, capture_output=True, text=True,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-2000:]
+        return done.stderr
+
+    torchrun = str(Path(sys.executable).with_name("torchrun"))
+    told = palate(torchrun, "--nproc-per-node", "2", out="two")
+    assert told.count("checkpoint: two") == 1, "rank 0 alone speaks"
+    palate(sys.executable, out="one")
+    assert_same(tmp_path / "one", tmp_path / "two")
