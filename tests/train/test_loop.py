@@ -125,6 +125,15 @@ def test_a_checkpoint_of_another_experiment_is_refused(tmp_path: Path) -> None:
     train(model(), examples, {}, options(), tmp_path)
     with pytest.raises(PalateError, match="other data or options"):
         train(model(), examples, {}, options(learning_rate=1e-4), tmp_path)
+    with pytest.raises(PalateError, match="other data or options"):
+        train(model(), examples, {}, options(), tmp_path, origin="other weights")
+
+
+def test_how_a_step_is_computed_changes_no_weight(tmp_path: Path) -> None:
+    examples, full = examples_of(tmp_path, 16), {"activation_checkpointing": "full"}
+    plain = train(model(), examples, {}, options(), tmp_path / "plain")
+    again = train(model(), examples, {}, options(compute=full), tmp_path / "again")
+    assert torch.equal(weights(plain), weights(again))
 
 
 def test_a_non_finite_loss_names_its_pairs(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from palate.evaluate.share import ALONE, Share
 from palate.judges import open_judge
 from palate.model.options import BaseOptions
 from palate.train.options import TrainOptions
-from palate.types import Judge
+from palate.types import Judge, digest
 
 if TYPE_CHECKING:  # torch is slow to import and only training needs it.
     from palate.model.backbone import Backbone
@@ -170,7 +170,8 @@ def _train(training: Training, world: World) -> tuple[RewardModel, Backbone]:
     examples, heldout = _tokens(training, chat, world)
     train(
         model, examples, heldout, options, training.folder,
-        name=training.name, resume=training.resume, world=world,
+        name=training.name, origin=digest(backbone.revision, base.layers),
+        resume=training.resume, world=world,
     )  # fmt: skip
     gather(model, world)
     return model, backbone

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 
+from palate.model.compute import apply_compute
 from palate.model.reward_model import RewardModel
 from palate.train.checkpoint import Checkpoints
 from palate.train.examples import Examples
@@ -39,6 +40,7 @@ def train(
     folder: Path,
     *,
     name: str = "reward model",
+    origin: str = "",
     resume: bool = True,
     world: World = ALONE,
 ) -> RewardModel:
@@ -49,6 +51,7 @@ def train(
 
     Args:
         heldout: sets whose accuracy and loss are recorded during training, by name.
+        origin: what the weights are before training, as a digest; only the same may be resumed.
         world: the processes that train together. The result does not depend on how many they
             are, but for rounding.
 
@@ -58,13 +61,14 @@ def train(
         Interrupted: Ctrl-C or SIGTERM; a checkpoint was saved first.
     """
     choose_trainable(model, options)
+    apply_compute(model, options.compute)
     place(model, world)
     model.train()
     per_epoch = steps_per_epoch(len(examples), options.pairs_per_step)
     schedule = Schedule.of(options, per_epoch * options.epochs)
     optimizer = make_optimizer(model, options)
     watched = HeldOut.of(heldout, options)
-    fingerprint = digest(examples.fingerprint, options.decisive(), len(examples))
+    fingerprint = digest(examples.fingerprint, options.decisive(), len(examples), origin)
     checkpoints = Checkpoints(folder / "checkpoints")
     state = checkpoints.load(model, optimizer, fingerprint) if resume else None
     done = state["step"] if state else 0

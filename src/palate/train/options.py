@@ -6,10 +6,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from palate.model.options import Compute
 from palate.types import Rating
 
 # They change what is recorded, how often, and in which pieces a step is computed; no more.
-FREE = ("tokens_per_microbatch", "eval_every_steps", "eval_rows", "save_every_minutes", "trackers")
+FREE = (
+    "tokens_per_microbatch", "compute", "eval_every_steps", "eval_rows", "save_every_minutes",
+    "trackers",
+)  # fmt: skip
 
 
 class LoraOptions(BaseModel):
@@ -75,6 +79,7 @@ class TrainOptions(BaseModel):
     eval_every_steps: int = Field(0, ge=0, description="0: only at the end of each epoch.")
     eval_rows: int = Field(512, ge=0, description="Held-out comparisons scored at each evaluation.")
     save_every_minutes: float = Field(5.0, gt=0)
+    compute: Compute = Compute()
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ("tensorboard",)
 
     def decisive(self) -> dict[str, Any]:
