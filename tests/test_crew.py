@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 from torch import Tensor
 
+import palate
 from ranked import launch, run_crew, write_mixture
 from tiny import save_tiny
+
+SOURCE = Path(palate.__file__).parents[1]
 
 
 @pytest.fixture
@@ -62,7 +66,7 @@ def test_torchrun_runs_the_command_line(base: Path, mixture: Path, tmp_path: Pat
         command += [word for setting in settings for word in ("--set", setting)]
         done = subprocess.run(
             [*start, *command], cwd=tmp_path, capture_output=True, text=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(SOURCE)},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]
         return done.stderr
@@ -72,3 +76,14 @@ def test_torchrun_runs_the_command_line(base: Path, mixture: Path, tmp_path: Pat
     assert told.count("checkpoint: two") == 1, "rank 0 alone speaks"
     palate(sys.executable, out="one")
     assert_same(tmp_path / "one", tmp_path / "two")
+
+
+def test_the_cluster_examples_start_the_command_line() -> None:
+    examples = Path(__file__).parents[1] / "examples"
+    script = examples / "slurm.sh"
+    assert subprocess.run(["bash", "-n", script]).returncode == 0
+    job = yaml.safe_load((examples / "pytorchjob.yaml").read_text())
+    for replicas in job["spec"]["pytorchReplicaSpecs"].values():
+        (container,) = replicas["template"]["spec"]["containers"]
+        assert container["command"][-5:] == ["540", "-m", "palate", "run", "recipe.yaml"]
+    assert "-m palate run" in script.read_text()

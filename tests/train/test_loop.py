@@ -18,6 +18,7 @@ from palate.records import write_comparisons
 from palate.train import loop
 from palate.train.examples import Examples, tokenise
 from palate.train.loop import train
+from palate.train.microbatch import split_step
 from palate.train.options import LoraOptions, SafetyLoss, Trainable, TrainOptions
 from palate.train.stop import Interrupted
 from palate.types import Comparison, Message, PalateError, Rating
@@ -136,6 +137,25 @@ def test_how_a_step_is_computed_changes_no_weight(tmp_path: Path) -> None:
     assert torch.equal(weights(plain), weights(again))
 
 
+def test_options_that_do_not_change_the_weights_may_change_before_a_resume(tmp_path: Path) -> None:
+    examples = examples_of(tmp_path, 8)
+    first = weights(train(model(), examples, {}, options(), tmp_path))
+    others = options(
+        tokens_per_microbatch=64, eval_every_steps=1, eval_rows=3, save_every_minutes=1,
+        trackers=("tensorboard",),
+    )  # fmt: skip
+    assert torch.equal(weights(train(model(), examples, {}, others, tmp_path)), first)
+
+
+def test_exhausted_memory_is_one_line_with_the_cure(tmp_path: Path) -> None:
+    step = split_step([examples_of(tmp_path, 1)[0]], options().margins(), 256)
+    with (
+        pytest.raises(PalateError, match=r"set train\.tokens_per_microbatch=128 \(it is 256"),
+        loop._enough_memory(step, options()),
+    ):
+        torch.empty(2**50, dtype=torch.uint8)
+
+
 def test_a_non_finite_loss_names_its_pairs(tmp_path: Path) -> None:
     broken = model()
     with torch.no_grad():
@@ -167,8 +187,6 @@ def test_safety_on_the_reward_puts_unsafe_responses_below_zero(tmp_path: Path) -
     one = model(safety_head=True)
     settings = options(epochs=15, safety_loss=SafetyLoss(weight=1.0))
     train(one, examples, {}, settings, tmp_path, resume=False)
-    from palate.train.microbatch import split_step
-
     rows = [examples[i] for i in range(len(examples))]
     (part,) = split_step(rows, settings.margins(), 100_000).parts
     rewards = one(part.groups).reward

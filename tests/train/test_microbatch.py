@@ -3,11 +3,16 @@
 import numpy as np
 import torch
 
+from palate.model.options import BaseOptions
+from palate.model.reward_model import RewardModel
+from palate.model.tokens import ChatTokens
 from palate.train.examples import Example
+from palate.train.loop import _losses
 from palate.train.loss import safety_loss
 from palate.train.microbatch import split_step
-from palate.train.options import TrainOptions
+from palate.train.options import SafetyLoss, TrainOptions
 from palate.types import Rating
+from tiny import tiny_model, tiny_tokenizer
 
 MARGINS = TrainOptions(margin="large").margins()
 
@@ -53,3 +58,18 @@ def test_pitfall_19_a_step_without_labels_has_a_loss_of_zero_and_not_nan() -> No
     part = split_step([example("u", "p", [10], [11])], MARGINS, budget=100).parts[0]
     empty = safety_loss(torch.zeros(2), part.safe, torch.zeros(2))
     assert (empty.sum() / max(1.0, 0.0)).item() == 0.0
+
+
+def test_pitfall_19_an_idle_rank_has_a_zero_gradient_and_no_nan() -> None:
+    rows = [example("x", "p", [10], [11])]
+    shares = [split_step(rows, MARGINS, budget=100, rank=rank, ranks=2) for rank in (0, 1)]
+    assert [len(s.parts) for s in shares] == [1, 1]
+    assert [(s.ids, s.tokens, s.labelled) for s in shares] == [(("x",), 5, 1)] * 2
+    (idle,) = shares[1].parts
+    assert idle.tokens == 0
+    model = RewardModel(tiny_model("llama"), ChatTokens(tiny_tokenizer(), BaseOptions()))
+    options = TrainOptions(safety_loss=SafetyLoss())
+    loss, figures = _losses(model, idle, shares[1], options)
+    loss.backward()
+    assert figures.tolist() == [0.0, 0.0, 0.0, 0.0]
+    assert all(p.grad is not None and not p.grad.any() for p in model.parameters())

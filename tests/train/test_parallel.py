@@ -77,7 +77,7 @@ def test_every_decoder_layer_is_a_shard_of_its_own(family: str) -> None:
     assert blocks_of(backbone) == list(backbone.layers)
 
 
-def test_pitfall_12_two_ranks_and_small_micro_batches_train_as_one(
+def test_pitfall_12_and_23_two_ranks_and_small_micro_batches_train_as_one(
     alone: Path, mixture: Path, tmp_path: Path
 ) -> None:
     two = trained(2, mixture, tmp_path, tokens_per_microbatch=64)
