@@ -192,22 +192,3 @@ def test_safety_on_the_reward_puts_unsafe_responses_below_zero(tmp_path: Path) -
     rewards = one(part.groups).reward
     assert (rewards[part.chosen] > 0).float().mean() > 0.9
     assert (rewards[part.rejected] < 0).float().mean() > 0.9
-
-
-def test_pitfall_02_identical_and_overlong_pairs_are_left_out_and_counted(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    rows = [comparison(i, rng) for i in range(3)]
-    rows.append(Comparison("same", "made", rows[0].prompt, "Blue.", "Blue.", "p"))
-    rows.append(Comparison("long", "made", rows[0].prompt, "sea " * 200, "Blue.", "p"))
-    write_comparisons(tmp_path / "m.parquet", rows)
-    examples = tokenise(tmp_path / "m.parquet", CHAT, tmp_path / "t.arrow")
-    cuts = examples.cuts
-    assert (cuts.rows, cuts.kept, cuts.too_long, cuts.identical) == (5, 3, 1, 1)
-    assert [examples[i].id for i in range(len(examples))] == ["c0", "c1", "c2"]
-
-
-def test_nothing_left_to_train_on_is_one_clear_line(tmp_path: Path) -> None:
-    same = Comparison("same", "made", (Message("user", "x"),), "Blue.", "Blue.", "p")
-    write_comparisons(tmp_path / "m.parquet", [same])
-    with pytest.raises(PalateError, match="none of 1 pairs can be used"):
-        tokenise(tmp_path / "m.parquet", CHAT, tmp_path / "t.arrow")

@@ -6,7 +6,7 @@ import torch
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
 from palate.model.tokens import ChatTokens
-from palate.train.examples import Example
+from palate.train.example import Example
 from palate.train.loop import _losses
 from palate.train.loss import safety_loss
 from palate.train.microbatch import split_step

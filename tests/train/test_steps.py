@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from palate.model.options import BaseOptions
 from palate.model.tokens import ChatTokens
-from palate.records import write_comparisons
-from palate.train.examples import ROWS_PER_CHUNK, Examples, tokenise
+from palate.records import ROWS_PER_GROUP, write_comparisons
+from palate.train.examples import Examples, tokenise
 from palate.train.steps import ahead, epoch_order, steps
 from palate.types import Comparison, Message
 from tiny import tiny_tokenizer
@@ -49,10 +49,10 @@ def examples_of(folder: Path, prompts: int, each: int) -> Examples:
 
 
 def test_prompt_keys_are_equal_where_prompts_are(tmp_path: Path) -> None:
-    examples = examples_of(tmp_path, prompts=ROWS_PER_CHUNK // 2 + 9, each=2)
+    examples = examples_of(tmp_path, prompts=ROWS_PER_GROUP // 2 + 9, each=2)
     keys = examples.prompt_keys()
     names = [examples[i].prompt for i in range(len(examples))]
-    assert len(examples) == len(keys) > ROWS_PER_CHUNK
+    assert len(examples) == len(keys) > ROWS_PER_GROUP
     assert len(set(zip(keys.tolist(), names, strict=True))) == len(set(names)) == len(set(keys))
 
 

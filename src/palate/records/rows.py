@@ -65,10 +65,10 @@ def write_comparisons(
     )
 
 
-def read_comparisons(path: Path) -> Iterator[Comparison]:
-    """Yield the comparisons of a Palate Parquet file in order, in bounded memory."""
+def read_comparisons(path: Path, *, groups: list[int] | None = None) -> Iterator[Comparison]:
+    """Yield the comparisons of a Palate Parquet file (or of some row groups) in order."""
     read_header(path, "comparisons")
-    return map(comparison_from_row, read_rows(path))
+    return map(comparison_from_row, read_rows(path, groups=groups))
 
 
 def write_verdicts(

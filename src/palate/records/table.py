@@ -136,10 +136,18 @@ def read_header(path: Path, kind: str | None = None) -> Header:
     return header
 
 
-def read_rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Yield a table's rows in order, a row group at a time; `columns` limits what is read."""
+def count_groups(path: Path) -> int:
+    """The number of row groups of a table, the parts in which it can be read."""
     with _opened(path) as file:
-        for batch in file.iter_batches(ROWS_PER_GROUP, columns=columns):
+        return file.num_row_groups
+
+
+def read_rows(
+    path: Path, columns: list[str] | None = None, *, groups: list[int] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield a table's rows in order, in bounded memory; `columns`, `groups` limit what is read."""
+    with _opened(path) as file:
+        for batch in file.iter_batches(ROWS_PER_GROUP, row_groups=groups, columns=columns):
             yield from batch.to_pylist()
 
 

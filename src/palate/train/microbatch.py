@@ -15,7 +15,7 @@ from torch import Tensor
 
 from palate.model.batch import Group, Tokens, group
 from palate.model.plan import plan
-from palate.train.examples import Example
+from palate.train.example import Example
 from palate.types import Rating
 
 # What a rank runs where it has no group of its own: its gradient is zero, its collectives are not

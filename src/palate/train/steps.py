@@ -10,7 +10,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from palate.train.examples import Example, Examples
+from palate.train.example import Example
+from palate.train.examples import Examples
 
 Item = TypeVar("Item")
 Keys = NDArray[np.uint64]

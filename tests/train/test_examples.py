@@ -1,0 +1,260 @@
+"""Token files: the same whoever makes them and however often they are stopped."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from palate.model.options import BaseOptions
+from palate.model.tokens import ChatTokens
+from palate.records import table, write_comparisons
+from palate.train import chunks
+from palate.train.examples import Examples, tokenise
+from palate.types import Comparison, Message, PalateError, Rating, digest
+from tiny import tiny_tokenizer
+
+ROWS = 42
+TESTS = Path(__file__).parents[1]
+
+
+def new_chat(max_tokens: int = 64) -> ChatTokens:
+    return ChatTokens(tiny_tokenizer(), BaseOptions(max_tokens=max_tokens))
+
+
+CHAT = new_chat()
+
+
+def comparison(index: int) -> Comparison:
+    """Two rows a prompt; every label occurs, every ninth row is of no use."""
+    return Comparison(
+        id=f"zeile-{index}-ü",
+        source="made",
+        prompt=(Message("user", f"What of {index // 2}?"),),
+        chosen="sea " * 200 if index % 9 == 3 else f"The sea is blue, {index}.",
+        rejected=f"I cannot help {'you ' * (index % 4)}.",
+        prompt_id=f"p{index // 2}",
+        rating=None if index % 5 == 4 else Rating(index % 5 + 1),
+        chosen_safe=(None, True, False)[index % 3],
+        rejected_safe=(False, None, True)[index % 3],
+    )
+
+
+@pytest.fixture
+def mixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """`ROWS` comparisons in row groups of four."""
+    monkeypatch.setattr(table, "ROWS_PER_GROUP", 4)
+    path = tmp_path / "mixture.parquet"
+    write_comparisons(path, map(comparison, range(ROWS)))
+    return path
+
+
+def usable() -> list[Comparison]:
+    return [comparison(i) for i in range(ROWS) if i % 9 != 3]
+
+
+def note(path: Path) -> dict[str, object]:
+    return json.loads(path.with_suffix(".json").read_text())
+
+
+def test_an_example_is_its_comparison_as_tokens(mixture: Path, tmp_path: Path) -> None:
+    examples = tokenise(mixture, CHAT, tmp_path / "tokens.arrow")
+    assert len(examples) == len(usable())
+    for example, row in zip(examples, usable(), strict=True):
+        chosen, rejected = (CHAT.encode(row.prompt, r) for r in (row.chosen, row.rejected))
+        assert chosen is not None
+        assert rejected is not None
+        np.testing.assert_array_equal(example.chosen, chosen.ids)
+        np.testing.assert_array_equal(example.rejected, rejected.ids)
+        assert example.prompt == digest([[m.role, m.content] for m in row.prompt])
+        assert (example.id, example.rating) == (row.id, row.rating)
+        assert (example.chosen_safe, example.rejected_safe) == (row.chosen_safe, row.rejected_safe)
+    with pytest.raises(IndexError):
+        examples[len(examples)]
+
+
+def test_keys_and_lengths_are_those_of_the_rows(mixture: Path, tmp_path: Path) -> None:
+    examples = tokenise(mixture, CHAT, tmp_path / "tokens.arrow")
+    keys, lengths = examples.prompt_keys(), examples.lengths()
+    assert keys.dtype == np.uint64
+    prompts = [row.prompt for row in usable()]
+    same_key = keys[:, None] == keys[None]
+    assert (same_key == [[a == b for b in prompts] for a in prompts]).all()
+    for example, (prefix, chosen, rejected) in zip(examples, lengths.tolist(), strict=True):
+        assert (prefix + chosen, prefix + rejected) == (len(example.chosen), len(example.rejected))
+        np.testing.assert_array_equal(example.chosen[:prefix], example.rejected[:prefix])
+        assert min(chosen, rejected) >= 1
+
+
+def test_pitfall_02_identical_and_overlong_pairs_are_left_out_and_counted(tmp_path: Path) -> None:
+    rows = [comparison(0), comparison(1)]
+    rows.append(Comparison("same", "made", rows[0].prompt, "Blue.", "Blue.", "p"))
+    rows.append(Comparison("long", "made", rows[0].prompt, "sea " * 200, "Blue.", "p"))
+    rows.append(Comparison("cut", "made", (Message("user", "sea " * 99),), "Blue.", "Red.", "p"))
+    write_comparisons(tmp_path / "m.parquet", rows)
+    examples = tokenise(tmp_path / "m.parquet", CHAT, tmp_path / "t.arrow")
+    cuts = examples.cuts
+    assert (cuts.rows, cuts.kept, cuts.too_long, cuts.identical, cuts.truncated) == (5, 3, 1, 1, 1)
+    assert [example.id for example in examples] == [rows[0].id, rows[1].id, "cut"]
+
+
+def test_nothing_left_to_train_on_is_one_clear_line_each_time(tmp_path: Path) -> None:
+    same = Comparison("same", "made", (Message("user", "x"),), "Blue.", "Blue.", "p")
+    write_comparisons(tmp_path / "m.parquet", [same])
+    for _ in range(2):
+        with pytest.raises(PalateError, match="none of 1 pairs can be used"):
+            tokenise(tmp_path / "m.parquet", CHAT, tmp_path / "t.arrow")
+
+
+def test_a_row_group_of_which_nothing_is_kept_is_no_gap(tmp_path: Path, mixture: Path) -> None:
+    same = [Comparison(f"s{i}", "made", (), "Blue.", "Blue.", "p") for i in range(4)]
+    write_comparisons(mixture, [comparison(0), comparison(1), comparison(2), comparison(4), *same])
+    examples = tokenise(mixture, CHAT, tmp_path / "tokens.arrow")
+    assert len(examples.prompt_keys()) == len(examples.lengths()) == len(examples) == 4
+
+
+@pytest.mark.parametrize("stop_at", [1, 20, 41])
+def test_a_stopped_tokenisation_goes_on_where_it_was(
+    mixture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    whole, out = tmp_path / "whole.arrow", tmp_path / "tokens.arrow"
+    tokenise(mixture, CHAT, whole)
+    seen: list[str] = []
+    encode = ChatTokens.encode
+
+    def counted(self, prompt, response):
+        seen.append(response)
+        if len(seen) == stops:
+            raise KeyboardInterrupt
+        return encode(self, prompt, response)
+
+    monkeypatch.setattr(ChatTokens, "encode", counted)
+    stops = 2 * stop_at
+    with pytest.raises(KeyboardInterrupt):
+        tokenise(mixture, CHAT, out)
+    stops = 0
+    with pytest.raises(PalateError, match="not a finished token file"):
+        Examples(out)
+    with out.open("ab") as file:
+        file.write(b"half of a chunk")
+    seen.clear()
+    tokenise(mixture, CHAT, out)
+    assert len(seen) == 2 * (ROWS - (stop_at - 1) // 4 * 4)
+    assert out.read_bytes() == whole.read_bytes()
+    assert note(out) == note(whole)
+    seen.clear()
+    tokenise(mixture, CHAT, out)
+    assert not seen
+
+
+def test_a_cut_file_and_one_of_another_template_are_made_again(
+    mixture: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "tokens.arrow"
+    mapped = tokenise(mixture, CHAT, out)
+    whole = out.read_bytes()
+    out.write_bytes(whole[:-1])
+    assert out.read_bytes() == whole[:-1]
+    tokenise(mixture, CHAT, out)
+    assert out.read_bytes() == whole
+    mapped, before = Examples(out), Examples(out)[0].chosen.tolist()
+    longer = tokenise(mixture, new_chat(max_tokens=512), out)
+    assert longer.cuts.kept > mapped.cuts.kept
+    assert longer.fingerprint != mapped.fingerprint
+    assert mapped[0].chosen.tolist() == before, "an open token file is not written over"
+
+
+def test_a_full_disk_keeps_what_is_finished(
+    mixture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, synced = tmp_path / "tokens.arrow", os.fsync
+    calls: list[int] = []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 9:
+            raise OSError(28, "No space left on device")
+        synced(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(PalateError, match=r"tokens\.arrow: cannot be written \(No space left"):
+        tokenise(mixture, CHAT, out)
+    assert note(out)["done"] == 3
+    assert len(tokenise(mixture, CHAT, out)) == len(usable())
+
+
+STOPPED = """
+import sys
+from pathlib import Path
+from palate.train.examples import tokenise
+from test_examples import new_chat
+tokenise(Path(sys.argv[1]), new_chat(), Path(sys.argv[2]), workers=2)
+"""
+
+
+def test_two_processes_make_the_same_file_as_one(mixture: Path, tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole.arrow", tmp_path / "tokens.arrow"
+    tokenise(mixture, CHAT, whole)
+    tokenise(mixture, CHAT, out, workers=2)
+    assert out.read_bytes() == whole.read_bytes()
+    assert note(out) == note(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_two_processes_killed_and_one_that_goes_on_make_the_same_file(
+    mixture: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    write_comparisons(mixture, (comparison(i) for i in range(4_000)))
+    whole, out = tmp_path / "whole.arrow", tmp_path / "tokens.arrow"
+    tokenise(mixture, CHAT, whole)
+    paths = os.pathsep.join([*sys.path, str(TESTS), str(TESTS / "train")])
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPED, str(mixture), str(out)],
+        env=os.environ | {"PYTHONPATH": paths},
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while not (out.with_suffix(".json").exists() and note(out)["done"]):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.01)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    if how is signal.SIGINT:
+        os.killpg(process.pid, how)  # As the terminal's Ctrl-C does.
+    else:
+        process.kill()
+    errors = process.communicate()[1]
+    assert "Process tokenise" not in errors, "a worker wrote its traceback"
+    assert 0 < note(out)["done"] < note(out)["groups"]
+    assert len(workers) >= 2
+    assert not psutil.wait_procs(workers, timeout=30)[1], "workers outlive their run"
+    tokenise(mixture, CHAT, out)
+    assert out.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.slow
+def test_what_a_worker_cannot_do_is_one_line_here(mixture: Path, tmp_path: Path) -> None:
+    chat = new_chat()
+    chat.template = "{{ raise_exception('no such turns') }}"
+    with pytest.raises(PalateError, match="refuses turns user/assistant: no such turns"):
+        tokenise(mixture, chat, tmp_path / "tokens.arrow", workers=2)
+
+
+class Fatal:
+    """Ends the process in which it is unpickled."""
+
+    def __reduce__(self):
+        return os._exit, (3,)
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_one_line_with_the_cure(mixture: Path) -> None:
+    with pytest.raises(PalateError, match=r"ended with exit code 3.*__main__"):
+        list(chunks.chunks(mixture, Fatal(), range(2), workers=2))
