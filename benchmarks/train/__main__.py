@@ -7,10 +7,9 @@
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -106,9 +105,14 @@ def grouped_rate(bench: Bench, sweep: dict[int, Facts]) -> float:
     return max(rates)
 
 
-def loss_difference(windows: Windows) -> float:
-    """The largest difference between any two loss curves, in nats, warm step included."""
-    curves = [[w["loss"] for w in rows] for rows in windows.values() if "loss" in rows[0]]
+def loss_curves(found: dict[str, Any]) -> dict[str, list[float]]:
+    """Loss of every step, the discarded one first, by contender."""
+    steps = {name: found["warm"][name] + found["curve"][name] for name in found["curve"]}
+    return {name: [w["loss"] for w in rows] for name, rows in steps.items() if "loss" in rows[0]}
+
+
+def loss_difference(curves: Iterable[list[float]]) -> float:
+    """The largest difference between any two curves at one step, in nats."""
     return max(max(step) - min(step) for step in zip(*curves, strict=True))
 
 
@@ -237,9 +241,9 @@ def report(bench: Bench, found: dict[str, Any], quick: bool) -> None:
     """Tables on stderr, everything in a file, and the ratios as the last line of stdout."""
     curve: Windows = found["curve"]
     table({name: rates(w) for name, w in curve.items() if name != "gemm"})
-    for name, windows in curve.items():
-        if name != "gemm":
-            say(f"loss {name:<12}" + " ".join(f"{w['loss']:.7f}" for w in windows))
+    curves = loss_curves(found)
+    for name, losses in curves.items():
+        say(f"loss {name:<12}" + " ".join(f"{loss:.7f}" for loss in losses))
     say(f"GEMM {median(w['gflops'] for w in curve['gemm']):.1f} GFLOP/s")
     figures = ratios(found)
     for name, values in figures.items():
@@ -249,14 +253,14 @@ def report(bench: Bench, found: dict[str, Any], quick: bool) -> None:
         "benchmark": "train",
         **{name: round(values["median"], 3) for name, values in figures.items()},
         "range": {n: [round(v["min"], 3), round(v["max"], 3)] for n, v in figures.items()},
-        "max_loss_difference": loss_difference(curve),
+        "max_loss_difference": loss_difference(curves.values()),
         "trl_best_batch": found["trl_best_batch"],
         "layers": size.layers,
         "pairs_per_step": size.pairs_per_step,
         "repeats": size.repeats,
         "quick": quick,
     }
-    Path(bench.folder / "result.json").write_text(json.dumps({**line, "windows": found}))
+    (bench.folder / "result.json").write_text(json.dumps({**line, "windows": found}))
     print(json.dumps(line))
 
 
