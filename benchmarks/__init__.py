@@ -1,0 +1,1 @@
+"""What Palate costs, alone and beside its peers; see README.md."""

@@ -1,0 +1,1 @@
+"""Scoring with a reward model: Palate, RewardBench and plain transformers loops."""

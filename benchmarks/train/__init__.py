@@ -1,0 +1,1 @@
+"""Training a reward model: Palate's three paths and TRL's RewardTrainer."""
