@@ -17,7 +17,7 @@ from palate.model.batch import group, microbatches
 from palate.model.device import keep_memory
 from palate.model.load import load_reward_model
 from palate.model.reward_model import RewardModel
-from palate.train.examples import Example
+from palate.train.example import Example
 from palate.train.loss import ranking_loss
 from palate.train.microbatch import split_step
 from palate.train.options import Trainable, TrainOptions
@@ -33,7 +33,7 @@ PAIRS_PER_PADDED_BATCH = 8
 def shared(model: RewardModel, pairs: Sequence[Example], options: TrainOptions) -> Iterator[Part]:
     """Each prompt once."""
     budget = options.tokens_per_microbatch
-    for part in split_step(pairs, options.margins(), options.unrated_margin, budget):
+    for part in split_step(pairs, options.margins(), budget).parts:
         reward = model(part.groups).reward
         yield reward[part.chosen], reward[part.rejected], part.margin, part.tokens
 
