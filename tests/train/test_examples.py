@@ -190,10 +190,11 @@ def test_a_full_disk_keeps_what_is_finished(
 
 
 STOPPED = """
-import sys
+import signal, sys
 from pathlib import Path
 from palate.train.examples import tokenise
 from test_examples import new_chat
+signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background job ignores it.
 tokenise(Path(sys.argv[1]), new_chat(), Path(sys.argv[2]), workers=2)
 """
 

@@ -10,7 +10,7 @@ import sys
 
 import typer
 
-from palate.cli import data, doctor, evaluate, mix, recipes, report, run, score, train
+from palate.cli import data, doctor, evaluate, mix, plan, recipes, report, run, score, train
 from palate.cli.output import rank
 from palate.types import PalateError
 
@@ -31,6 +31,7 @@ app.add_typer(recipes.app, name="recipes")
 app.command("run")(run.run)
 app.command("demo")(run.demo)
 app.command("mix")(mix.mix)
+app.command("plan")(plan.plan)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("report")(report.report)

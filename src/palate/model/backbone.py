@@ -76,6 +76,19 @@ def load_backbone(
     )
 
 
+def load_config(location: str, *, revision: str | None = None, layers: int | None = None) -> Any:
+    """The configuration of the checkpoint at `location`, cut to its first `layers`; no weights.
+
+    A folder needs nothing but its config.json. Raises as `load_backbone` does.
+    """
+    folder = Path(location).expanduser()
+    bare = (folder / "config.json").is_file()
+    source = _Source(str(folder)) if bare else _find(location)
+    config = _config(source, location, revision)
+    keep_layers(config, layers, location)
+    return config
+
+
 @dataclass(frozen=True, slots=True)
 class _Source:
     """What transformers is asked for: a folder or hub id, with its digest where it is local."""

@@ -1,0 +1,224 @@
+"""`palate plan`: memory and time of training a recipe, before it starts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from palate.cli.output import Format as Rows
+from palate.cli.output import SetOption, emit
+from palate.cli.run import OutOption, RecipeArgument
+from palate.types import PalateError
+
+if TYPE_CHECKING:
+    from palate.recipe.forecast import Forecast, Machines
+
+UNITS = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
+
+
+class Format(StrEnum):
+    """How a plan is printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+class Recompute(StrEnum):
+    """Which layers' activations are computed again instead of kept."""
+
+    NONE = "none"
+    SELECTIVE = "selective"
+    FULL = "full"
+
+
+def plan(
+    recipe: RecipeArgument,
+    overrides: SetOption = None,
+    out: OutOption = None,
+    gpus: Annotated[
+        int, typer.Option("--gpus", min=0, help="GPUs to train on; 0 is this machine's CPU.")
+    ] = 0,
+    gpu: Annotated[str, typer.Option("--gpu", help="a100, h100, h200 or b200.")] = "h100",
+    gpu_memory: Annotated[
+        str, typer.Option("--gpu-memory", metavar="80G", help="Memory of one GPU.")
+    ] = "80G",
+    per_node: Annotated[
+        int, typer.Option("--gpus-per-node", min=1, help="GPUs of one machine.")
+    ] = 8,
+    shape: Annotated[
+        str | None,
+        typer.Option(
+            "--shape",
+            help="Plan for llama2-70b, llama2-7b, llama3-1b or a folder with a config.json.",
+        ),
+    ] = None,
+    comparisons: Annotated[
+        str | None,
+        typer.Option("--comparisons", metavar="3M", help="Default: the mixture's, once made."),
+    ] = None,
+    tokens: Annotated[
+        str | None,
+        typer.Option(
+            "--tokens-per-comparison", metavar="N", help="Prompt once and both responses."
+        ),
+    ] = None,
+    recompute: Annotated[
+        Recompute, typer.Option("--activation-checkpointing", help="Time for memory.")
+    ] = Recompute.NONE,
+    mfu: Annotated[
+        float | None,
+        typer.Option("--mfu", min=0.01, max=1, help="Model FLOPs over peak; assumed 0.4."),
+    ] = None,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="Time a matrix product here, for a CPU's hours.")
+    ] = False,
+    form: Annotated[Format, typer.Option("--format", help="How the plan is printed.")] = (
+        Format.TABLE
+    ),
+) -> None:
+    """Say whether a recipe's models fit into memory and how long they train; exit code 1 if not.
+
+    Reads the backbone's config.json and no weights.
+    Example: [bold]palate plan llama2-full --gpus 8 --gpu-memory 80G[/bold]
+    """
+    from palate.recipe import load_recipe
+    from palate.recipe.forecast import Asked, forecast
+
+    loaded = load_recipe(recipe, overrides or ())
+    asked = Asked(
+        shape=shape,
+        comparisons=None if comparisons is None else round(number(comparisons)),
+        tokens=None if tokens is None else number(tokens),
+        checkpointing=recompute.value,
+    )
+    machines = _machines(gpus, gpu, number(gpu_memory), per_node, mfu, measure)
+    folder = out or Path("runs") / loaded.name
+    found = [forecast(loaded, name, folder, machines, asked) for name in loaded.models]
+    plans = [_figures(f, machines) for f in found]
+    if form is Format.JSON:
+        sys.stdout.write(json.dumps(plans, indent=2) + "\n")
+    else:
+        for one, values in zip(found, plans, strict=True):
+            _print(one, values)
+    if not all(values["fits"] for values in plans):
+        raise typer.Exit(1)
+
+
+def number(text: str) -> float:
+    """A number with K, M, G or T behind it."""
+    digits, unit = (text[:-1], text[-1].upper()) if text[-1:].isalpha() else (text, "")
+    try:
+        return float(digits) * (UNITS[unit] if unit else 1)
+    except (ValueError, KeyError):
+        raise PalateError(f"{text!r}: expected a number such as 600, 3M or 80G") from None
+
+
+def _machines(
+    gpus: int, kind: str, memory: float, per_node: int, mfu: float | None, measure: bool
+) -> Machines:
+    from palate.recipe.forecast import Machines
+    from palate.train.work import GEMM_FRACTION, MFU, PEAKS
+
+    if not gpus:
+        rate = _measured_rate() if measure else None
+        return Machines(0, rate=rate, utilisation=mfu or GEMM_FRACTION)
+    if kind not in PEAKS:
+        raise PalateError(f"--gpu {kind}: expected one of {', '.join(PEAKS)}")
+    return Machines(gpus, per_node, round(memory), PEAKS[kind], mfu or MFU)
+
+
+def _measured_rate() -> float:
+    import torch
+
+    from palate.model.device import compute_dtype
+    from palate.train.work import gemm_rate
+
+    return gemm_rate(576, 1_536, compute_dtype("auto", torch.device("cpu")))
+
+
+def _figures(one: Forecast, machines: Machines) -> dict[str, Any]:
+    """Everything a plan says, in bytes and seconds."""
+    from palate.train.footprint import cures, fits, largest_microbatch, parts, total_bytes
+    from palate.train.work import microbatches, work
+
+    model, setup, data = one.anatomy, one.setup, one.data
+    done, memory, enough = work(model, data, setup), parts(model, setup), fits(model, setup)
+    return {
+        "model": one.name,
+        "parameters": model.parameters,
+        "trainable": model.trainable,
+        "device": setup.device,
+        "processes": setup.processes,
+        "shards": setup.shards,
+        "dtype": "bfloat16" if setup.bfloat16 else "float32",
+        "activation_checkpointing": setup.checkpointing,
+        "parts_bytes": {part.name: part.bytes for part in memory},
+        "total_bytes": total_bytes(memory),
+        "capacity_bytes": setup.capacity,
+        "fits": enough,
+        "cures": [] if enough else cures(model, setup),
+        "tokens_per_microbatch": setup.microbatch,
+        "largest_microbatch": largest_microbatch(model, setup),
+        "comparisons": data.comparisons,
+        "tokens_per_comparison": data.tokens,
+        "steps": data.steps,
+        "microbatches_per_step": microbatches(data, setup),
+        "flops": done.model * data.comparisons * data.epochs,
+        "recomputed_flops": done.recomputed * data.comparisons * data.epochs,
+        "rate_flops": machines.rate,
+        "utilisation": machines.utilisation,
+        "compute_seconds_per_step": one.pace and one.pace.compute,
+        "communication_seconds_per_step": one.pace and one.pace.communication,
+        "hours": one.hours,
+    }
+
+
+def _print(one: Forecast, values: Mapping[str, Any]) -> None:
+    from palate.train.footprint import parts
+
+    where = "a GPU" if values["device"] == "cuda" else "this machine"
+    rows: list[Mapping[str, Any]] = [
+        {"memory": part.name, "GB": round(part.bytes / 1e9, 2), "how": part.why}
+        for part in parts(one.anatomy, one.setup)
+    ]
+    total, room = values["total_bytes"] / 1e9, values["capacity_bytes"] / 1e9
+    rows.append({"memory": "total", "GB": round(total, 2), "how": f"of {room:.1f} GB of {where}"})
+    emit(rows, Rows.TABLE, f"{one.name}: memory of {where}")
+    emit(_facts(one, values), Rows.TABLE, f"{one.name}: time")
+    if values["fits"]:
+        sys.stdout.write(
+            f"FITS: {total:.1f} of {room:.1f} GB; micro-batches could hold "
+            f"{values['largest_microbatch']:,} tokens\n"
+        )
+    else:
+        sys.stdout.write(
+            f"DOES NOT FIT: {total:.1f} of {room:.1f} GB; cure: {', or '.join(values['cures'])}\n"
+        )
+
+
+def _facts(one: Forecast, values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    data, count, shards = one.data, values["processes"], values["shards"]
+    facts = {
+        "parameters": f"{values['parameters']:,}, {values['trainable']:,} learn",
+        "devices": f"{count}, one copy on {shards}, {count // shards} replicas",
+        "number format": f"{values['dtype']}, float32 weights",
+        "comparisons": f"{data.comparisons:,} of {data.tokens:,.0f} tokens",
+        "steps": f"{data.steps:,} of {data.pairs_per_step:,} comparisons, "
+        f"{values['microbatches_per_step']:,} micro-batches a device",
+        "operations": f"{values['flops']:.3g}, and {values['recomputed_flops']:.3g} done again",
+    }
+    if one.pace is None:
+        facts["time"] = "not known: add --measure"
+    else:
+        facts["rate"] = f"{values['utilisation']:.0%} of {values['rate_flops'] / 1e12:,.3g} TFLOP/s"
+        facts["a step"] = (
+            f"{one.pace.compute:.2f} s, beside it {one.pace.communication:.2f} s of communication"
+        )
+        facts["time"] = f"{one.hours:,.1f} hours, without evaluation and saving"
+    return [{"what": what, "figure": figure} for what, figure in facts.items()]

@@ -1,0 +1,138 @@
+"""What training a recipe's models will take, before anything is trained or any weight is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palate.recipe.schema import Recipe
+from palate.records import read_header
+from palate.types import PalateError
+
+if TYPE_CHECKING:  # torch is slow to import.
+    from palate.train.anatomy import Anatomy
+    from palate.train.footprint import Checkpointing, Setup
+    from palate.train.work import Data, Pace
+
+# Of a comparison's tokens in a packed row, the prompt's: HH harmless-base, 125 of 125 + 41 + 51
+# (measured, 2,307 test pairs).
+PROMPT_SHARE = 0.58
+
+
+@dataclass(frozen=True, slots=True)
+class Machines:
+    """What there is to train on. No GPUs: one process on this machine's CPU."""
+
+    gpus: int
+    per_node: int = 8
+    memory: int | None = None  # Bytes of one GPU; of a CPU this machine's.
+    rate: float | None = None  # Operations a second of one process; None: not known.
+    utilisation: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line says instead of the recipe and its run's folder."""
+
+    shape: str | None = None
+    comparisons: int | None = None
+    tokens: float | None = None
+    prompt_share: float = PROMPT_SHARE
+    checkpointing: Checkpointing = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """One model's memory on each device and its time; `pace` None where no rate is known."""
+
+    name: str
+    anatomy: Anatomy
+    data: Data
+    setup: Setup
+    pace: Pace | None
+
+    @property
+    def hours(self) -> float | None:
+        """Of the whole training, without evaluation and saving."""
+        return None if self.pace is None else self.pace.step * self.data.steps / 3_600
+
+
+def forecast(recipe: Recipe, name: str, folder: Path, machines: Machines, asked: Asked) -> Forecast:
+    """The forecast for one model of a recipe whose run is, or will be, in `folder`.
+
+    Raises:
+        PalateError: no such shape or checkpoint, or neither mixtures nor numbers to count on.
+    """
+    from palate.train.anatomy import anatomy
+    from palate.train.work import pace
+
+    options = recipe.training(name)
+    model = anatomy(_config(recipe, name, asked), options)
+    data = _data(recipe, name, folder, asked)
+    setup = _setup(recipe, name, model, data, machines, asked)
+    if machines.rate is None:
+        return Forecast(name, model, data, setup, None)
+    speed = pace(model, data, setup, rate=machines.rate, utilisation=machines.utilisation)
+    return Forecast(name, model, data, setup, speed)
+
+
+def _config(recipe: Recipe, name: str, asked: Asked) -> Any:
+    from palate.model.backbone import load_config
+    from palate.train.shapes import SHAPES, shape_config
+
+    base = recipe.backbone(name)
+    if asked.shape is not None:
+        return (shape_config if asked.shape in SHAPES else load_config)(asked.shape)
+    return load_config(base.model, revision=base.revision, layers=base.layers)
+
+
+def _data(recipe: Recipe, name: str, folder: Path, asked: Asked) -> Data:
+    """Rows and tokens: as asked; else of the token file; else of the mixture, estimated."""
+    from palate.train.examples import Examples
+    from palate.train.work import Data
+
+    options = recipe.training(name)
+    tokens = folder / "train" / name / "tokens" / "mixture.arrow"
+    mixture = folder / "mixtures" / f"{recipe.models[name].mixture}.parquet"
+    rows, size, share = asked.comparisons, asked.tokens, asked.prompt_share
+    if (rows is None or size is None) and tokens.with_suffix(".json").is_file():
+        lengths = Examples(tokens).lengths()
+        prompt, found = float(lengths[:, 0].mean()), float(lengths.sum(1).mean())
+        rows, size, share = rows or len(lengths), size or found, prompt / found
+    elif (rows is None or size is None) and mixture.is_file():
+        header = read_header(mixture, "comparisons")
+        counted = sum(s["tokens"] for s in header.details["shares"] if s["pool"])
+        rows, size = rows or header.rows, size or counted / max(header.rows, 1)
+    if rows is None or size is None:
+        raise PalateError(
+            f"{mixture}: not made yet; make it with `palate mix`, or say --comparisons and "
+            "--tokens-per-comparison"
+        )
+    response = (1 - share) * size / 2
+    return Data(rows, share * size, response, options.pairs_per_step, options.epochs)
+
+
+def _setup(
+    recipe: Recipe, name: str, model: Anatomy, data: Data, machines: Machines, asked: Asked
+) -> Setup:
+    import torch
+
+    from palate.model.device import compute_dtype
+    from palate.train.footprint import Setup, capacity, shard_over
+    from palate.train.work import microbatches
+
+    dtype, budget = recipe.backbone(name).dtype, recipe.training(name).tokens_per_microbatch
+    cpu = torch.device("cpu")
+    setup = Setup(
+        processes=max(1, machines.gpus),
+        device="cuda" if machines.gpus else "cpu",
+        bfloat16=dtype != "float32" if machines.gpus else compute_dtype(dtype, cpu) != torch.float,
+        checkpointing=asked.checkpointing,
+        microbatch=budget,
+        prompt=data.prompt,
+        response=data.response,
+        capacity=machines.memory or capacity(cpu),
+    )
+    setup = replace(setup, accumulates=microbatches(data, setup) > 1)
+    return shard_over(model, setup, min(machines.per_node, setup.processes))

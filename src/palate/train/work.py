@@ -1,0 +1,144 @@
+"""How many operations training takes, and how long they last at a stated utilisation.
+
+Pure functions, but for `gemm_rate`, which measures. Every constant stands with its source.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import torch
+
+from palate.train.anatomy import Anatomy
+from palate.train.footprint import Setup
+
+# Dense bfloat16 operations a second of a GPU, from NVIDIA's data sheets (without sparsity).
+PEAKS: Mapping[str, float] = MappingProxyType(
+    {"a100": 312e12, "h100": 989e12, "h200": 989e12, "b200": 2_250e12}
+)
+# Model FLOPs over peak: assumed. Public pretraining runs of this size report 0.35 to 0.5.
+MFU = 0.4
+# On a CPU, of the rate that a matrix product alone reaches: assumed, the bar that Palate sets.
+GEMM_FRACTION = 0.6
+# Bytes a second that a collective moves a GPU, in a node and between nodes of 8 network cards of
+# 400 Gbit: assumed; nccl-tests' "busbw" of all_gather measures yours.
+COLLECTIVE = 300e9
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What is trained on: comparisons, and mean tokens of a prompt and of each response."""
+
+    comparisons: int
+    prompt: float
+    response: float
+    pairs_per_step: int = 512
+    epochs: int = 1
+
+    @property
+    def tokens(self) -> float:
+        """Tokens a comparison in a packed row: its prompt once, two responses."""
+        return self.prompt + 2 * self.response
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps."""
+        return math.ceil(self.comparisons / self.pairs_per_step) * self.epochs
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Floating point operations of one comparison: the model's, and those done twice."""
+
+    forward: float
+    backward: float
+    recomputed: float
+
+    @property
+    def model(self) -> float:
+        """What MFU counts: forward and backward, nothing twice."""
+        return self.forward + self.backward
+
+
+def work(model: Anatomy, data: Data, setup: Setup) -> Work:
+    r"""Operations of one comparison.
+
+    forward = 2 M t + a; backward = 2 M_passed t + 2 M_trained t + 2 a_passed, for t tokens and M
+    weights in matrices (embeddings are looked up). A frozen layer below all that learn has no
+    backward pass; a frozen one above has only the gradient of its input. Causal attention over a
+    shared prompt of p tokens, two responses of r: a = 4 L q (p^2 / 2 + 2 (p r + r^2 / 2)), for L
+    layers of query width q.
+
+    Source: Kaplan et al. 2020, section 2.1, and PaLM (Chowdhery et al. 2022), appendix B, with the
+    attention term of this packing.
+    """
+    p, r = data.prompt, data.response
+    seen = p * p / 2 + 2 * (p * r + r * r / 2)
+    attention = 4 * model.query_width * seen
+    passed = model.matrices_passed * 2 * data.tokens + model.layers_passed * attention
+    again = {"none": 0.0, "selective": 0.5, "full": 1.0}[setup.checkpointing]
+    return Work(
+        forward=2 * model.matrices * data.tokens + model.layers * attention,
+        backward=2 * (model.matrices_passed + model.matrices_trained) * data.tokens
+        + 2 * model.layers_passed * attention,
+        recomputed=again * passed,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds of one optimizer step by what they go to; the larger of both is what it lasts."""
+
+    compute: float
+    communication: float
+
+    @property
+    def step(self) -> float:
+        """Seconds of a step where communication runs beside computation."""
+        return max(self.compute, self.communication)
+
+
+def pace(model: Anatomy, data: Data, setup: Setup, *, rate: float, utilisation: float) -> Pace:
+    """Seconds of a step on processes that reach `utilisation` of `rate` operations a second.
+
+    Recomputation comes on top: utilisation is of the model's operations alone.
+    """
+    done = work(model, data, setup)
+    operations = (done.model + done.recomputed) * data.pairs_per_step
+    compute = operations / (setup.processes * rate * utilisation)
+    return Pace(compute, communication_bytes(model, data, setup) / COLLECTIVE)
+
+
+def microbatches(data: Data, setup: Setup) -> int:
+    """Micro-batches of one process in a step."""
+    return math.ceil(data.pairs_per_step * data.tokens / setup.processes / setup.microbatch)
+
+
+def communication_bytes(model: Anatomy, data: Data, setup: Setup) -> float:
+    """Bytes that pass a device in a step.
+
+    Of each micro-batch the weights are gathered forward and backward and the gradients
+    reduced in float32, each (S - 1) / S of them for S shards; once a step the replicas' shards of
+    the gradients are averaged.
+    """
+    shards, replicas = setup.shards, setup.processes // setup.shards
+    size = 2 if setup.bfloat16 else 4
+    others = (shards - 1) / shards
+    each = others * (2 * size * model.parameters + 4 * model.trainable)
+    average = 2 * (replicas - 1) / replicas * 4 * model.trainable / shards
+    return each * microbatches(data, setup) + average
+
+
+def gemm_rate(width: int, inner: int, dtype: torch.dtype, seconds: float = 2.0) -> float:
+    """Operations a second of a matrix product here: 1,024 rows by [width, inner], the best run."""
+    left, right = torch.randn(1_024, width, dtype=dtype), torch.randn(width, inner, dtype=dtype)
+    best, ends = math.inf, time.perf_counter() + seconds
+    while time.perf_counter() < ends:
+        start = time.perf_counter()
+        left @ right
+        best = min(best, time.perf_counter() - start)
+    return 2 * 1_024 * width * inner / best

@@ -1,0 +1,186 @@
+"""What the footprint says is what a real model takes."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from palate.model.batch import Group
+from palate.model.options import BaseOptions
+from palate.model.reward_model import RewardModel
+from palate.model.tokens import ChatTokens
+from palate.train.anatomy import anatomy
+from palate.train.footprint import (
+    Setup,
+    activation_bytes,
+    cures,
+    describe,
+    fits,
+    largest_microbatch,
+    parts,
+    shard_over,
+    total_bytes,
+)
+from palate.train.options import LoraOptions, SafetyLoss, Trainable, TrainOptions
+from palate.train.schedule import make_optimizer
+from palate.train.shapes import SHAPES, shape_config
+from palate.train.trainable import choose_trainable
+from palate.types import PalateError
+from tiny import FAMILIES, tiny_config, tiny_model, tiny_tokenizer
+
+CHAT = ChatTokens(tiny_tokenizer(), BaseOptions(max_tokens=256))
+GROUPS = [
+    Group(np.arange(100, dtype=np.int32), tuple(np.arange(n, dtype=np.int32) for n in (40, 60)))
+] * 2
+LEARNS = ["full", Trainable(last_layers=1), Trainable(lora=LoraOptions(rank=4))]
+
+
+AS_LOADED = {
+    "mistral": {"sliding_window": None},
+    "gpt_neox": {"attention_dropout": 0.0, "hidden_dropout": 0.0},
+}
+
+
+def real(family: str, dtype: torch.dtype = torch.float32, **changes: Any) -> RewardModel:
+    backbone = tiny_model(family, **AS_LOADED.get(family, {}) | changes)
+    return RewardModel(backbone, CHAT, dtype=dtype).train()
+
+
+def saved_bytes(model: RewardModel) -> int:
+    """Bytes that autograd keeps for the backward pass, weights left out, each storage once."""
+    weights = {p.untyped_storage().data_ptr() for p in model.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.setdefault(tensor.untyped_storage().data_ptr(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        rewards = model(GROUPS).reward
+    del rewards
+    return sum(t.untyped_storage().nbytes() for k, t in kept.items() if k not in weights)
+
+
+@pytest.mark.parametrize("learns", LEARNS, ids=["full", "last_layers", "lora"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parameters_are_those_of_the_real_model(family: str, learns: Any) -> None:
+    options = TrainOptions(trainable=learns, safety_loss=SafetyLoss(on="head"))
+    model = RewardModel(tiny_model(family), CHAT, safety_head=True)
+    choose_trainable(model, options)
+    counted = anatomy(tiny_config(family), options)
+    assert counted.parameters == sum(p.numel() for p in model.parameters())
+    assert counted.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("learns", LEARNS, ids=["full", "last_layers", "lora"])
+def test_weights_gradients_and_moments_are_exact(learns: Any) -> None:
+    options, model = TrainOptions(trainable=learns), real("llama")
+    found = {p.name: p.bytes for p in parts(anatomy(model.backbone.config, options), Setup())}
+    choose_trainable(model, options)
+    optimizer = make_optimizer(model, options)
+    model(GROUPS).reward.sum().backward()
+    optimizer.step()
+    assert found["weights"] == sum(p.nbytes for p in model.parameters())
+    gradients = [p.grad for p in model.parameters() if p.grad is not None]
+    assert found["gradients"] == sum(g.nbytes for g in gradients)
+    moments = [value for state in optimizer.state.values() for value in state.values()]
+    assert found["Adam's moments"] == sum(m.nbytes for m in moments)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_activations_are_within_a_quarter_of_what_autograd_keeps(
+    family: str, dtype: torch.dtype
+) -> None:
+    model = real(family, dtype, num_hidden_layers=4, hidden_size=64, intermediate_size=192)
+    counted = anatomy(model.backbone.config, TrainOptions())
+    setup = Setup(bfloat16=dtype == torch.bfloat16, prompt=100, response=50)
+    tokens = sum(group.tokens for group in GROUPS)
+    copies = {p.name: p.bytes for p in parts(counted, setup)}.get("weights in bfloat16", 0)
+    predicted = activation_bytes(counted, setup) * tokens + copies
+    assert predicted == pytest.approx(saved_bytes(model), rel=0.25)
+
+
+def test_frozen_layers_below_keep_nothing() -> None:
+    options = TrainOptions(trainable=Trainable(last_layers=1))
+    model = real("llama")
+    choose_trainable(model, options)
+    counted = anatomy(model.backbone.config, options)
+    predicted = activation_bytes(counted, Setup(prompt=100, response=50)) * 400
+    assert predicted == pytest.approx(saved_bytes(model), rel=0.25)
+    assert counted.layers_passed == 1
+
+
+def test_recomputing_keeps_less_and_shards_divide() -> None:
+    seven = anatomy(shape_config("llama2-7b"), TrainOptions())
+    setup = Setup(processes=8, shards=8, device="cuda", bfloat16=True)
+    kept = [
+        activation_bytes(seven, replace(setup, checkpointing=how))
+        for how in ("none", "selective", "full")
+    ]
+    assert kept == sorted(kept, reverse=True)
+    one = {p.name: p.bytes for p in parts(seven, replace(setup, shards=1))}
+    eight = {p.name: p.bytes for p in parts(seven, setup)}
+    assert eight["weights"] == one["weights"] // 8
+    assert eight["gradients"] == one["gradients"] // 8
+
+
+@pytest.mark.parametrize(
+    ("shape", "parameters"),
+    # Published sizes less the vocabulary head, which a reward model has not, plus its own.
+    [
+        ("llama2-7b", 6_738_415_616 - 32_000 * 4_096 + 4_096),
+        ("llama2-70b", 68_976_648_192 - 32_000 * 8_192 + 8_192),
+        ("llama3-1b", 1_235_814_400 + 2_048),  # Its vocabulary head is its embedding.
+    ],
+)
+def test_built_in_shapes_have_their_published_size(shape: str, parameters: int) -> None:
+    assert anatomy(shape_config(shape), TrainOptions()).parameters == parameters
+
+
+def test_a_copy_lies_on_as_few_nodes_as_hold_it() -> None:
+    seventy = anatomy(shape_config("llama2-70b"), TrainOptions())
+    full = Setup(processes=64, device="cuda", bfloat16=True, checkpointing="full")
+    placed = shard_over(seventy, full, node=8)
+    assert fits(seventy, placed)
+    assert not fits(seventy, replace(full, shards=placed.shards // 2))
+    assert 64 % placed.shards == 0
+    few = replace(full, processes=8)
+    assert not fits(seventy, shard_over(seventy, few, node=8))
+
+
+def test_every_cure_cures() -> None:
+    seven = anatomy(shape_config("llama2-7b"), TrainOptions())
+    tight = Setup(processes=8, shards=8, device="cuda", bfloat16=True, microbatch=65_536)
+    assert not fits(seven, tight)
+    room = largest_microbatch(seven, tight)
+    assert fits(seven, replace(tight, microbatch=room))
+    assert not fits(seven, replace(tight, microbatch=room + 256))
+    named = cures(seven, tight)
+    assert named[0] == f"train.tokens_per_microbatch={room}"
+    for words in named[1:]:
+        how: Any = words.split()[-1] if "checkpointing" in words else "none"
+        count = int(words.split()[0]) if "GPUs" in words else 8
+        assert fits(seven, replace(tight, checkpointing=how, processes=count, shards=count))
+    nothing = cures(seven, Setup(capacity=10**9))
+    assert nothing == ["a smaller model, or train.trainable.lora"]
+
+
+def test_one_line_before_training_names_the_whole_and_its_causes() -> None:
+    model, options = real("llama"), TrainOptions()
+    line = describe(model, options)
+    assert "\n" not in line
+    counted = anatomy(model.backbone.config, options)
+    assert "micro-batches of 4,096 tokens" in line
+    assert total_bytes(parts(counted, Setup())) > 0
+    assert line.startswith("memory: about ")
+    choose_trainable(model, options)
+    assert describe(model, options) == line
+
+
+def test_an_unknown_shape_names_the_known() -> None:
+    with pytest.raises(PalateError, match="llama2-70b"):
+        shape_config("llama4")
+    assert set(SHAPES) == {"llama2-70b", "llama2-7b", "llama3-1b"}
