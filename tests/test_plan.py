@@ -15,6 +15,7 @@ from test_cli import one_line, palate
 from tiny import save_tiny, tiny_config
 from train.test_examples import CHAT, comparison
 
+FULL = "train.compute.activation_checkpointing=full"
 BIG = ["--shape", "llama2-70b", "--comparisons", "3M", "--tokens-per-comparison", "600"]
 
 
@@ -53,8 +54,8 @@ def test_what_fits_is_exit_code_0_and_what_does_not_is_1_with_a_cure_that_is_tru
     for row in json.loads(small.stdout):
         assert not row["fits"]
         assert row["total_bytes"] > row["capacity_bytes"] == 80e9
-        assert row["cures"] == ["32 GPUs and activation checkpointing full"]
-    large = palate(*ask, "--gpus", 32, "--activation-checkpointing", "full", cwd=tmp_path)
+        assert row["cures"] == [f"32 GPUs and {FULL}"]
+    large = palate(*ask, "--gpus", 32, "--set", FULL, cwd=tmp_path)
     assert large.returncode == 0
     for row in json.loads(large.stdout):
         assert row["total_bytes"] == sum(row["parts_bytes"].values()) <= row["capacity_bytes"]

@@ -29,14 +29,6 @@ class Format(StrEnum):
     JSON = "json"
 
 
-class Recompute(StrEnum):
-    """Which layers' activations are computed again instead of kept."""
-
-    NONE = "none"
-    SELECTIVE = "selective"
-    FULL = "full"
-
-
 def plan(
     recipe: RecipeArgument,
     overrides: SetOption = None,
@@ -68,9 +60,6 @@ def plan(
             "--tokens-per-comparison", metavar="N", help="Prompt once and both responses."
         ),
     ] = None,
-    recompute: Annotated[
-        Recompute, typer.Option("--activation-checkpointing", help="Time for memory.")
-    ] = Recompute.NONE,
     mfu: Annotated[
         float | None,
         typer.Option("--mfu", min=0.01, max=1, help="Model FLOPs over peak; assumed 0.4."),
@@ -95,7 +84,6 @@ def plan(
         shape=shape,
         comparisons=None if comparisons is None else round(number(comparisons)),
         tokens=None if tokens is None else number(tokens),
-        checkpointing=recompute.value,
     )
     machines = _machines(gpus, gpu, number(gpu_memory), per_node, mfu, measure)
     folder = out or Path("runs") / loaded.name

@@ -12,7 +12,7 @@ from palate.types import PalateError
 
 if TYPE_CHECKING:  # torch is slow to import.
     from palate.train.anatomy import Anatomy
-    from palate.train.footprint import Checkpointing, Setup
+    from palate.train.footprint import Setup
     from palate.train.work import Data, Pace
 
 # Of a comparison's tokens in a packed row, the prompt's: HH harmless-base, 125 of 125 + 41 + 51
@@ -39,7 +39,6 @@ class Asked:
     comparisons: int | None = None
     tokens: float | None = None
     prompt_share: float = PROMPT_SHARE
-    checkpointing: Checkpointing = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ def forecast(recipe: Recipe, name: str, folder: Path, machines: Machines, asked:
     options = recipe.training(name)
     model = anatomy(_config(recipe, name, asked), options)
     data = _data(recipe, name, folder, asked)
-    setup = _setup(recipe, name, model, data, machines, asked)
+    setup = _setup(recipe, name, model, data, machines)
     if machines.rate is None:
         return Forecast(name, model, data, setup, None)
     speed = pace(model, data, setup, rate=machines.rate, utilisation=machines.utilisation)
@@ -113,23 +112,21 @@ def _data(recipe: Recipe, name: str, folder: Path, asked: Asked) -> Data:
     return Data(rows, share * size, response, options.pairs_per_step, options.epochs)
 
 
-def _setup(
-    recipe: Recipe, name: str, model: Anatomy, data: Data, machines: Machines, asked: Asked
-) -> Setup:
+def _setup(recipe: Recipe, name: str, model: Anatomy, data: Data, machines: Machines) -> Setup:
     import torch
 
     from palate.model.device import compute_dtype
     from palate.train.footprint import Setup, capacity, shard_over
     from palate.train.work import microbatches
 
-    dtype, budget = recipe.backbone(name).dtype, recipe.training(name).tokens_per_microbatch
+    dtype, options = recipe.backbone(name).dtype, recipe.training(name)
     cpu = torch.device("cpu")
     setup = Setup(
         processes=max(1, machines.gpus),
         device="cuda" if machines.gpus else "cpu",
         bfloat16=dtype != "float32" if machines.gpus else compute_dtype(dtype, cpu) != torch.float,
-        checkpointing=asked.checkpointing,
-        microbatch=budget,
+        checkpointing=options.compute.activation_checkpointing,
+        microbatch=options.tokens_per_microbatch,
         prompt=data.prompt,
         response=data.response,
         capacity=machines.memory or capacity(cpu),

@@ -16,14 +16,12 @@ import torch
 from palate.model.reward_model import RewardModel
 from palate.train.anatomy import Anatomy, anatomy
 from palate.train.options import TrainOptions
+from palate.train.parallel import WHOLE_GRADIENTS
 
 Checkpointing = Literal["none", "selective", "full"]
 RECOMPUTING: tuple[Checkpointing, ...] = ("selective", "full")
 
 MASTER = 4  # Bytes: weights, gradients and both moments of Adam are float32 (exact).
-WHOLE_GRADIENTS = (
-    0.25  # Share of a GPU that gradients not yet reduced may take (train/parallel.py).
-)
 # Context, kernels and NCCL's buffers on a GPU: assumed, not measured here.
 CUDA_RUNTIME = 2_000_000_000
 # Resident after importing torch, transformers and pyarrow: measured, 415 MB.
@@ -207,12 +205,12 @@ def cures(model: Anatomy, setup: Setup) -> list[str]:
     again = [replace(setup, checkpointing=how) for how in RECOMPUTING]
     enough = next((s.checkpointing for s in again if fits(model, s)), None)
     if enough:
-        found.append(f"activation checkpointing {enough}")
+        found.append(f"train.compute.activation_checkpointing={enough}")
     if setup.device == "cuda":
         if count := _enough_gpus(model, setup):
             found.append(f"{count} GPUs")
         elif not enough and (count := _enough_gpus(model, again[-1])):
-            found.append(f"{count} GPUs and activation checkpointing full")
+            found.append(f"{count} GPUs and train.compute.activation_checkpointing=full")
     return found or ["a smaller model, or train.trainable.lora"]
 
 
@@ -235,7 +233,6 @@ def describe(
     *,
     processes: int = 1,
     shards: int = 1,
-    checkpointing: Checkpointing = "none",
 ) -> str:
     """One line to print before training: what it takes of the memory there is, by its causes."""
     setup = Setup(
@@ -243,7 +240,7 @@ def describe(
         shards=shards,
         device="cuda" if model.device.type == "cuda" else "cpu",
         bfloat16=model.dtype == torch.bfloat16,
-        checkpointing=checkpointing,
+        checkpointing=options.compute.activation_checkpointing,
         microbatch=options.tokens_per_microbatch,
         capacity=capacity(model.device),
     )

@@ -17,6 +17,7 @@ from palate.model.compute import apply_compute
 from palate.model.reward_model import RewardModel
 from palate.train.checkpoint import Checkpoints
 from palate.train.examples import Examples
+from palate.train.footprint import describe
 from palate.train.loss import accuracy, ranking_loss, safety_loss
 from palate.train.microbatch import Microbatch, Step, split_step
 from palate.train.options import TrainOptions
@@ -82,6 +83,7 @@ def train(
         checkpoints,
         closing(ahead(_shares(examples, options, world, done))) as shares,
     ):
+        log.say(describe(model, options, processes=world.size, shards=world.shards))
         saved_at = time.monotonic()
         if not done:
             log.evaluations(0, 0.0, watched.figures(model, world))

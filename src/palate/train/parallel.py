@@ -49,6 +49,11 @@ class World:
         """Whether this rank is the one that logs, writes and exports."""
         return self.rank == 0
 
+    @property
+    def shards(self) -> int:
+        """How many ranks hold one copy of the model together."""
+        return 1 if self.mesh is None else self.mesh["shard"].size()
+
     def total(self, values: Tensor) -> Tensor:
         """`values` summed over the ranks, in place, on every rank."""
         if self.mesh is not None:

@@ -62,6 +62,10 @@ class RunLog:
         self._bar.stop()
         self._file.close()
 
+    def say(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._bar.console.print(line, style="dim", highlight=False)
+
     def step(self, step: int, figures: Mapping[str, float]) -> None:
         """Record one optimizer step."""
         self._write({"step": step, **figures})
@@ -81,11 +85,9 @@ class RunLog:
     def _evaluation(self, step: int, epoch: float, name: str, figures: Mapping[str, float]) -> None:
         self._write({"step": step, "epoch": epoch, "eval": {"name": name, **figures}})
         self._track(step, {f"{name}/{k}": v for k, v in figures.items()})
-        self._bar.console.print(
+        self.say(
             f"  step {step}: {name} accuracy {figures['accuracy']:.3f}, loss "
-            f"{figures['loss']:.4f} (n = {figures['pairs']:.0f})",
-            style="dim",
-            highlight=False,
+            f"{figures['loss']:.4f} (n = {figures['pairs']:.0f})"
         )
 
     def _write(self, row: Mapping[str, Any]) -> None:
