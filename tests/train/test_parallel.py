@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from palate.train.parallel import World, blocks_of, join
+from palate.types import PalateError
 from ranked import launch, train_tiny, train_with_trouble, write_mixture
 from tiny import FAMILIES, tiny_model
 
@@ -82,6 +83,14 @@ def test_pitfall_12_and_23_two_ranks_and_small_micro_batches_train_as_one(
 ) -> None:
     two = trained(2, mixture, tmp_path, tokens_per_microbatch=64)
     assert_same_training(alone, two)
+
+
+def test_a_copy_lies_on_one_machine_unless_asked_to_lie_on_more() -> None:
+    world = World(size=8, here=4)
+    assert (world.shards(), world.shards(8), world.shards(2)) == (4, 8, 2)
+    assert (World(size=8, here=8).shards(), World().shards()) == (8, 1)
+    with pytest.raises(PalateError, match="3 does not divide 8 processes"):
+        world.shards(3)
 
 
 def test_pitfall_19_two_nodes_of_two_ranks_with_idle_ones_train_as_one(

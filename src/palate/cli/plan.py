@@ -194,7 +194,7 @@ def _facts(one: Forecast, values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     data, count, shards = one.data, values["processes"], values["shards"]
     facts = {
         "parameters": f"{values['parameters']:,}, {values['trainable']:,} learn",
-        "devices": f"{count}, one copy on {shards}, {count // shards} replicas",
+        "devices": f"{count}, {count // shards} copies on compute.shards={shards}",
         "number format": f"{values['dtype']}, float32 weights",
         "comparisons": f"{data.comparisons:,} of {data.tokens:,.0f} tokens",
         "steps": f"{data.steps:,} of {data.pairs_per_step:,} comparisons, "

@@ -19,11 +19,12 @@ def apply_compute(model: RewardModel, options: Compute) -> None:
         PalateError: an architecture whose layers transformers cannot checkpoint.
     """
     layers = [m for m in model.backbone.modules() if isinstance(m, GradientCheckpointingLayer)]
-    if not layers and options != Compute():
+    changed = options.compile or options.activation_checkpointing != "none"
+    if not layers and changed:
         kind = type(model.backbone).__name__
         raise PalateError(
             f"compute: the layers of {kind} can be neither checkpointed nor compiled; "
-            "leave compute at its defaults"
+            "leave compute.activation_checkpointing and compute.compile at their defaults"
         )
     if options.activation_checkpointing != "none":
         every = 2 if options.activation_checkpointing == "selective" else 1

@@ -43,4 +43,10 @@ class Compute(BaseModel):
         description="Compute the activations of every other ('selective') or every ('full') "
         "decoder layer again in the backward pass instead of keeping them.",
     )
+    shards: int | None = Field(
+        None,
+        ge=1,
+        description="Processes that hold one copy of the model together, where torchrun started "
+        "several; the others hold replicas. Default: those of one machine.",
+    )
     compile: bool = Field(False, description="torch.compile each decoder layer.")

@@ -146,7 +146,7 @@ class ChatTokens:
             return None
         first, rest = turns[0], turns[1:]
         offsets = self.tokenizer(
-            first.content, add_special_tokens=False, return_offsets_mapping=True
+            first.content, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )["offset_mapping"]
         cut = 0
         while cut < len(offsets):

@@ -132,4 +132,6 @@ def _setup(recipe: Recipe, name: str, model: Anatomy, data: Data, machines: Mach
         capacity=machines.memory or capacity(cpu),
     )
     setup = replace(setup, accumulates=microbatches(data, setup) > 1)
+    if options.compute.shards is not None:
+        return replace(setup, shards=min(options.compute.shards, setup.processes))
     return shard_over(model, setup, min(machines.per_node, setup.processes))

@@ -63,7 +63,7 @@ def train(
     """
     choose_trainable(model, options)
     apply_compute(model, options.compute)
-    place(model, world)
+    place(model, world, options.compute.shards)
     model.train()
     per_epoch = steps_per_epoch(len(examples), options.pairs_per_step)
     schedule = Schedule.of(options, per_epoch * options.epochs)
@@ -83,7 +83,8 @@ def train(
         checkpoints,
         closing(ahead(_shares(examples, options, world, done))) as shares,
     ):
-        log.say(describe(model, options, processes=world.size, shards=world.shards))
+        shards = world.shards(options.compute.shards)
+        log.say(describe(model, options, processes=world.size, shards=shards))
         saved_at = time.monotonic()
         if not done:
             log.evaluations(0, 0.0, watched.figures(model, world))

@@ -1,9 +1,9 @@
 """One process or many: who takes part, what each holds, and how they agree.
 
 torchrun starts the processes and says so in the environment. Weights, gradients and optimizer
-moments are sharded by FSDP2, block by block: over all ranks, and with several nodes of several
-devices over the devices of a node, the nodes holding replicas (HSDP). A world of one is neither
-wrapped nor does it open a process group.
+moments are sharded by FSDP2, block by block: over all ranks, or over groups of them that hold
+replicas of each other (HSDP), by default the devices of a node. A world of one is neither wrapped
+nor does it open a process group.
 """
 
 from __future__ import annotations
@@ -35,34 +35,46 @@ WHOLE_GRADIENTS = 0.25  # Of a GPU's memory, assumed: what gradients not yet red
 class World:
     """The processes that train a model together; by default this one alone.
 
-    `mesh` is None in a world of one. `line` is a slow, patient connection on the CPU, for words.
+    `here` of them are on this machine. `line` is a slow, patient connection on the CPU, for words.
     """
 
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=default_device)
-    mesh: DeviceMesh | None = None
+    here: int = 1
     line: dist.ProcessGroup | None = None
+
+    @property
+    def alone(self) -> bool:
+        """Whether this process is all there is."""
+        return self.size == 1
 
     @property
     def leads(self) -> bool:
         """Whether this rank is the one that logs, writes and exports."""
         return self.rank == 0
 
-    @property
-    def shards(self) -> int:
-        """How many ranks hold one copy of the model together."""
-        return 1 if self.mesh is None else self.mesh["shard"].size()
+    def shards(self, asked: int | None = None) -> int:
+        """How many ranks hold one copy of a model together: as asked, else those of a machine.
+
+        Raises:
+            PalateError: so many do not divide the ranks.
+        """
+        several = 1 < self.here < self.size and self.size % self.here == 0
+        shards = asked or (self.here if several else self.size)
+        if self.size % shards:
+            raise PalateError(f"compute.shards: {shards} does not divide {self.size} processes")
+        return shards
 
     def total(self, values: Tensor) -> Tensor:
         """`values` summed over the ranks, in place, on every rank."""
-        if self.mesh is not None:
+        if not self.alone:
             dist.all_reduce(values)
         return values
 
     def any(self, *flags: bool) -> list[bool]:
         """For each flag whether it is up on any rank: all ranks act at the same step."""
-        if self.mesh is None:
+        if self.alone:
             return list(flags)
         up = torch.tensor([float(flag) for flag in flags])
         dist.all_reduce(up, group=self.line)
@@ -70,7 +82,7 @@ class World:
 
     def tell(self, words: str = "") -> str:
         """What rank 0 says, on every rank; the others wait for it."""
-        if self.mesh is None:
+        if self.alone:
             return words
         letters = torch.tensor(list(words.encode()), dtype=torch.uint8)
         count = torch.tensor([len(letters)])
@@ -106,39 +118,41 @@ def join() -> World:
     # Gloo beside nccl: checkpoints and words travel on the CPU.
     dist.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl")
     line = dist.new_group(backend="gloo", timeout=PATIENCE)
-    return World(rank, size, device, _mesh(device.type, size, here), line)
+    return World(rank, size, device, here, line)
 
 
-def _mesh(kind: str, size: int, here: int) -> DeviceMesh:
-    """All ranks in a row, or nodes x devices of a node where both are several."""
-    if 1 < here < size and size % here == 0:
-        return init_device_mesh(kind, (size // here, here), mesh_dim_names=("replicate", "shard"))
-    return init_device_mesh(kind, (size,), mesh_dim_names=("shard",))
+def _mesh(world: World, shards: int) -> DeviceMesh:
+    """All ranks in a row, or replicas x the shards of each."""
+    kind, replicas = world.device.type, world.size // shards
+    if replicas == 1:
+        return init_device_mesh(kind, (shards,), mesh_dim_names=("shard",))
+    return init_device_mesh(kind, (replicas, shards), mesh_dim_names=("replicate", "shard"))
 
 
 def leave(world: World) -> None:
     """Close the process group."""
-    if world.mesh is not None:
+    if not world.alone:
         dist.destroy_process_group()
 
 
-def place(model: RewardModel, world: World) -> None:
+def place(model: RewardModel, world: World, shards: int | None = None) -> None:
     """Move the model to its device; of several ranks each keeps a shard of every matrix.
 
     Shards, reductions and moments are float32. Blocks compute in the model's number format; the
     heads are sharded apart, in float32 (pitfall 9).
     """
-    if world.mesh is None:
+    if world.alone:
         model.to(world.device)
         return
+    mesh = _mesh(world, world.shards(shards))
     compute = None if model.dtype == torch.float32 else model.dtype
     mixed = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)
     for block in blocks_of(model.backbone):
-        fully_shard(block, mesh=world.mesh, mp_policy=mixed)
-    fully_shard(model.backbone, mesh=world.mesh, mp_policy=mixed)
+        fully_shard(block, mesh=mesh, mp_policy=mixed)
+    fully_shard(model.backbone, mesh=mesh, mp_policy=mixed)
     for head in (model.head, model.safety_head):
         if head is not None:
-            fully_shard(head, mesh=world.mesh)
+            fully_shard(head, mesh=mesh)
 
 
 def blocks_of(backbone: nn.Module) -> list[nn.Module]:
@@ -163,7 +177,7 @@ def reduce_gradients(model: RewardModel, world: World, *, now: bool) -> None:
 
     Kept gradients are whole. A GPU that has no room for them reduces every time.
     """
-    if world.mesh is None:
+    if world.alone:
         return
     for part in _sharded(model):
         part.set_requires_gradient_sync(now or not _room_for_gradients(model, world.device))
@@ -184,7 +198,7 @@ def clip_gradients(parameters: list[nn.Parameter], limit: float) -> Tensor:
 
 def gather(model: RewardModel, world: World) -> None:
     """Give rank 0 the whole weights on the CPU. The model can then be exported, no longer run."""
-    if world.mesh is None:
+    if world.alone:
         return
     for part in _sharded(model):
         part.reshard()
@@ -202,6 +216,6 @@ def peers(world: World) -> Generator[None]:
         yield
     except RuntimeError as error:
         lost = isinstance(error, dist.DistError) or "gloo" in str(error).lower()
-        if world.mesh is None or not lost:
+        if world.alone or not lost:
             raise
         raise PalateError("another rank ended; its own line says why") from error
