@@ -65,7 +65,7 @@ def first_step(folder: Path) -> dict[str, Any]:
     examples.prompt_keys()
     order = np.random.default_rng(0).permutation(len(examples))
     rows = [examples[int(row)] for row in order[:PAIRS_PER_STEP]]
-    parts = split_step(rows, TrainOptions().margins(), 0.0, TOKENS_PER_MICROBATCH)
+    parts = split_step(rows, TrainOptions().margins(), TOKENS_PER_MICROBATCH)
     planned = time.perf_counter() - start
     del rows, parts
     start = time.perf_counter()

@@ -78,7 +78,7 @@ class Note:
 
 
 class Examples:
-    """Random access to the examples of a token file; resident memory does not grow with either.
+    """Random access to the examples of a token file, in memory that does not grow with it.
 
     Columns are mapped. Rows are read with a system call: the kernel maps whole folios, so that a
     row would make 640 KB resident (measured, Linux 6.18, ext4), an epoch the whole file.
