@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -52,15 +53,13 @@ def write_shards(folder: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> N
     """
     _silence_single_process()
     writer = _ShardWriter(str(folder), save_distributed=True)
-    try:
+    with _os_errors():
         save(
             dict(tensors),
             storage_writer=writer,
             process_group=ranks.group,
             no_dist=ranks.group is None,
         )
-    except CheckpointException as error:  # Not an Exception: it would pass every handler above.
-        raise OSError(_reason(error)) from None
 
 
 def read_shards(folder: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> None:
@@ -71,15 +70,13 @@ def read_shards(folder: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> No
     """
     _silence_single_process()
     reader = HuggingFaceStorageReader(str(folder))
-    try:
+    with _os_errors():
         load(
             dict(tensors),
             storage_reader=reader,
             process_group=ranks.group,
             no_dist=ranks.group is None,
         )
-    except CheckpointException as error:
-        raise OSError(_reason(error)) from None
 
 
 def shard_contents(folder: Path) -> dict[str, TensorStorageMetadata]:
@@ -111,6 +108,15 @@ class _ShardWriter(HuggingFaceStorageWriter):
         done: Future[list[WriteResult]] = Future()
         done.set_result([WriteResult(i.index, 0, path.name) for i in plan.items])
         return done
+
+
+@contextmanager
+def _os_errors() -> Generator[None]:
+    """DCP's own exception as an OSError: it is no Exception and would pass every handler above."""
+    try:
+        yield
+    except CheckpointException as error:
+        raise OSError(_reason(error)) from None
 
 
 def _reason(error: CheckpointException) -> str:
