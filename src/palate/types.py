@@ -118,7 +118,10 @@ class Pair:
 
 @dataclass(frozen=True, slots=True)
 class Preference:
-    """A judge's answer to one pair; `choice` None means unscored, and `reason` says why."""
+    """A judge's answer to one pair; `choice` None means unscored, and `reason` says why.
+
+    `answer` is what a judge that speaks said, word for word; `seconds` how long it took to say.
+    """
 
     pair_id: str
     choice: Literal["first", "second", "tie"] | None
@@ -126,6 +129,8 @@ class Preference:
     second_score: float | None = None
     reason: str = ""
     truncated: bool = False
+    answer: str = ""
+    seconds: float | None = None
 
 
 class Outcome(StrEnum):
