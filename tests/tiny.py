@@ -4,6 +4,7 @@
 `tiny_tokenizer` the parts of one.
 """
 
+import random
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+
+from palate.types import Message, Pair
 
 FAMILIES = ("llama", "qwen2", "qwen3", "gemma", "gpt_neox", "mistral")
 EXPORTED = FAMILIES[:5]
@@ -119,3 +122,13 @@ def save_tiny(folder: Path, family: str, *, tokenizer: Any = None, **changes: An
     tiny_model(family, len(tokenizer), **changes).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def pairs_of_words(count: int, seed: int = 0) -> list[Pair]:
+    """Pairs of one-turn prompts and two responses each, of unequal lengths, in words of `TEXT`."""
+    draw = random.Random(seed)
+
+    def words(most: int) -> str:
+        return " ".join(draw.choices(TEXT.split(), k=draw.randint(1, most)))
+
+    return [Pair(str(i), (Message("user", words(12)),), words(8), words(30)) for i in range(count)]

@@ -23,7 +23,7 @@ def test_random_takes_a_seed():
 
 
 def test_judges_are_one_visible_dict():
-    assert set(JUDGES) == {*TRIVIAL, "sequence-classifier", "reward-model"}
+    assert {*TRIVIAL, "sequence-classifier", "reward-model", "text-to-text"} <= set(JUDGES)
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,8 @@ def test_judges_are_one_visible_dict():
             {"sequence-classifier": {"model": "x", "format": "chat", "max_token": 9}},
             "did you mean max_tokens",
         ),
+        ({"text-to-text": None}, "model: Field required"),
+        ({"text-to-text": {"model": "x", "reading": "both"}}, "reading: Input should be"),
         ({"reward-model": {"path": "x"}}, "with `folder`"),
         ({"reward-model": {"folder": "x", "nam": "y"}}, "did you mean name"),
     ],

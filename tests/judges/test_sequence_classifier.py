@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from palate.judges import open_judge
-from palate.judges.sequence_classifier import SequenceClassifier, _batches
+from palate.judges.sequence_classifier import SequenceClassifier
 from palate.judges.spec import SequenceClassifierSpec
 from palate.types import Candidates, Message, Pair, PalateError
 from tiny import END, TEXT, tiny_model, tiny_tokenizer
@@ -251,10 +251,3 @@ def refused(folder, message, **options):
     with pytest.raises(PalateError, match=message) as caught:
         opened(folder, **options)
     assert "\n" not in str(caught.value)
-
-
-def test_batches_keep_every_row_within_the_budget():
-    rows = [((1,) * n, None) for n in (3, 50, 7, 7, 120, 1)]
-    batches = list(_batches(rows, 100))
-    assert sorted(row for batch in batches for row in batch) == sorted(rows)
-    assert all(len(b) == 1 or len(b) * len(b[0][0]) <= 100 for b in batches)

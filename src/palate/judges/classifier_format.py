@@ -10,6 +10,7 @@ from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from palate.judges.spec import SequenceClassifierSpec
+from palate.judges.turns import defused, labelled, question, special_tokens, without_oldest
 from palate.types import Message, PalateError, digest
 
 TOO_LONG = "too long"
@@ -20,10 +21,11 @@ PINNED_CLOCK = "{%- macro strftime_now(format) -%}{{ date_string }}{%- endmacro 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Token ids of one conversation, and token types where the tokenizer gives them."""
+    """Token ids of one conversation, token types where the tokenizer gives them, and its text."""
 
     ids: tuple[int, ...]
     types: tuple[int, ...] | None
+    texts: tuple[str, ...] = ()
     truncated: bool = False
 
 
@@ -50,8 +52,7 @@ class InputFormat:
         self._spec = spec
         self._template = _template(tokenizer) if spec.format == "chat" else ""
         self.limit = limit
-        # A special token written out in data would forge a turn or a second BOS.
-        self._special = sorted(filter(None, tokenizer.all_special_tokens), key=len, reverse=True)
+        self._special = special_tokens(tokenizer)
 
     @property
     def protocol(self) -> Mapping[str, Any]:
@@ -65,7 +66,7 @@ class InputFormat:
         return {
             "format": spec.format,
             "template": digest(template),
-            "tokenizer": _tokenizer_hash(self._tokenizer),
+            "tokenizer": tokenizer_digest(self._tokenizer),
             "max_tokens": self.limit,
             "over_limit": spec.over_limit,
             "special_tokens_in_text": "broken by a zero-width space",
@@ -90,7 +91,7 @@ class InputFormat:
         system = tuple(prompt[:1]) if prompt and prompt[0].role == "system" else ()
         turns = tuple(prompt[len(system) :])
         while len(turns) > 1:
-            turns = _without_oldest(turns)
+            turns = without_oldest(turns)
             kept = self._tokens((*system, *turns), response)
             if len(kept.ids) <= self.limit:
                 return replace(kept, truncated=True)
@@ -111,13 +112,13 @@ class InputFormat:
         return replace(best, truncated=True) if best else None
 
     def _tokens(self, prompt: Sequence[Message], response: str) -> Encoded:
-        clean = [Message(m.role, self._defuse(m.content)) for m in prompt]
-        answer = self._defuse(response)
+        clean = [Message(m.role, defused(m.content, self._special)) for m in prompt]
+        answer = defused(response, self._special)
         texts, special = self._texts(clean, answer)
         # No truncation here, ever: `verbose` only silences advice about long texts.
         out = self._tokenizer(*texts, add_special_tokens=special, truncation=False, verbose=False)
         types = out.get("token_type_ids")
-        encoded = Encoded(tuple(out["input_ids"]), None if types is None else tuple(types))
+        encoded = Encoded(tuple(out["input_ids"]), None if types is None else tuple(types), texts)
         self._check_bos(encoded.ids)
         return encoded
 
@@ -127,10 +128,10 @@ class InputFormat:
                 # The template writes the special tokens itself (pitfall 4).
                 return (self._chat([*prompt, Message("assistant", answer)]),), False
             case "pair":
-                return (self._question(prompt), answer), True
+                return (question(prompt, self._spec.prefixes), answer), True
             case "plain":
                 turns = [*prompt, Message("assistant", answer)]
-                return (self._labelled(turns) + self._spec.suffix,), True
+                return (labelled(turns, self._spec.prefixes) + self._spec.suffix,), True
 
     def _chat(self, turns: list[Message]) -> str:
         text = self._tokenizer.apply_chat_template(
@@ -140,21 +141,6 @@ class InputFormat:
             date_string=self._spec.date,
         )
         return str(text)
-
-    def _question(self, prompt: list[Message]) -> str:
-        if len(prompt) == 1:
-            return prompt[0].content
-        return self._labelled(prompt).strip()
-
-    def _labelled(self, turns: list[Message]) -> str:
-        prefixes = self._spec.prefixes
-        return "".join(prefixes.get(turn.role, "") + turn.content for turn in turns)
-
-    def _defuse(self, content: str) -> str:
-        for token in self._special:
-            if token in content:
-                content = content.replace(token, f"{token[0]}\u200b{token[1:]}")
-        return content
 
     def _check_bos(self, ids: tuple[int, ...]) -> None:
         bos = self._tokenizer.bos_token_id
@@ -170,14 +156,8 @@ def _template(tokenizer: PreTrainedTokenizerBase) -> str:
     return PINNED_CLOCK + text if "strftime_now" in text else text
 
 
-def _without_oldest(turns: tuple[Message, ...]) -> tuple[Message, ...]:
-    turns = turns[1:]
-    while len(turns) > 1 and turns[0].role != "user":
-        turns = turns[1:]
-    return turns
-
-
-def _tokenizer_hash(tokenizer: PreTrainedTokenizerBase) -> str:
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What pins a tokenizer: its whole backend, or its vocabulary."""
     if getattr(tokenizer, "is_fast", False):
         return digest(tokenizer.backend_tokenizer.to_str())
     return digest(sorted(tokenizer.get_vocab().items()))

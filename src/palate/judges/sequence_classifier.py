@@ -13,15 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
+from palate.judges.checkpoint import open_checkpoint, open_device
 from palate.judges.classifier_format import Encoded, InputFormat, Refused
+from palate.judges.padding import batches, padded
 from palate.judges.scalar import NON_FINITE
 from palate.judges.spec import SequenceClassifierSpec
-from palate.model.device import default_device
-from palate.model.quiet import quiet
-from palate.records import file_digest
-from palate.types import Candidates, PalateError, Score, digest
+from palate.types import Candidates, PalateError, Score
 
 Inputs = tuple[tuple[int, ...], tuple[int, ...] | None]
 NO_LIMIT = 1 << 30  # Tokenizers without a limit say 1e30.
@@ -43,17 +42,25 @@ class SequenceClassifier:
         """
         self._spec = spec
         self.name = spec.name or Path(spec.model).name
-        config, tokenizer, self._model = _load(spec)
-        self._device = _device(spec.device)
-        self._model.to(self._device)
+        opened = open_checkpoint(
+            AutoModelForSequenceClassification,
+            spec.model,
+            "a reward model",
+            check=lambda config: _check_labels(spec, config),
+            revision=spec.revision,
+            attention=spec.attention,
+        )
+        tokenizer = opened.tokenizer
+        self._device = open_device(spec.device)
+        self._model = opened.model.to(self._device)
         self._text_config = self._model.config.get_text_config()
         self._pad_id: int | None = self._text_config.pad_token_id
         self._tokenizer_pad_id: int | None = tokenizer.pad_token_id
-        self._format = InputFormat(tokenizer, spec, _limit(spec, config, tokenizer))
+        self._format = InputFormat(tokenizer, spec, _limit(spec, opened.config, tokenizer))
         self.protocol: Mapping[str, Any] = {
             "judge": "sequence-classifier",
             "model": spec.model,
-            **_identity(spec, config),
+            **opened.identity,
             **self._format.protocol,
             "dtype": "float32",
             "attention": self._model.config._attn_implementation,
@@ -71,7 +78,7 @@ class SequenceClassifier:
     def _score_window(self, window: Sequence[Candidates]) -> list[tuple[Score, ...]]:
         rows = [[self._format.encode(c.prompt, r) for r in c.responses] for c in window]
         unique = {(e.ids, e.types): 0.0 for row in rows for e in row if isinstance(e, Encoded)}
-        for batch in _batches(list(unique), self._spec.batch_tokens):
+        for batch in batches(list(unique), _length, self._spec.batch_tokens):
             unique.update(zip(batch, self._logits(batch), strict=True))
         return [tuple(_score(encoded, unique) for encoded in row) for row in rows]
 
@@ -80,11 +87,11 @@ class SequenceClassifier:
         pad = self._pad_for(batch)
         longest = max(len(ids) for ids, _ in batch)
         inputs = {
-            "input_ids": _padded([ids for ids, _ in batch], longest, pad),
-            "attention_mask": _padded([(1,) * len(ids) for ids, _ in batch], longest, 0),
+            "input_ids": padded([ids for ids, _ in batch], longest, pad),
+            "attention_mask": padded([(1,) * len(ids) for ids, _ in batch], longest, 0),
         }
         if batch[0][1] is not None:
-            inputs["token_type_ids"] = _padded([t or () for _, t in batch], longest, 0)
+            inputs["token_type_ids"] = padded([t or () for _, t in batch], longest, 0)
         on_device = {name: tensor.to(self._device) for name, tensor in inputs.items()}
         logits: torch.Tensor = self._model(**on_device).logits  # [B, 1]
         return [float(value) for value in logits[:, 0].float().cpu()]
@@ -106,6 +113,10 @@ class SequenceClassifier:
         return pad
 
 
+def _length(row: Inputs) -> int:
+    return len(row[0])
+
+
 def _score(encoded: Encoded | Refused, values: Mapping[Inputs, float]) -> Score:
     if isinstance(encoded, Refused):
         return Score(None, encoded.reason, tokens=encoded.tokens)
@@ -115,82 +126,11 @@ def _score(encoded: Encoded | Refused, values: Mapping[Inputs, float]) -> Score:
     return Score(value, "", encoded.truncated, tokens)
 
 
-def _batches(rows: Sequence[Inputs], max_tokens: int) -> Iterator[list[Inputs]]:
-    """Batches of rows of like length, longest first, of at most `max_tokens` padded tokens."""
-    batch: list[Inputs] = []
-    for row in sorted(rows, key=lambda inputs: len(inputs[0]), reverse=True):
-        if batch and (len(batch) + 1) * len(batch[0][0]) > max_tokens:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
-
-
-def _padded(rows: Sequence[Sequence[int]], length: int, pad: int) -> torch.Tensor:
-    """Rows [B, T] padded on the right."""
-    return torch.tensor([[*row, *[pad] * (length - len(row))] for row in rows])
-
-
-def _load(spec: SequenceClassifierSpec) -> tuple[Any, Any, Any]:
-    options: dict[str, Any] = {"trust_remote_code": False}
-    if spec.revision is not None:
-        options["revision"] = spec.revision
-    try:
-        with quiet():
-            config = AutoConfig.from_pretrained(spec.model, **options)
-            _check_labels(spec, config)
-            _check_safetensors(spec)
-            tokenizer = AutoTokenizer.from_pretrained(spec.model, **options)
-            if spec.attention != "auto":
-                options["attn_implementation"] = spec.attention
-            model, info = AutoModelForSequenceClassification.from_pretrained(
-                spec.model,
-                config=config,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-                **options,
-            )
-    except PalateError:
-        raise
-    except Exception as error:  # Each architecture and file format raises its own.
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise PalateError(
-            f"{spec.model}: cannot be opened as a reward model ({lines[0][:200]}); expected a hub "
-            "id or a folder with config, tokenizer and safetensors, without remote code"
-        ) from None
-    _check_weights(spec, info)
-    return config, tokenizer, model.eval()
-
-
 def _check_labels(spec: SequenceClassifierSpec, config: Any) -> None:
     if config.num_labels != 1:
         raise PalateError(
             f"{spec.model}: has {config.num_labels} labels, a scalar reward model has 1; a base "
             "model must be trained first, a classifier's logits are not rewards"
-        )
-
-
-def _check_safetensors(spec: SequenceClassifierSpec) -> None:
-    folder = Path(spec.model)
-    if not folder.is_dir() or any(folder.glob("*.safetensors")):
-        return
-    pickles = sorted(path.name for path in [*folder.glob("*.bin"), *folder.glob("*.pt")])
-    held = f"only pickle files ({', '.join(pickles)})" if pickles else "no weights"
-    raise PalateError(
-        f"{spec.model}: holds {held}, expected *.safetensors; pickle can run code when opened, "
-        "so convert it with save_pretrained where you trust it"
-    )
-
-
-def _check_weights(spec: SequenceClassifierSpec, info: Mapping[str, Any]) -> None:
-    """Weights that the file lacks would be drawn at random (pitfalls 15 and 29)."""
-    absent = sorted({*info["missing_keys"], *map(str, info["mismatched_keys"])})
-    if absent:
-        raise PalateError(
-            f"{spec.model}: {len(absent)} weights are missing or of another shape, such as "
-            f"{absent[0]}; a reward model is saved whole, head included"
         )
 
 
@@ -207,28 +147,3 @@ def _limit(spec: SequenceClassifierSpec, config: Any, tokenizer: Any) -> int:
             f"{spec.model}: max_tokens {spec.max_tokens} is beyond the checkpoint's {own}"
         )
     return int(spec.max_tokens or own or 0)
-
-
-def _identity(spec: SequenceClassifierSpec, config: Any) -> dict[str, str]:
-    """What pins the weights: a hub commit, or the digest of a folder's weights and config."""
-    settings = {k: v for k, v in config.to_dict().items() if k != "transformers_version"}
-    found = {"config": digest(settings)}
-    if commit := getattr(config, "_commit_hash", None):
-        return found | {"revision": str(commit)}
-    folder = Path(spec.model)
-    if folder.is_dir():
-        return found | {"weights": _weights_hash(folder)}
-    return found
-
-
-def _weights_hash(folder: Path) -> str:
-    return digest([(path.name, file_digest(path)) for path in sorted(folder.glob("*.safetensors"))])
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return default_device()
-    try:
-        return torch.device(name)
-    except RuntimeError:
-        raise PalateError(f"device {name!r}: expected auto, cpu, cuda or cuda:N") from None

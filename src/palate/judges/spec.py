@@ -43,3 +43,29 @@ class SequenceClassifierSpec(BaseModel):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     batch_tokens: int = Field(8_192, ge=1, description="Padded tokens of one forward pass.")
     window: int = Field(256, ge=1, description="Prompts sorted by length together.")
+
+
+class TextToTextSpec(BaseModel):
+    """An encoder-decoder that is asked SteamSHP's question and answers A or B.
+
+    `reading`:
+        `pair` both responses are read at once, and the answer is greedy generation's letter;
+        `absolute` each response is read beside "." and scored by the probability of A.
+    Over `max_tokens` the context is cut: whole oldest turns, then the last words of the turn that
+    is left. Responses never are; what cannot fit is unscored ("too long").
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(min_length=1, description="Hub id or folder.")
+    reading: Literal["pair", "absolute"] = "pair"
+    name: str | None = Field(None, description="Name in tables; default: the model's.")
+    revision: str | None = Field(None, description="Hub revision (commit, tag or branch).")
+    max_tokens: int = Field(512, ge=32, description="SteamSHP was trained on at most 512.")
+    prefixes: Mapping[Role, str] = Field(
+        default=HH_PREFIXES, description="Of a context's turns, where it has several."
+    )
+    attention: Literal["auto", "eager", "sdpa"] = "auto"
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
+    batch_tokens: int = Field(8_192, ge=1, description="Padded tokens of one forward pass.")
+    window: int = Field(256, ge=1, description="Questions sorted by length together.")
