@@ -7,6 +7,8 @@ from palate.judges import JUDGES, open_judge
 from palate.types import Message, Pair, PalateError
 
 TRIVIAL = ("random", "longer", "shorter", "first")
+KINDS = ("text-to-text", "reward-endpoint")
+ENDPOINT = {"url": "http://localhost:1", "shape": "openrlhf", "input": "plain"}
 
 
 @pytest.mark.parametrize("name", TRIVIAL)
@@ -23,7 +25,7 @@ def test_random_takes_a_seed():
 
 
 def test_judges_are_one_visible_dict():
-    assert {*TRIVIAL, "sequence-classifier", "reward-model", "text-to-text"} <= set(JUDGES)
+    assert {*TRIVIAL, "sequence-classifier", "reward-model", *KINDS} <= set(JUDGES)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +45,17 @@ def test_judges_are_one_visible_dict():
         ),
         ({"text-to-text": None}, "model: Field required"),
         ({"text-to-text": {"model": "x", "reading": "both"}}, "reading: Input should be"),
+        ({"reward-endpoint": "http://x"}, "expected a mapping with `url`, `shape` and `input`"),
+        ({"reward-endpoint": ENDPOINT | {"url": "x"}}, "url: expected http://HOST:PORT"),
+        ({"reward-endpoint": ENDPOINT | {"url": "http://me:pw@x"}}, "name it in key_env"),
+        ({"reward-endpoint": ENDPOINT | {"url": "http://x?key=1"}}, "name it in key_env"),
+        ({"reward-endpoint": ENDPOINT | {"input": "chat"}}, "endpoint: input chat .* needs `tok"),
+        ({"reward-endpoint": ENDPOINT | {"input": "messages"}}, "takes no messages; set input"),
+        ({"reward-endpoint": ENDPOINT | {"input": "pair"}}, "takes no pairs; set input"),
+        ({"reward-endpoint": ENDPOINT | {"max_tokens": 99}}, "count tokens and need `tokenizer`"),
+        ({"reward-endpoint": ENDPOINT | {"shape": "vllm"}}, "shape: Input should be"),
+        ({"reward-endpoint": ENDPOINT | {"key": "s3cret"}}, "unexpected|did you mean key_env"),
+        ({"reward-endpoint": ENDPOINT | {"key_env": "sk-s3cret"}}, "key_env: String should match"),
         ({"reward-model": {"path": "x"}}, "with `folder`"),
         ({"reward-model": {"folder": "x", "nam": "y"}}, "did you mean name"),
     ],
@@ -51,6 +64,7 @@ def test_a_wrong_spec_is_one_line_that_names_the_cure(spec, message):
     with pytest.raises(PalateError, match=message) as caught:
         open_judge(spec)
     assert "\n" not in str(caught.value)
+    assert "s3cret" not in str(caught.value)
 
 
 def test_trivial_judges_need_no_torch():

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from palate.judges.scalar import ScorerJudge
-from palate.judges.spec import SequenceClassifierSpec, TextToTextSpec
+from palate.judges.spec import RewardEndpointSpec, SequenceClassifierSpec, TextToTextSpec
 from palate.judges.trivial import FirstPosition, LengthChoice, RandomChoice
 from palate.types import Judge, PalateError
 
@@ -19,6 +19,7 @@ __all__ = [
     "FirstPosition",
     "LengthChoice",
     "RandomChoice",
+    "RewardEndpointSpec",
     "ScorerJudge",
     "SequenceClassifierSpec",
     "TextToTextSpec",
@@ -48,6 +49,15 @@ def _text_to_text(options: object) -> Judge:
     return ScorerJudge(TextToTextScorer(spec)) if absolute else TextToText(spec)
 
 
+def _reward_endpoint(options: object) -> Judge:
+    if not isinstance(options, Mapping):
+        raise PalateError("reward-endpoint: expected a mapping with `url`, `shape` and `input`")
+    spec = _validated("reward-endpoint", RewardEndpointSpec, options)
+    from palate.judges.endpoint import RewardEndpoint
+
+    return ScorerJudge(RewardEndpoint(spec))
+
+
 def _reward_model(options: object) -> Judge:
     if isinstance(options, Mapping) and "folder" not in options:
         raise PalateError("reward-model: expected a folder, or a mapping with `folder`")
@@ -66,6 +76,7 @@ JUDGES: Mapping[str, Callable[[Any], Judge]] = {
     "sequence-classifier": _sequence_classifier,
     "reward-model": _reward_model,
     "text-to-text": _text_to_text,
+    "reward-endpoint": _reward_endpoint,
 }
 
 

@@ -1,11 +1,12 @@
-"""What a recipe may say of a foreign scalar reward model; needs no torch."""
+"""What a recipe may say of a judge that is not Palate's own; needs no torch."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from palate.types import Role
 
@@ -69,3 +70,66 @@ class TextToTextSpec(BaseModel):
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     batch_tokens: int = Field(8_192, ge=1, description="Padded tokens of one forward pass.")
     window: int = Field(256, ge=1, description="Questions sorted by length together.")
+
+
+class RewardEndpointSpec(BaseModel):
+    """A reward model behind HTTP, in one of the shapes that servers speak.
+
+    `input`:
+        `chat` the chat template of `tokenizer` over the whole conversation, rendered here;
+        `plain` every turn under its prefix, then the response, then `suffix`;
+        `pair` question and answer as two texts (`tei-predict` only);
+        `messages` the turns as they are, for the server to render (vLLM's shapes only).
+    With a `tokenizer`, the shapes that take token ids (vLLM's, SGLang's) are sent ids, so that the
+    server cannot add a second BOS, and a text over `max_tokens` is treated as `over_limit` says.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: str = Field(description="Where the server is, such as http://127.0.0.1:8000.")
+    shape: Literal["vllm-classify", "vllm-pooling", "sglang-classify", "tei-predict", "openrlhf"]
+    input: Literal["chat", "plain", "pair", "messages"]
+    path: str | None = Field(None, description="Default: the shape's own.")
+    model: str | None = Field(None, description="What is served there; in requests and protocol.")
+    revision: str | None = Field(None, description="Of model and tokenizer.")
+    name: str | None = Field(None, description="Name in tables; default: the model's.")
+    tokenizer: str | None = Field(None, description="Hub id or folder of the tokenizer.")
+    key_env: str | None = Field(
+        None, pattern="^[A-Z_][A-Z0-9_]*$", description="Environment variable of a bearer key."
+    )
+    max_tokens: int | None = Field(None, ge=4, description="Default: the tokenizer's limit.")
+    over_limit: Literal["unscored", "cut-oldest"] = "unscored"
+    prefixes: Mapping[Role, str] = Field(default=HH_PREFIXES, description="For plain and pair.")
+    suffix: str = Field("", description="For plain: ends the text, such as an EOS token.")
+    date: str = Field("26 Jul 2024", description="For templates that write the day (pitfall 7).")
+    batch_size: int = Field(16, ge=1, description="Texts of one request.")
+    concurrency: int = Field(4, ge=1, le=256, description="Requests under way at once.")
+    timeout_seconds: float = Field(60.0, gt=0, description="Of one request.")
+    attempts: int = Field(6, ge=1, description="Of one request, before the run stops.")
+    backoff_seconds: float = Field(0.5, ge=0, description="Before the second; doubles after.")
+    longest_wait_seconds: float = Field(60.0, ge=0, description="Bound on any wait asked of us.")
+
+    @field_validator("url")
+    @classmethod
+    def _plain_address(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("expected http://HOST:PORT or https://HOST")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise ValueError(
+                "expected no user, password or query in an address; put a key into an "
+                "environment variable and name it in key_env"
+            )
+        return url.rstrip("/")
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RewardEndpointSpec:
+        if self.input == "chat" and self.tokenizer is None:
+            raise ValueError("input chat renders the template here and needs `tokenizer`")
+        if self.input == "messages" and not self.shape.startswith("vllm"):
+            raise ValueError(f"shape {self.shape} takes no messages; set input to chat or plain")
+        if self.input == "pair" and self.shape != "tei-predict":
+            raise ValueError(f"shape {self.shape} takes no pairs; set input to chat or plain")
+        if self.tokenizer is None and (self.max_tokens or self.over_limit != "unscored"):
+            raise ValueError("max_tokens and over_limit count tokens and need `tokenizer`")
+        return self
