@@ -390,7 +390,7 @@ def test_pitfall_28_the_protocol_names_model_or_address_and_how_it_is_asked(save
     folder = str(save_classifier())
     plain = endpoint("http://127.0.0.1:1").protocol
     assert json.loads(json.dumps(dict(plain))) == plain
-    assert plain["url"] == "http://127.0.0.1:1"
+    assert plain["url"] == "http://127.0.0.1:1/get_reward"
     assert "url" not in endpoint("http://127.0.0.1:1", model="org/m").protocol
     chat = {"shape": "vllm-classify", "kind": "chat", "tokenizer": folder}
     made = [

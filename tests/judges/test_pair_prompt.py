@@ -1,8 +1,10 @@
+from pathlib import Path
+
 import pytest
 from transformers import AutoTokenizer
 
 from palate.judges.classifier_format import Encoded, Refused
-from palate.judges.pair_prompt import PairPrompt
+from palate.judges.pair_prompt import PROMPT, PairPrompt
 from palate.judges.spec import HH_PREFIXES
 from palate.types import Message
 
@@ -34,6 +36,11 @@ def test_the_question_is_the_cards_word_for_word(tokenizer):
         "Lime marmalade lol",
     )
     assert asked == CARD
+
+
+def test_the_docs_hold_the_question_word_for_word():
+    page = Path(__file__).parents[2] / "docs" / "judges.md"
+    assert PROMPT.replace("\n", "\\n") in page.read_text()
 
 
 def test_the_tokens_are_the_tokenizers_own_with_one_end_token(tokenizer):

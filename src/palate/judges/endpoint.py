@@ -42,13 +42,14 @@ class RewardEndpoint:
         self._spec = spec
         self._shape = SHAPES[spec.shape]
         self._wording = Wording(spec, takes_ids=self._shape.takes_ids)
-        self._patience().close()  # A missing key shows before the first question.
+        asking = self._patience()  # A missing key shows before the first question.
+        asking.close()
         self._accepted = self._refused = 0
         self.name = spec.name or (Path(spec.model).name if spec.model else "reward-endpoint")
         self.protocol: Mapping[str, Any] = {
             "judge": "reward-endpoint",
             # Whoever names the model may move it to another machine and keep its scores.
-            **({"model": spec.model} if spec.model else {"url": spec.url}),
+            **({"model": spec.model} if spec.model else {"url": asking.address}),
             "revision": spec.revision,
             "shape": spec.shape,
             **self._wording.protocol,

@@ -89,7 +89,7 @@ class RewardEndpointSpec(BaseModel):
     url: str = Field(description="Where the server is, such as http://127.0.0.1:8000.")
     shape: Literal["vllm-classify", "vllm-pooling", "sglang-classify", "tei-predict", "openrlhf"]
     input: Literal["chat", "plain", "pair", "messages"]
-    path: str | None = Field(None, description="Default: the shape's own.")
+    path: str | None = Field(None, pattern="^[^?#]*$", description="Default: the shape's own.")
     model: str | None = Field(None, description="What is served there; in requests and protocol.")
     revision: str | None = Field(None, description="Of model and tokenizer.")
     name: str | None = Field(None, description="Name in tables; default: the model's.")
@@ -113,7 +113,7 @@ class RewardEndpointSpec(BaseModel):
     @classmethod
     def _plain_address(cls, url: str) -> str:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
             raise ValueError("expected http://HOST:PORT or https://HOST")
         if parts.username or parts.password or parts.query or parts.fragment:
             raise ValueError(
