@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from palate.data.mixture import MixtureSpec
+from palate.evaluate.benchmark import OrderPlan
 from palate.model.options import BaseOptions
 from palate.recipe.load import explain, merge
 from palate.train.options import TrainOptions
@@ -103,7 +104,10 @@ class ModelPlan(BaseModel, frozen=True, extra="forbid"):
 class JudgingPlan(BaseModel, frozen=True, extra="forbid"):
     """How judges are asked."""
 
-    order: Literal["seeded", "both"] = Field("seeded", description="Side order shown to judges.")
+    order: OrderPlan = Field(
+        "auto",
+        description="Order of sides: auto is both for judges that see both responses at once.",
+    )
 
 
 class Recipe(BaseModel, frozen=True, extra="forbid"):
