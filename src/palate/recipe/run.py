@@ -28,7 +28,8 @@ def run(
     """Run an experiment in `folder` up to the stage `until`, and return the folder.
 
     Each step is files in and files out, and is skipped where its options, inputs and outputs
-    are unchanged; `resume` False makes everything again.
+    are unchanged; `resume` False makes everything again. A judge that cannot be asked is left out:
+    `evaluate.absent.read_absent` of the folder `verdicts` has the reasons.
 
     Raises:
         PalateError: a mistake in recipe or data, or a folder that another run is writing.

@@ -3,6 +3,7 @@
 read.py      verdict files and computed figures of a run
 accuracy.py  Tables 7, 8, 29
 outcomes.py  what became of every item; models against trivial judges
+orders.py    accuracy in one order and in both, consistency, position bias
 training.py  held-out accuracy and loss by step
 tables.py    a table as a value
 render.py    terminal, Markdown, CSV, LaTeX, JSON

@@ -12,6 +12,7 @@ from palate.evaluate.metrics import Result
 from palate.records import write_json, write_text
 from palate.report import render
 from palate.report.accuracy import table_7, table_8, table_29
+from palate.report.orders import orders
 from palate.report.outcomes import differences, outcomes
 from palate.report.read import Judged, read_judged
 from palate.report.tables import Table
@@ -19,7 +20,16 @@ from palate.report.terminal import show
 from palate.report.training import read_courses, training_curve, training_summary
 from palate.types import PalateError
 
-NAMES = ("table-7", "table-8", "table-29", "differences", "outcomes", "training", "training-curve")
+NAMES = (
+    "table-7",
+    "table-8",
+    "table-29",
+    "differences",
+    "orders",
+    "outcomes",
+    "training",
+    "training-curve",
+)
 """Every table there can be, in order."""
 FORMS: Mapping[str, Callable[[Table], str]] = {
     ".md": render.markdown,
@@ -67,13 +77,14 @@ def report(run_dir: Path, console: Console | None = None) -> Report:
     files = _write(run_dir / "tables", made)
     if console is not None:
         show((table for table in made if table.name not in QUIET), console)
-    results = tuple(r for name in judged.benchmarks() for r in judged.of(name))
-    return Report(run_dir, tuple(made), results, problems, files)
+    return Report(run_dir, tuple(made), tuple(judged.all()), problems, files)
 
 
 def _accuracy_tables(judged: Judged) -> list[Table]:
     made = (table_7(judged), table_8(judged), table_29(judged))
-    return [table for table in (*made, differences(judged), outcomes(judged)) if table]
+    return [
+        table for table in (*made, differences(judged), orders(judged), outcomes(judged)) if table
+    ]
 
 
 def _write(folder: Path, tables: Sequence[Table]) -> tuple[Path, ...]:
