@@ -16,6 +16,7 @@ from palate.cli import (
     doctor,
     evaluate,
     mix,
+    parity,
     plan,
     recipes,
     report,
@@ -47,6 +48,7 @@ app.command("plan")(plan.plan)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.command("compare")(compare.compare)
+app.command("parity")(parity.parity)
 app.command("report")(report.report)
 app.command("score")(score.score)
 app.command("doctor")(doctor.doctor)

@@ -22,6 +22,7 @@ __all__ = [
     "ScorerJudge",
     "SequenceClassifierSpec",
     "open_judge",
+    "sequence_classifier_spec",
 ]
 
 JudgeSpec = str | Mapping[str, Any]
@@ -30,7 +31,7 @@ JudgeSpec = str | Mapping[str, Any]
 def _sequence_classifier(options: object) -> Judge:
     if not isinstance(options, Mapping):
         raise PalateError("sequence-classifier: expected a mapping with `model` and `format`")
-    spec = _validated(options)
+    spec = sequence_classifier_spec(options)
     # torch and transformers are slow to import, and trivial judges need neither.
     from palate.judges.sequence_classifier import SequenceClassifier
 
@@ -87,7 +88,8 @@ def _only(options: object, judge: str, *known: str) -> dict[str, Any]:
     return dict(options)
 
 
-def _validated(options: Mapping[str, Any]) -> SequenceClassifierSpec:
+def sequence_classifier_spec(options: Mapping[str, Any]) -> SequenceClassifierSpec:
+    """What `options` say of a foreign reward model; raises `PalateError` naming the wrong key."""
     try:
         return SequenceClassifierSpec(**options)
     except ValidationError as error:
