@@ -24,7 +24,7 @@ def parity(
     count: Annotated[int, typer.Option("--n", min=2, help="Prompts that are scored.")] = 64,
     tolerance: Annotated[
         float | None,
-        typer.Option(min=0, help="In SD of the rewards; default: 0.001, in bfloat16 0.1."),
+        typer.Option(min=0, help="In SD of the rewards; default: 0.001, in bfloat16 0.2."),
     ] = None,
     form_of: Annotated[
         str, typer.Option("--input", help="Input of a foreign model: chat, pair or plain.")

@@ -14,11 +14,12 @@ from typing import Any, Literal
 import numpy as np
 
 from palate import stats
+from palate.evaluate.alike import on_equal_terms
 from palate.evaluate.metrics import Tally, compare
 from palate.evaluate.tally import Codes, Flags
 from palate.records import read_header
 from palate.stats import TIE_VALUE, Estimate, PairedDifference
-from palate.types import Comparison, PalateError
+from palate.types import Comparison, PalateError, digest
 
 Preferred = Literal["chosen", "rejected", "tie", "unscored"]
 Facts = Mapping[str, str]
@@ -82,15 +83,13 @@ def compare_judges(
     Raises:
         PalateError: the judges were not asked the same items, or not alike.
     """
+    first, second = on_equal_terms(first, second)
     overall = compare(first, second, rng)
-    where = {name: row for row, name in enumerate(second.ids)}
-    ours = np.array([row for row, name in enumerate(first.ids) if name in where])
-    theirs = np.array([where[first.ids[row]] for row in ours])
-    pair = _Aligned(first, second, ours, theirs)
+    pair = _Aligned(first, second, _rows_of(second, first.ids))
     parts = pair.parts(_facts(comparisons), rng)
     adjusted = stats.holm([part.difference.p_value for part in parts])
     split = [replace(part, adjusted_p=p) for part, p in zip(parts, adjusted, strict=True)]
-    whole = pair.part("all", "all items", np.ones(ours.size, dtype=np.bool_), overall)
+    whole = pair.part("all", "all items", np.ones(first.ids.size, dtype=np.bool_), overall)
     return Compared(
         first.benchmark, first.judge, second.judge, (whole, *split), tuple(pair.flips())
     )
@@ -98,16 +97,15 @@ def compare_judges(
 
 @dataclass(frozen=True, slots=True)
 class _Aligned:
-    """Two tallies and the rows, [N] each, at which they hold the same items."""
+    """Two tallies of the same items, and the row [N] of the second for each row of the first."""
 
     first: Tally
     second: Tally
-    ours: Codes
-    theirs: Codes
+    rows: Codes
 
     def parts(self, facts: Mapping[str, Facts], rng: np.random.Generator) -> list[Part]:
         """Every part of every way to split, in the order of the facts."""
-        known = [facts.get(name, {}) for name in self.first.ids[self.ours]]
+        known = [facts.get(name, {}) for name in self.first.ids]
         found = []
         for by in dict.fromkeys(key for item in known for key in item):
             levels = np.array([item.get(by, "") for item in known])
@@ -118,27 +116,31 @@ class _Aligned:
 
     def part(self, by: str, level: str, held: Flags, difference: PairedDifference) -> Part:
         """The items that `held` [N] marks."""
-        one, two = self.ours[held], self.theirs[held]
-        first, second = _accuracy(self.first, one), _accuracy(self.second, two)
+        first = _accuracy(self.first, np.flatnonzero(held))
+        second = _accuracy(self.second, self.rows[held])
         return Part(by, level, first, second, difference, difference.p_value)
 
     def _difference(self, held: Flags, rng: np.random.Generator) -> PairedDifference:
-        one, two = self.ours[held], self.theirs[held]
         return stats.paired_difference(
-            self.first.values[one],
-            self.second.values[two],
-            self.first.clusters[one],
+            self.first.values[held],
+            self.second.values[self.rows[held]],
+            self.first.clusters[held],
             rng,
-            fingerprint=self.first.fingerprint,
+            fingerprint=digest(self.first.fingerprint, self.second.fingerprint),
         )
 
     def flips(self) -> Iterator[Flip]:
         """Items that the judges answered differently, in the order of the first."""
-        for row, other in zip(self.ours, self.theirs, strict=True):
-            first = preferred(self.first.values[row])
-            second = preferred(self.second.values[other])
+        values = zip(self.first.values, self.second.values[self.rows], strict=True)
+        for name, (one, two) in zip(self.first.ids, values, strict=True):
+            first, second = preferred(one), preferred(two)
             if first != second:
-                yield Flip(str(self.first.ids[row]), first, second)
+                yield Flip(str(name), first, second)
+
+
+def _rows_of(votes: Tally, ids: Iterable[Any]) -> Codes:
+    where = {name: row for row, name in enumerate(votes.ids)}
+    return np.array([where[name] for name in ids])
 
 
 def _accuracy(votes: Tally, rows: Codes) -> Estimate:

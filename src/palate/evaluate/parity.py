@@ -29,8 +29,8 @@ from palate.types import Candidates, PalateError, Scorer
 Floats = NDArray[np.float64]
 Kind = Literal["float32", "bfloat16"]
 # In standard deviations of the rewards. float32: what an export must keep (rounding of another
-# order of sums stays near 1e-5). bfloat16: 8 bits of mantissa in every product; assumed.
-TOLERANCE: dict[Kind, float] = {"float32": 1e-3, "bfloat16": 0.1}
+# order of sums stays near 1e-5). bfloat16: 8 bits of mantissa; tiny models reach 0.11.
+TOLERANCE: dict[Kind, float] = {"float32": 1e-3, "bfloat16": 0.2}
 BUDGET, ROWS = 4_096, 16
 EMULATED = "this device emulates bfloat16; ask for it with --emulated, or run it on a GPU"
 
