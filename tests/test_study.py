@@ -131,6 +131,9 @@ def test_what_an_earlier_recipe_left_is_not_mixed_with_what_is_new(study, recipe
     found = report(tmp_path)
     assert "1 of 2 runs are finished; the others are left out." in found.tables[0].remarks
     assert found.table("study-differences") is None
+    anew: list[str] = []
+    run(other, tmp_path, resume=False, say=anew.append)
+    assert (made(anew).count("import/help"), made(anew).count("train/m")) == (1, 2)
 
 
 @pytest.fixture(scope="module")

@@ -62,6 +62,14 @@ def test_levels_may_be_nested_and_are_laid_over_the_recipe(path):
     assert second.mixtures["all"].subset is None
 
 
+def test_an_amount_is_of_the_mixture_that_the_variant_trains_on(path):
+    swap = "study.vary.size.small.models.m.mixture=part"
+    recipe = load_recipe(path, ["mixtures.part={all: [mine], max_rows: {mine: 5}}", swap])
+    mixtures = recipe.varied(recipe.study.variants()[0], 3).mixtures
+    assert mixtures["part"].subset.fraction == 0.5
+    assert mixtures["all"].subset is None
+
+
 def test_a_study_is_saved_and_read_again(path, tmp_path):
     from palate.recipe import save_recipe
 

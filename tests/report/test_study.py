@@ -33,7 +33,8 @@ def make_study(
         for number, (levels, share) in enumerate(shares.items()):
             folder = f"variants/{'--'.join(levels)}/seed-{seed}"
             named = dict(zip(axes, levels, strict=True))
-            runs.append(StudyRun(levels=named, seed=seed, folder=folder, experiment="now"))
+            said = {"experiment": "now", "mixtures": {"helpful": "mix"}}
+            runs.append(StudyRun(levels=named, seed=seed, folder=folder, **said))
             if folder in skip:
                 continue
             write(run / folder, "helpful", "Held-out Helpful", N, outcome=outcomes(share, seed))
@@ -45,7 +46,7 @@ def make_study(
     first = {axis: levels[0] for axis, levels in axes.items()}
     index = StudyIndex(
         name="made", axes=axes, baseline=first, data_axis=data_axis, paper=paper,
-        models={"helpful": "mix"}, runs=tuple(runs),
+        models=("helpful",), runs=tuple(runs),
     )  # fmt: skip
     write_index(run, index)
     return run

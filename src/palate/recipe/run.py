@@ -41,7 +41,7 @@ def run(
         KeyboardInterrupt: stopped; what was finished is saved.
     """
     if recipe.study is not None and until != "mix":
-        one = partial(run, resume=resume, say=say, counting=counting)
+        one = partial(run, resume=resume, counting=counting)
         return run_study(recipe, recipe.study, folder, one, until=until, say=say)
     work = Workspace(recipe, folder, resume, say, counting, lenders)
     with locked(folder):

@@ -11,7 +11,7 @@ from typing import Literal
 
 from palate.recipe.schema import Recipe, resolved
 from palate.recipe.vary import StudyPlan
-from palate.recipe.workspace import fingerprint, locked
+from palate.recipe.workspace import LENT, UNCHANGED, fingerprint, locked
 from palate.report import report
 from palate.report.studied import (
     StudyIndex,
@@ -43,7 +43,12 @@ def run_study(
     made of the same options and inputs: data, mixtures, judges that do not hang on it. What is
     finished is not run again.
     """
-    run(recipe, folder, until="mix")
+    run(recipe, folder, until="mix", say=say)
+
+    def say_what_is_done(line: str) -> None:
+        if not line.endswith((UNCHANGED, LENT)):
+            say(line)
+
     lenders = [folder]
     with locked(folder / VARIANTS):
         planned = _plan(recipe, study, _data(folder))
@@ -53,7 +58,10 @@ def run_study(
             left, name = _left(folder, runs[number:], until), ", ".join(one.levels.values())
             say(f"run {number + 1} of {len(runs)}: {name}, seed {one.seed}{left}")
             with _timed(folder, one, until):
-                run(of, folder / one.folder, until=until, lenders=tuple(lenders))
+                run(
+                    of, folder / one.folder, until=until, lenders=tuple(lenders),
+                    say=say_what_is_done,
+                )  # fmt: skip
             lenders.append(folder / one.folder)
     if until == "report":
         report(folder)
@@ -71,6 +79,7 @@ def _plan(recipe: Recipe, study: StudyPlan, data: str) -> list[tuple[StudyRun, R
                 seed=seed,
                 folder=f"{VARIANTS}/{variant.folder}/seed-{seed}",
                 experiment=digest(resolved(of), data),
+                mixtures={name: plan.mixture for name, plan in of.models.items()},
             )
             planned.append((one, of))
     return planned
@@ -89,7 +98,7 @@ def _index(recipe: Recipe, study: StudyPlan, runs: Sequence[StudyRun]) -> StudyI
         baseline=study.compared_with(),
         data_axis=study.data_axis(),
         paper=study.paper,
-        models={name: plan.mixture for name, plan in recipe.models.items()},
+        models=tuple(recipe.models),
         runs=tuple(runs),
     )
 

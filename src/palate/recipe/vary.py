@@ -141,11 +141,13 @@ def _known(where: str, name: str, known: Iterable[str]) -> None:
 def applied(recipe: Mapping[str, Any], variant: Variant, seed: int) -> dict[str, Any]:
     """A recipe's dictionary without its study, as one variant with one seed has it."""
     values = {key: value for key, value in recipe.items() if key != "study"}
-    mixtures = {model["mixture"] for model in values["models"].values()}
-    for level in variant.changes:
-        for key, value in level.items():
-            keys = [f"mixtures.{m}.subset.{key}" for m in mixtures] if key in AMOUNTS else [key]
-            values = reduce(merge, (_nested(key, value) for key in keys), values)
+    said = [(key, value) for level in variant.changes for key, value in level.items()]
+    amounts = {key: value for key, value in said if key in AMOUNTS}
+    others = (_nested(key, value) for key, value in said if key not in AMOUNTS)
+    values = reduce(merge, others, values)
+    if amounts:  # Of the mixtures that the models have by now.
+        mixtures = {model["mixture"] for model in values["models"].values()}
+        values = merge(values, {"mixtures": {name: {"subset": amounts} for name in mixtures}})
     values["name"] = f"{values['name']}-{variant.folder}-seed-{seed}"
     return _seeded(values, seed)
 

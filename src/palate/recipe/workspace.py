@@ -16,6 +16,8 @@ from palate.records import file_digest, read_header, write_json
 from palate.types import PalateError, digest
 
 Files = Mapping[str, Path]
+UNCHANGED, LENT = ": unchanged", ": made before"
+"""How a line of progress ends of a step that was not made."""
 Told = Callable[[int, int, str], None]
 """Told of progress: (done, in all, what there is to say)."""
 
@@ -53,12 +55,12 @@ class Workspace:
         stamp = _stamp(self.folder, name)
         wanted = {"options": plain(options), "inputs": self._fingerprints(inputs)}
         if self.resume and (standing := _standing(self.folder, name, wanted)) is not None:
-            self.say(f"{name}: unchanged")
+            self.say(f"{name}{UNCHANGED}")
             return standing
         stamp.unlink(missing_ok=True)
         for lender in self.lenders:
             if (lent := _standing(lender, name, wanted)) is not None:
-                self.say(f"{name}: as in {lender}")
+                self.say(f"{name}{LENT}")
                 return _borrow(lender, self.folder, name, lent)
         self.say(f"{name} ...")
         outputs = dict(make())

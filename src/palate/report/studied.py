@@ -25,13 +25,14 @@ Levels = tuple[str, ...]
 class StudyRun(BaseModel, frozen=True, extra="forbid"):
     """One variant trained with one seed; `folder` is that of its run, below the study's.
 
-    `experiment` is a digest of the run's recipe and data.
+    `experiment` is a digest of the run's recipe and data, `mixtures` are model to mixture.
     """
 
     levels: dict[str, str]
     seed: int
     folder: str
     experiment: str
+    mixtures: dict[str, str]
 
 
 class Took(BaseModel, frozen=True, extra="forbid"):
@@ -52,8 +53,7 @@ _STAGES = {"": 0, "train": 1, "evaluate": 2, "report": 3}
 class StudyIndex(BaseModel, frozen=True, extra="forbid"):
     """What a study is made of, kept beside its runs so that its tables need nothing else.
 
-    `axes` are axis to levels, `models` model to mixture; `data_axis` is the axis whose levels are
-    amounts of data.
+    `axes` are axis to levels; `data_axis` is the axis whose levels are amounts of data.
     """
 
     version: Literal[1] = 1
@@ -62,7 +62,7 @@ class StudyIndex(BaseModel, frozen=True, extra="forbid"):
     baseline: dict[str, str]
     data_axis: str | None
     paper: str | None
-    models: dict[str, str]
+    models: tuple[str, ...]
     runs: tuple[StudyRun, ...]
 
     def levels(self, of: Mapping[str, str]) -> Levels:
@@ -192,9 +192,8 @@ def read_study(run_dir: Path) -> Studied:
             limits = (r for r in judged.of(benchmark) if r.kind == "limit")
             sheet.limit = sheet.limit or next(limits, None)
             problems += _add(sheet, tally, (levels, run.seed), folder)
-            pairs[levels, model] = _pairs(folder / "mixtures" / f"{index.models[model]}.parquet")
-    models = list(index.models)
-    ordered = sorted(sheets.values(), key=lambda s: (models.index(s.model), s.benchmark))
+            pairs[levels, model] = _pairs(folder / "mixtures" / f"{run.mixtures[model]}.parquet")
+    ordered = sorted(sheets.values(), key=lambda s: (index.models.index(s.model), s.benchmark))
     return Studied(index, tuple(ordered), pairs, finished, tuple(problems))
 
 
