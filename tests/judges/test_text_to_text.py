@@ -6,10 +6,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from made import pool
+from palate.evaluate.benchmark import Benchmark, order_for
+from palate.evaluate.run import evaluate
 from palate.judges import open_judge
 from palate.judges.pair_prompt import PROMPT
 from palate.judges.spec import TextToTextSpec
 from palate.judges.text_to_text import TextToText, TextToTextScorer
+from palate.records import read_verdicts
 from palate.types import Candidates, Message, Pair, PalateError
 from tiny import pairs_of_words
 
@@ -83,6 +87,17 @@ def test_it_sees_both_sides_and_the_other_order_is_another_question(save_t5):
     turned = Pair(pair.id, pair.prompt, pair.second, pair.first)
     (first,), (second,) = judge.judge([pair]), judge.judge([turned])
     assert first.first_score != second.second_score
+
+
+def test_pitfall_26_evaluation_shows_it_both_orders_and_keeps_its_words(save_t5, tmp_path):
+    benchmark = Benchmark("made", pool(tmp_path / "pool.parquet", 6, "made", prompts=6))
+    judge = opened(save_t5())
+    order = order_for(judge, "auto")
+    path = evaluate(judge, benchmark, tmp_path / "verdicts", order=order)
+    verdicts = list(read_verdicts(path))
+    assert len(verdicts) == 12
+    assert sum(verdict.chosen_first for verdict in verdicts) == 6
+    assert {verdict.answer for verdict in verdicts} <= {"A", "B"}
 
 
 def test_pitfall_24_batches_and_windows_change_nothing_but_the_last_bits(save_t5):
