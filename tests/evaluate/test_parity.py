@@ -24,6 +24,7 @@ from palate.judges.reward_model import RewardScorer
 from palate.model.card import Card
 from palate.model.export import export
 from palate.types import Candidates, PalateError
+from serving import serving
 from tiny import EXPORTED
 
 
@@ -129,6 +130,17 @@ def test_command_prints_saves_and_fails_above_the_tolerance(llama: Path, tmp_pat
     strict = CliRunner().invoke(app, [*arguments, "--tolerance", "0"])
     assert isinstance(strict.exception, PalateError)
     assert "not the same scores by" in str(strict.exception)
+
+
+def test_pitfall_30_a_server_is_compared_too(llama: Path) -> None:
+    with serving(llama) as server:
+        arguments = ["parity", str(llama), "--n", "6", "--url", server.url, "--format", "json"]
+        found = CliRunner().invoke(app, arguments)
+        assert found.exit_code == 0, found.output
+        row = json.loads(found.stdout)[-1]
+        assert row["way"] == f"served: vllm-classify at {server.url}"
+        assert (row["verdict"], row["responses"]) == ("same", 12)
+        assert server.bodies
 
 
 def test_tolerance_of_bfloat16_is_wider() -> None:

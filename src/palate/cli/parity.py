@@ -29,6 +29,12 @@ def parity(
     form_of: Annotated[
         str, typer.Option("--input", help="Input of a foreign model: chat, pair or plain.")
     ] = "chat",
+    url: Annotated[
+        str | None, typer.Option("--url", help="Server of the same model, compared too.")
+    ] = None,
+    shape: Annotated[
+        str, typer.Option(help="What it speaks: vllm-classify, tei-predict, ... (docs/judges.md).")
+    ] = "vllm-classify",
     emulated: Annotated[
         bool, typer.Option("--emulated", help="Run bfloat16 where the device emulates it: slow.")
     ] = False,
@@ -37,8 +43,8 @@ def parity(
 ) -> None:
     """Score the same responses every way the model can be scored; exit 1 if the numbers part.
 
-    Alone and in batches, padded, packed, with shared prompts, in bfloat16, and by transformers'
-    own class. Without --items the responses are those of a simulated campaign.
+    Alone and in batches, padded, packed, with shared prompts, in bfloat16, by transformers' own
+    class, and by a server where --url names one. Without --items: a simulated campaign's responses.
     Example: [bold]palate parity runs/demo/models/safety --items responses.jsonl[/bold]
     """
     from palate.evaluate.parity import parity as compare
@@ -47,6 +53,8 @@ def parity(
     from palate.types import PalateError
 
     ways = _ways(model, form_of)
+    if url is not None:
+        ways.append(_served(model, url, shape, form_of))
     say = progress()
     found = compare(
         ways,
@@ -83,6 +91,16 @@ def _ways(model: str, form: str) -> list[Way]:
     except PalateError as error:
         progress()(f"Palate's engine is left out: {error}")
         return stock
+
+
+def _served(model: str, url: str, shape: str, form: str) -> Way:
+    from palate.evaluate.parity import scorer_way
+    from palate.judges import ScorerJudge, open_judge
+
+    options = {"url": url, "shape": shape, "input": form, "tokenizer": model}
+    judge = open_judge({"reward-endpoint": options})
+    assert isinstance(judge, ScorerJudge)
+    return scorer_way(f"served: {shape} at {url}", judge.scorer)
 
 
 def _candidates(items: Path | None, count: int) -> list[Candidates]:
