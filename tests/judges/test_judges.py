@@ -23,7 +23,13 @@ def test_random_takes_a_seed():
 
 
 def test_judges_are_one_visible_dict():
-    assert set(JUDGES) == {*TRIVIAL, "sequence-classifier", "reward-model"}
+    assert set(JUDGES) == {
+        *TRIVIAL,
+        "sequence-classifier",
+        "reward-model",
+        "chat",
+        "generation",
+    }
 
 
 @pytest.mark.parametrize(

@@ -5,32 +5,37 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from palate.judges.chat import ChatSpec
 from palate.judges.scalar import ScorerJudge
-from palate.judges.spec import SequenceClassifierSpec
+from palate.judges.spec import GenerationSpec, SequenceClassifierSpec
 from palate.judges.trivial import FirstPosition, LengthChoice, RandomChoice
 from palate.types import Judge, PalateError
 
 __all__ = [
     "JUDGES",
+    "ChatSpec",
     "FirstPosition",
+    "GenerationSpec",
     "LengthChoice",
     "RandomChoice",
     "ScorerJudge",
     "SequenceClassifierSpec",
+    "chat_spec",
     "open_judge",
 ]
 
+Spec = TypeVar("Spec", bound=BaseModel)
 JudgeSpec = str | Mapping[str, Any]
 
 
 def _sequence_classifier(options: object) -> Judge:
     if not isinstance(options, Mapping):
         raise PalateError("sequence-classifier: expected a mapping with `model` and `format`")
-    spec = _validated(options)
+    spec = _validated("sequence-classifier", SequenceClassifierSpec, options)
     # torch and transformers are slow to import, and trivial judges need neither.
     from palate.judges.sequence_classifier import SequenceClassifier
 
@@ -47,6 +52,27 @@ def _reward_model(options: object) -> Judge:
     return ScorerJudge(RewardScorer(**_only(given, "reward-model", *known)))
 
 
+def chat_spec(options: object) -> ChatSpec:
+    """The options of a chat judge, checked; a model's name alone is enough."""
+    given = options if isinstance(options, Mapping) else {"model": options}
+    return _validated("chat", ChatSpec, given)
+
+
+def _chat(options: object) -> Judge:
+    spec = chat_spec(options)
+    from palate.judges.chat.judge import ChatJudge
+
+    return ChatJudge(spec)
+
+
+def _generation(options: object) -> Judge:
+    given = options if isinstance(options, Mapping) else {"model": options}
+    spec = _validated("generation", GenerationSpec, given)
+    from palate.judges.generation import GenerationJudge
+
+    return GenerationJudge(spec)
+
+
 JUDGES: Mapping[str, Callable[[Any], Judge]] = {
     "random": lambda options: RandomChoice(**_only(options, "random", "seed")),
     "longer": lambda options: LengthChoice(**_only(options, "longer")),
@@ -54,6 +80,8 @@ JUDGES: Mapping[str, Callable[[Any], Judge]] = {
     "first": lambda options: FirstPosition(**_only(options, "first")),
     "sequence-classifier": _sequence_classifier,
     "reward-model": _reward_model,
+    "chat": _chat,
+    "generation": _generation,
 }
 
 
@@ -87,16 +115,17 @@ def _only(options: object, judge: str, *known: str) -> dict[str, Any]:
     return dict(options)
 
 
-def _validated(options: Mapping[str, Any]) -> SequenceClassifierSpec:
+def _validated(kind: str, model: type[Spec], options: Mapping[str, Any]) -> Spec:
     try:
-        return SequenceClassifierSpec(**options)
+        return model.model_validate(dict(options))
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
         cure = ""
         if first["type"] == "extra_forbidden":
-            cure = "; " + _nearest(key, list(SequenceClassifierSpec.model_fields))
-        raise PalateError(f"sequence-classifier: {key}: {first['msg']}{cure}") from None
+            cure = "; " + _nearest(key, list(model.model_fields))
+        message = first["msg"].removeprefix("Value error, ")
+        raise PalateError(f"{kind}: {key + ': ' if key else ''}{message}{cure}") from None
 
 
 def _nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
