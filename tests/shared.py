@@ -6,7 +6,7 @@ from pathlib import Path
 
 from palate.cli import main
 from palate.recipe.crew import Judging, crew, judge_together
-from palate.types import Judge
+from palate.types import Judge, PalateError
 
 
 def command(words: list[str], out: Path) -> None:
@@ -27,3 +27,15 @@ def judge_benchmarks(judgings: list[Judging]) -> None:
         for judging in judgings if leads else []:
             judge_together(judging, opened, lambda *_: None)
             assert len(opened) == 1
+
+
+def judge_what_opens(judgings: list[Judging], out: Path) -> None:
+    """The same where a judge may not open; what rank 0 was told of it is added to `out`."""
+    opened: dict[str, Judge] = {}
+    with crew() as leads:
+        for judging in judgings if leads else []:
+            try:
+                judge_together(judging, opened, lambda *_: None)
+            except PalateError as error:
+                with out.open("a") as file:
+                    file.write(f"{error}\n")

@@ -105,6 +105,7 @@ def test_version():
     ("arguments", "expected"),
     [
         (["run", "lama2"], "did you mean 'llama2'"),
+        (["run", "demo", "--judges", "longr"], "--judges: no judge 'longr'; did you mean 'longer'"),
         (["mix", "demo", "--set", "train.epoch=2"], "train.epoch: unknown key; did you mean"),
         (["mix", "demo", "--set", "epochs"], "expected KEY.KEY=VALUE"),
         (["data", "show", "shpp"], "did you mean shp"),
@@ -112,6 +113,7 @@ def test_version():
         (["report", "nowhere"], "nowhere: no such run"),
         (["train", "nowhere.parquet"], "add --out"),
         (["train", "nowhere.parquet", "--out", "m"], "nowhere.parquet: no such file"),
+        (["evaluate", "longer", "--benchmark", "x", "--judges", "all"], "WHAT is the judge"),
         (["evaluate", "longer", "--benchmark", "nowhere.parquet"], "nowhere.parquet: no such"),
     ],
 )

@@ -6,7 +6,7 @@ from apart import under_torchrun
 from made import pool
 from palate.recipe.crew import Judging
 from palate.records import read_header, read_verdicts
-from shared import command, judge_benchmarks
+from shared import command, judge_benchmarks, judge_what_opens
 
 
 def same(one: Path, other: Path) -> None:
@@ -26,20 +26,29 @@ def test_pitfall_23_a_judge_on_two_ranks_prints_and_writes_what_one_does(tmp_pat
     assert [path.name for path in (tmp_path / "2").iterdir()] == ["random--b.parquet"]
 
 
+def judging(judge: str | dict[str, str], path: Path, folder: Path) -> Judging:
+    return Judging(
+        judge=judge, benchmark=path.stem, comparisons=path, paper_column=None,
+        folder=folder, seed=3, order="both",
+    )  # fmt: skip
+
+
+def test_a_judge_that_does_not_open_stops_no_rank(tmp_path: Path) -> None:
+    path = pool(tmp_path / "one.parquet", 9, "one")
+    asked = ["longer", {"sequence-classifier": "nowhere"}, "random"]
+    judgings = [judging(judge, path, tmp_path / "v") for judge in asked]
+    under_torchrun(2, judge_what_opens, judgings, tmp_path / "told")
+    assert (tmp_path / "told").read_text().count("\n") == 1
+    made = sorted(path.name for path in (tmp_path / "v").iterdir())
+    assert made == ["longer--one.parquet", "random--one.parquet"]
+
+
 def test_pitfall_23_ranks_join_rank_0_in_judging(tmp_path: Path) -> None:
     paths = [pool(tmp_path / f"{name}.parquet", 17, name) for name in ("one", "two")]
 
-    def judgings(folder: Path) -> list[Judging]:
-        return [
-            Judging(
-                judge=judge, benchmark=path.stem, comparisons=path, paper_column=None,
-                folder=folder, seed=3, order="both",
-            )
-            for judge in ("longer", "random") for path in paths
-        ]  # fmt: skip
-
-    judge_benchmarks(judgings(tmp_path / "alone"))
-    under_torchrun(3, judge_benchmarks, judgings(tmp_path / "shared"))
+    asked = [(judge, path) for judge in ("longer", "random") for path in paths]
+    judge_benchmarks([judging(*one, tmp_path / "alone") for one in asked])
+    under_torchrun(3, judge_benchmarks, [judging(*one, tmp_path / "shared") for one in asked])
     made = sorted(path.name for path in (tmp_path / "alone").iterdir())
     assert len(made) == 4
     assert made == sorted(path.name for path in (tmp_path / "shared").iterdir())

@@ -147,7 +147,8 @@ class Verdict:
     """A preference with the label put back: one row per judge, benchmark item and order.
 
     `rating`, `bin`, `cluster`, and `source` are copied from the comparison so that tables are
-    remade from verdicts alone.
+    remade from verdicts alone. `answer` is what the judge said, word for word: untrusted text.
+    `seconds` is how long it took to say, None where the judge does not say.
     """
 
     judge: str
@@ -164,6 +165,8 @@ class Verdict:
     bin: Bin | None
     chosen_first: bool
     protocol: str
+    answer: str = ""
+    seconds: float | None = None
 
 
 class Scorer(Protocol):

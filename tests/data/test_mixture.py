@@ -255,3 +255,38 @@ def test_shuffling_through_buckets_gives_every_row_its_place(rows, bucket, rng):
         result = [r["id"] for r in shuffled([(path, places)], folder, bucket)]
         assert result == [everything[i] for i in kept]
         assert [p.name for p in folder.iterdir()] == ["p.parquet"]
+
+
+def subset(pools, out, **said):
+    spec = llama2_helpfulness(["helpful"], ["web"], subset=said)
+    return mix(spec, pools, out, seed=0)
+
+
+def test_a_smaller_subset_is_part_of_a_larger_one_and_has_the_mixture_s_shares(pools, tmp_path):
+    whole = mix(llama2_helpfulness(["helpful"], ["web"]), pools, tmp_path / "whole.parquet", seed=0)
+    parts = [
+        subset(pools, tmp_path / f"{f}.parquet", fraction=f, seed=5) for f in (0.1, 0.25, 0.5, 1)
+    ]
+    assert [part.rows for part in parts] == [60, 150, 300, 600]
+    found = [set(ids(part.path)) for part in parts]
+    assert found[0] < found[1] < found[2] < found[3] == set(ids(whole.path))
+    assert whole.fingerprint == parts[3].fingerprint
+    for part in parts:
+        lines = groups(part)
+        assert lines["all"].rows_asked == part.rows / 2
+        assert lines["all"].share_rows == pytest.approx(0.5, abs=0.15)
+
+
+def test_another_seed_keeps_another_subset_of_the_same_mixture(pools, tmp_path):
+    one = subset(pools, tmp_path / "one.parquet", rows=100, seed=1)
+    two = subset(pools, tmp_path / "two.parquet", rows=100, seed=2)
+    again = subset(pools, tmp_path / "again.parquet", rows=100, seed=1)
+    assert one.fingerprint == again.fingerprint != two.fingerprint
+    assert 5 < len(set(ids(one.path)) & set(ids(two.path))) < 40  # 100 / 6 by chance
+
+
+def test_a_subset_of_more_than_there_is_says_so(pools, tmp_path):
+    with pytest.raises(PalateError, match="601 comparisons was asked of 600; lower rows to 600"):
+        subset(pools, tmp_path / "m.parquet", rows=601)
+    with pytest.raises(ValidationError, match="exactly one of fraction and rows"):
+        MixtureSpec.model_validate({"all": ["helpful"], "subset": {"fraction": 0.5, "rows": 3}})

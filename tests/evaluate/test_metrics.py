@@ -72,16 +72,15 @@ def test_pitfall_23_an_item_asked_twice_counts_once() -> None:
 
 
 def test_pitfall_26_both_orders_of_an_item_are_one_item() -> None:
-    votes = tally(
-        [
-            verdict("a", "correct"),
-            verdict("b", "wrong"),
-            verdict("c", "unscored", reason="x"),
-            verdict("a", "wrong", chosen_first=False),
-            verdict("b", "wrong", chosen_first=False),
-            verdict("c", "correct", chosen_first=False, truncated=True),
-        ]
-    )
+    rows = [
+        verdict("a", "correct"),
+        verdict("b", "wrong"),
+        verdict("c", "unscored", reason="x"),
+        verdict("a", "wrong", chosen_first=False),
+        verdict("b", "wrong", chosen_first=False),
+        verdict("c", "correct", chosen_first=False, truncated=True),
+    ]
+    votes = tally(replace(row, chosen_score=None, rejected_score=None) for row in rows)
     result = summarise(votes)
     assert list(votes.values) == [0.5, 0, 1]
     assert result.counts == Counts(1, 1, 1, {}, truncated=1)
@@ -184,12 +183,12 @@ def test_averages_of_columns_and_of_examples() -> None:
 
 def test_compare_aligns_items_by_id() -> None:
     one = [verdict("a", "correct"), verdict("b", "wrong"), verdict("c", "correct")]
-    two = [verdict("c", "wrong", judge="x"), verdict("a", "correct", judge="x")]
+    two = [verdict(id, "wrong", judge="x") for id in "ba"] + [verdict("c", "correct", judge="x")]
     found = compare(tally(one), tally(two), np.random.default_rng(0))
-    assert (found.estimate.value, found.estimate.n) == (0.5, 2)
+    assert (found.estimate.value, found.estimate.n) == (pytest.approx(1 / 3), 3)
     assert found.estimate.fingerprint
-    with pytest.raises(PalateError, match="share no items"):
-        compare(tally(one), tally([verdict("z", "wrong")]), np.random.default_rng(0))
+    with pytest.raises(PalateError, match=r"items \(3 and 2, 2 in common\)"):
+        compare(tally(one), tally(two[1:]), np.random.default_rng(0))
 
 
 def test_reading_a_file_equals_tallying_its_verdicts(tmp_path: Path) -> None:

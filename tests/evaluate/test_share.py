@@ -6,7 +6,7 @@ from palate.evaluate.run import evaluate
 from palate.evaluate.score import score_file
 from palate.evaluate.share import ALONE, Share
 from palate.records import read_header, read_verdicts
-from palate.types import Preference, Score
+from palate.types import PalateError, Preference, Score
 
 
 class Judge:
@@ -69,6 +69,20 @@ def test_pitfall_23_a_killed_run_goes_on_with_other_ranks_and_asks_nothing_twice
     assert len(asked) == len(set(asked)) == 60
     alone = evaluate(Judge(), benchmark, tmp_path / "alone", share=ALONE)
     assert list(read_verdicts(shared)) == list(read_verdicts(alone))
+
+
+def test_what_one_process_cannot_do_none_goes_on_from():
+    def fails():
+        raise PalateError("my own trouble")
+
+    done = []
+    Share(any=bool).together(lambda: done.append(1))
+    assert done == [1]
+    with pytest.raises(PalateError, match="my own trouble"):
+        Share(any=bool).together(fails)
+    with pytest.raises(PalateError, match="another process could not go on"):
+        Share(any=lambda _mine: True).together(lambda: done.append(2))
+    assert done == [1, 2]
 
 
 def test_pitfall_23_any_number_of_ranks_writes_the_same_scores(tmp_path):

@@ -70,6 +70,12 @@ def write_file(tmp_path: Path) -> WriteVerdicts:
     return partial(write_verdict_file, tmp_path / "run")
 
 
+@pytest.fixture(scope="session")
+def write_any() -> WriteVerdicts:
+    """Write one verdict file under a run given first."""
+    return write_verdict_file
+
+
 def _verdict(
     judge: str,
     benchmark: str,

@@ -10,7 +10,20 @@ import sys
 
 import typer
 
-from palate.cli import data, doctor, evaluate, mix, plan, recipes, report, run, score, train
+from palate.cli import (
+    compare,
+    data,
+    doctor,
+    evaluate,
+    mix,
+    parity,
+    plan,
+    recipes,
+    report,
+    run,
+    score,
+    train,
+)
 from palate.cli.output import rank
 from palate.types import PalateError
 
@@ -34,6 +47,8 @@ app.command("mix")(mix.mix)
 app.command("plan")(plan.plan)
 app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
+app.command("compare")(compare.compare)
+app.command("parity")(parity.parity)
 app.command("report")(report.report)
 app.command("score")(score.score)
 app.command("doctor")(doctor.doctor)

@@ -17,7 +17,7 @@ from palate.cli.output import (
     emit,
     interruptible,
 )
-from palate.cli.run import OutOption, ResumeOption, run_recipe
+from palate.cli.run import JudgesOption, OutOption, ResumeOption, run_recipe
 
 if TYPE_CHECKING:
     from palate.evaluate.share import Share
@@ -36,9 +36,10 @@ def evaluate(
     data: DataOption = None,
     out: OutOption = None,
     resume: ResumeOption = True,
-    order: Annotated[str, typer.Option(help="seeded or both (JUDGE only).")] = "seeded",
+    order: Annotated[str, typer.Option(help="auto, seeded or both (JUDGE only).")] = "auto",
     seed: Annotated[int, typer.Option(help="Which side stands first (JUDGE only).")] = 0,
     form: FormatOption = Format.TABLE,
+    judges: JudgesOption = None,
 ) -> None:
     """Ask the judges of a recipe, or one judge on files, and keep their verdicts.
 
@@ -46,10 +47,13 @@ def evaluate(
     Example: [bold]palate evaluate runs/demo/models/helpfulness --benchmark mine.parquet[/bold]
     """
     if not benchmark:
-        run_recipe(what, overrides, data, out, resume, until="evaluate", form=form)
+        run_recipe(what, overrides, data, out, resume, until="evaluate", form=form, judges=judges)
         return
     from palate.recipe.crew import sharing
+    from palate.types import PalateError
 
+    if judges is not None:
+        raise PalateError("--judges: asks judges of a recipe; with --benchmark, WHAT is the judge")
     with interruptible(command_line()), sharing() as share:
         rows = _judge_files(what, benchmark, out or Path("verdicts"), order, seed, share)
     if share.leads:
@@ -59,17 +63,18 @@ def evaluate(
 def _judge_files(
     what: str, files: list[Path], folder: Path, order: Any, seed: int, share: Share
 ) -> list[dict[str, Any]]:
-    from palate.evaluate.benchmark import Benchmark
+    from palate.evaluate.benchmark import Benchmark, order_for
     from palate.evaluate.metrics import read_tally, summarise
     from palate.evaluate.run import evaluate as ask
     from palate.judges import JUDGES, open_judge
 
     judge = open_judge(what if what in JUDGES else {"reward-model": what})
+    sides = order_for(judge, order)
     rows = []
     for file in files:
         with counting(f"{judge.name} on {file.stem}") as told:
             asked = Benchmark(file.stem, file)
-            path = ask(judge, asked, folder, seed=seed, order=order, progress=told, share=share)
+            path = ask(judge, asked, folder, seed=seed, order=sides, progress=told, share=share)
         found = summarise(read_tally(path)).overall
         rows.append(
             {

@@ -86,7 +86,8 @@ def progress() -> Callable[[str], None]:
     from rich.console import Console
 
     console = Console(stderr=True, quiet=rank() > 0)
-    return lambda line: console.print(line, markup=False, highlight=False)
+    # soft_wrap: in a log, a reason that is longer than a window stays one line.
+    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextmanager

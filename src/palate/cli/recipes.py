@@ -42,6 +42,7 @@ def show(
 ) -> None:
     """Print a recipe resolved: `extends` and `--set` applied, every default written out.
 
+    Of a study, what it runs is said above, in comments.
     Example: [bold]palate recipes show llama2 --set train.epochs=2[/bold]
     """
     import yaml
@@ -49,6 +50,8 @@ def show(
     from palate.recipe import load_recipe, resolved
 
     loaded = load_recipe(recipe, overrides or (), data=data)
+    if loaded.study is not None:
+        sys.stdout.writelines(f"# {line}\n" for line in loaded.study.explained().splitlines())
     sys.stdout.write(
         yaml.safe_dump(resolved(loaded), sort_keys=False, allow_unicode=True, width=100)
     )

@@ -40,20 +40,36 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{share:.1%}"
 
 
+def _runs(folder: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """The folders of a run and what names them: of a study its variants', else the run's own."""
+    from palate.report.studied import is_study, read_index
+
+    if not is_study(folder):
+        yield folder, {}
+        return
+    for run in read_index(folder).runs:
+        yield folder / run.folder, {**run.levels, "seed": run.seed}
+
+
 def _training(folder: Path, form: Format) -> None:
-    models = sorted(path for path in (folder / "models").glob("*") if path.is_dir())
-    emit(({"model": path.name, "checkpoint": str(path)} for path in models), form, "Checkpoints")
+    rows = [
+        {**names, "model": path.name, "checkpoint": str(path)}
+        for run, names in _runs(folder)
+        for path in sorted((run / "models").glob("*"))
+        if path.is_dir()
+    ]
+    emit(rows, form, "Checkpoints")
 
 
 def _verdicts(folder: Path, form: Format) -> None:
     from palate.records import read_header
 
     rows = []
-    for path in sorted((folder / "verdicts").glob("*.parquet")):
-        details = read_header(path, "verdicts").details
-        rows.append(
-            {"judge": details["judge"], "benchmark": details["benchmark"]} | details["outcomes"]
-        )
+    for run, names in _runs(folder):
+        for path in sorted((run / "verdicts").glob("*.parquet")):
+            details = read_header(path, "verdicts").details
+            of = {"judge": details["judge"], "benchmark": details["benchmark"]}
+            rows.append({**names, **of, **details["outcomes"]})
     emit(rows, form, "Verdicts")
 
 

@@ -1,8 +1,8 @@
 """Mixtures: which comparisons a reward model is trained on, in shares asked and achieved.
 
 Sampling is without replacement and by seeded hash of the comparison's id: the k rows of smallest
-hash are a uniform sample, whatever the order of rows, files and pools. Three independent hashes
-serve caps, samples and the final order; ids are stored.
+hash are a uniform sample, whatever the order of rows, files and pools. Four independent hashes
+serve caps, samples, subsets and the final order; ids are stored.
 
 Two passes keep memory flat. The first reads ids and keeps 8 bytes of hash a row. The second copies
 the chosen rows into temporary buckets by their place in the order, then sorts one bucket at a time.
@@ -24,6 +24,7 @@ from palate.data.groups import Keys, seeded
 from palate.data.prompts import hash64
 from palate.data.shares import (
     MixtureSpec,
+    Subset,
     llama2_helpfulness,
     llama2_safety,
     rows_asked,
@@ -123,6 +124,8 @@ def mix(
     keys = [_id_keys(pools[name]) for name in names]
     _forbid_twins(names, [pools[name] for name in names], keys)
     draw = _draw(spec, names, keys, seed)
+    if spec.subset is not None:
+        draw = _reduced(draw, spec.subset, keys, seed)
     order, pool_of = _order(keys, draw.chosen, seed)
     tokens = np.zeros(len(pool_of), np.int64)
 
@@ -214,6 +217,21 @@ def _draw(spec: MixtureSpec, names: Sequence[str], keys: Sequence[Keys], seed: i
         for i in pools:
             chosen[i] = row[sample[owner[sample] == i]]
     return _Draw(chosen, available, asked)
+
+
+def _reduced(draw: _Draw, subset: Subset, keys: Sequence[Keys], seed: int) -> _Draw:
+    """The rows of smallest hash of all chosen, so that a smaller subset is part of a larger one."""
+    sizes = [len(rows) for rows in draw.chosen]
+    count, seed = subset.size(sum(sizes)), seed if subset.seed is None else subset.seed
+    hashes = [seeded(k[rows], "subset", seed) for k, rows in zip(keys, draw.chosen, strict=True)]
+    kept = np.zeros(sum(sizes), np.bool_)
+    kept[_smallest(np.concatenate(hashes), count)] = True
+    parts = np.split(kept, np.cumsum(sizes)[:-1])
+    return _Draw(
+        [rows[part] for rows, part in zip(draw.chosen, parts, strict=True)],
+        draw.available,
+        [round(asked * count / sum(sizes)) for asked in draw.asked],
+    )
 
 
 def _smallest(ranks: Keys, count: int) -> Rows:

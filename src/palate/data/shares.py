@@ -24,6 +24,37 @@ class Part:
     whole: bool
 
 
+class Subset(BaseModel):
+    """How much of a finished mixture is kept; with one seed, less is always a part of more."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fraction: float | None = Field(None, gt=0, le=1, description="Of the mixture's comparisons.")
+    rows: int | None = Field(None, ge=1, description="Comparisons, at most what there are.")
+    seed: int | None = Field(None, description="Which are kept; default: the mixture's seed.")
+
+    @model_validator(mode="after")
+    def _says_how_much(self) -> Subset:
+        if (self.fraction is None) == (self.rows is None):
+            raise ValueError("subset: give exactly one of fraction and rows")
+        return self
+
+    def size(self, total: int) -> int:
+        """How many of `total` comparisons are kept, at least one.
+
+        Raises:
+            PalateError: more are asked for than there are.
+        """
+        if self.rows is None:
+            return max(1, round((self.fraction or 1) * total))
+        if self.rows > total:
+            raise PalateError(
+                f"mixture: a subset of {self.rows} comparisons was asked of {total}; "
+                f"lower rows to {total} or add data"
+            )
+        return self.rows
+
+
 class MixtureSpec(BaseModel):
     """A mixture in one of two forms.
 
@@ -37,7 +68,7 @@ class MixtureSpec(BaseModel):
     `max_rows` caps pools by a uniform sample before anything else. `on_shortage` says what
     happens where a group has too few rows: `error`, or `shrink`. Shrinking keeps `all` whole and
     takes what the short group has, so the share achieved is smaller; without `all` it keeps the
-    shares and makes the mixture smaller.
+    shares and makes the mixture smaller. `subset` keeps a uniform part of what all this gives.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -49,6 +80,7 @@ class MixtureSpec(BaseModel):
     rows: int | None = Field(default=None, gt=0)
     max_rows: Mapping[str, int] = Field(default_factory=dict)
     on_shortage: Literal["error", "shrink"] = "error"
+    subset: Subset | None = None
 
     @model_validator(mode="after")
     def _is_one_form(self) -> MixtureSpec:

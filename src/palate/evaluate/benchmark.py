@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from palate.data.prompts import prompt_key
 from palate.records import Header, read_comparisons, read_header
-from palate.types import Comparison, Pair, PalateError, digest
+from palate.types import Comparison, Judge, Pair, PalateError, digest
 
 Order = Literal["seeded", "both"]
+OrderPlan = Literal["auto", "seeded", "both"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,17 @@ class Benchmark:
         """Digest of the ordered comparisons, from the file's header."""
         return self.header.fingerprint
 
+    @property
+    def rows(self) -> int:
+        """How many comparisons there are; raises `PalateError` where there is none."""
+        rows = self.header.rows
+        if not rows:
+            raise PalateError(
+                f"benchmark {self.name}: {self.path} holds no comparisons; "
+                "import its source again or leave it out"
+            )
+        return rows
+
     def items(self, seed: int = 0, order: Order = "seeded") -> Iterator[Item]:
         """Each comparison once, or in both orders one after the other; in bounded memory.
 
@@ -68,6 +80,22 @@ class Benchmark:
     def pairs(self, seed: int = 0, order: Order = "seeded") -> Iterator[Pair]:
         """What a judge sees."""
         return (item.pair for item in self.items(seed, order))
+
+
+def order_for(judge: Judge, plan: OrderPlan) -> Order:
+    """The order of sides in which a judge is asked.
+
+    `auto` is both orders for a judge that reads both responses at once, as its `sees_both` says,
+    and one seeded order for any other: it answers the same in either (pitfall 26).
+
+    Raises:
+        PalateError: there is no such plan.
+    """
+    if plan not in get_args(OrderPlan):
+        raise PalateError(f"order: expected auto, seeded or both, got {plan!r}")
+    if plan == "auto":
+        return "both" if getattr(judge, "sees_both", False) else "seeded"
+    return plan
 
 
 def seeded_side(seed: int, comparison_id: str) -> bool:

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from palate import stats
 from palate.data.campaign import item_limit
+from palate.evaluate.alike import refuse_unlike
 from palate.evaluate.tally import (
     BINS,
     Codes,
@@ -180,23 +181,20 @@ def averages(results: Sequence[Result]) -> Averages:
 
 
 def compare(first: Tally, second: Tally, rng: np.random.Generator) -> PairedDifference:
-    """The paired difference of two judges on the items of one benchmark that both were asked.
+    """The paired difference of two judges on the items of one benchmark, aligned by id.
 
     Raises:
-        PalateError: the benchmarks differ, or no item was asked of both.
+        PalateError: they were not asked the same, or not alike; says what differs.
     """
-    where = {name: row for row, name in enumerate(second.ids)}
-    rows = [(row, where[name]) for row, name in enumerate(first.ids) if name in where]
-    if first.benchmark != second.benchmark or not rows:
-        raise PalateError(
-            f"{first.judge!r} on {first.benchmark!r} and {second.judge!r} on "
-            f"{second.benchmark!r} share no items; evaluate both on the same benchmark"
-        )
-    ours, theirs = np.array(rows).T
+    refuse_unlike(first, second)
+    theirs = second.values
+    if not np.array_equal(first.ids, second.ids):
+        value = dict(zip(second.ids, second.values, strict=True))
+        theirs = np.array([value[name] for name in first.ids])
     return stats.paired_difference(
-        first.values[ours],
-        second.values[theirs],
-        first.clusters[ours],
+        first.values,
+        theirs,
+        first.clusters,
         rng,
         fingerprint=digest(first.fingerprint, second.fingerprint),
     )

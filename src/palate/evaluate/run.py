@@ -6,7 +6,7 @@ was made (pitfall 28), and a judge is never asked twice for the same answer.
 
 from __future__ import annotations
 
-import math
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -16,15 +16,16 @@ from typing import Any, get_args
 
 from palate.evaluate.benchmark import Benchmark, Item, Order
 from palate.evaluate.journal import Journal, journal
+from palate.evaluate.record import Record, record_of, verdict_of
 from palate.evaluate.share import ALONE, Share, gathered, journals
-from palate.records import Header, read_header, write_verdicts
-from palate.types import Judge, Outcome, PalateError, Preference, Verdict, digest
+from palate.evaluate.standing import standing
+from palate.records import write_verdicts
+from palate.types import Judge, Outcome, PalateError, Verdict, digest
 
 Progress = Callable[[int, int, str], None]
 """Called with (answers so far, answers in all, what there is to say or "")."""
 
 PAIRS_PER_CALL = 4_096  # Bounds memory; a judge batches within it as it likes.
-CHOICES = ("first", "second", "tie", None)
 TIE_RULE = "exactly equal scores tie; ties and unscored items are outcomes of their own"
 
 
@@ -41,7 +42,8 @@ def evaluate(
     """Judge every pair of `benchmark` and return the verdict file in `folder`.
 
     A finished file of the same protocol is returned as it stands; one of another protocol is
-    replaced. Answers are kept in a journal as they arrive: a killed run continues, asks only
+    replaced. Of one that differs in the order of sides alone, or is of an earlier format, the
+    answers are kept. Answers go to a journal as they arrive: a killed run continues, asks only
     what is missing, and ends in the same verdicts as one that was not killed.
 
     Args:
@@ -62,23 +64,28 @@ def evaluate(
     if order not in get_args(Order):
         raise PalateError(f"order: expected seeded or both, got {order!r}")
     path = folder / f"{slug(judge.name)}--{slug(benchmark.name)}.parquet"
-    total = _count(benchmark, order)
+    total = benchmark.rows * (2 if order == "both" else 1)
     protocol = _protocol(judge, benchmark, seed, order)
     fingerprint = digest(protocol)
-    if standing := _standing(path, judge, benchmark):
-        if standing.details.get("protocol_fingerprint") == fingerprint:
-            tell(total, total, "already judged")
-            return path
-        tell(0, total, f"judged again: {_changes(standing, protocol)}")
+    before = standing(path, judge.name, benchmark.name)
+    if before.is_current(fingerprint):
+        tell(total, total, "already judged")
+        return path
+    if changes := before.changes(protocol):
+        tell(0, total, f"judged again: {changes}")
     answers_path = path.with_name(f"{path.stem}.{fingerprint[:12]}.journal.jsonl")
-    known = gathered(answers_path, fingerprint)
+    earlier = before.answers(protocol, benchmark.items(seed, order))
+    known = earlier | gathered(answers_path, fingerprint)
     if known:
         tell(len(known), total, f"continued: {len(known)} answers were kept")
     items = share.part(benchmark.items(seed, order), total)
     missing = (item for item in items if item.pair.id not in known)
-    with journal(share.journal(answers_path), fingerprint) as kept:
-        _ask(judge, missing, kept, lambda done: tell(len(known) + done, total, ""))
-    share.wait()
+
+    def ask() -> None:
+        with journal(share.journal(answers_path), fingerprint) as kept:
+            _ask(judge, missing, kept, lambda done: tell(len(known) + done, total, ""))
+
+    share.together(ask)
     details: dict[str, Any] = {
         "judge": judge.name,
         "benchmark": benchmark.name,
@@ -86,11 +93,15 @@ def evaluate(
         "protocol": protocol,
         "protocol_fingerprint": fingerprint,
     }
-    if share.leads:
-        _finish(path, benchmark.items(seed, order), gathered(answers_path, fingerprint), details)
-        for used in journals(answers_path):
-            used.unlink()
-    share.wait()
+
+    def finish() -> None:
+        if share.leads:
+            answers = earlier | gathered(answers_path, fingerprint)
+            _finish(path, benchmark.items(seed, order), answers, details)
+            for used in journals(answers_path):
+                used.unlink()
+
+    share.together(finish)
     return path
 
 
@@ -106,16 +117,6 @@ def _silent(_done: int, _total: int, _note: str) -> None:
     """The progress of a run that nobody watches."""
 
 
-def _count(benchmark: Benchmark, order: Order) -> int:
-    rows = benchmark.header.rows
-    if not rows:
-        raise PalateError(
-            f"benchmark {benchmark.name}: {benchmark.path} holds no comparisons; "
-            "import its source again or leave it out"
-        )
-    return rows * 2 if order == "both" else rows
-
-
 def _protocol(judge: Judge, benchmark: Benchmark, seed: int, order: Order) -> dict[str, Any]:
     protocol = {
         "judge": {"name": judge.name, **judge.protocol},
@@ -125,42 +126,12 @@ def _protocol(judge: Judge, benchmark: Benchmark, seed: int, order: Order) -> di
         "tie_rule": TIE_RULE,
     }
     try:
-        digest(protocol)
-    except TypeError as error:
+        plain: dict[str, Any] = json.loads(json.dumps(protocol))  # As a header gives it back.
+    except (TypeError, ValueError) as error:
         raise PalateError(
             f"judge {judge.name}: its protocol must be JSON values ({error})"
         ) from None
-    return protocol
-
-
-def _standing(path: Path, judge: Judge, benchmark: Benchmark) -> Header | None:
-    """The header of the verdicts already at `path`; None where there is no whole file."""
-    if not path.exists():
-        return None
-    try:
-        header = read_header(path, "verdicts")
-    except PalateError:
-        return None  # Verdicts are remade from the benchmark, so a broken file costs time only.
-    for kind, name in (("judge", judge.name), ("benchmark", benchmark.name)):
-        if header.details.get(kind) != name:
-            raise PalateError(
-                f"{path}: holds verdicts of {kind} {header.details.get(kind)!r}, and {name!r} "
-                f"would take the same file; rename one {kind}"
-            )
-    return header
-
-
-def _changes(standing: Header, protocol: Mapping[str, Any]) -> str:
-    """The keys in which the standing verdicts' protocol differs, by name."""
-    old, new = _flat(standing.details.get("protocol", {})), _flat(protocol)
-    keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-    return f"the protocol changed ({', '.join(keys)})"
-
-
-def _flat(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    judge = protocol.get("judge", {})
-    rest = {key: value for key, value in protocol.items() if key != "judge"}
-    return rest | {f"judge.{key}": value for key, value in judge.items()}
+    return plain
 
 
 def _ask(judge: Judge, missing: Iterator[Item], kept: Journal, tell: Callable[[int], None]) -> None:
@@ -176,38 +147,19 @@ def _ask(judge: Judge, missing: Iterator[Item], kept: Journal, tell: Callable[[i
                     f"judge {judge.name}: expected an answer to pair {pair.id}, got {got}; "
                     "a judge answers every pair, in order"
                 )
-            kept.add(pair.id, _record(judge, preference))
+            kept.add(pair.id, record_of(judge.name, preference))
             asked += 1
             tell(asked)
 
 
-def _record(judge: Judge, preference: Preference) -> list[Any]:
-    """A preference as JSON values; a score that is not finite makes it unscored."""
-    if preference.choice not in CHOICES:
-        raise PalateError(
-            f"judge {judge.name}: expected first, second, tie or None, got {preference.choice!r}"
-        )
-    choice, reason = preference.choice, preference.reason
-    scores = [_float(preference.first_score), _float(preference.second_score)]
-    if any(score is not None and not math.isfinite(score) for score in scores):
-        choice, scores, reason = None, [None, None], "non-finite"
-    if choice is None:
-        reason = reason or "no reason given"
-    return [choice, *scores, reason, preference.truncated]
-
-
-def _float(score: float | None) -> float | None:
-    return None if score is None else float(score)
-
-
 def _finish(
-    path: Path, items: Iterator[Item], answers: Mapping[str, list[Any]], details: dict[str, Any]
+    path: Path, items: Iterator[Item], answers: Mapping[str, Record], details: dict[str, Any]
 ) -> None:
     counts: Counter[str] = Counter()
 
     def verdicts() -> Iterator[Verdict]:
         for item in items:
-            verdict = _verdict(item, answers[item.pair.id], details)
+            verdict = verdict_of(item, answers[item.pair.id], details)
             counts[verdict.outcome.value] += 1
             yield verdict
 
@@ -217,36 +169,3 @@ def _finish(
         inputs={"benchmark": details["protocol"]["benchmark"]},
         details=lambda: details | {"outcomes": {o.value: counts[o.value] for o in Outcome}},
     )
-
-
-def _verdict(item: Item, answer: list[Any], details: Mapping[str, Any]) -> Verdict:
-    """Put the label back on an answer."""
-    choice, first_score, second_score, reason, truncated = answer
-    chosen, rejected = (
-        (first_score, second_score) if item.chosen_first else (second_score, first_score)
-    )
-    comparison = item.comparison
-    return Verdict(
-        judge=details["judge"],
-        benchmark=details["benchmark"],
-        comparison_id=comparison.id,
-        outcome=_outcome(choice, item.chosen_first),
-        chosen_score=chosen,
-        rejected_score=rejected,
-        reason=reason,
-        truncated=truncated,
-        cluster=comparison.prompt_id,
-        source=comparison.source,
-        rating=comparison.rating,
-        bin=comparison.bin,
-        chosen_first=item.chosen_first,
-        protocol=details["protocol_fingerprint"],
-    )
-
-
-def _outcome(choice: str | None, chosen_first: bool) -> Outcome:
-    if choice is None:
-        return Outcome.UNSCORED
-    if choice == "tie":
-        return Outcome.TIE
-    return Outcome.CORRECT if (choice == "first") == chosen_first else Outcome.WRONG

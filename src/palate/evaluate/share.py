@@ -15,29 +15,45 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from palate.evaluate.journal import answers_of
+from palate.types import PalateError
 
 T = TypeVar("T")
-
-
-def _alone() -> None:
-    """The wait of a process that has no other to wait for."""
 
 
 @dataclass(frozen=True, slots=True)
 class Share:
     """Which part of the questions is this process's; by default all of them.
 
-    `wait` returns when every process has called it.
+    `any` says whether something is so in any process, and returns when every process has called
+    it.
     """
 
     rank: int = 0
     ranks: int = 1
-    wait: Callable[[], None] = _alone
+    any: Callable[[bool], bool] = bool
 
     @property
     def leads(self) -> bool:
         """Whether this process writes what all of them answered."""
         return self.rank == 0
+
+    def wait(self) -> None:
+        """Go on when every process is here."""
+        self.any(False)
+
+    def together(self, do: Callable[[], None]) -> None:
+        """Do it in every process; where one of them cannot, none goes on, nor waits for it.
+
+        Raises:
+            PalateError: this process's own trouble, or that another has had some.
+        """
+        trouble: PalateError | None = None
+        try:
+            do()
+        except PalateError as error:
+            trouble = error
+        if self.any(trouble is not None):
+            raise trouble or PalateError("another process could not go on; its own line says why")
 
     def part(self, questions: Iterable[T], total: int) -> Iterator[T]:
         """This process's run of the `total` questions: neighbours share prompts."""

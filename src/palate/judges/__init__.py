@@ -26,6 +26,7 @@ __all__ = [
     "SequenceClassifierSpec",
     "chat_spec",
     "open_judge",
+    "sequence_classifier_spec",
 ]
 
 Spec = TypeVar("Spec", bound=BaseModel)
@@ -35,7 +36,7 @@ JudgeSpec = str | Mapping[str, Any]
 def _sequence_classifier(options: object) -> Judge:
     if not isinstance(options, Mapping):
         raise PalateError("sequence-classifier: expected a mapping with `model` and `format`")
-    spec = _validated("sequence-classifier", SequenceClassifierSpec, options)
+    spec = sequence_classifier_spec(options)
     # torch and transformers are slow to import, and trivial judges need neither.
     from palate.judges.sequence_classifier import SequenceClassifier
 
@@ -113,6 +114,11 @@ def _only(options: object, judge: str, *known: str) -> dict[str, Any]:
         if key not in known:
             raise PalateError(f"judge {judge}: unknown option {key!r}; {_nearest(key, known)}")
     return dict(options)
+
+
+def sequence_classifier_spec(options: Mapping[str, Any]) -> SequenceClassifierSpec:
+    """What `options` say of a foreign reward model; raises `PalateError` naming the wrong key."""
+    return _validated("sequence-classifier", SequenceClassifierSpec, options)
 
 
 def _validated(kind: str, model: type[Spec], options: Mapping[str, Any]) -> Spec:

@@ -44,8 +44,8 @@ class SequenceClassifier:
         self._spec = spec
         self.name = spec.name or Path(spec.model).name
         config, tokenizer, self._model = _load(spec)
-        self._device = _device(spec.device)
-        self._model.to(self._device)
+        self.device = _device(spec.device)
+        self._model.to(self.device)
         self._text_config = self._model.config.get_text_config()
         self._pad_id: int | None = self._text_config.pad_token_id
         self._tokenizer_pad_id: int | None = tokenizer.pad_token_id
@@ -57,7 +57,7 @@ class SequenceClassifier:
             **self._format.protocol,
             "dtype": "float32",
             "attention": self._model.config._attn_implementation,
-            "device": self._device.type,
+            "device": self.device.type,
             "reward": "raw logit",
             "pad_is_eos": self._pad_id is not None and self._pad_id == tokenizer.eos_token_id,
         }
@@ -85,7 +85,7 @@ class SequenceClassifier:
         }
         if batch[0][1] is not None:
             inputs["token_type_ids"] = _padded([t or () for _, t in batch], longest, 0)
-        on_device = {name: tensor.to(self._device) for name, tensor in inputs.items()}
+        on_device = {name: tensor.to(self.device) for name, tensor in inputs.items()}
         logits: torch.Tensor = self._model(**on_device).logits  # [B, 1]
         return [float(value) for value in logits[:, 0].float().cpu()]
 

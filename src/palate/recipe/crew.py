@@ -7,6 +7,7 @@ Python packages. All train and ask judges; only rank 0 reads data, writes result
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, TypeAdapter
 
-from palate.evaluate.benchmark import Benchmark, Order
+from palate.evaluate.benchmark import Benchmark, OrderPlan, order_for
 from palate.evaluate.run import Progress, evaluate
 from palate.evaluate.share import ALONE, Share
 from palate.judges import open_judge
 from palate.model.options import BaseOptions
 from palate.train.options import TrainOptions
-from palate.types import Judge, digest
+from palate.types import Judge, PalateError, digest
 
 if TYPE_CHECKING:  # torch is slow to import and only training needs it.
     from palate.model.backbone import Backbone
@@ -66,7 +67,7 @@ def _alone() -> bool:
 
 
 def _share(world: World) -> Share:
-    return Share(world.rank, world.size, world.wait)
+    return Share(world.rank, world.size, lambda flag: world.any(flag)[0])
 
 
 class Training(BaseModel, frozen=True, extra="forbid"):
@@ -92,7 +93,7 @@ class Judging(BaseModel, frozen=True, extra="forbid"):
     paper_column: str | None
     folder: Path
     seed: int
-    order: Order
+    order: OrderPlan
 
 
 WORDS: TypeAdapter[Training | Judging] = TypeAdapter(Training | Judging)
@@ -116,8 +117,11 @@ def _follow(world: World) -> None:
             told = WORDS.validate_json(words)
             if isinstance(told, Training):
                 _train(told, world)
-            else:
+                continue
+            try:
                 _judge(told, opened, _share(world))
+            except PalateError as error:  # Rank 0 has it too, and goes on with other judges.
+                sys.stderr.write(f"palate: rank {world.rank}: {' '.join(str(error).split())}\n")
 
 
 def judge_together(judging: Judging, opened: dict[str, Judge], progress: Progress) -> Path:
@@ -137,15 +141,24 @@ def judge_together(judging: Judging, opened: dict[str, Judge], progress: Progres
 def _judge(
     judging: Judging, opened: dict[str, Judge], share: Share, progress: Progress | None = None
 ) -> Path:
-    key = str(judging.judge)
-    if key not in opened:
-        opened.clear()
-        opened[key] = open_judge(judging.judge)
+    judge = _open(judging.judge, opened, share)
     benchmark = Benchmark(judging.benchmark, judging.comparisons, judging.paper_column)
     return evaluate(
-        opened[key], benchmark, judging.folder,
-        seed=judging.seed, order=judging.order, progress=progress, share=share,
+        judge, benchmark, judging.folder, seed=judging.seed,
+        order=order_for(judge, judging.order), progress=progress, share=share,
     )  # fmt: skip
+
+
+def _open(spec: str | dict[str, Any], opened: dict[str, Judge], share: Share) -> Judge:
+    """The judge of `opened`, or the one that takes its place; open on every rank or on none."""
+    key = str(spec)
+    if key in opened:
+        return opened[key]
+    opened.clear()
+    judges: list[Judge] = []
+    share.together(lambda: judges.append(open_judge(spec)))
+    opened[key] = judges[0]
+    return judges[0]
 
 
 def _train(training: Training, world: World) -> tuple[RewardModel, Backbone]:

@@ -2,31 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 
+from palate.evaluate.absent import write_absent
 from palate.evaluate.metrics import bayes_limit, write_results
 from palate.evaluate.run import slug
 from palate.recipe.crew import Judging, judge_together
+from palate.recipe.judges import JudgeSpec, name_of
 from palate.recipe.learn import add_tables
 from palate.recipe.workspace import Files, Workspace
 from palate.records import read_comparisons
 from palate.report import Report, report
 from palate.report.render import markdown
-from palate.types import Judge
+from palate.types import Judge, PalateError
 
 ON_CARDS = ("table-7", "table-8", "table-29")
-JudgeSpec = str | Mapping[str, Any]
+
+
+@dataclass(slots=True)
+class _Asked:
+    """One judge while it is asked; `opened` holds it from its first question on.
+
+    `trouble` is why it cannot be asked: it is not tried again, but verdicts that stand are kept.
+    """
+
+    name: str
+    spec: JudgeSpec
+    opened: dict[str, Judge] = field(default_factory=dict)
+    trouble: str = ""
+
+    @property
+    def shown(self) -> str:
+        """Its name in tables: what it says itself, else what its spec lets expect."""
+        known = next(iter(self.opened.values()), None)
+        return PurePosixPath(self.name).name if known is None else known.name
 
 
 def judge_all(work: Workspace, models: Files, benchmarks: Files) -> list[Path]:
-    """Verdict files of every judge on every benchmark: `verdicts/JUDGE--BENCHMARK.parquet`."""
-    verdicts = []
+    """Verdict files of every judge on every benchmark: `verdicts/JUDGE--BENCHMARK.parquet`.
+
+    A judge that cannot be asked does not keep the others from it: its reason is said and kept
+    in `verdicts/absent.json`, from which tables show it as missing.
+    """
+    verdicts: list[Path] = []
+    absent: dict[str, str] = {}
     for spec in work.recipe.judges:
-        name, opened = _name(spec), dict[str, Judge]()
+        asked = _Asked(name_of(spec), spec)
         for benchmark, path in benchmarks.items():
-            verdicts.append(_judge(work, name, spec, opened, models, benchmark, path))
+            try:
+                verdicts.append(_judge(work, asked, models, benchmark, path))
+            except PalateError as error:
+                asked.trouble = " ".join(str(error).split())
+        if asked.trouble:
+            absent[asked.shown] = asked.trouble
+            work.say(f"left out: {asked.shown}: {asked.trouble}")
+    write_absent(work.folder / "verdicts", absent)
     _set_aside(work.folder / "verdicts", verdicts)
     return verdicts
 
@@ -68,20 +99,23 @@ def _set_aside(folder: Path, wanted: list[Path]) -> None:
             path.replace(folder / "unused" / path.name)
 
 
-def _judge(
-    work: Workspace,
-    name: str,
-    spec: JudgeSpec,
-    opened: dict[str, Judge],
-    models: Files,
-    benchmark: str,
-    path: Path,
-) -> Path:
-    """One judge on one benchmark; it is opened at its first question and kept in `opened`."""
-    recipe = work.recipe
+def _bring_back(folder: Path, asked: _Asked, benchmark: str) -> None:
+    """Put verdicts that were set aside in their place again, so that nothing is asked twice."""
+    path = folder / f"{slug(asked.shown)}--{slug(benchmark)}.parquet"
+    aside = folder / "unused" / path.name
+    if aside.exists() and not path.exists():
+        aside.replace(path)
+
+
+def _judge(work: Workspace, asked: _Asked, models: Files, benchmark: str, path: Path) -> Path:
+    """One judge on one benchmark."""
+    recipe, name, spec = work.recipe, asked.name, asked.spec
     plan = recipe.benchmarks[benchmark]
+    _bring_back(work.folder / "verdicts", asked, benchmark)
 
     def make() -> Files:
+        if asked.trouble:
+            raise PalateError(asked.trouble)
         judging = Judging(
             judge=_judge_of(name, spec, models, recipe.seed),
             benchmark=benchmark,
@@ -92,26 +126,17 @@ def _judge(
             order=recipe.judging.order,
         )
         with work.counting(f"{name} on {benchmark}") as told:
-            return {"verdicts": judge_together(judging, opened, told)}
+            return {"verdicts": judge_together(judging, asked.opened, told)}
 
     inputs = {"benchmark": path} | ({"model": models[name]} if name in models else {})
-    asked = [spec, recipe.seed, recipe.judging.order, plan.paper_column]
-    return work.step(f"judge/{slug(name)}--{slug(benchmark)}", asked, inputs, make)["verdicts"]
+    options = [spec, recipe.seed, recipe.judging.order, plan.paper_column]
+    return work.step(f"judge/{slug(name)}--{slug(benchmark)}", options, inputs, make)["verdicts"]
 
 
-def _judge_of(name: str, spec: JudgeSpec, models: Files, seed: int) -> str | dict[str, Any]:
+def _judge_of(name: str, spec: JudgeSpec, models: Files, seed: int) -> JudgeSpec:
     """The judge as it is opened, on any rank."""
     if name in models:
         return {"reward-model": {"folder": str(models[name]), "name": name}}
     if name == "random":
         return {"random": {"seed": seed}}
-    return spec if isinstance(spec, str) else dict(spec)
-
-
-def _name(spec: JudgeSpec) -> str:
-    """The name of a judge in tables: its own, else its checkpoint's, else its kind."""
-    if isinstance(spec, str):
-        return spec
-    ((kind, options),) = spec.items()
-    options = options or {}
-    return str(options.get("name") or options.get("model") or kind)
+    return spec

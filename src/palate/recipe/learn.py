@@ -92,7 +92,8 @@ def _train(work: Workspace, name: str, mixtures: Files, benchmarks: Files) -> Pa
             recipe=work.recipe,
             resume=work.resume,
         )
-        return {"model": out}
+        # The card's facts go with the model to who takes it over.
+        return {"model": out, "card": folder / CARD}
 
     inputs = {"mixture": mixture, **{f"watch/{k}": v for k, v in watched.items()}}
     return work.step(f"train/{name}", experiment, inputs, make)["model"]

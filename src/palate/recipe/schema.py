@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from palate.data.mixture import MixtureSpec
+from palate.evaluate.benchmark import OrderPlan
 from palate.model.options import BaseOptions
 from palate.recipe.load import explain, merge
+from palate.recipe.vary import StudyPlan, Variant, applied
 from palate.train.options import TrainOptions
-from palate.types import PalateError
+from palate.types import PalateError, digest
 
 Options = TypeVar("Options", bound=BaseModel)
 TRIVIAL_JUDGES = ("random", "longer", "shorter", "first")
@@ -103,7 +105,10 @@ class ModelPlan(BaseModel, frozen=True, extra="forbid"):
 class JudgingPlan(BaseModel, frozen=True, extra="forbid"):
     """How judges are asked."""
 
-    order: Literal["seeded", "both"] = Field("seeded", description="Side order shown to judges.")
+    order: OrderPlan = Field(
+        "auto",
+        description="Order of sides: auto is both for judges that see both responses at once.",
+    )
 
 
 class Recipe(BaseModel, frozen=True, extra="forbid"):
@@ -122,6 +127,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         TRIVIAL_JUDGES, description="Trivial judges, models of this recipe, {kind: options}."
     )
     judging: JudgingPlan = JudgingPlan()
+    study: StudyPlan | None = Field(None, description="The recipe run in variants and compared.")
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
@@ -158,6 +164,40 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
             self.training(name)
             self.backbone(name)
         return self
+
+    @model_validator(mode="after")
+    def _variants_are_valid_and_differ(self) -> Self:
+        if self.study is None:
+            return self
+        if not self.models:
+            raise ValueError("study: the recipe trains no model; add one to models")
+        seen: dict[str, str] = {}
+        for variant in self.study.variants():
+            experiment = self.varied(variant, self.study.seeds[0])._experiment()
+            if (same := seen.setdefault(experiment, variant.name)) != variant.name:
+                raise ValueError(
+                    f"study.vary: {same!r} and {variant.name!r} train the same; does a model of "
+                    "its own override what they set? vary models.NAME.train.KEY then"
+                )
+        return self
+
+    def varied(self, variant: Variant, seed: int) -> Recipe:
+        """The ordinary recipe of one variant of the study, trained with one seed."""
+        values = applied(resolved(self), variant, seed)
+        return validate(values, f"study.vary: {variant.name}")
+
+    def _experiment(self) -> str:
+        """A digest of all that decides what the models are."""
+        return digest(
+            *(
+                {
+                    "train": self.training(name).decisive(),
+                    "base": self.backbone(name).model_dump(mode="json"),
+                    "mixture": self.mixtures[plan.mixture].model_dump(mode="json"),
+                }
+                for name, plan in self.models.items()
+            )
+        )
 
     def training(self, model: str) -> TrainOptions:
         """The training options of one model: `train` with the model's own laid over it."""
@@ -199,9 +239,9 @@ def _known(where: str, names: Iterable[str], known: Iterable[str]) -> None:
             raise ValueError(f"{where}: no {name!r}; {hint}")
 
 
-def validate(values: Mapping[str, Any]) -> Recipe:
+def validate(values: Mapping[str, Any], where: str = "") -> Recipe:
     """A recipe from its dictionary; a mistake is one line with the key's path and the cure."""
-    where = f"recipe {values.get('name', '')}".strip()
+    where = where or f"recipe {values.get('name', '')}".strip()
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:

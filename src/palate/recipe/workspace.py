@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Callable, Generator, Mapping
+import shutil
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ from palate.records import file_digest, read_header, write_json
 from palate.types import PalateError, digest
 
 Files = Mapping[str, Path]
+UNCHANGED, LENT = ": unchanged", ": made before"
+"""How a line of progress ends of a step that was not made."""
 Told = Callable[[int, int, str], None]
 """Told of progress: (done, in all, what there is to say)."""
 
@@ -30,7 +33,8 @@ class Workspace:
     """A recipe and the folder in which it runs.
 
     `resume` False makes every stage again; `say` gets one line of progress at a time; `counting`
-    opens a counter for a long step.
+    opens a counter for a long step. `lenders` are folders of runs whose finished steps are taken
+    over where they are of the same options and inputs.
     """
 
     recipe: Recipe
@@ -38,6 +42,7 @@ class Workspace:
     resume: bool = True
     say: Callable[[str], None] = lambda _: None
     counting: Callable[[str], AbstractContextManager[Told]] = uncounted
+    lenders: Sequence[Path] = ()
 
     def step(
         self, name: str, options: object, inputs: Files, make: Callable[[], Files]
@@ -47,12 +52,16 @@ class Workspace:
         A step is known by its name. What it was made from and what it made is kept beside the
         results, with the fingerprints of both, so a file that was cut or edited is made again.
         """
-        stamp = self.folder / ".stages" / f"{name.replace('/', '--')}.json"
+        stamp = _stamp(self.folder, name)
         wanted = {"options": plain(options), "inputs": self._fingerprints(inputs)}
-        if self.resume and (standing := self._standing(stamp, wanted)) is not None:
-            self.say(f"{name}: unchanged")
+        if self.resume and (standing := _standing(self.folder, name, wanted)) is not None:
+            self.say(f"{name}{UNCHANGED}")
             return standing
         stamp.unlink(missing_ok=True)
+        for lender in self.lenders:
+            if (lent := _standing(lender, name, wanted)) is not None:
+                self.say(f"{name}{LENT}")
+                return _borrow(lender, self.folder, name, lent)
         self.say(f"{name} ...")
         outputs = dict(make())
         made = {
@@ -61,18 +70,49 @@ class Workspace:
         write_json(stamp, {**wanted, "outputs": made})
         return outputs
 
-    def _standing(self, stamp: Path, wanted: Mapping[str, Any]) -> dict[str, Path] | None:
-        try:
-            kept = json.loads(stamp.read_text(encoding="utf-8"))
-            outputs = {key: self.folder / path for key, (path, _) in kept["outputs"].items()}
-            whole = all(fingerprint(self.folder / p) == f for p, f in kept["outputs"].values())
-        except (OSError, ValueError, KeyError, PalateError):
-            return None
-        same = {key: kept[key] for key in wanted} == wanted
-        return outputs if same and whole else None
-
     def _fingerprints(self, files: Files) -> dict[str, str]:
         return {name: fingerprint(path) for name, path in sorted(files.items())}
+
+
+def _stamp(folder: Path, name: str) -> Path:
+    return folder / ".stages" / f"{name.replace('/', '--')}.json"
+
+
+def _standing(folder: Path, name: str, wanted: Mapping[str, Any]) -> dict[str, Path] | None:
+    """The outputs of a step that was made in `folder` from what is wanted, if they are whole."""
+    try:
+        kept = json.loads(_stamp(folder, name).read_text(encoding="utf-8"))
+        if {key: kept[key] for key in wanted} != wanted:
+            return None
+        outputs = {key: folder / path for key, (path, _) in kept["outputs"].items()}
+        whole = all(fingerprint(folder / p) == f for p, f in kept["outputs"].values())
+    except (OSError, ValueError, KeyError, PalateError):
+        return None
+    return outputs if whole else None
+
+
+def _borrow(lender: Path, folder: Path, name: str, outputs: Files) -> dict[str, Path]:
+    """Another run's outputs under this folder too; its note of the step last, as a step does."""
+    taken = {key: folder / path.relative_to(lender) for key, path in outputs.items()}
+    for key, path in outputs.items():
+        _link(path, taken[key])
+    _link(_stamp(lender, name), _stamp(folder, name))
+    return taken
+
+
+def _link(path: Path, to: Path) -> None:
+    """The same bytes under a second name; files here are replaced whole, never written into."""
+    if path.is_dir():
+        shutil.rmtree(to, ignore_errors=True)
+        for inner in path.iterdir():
+            _link(inner, to / inner.name)
+        return
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.unlink(missing_ok=True)
+    try:
+        to.hardlink_to(path)
+    except OSError:  # A file system without hard links.
+        shutil.copy2(path, to)
 
 
 def fingerprint(path: Path) -> str:

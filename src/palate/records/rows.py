@@ -47,6 +47,8 @@ VERDICT_SCHEMA = pa.schema(
         pa.field("bin", pa.string()),
         pa.field("chosen_first", pa.bool_(), nullable=False),
         pa.field("protocol", pa.string(), nullable=False),
+        pa.field("answer", pa.string(), nullable=False),
+        pa.field("seconds", pa.float64()),
     ]
 )
 
@@ -83,9 +85,12 @@ def write_verdicts(
     return write_table(path, rows, VERDICT_SCHEMA, kind="verdicts", inputs=inputs, details=details)
 
 
-def read_verdicts(path: Path) -> Iterator[Verdict]:
-    """Yield the verdicts of a Palate Parquet file in order."""
-    read_header(path, "verdicts")
+def read_verdicts(path: Path, *, older: bool = False) -> Iterator[Verdict]:
+    """Yield the verdicts of a Palate Parquet file in order.
+
+    With `older`, of an earlier format too: what it had no column for is empty.
+    """
+    read_header(path, "verdicts", older=older)
     return map(verdict_from_row, read_rows(path))
 
 
@@ -133,6 +138,8 @@ def verdict_to_row(verdict: Verdict) -> dict[str, Any]:
         "outcome": verdict.outcome.value,
         "rating": None if rating is None else rating.label,
         "bin": None if verdict.bin is None else verdict.bin.value,
+        "reason": _utf8(verdict.reason),
+        "answer": _utf8(verdict.answer),
     }
 
 
@@ -143,7 +150,13 @@ def verdict_from_row(row: Mapping[str, Any]) -> Verdict:
         "rating": _rating(row["rating"]),
         "bin": None if row["bin"] is None else Bin(row["bin"]),
     }
-    return Verdict(**{name: row[name] for name in VERDICT_SCHEMA.names} | typed)
+    known = {name: row[name] for name in VERDICT_SCHEMA.names if name in row}
+    return Verdict(**known | typed)
+
+
+def _utf8(text: str) -> str:
+    r"""The text with lone surrogates, which no file of UTF-8 can hold, written out as `\udc80`."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _rating(label: str | None) -> Rating | None:

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,14 @@ from palate.records.disk import atomic
 from palate.types import PalateError
 
 FORMAT_VERSION = 1
+# Kinds whose columns have changed since. By kind, so that a new column in one does not make every
+# other file of a run, and all that was trained on it, out of date.
+VERSIONS: Mapping[str, int] = {"verdicts": 2}
+# What to do with a file of an earlier format, and with one that is not whole.
+UPDATES: Mapping[str, str] = {"verdicts": "evaluate again, its answers are kept"}
+REPAIRS: Mapping[str, str] = {"verdicts": "remove it and evaluate again to remake it"}
 ROWS_PER_GROUP = 4_096  # Bounds memory on write and read: about 4 MB of HH text a group.
+BYTES_PER_GROUP = 1 << 26  # The same where a row is large: a judge may answer with a megabyte.
 HEADER_KEY = b"palate"
 PACKAGES = ("palate", "torch", "transformers", "datasets", "pyarrow", "peft", "scipy")
 
@@ -75,10 +81,12 @@ class Fingerprint:
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=16)
 
-    def add(self, row: Mapping[str, Any]) -> None:
+    def add(self, row: Mapping[str, Any]) -> int:
+        """Add a row; returns its size as JSON in bytes."""
         text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
-        self._hash.update(text.encode("utf-8", "surrogatepass"))
-        self._hash.update(b"\n")
+        line = text.encode("utf-8", "surrogatepass") + b"\n"
+        self._hash.update(line)
+        return len(line)
 
     def hex(self) -> str:
         return self._hash.hexdigest()
@@ -98,15 +106,13 @@ def write_table(
     `details` may be a function; it is called after the last row, for counts made on the way.
     """
     fingerprint, count = Fingerprint(), 0
-    stream = iter(rows)
     with atomic(path) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-        while group := list(islice(stream, ROWS_PER_GROUP)):
-            for row in group:
-                fingerprint.add(row)
+        for group in _groups(rows, fingerprint):
             count += len(group)
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
         header = Header(
             kind=kind,
+            version=version_of(kind),
             fingerprint=fingerprint.hex(),
             rows=count,
             inputs=dict(inputs or {}),
@@ -119,21 +125,60 @@ def write_table(
     return header
 
 
-def read_header(path: Path, kind: str | None = None) -> Header:
-    """Read a table's header; a missing, foreign, cut or newer file is a one-line error."""
-    with _opened(path) as file:
+def _groups(
+    rows: Iterable[Mapping[str, Any]], fingerprint: Fingerprint
+) -> Iterator[list[Mapping[str, Any]]]:
+    """Rows in groups of bounded number and size, each row added to the fingerprint."""
+    group: list[Mapping[str, Any]] = []
+    size = 0
+    for row in rows:
+        group.append(row)
+        size += fingerprint.add(row)
+        if len(group) == ROWS_PER_GROUP or size >= BYTES_PER_GROUP:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def version_of(kind: str) -> int:
+    """The format in which tables of this kind are written and read."""
+    return VERSIONS.get(kind, FORMAT_VERSION)
+
+
+def read_header(path: Path, kind: str | None = None, *, older: bool = False) -> Header:
+    """Read a table's header; a missing, foreign, cut or newer file is a one-line error.
+
+    A file of an earlier format is an error too, unless `older`.
+    """
+    with _opened(path, kind) as file:
         raw = (file.metadata.metadata or {}).get(HEADER_KEY)
     if raw is None:
         raise PalateError(f"{path}: no Palate header; make it with `palate data import`")
-    header = Header(**json.loads(raw))
-    if header.version != FORMAT_VERSION:
-        raise PalateError(
-            f"{path}: written in format {header.version}, this Palate reads {FORMAT_VERSION}; "
-            "remake it with this version"
-        )
+    header = _header(path, raw)
     if kind is not None and header.kind != kind:
         raise PalateError(f"{path}: holds {header.kind}, expected {kind}")
+    _check_version(path, header, older)
     return header
+
+
+def _header(path: Path, raw: bytes) -> Header:
+    try:
+        return Header(**json.loads(raw))
+    except (ValueError, TypeError):
+        raise PalateError(f"{path}: its Palate header cannot be read; remake it") from None
+
+
+def _check_version(path: Path, header: Header, older: bool) -> None:
+    ours = version_of(header.kind)
+    if header.version == ours or (older and header.version < ours):
+        return
+    remake = UPDATES.get(header.kind, "remake it with this version")
+    cure = "update Palate" if header.version > ours else remake
+    raise PalateError(
+        f"{path}: {header.kind} written in format {header.version}, this Palate reads {ours}; "
+        f"{cure}"
+    )
 
 
 def count_groups(path: Path) -> int:
@@ -147,17 +192,27 @@ def read_rows(
 ) -> Iterator[dict[str, Any]]:
     """Yield a table's rows in order, in bounded memory; `columns`, `groups` limit what is read."""
     with _opened(path) as file:
-        for batch in file.iter_batches(ROWS_PER_GROUP, row_groups=groups, columns=columns):
-            yield from batch.to_pylist()
+        # One by one: a batch may run across groups, and rows may be large.
+        for group in range(file.num_row_groups) if groups is None else groups:
+            for batch in file.iter_batches(ROWS_PER_GROUP, row_groups=[group], columns=columns):
+                yield from batch.to_pylist()
+
+
+def read_columns(path: Path, names: list[str], kind: str) -> dict[str, list[Any]]:
+    """Some columns of a table of that kind, whole; raises as `read_header` does."""
+    read_header(path, kind)
+    with _opened(path, kind) as file:
+        table = file.read(names)
+    return {name: table[name].to_pylist() for name in names}
 
 
 @contextmanager
-def _opened(path: Path) -> Generator[pq.ParquetFile]:
+def _opened(path: Path, kind: str | None = None) -> Generator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path) as file:
             yield file
     except FileNotFoundError:
         raise PalateError(f"{path}: no such file; run the stage that makes it first") from None
     except (pa.ArrowInvalid, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise PalateError(f"{path}: not a whole Parquet file ({reason}); remake it") from None
+        reason, cure = str(error).splitlines()[0], REPAIRS.get(kind or "", "remake it")
+        raise PalateError(f"{path}: not a whole Parquet file ({reason}); {cure}") from None

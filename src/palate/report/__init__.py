@@ -3,11 +3,16 @@
 read.py      verdict files and computed figures of a run
 accuracy.py  Tables 7, 8, 29
 outcomes.py  what became of every item; models against trivial judges
+orders.py    accuracy in one order and in both, consistency, position bias
 training.py  held-out accuracy and loss by step
 tables.py    a table as a value
 render.py    terminal, Markdown, CSV, LaTeX, JSON
 escape.py    untrusted text made safe for each of them
 paper.py     the figures printed in the paper
+studied.py   the runs of a study, item by item and seed by seed
+study.py     accuracy by variant and seed (Table 28), paired differences
+scaling.py   accuracy against the amount of data, and its trend
+plot.py      the scaling curves as a page
 write.py     report()
 """
 

@@ -66,11 +66,13 @@ def _judge_row(
     notes: Mapping[str, Mapping[str, tuple[str, ...]]],
 ) -> Row:
     found = [judged.results.get((judge, name)) for name in benchmarks]
+    why = judged.absent.get(judge)
+    missing = () if why is None else (f"missing: {escape.plain(why, 300)}",)
     cells = [
-        figure(r.overall if r else None, *(notes[name].get(judge, ()) if r else ()))
+        figure(r.overall, *notes[name].get(judge, ())) if r else figure(None, *missing)
         for name, r in zip(benchmarks, found, strict=True)
     ]
-    kind = next(r.kind for r in found if r)
+    kind = judged.kinds()[judge]
     whole = [r for r in found if r and r.overall.n]
     if len(whole) < len(benchmarks):
         gap = Cell(DASH, notes=("no average: not scored on every benchmark of the table",))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from palate.evaluate.alike import on_equal_terms, unlike
 from palate.evaluate.metrics import Result, compare
 from palate.report import escape
 from palate.report.accuracy import judge_name
@@ -11,6 +12,9 @@ from palate.report.read import Judged
 from palate.report.tables import Cell, Column, Row, Table, count, figure, p_value, percent
 from palate.stats import PairedDifference, holm, minimum_detectable_difference
 
+Against = tuple[Result, Result, PairedDifference, tuple[str, ...]]
+"""(model, best trivial judge, difference, footnotes)."""
+ONE_ORDER = "in the seeded order alone: one of the two was not asked in both"
 SEED = 0  # Of the permutation test; fixed so that a report made again is the same bytes.
 
 
@@ -26,12 +30,11 @@ def outcomes(judged: Judged) -> Table:
         Column("Accuracy (%)", estimates=True),
         Column("Best (%)"),
     )
-    found = [r for name in judged.benchmarks() for r in judged.of(name)]
     remarks = (
         "Worst and best: accuracy if every tie and every unscored item were wrong, or right. "
         "Truncated items are scored, and counted among the others.",
     )
-    rows = tuple(row for result in found if (row := _outcome_row(result)))
+    rows = tuple(row for result in judged.all() if (row := _outcome_row(result)))
     return Table("outcomes", "Outcomes: what became of every item", columns, rows, remarks)
 
 
@@ -64,7 +67,7 @@ def differences(judged: Judged) -> Table | None:
     found = [pair for name in judged.benchmarks() for pair in _against_best(judged, name)]
     if not found:
         return None
-    adjusted = holm([difference.p_value for _, _, difference in found])
+    adjusted = holm([difference.p_value for _, _, difference, _ in found])
     columns = (
         Column("Benchmark", figures=False),
         Column("Model", figures=False),
@@ -81,7 +84,7 @@ def differences(judged: Judged) -> Table | None:
                 Cell(escape.name(model.benchmark)),
                 Cell(judge_name(model.judge)),
                 Cell(judge_name(rival.judge)),
-                figure(difference.estimate, signed=True),
+                figure(difference.estimate, *notes, signed=True),
                 count(difference.estimate.n),
                 Cell(p_value(p)),
                 Cell(_detectable(difference)),
@@ -89,7 +92,7 @@ def differences(judged: Judged) -> Table | None:
             ),
             escape.name(model.benchmark),
         )
-        for (model, rival, difference), p in zip(found, adjusted, strict=True)
+        for (model, rival, difference, notes), p in zip(found, adjusted, strict=True)
     )
     remarks = (
         "Paired on the items that both scored, clustered by prompt. Detectable: the smallest "
@@ -99,21 +102,25 @@ def differences(judged: Judged) -> Table | None:
     return Table("differences", title, columns, rows, remarks)
 
 
-def _against_best(judged: Judged, name: str) -> list[tuple[Result, Result, PairedDifference]]:
+def _against_best(judged: Judged, name: str) -> list[Against]:
     results = judged.of(name)
     trivial = [r for r in results if r.kind == "trivial" and r.overall.n]
     if not trivial:
         return []
     rival = max(trivial, key=lambda r: r.overall.value)
-    pairs = []
+    pairs: list[Against] = []
     for model in results:
         theirs = judged.tallies.get((model.judge, name))
-        # Another set of items is not compared silently (pitfall 28): Table 7 carries the note.
-        if model.kind in ("foreign", "ours") and theirs and model.items == rival.items:
-            rng = np.random.default_rng(SEED)
-            difference = compare(theirs, judged.tallies[rival.judge, name], rng)
+        if model.kind not in ("foreign", "ours") or theirs is None:
+            continue
+        best = judged.tallies[rival.judge, name]
+        first, second = on_equal_terms(theirs, best)
+        # What was not asked alike is not compared (pitfall 28): Table 7 carries the note.
+        if not unlike(first, second):
+            difference = compare(first, second, np.random.default_rng(SEED))
             if difference.estimate.n_clusters > 1:
-                pairs.append((model, rival, difference))
+                notes = () if theirs.both == best.both else (ONE_ORDER,)
+                pairs.append((model, rival, difference, notes))
     return pairs
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from palate.evaluate.absent import read_absent
 from palate.evaluate.metrics import Kind, Result, Tally, read_results, read_tally, summarise
 from palate.records import read_header
 from palate.report import paper
@@ -28,15 +29,24 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """All verdicts of a run: figures and tallies by (judge, benchmark), and what went wrong."""
+    """All verdicts of a run: figures and tallies by (judge, benchmark), and what went wrong.
+
+    `absent` has the reason of each judge that could not be asked, or not on every benchmark.
+    """
 
     results: Mapping[Key, Result]
     tallies: Mapping[Key, Tally]
     problems: tuple[str, ...] = ()
+    absent: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def kinds(self) -> dict[str, Kind]:
+        """Every judge with its kind; of one that was never asked no more is known than foreign."""
+        unknown: dict[str, Kind] = dict.fromkeys(self.absent, "foreign")
+        return unknown | {result.judge: result.kind for result in self.results.values()}
 
     def judges(self) -> list[str]:
         """Trivial first, then foreign, ours, limits; by name within, trivial in a fixed order."""
-        kinds = {result.judge: result.kind for result in self.results.values()}
+        kinds = self.kinds()
         places: dict[Kind, int] = {"trivial": 0, "foreign": 1, "ours": 2, "limit": 3}
         trivial = list(TRIVIAL)
         return sorted(
@@ -60,9 +70,13 @@ class Judged:
         found = (self.results.get((judge, benchmark)) for judge in self.judges())
         return [result for result in found if result is not None]
 
+    def all(self) -> list[Result]:
+        """All results, benchmark by benchmark."""
+        return [result for name in self.benchmarks() for result in self.of(name)]
+
 
 def read_judged(run_dir: Path) -> Judged:
-    """Read `verdicts/*.parquet` and `results/*.json` under a run.
+    """Read `verdicts/` (`*.parquet`, `absent.json`) and `results/*.json` under a run.
 
     A file that is cut, foreign or a double becomes a problem, and the rest is kept.
     """
@@ -87,7 +101,12 @@ def read_judged(run_dir: Path) -> Judged:
                 results[key] = result
         except PalateError as error:
             problems.append(str(error))
-    return Judged(results, tallies, tuple(problems))
+    absent: dict[str, str] = {}
+    try:
+        absent = read_absent(run_dir / "verdicts")
+    except PalateError as error:
+        problems.append(str(error))
+    return Judged(results, tallies, tuple(problems), absent)
 
 
 def _summary(votes: Tally, details: Mapping[str, Any], models: set[str]) -> Result:

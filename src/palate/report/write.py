@@ -12,21 +12,31 @@ from palate.evaluate.metrics import Result
 from palate.records import write_json, write_text
 from palate.report import render
 from palate.report.accuracy import table_7, table_8, table_29
+from palate.report.orders import orders
 from palate.report.outcomes import differences, outcomes
+from palate.report.plot import scaling_page
 from palate.report.read import Judged, read_judged
+from palate.report.scaling import all_curves, scaling_table, scaling_trend
+from palate.report.studied import Studied, is_study, read_study
+from palate.report.study import study_accuracy, study_differences, study_runs
 from palate.report.tables import Table
 from palate.report.terminal import show
 from palate.report.training import read_courses, training_curve, training_summary
 from palate.types import PalateError
 
-NAMES = ("table-7", "table-8", "table-29", "differences", "outcomes", "training", "training-curve")
+STUDY = ("study-accuracy", "study-differences", "scaling", "scaling-trend", "study-runs")
+NAMES = (
+    "table-7", "table-8", "table-29", "differences", "orders", "outcomes", "training",
+    "training-curve", *STUDY,
+)  # fmt: skip
 """Every table there can be, in order."""
 FORMS: Mapping[str, Callable[[Table], str]] = {
     ".md": render.markdown,
     ".csv": render.comma_separated,
     ".tex": render.latex,
 }
-QUIET = ("training-curve",)  # In files only: it has a row for every evaluation.
+QUIET = ("training-curve", "study-runs")  # In files only: a row for every evaluation, every run.
+PAGE = "scaling.html"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +58,15 @@ def report(run_dir: Path, console: Console | None = None) -> Report:
     """Make the tables of a run, write them under `run_dir/tables`, show them on `console`.
 
     Reads `verdicts/*.parquet`, `results/*.json` (see `evaluate.metrics.write_results`) and
-    `train/*/metrics.jsonl`; no model is needed. Files that cannot be read are problems of the
-    report and the rest is kept. The same inputs give the same bytes.
+    `train/*/metrics.jsonl`; no model is needed. Of a study, the tables compare its runs. Files
+    that cannot be read are problems of the report and the rest is kept. The same inputs give the
+    same bytes.
 
     Raises:
         PalateError: there is nothing to report.
     """
+    if is_study(run_dir):
+        return _study_report(run_dir, console)
     judged, courses = read_judged(run_dir), read_courses(run_dir)
     made = _accuracy_tables(judged) if judged.results else []
     made += [table for table in (training_summary(courses), training_curve(courses)) if table]
@@ -67,13 +80,43 @@ def report(run_dir: Path, console: Console | None = None) -> Report:
     files = _write(run_dir / "tables", made)
     if console is not None:
         show((table for table in made if table.name not in QUIET), console)
-    results = tuple(r for name in judged.benchmarks() for r in judged.of(name))
-    return Report(run_dir, tuple(made), results, problems, files)
+    return Report(run_dir, tuple(made), tuple(judged.all()), problems, files)
+
+
+def _study_report(run_dir: Path, console: Console | None) -> Report:
+    studied = read_study(run_dir)
+    if not studied.sheets:
+        raise PalateError(
+            studied.problems[0]
+            if studied.problems
+            else f"{run_dir}: none of {len(studied.index.runs)} runs is finished; "
+            "`palate run` of its recipe goes on where it was"
+        )
+    made = [table for table in _study_tables(studied) if table]
+    files = list(_write(run_dir / "tables", made))
+    if curves := all_curves(studied):
+        files.append(run_dir / "tables" / PAGE)
+        write_text(files[-1], scaling_page(curves, f"Study {studied.index.name}"))
+    if console is not None:
+        show((table for table in made if table.name not in QUIET), console)
+    return Report(run_dir, tuple(made), (), studied.problems, tuple(files))
+
+
+def _study_tables(studied: Studied) -> list[Table | None]:
+    return [
+        study_accuracy(studied),
+        study_differences(studied),
+        scaling_table(studied),
+        scaling_trend(studied),
+        study_runs(studied),
+    ]
 
 
 def _accuracy_tables(judged: Judged) -> list[Table]:
     made = (table_7(judged), table_8(judged), table_29(judged))
-    return [table for table in (*made, differences(judged), outcomes(judged)) if table]
+    return [
+        table for table in (*made, differences(judged), orders(judged), outcomes(judged)) if table
+    ]
 
 
 def _write(folder: Path, tables: Sequence[Table]) -> tuple[Path, ...]:
@@ -95,3 +138,4 @@ def _remove_stale(folder: Path, made: set[str]) -> None:
     for name in set(NAMES) - made:
         for ending in FORMS:
             (folder / f"{name}{ending}").unlink(missing_ok=True)
+    (folder / PAGE).unlink(missing_ok=True)

@@ -4,6 +4,7 @@
     intervals.py  Wilson and cluster-robust intervals, best and worst bounds
     compare.py    paired differences, trend over ratings, many comparisons
     power.py      what a test set of n items can and cannot show
+    replicates.py accuracy and differences over several trainings of one recipe
 
 Pure functions of numpy arrays; a generator is passed in where chance is used.
 """
@@ -30,6 +31,13 @@ from palate.stats.intervals import (
     wilson,
 )
 from palate.stats.power import half_width, items_needed, minimum_detectable_difference
+from palate.stats.replicates import (
+    Replicated,
+    p_of_zero,
+    replicated_accuracy,
+    replicated_difference,
+    replicated_mean,
+)
 
 __all__ = [
     "CONFIDENCE",
@@ -37,6 +45,7 @@ __all__ = [
     "Bounds",
     "Estimate",
     "PairedDifference",
+    "Replicated",
     "Trend",
     "accuracy",
     "benjamini_hochberg",
@@ -53,7 +62,11 @@ __all__ = [
     "mcnemar_mid_p",
     "micro_average",
     "minimum_detectable_difference",
+    "p_of_zero",
     "paired_difference",
+    "replicated_accuracy",
+    "replicated_difference",
+    "replicated_mean",
     "sign_flip_p",
     "wilson",
 ]

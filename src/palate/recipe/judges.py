@@ -1,0 +1,69 @@
+"""Which judges a run asks: those of its recipe, and the paper's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import PurePosixPath
+from typing import Any
+
+from palate.recipe.schema import TRIVIAL_JUDGES, Recipe
+from palate.types import PalateError
+
+JudgeSpec = str | dict[str, Any]
+
+PAPER_JUDGES: Mapping[str, dict[str, Any]] = {
+    "steamshp-xl": {"text-to-text": {"model": "stanfordnlp/SteamSHP-flan-t5-xl"}},
+    "open-assistant": {
+        "sequence-classifier": {
+            "model": "OpenAssistant/reward-model-deberta-v3-large-v2",
+            "format": "pair",
+        }
+    },
+    "gpt-4": {"chat": {"model": "gpt-4", "preset": "llama2-zero-shot"}},
+}
+"""The judges of Llama 2's Table 7 that were not trained for it, by the names of `--judges`."""
+ALL = "all"
+
+
+def with_judges(recipe: Recipe, wanted: str) -> Recipe:
+    """The recipe with the judges named in `wanted`, by commas.
+
+    `all` means those of the recipe and the paper's. A name is a trivial judge's, a model's, one
+    of `PAPER_JUDGES`, or that of a judge in the recipe.
+
+    Raises:
+        PalateError: no judge has that name.
+    """
+    own = {PurePosixPath(name_of(spec)).name: spec for spec in recipe.judges}
+    known = {
+        **{name: name for name in (*TRIVIAL_JUDGES, *recipe.models)},
+        **PAPER_JUDGES,
+        **own,
+    }
+    judges: list[JudgeSpec] = []
+    for name in (part.strip() for part in wanted.split(",")):
+        if name == ALL:
+            judges += [*recipe.judges, *PAPER_JUDGES.values()]
+        elif name in known:
+            judges.append(known[name])
+        else:
+            near = get_close_matches(name, [ALL, *known], n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: all, {', '.join(known)}"
+            raise PalateError(f"--judges: no judge {name!r}; {hint}")
+    return recipe.model_copy(update={"judges": _distinct(judges)})
+
+
+def _distinct(judges: Sequence[JudgeSpec]) -> tuple[JudgeSpec, ...]:
+    return tuple(judge for n, judge in enumerate(judges) if judge not in judges[:n])
+
+
+def name_of(spec: JudgeSpec) -> str:
+    """What a judge is called: by its own name, else its checkpoint's, else its kind's."""
+    if isinstance(spec, str):
+        return spec
+    ((kind, options),) = spec.items()
+    if isinstance(options, str):
+        return options
+    options = options or {}
+    return str(options.get("name") or options.get("model") or kind)

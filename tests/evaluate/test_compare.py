@@ -1,0 +1,108 @@
+"""Two judges on the same items, by part; flips; what may not be compared."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from palate.cli import app
+from palate.data.campaign import CampaignOptions, simulate
+from palate.evaluate.benchmark import Benchmark
+from palate.evaluate.compare import compare_judges, facts, flipped_rows, preferred, verdict_files
+from palate.evaluate.metrics import read_tally
+from palate.evaluate.run import evaluate
+from palate.judges import open_judge
+from palate.records import read_comparisons, write_comparisons
+from palate.stats import holm
+from palate.types import Comparison, PalateError
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run's folder in which trivial judges have answered a simulated safety campaign."""
+    rows = simulate(CampaignOptions(task="safety", weeks=1, comparisons_per_week=300), seed=3)
+    path = tmp_path / "benchmarks" / "held out.parquet"
+    write_comparisons(path, rows)
+    for name in ("longer", "shorter", "random"):
+        evaluate(open_judge(name), Benchmark("held out", path), tmp_path / "verdicts")
+    return tmp_path
+
+
+def asked(run: Path) -> list[Comparison]:
+    return list(read_comparisons(run / "benchmarks" / "held out.parquet"))
+
+
+def test_the_whole_is_the_difference_of_both_accuracies(run: Path) -> None:
+    tallies = [read_tally(p) for p in verdict_files(run, ("longer", "shorter"), None)]
+    compared = compare_judges(*tallies, asked(run), np.random.default_rng(0))
+    whole = compared.whole
+    assert whole.difference.estimate.value == pytest.approx(whole.first.value - whole.second.value)
+    assert whole.difference.estimate.n == 300
+
+
+def test_parts_cover_all_items_and_are_adjusted_together(run: Path) -> None:
+    tallies = [read_tally(p) for p in verdict_files(run, ("longer", "random"), None)]
+    compared = compare_judges(*tallies, asked(run), np.random.default_rng(0))
+    by = {part.by for part in compared.parts}
+    assert by == {"all", "rating", "safety bin", "source", "turns of the prompt", "length"}
+    for way in by - {"safety bin"}:  # A chosen response that alone is unsafe is in no bin.
+        assert sum(p.difference.estimate.n for p in compared.parts if p.by == way) == 300
+    split = compared.parts[1:]
+    assert [p.adjusted_p for p in split] == holm([p.difference.p_value for p in split])
+    longer = next(p for p in compared.parts if p.level == "chosen is longer")
+    assert longer.first.value == 1, "the judge of length is right wherever the longer was chosen"
+
+
+def test_flips_are_the_items_answered_differently_with_their_texts(run: Path) -> None:
+    tallies = [read_tally(p) for p in verdict_files(run, ("longer", "random"), None)]
+    compared = compare_judges(*tallies, asked(run), np.random.default_rng(0))
+    one, two = (dict(zip(t.ids, t.values, strict=True)) for t in tallies)
+    assert {f.id for f in compared.flips} == {i for i in one if one[i] != two[i]}
+    rows = {row["id"]: row for row in flipped_rows(compared, asked(run))}
+    for flip in compared.flips:
+        assert rows[flip.id]["preferred_by_longer"] == preferred(one[flip.id])
+        assert rows[flip.id]["chosen"]
+
+
+def test_without_comparisons_there_is_only_the_whole(run: Path) -> None:
+    tallies = [read_tally(p) for p in verdict_files(run, ("longer", "random"), None)]
+    compared = compare_judges(*tallies, [], np.random.default_rng(0))
+    assert [part.by for part in compared.parts] == ["all"]
+
+
+def test_what_is_not_there_is_named_with_what_is(run: Path) -> None:
+    with pytest.raises(PalateError, match=r"no verdicts of 'lnger' on .*'longer' on 'held out'"):
+        verdict_files(run, ("lnger", "random"), None)
+    with pytest.raises(PalateError, match="holds no verdicts; make them"):
+        verdict_files(run / "none", ("longer", "random"), None)
+
+
+def test_parts_of_one_comparison(run: Path) -> None:
+    comparison = asked(run)[0]
+    found = facts(comparison)
+    assert found["source"] == "simulated-safety"
+    assert found["turns of the prompt"] == "1"
+    longer = len(comparison.chosen) > len(comparison.rejected)
+    assert found["length"] == ("chosen is longer" if longer else "rejected is longer")
+
+
+def test_command_prints_parts_and_writes_flips(run: Path) -> None:
+    out = run / "flips.jsonl"
+    arguments = ["compare", "longer", "random", "--run", str(run), "--format", "json"]
+    found = CliRunner().invoke(app, [*arguments, "--flips", str(out)])
+    assert found.exit_code == 0, found.output
+    rows = json.loads(found.stdout)
+    assert rows[0]["by"] == "all"
+    assert rows[0]["n"] == 300
+    assert {"longer", "random", "difference", "low", "high", "p", "p_holm"} <= rows[0].keys()
+    assert f"{len(out.read_text().splitlines())} items were answered differently" in found.stderr
+
+
+def test_command_compares_two_files_and_refuses_what_is_no_file(run: Path) -> None:
+    files = [str(p) for p in verdict_files(run, ("longer", "random"), None)]
+    assert CliRunner().invoke(app, ["compare", *files]).exit_code == 0
+    found = CliRunner().invoke(app, ["compare", "longer", "random"])
+    assert isinstance(found.exception, PalateError)
+    assert "no such verdict file" in str(found.exception)

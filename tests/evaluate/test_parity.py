@@ -1,0 +1,135 @@
+"""Every way to score with one model gives the same numbers, and a broken way is caught."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from packed import tiny_reward_model
+from palate.cli import app
+from palate.data.campaign import CampaignOptions, simulate
+from palate.evaluate.parity import (
+    EMULATED,
+    TOLERANCE,
+    Way,
+    classifier_ways,
+    parity,
+    reward_model_ways,
+)
+from palate.judges import sequence_classifier_spec
+from palate.judges.reward_model import RewardScorer
+from palate.model.card import Card
+from palate.model.export import export
+from palate.types import Candidates, PalateError
+from tiny import EXPORTED
+
+
+def exported(folder: Path, family: str) -> Path:
+    return export(tiny_reward_model(family), folder, card=Card(family, "tiny", "0"))
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(tmp_path_factory.mktemp("parity") / "llama", "llama")
+
+
+@pytest.fixture(scope="module")
+def asked() -> list[Candidates]:
+    campaign = simulate(CampaignOptions(weeks=1, comparisons_per_week=12), seed=0)
+    return [Candidates(c.prompt, (c.chosen, c.rejected)) for c in campaign]
+
+
+@pytest.mark.parametrize("family", EXPORTED)
+def test_every_way_gives_the_same_scores(
+    family: str, tmp_path: Path, asked: list[Candidates]
+) -> None:
+    folder = exported(tmp_path / family, family)
+    spec = sequence_classifier_spec({"model": str(folder), "format": "chat"})
+    found = parity([*reward_model_ways(RewardScorer(folder)), *classifier_ways(spec)], asked)
+    assert len(found) == 9
+    for agreement in found:
+        assert agreement.holds, agreement
+        assert agreement.responses == 24
+        if agreement.kind == "float32":
+            assert agreement.relative < 1e-4
+            assert not agreement.flips
+        else:
+            assert agreement.largest > 0, "bfloat16 was really computed"
+
+
+def broken(ways: list[Way], change: str) -> list[Way]:
+    """The reference, and a way that is like it but for one fault."""
+    right = ways[0]
+
+    def score(candidates: list[Candidates]) -> np.ndarray:
+        values = right.score(candidates)
+        if change == "shifted":
+            return values + 0.05
+        if change == "lost":
+            values[3] = np.nan
+            return values
+        return values[::-1].copy()
+
+    return [right, Way(change, "float32", score)]
+
+
+@pytest.mark.parametrize("change", ["shifted", "lost", "reversed"])
+def test_pitfall_30_a_broken_way_is_caught(
+    change: str, llama: Path, asked: list[Candidates]
+) -> None:
+    (agreement,) = parity(broken(reward_model_ways(RewardScorer(llama)), change), asked)
+    assert not agreement.holds
+    assert agreement.unequal == (change == "lost")
+    assert bool(agreement.flips) == (change == "reversed"), "a shift turns no verdict"
+    if change == "shifted":
+        assert agreement.largest == pytest.approx(0.05)
+
+
+def test_pitfall_3_a_reward_read_one_token_early_is_caught(
+    llama: Path, asked: list[Candidates], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scorer = RewardScorer(llama)
+    ways = reward_model_ways(scorer)
+    padded = scorer.model.forward_padded
+    monkeypatch.setattr(scorer.model, "forward_padded", lambda rows: padded([r[:-1] for r in rows]))
+    found = {agreement.way: agreement for agreement in parity(ways, asked)}
+    assert not found["Palate: padded, one row at a time"].holds
+    assert found["Palate: packed, prompts not shared"].holds
+
+
+def test_a_way_that_cannot_run_says_why(llama: Path, asked: list[Candidates]) -> None:
+    ways = reward_model_ways(RewardScorer(llama))
+    device = torch.device("meta")  # It has no hardware for any number format.
+    found = parity(ways, asked, emulated=False, device=device)
+    (half,) = (agreement for agreement in found if agreement.kind == "bfloat16")
+    assert half.not_run == EMULATED
+
+
+def test_rewards_that_are_all_equal_compare_nothing(llama: Path, asked: list[Candidates]) -> None:
+    flat = Way("flat", "float32", lambda candidates: np.zeros(2 * len(candidates)))
+    with pytest.raises(PalateError, match="no two different rewards to 24 responses"):
+        parity([flat, flat], asked)
+
+
+def test_command_prints_saves_and_fails_above_the_tolerance(llama: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "responses.jsonl"
+    lines = [{"prompt": f"Bread {i}?", "responses": ["Flour.", "No salt."]} for i in range(5)]
+    rows.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    saved = tmp_path / "parity.json"
+    arguments = ["parity", str(llama), "--items", str(rows), "--emulated", "--format", "json"]
+    found = CliRunner().invoke(app, [*arguments, "--save", str(saved)])
+    assert found.exit_code == 0, found.output
+    printed = json.loads(found.stdout)
+    assert {row["verdict"] for row in printed} == {"same"}
+    assert len(json.loads(saved.read_text())["ways"]) == len(printed) == 9
+
+    strict = CliRunner().invoke(app, [*arguments, "--tolerance", "0"])
+    assert isinstance(strict.exception, PalateError)
+    assert "not the same scores by" in str(strict.exception)
+
+
+def test_tolerance_of_bfloat16_is_wider() -> None:
+    assert TOLERANCE["float32"] < TOLERANCE["bfloat16"]

@@ -1,0 +1,203 @@
+"""Tables of a study from files alone: means over seeds, paired differences, trends, the paper's."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from made import pool
+from palate.report import report
+from palate.report.studied import StudyIndex, StudyRun, Took, write_index, write_took
+from palate.types import Outcome, PalateError
+
+N = 400
+
+
+def outcomes(share: float, seed: int):
+    """Item i is right where its own difficulty and a training's chance allow; by seed."""
+
+    def outcome(i: int) -> Outcome:
+        hard, luck = random.Random(i).random(), random.Random(f"{i} {seed}").gauss(0, 0.05)
+        return Outcome.CORRECT if hard + luck < share else Outcome.WRONG
+
+    return outcome
+
+
+def make_study(
+    write, run: Path, axes, shares, *, data_axis=None, paper=None, seeds=(0, 1, 2), skip=()
+):
+    """A study on disk whose variants are right in these shares of the items."""
+    runs = []
+    for seed in seeds:
+        for number, (levels, share) in enumerate(shares.items()):
+            folder = f"variants/{'--'.join(levels)}/seed-{seed}"
+            named = dict(zip(axes, levels, strict=True))
+            said = {"experiment": "now", "mixtures": {"helpful": "mix"}}
+            runs.append(StudyRun(levels=named, seed=seed, folder=folder, **said))
+            if folder in skip:
+                continue
+            write(run / folder, "helpful", "Held-out Helpful", N, outcome=outcomes(share, seed))
+            write(run / folder, "longer", "Held-out Helpful", N, kind="longer")
+            rows = 50 * 2 ** (number % len(axes[data_axis])) if data_axis else 100
+            (run / folder / "mixtures").mkdir()
+            pool(run / folder / "mixtures" / "mix.parquet", rows, "made")
+            write_took(run / folder, Took(experiment="now", stage="report", seconds=60))
+    first = {axis: levels[0] for axis, levels in axes.items()}
+    index = StudyIndex(
+        name="made", axes=axes, baseline=first, data_axis=data_axis, paper=paper,
+        models=("helpful",), runs=tuple(runs),
+    )  # fmt: skip
+    write_index(run, index)
+    return run
+
+
+MARGINS = {"margin": ("none", "small", "large")}
+SHARES = {("none",): 0.6, ("small",): 0.7, ("large",): 0.605}
+
+
+@pytest.fixture(scope="module")
+def margin(write_any, tmp_path_factory):
+    run = make_study(
+        write_any, tmp_path_factory.mktemp("margin"), MARGINS, SHARES, paper="table-28"
+    )
+    return run, report(run)
+
+
+def cells(table, *names: str):
+    """The cells of the first row that has all these names."""
+    rows = (r.cells for r in table.rows if set(names) <= {c.text for c in r.cells})
+    return dict(zip([c.name for c in table.columns], next(rows), strict=True))
+
+
+def test_table_28_has_the_paper_s_columns_and_its_figures_beside_ours(margin):
+    _, made = margin
+    table = made.tables[0]
+    assert table.title == "Table 28: accuracy (%) by margin"
+    assert [c.name for c in table.columns][4:] == [
+        "Significantly better", "Better", "Slightly better", "Negligibly better / unsure",
+        "Average", "Spread of seeds",
+    ]  # fmt: skip
+    ours = cells(table, "none", "Held-out Helpful")
+    assert ours["Seeds"].text == "3"
+    assert ours["Average"].estimate.value == pytest.approx(0.6, abs=0.06)
+    assert ours["Average"].estimate.n == N
+    assert ours["Better"].estimate.n == N / 4
+    theirs = cells(table, "none", "Meta Helpful.")
+    assert [theirs[c].text for c in ("Significantly better", "Average")] == ["79.1", "62.5"]
+    assert theirs["Average"].paper
+    assert not any("longer" in c.text.lower() for row in table.rows for c in row.cells)
+
+
+def test_differences_are_paired_and_adjusted(margin):
+    _, made = margin
+    table = made.table("study-differences")
+    better, same = cells(table, "small"), cells(table, "large")
+    assert better["Difference (points)"].text.startswith("+")
+    estimate = better["Difference (points)"].estimate
+    assert estimate.low > 0
+    assert estimate.error < cells(made.tables[0], "small")["Average"].estimate.error
+    assert better["p (Holm)"].text == "p < 0.001"
+    assert same["Difference (points)"].estimate.low < 0 < same["Difference (points)"].estimate.high
+    parts = [float(better[f"Error of {part}"].text) for part in ("items", "seeds")]
+    assert estimate.error * 100 == pytest.approx((parts[0] ** 2 + parts[1] ** 2) ** 0.5, abs=0.1)
+
+
+def test_the_same_files_give_the_same_bytes_and_nothing_is_left_of_another_report(margin):
+    run, made = margin
+    (run / "tables" / "table-7.md").write_text("stale")
+    before = (run / "tables" / "tables.json").read_bytes()
+    report(run)
+    assert (run / "tables" / "tables.json").read_bytes() == before
+    assert not (run / "tables" / "table-7.md").exists()
+    assert not (run / "tables" / "scaling.html").exists()
+    assert len(json.loads(before)["tables"]) == len(made.tables) == 3
+    assert (run / "tables" / "study-runs.csv").read_text().count("\n") == 10
+
+
+def test_runs_that_are_missing_or_of_another_recipe_are_left_out_and_counted(write_any, tmp_path):
+    run = make_study(write_any, tmp_path, MARGINS, SHARES, skip=["variants/large/seed-2"])
+    write_took(run / "variants/small/seed-1", Took(experiment="earlier", stage="report"))
+    write_took(run / "variants/small/seed-2", Took(experiment="now", stage="train"))
+    made = report(run)
+    assert "6 of 9 runs are finished; the others are left out." in made.tables[0].remarks
+    assert cells(made.tables[0], "small")["Seeds"].text == "1"
+    assert cells(made.tables[0], "small")["Spread of seeds"].text == "–"
+    assert cells(made.table("study-differences"), "large")["Seeds"].text == "2"
+
+
+def test_a_study_of_one_seed_says_what_it_cannot_say(write_any, tmp_path):
+    made = report(make_study(write_any, tmp_path, MARGINS, SHARES, seeds=(4,)))
+    assert any(line.startswith("One seed:") for line in made.tables[0].remarks)
+    assert cells(made.table("study-differences"), "small")["Error of seeds"].text == "–"
+
+
+def test_pitfall_28_other_items_are_not_compared(write_any, tmp_path):
+    run = make_study(write_any, tmp_path, MARGINS, SHARES)
+    folder = run / "variants/large/seed-1"
+    write_any(folder, "helpful", "Held-out Helpful", N, prefix="other")
+    made = report(run)
+    assert "judged on other items" in made.problems[0]
+    assert cells(made.tables[0], "large")["Seeds"].text == "2"
+
+
+def test_nothing_finished_and_a_broken_index_are_one_line(write_any, tmp_path):
+    folders = [f"variants/{v}/seed-0" for v in ("none", "small", "large")]
+    run = make_study(write_any, tmp_path, MARGINS, SHARES, seeds=(0,), skip=folders)
+    with pytest.raises(PalateError, match="none of 3 runs is finished"):
+        report(run)
+    (run / "study.json").write_text('{"version": 1, "name"')
+    with pytest.raises(PalateError, match=r"^[^\n]*study.json: [^\n]*palate run[^\n]*$"):
+        report(run)
+
+
+SIZES = {"size": ("1B", "7B <b>"), "data": ("50", "100", "200")}
+GROWTH = {
+    ("1B", "50"): 0.55, ("1B", "100"): 0.56, ("1B", "200"): 0.57,
+    ("7B <b>", "50"): 0.60, ("7B <b>", "100"): 0.68, ("7B <b>", "200"): 0.76,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scaling(write_any, tmp_path_factory):
+    run = make_study(write_any, tmp_path_factory.mktemp("scaling"), SIZES, GROWTH, data_axis="data")
+    return run, report(run)
+
+
+def test_scaling_has_a_row_a_size_and_a_column_an_amount(scaling):
+    _, made = scaling
+    table = made.table("scaling")
+    assert [c.name for c in table.columns] == ["Test set", "Model", "size", "50", "100", "200"]
+    assert [c.text for c in table.rows[0].cells[3:]] == ["50", "100", "200"]
+    values = [cells(table, "1B")[n].estimate.value for n in ("50", "100", "200")]
+    assert values == pytest.approx([0.55, 0.56, 0.57], abs=0.06)
+
+
+def test_the_trend_is_the_least_squares_line_with_an_error(scaling):
+    import numpy as np
+
+    _, made = scaling
+    trend, table = made.table("scaling-trend"), made.table("scaling")
+    for size in ("1B", "7B <b>"):
+        values = [cells(table, size)[n].estimate.value for n in ("50", "100", "200")]
+        slope = cells(trend, size)["Points a doubling"].estimate
+        assert slope.value == pytest.approx(np.polyfit(np.log2([50, 100, 200]), values, 1)[0])
+        assert 0 < slope.low < slope.value < slope.high or size == "1B"
+        last = cells(trend, size)["Last step (points)"].estimate
+        assert last.value == pytest.approx(values[2] - values[1])
+    steeper = cells(trend, "7B <b>")["Steeper than the first (points a doubling)"].estimate
+    slopes = [cells(trend, s)["Points a doubling"].estimate.value for s in ("7B <b>", "1B")]
+    assert steeper.value == pytest.approx(slopes[0] - slopes[1])
+    assert steeper.low > 0
+
+
+def test_the_page_draws_without_a_network_and_shows_names_as_they_are(scaling):
+    run, _ = scaling
+    page = (run / "tables" / "scaling.html").read_text()
+    report(run)
+    assert page == (run / "tables" / "scaling.html").read_text()
+    assert "<script src" not in page
+    assert "comparisons trained on" in page
+    drawn = page[page.rindex("Plotly.newPlot") :]
+    assert "7B <b>" not in drawn
+    assert drawn.count('"mode":"markers"') == drawn.count('"mode":"lines"') == 2
