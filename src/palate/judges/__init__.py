@@ -125,7 +125,8 @@ def _validated(kind: str, model: type[Spec], options: Mapping[str, Any]) -> Spec
     try:
         return model.model_validate(dict(options))
     except ValidationError as error:
-        first = error.errors()[0]
+        # A mistyped key first: it often is why another one is missing.
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         cure = ""
         if first["type"] == "extra_forbidden":

@@ -77,7 +77,7 @@ class Client:
             top = _top(choice.get("logprobs"))
             usage = whole.get("usage") or {}
             return Answer(
-                "" if words is None else str(words),
+                "" if words is None else _sound(str(words)),
                 str(choice.get("finish_reason") or ""),
                 top,
                 seconds,
@@ -122,7 +122,12 @@ def _top(logprobs: Any) -> tuple[tuple[str, float], ...]:
     """The likeliest first tokens, or () where none were given."""
     tokens = (logprobs or {}).get("content") or []
     listed = (tokens[0].get("top_logprobs") or []) if tokens else []
-    return tuple((str(item["token"]), float(item["logprob"])) for item in listed)
+    return tuple((_sound(str(item["token"])), float(item["logprob"])) for item in listed)
+
+
+def _sound(text: str) -> str:
+    """JSON may spell half a surrogate pair, which no file can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _count(value: Any) -> int | None:
