@@ -25,7 +25,8 @@ def test_random_takes_a_seed():
 
 
 def test_judges_are_one_visible_dict():
-    assert {*TRIVIAL, "sequence-classifier", "reward-model", *KINDS} <= set(JUDGES)
+    kinds = {"sequence-classifier", "reward-model", "chat", "generation", *KINDS}
+    assert set(JUDGES) == {*TRIVIAL, *kinds}
 
 
 @pytest.mark.parametrize(

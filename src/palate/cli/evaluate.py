@@ -17,16 +17,28 @@ from palate.cli.output import (
     emit,
     interruptible,
 )
-from palate.cli.run import JudgesOption, OutOption, ResumeOption, run_recipe
+from palate.cli.run import (
+    BudgetOption,
+    DryRunOption,
+    JudgesOption,
+    OutOption,
+    ResumeOption,
+    run_recipe,
+    show_costs,
+)
 
 if TYPE_CHECKING:
     from palate.evaluate.share import Share
+    from palate.recipe.judges import JudgeSpec
 
 
 def evaluate(
     what: Annotated[
         str,
-        typer.Argument(metavar="RECIPE|JUDGE", help="A recipe, a checkpoint, or a trivial judge."),
+        typer.Argument(
+            metavar="RECIPE|JUDGE",
+            help="A recipe, a checkpoint, a trivial judge, or '{KIND: {OPTION: VALUE}}'.",
+        ),
     ],
     benchmark: Annotated[
         list[Path] | None,
@@ -40,6 +52,8 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Which side stands first (JUDGE only).")] = 0,
     form: FormatOption = Format.TABLE,
     judges: JudgesOption = None,
+    dry_run: DryRunOption = False,
+    budget: BudgetOption = None,
 ) -> None:
     """Ask the judges of a recipe, or one judge on files, and keep their verdicts.
 
@@ -47,28 +61,55 @@ def evaluate(
     Example: [bold]palate evaluate runs/demo/models/helpfulness --benchmark mine.parquet[/bold]
     """
     if not benchmark:
-        run_recipe(what, overrides, data, out, resume, until="evaluate", form=form, judges=judges)
+        run_recipe(
+            what, overrides, data, out, resume,
+            until="evaluate", form=form, judges=judges, dry_run=dry_run, budget=budget,
+        )  # fmt: skip
         return
     from palate.recipe.crew import sharing
     from palate.types import PalateError
 
     if judges is not None:
         raise PalateError("--judges: asks judges of a recipe; with --benchmark, WHAT is the judge")
+    spec = _spec(what, budget)
+    if dry_run:
+        from palate.recipe.costs import costs
+
+        files = {file.stem: file for file in benchmark}
+        show_costs(costs([spec], files, seed=seed, order=order), form)
+        return
     with interruptible(command_line()), sharing() as share:
-        rows = _judge_files(what, benchmark, out or Path("verdicts"), order, seed, share)
+        rows = _judge_files(spec, benchmark, out or Path("verdicts"), order, seed, share)
     if share.leads:
         emit(rows, form, "Accuracy")
 
 
+def _spec(what: str, budget: float | None) -> JudgeSpec:
+    """The judge that WHAT names: a kind with options in YAML, a trivial judge, or a folder."""
+    import yaml
+
+    from palate.judges import JUDGES
+    from palate.recipe.costs import with_budget
+    from palate.types import PalateError
+
+    spec: Any = what if what in JUDGES else {"reward-model": what}
+    if what.startswith("{"):
+        try:
+            spec = yaml.safe_load(what)
+        except yaml.YAMLError:
+            raise PalateError(f"{what}: expected one judge such as '{{chat: gpt-4}}'") from None
+    return spec if budget is None else with_budget([spec], budget)[0]
+
+
 def _judge_files(
-    what: str, files: list[Path], folder: Path, order: Any, seed: int, share: Share
+    spec: JudgeSpec, files: list[Path], folder: Path, order: Any, seed: int, share: Share
 ) -> list[dict[str, Any]]:
     from palate.evaluate.benchmark import Benchmark, order_for
     from palate.evaluate.metrics import read_tally, summarise
     from palate.evaluate.run import evaluate as ask
-    from palate.judges import JUDGES, open_judge
+    from palate.judges import open_judge
 
-    judge = open_judge(what if what in JUDGES else {"reward-model": what})
+    judge = open_judge(spec)
     sides = order_for(judge, order)
     rows = []
     for file in files:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,11 +13,13 @@ from palate.cli.output import (
     SetOption,
     command_line,
     counting,
+    emit,
     interruptible,
     progress,
 )
 
 if TYPE_CHECKING:
+    from palate.recipe import Recipe
     from palate.recipe.run import Stage
 
 OutOption = Annotated[
@@ -35,6 +37,14 @@ JudgesOption = Annotated[
         help="Judges to ask, by commas; all: the recipe's and the paper's.",
     ),
 ]
+DryRunOption = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Print what chat judges would cost, and ask and train nothing."),
+]
+BudgetOption = Annotated[
+    float | None,
+    typer.Option("--budget", metavar="MONEY", help="Most money for each chat judge, ever."),
+]
 RecipeArgument = Annotated[str, typer.Argument(help="A built-in recipe's name or a YAML file.")]
 
 
@@ -45,13 +55,15 @@ def run(
     out: OutOption = None,
     resume: ResumeOption = True,
     judges: JudgesOption = None,
+    dry_run: DryRunOption = False,
+    budget: BudgetOption = None,
 ) -> None:
     """Run a recipe: data, mixtures, training, judging, tables.
 
     Stopped, it goes on where it was. A judge that cannot be opened is left out, and the exit code
     says so. Example: [bold]palate run llama2 --data DIR --judges all[/bold]
     """
-    run_recipe(recipe, overrides, data, out, resume, judges=judges)
+    run_recipe(recipe, overrides, data, out, resume, judges=judges, dry_run=dry_run, budget=budget)
 
 
 def demo(overrides: SetOption = None, out: OutOption = None, resume: ResumeOption = True) -> None:
@@ -71,6 +83,8 @@ def run_recipe(
     until: Stage = "report",
     form: Format = Format.TABLE,
     judges: str | None = None,
+    dry_run: bool = False,
+    budget: float | None = None,
 ) -> None:
     """Run a recipe up to a stage and print what that stage has to show.
 
@@ -80,6 +94,7 @@ def run_recipe(
     from palate.cli.show import show_stage
     from palate.recipe import load_recipe
     from palate.recipe import run as run_stages
+    from palate.recipe.costs import with_budget
     from palate.recipe.crew import crew
     from palate.recipe.judges import with_judges
 
@@ -89,13 +104,33 @@ def run_recipe(
         recipe = load_recipe(name, overrides or (), data=data)
         if judges is not None:
             recipe = with_judges(recipe, judges)
+        if budget is not None:
+            recipe = recipe.model_copy(update={"judges": with_budget(recipe.judges, budget)})
+        until = "mix" if dry_run else until
         folder = out or Path("runs") / recipe.name
         say = progress()
         run_stages(recipe, folder, resume=resume, until=until, say=say, counting=counting)
+    if dry_run:
+        show_costs(_costs(recipe, folder), form)
+        return
     show_stage(until, folder, form)
     say(f"results: {folder}")
     if until in ("evaluate", "report"):
         _refuse_absent(folder)
+
+
+def _costs(recipe: Recipe, folder: Path) -> list[dict[str, Any]]:
+    from palate.recipe.costs import costs
+
+    files = {name: folder / "benchmarks" / f"{name}.parquet" for name in recipe.benchmarks}
+    return costs(recipe.judges, files, seed=recipe.seed, order=recipe.judging.order)
+
+
+def show_costs(rows: list[dict[str, Any]], form: Format) -> None:
+    """Print what chat judges would still cost."""
+    if not rows:
+        progress()("no chat judge is asked: judging costs no money")
+    emit(rows, form, "What is still to be asked")
 
 
 def _refuse_absent(folder: Path) -> None:

@@ -9,20 +9,29 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from palate.judges.chat import ChatSpec
 from palate.judges.scalar import ScorerJudge
-from palate.judges.spec import RewardEndpointSpec, SequenceClassifierSpec, TextToTextSpec
+from palate.judges.spec import (
+    GenerationSpec,
+    RewardEndpointSpec,
+    SequenceClassifierSpec,
+    TextToTextSpec,
+)
 from palate.judges.trivial import FirstPosition, LengthChoice, RandomChoice
 from palate.types import Judge, PalateError
 
 __all__ = [
     "JUDGES",
+    "ChatSpec",
     "FirstPosition",
+    "GenerationSpec",
     "LengthChoice",
     "RandomChoice",
     "RewardEndpointSpec",
     "ScorerJudge",
     "SequenceClassifierSpec",
     "TextToTextSpec",
+    "chat_spec",
     "open_judge",
     "sequence_classifier_spec",
 ]
@@ -69,6 +78,27 @@ def _reward_model(options: object) -> Judge:
     return ScorerJudge(RewardScorer(**_only(given, "reward-model", *known)))
 
 
+def chat_spec(options: object) -> ChatSpec:
+    """The options of a chat judge, checked; a model's name alone is enough."""
+    given = options if isinstance(options, Mapping) else {"model": options}
+    return _validated("chat", ChatSpec, given)
+
+
+def _chat(options: object) -> Judge:
+    spec = chat_spec(options)
+    from palate.judges.chat.judge import ChatJudge
+
+    return ChatJudge(spec)
+
+
+def _generation(options: object) -> Judge:
+    given = options if isinstance(options, Mapping) else {"model": options}
+    spec = _validated("generation", GenerationSpec, given)
+    from palate.judges.generation import GenerationJudge
+
+    return GenerationJudge(spec)
+
+
 JUDGES: Mapping[str, Callable[[Any], Judge]] = {
     "random": lambda options: RandomChoice(**_only(options, "random", "seed")),
     "longer": lambda options: LengthChoice(**_only(options, "longer")),
@@ -78,6 +108,8 @@ JUDGES: Mapping[str, Callable[[Any], Judge]] = {
     "reward-model": _reward_model,
     "text-to-text": _text_to_text,
     "reward-endpoint": _reward_endpoint,
+    "chat": _chat,
+    "generation": _generation,
 }
 
 
@@ -120,7 +152,8 @@ def _validated(kind: str, model: type[Spec], options: Mapping[str, Any]) -> Spec
     try:
         return model.model_validate(dict(options))
     except ValidationError as error:
-        first = error.errors()[0]
+        # A mistyped key first: it often is why another one is missing.
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
         key = ".".join(str(part) for part in first["loc"])
         cure = ""
         if first["type"] == "extra_forbidden":

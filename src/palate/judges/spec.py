@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from palate.model.options import Dtype
 from palate.types import Role
 
 HH_PREFIXES: Mapping[Role, str] = {
@@ -133,3 +134,20 @@ class RewardEndpointSpec(BaseModel):
         if self.tokenizer is None and (self.max_tokens or self.over_limit != "unscored"):
             raise ValueError("max_tokens and over_limit count tokens and need `tokenizer`")
         return self
+
+
+class GenerationSpec(BaseModel):
+    """A chat checkpoint that is asked the chat judge's question, without an API."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(min_length=1, description="Hub id, folder, .gguf file, or 'smollm2'.")
+    name: str | None = Field(None, description="Name in tables; default: the model's.")
+    revision: str | None = Field(None, description="Hub revision (commit, tag or branch).")
+    preset: str = Field("llama2-zero-shot", description="A prompt of Palate's or a file.")
+    template: str = Field("model", description="'model' (its own), 'chatml', or a Jinja file.")
+    date: str = Field("26 Jul 2024", description="For templates that write the day (pitfall 7).")
+    max_tokens: int | None = Field(None, ge=8, description="Of a question; default: its limit.")
+    dtype: Dtype = Field("float32", description="Of matrix products; 'auto', 'bfloat16'.")
+    batch_tokens: int = Field(8_192, ge=1, description="Padded tokens of one forward pass.")
+    window: int = Field(256, ge=1, description="Questions sorted by length together.")

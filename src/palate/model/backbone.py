@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import cached_file
 
 from palate.model.gguf import SMOLLM2, dequantised, smollm2_path
@@ -50,11 +50,12 @@ def load_backbone(
     layers: int | None = None,
     dtype: torch.dtype = torch.float32,
     attention: str = "sdpa",
+    speaks: bool = False,
 ) -> Backbone:
     """Open the checkpoint at `location` (hub id, folder, .gguf file, `smollm2`) as a backbone.
 
-    `layers` keeps the first N decoder layers only. The model is in evaluation mode, with every
-    dropout at 0 and the key-value cache off.
+    `layers` keeps the first N decoder layers only; `speaks` keeps the vocabulary head. The model
+    is in evaluation mode, with every dropout at 0 and the key-value cache off.
 
     Raises `PalateError` for a missing, unreadable, incomplete or pickle-only checkpoint, for one
     that needs its own code, and for `layers` outside 1..the checkpoint's.
@@ -64,7 +65,8 @@ def load_backbone(
     kept = keep_layers(config, layers, location)
     config.use_cache = False
     drop_dropout(config)
-    model = _load_model(source, location, config, dtype, attention, revision)
+    kind = AutoModelForCausalLM if speaks else AutoModel
+    model = _load_model(kind, source, location, config, dtype, attention, revision)
     silence_dropout(model)
     return Backbone(
         model=model.eval(),
@@ -168,6 +170,7 @@ def _config(source: _Source, location: str, revision: str | None) -> Any:
 
 
 def _load_model(
+    kind: Any,
     source: _Source,
     location: str,
     config: Any,
@@ -177,7 +180,7 @@ def _load_model(
 ) -> Any:
     try:
         with quiet():
-            model, info = AutoModel.from_pretrained(
+            model, info = kind.from_pretrained(
                 source.path,
                 config=config,
                 dtype=dtype,

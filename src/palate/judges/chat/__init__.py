@@ -1,0 +1,5 @@
+"""A chat model behind an OpenAI-compatible endpoint as a judge; nothing here imports `openai`."""
+
+from palate.judges.chat.spec import ChatSpec
+
+__all__ = ["ChatSpec"]

@@ -1,0 +1,134 @@
+"""One request over the wire by the `openai` client: an answer or a fault, never an exception."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import openai
+
+from palate.judges.chat.answer import Answer
+from palate.judges.chat.fault import Fault, Passing, of_status, said
+from palate.judges.chat.spec import ChatSpec
+from palate.types import PalateError
+
+NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
+
+
+class Client:
+    """Requests to one endpoint. The key is read from the environment and held only here."""
+
+    def __init__(self, spec: ChatSpec) -> None:
+        """Raises `PalateError` where the environment has no key."""
+        self._spec, self._key = spec, key(spec)
+        self._openai = openai.AsyncOpenAI(
+            api_key=self._key or "none",
+            base_url=spec.base_url,
+            timeout=spec.timeout_seconds,
+            max_retries=0,  # The pool retries, and counts what it pays.
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._openai.close()
+
+    async def ask(self, body: Mapping[str, Any]) -> Answer | Fault:
+        """The answer to one request body, in at most `timeout_seconds`."""
+        begun = time.monotonic()
+        try:
+            async with asyncio.timeout(self._spec.timeout_seconds):
+                text = await self._post(body)
+        except openai.APIStatusError as error:
+            words = self._without_key(said(error.body))
+            headers = error.response.headers
+            asked = "logprobs" in body
+            return of_status(self._spec, error.status_code, headers, words, logprobs=asked)
+        except (TimeoutError, openai.APITimeoutError):
+            seconds = self._spec.timeout_seconds
+            return Passing(f"{self._at}: no answer in {seconds:g} s (timeout_seconds)", billed=True)
+        except openai.OpenAIError as error:
+            return self._broken(error)
+        return self._read(text, time.monotonic() - begun)
+
+    async def _post(self, body: Mapping[str, Any]) -> str:
+        rest = {key: value for key, value in body.items() if key not in ("model", "messages")}
+        raw = await self._openai.chat.completions.with_raw_response.create(
+            model=body["model"], messages=body["messages"], extra_body=rest
+        )
+        return self._without_key(raw.text)
+
+    def _read(self, text: str, seconds: float) -> Answer | Fault:
+        try:
+            whole = json.loads(text)
+            choice = whole["choices"][0]
+            words = choice["message"]["content"]
+            top = _top(choice.get("logprobs"))
+            usage = whole.get("usage") or {}
+            return Answer(
+                "" if words is None else _sound(str(words)),
+                str(choice.get("finish_reason") or ""),
+                top,
+                seconds,
+                _count(usage.get("prompt_tokens")),
+                _count(usage.get("completion_tokens")),
+            )
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
+            line = f"{self._at}: sent no whole answer ({said(text)[:80]!r})"
+            return Passing(line, billed=True)
+
+    def _broken(self, error: openai.OpenAIError) -> Passing:
+        cause = error.__cause__ or error
+        sent = type(cause).__name__ not in NOT_SENT
+        reason = "the connection broke" if sent else "cannot be reached"
+        words = self._without_key(" ".join(str(cause).split())[:120])
+        return Passing(f"{self._at}: {reason} ({words or type(cause).__name__})", billed=sent)
+
+    @property
+    def _at(self) -> str:
+        return f"chat judge {self._spec.model}: {self._spec.base_url}"
+
+    def _without_key(self, text: str) -> str:
+        """Some endpoints say a wrong key back; it must not reach a log, an error or a file."""
+        return text.replace(self._key, "***") if self._key else text
+
+
+def key(spec: ChatSpec) -> str:
+    """The key from the environment, or "" where none is to be sent."""
+    variable = spec.key_variable
+    if variable is None:
+        return ""
+    value = os.environ.get(variable, "").strip()
+    if not value:
+        raise PalateError(
+            f"chat judge {spec.model}: {variable} is not set, it holds the key for "
+            f"{spec.base_url}; export it, or name another variable: key_env: NAME"
+        )
+    return value
+
+
+def _top(logprobs: Any) -> tuple[tuple[str, float], ...]:
+    """The likeliest first tokens, or () where none were given."""
+    tokens = (logprobs or {}).get("content") or []
+    listed = (tokens[0].get("top_logprobs") or []) if tokens else []
+    return tuple((_sound(str(item["token"])), float(item["logprob"])) for item in listed)
+
+
+def _sound(text: str) -> str:
+    """JSON may spell half a surrogate pair, which no file can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _count(value: Any) -> int | None:
+    return int(value) if isinstance(value, int | float) and value >= 0 else None

@@ -1,0 +1,90 @@
+"""A chat model behind an OpenAI-compatible endpoint, asked which of two responses is better."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from queue import SimpleQueue
+from typing import Any, ClassVar
+
+from palate.judges.chat.answer import PARSER, Answer, Refused, preference
+from palate.judges.chat.pool import Pool
+from palate.judges.chat.price import price_of
+from palate.judges.chat.request import Request, request
+from palate.judges.chat.spec import ChatSpec
+from palate.judges.prompt import load_prompt
+from palate.types import Pair, Preference
+
+Arrival = tuple[str, Answer | Refused] | Exception | None
+
+
+class ChatJudge:
+    """Sees both responses at once; one presented order a pair, one question a distinct pair.
+
+    Questions are asked side by side in a thread of their own; answers are yielded in order as
+    soon as they are there. Every complete answer is kept at once, so nothing is paid for twice.
+    """
+
+    sees_both: ClassVar[bool] = True
+
+    def __init__(self, spec: ChatSpec) -> None:
+        """Raises `PalateError` for an unknown preset, or a budget that cannot be kept."""
+        self._spec, self._prompt, self._price = spec, load_prompt(spec.preset), price_of(spec)
+        self.name = spec.name or spec.model
+        self.protocol: Mapping[str, Any] = {
+            "judge": "chat",
+            "model": spec.model,
+            "endpoint": spec.base_url,
+            "prompt": self._prompt.name,
+            "prompt_fingerprint": self._prompt.fingerprint,
+            "temperature": spec.temperature,
+            "max_tokens": spec.max_tokens,
+            "seed": spec.seed,
+            "logprobs": spec.logprobs,
+            "extra": spec.extra,
+            "parser": PARSER,
+        }
+
+    def judge(self, pairs: Sequence[Pair]) -> Iterator[Preference]:
+        """One preference for each pair, in order.
+
+        Stopped (Ctrl-C, or closed early) it asks nothing more and waits for what is in flight,
+        at most `timeout_seconds`, because that is paid for.
+
+        Raises:
+            PalateError: no key, the endpoint down or refusing, the budget spent. What was
+                answered is kept, and what stood before the first gap has been yielded.
+        """
+        requests = [request(self._spec, self._prompt, pair) for pair in pairs]
+        pool, arrivals = Pool(self._spec, self._price), SimpleQueue[Arrival]()
+        thread = threading.Thread(target=_run, args=(pool, requests, arrivals), name="chat-judge")
+        thread.start()
+        try:
+            replies = _in_order([asked.key for asked in requests], arrivals)
+            for pair, reply in zip(pairs, replies, strict=True):
+                yield preference(pair.id, reply)
+        finally:
+            pool.stop()
+            thread.join()
+
+
+def _run(pool: Pool, requests: Sequence[Request], arrivals: SimpleQueue[Arrival]) -> None:
+    try:
+        pool.run(requests, lambda key, reply: arrivals.put((key, reply)))
+    except Exception as error:  # Raised again where the answers are read.
+        arrivals.put(error)
+    else:
+        arrivals.put(None)
+
+
+def _in_order(keys: Sequence[str], arrivals: SimpleQueue[Arrival]) -> Iterator[Answer | Refused]:
+    known: dict[str, Answer | Refused] = {}
+    for key in keys:
+        while key not in known:
+            arrived = arrivals.get()
+            if isinstance(arrived, Exception):
+                raise arrived
+            if arrived is None:
+                raise RuntimeError(f"the pool ended without a reply to {key}")
+            known[arrived[0]] = arrived[1]
+        yield known[key]

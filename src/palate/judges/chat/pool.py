@@ -1,0 +1,183 @@
+"""Many requests at once: within limits and budget, again after faults, each answer kept."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from palate.judges.chat.answer import Answer, Refused
+from palate.judges.chat.cache import Cache, Claim, Held
+from palate.judges.chat.client import Client
+from palate.judges.chat.fault import NoLogprobs, Passing, Permanent, Unanswerable
+from palate.judges.chat.pace import Pace
+from palate.judges.chat.price import Price
+from palate.judges.chat.request import Request
+from palate.judges.chat.spec import ChatSpec
+from palate.types import PalateError
+
+Deliver = Callable[[str, Answer | Refused], None]
+LONGEST_PAUSE_SECONDS = 30.0
+SLICE_SECONDS = 0.2  # How soon a pause notices that the pool was stopped.
+LOOK_AGAIN_SECONDS = 0.05
+SPARE_SECONDS = 30.0  # Beyond its timeout, before a call counts as nobody's.
+
+
+class Pool:
+    """Workers of one thread that ask what is not yet answered, until done, stopped or failed.
+
+    Stopped or failed, it starts nothing more and waits for what is in flight, which is paid for.
+    """
+
+    def __init__(self, spec: ChatSpec, price: Price | None) -> None:
+        self._spec, self._price = spec, price
+        self._pace = Pace(spec.requests_per_minute, spec.tokens_per_minute)
+        self._stop = threading.Event()
+        self._failure: PalateError | None = None
+        self._logprobs = True
+        self._jitter = random.Random()
+
+    def stop(self) -> None:
+        """Start nothing more; from any thread."""
+        self._stop.set()
+
+    def run(self, requests: Sequence[Request], deliver: Deliver) -> None:
+        """Deliver a reply to each distinct request, in any order; in the calling thread.
+
+        Raises:
+            PalateError: a permanent fault, one that did not pass, no key, a spent budget; what
+                was answered before has been delivered and kept.
+        """
+        with Cache(self._spec.cache_path, self._spec.base_url, self._spec.model) as cache:
+            missing = list(_unknown(requests, cache, deliver))
+            if missing:
+                asyncio.run(self._ask_all(missing, cache, deliver))
+        if self._failure is not None:
+            raise self._failure
+
+    async def _ask_all(self, requests: Sequence[Request], cache: Cache, deliver: Deliver) -> None:
+        queue = iter(requests)
+        async with Client(self._spec) as client:
+            workers = min(self._spec.concurrency, len(requests))
+            await asyncio.gather(
+                *(self._work(queue, client, cache, deliver) for _ in range(workers))
+            )
+
+    async def _work(
+        self, queue: Iterator[Request], client: Client, cache: Cache, deliver: Deliver
+    ) -> None:
+        for request in queue:
+            try:
+                reply = await self._answer(request, client, cache)
+            except PalateError as error:
+                self._failure = self._failure or error
+                self._stop.set()
+                return
+            if reply is None:
+                return
+            deliver(request.key, reply)
+
+    async def _answer(
+        self, request: Request, client: Client, cache: Cache
+    ) -> Answer | Refused | None:
+        """A reply, however many tries it takes; None where the pool was stopped."""
+        tries = 0
+        while True:
+            await self._turn(request)
+            claim = await self._claim(request, cache)
+            if not isinstance(claim, Claim):
+                return claim
+            begun = time.monotonic()
+            reply = await client.ask(self._body(request))
+            if isinstance(reply, Answer):
+                cache.keep(claim, request.key, reply, self._money(claim, reply))
+                return reply
+            cache.fail(claim, billed=isinstance(reply, Passing) and reply.billed)
+            match reply:
+                case Unanswerable():
+                    return Refused(reply.reason, time.monotonic() - begun)
+                case NoLogprobs():
+                    self._logprobs = False
+                case Permanent():
+                    raise PalateError(f"{reply.line}; {_kept(cache)}")
+                case Passing() if tries == self._spec.retries:
+                    raise PalateError(
+                        f"{reply.line}, {tries + 1} times in a row; run again when it is well; "
+                        f"{_kept(cache)}"
+                    )
+                case Passing():
+                    await self._back_off(reply, tries)
+                    tries += 1
+
+    async def _turn(self, request: Request) -> None:
+        """Wait until the rate limits, and the endpoint, allow one more request."""
+        tokens = request.prompt_tokens_about + (self._spec.most_tokens or 0)
+        await self._pause_until(self._pace.start(time.monotonic(), tokens))
+        while time.monotonic() < self._pace.held_until and not self._stopped:
+            await self._pause_until(self._pace.held_until)
+
+    async def _claim(self, request: Request, cache: Cache) -> Claim | Answer | None:
+        """Leave to ask, waiting for calls in flight that may answer it or free some budget."""
+        worst, budget = self._worst(request), self._spec.budget
+        seconds = self._spec.timeout_seconds + SPARE_SECONDS
+        while not self._stopped:
+            claim = cache.claim(request.key, worst, budget, seconds)
+            if claim is Held.SPENT:
+                spent, money = cache.account().money, self._price and self._price.currency
+                raise PalateError(
+                    f"chat judge {self._spec.model}: budget {budget:g} {money}: {spent:.4f} is "
+                    f"spent, and the next question may cost {worst:.4f}; raise budget to go on; "
+                    f"{_kept(cache)}"
+                )
+            if not isinstance(claim, Held):
+                return claim
+            await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        return None
+
+    async def _back_off(self, fault: Passing, tries: int) -> None:
+        """Pause 2^tries times the first pause, less up to half; everyone, where told to wait."""
+        if fault.wait_seconds is not None:
+            self._pace.hold(time.monotonic() + fault.wait_seconds)
+        pause = min(self._spec.retry_seconds * 2**tries, LONGEST_PAUSE_SECONDS)
+        await self._pause_until(time.monotonic() + pause * self._jitter.uniform(0.5, 1.0))
+
+    async def _pause_until(self, moment: float) -> None:
+        while (left := moment - time.monotonic()) > 0 and not self._stopped:
+            await asyncio.sleep(min(left, SLICE_SECONDS))
+
+    @property
+    def _stopped(self) -> bool:
+        # At the interpreter's end the main thread is gone: nobody is left to read an answer.
+        return self._stop.is_set() or not threading.main_thread().is_alive()
+
+    def _body(self, request: Request) -> dict[str, object]:
+        off = () if self._logprobs else ("logprobs", "top_logprobs")
+        return {name: value for name, value in request.body.items() if name not in off}
+
+    def _worst(self, request: Request) -> float | None:
+        if self._price is None:
+            return None
+        return self._price.of(request.prompt_tokens_most, self._spec.most_tokens or 0)
+
+    def _money(self, claim: Claim, answer: Answer) -> float | None:
+        """What an answer cost; its worst case where the endpoint does not count its tokens."""
+        if self._price is None:
+            return None
+        if answer.prompt_tokens is None or answer.completion_tokens is None:
+            return claim.worst
+        return self._price.of(answer.prompt_tokens, answer.completion_tokens)
+
+
+def _unknown(requests: Sequence[Request], cache: Cache, deliver: Deliver) -> Iterator[Request]:
+    """The distinct requests without an answer; those with one are delivered."""
+    for request in {request.key: request for request in requests}.values():
+        if (known := cache.get(request.key)) is not None:
+            deliver(request.key, known)
+        else:
+            yield request
+
+
+def _kept(cache: Cache) -> str:
+    return f"{cache.count()} answers are kept in {cache.path}"

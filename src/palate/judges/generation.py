@@ -1,0 +1,181 @@
+"""The chat judge's question to a local checkpoint, so that a user without an API has its row.
+
+Nothing is sampled: one forward pass gives the logits of the first token of the answer, and the
+likelier of A and B is the choice. Shape letters: B questions, T tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from palate.judges.prompt import load_prompt
+from palate.judges.scalar import NON_FINITE
+from palate.judges.spec import GenerationSpec
+from palate.judges.trivial import better
+from palate.model.backbone import Backbone, load_backbone
+from palate.model.device import autocast, compute_dtype, default_device, keep_memory
+from palate.model.options import BaseOptions
+from palate.model.templates import choose_template
+from palate.types import Pair, PalateError, Preference, digest
+
+TOO_LONG = "too long"
+FORMS = ("{}", "Ġ{}", "▁{}")  # A letter alone, and after a space in either kind of vocabulary.
+Ids = tuple[int, ...]
+
+
+class GenerationJudge:
+    """Sees both responses at once; scores are A's and B's share of P(A) + P(B)."""
+
+    sees_both: ClassVar[bool] = True
+
+    def __init__(self, spec: GenerationSpec) -> None:
+        """Load the checkpoint.
+
+        Raises:
+            PalateError: no such checkpoint or preset, no chat template, no single token for A or
+                B, a limit beyond the checkpoint's.
+        """
+        keep_memory()
+        self._spec, self._prompt, self._device = spec, load_prompt(spec.preset), default_device()
+        self._dtype = compute_dtype(spec.dtype, self._device)
+        opened = load_backbone(spec.model, revision=spec.revision, speaks=True)
+        self._tokenizer, self._model = opened.tokenizer, opened.model.to(self._device)
+        self._template = _template(spec, opened.tokenizer.chat_template)
+        self._letters = [_letter(opened, letter) for letter in "AB"]
+        self._limit = _limit(spec, opened)
+        # Written out in data they would be read as turns of the conversation.
+        special = {
+            *map(str, opened.tokenizer.get_added_vocab()),
+            *self._tokenizer.all_special_tokens,
+        }
+        self._special = sorted(special, key=len, reverse=True)
+        self.name = spec.name or Path(spec.model).name
+        self.protocol: Mapping[str, Any] = {
+            "judge": "generation",
+            "model": spec.model,
+            "revision": opened.revision,
+            "prompt": self._prompt.name,
+            "prompt_fingerprint": self._prompt.fingerprint,
+            "template": digest(self._template),
+            "letters": self._letters,
+            "max_tokens": self._limit,
+            "truncation": "never",
+            "dtype": str(self._dtype).removeprefix("torch."),
+            "attention": self._model.config._attn_implementation,
+            "device": self._device.type,
+            "reading": "logits of A and B at the first position of the answer",
+        }
+
+    def judge(self, pairs: Sequence[Pair]) -> Iterator[Preference]:
+        """One preference for each pair, in order; reads ahead one window.
+
+        `answer` is the likeliest first token of all, `seconds` a question's part of its batch.
+        """
+        stream = iter(pairs)
+        while window := list(islice(stream, self._spec.window)):
+            asked = [self._encode(pair) for pair in window]
+            short = {ids for ids in asked if len(ids) <= self._limit}
+            found: dict[Ids, tuple[float, float, str, float]] = {}
+            for batch in _batches(short, self._spec.batch_tokens):
+                found.update(zip(batch, self._read(batch), strict=True))
+            for pair, ids in zip(window, asked, strict=True):
+                yield _preference(pair.id, found.get(ids))
+
+    def _encode(self, pair: Pair) -> Ids:
+        turn = {"role": "user", "content": self._prompt.ask(pair, self._special)}
+        text = self._tokenizer.apply_chat_template(
+            [turn], chat_template=self._template, tokenize=False, add_generation_prompt=True
+        )
+        # verbose: no advice about lengths, which are checked here.
+        return tuple(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    @torch.inference_mode()
+    def _read(self, batch: Sequence[Ids]) -> list[tuple[float, float, str, float]]:
+        """Of each question the log weights of A and B, the likeliest token, and its seconds."""
+        begun = time.perf_counter()
+        with autocast(self._dtype, self._device):
+            logits: Tensor = self._model(**self._inputs(batch), logits_to_keep=1).logits[:, -1]
+        logits = logits.float()  # [B, V]
+        a, b = (logits[:, ids].logsumexp(-1).tolist() for ids in self._letters)
+        said = [self._tokenizer.decode([token]) for token in logits.argmax(-1).tolist()]
+        seconds = (time.perf_counter() - begun) / len(batch)
+        return [(*row, seconds) for row in zip(a, b, said, strict=True)]
+
+    def _inputs(self, batch: Sequence[Ids]) -> dict[str, Tensor]:
+        """Rows [B, T] padded on the left, so that every row's last token is at the same place."""
+        longest = max(map(len, batch))
+        ids = torch.zeros(len(batch), longest, dtype=torch.long)
+        mask = torch.zeros_like(ids)
+        for row, tokens in enumerate(batch):
+            ids[row, longest - len(tokens) :] = torch.tensor(tokens)
+            mask[row, longest - len(tokens) :] = 1
+        positions = (mask.cumsum(-1) - 1).clamp(min=0)
+        rows = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
+        return {name: tensor.to(self._device) for name, tensor in rows.items()}
+
+
+def _preference(pair_id: str, found: tuple[float, float, str, float] | None) -> Preference:
+    if found is None:
+        return Preference(pair_id, None, reason=TOO_LONG)
+    a, b, said, seconds = found
+    if not (math.isfinite(a) and math.isfinite(b)):
+        return Preference(pair_id, None, reason=NON_FINITE, answer=said, seconds=seconds)
+    share = float(torch.sigmoid(torch.tensor(a - b, dtype=torch.float64)))
+    return Preference(pair_id, better(a, b), share, 1.0 - share, answer=said, seconds=seconds)
+
+
+def _batches(questions: set[Ids], max_tokens: int) -> Iterator[list[Ids]]:
+    """Questions of like length, longest first, in batches of at most `max_tokens` padded tokens."""
+    batch: list[Ids] = []
+    for ids in sorted(questions, key=lambda ids: (len(ids), ids), reverse=True):
+        if batch and (len(batch) + 1) * len(batch[0]) > max_tokens:
+            yield batch
+            batch = []
+        batch.append(ids)
+    if batch:
+        yield batch
+
+
+def _template(spec: GenerationSpec, own: str | None) -> str:
+    if spec.template == "model" and not own:
+        raise PalateError(
+            f"generation: {spec.model} has no chat template, so it is not known how to ask it; "
+            "set template to chatml or a Jinja file, or take the model's chat version"
+        )
+    options = BaseOptions(
+        model=spec.model, template=spec.template, template_variables={"date_string": spec.date}
+    )
+    try:
+        return choose_template(own, options)
+    except PalateError as error:
+        raise PalateError(str(error).replace("base.template", "generation.template")) from None
+
+
+def _letter(opened: Backbone, letter: str) -> list[int]:
+    """The tokens that begin an answer with this letter."""
+    vocabulary = opened.tokenizer.get_vocab()
+    found = [vocabulary[form.format(letter)] for form in FORMS if form.format(letter) in vocabulary]
+    if not found:
+        raise PalateError(
+            f"generation: {opened.location}: its vocabulary has no token {letter}; "
+            "expected a tokenizer with Latin letters"
+        )
+    return sorted(found)
+
+
+def _limit(spec: GenerationSpec, opened: Backbone) -> int:
+    text = opened.model.config.get_text_config()
+    own = getattr(text, "max_position_embeddings", None) or opened.tokenizer.model_max_length
+    if spec.max_tokens is not None and spec.max_tokens > own:
+        raise PalateError(
+            f"generation: {spec.model}: max_tokens {spec.max_tokens} is beyond its {own}"
+        )
+    return int(spec.max_tokens or own)

@@ -1,0 +1,78 @@
+"""Only A or B is an answer; logprobs come first; nothing else is guessed at."""
+
+import math
+
+import pytest
+
+from palate.judges.chat.answer import Answer, Refused, first_token, parse, preference
+
+
+@pytest.mark.parametrize(
+    "text", ["A", " A\n", "A.", "(A)", "A)", "[A]", '"A"', "**A**", "`A`", "Answer: A", "answer A"]
+)
+def test_these_forms_are_tolerated(text):
+    assert parse(text) == "A"
+    assert parse(text.replace("A", "B").replace("Bn", "An")) == "B"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", " ", "a", "b", "C", "AB", "A B", "A or B", "A and B", "Both", "A\nB", "A, because B",
+        "The best answer is A", "I choose A.", "A is better than B", "Answer: neither", "Ä", "Α",
+        "As an AI I cannot choose", "B" * 5, "A" + " " * 60, "Not A", "-A", "A/B", "answers: A",
+    ],
+)  # fmt: skip
+def test_everything_else_is_unparsed(text):
+    assert parse(text) is None
+
+
+def answer(text: str, top: dict[str, float] | None = None, finish: str = "stop") -> Answer:
+    return Answer(text, finish, tuple((top or {}).items()), 0.5)
+
+
+def test_words_give_a_choice_without_scores_and_are_kept():
+    found = preference("p", answer("B."))
+    assert (found.choice, found.first_score, found.answer, found.seconds) == (
+        "second", None, "B.", 0.5,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (answer("Both are fine."), "unparsed"),
+        (answer(""), "unparsed: empty"),
+        (answer("", finish="content_filter"), "unparsed: content filter"),
+        (Refused("too long", 0.1), "too long"),
+    ],
+)
+def test_what_is_no_answer_is_unscored_with_its_reason(given, reason):
+    found = preference("p", given)
+    assert (found.choice, found.reason, found.first_score) == (None, reason, None)
+    assert found.answer == getattr(given, "text", "")
+
+
+def test_logprobs_come_before_words_and_are_restricted_to_the_letters():
+    top = {"The": math.log(0.7), "A": math.log(0.1), "B": math.log(0.15), " A": math.log(0.1)}
+    found = preference("p", answer("The", top))
+    assert found.choice == "first", "both tokens of A count"
+    assert found.first_score == pytest.approx(0.2 / 0.35)
+    assert found.second_score == pytest.approx(0.15 / 0.35)
+
+
+def test_a_letter_that_is_not_listed_is_no_likelier_than_the_least_listed():
+    choice, share = first_token((("B", math.log(0.6)), ("x", math.log(0.01))))
+    assert choice == "second"
+    assert share == pytest.approx(0.01 / 0.61)
+    assert first_token((("A", -1.0),))[0] == "first", "even where it is the only one listed"
+
+
+def test_equal_logprobs_tie_and_none_at_all_leave_it_to_the_words():
+    assert preference("p", answer("A", {"A": -1.0, "B": -1.0})).choice == "tie"
+    assert first_token((("C", -0.1), ("Sure", -2.0))) is None
+    assert preference("p", answer("B", {"C": -0.1})).choice == "second"
+
+
+def test_openai_s_mark_of_the_impossible_is_a_probability_of_zero():
+    assert first_token((("A", -0.1), ("B", -9999.0))) == ("first", 1.0)
