@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -13,10 +14,20 @@ from typing import Any, Self
 import openai
 
 from palate.judges.chat.answer import Answer
-from palate.judges.chat.fault import Fault, Passing, of_status, said
+from palate.judges.chat.fault import HIDDEN, Fault, Passing, of_status, said
 from palate.judges.chat.spec import ChatSpec
 from palate.types import PalateError
 
+MOST_TOKENS = 2**40  # No answer has as many; SQLite's integers end at 2^63.
+# What reading JSON of another shape raises, or one nested beyond all reason.
+UNREADABLE = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
 NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
 
 
@@ -51,7 +62,7 @@ class Client:
             async with asyncio.timeout(self._spec.timeout_seconds):
                 text = await self._post(body)
         except openai.APIStatusError as error:
-            words = self._without_key(said(error.body))
+            words = said(error.body, self._key)
             headers = error.response.headers
             asked = "logprobs" in body
             return of_status(self._spec, error.status_code, headers, words, logprobs=asked)
@@ -67,7 +78,7 @@ class Client:
         raw = await self._openai.chat.completions.with_raw_response.create(
             model=body["model"], messages=body["messages"], extra_body=rest
         )
-        return self._without_key(raw.text)
+        return raw.text
 
     def _read(self, text: str, seconds: float) -> Answer | Fault:
         try:
@@ -77,31 +88,35 @@ class Client:
             top = _top(choice.get("logprobs"))
             usage = whole.get("usage") or {}
             return Answer(
-                "" if words is None else _sound(str(words)),
-                str(choice.get("finish_reason") or ""),
-                top,
+                "" if words is None else self._clean(str(words)),
+                self._clean(str(choice.get("finish_reason") or "")),
+                tuple((self._clean(token), value) for token, value in top),
                 seconds,
                 _count(usage.get("prompt_tokens")),
                 _count(usage.get("completion_tokens")),
             )
-        except (ValueError, KeyError, IndexError, TypeError, AttributeError):
-            line = f"{self._at}: sent no whole answer ({said(text)[:80]!r})"
+        except UNREADABLE:
+            line = f"{self._at}: sent no whole answer ({said(text, self._key)[:80]!r})"
             return Passing(line, billed=True)
 
     def _broken(self, error: openai.OpenAIError) -> Passing:
         cause = error.__cause__ or error
         sent = type(cause).__name__ not in NOT_SENT
         reason = "the connection broke" if sent else "cannot be reached"
-        words = self._without_key(" ".join(str(cause).split())[:120])
-        return Passing(f"{self._at}: {reason} ({words or type(cause).__name__})", billed=sent)
+        words = said(str(cause), self._key)[:120] or type(cause).__name__
+        return Passing(f"{self._at}: {reason} ({words})", billed=sent)
 
     @property
     def _at(self) -> str:
         return f"chat judge {self._spec.model}: {self._spec.base_url}"
 
-    def _without_key(self, text: str) -> str:
-        """Some endpoints say a wrong key back; it must not reach a log, an error or a file."""
-        return text.replace(self._key, "***") if self._key else text
+    def _clean(self, text: str) -> str:
+        """Text without the key, which some endpoints say back, and without half characters.
+
+        JSON may spell half a surrogate pair, which no file can hold.
+        """
+        text = text.replace(self._key, HIDDEN) if self._key else text
+        return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def key(spec: ChatSpec) -> str:
@@ -115,6 +130,11 @@ def key(spec: ChatSpec) -> str:
             f"chat judge {spec.model}: {variable} is not set, it holds the key for "
             f"{spec.base_url}; export it, or name another variable: key_env: NAME"
         )
+    if not (value.isascii() and value.isprintable()) or " " in value:
+        raise PalateError(
+            f"chat judge {spec.model}: {variable} holds what is no key; "
+            "expected one word of ASCII; export it again"
+        )
     return value
 
 
@@ -122,13 +142,13 @@ def _top(logprobs: Any) -> tuple[tuple[str, float], ...]:
     """The likeliest first tokens, or () where none were given."""
     tokens = (logprobs or {}).get("content") or []
     listed = (tokens[0].get("top_logprobs") or []) if tokens else []
-    return tuple((_sound(str(item["token"])), float(item["logprob"])) for item in listed)
-
-
-def _sound(text: str) -> str:
-    """JSON may spell half a surrogate pair, which no file can hold."""
-    return text.encode("utf-8", "replace").decode("utf-8")
+    found = [(str(item["token"]), item["logprob"]) for item in listed]
+    return tuple((token, float(value)) for token, value in found if _is_number(value))
 
 
 def _count(value: Any) -> int | None:
-    return int(value) if isinstance(value, int | float) and value >= 0 else None
+    return int(value) if _is_number(value) and 0 <= value < MOST_TOKENS else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

@@ -11,6 +11,7 @@ from typing import Any
 
 from palate.judges.chat.spec import ChatSpec
 
+HIDDEN = "***"
 LONGEST_WAIT_SECONDS = 600.0
 PASSING = {408, 409, 425, 429}
 TOO_LONG = re.compile(r"context.{0,10}length|context_length|too long|maximum.{0,20}tokens", re.I)
@@ -86,13 +87,15 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def said(body: Any) -> str:
-    """What the body of an error says, as one short line."""
+def said(body: Any, key: str = "") -> str:
+    """What the body of an error says, as one short line without the key."""
     if isinstance(body, dict):
         inner = body.get("error", body)
-        parts = [inner.get(key) for key in ("code", "message")] if isinstance(inner, dict) else []
+        parts = [inner.get(name) for name in ("code", "message")] if isinstance(inner, dict) else []
         body = ": ".join(str(part) for part in parts if part) or inner
-    return " ".join(str(body or "").split())[:200]
+    line = " ".join(str(body or "").split())
+    # Before it is cut: half a key is one too.
+    return (line.replace(key, HIDDEN) if key else line)[:200]
 
 
 def _at(spec: ChatSpec) -> str:
