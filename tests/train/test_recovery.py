@@ -1,16 +1,23 @@
 """A known Bradley-Terry truth is recovered: the trainer reaches the Bayes limit, and no more.
 
-Responses are lists of words, each worth a known amount; their sum is the latent quality. An
-annotator prefers the better one with probability sigmoid(difference). The best possible judge
-agrees with that annotator with the mean of sigmoid(|difference|), which is known exactly.
+An annotator prefers the better response with probability sigmoid(difference in latent quality).
+The best possible judge agrees with that annotator with the mean of sigmoid(|difference|), which
+is known exactly. Once the responses are lists of words, each worth a known amount; once, slowly,
+they are the simulated campaign's texts, of two task families that an untaught model can read.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
+from palate.data.campaign import CampaignOptions, simulate
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
 from palate.model.tokens import ChatTokens
@@ -23,7 +30,7 @@ from palate.train.options import TrainOptions
 from palate.train.parallel import World
 from palate.train.watch import pair_rewards
 from palate.types import Comparison, Message
-from tiny import tiny_model, tiny_tokenizer
+from tiny import CHATML, END, PAD, START, TEXT_END, tiny_model, tiny_tokenizer
 
 WORTH = {"honest": 1.2, "helpful": 0.8, "short": 0.4, "sea": 0.0, "bread": 0.0, "salt": 0.0}
 WORTH |= {"water": 0.0, "yeast": -0.4, "dough": -0.8, "cannot": -1.2}
@@ -44,26 +51,38 @@ def campaign(rng: np.random.Generator, count: int, batch: str) -> Iterator[Compa
         yield Comparison(f"{batch}{index}", "truth", prompt, a, b, f"{batch}{index}", batch)
 
 
+def gaps(
+    model: RewardModel,
+    trained: Iterable[Comparison],
+    asked: Sequence[Comparison],
+    options: TrainOptions,
+    folder: Path,
+) -> NDArray[np.float64]:
+    """Train `model`, and its reward differences, chosen minus rejected, [N], for all of `asked`."""
+    sets = {}
+    for name, rows in (("trained", trained), ("asked", asked)):
+        write_comparisons(folder / f"{name}.parquet", rows)
+        table = folder / f"{name}.arrow"
+        sets[name] = tokenise(folder / f"{name}.parquet", model.chat, table)
+    train(model, sets["trained"], {}, options, folder, resume=False)
+    test = sets["asked"]
+    step = split_step([test[i] for i in range(len(test))], options.margins(), 100_000)
+    chosen, rejected = pair_rewards(model, step, World()).unbind(1)
+    gap = dict(zip(step.ids, (chosen - rejected).tolist(), strict=True))
+    return np.array([gap.get(c.id, math.nan) for c in asked])
+
+
 def test_rewards_follow_the_truth_and_accuracy_reaches_the_bayes_limit(tmp_path: Path) -> None:
     rng = np.random.default_rng(7)
     asked = list(campaign(rng, ASKED, "test"))
-    sets = {"train": list(campaign(rng, TRAINED, "train")), "test": asked}
+    trained = list(campaign(rng, TRAINED, "train"))
     chat = ChatTokens(tiny_tokenizer(), BaseOptions(max_tokens=64))
-    examples = {}
-    for name, rows in sets.items():
-        write_comparisons(tmp_path / f"{name}.parquet", rows)
-        examples[name] = tokenise(tmp_path / f"{name}.parquet", chat, tmp_path / f"{name}.arrow")
     model = RewardModel(tiny_model("llama", num_hidden_layers=2), chat)
     options = TrainOptions(pairs_per_step=32, learning_rate=3e-3, epochs=4, trackers=())
-    train(model, examples["train"], {}, options, tmp_path, resume=False)
-
-    test = examples["test"]
-    step = split_step([test[i] for i in range(len(test))], options.margins(), 1_000_000)
-    chosen, rejected = pair_rewards(model, step, World()).unbind(1)
-    gap = dict(zip(step.ids, (chosen - rejected).tolist(), strict=True))
-    kept = [c for c in asked if c.id in gap]
-    truth = np.array([quality(c.chosen) - quality(c.rejected) for c in kept])
-    ours = np.array([gap[c.id] for c in kept])
+    ours = gaps(model, trained, asked, options, tmp_path)
+    known = ~np.isnan(ours)
+    ours = ours[known]
+    truth = np.array([quality(c.chosen) - quality(c.rejected) for c in asked])[known]
 
     assert np.corrcoef(ours, truth)[0, 1] > 0.9
     bayes = float(np.mean(1 / (1 + np.exp(-np.abs(truth)))))
@@ -71,3 +90,46 @@ def test_rewards_follow_the_truth_and_accuracy_reaches_the_bayes_limit(tmp_path:
     assert estimate.low <= bayes <= estimate.high, f"{estimate.value:.3f} against {bayes:.3f}"
     slope = float(np.polyfit(truth, ours, 1)[0])
     assert 0.6 < slope < 1.6, "rewards are in the truth's own units: log odds"
+
+
+def word_tokenizer(rows: Iterable[Comparison]) -> Any:
+    """A tokenizer that knows the words of `rows`."""
+    words = Tokenizer(models.WordLevel(unk_token=TEXT_END))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = [TEXT_END, START, END, PAD]
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=6_000, min_frequency=3, special_tokens=special, show_progress=False
+    )
+    texts = (text for c in rows for text in (c.prompt[0].content, c.chosen, c.rejected))
+    words.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=words,
+        eos_token=END,
+        unk_token=TEXT_END,
+        pad_token=PAD,
+        additional_special_tokens=[START],
+        chat_template=CHATML,
+        clean_up_tokenization_spaces=False,
+    )
+
+
+@pytest.mark.slow
+def test_a_small_model_comes_near_the_bayes_limit_of_the_simulated_campaign(tmp_path: Path) -> None:
+    families = ("reply", "borderline")
+    big = CampaignOptions(weeks=20, comparisons_per_week=2_000, families=families)
+    trained = list(simulate(big, seed=1))
+    small = CampaignOptions(weeks=1, comparisons_per_week=800, families=families)
+    asked = list(simulate(small, seed=2))
+    chat = ChatTokens(word_tokenizer(trained), BaseOptions(max_tokens=256))
+    shape = {"hidden_size": 128, "intermediate_size": 256, "num_key_value_heads": 4}
+    backbone = tiny_model("llama", len(chat.tokenizer), initializer_range=0.05, **shape)
+    options = TrainOptions(pairs_per_step=64, learning_rate=1e-3, epochs=2, trackers=())
+    ours = gaps(RewardModel(backbone, chat), trained, asked, options, tmp_path)
+    truth = np.array([c.meta["utility_difference"] for c in asked])
+    bayes = float(np.mean([c.meta["bayes"] for c in asked]))
+
+    assert not np.isnan(ours).any()
+    assert np.corrcoef(ours, truth)[0, 1] > 0.85
+    # 78.4 % of 82.3 when it was last run (LOG.md); more pairs bring it nearer.
+    found = float((ours > 0).mean())
+    assert bayes - 0.05 < found < bayes + 0.03, f"{found:.3f} against {bayes:.3f}"

@@ -211,6 +211,12 @@ def test_bag_of_words_stays_well_below_the_limit(made: list[Comparison]) -> None
     assert 0.55 < accuracy < bayes_limit(made)["all"][0] - 0.08
 
 
+def test_prompts_are_of_the_families_asked_for() -> None:
+    few = CampaignOptions(weeks=1, comparisons_per_week=60, families=("reply", "steps"))
+    assert {c.meta["family"] for c in simulate(few, 0)} == {"reply", "steps"}
+    assert len({c.meta["family"] for c in campaign("helpfulness")}) == 8
+
+
 def test_baselines_on_arithmetic() -> None:
     one = campaign("helpfulness", 1, 1)[0]
     rows = [
@@ -226,7 +232,15 @@ def test_baselines_on_arithmetic() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"weeks": 0}, {"temperature": 0.0}, {"task": "honesty"}, {"week": 3}]
+    "options",
+    [
+        {"weeks": 0},
+        {"temperature": 0.0},
+        {"task": "honesty"},
+        {"week": 3},
+        {"families": ()},
+        {"families": ("sonnet",)},
+    ],
 )
 def test_bad_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValidationError):

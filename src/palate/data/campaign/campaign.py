@@ -77,14 +77,14 @@ def _week(options: CampaignOptions, seed: int, week: int) -> Iterator[Comparison
     annotator = Random(f"palate campaign judgements {options.task} {seed} {week}")
     draw_scene = _ordinary_scene if options.task == "helpfulness" else _safety_scene
     scale, batch = flaw_scale(week), f"week-{week + 1:02d}"
-    scenes = (draw_scene(scale, writer) for _ in count())
+    scenes = (draw_scene(options, scale, writer) for _ in count())
     pairs = ((scene, pair) for scene in scenes for pair in _pairs(scene))
     for index, (scene, pair) in enumerate(islice(pairs, options.comparisons_per_week)):
         yield _compare(options, scene, pair, (batch, index), annotator)
 
 
-def _ordinary_scene(scale: float, rng: Random) -> _Scene:
-    task = draw_task(rng)
+def _ordinary_scene(options: CampaignOptions, scale: float, rng: Random) -> _Scene:
+    task = draw_task(rng, options.families)
     prompt = dress(task.prompt, rng)
     layout = rng.choices(_LAYOUTS, _LAYOUT_WEIGHTS)[0]
 
@@ -94,10 +94,10 @@ def _ordinary_scene(scale: float, rng: Random) -> _Scene:
     return _Scene(task.family, prompt, _cluster(prompt), draw, layout)
 
 
-def _safety_scene(scale: float, rng: Random) -> _Scene:
+def _safety_scene(options: CampaignOptions, scale: float, rng: Random) -> _Scene:
     kind = rng.choices(_KINDS, _KIND_WEIGHTS)[0]
     if kind == "both safe" and rng.random() < _ORDINARY_SHARE:
-        return _ordinary_scene(scale, rng)
+        return _ordinary_scene(options, scale, rng)
     request = draw_request(rng)
     prompt = dress(request.prompt, rng)
     layouts = _MIXED_LAYOUTS if kind == "mixed" else _LAYOUTS

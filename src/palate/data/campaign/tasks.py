@@ -183,13 +183,12 @@ FAMILIES: dict[str, tuple[Callable[[Random], Task], float]] = {
     "reply": (reply, 0.12),
     "borderline": (borderline, 0.10),
 }
-_DRAWERS = tuple(draw for draw, _ in FAMILIES.values())
-_WEIGHTS = tuple(weight for _, weight in FAMILIES.values())
 
 
-def draw_task(rng: Random) -> Task:
+def draw_task(rng: Random, families: Sequence[str] = tuple(FAMILIES)) -> Task:
     """A task of a random family."""
-    return rng.choices(_DRAWERS, _WEIGHTS)[0](rng)
+    drawers, weights = zip(*(FAMILIES[family] for family in families), strict=True)
+    return rng.choices(drawers, weights)[0](rng)
 
 
 def draw_other_task(task_family: str, rng: Random) -> Task:
