@@ -168,11 +168,12 @@ def test_reading_ahead_is_bounded_and_scores_come_as_they_are_there(save_classif
         Fault(429, headers={"retry-after": "0"}),
         Fault(500),
         Fault(503, b"<html>busy</html>"),
+        Fault(522, b""),
         Fault(200, b'{"rewards": [1.0, 2'),
         Fault(200, {"rewards": [1.0, 2.0, 3.0, 4.0]}, cut=True),
         Fault(200, {}, wait_seconds=1.0),
     ],
-    ids=["429", "500", "503", "not json", "cut", "late"],
+    ids=["429", "500", "503", "522", "not json", "cut", "late"],
 )
 def test_a_bad_moment_is_outlasted(save_classifier, fault):
     folder, asked = save_classifier(), candidates(4)
@@ -360,6 +361,14 @@ def test_a_missing_key_is_one_line_before_anything_is_asked(monkeypatch):
     monkeypatch.delenv("PALATE_TEST_KEY", raising=False)
     with pytest.raises(PalateError, match="variable PALATE_TEST_KEY is not set; export the key"):
         endpoint("http://127.0.0.1:1", key_env="PALATE_TEST_KEY")
+
+
+@pytest.mark.parametrize("key", ["sk-one\nsk-two", "sk-one two", "sk-caf\u00e9"])
+def test_a_key_no_header_can_hold_is_refused_and_not_quoted(monkeypatch, key):
+    monkeypatch.setenv("PALATE_TEST_KEY", key)
+    with pytest.raises(PalateError, match="PALATE_TEST_KEY holds a space") as caught:
+        endpoint("http://127.0.0.1:1", key_env="PALATE_TEST_KEY")
+    assert "sk-" not in str(caught.value)
 
 
 def test_half_a_surrogate_pair_can_be_asked(save_classifier):

@@ -17,7 +17,7 @@ import httpx2
 from palate.judges.spec import RewardEndpointSpec
 from palate.types import PalateError
 
-RETRIED = frozenset({408, 424, 425, 429, 500, 502, 503, 504, 529})
+RETRIED = frozenset({408, 424, 425, 429, *range(500, 600)})
 REFUSED = frozenset({400, 413, 422})  # The text's fault, not the server's: asking again is vain.
 CURES: Mapping[int, str] = {
     401: "name the environment variable of the right key in `key_env`",
@@ -49,7 +49,7 @@ class Patience:
     """
 
     def __init__(self, spec: RewardEndpointSpec, path: str) -> None:
-        """Raises `PalateError` where `key_env` names a variable that is not set."""
+        """Raises `PalateError` where `key_env` names a variable that holds no key."""
         self.address = spec.url + (path if spec.path is None else f"/{spec.path.lstrip('/')}")
         self._spec = spec
         self._key = _key(spec)
@@ -146,6 +146,12 @@ def _key(spec: RewardEndpointSpec) -> str:
         raise PalateError(
             f"reward-endpoint: environment variable {spec.key_env} is not set; export the key of "
             f"{spec.url} in it, or leave key_env out"
+        )
+    # A header cannot hold it, and the client's own error would quote it.
+    if not all("!" <= character <= "~" for character in key):
+        raise PalateError(
+            f"reward-endpoint: environment variable {spec.key_env} holds a space, a line break or "
+            "a character outside ASCII; export one bare key in it"
         )
     return key
 
