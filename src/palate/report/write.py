@@ -12,6 +12,9 @@ from palate.evaluate.metrics import Result
 from palate.records import write_json, write_text
 from palate.report import render
 from palate.report.accuracy import table_7, table_8, table_29
+from palate.report.calibration import calibration
+from palate.report.detection import thresholds
+from palate.report.length import length
 from palate.report.orders import orders
 from palate.report.outcomes import differences, outcomes
 from palate.report.read import Judged, read_judged
@@ -24,7 +27,11 @@ NAMES = (
     "table-7",
     "table-8",
     "table-29",
+    "table-29-thresholds",
     "differences",
+    "length",
+    "calibration",
+    "reliability",
     "orders",
     "outcomes",
     "training",
@@ -36,7 +43,8 @@ FORMS: Mapping[str, Callable[[Table], str]] = {
     ".csv": render.comma_separated,
     ".tex": render.latex,
 }
-QUIET = ("training-curve",)  # In files only: it has a row for every evaluation.
+QUIET = ("training-curve", "table-29-thresholds", "reliability")
+"""In files only: they have many rows for every judge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +89,18 @@ def report(run_dir: Path, console: Console | None = None) -> Report:
 
 
 def _accuracy_tables(judged: Judged) -> list[Table]:
-    made = (table_7(judged), table_8(judged), table_29(judged))
-    return [
-        table for table in (*made, differences(judged), orders(judged), outcomes(judged)) if table
-    ]
+    made = (
+        table_7(judged),
+        table_8(judged),
+        table_29(judged),
+        thresholds(judged),
+        differences(judged),
+        length(judged),
+        *calibration(judged),
+        orders(judged),
+        outcomes(judged),
+    )
+    return [table for table in made if table]
 
 
 def _write(folder: Path, tables: Sequence[Table]) -> tuple[Path, ...]:
