@@ -2,6 +2,7 @@
 #   make demo   the whole experiment on the embedded default     make test   environment, checks, tests
 #   make check  format, lint, types, layers, site                make docs   the site under site/
 #   make bench-train, bench-score   beside the peers, in turns; needs PALATE_DATA; QUICK=1 is shorter
+#   make bench-statistics           intervals and tests on simulated truth, time of a large report
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,11 +23,11 @@ REWARDBENCH_VENV := benchmarks/.venv-rewardbench
 # It imports pkg_resources, which setuptools 81 lost; given trl's version, pip need not search.
 REWARDBENCH := rewardbench==0.1.4 trl==0.19.1 'setuptools<81'
 
-.PHONY: demo test test-slow check format docs install develop clean help bench-train bench-score
+.PHONY: demo test test-slow check format docs install develop clean help bench-train bench-score bench-statistics
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '2,4p' Makefile
+	@sed -n '2,5p' Makefile
 
 demo: install
 	$(BIN)/palate demo
@@ -57,6 +58,9 @@ bench-train: install $(TRL_VENV)/.installed
 
 bench-score: install $(REWARDBENCH_VENV)/.installed
 	$(BIN)/python -m benchmarks.score $(if $(QUICK),--quick)
+
+bench-statistics: install
+	$(BIN)/python -m benchmarks.statistics $(if $(QUICK),--quick)
 
 install: $(VENV)/.installed
 develop: $(VENV)/.developed

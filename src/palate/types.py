@@ -148,7 +148,7 @@ class Verdict:
 
     `rating`, `bin`, `cluster`, and `source` are copied from the comparison so that tables are
     remade from verdicts alone. `answer` is what the judge said, word for word: untrusted text.
-    `seconds` is how long it took to say, None where the judge does not say.
+    `seconds` is how long it took to say, None where the judge does not say. Lengths are characters.
     """
 
     judge: str
@@ -167,6 +167,8 @@ class Verdict:
     protocol: str
     answer: str = ""
     seconds: float | None = None
+    chosen_length: int | None = None
+    rejected_length: int | None = None
 
 
 class Scorer(Protocol):

@@ -11,6 +11,7 @@ import pytest
 from palate import stats
 from palate.evaluate import metrics
 from palate.evaluate.metrics import Counts, averages, compare, summarise, tally
+from palate.evaluate.tally import items_digest
 from palate.records import write_verdicts
 from palate.types import Bin, Comparison, Outcome, PalateError, Rating, Verdict
 
@@ -91,6 +92,8 @@ def test_pitfall_28_every_figure_carries_protocol_and_items() -> None:
     base = [verdict("a", "correct"), verdict("b", "wrong")]
     one = tally(base)
     assert one.fingerprint == tally(list(reversed(base))).fingerprint
+    named = [verdict(name, "correct") for name in ("b", "ä", "B", "", "𝄞", "a\x00", "\uffff")]
+    assert tally(named).items == items_digest(v.comparison_id for v in named)
     others = [
         tally([replace(v, protocol="q") for v in base]),
         tally([replace(v, judge="other") for v in base]),

@@ -71,6 +71,7 @@ def test_a_verdict_puts_the_label_back(make_benchmark, tmp_path):
         assert (verdict.cluster, verdict.source) == (item.comparison.prompt_id, "made")
         assert (verdict.rating, verdict.bin) == (item.comparison.rating, item.comparison.bin)
         assert verdict.chosen_first == item.chosen_first
+        assert (verdict.chosen_length, verdict.rejected_length) == (chosen, rejected)
 
 
 def test_pitfall_28_the_file_carries_its_whole_protocol(make_benchmark, tmp_path):

@@ -82,7 +82,7 @@ def test_an_earlier_format_is_one_line_with_a_cure_and_readable_on_request(tmp_p
     path = tmp_path / "v.parquet"
     write_verdicts(path, [replace(PLAIN, answer="A", seconds=2.0)], details={"judge": "j"})
     downgrade(path)
-    with pytest.raises(PalateError, match=r"format 1, this Palate reads 2; evaluate again, its"):
+    with pytest.raises(PalateError, match=r"format 1, this Palate reads 3; evaluate again, its"):
         read_verdicts(path)
     assert read_header(path, "verdicts", older=True).details == {"judge": "j"}
     assert list(read_verdicts(path, older=True)) == [PLAIN]
@@ -93,13 +93,13 @@ def test_a_later_format_is_not_guessed_at(tmp_path: Path) -> None:
     write_verdicts(path, [PLAIN])
     downgrade(path, version=9)
     for older in (False, True):
-        with pytest.raises(PalateError, match="format 9, this Palate reads 2; update Palate"):
+        with pytest.raises(PalateError, match="format 9, this Palate reads 3; update Palate"):
             read_header(path, "verdicts", older=older)
 
 
 def test_a_new_column_of_verdicts_leaves_other_files_as_they_are(tmp_path: Path) -> None:
     assert write_comparisons(tmp_path / "c.parquet", []).version == 1
-    assert write_verdicts(tmp_path / "v.parquet", [PLAIN]).version == 2
+    assert write_verdicts(tmp_path / "v.parquet", [PLAIN]).version == 3
 
 
 def test_a_verdict_file_cut_in_half_says_what_to_do(tmp_path: Path) -> None:

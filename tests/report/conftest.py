@@ -106,6 +106,8 @@ def _verdict(
         bin=bin if safety else None,
         chosen_first=True,
         protocol=protocol,
+        chosen_length=100 + 10 * (number % 7),
+        rejected_length=125,
     )
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from palate import stats
 from palate.evaluate.tally import Floats, Tally
 from palate.stats import Estimate
@@ -32,26 +30,14 @@ def order_figures(votes: Tally) -> OrderFigures | None:
     """Every figure with its interval, clustered by prompt; None where one order alone was asked."""
     if not votes.both:
         return None
-    single = votes.one_order()
+    single, (one, other) = votes.one_order(), votes.orders.values.T
+    first = stats.chose_first(one, other, votes.orders.chosen_first)
     return OrderFigures(
         one=stats.accuracy(single.values, single.clusters, fingerprint=single.fingerprint),
         both=stats.accuracy(votes.values, votes.clusters, fingerprint=votes.fingerprint),
-        consistent=_share(votes, consistent(votes)),
-        first=_share(votes, chose_first(votes)),
+        consistent=_share(votes, stats.consistent(one, other)),
+        first=_share(votes, first),
     )
-
-
-def consistent(votes: Tally) -> Floats:
-    """1 where both orders gave the same outcome, else 0; NaN where not scored in both. [N]"""
-    one, other = votes.orders.values.T
-    return np.where(np.isnan(one + other), np.nan, (one == other).astype(np.float64))
-
-
-def chose_first(votes: Tally) -> Floats:
-    """The share of an item's two answers that chose the first side; NaN as above. [N]"""
-    one, other = votes.orders.values.T
-    stood_first = votes.orders.chosen_first
-    return (np.where(stood_first, one, 1 - one) + np.where(stood_first, 1 - other, other)) / 2
 
 
 def _share(votes: Tally, values: Floats) -> Estimate:

@@ -65,6 +65,8 @@ def verdict_of(item: Item, record: Record, details: Mapping[str, Any]) -> Verdic
         protocol=details["protocol_fingerprint"],
         answer=answer,
         seconds=seconds,
+        chosen_length=len(comparison.chosen),
+        rejected_length=len(comparison.rejected),
     )
 
 

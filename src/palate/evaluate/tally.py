@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from palate import stats
 from palate.records import VERDICT_SCHEMA, read_columns, read_header, verdict_to_row
 from palate.stats import TIE_VALUE
 from palate.types import Bin, Outcome, PalateError, Rating, Verdict, digest
@@ -26,9 +28,10 @@ VALUES = {
     Outcome.UNSCORED.value: np.nan,
 }
 BINS = tuple(Bin)
-COLUMNS = [name for name in VERDICT_SCHEMA.names if name not in ("answer", "seconds")]
-_RATINGS = {rating.label: int(rating) for rating in Rating} | {None: 0}
-_BINS: dict[str | None, int] = {bin.value: code for code, bin in enumerate(BINS)} | {None: -1}
+SUREST = 1 - 1e-12
+COLUMNS = [name for name in VERDICT_SCHEMA.names if name not in ("answer", "seconds", "source")]
+_RATINGS: dict[str, float] = {rating.label: int(rating) for rating in Rating}
+_BINS: dict[str, float] = {bin.value: code for code, bin in enumerate(BINS)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,20 @@ class Orders:
             shares = np.abs(self.chosen_scores + self.rejected_scores - 1) < 1e-6
         return np.where(shares, difference, np.tanh(difference / 2))
 
+    @property
+    def log_odds(self) -> Floats:
+        """The log-odds of the chosen response, [N]; sigmoid of it is P(chosen), NaN without scores.
+
+        Of scalar scores chosen - rejected; of shares their log ratio; of both orders those of the
+        mean P(chosen).
+        """
+        lean = self.leans
+        if not np.isnan(lean[:, 1]).all():
+            return _log_odds(lean.mean(axis=1))
+        difference = (self.chosen_scores - self.rejected_scores)[:, 0]
+        shares = np.abs((self.chosen_scores + self.rejected_scores)[:, 0] - 1) < 1e-6
+        return np.where(shares, _log_odds(lean[:, 0]), difference)
+
     def read_both(self) -> Floats:
         """The value of each item over both orders, [N].
 
@@ -91,8 +108,8 @@ class Tally:
     `values` is 1 correct, 0 wrong, 0.5 tie, NaN unscored. An item judged in both orders is one
     entry (`Orders.read_both`; its scores are means); `orders` keeps what was said in each.
     `clusters` numbers prompts, `ratings` is 0 where there is none, `bins` indexes `BINS` and is
-    -1 where there is none. `items` is a digest of the items' ids: two judges with unequal digests
-    were not asked the same questions.
+    -1 where there is none. Lengths are characters, NaN where they are not known. `items` is a
+    digest of the items' ids: two judges with unequal digests were not asked the same questions.
     """
 
     judge: str
@@ -109,6 +126,8 @@ class Tally:
     truncated: Flags
     chosen_scores: Floats
     rejected_scores: Floats
+    chosen_lengths: Floats
+    rejected_lengths: Floats
     orders: Orders
 
     @property
@@ -146,12 +165,11 @@ def tally(verdicts: Iterable[Verdict], protocol: Mapping[str, Any] | None = None
         PalateError: no verdicts, or more than one judge, benchmark or protocol among them.
     """
     rows = [verdict_to_row(verdict) for verdict in verdicts]
-    columns = {name: [row[name] for row in rows] for name in COLUMNS}
-    return _tally(columns, protocol or {}, "verdicts")
+    return _tally(pa.Table.from_pylist(rows, VERDICT_SCHEMA), protocol or {}, "verdicts")
 
 
 def read_tally(path: Path) -> Tally:
-    """Tally a verdict file; the same as `tally(read_verdicts(path))` and several times as fast."""
+    """Tally a verdict file; the same as `tally(read_verdicts(path))` without a row in Python."""
     columns = read_columns(path, COLUMNS, "verdicts")
     return _tally(columns, read_header(path).details.get("protocol") or {}, str(path))
 
@@ -161,31 +179,35 @@ def items_digest(ids: Iterable[str]) -> str:
     return digest(sorted(set(ids)))
 
 
-def _tally(columns: Mapping[str, list[Any]], said: Mapping[str, Any], where: str) -> Tally:
+def _tally(table: pa.Table, said: Mapping[str, Any], where: str) -> Tally:
     judge, benchmark, protocol = (
-        _only(columns[name], name, where) for name in ("judge", "benchmark", "protocol")
+        _only(table, name, where) for name in ("judge", "benchmark", "protocol")
     )
-    item = stats.cluster_codes(columns["comparison_id"])
-    asked = _first_of_each(item * 2 + np.array(columns["chosen_first"], dtype=np.int64))
+    item, names = _codes(table, "comparison_id")
+    asked = _first_of_each(item * 2 + _flags(table, "chosen_first"))
     first = asked[_first_of_each(item[asked])]
-    orders = _orders(columns, item, asked, first)
+    orders = _orders(table, item, asked, first)
     both = asked.size > first.size
-    ids = _objects(columns["comparison_id"])[first]
+    ids = _words(names)
+    reason, reasons = _codes(table, "reason")
     return Tally(
         judge=judge,
         benchmark=benchmark,
         protocol=protocol,
         terms=_terms("both" if both else "seeded", said),
-        items=items_digest(ids),
+        # As `items_digest`, sorted by Arrow: a third of the time of reading.
+        items=digest(_words(names.take(pc.array_sort_indices(names))).tolist()),
         ids=ids,
         values=orders.read_both() if both else orders.values[:, 0],
-        clusters=stats.cluster_codes(columns["cluster"])[first],
-        ratings=np.array([_RATINGS[r] for r in columns["rating"]], dtype=np.int64)[first],
-        bins=np.array([_BINS[b] for b in columns["bin"]], dtype=np.int64)[first],
-        reasons=_objects(columns["reason"])[first],
+        clusters=_codes(table, "cluster")[0][first],
+        ratings=_known(table, "rating", _RATINGS, 0)[first].astype(np.int64),
+        bins=_known(table, "bin", _BINS, -1)[first].astype(np.int64),
+        reasons=_words(reasons)[reason[first]],
         truncated=np.logical_or(*orders.truncated.T),
         chosen_scores=_mean_of_scored(orders.chosen_scores),
         rejected_scores=_mean_of_scored(orders.rejected_scores),
+        chosen_lengths=_floats(table, "chosen_length")[first],
+        rejected_lengths=_floats(table, "rejected_length")[first],
         orders=orders,
     )
 
@@ -195,26 +217,27 @@ def _terms(order: str, protocol: Mapping[str, Any]) -> Terms:
     return Terms(order, *("" if value is None else str(value) for value in (data, seed, tie_rule)))
 
 
-def _orders(columns: Mapping[str, list[Any]], item: Codes, asked: Codes, first: Codes) -> Orders:
+def _orders(table: pa.Table, item: Codes, asked: Codes, first: Codes) -> Orders:
     """Rows [M] laid out by item and order [N, 2]; `asked` are the rows that count."""
-    place = item[asked], (~np.isin(asked, first)).astype(np.int64)
+    # Items are numbered by appearance, as `first` is ordered.
+    place = item[asked], (first[item[asked]] != asked).astype(np.int64)
 
     def laid(column: NDArray[Any], empty: float | bool) -> NDArray[Any]:
-        table = np.full((first.size, 2), empty, dtype=column.dtype)
-        table[place] = column[asked]
-        return table
+        made = np.full((first.size, 2), empty, dtype=column.dtype)
+        made[place] = column[asked]
+        return made
 
     return Orders(
-        values=laid(np.array([VALUES[o] for o in columns["outcome"]]), np.nan),
-        chosen_scores=laid(_floats(columns["chosen_score"]), np.nan),
-        rejected_scores=laid(_floats(columns["rejected_score"]), np.nan),
-        truncated=laid(np.array(columns["truncated"], dtype=np.bool_), False),
-        chosen_first=np.array(columns["chosen_first"], dtype=np.bool_)[first],
+        values=laid(_known(table, "outcome", VALUES, np.nan), np.nan),
+        chosen_scores=laid(_floats(table, "chosen_score"), np.nan),
+        rejected_scores=laid(_floats(table, "rejected_score"), np.nan),
+        truncated=laid(_flags(table, "truncated"), False),
+        chosen_first=_flags(table, "chosen_first")[first],
     )
 
 
-def _only(values: Sequence[str], name: str, where: str) -> str:
-    found = sorted(set(values))
+def _only(table: pa.Table, name: str, where: str) -> str:
+    found: list[str] = sorted(pc.unique(table[name]).to_pylist())
     if len(found) != 1:
         shown = ", ".join(repr(value) for value in found[:3]) or "none"
         raise PalateError(
@@ -224,9 +247,40 @@ def _only(values: Sequence[str], name: str, where: str) -> str:
     return found[0]
 
 
+def _codes(table: pa.Table, name: str) -> tuple[Codes, pa.Array]:
+    """Strings as numbers in order of first appearance [M], and the strings by number."""
+    coded = table[name].combine_chunks().dictionary_encode()
+    return pc.fill_null(coded.indices, -1).to_numpy().astype(np.int64), coded.dictionary
+
+
+def _words(dictionary: pa.Array) -> NDArray[Any]:
+    return np.asarray(dictionary.to_numpy(zero_copy_only=False), dtype=object)
+
+
+def _known(table: pa.Table, name: str, meaning: Mapping[str, float], empty: float) -> Floats:
+    """What each string of a column means [M]; `empty` where it is null."""
+    codes, words = _codes(table, name)
+    # A null is -1, which takes the last.
+    return np.array([*(meaning[word] for word in words.to_pylist()), empty])[codes]
+
+
+def _floats(table: pa.Table, name: str) -> Floats:
+    numbers = table[name].combine_chunks().cast(pa.float64())
+    return np.asarray(pc.fill_null(numbers, math.nan).to_numpy(), dtype=np.float64)
+
+
+def _flags(table: pa.Table, name: str) -> Flags:
+    return np.asarray(table[name].to_numpy(), dtype=np.bool_)
+
+
 def _first_of_each(codes: Codes) -> Codes:
     """Where each code appears first, in order of appearance."""
     return np.sort(np.unique(codes, return_index=True)[1])
+
+
+def _log_odds(lean: Floats) -> Floats:
+    # One less a rounding error: a share of exactly one would be endlessly sure.
+    return 2 * np.arctanh(np.clip(lean, -SUREST, SUREST))
 
 
 def _mean_of_scored(table: Floats) -> Floats:
@@ -235,11 +289,3 @@ def _mean_of_scored(table: Floats) -> Floats:
     count = scored.sum(axis=1)
     total = np.where(scored, table, 0.0).sum(axis=1)
     return np.divide(total, count, out=np.full(len(table), np.nan), where=count > 0)
-
-
-def _objects(values: list[Any]) -> NDArray[Any]:
-    return np.array(values, dtype=object)
-
-
-def _floats(values: list[float | None]) -> Floats:
-    return np.array(values, dtype=np.float64)

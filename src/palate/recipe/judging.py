@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from palate.evaluate.absent import write_absent
+from palate.evaluate.ceiling import noise_ceiling
 from palate.evaluate.metrics import bayes_limit, write_results
 from palate.evaluate.run import slug
 from palate.recipe.crew import Judging, judge_together
@@ -18,6 +19,7 @@ from palate.report.render import markdown
 from palate.types import Judge, PalateError
 
 ON_CARDS = ("table-7", "table-8", "table-29")
+LIMITS = (bayes_limit, noise_ceiling)
 
 
 @dataclass(slots=True)
@@ -72,8 +74,8 @@ def find_limits(work: Workspace, benchmarks: Files) -> list[Path]:
         def make(
             name: str = name, path: Path = path, out: Path = out, column: str | None = column
         ) -> Files:
-            limit = bayes_limit(name, read_comparisons(path), paper_column=column)
-            write_results(out, [] if limit is None else [limit])
+            made = (find(name, read_comparisons(path), paper_column=column) for find in LIMITS)
+            write_results(out, [limit for limit in made if limit is not None])
             return {"limit": out}
 
         limits.append(work.step(f"limit/{slug(name)}", column, {"benchmark": path}, make)["limit"])

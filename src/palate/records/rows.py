@@ -49,6 +49,8 @@ VERDICT_SCHEMA = pa.schema(
         pa.field("protocol", pa.string(), nullable=False),
         pa.field("answer", pa.string(), nullable=False),
         pa.field("seconds", pa.float64()),
+        pa.field("chosen_length", pa.int64()),
+        pa.field("rejected_length", pa.int64()),
     ]
 )
 

@@ -23,7 +23,7 @@ from palate.types import PalateError
 FORMAT_VERSION = 1
 # Kinds whose columns have changed since. By kind, so that a new column in one does not make every
 # other file of a run, and all that was trained on it, out of date.
-VERSIONS: Mapping[str, int] = {"verdicts": 2}
+VERSIONS: Mapping[str, int] = {"verdicts": 3}
 # What to do with a file of an earlier format, and with one that is not whole.
 UPDATES: Mapping[str, str] = {"verdicts": "evaluate again, its answers are kept"}
 REPAIRS: Mapping[str, str] = {"verdicts": "remove it and evaluate again to remake it"}
@@ -198,12 +198,11 @@ def read_rows(
                 yield from batch.to_pylist()
 
 
-def read_columns(path: Path, names: list[str], kind: str) -> dict[str, list[Any]]:
+def read_columns(path: Path, names: list[str], kind: str) -> pa.Table:
     """Some columns of a table of that kind, whole; raises as `read_header` does."""
     read_header(path, kind)
     with _opened(path, kind) as file:
-        table = file.read(names)
-    return {name: table[name].to_pylist() for name in names}
+        return file.read(names)
 
 
 @contextmanager

@@ -3,6 +3,10 @@
 read.py      verdict files and computed figures of a run
 accuracy.py  Tables 7, 8, 29
 outcomes.py  what became of every item; models against trivial judges
+groups.py    letters of Table 7: which judges can be told apart
+detection.py Table 29 over thresholds
+length.py    accuracy by which response is longer, length-controlled
+calibration.py  is a judge as sure as it is right
 orders.py    accuracy in one order and in both, consistency, position bias
 training.py  held-out accuracy and loss by step
 tables.py    a table as a value

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
-from palate.evaluate.metrics import Result, averages
+from palate.evaluate.metrics import Averages, Result, averages
 from palate.report import escape, paper
+from palate.report.groups import Groups, groups
 from palate.report.read import TRIVIAL, Judged, column_notes
 from palate.report.tables import DASH, Cell, Column, Row, Table, count, figure, p_value, published
 from palate.stats import Estimate, Trend
@@ -42,8 +44,10 @@ def table_7(judged: Judged) -> Table:
         Column("Macro average", "of columns", estimates=True),
         Column("Micro average", "of examples", estimates=True),
     ]
-    rows = [_judge_row(judged, judge, benchmarks, notes) for judge in judged.judges()]
-    remarks = [METHOD, *_unknown_columns(judged, benchmarks)]
+    means = {judge: _averages(judged, judge, benchmarks) for judge in judged.judges()}
+    marks = groups(judged, {judge: m.macro.value for judge, m in means.items() if m})
+    rows = [_judge_row(judged, judge, mean, marks, notes) for judge, mean in means.items()]
+    remarks = [METHOD, *marks.remarks, *_unknown_columns(judged, benchmarks)]
     published_rows = _paper_rows(judged, benchmarks)
     if published_rows:
         remarks.append(
@@ -62,23 +66,36 @@ def table_7(judged: Judged) -> Table:
 def _judge_row(
     judged: Judged,
     judge: str,
-    benchmarks: Sequence[str],
+    mean: Averages | None,
+    marks: Groups,
     notes: Mapping[str, Mapping[str, tuple[str, ...]]],
 ) -> Row:
-    found = [judged.results.get((judge, name)) for name in benchmarks]
+    found = {name: judged.results.get((judge, name)) for name in notes}
     why = judged.absent.get(judge)
     missing = () if why is None else (f"missing: {escape.plain(why, 300)}",)
     cells = [
-        figure(r.overall, *notes[name].get(judge, ())) if r else figure(None, *missing)
-        for name, r in zip(benchmarks, found, strict=True)
+        _marked(
+            figure(r.overall, *notes[name].get(judge, ())) if r else figure(None, *missing),
+            marks.by_benchmark.get(name, {}).get(judge, ""),
+        )
+        for name, r in found.items()
     ]
-    kind = judged.kinds()[judge]
+    gap = Cell(DASH, notes=("no average: not scored on every benchmark of the table",))
+    ends = (gap, gap)
+    if mean:
+        macro = _marked(figure(mean.macro), marks.leaderboard.get(judge, ""))
+        ends = (macro, figure(mean.micro))
+    return Row((Cell(judge_name(judge)), *cells, *ends), judged.kinds()[judge])
+
+
+def _averages(judged: Judged, judge: str, benchmarks: Sequence[str]) -> Averages | None:
+    found = [judged.results.get((judge, name)) for name in benchmarks]
     whole = [r for r in found if r and r.overall.n]
-    if len(whole) < len(benchmarks):
-        gap = Cell(DASH, notes=("no average: not scored on every benchmark of the table",))
-        return Row((Cell(judge_name(judge)), *cells, gap, gap), kind)
-    both = averages(whole)
-    return Row((Cell(judge_name(judge)), *cells, figure(both.macro), figure(both.micro)), kind)
+    return averages(whole) if len(whole) == len(benchmarks) else None
+
+
+def _marked(cell: Cell, letters: str) -> Cell:
+    return replace(cell, text=f"{cell.text} {letters}") if letters else cell
 
 
 def _paper_rows(judged: Judged, benchmarks: Sequence[str]) -> list[Row]:

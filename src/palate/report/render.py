@@ -16,6 +16,8 @@ PAPER_NOTE = "figure printed in the paper (arXiv 2307.09288); its error and n ar
 
 
 def _marks(table: Table, cell: Cell) -> str:
+    if not cell.notes:
+        return ""  # Looking through every cell for each would be quadratic.
     numbers = table.notes()
     found = [str(numbers.index(note) + 1) for note in cell.notes]
     return ",".join(found)

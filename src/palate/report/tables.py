@@ -92,6 +92,13 @@ def figure(estimate: Estimate | None, *notes: str, signed: bool = False) -> Cell
     return Cell(f"{value} ± {percent(estimate.half_width)}", estimate, notes)
 
 
+def quantity(estimate: Estimate) -> Cell:
+    """The cell of an estimate in its own unit: `1.32 [1.21, 1.44]`, checked as `figure` does."""
+    figure(estimate)
+    text = f"{estimate.value:.2f} [{estimate.low:.2f}, {estimate.high:.2f}]"
+    return Cell(text, estimate)
+
+
 def published(value: float | None) -> Cell:
     """The cell of a figure that the paper prints, in percent, without error or n."""
     return Cell(DASH, paper=True) if value is None else Cell(f"{value:.1f}", paper=True)

@@ -12,6 +12,9 @@ from palate.evaluate.metrics import Result
 from palate.records import write_json, write_text
 from palate.report import render
 from palate.report.accuracy import table_7, table_8, table_29
+from palate.report.calibration import calibration
+from palate.report.detection import thresholds
+from palate.report.length import length
 from palate.report.orders import orders
 from palate.report.outcomes import differences, outcomes
 from palate.report.plot import scaling_page
@@ -26,8 +29,8 @@ from palate.types import PalateError
 
 STUDY = ("study-accuracy", "study-differences", "scaling", "scaling-trend", "study-runs")
 NAMES = (
-    "table-7", "table-8", "table-29", "differences", "orders", "outcomes", "training",
-    "training-curve", *STUDY,
+    "table-7", "table-8", "table-29", "table-29-thresholds", "differences", "length",
+    "calibration", "reliability", "orders", "outcomes", "training", "training-curve", *STUDY,
 )  # fmt: skip
 """Every table there can be, in order."""
 FORMS: Mapping[str, Callable[[Table], str]] = {
@@ -35,7 +38,8 @@ FORMS: Mapping[str, Callable[[Table], str]] = {
     ".csv": render.comma_separated,
     ".tex": render.latex,
 }
-QUIET = ("training-curve", "study-runs")  # In files only: a row for every evaluation, every run.
+QUIET = ("training-curve", "study-runs", "table-29-thresholds", "reliability")
+"""In files only: they have many rows for every judge or run."""
 PAGE = "scaling.html"
 
 
@@ -113,10 +117,18 @@ def _study_tables(studied: Studied) -> list[Table | None]:
 
 
 def _accuracy_tables(judged: Judged) -> list[Table]:
-    made = (table_7(judged), table_8(judged), table_29(judged))
-    return [
-        table for table in (*made, differences(judged), orders(judged), outcomes(judged)) if table
-    ]
+    made = (
+        table_7(judged),
+        table_8(judged),
+        table_29(judged),
+        thresholds(judged),
+        differences(judged),
+        length(judged),
+        *calibration(judged),
+        orders(judged),
+        outcomes(judged),
+    )
+    return [table for table in made if table]
 
 
 def _write(folder: Path, tables: Sequence[Table]) -> tuple[Path, ...]:

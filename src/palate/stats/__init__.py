@@ -5,10 +5,25 @@
     compare.py    paired differences, trend over ratings, many comparisons
     power.py      what a test set of n items can and cannot show
     replicates.py accuracy and differences over several trainings of one recipe
+    groups.py     significance groups of many judges, by letters
+    calibration.py  reliability, ECE, Brier, temperature
+    position.py   consistency and position bias over both orders
+    length.py     accuracy without the help of length
+    ceiling.py    the limit that annotators' disagreement sets
+    best_of_n.py  what a score is worth in choosing among n responses
 
 Pure functions of numpy arrays; a generator is passed in where chance is used.
 """
 
+from palate.stats.best_of_n import best_of_n_curve, divergence
+from palate.stats.calibration import (
+    Calibration,
+    ReliabilityBin,
+    held_out_differences,
+    measure_calibration,
+    temperature,
+)
+from palate.stats.ceiling import NoiseCeiling, noise_ceiling
 from palate.stats.compare import (
     PairedDifference,
     Trend,
@@ -20,6 +35,7 @@ from palate.stats.compare import (
     sign_flip_p,
 )
 from palate.stats.estimate import CONFIDENCE, Estimate, combine, macro_average, micro_average
+from palate.stats.groups import letters, pairs
 from palate.stats.intervals import (
     TIE_VALUE,
     Bounds,
@@ -30,6 +46,8 @@ from palate.stats.intervals import (
     clustered_variance,
     wilson,
 )
+from palate.stats.length import length_controlled
+from palate.stats.position import chose_first, consistent
 from palate.stats.power import half_width, items_needed, minimum_detectable_difference
 from palate.stats.replicates import (
     Replicated,
@@ -43,30 +61,44 @@ __all__ = [
     "CONFIDENCE",
     "TIE_VALUE",
     "Bounds",
+    "Calibration",
     "Estimate",
+    "NoiseCeiling",
     "PairedDifference",
+    "ReliabilityBin",
     "Replicated",
     "Trend",
     "accuracy",
     "benjamini_hochberg",
+    "best_of_n_curve",
     "bounds",
+    "chose_first",
     "cluster_codes",
     "clustered_mean",
     "clustered_variance",
     "cochran_armitage",
     "combine",
+    "consistent",
+    "divergence",
     "half_width",
+    "held_out_differences",
     "holm",
     "items_needed",
+    "length_controlled",
+    "letters",
     "macro_average",
     "mcnemar_mid_p",
+    "measure_calibration",
     "micro_average",
     "minimum_detectable_difference",
+    "noise_ceiling",
     "p_of_zero",
     "paired_difference",
+    "pairs",
     "replicated_accuracy",
     "replicated_difference",
     "replicated_mean",
     "sign_flip_p",
+    "temperature",
     "wilson",
 ]

@@ -1,0 +1,68 @@
+"""Coverage, false positives, planted biases, and the time of a large report; one JSON line.
+
+    python -m benchmarks.statistics [--quick] [--draws N] [--items N] [--judges N]
+
+Needs no peer and no data: truth is simulated. What is simulated: benchmarks/README.md.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.statistics import scale, simulate
+
+FOLDER = Path(__file__).parents[1] / ".work" / "statistics"
+
+
+def simulated(draws: int) -> dict[str, object]:
+    """Every check against simulated truth, by name."""
+    rng = np.random.default_rng(0)
+    wilson = simulate.coverage_wilson(rng, draws)
+    clustered = simulate.coverage_clustered(rng, draws)
+    paired = simulate.false_positive_paired(rng, draws)
+    # A logistic regression costs a hundred times as much as an interval.
+    controlled, plain = simulate.length_held(rng, max(draws // 10, 20), 1.5)
+    for name, cells in (("wilson", wilson), ("clustered", clustered), ("paired", paired)):
+        for cell, value in cells.items():
+            print(f"{name}: {cell}: {value:.4f}", file=sys.stderr)
+    return {
+        "coverage_wilson": round(simulate.mean(wilson), 4),
+        "coverage_clustered": round(simulate.mean(clustered), 4),
+        "false_positive_paired": round(simulate.mean(paired), 4),
+        "farthest": {
+            "wilson": round(simulate.farthest(wilson, 0.95), 4),
+            "clustered": round(simulate.farthest(clustered, 0.95), 4),
+            "paired": round(simulate.farthest(paired, 0.05), 4),
+        },
+        "position_bias_found": simulate.position_found(rng, draws, 0.2),
+        "position_bias_false": simulate.position_found(rng, draws, 0.0),
+        "length_controlled_coverage": controlled,
+        "length_plain_coverage": plain,
+    }
+
+
+def main() -> None:
+    """Read the size from the command line, run, print."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--quick", action="store_true", help="a tenth of the draws and items")
+    parser.add_argument("--draws", type=int)
+    parser.add_argument("--items", type=int)
+    parser.add_argument("--judges", type=int, default=10)
+    given = parser.parse_args()
+    draws = given.draws or (1_000 if given.quick else 10_000)
+    items = given.items or (10_000 if given.quick else 100_000)
+    folder = FOLDER / f"run-{items}-{given.judges}"
+    scale.make_run(folder, items, given.judges)
+    seconds, tables = scale.seconds_of_report(folder)
+    print(f"report: {', '.join(tables)}", file=sys.stderr)
+    full = items == 100_000 and given.judges == 10
+    name = "seconds_100k_x_10" if full else f"seconds_{items}_x_{given.judges}"
+    line = {"benchmark": "statistics", **simulated(draws), name: round(seconds, 2)}
+    print(json.dumps({**line, "draws": draws, "quick": given.quick}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""Test sets of known truth, and how often intervals hold it and tests find what is not there."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from palate import stats
+from palate.stats import Estimate
+
+Array = NDArray[np.float64]
+Cells = dict[str, float]
+WILSON = ((30, 0.95), (100, 0.64), (1_000, 0.64))
+CLUSTERED = ((25, 0.65), (300, 0.63), (60, 0.95))
+PAIRED = ((30, 0.6), (120, 0.6), (300, 0.8))
+LEVEL = 0.05
+
+
+def test_set(rng: np.random.Generator, prompts: int, mean: float) -> tuple[Array, Array]:
+    """Beta-binomial truth: prompts of 1 to 6 items whose rates vary; rates and prompts, [N]."""
+    rates = rng.beta(mean * 3, (1 - mean) * 3, prompts)
+    codes = np.repeat(np.arange(prompts), rng.integers(1, 7, prompts))
+    return rates[codes], codes
+
+
+def answers(rng: np.random.Generator, rates: Array) -> Array:
+    """1 right, 0 wrong, each with its rate."""
+    return (rng.random(rates.size) < rates).astype(float)
+
+
+def holds(found: Estimate, truth: float) -> bool:
+    """Whether the interval contains the truth."""
+    return found.low <= truth <= found.high
+
+
+def coverage_wilson(rng: np.random.Generator, draws: int) -> Cells:
+    """How often Wilson's 95 % interval holds the accuracy, by size and accuracy."""
+    made = {}
+    for n, truth in WILSON:
+        right, times = np.unique(rng.binomial(n, truth, draws), return_counts=True)
+        held = [holds(stats.wilson(int(k), n), truth) for k in right]
+        made[f"n {n}, {truth}"] = float(times @ held / draws)
+    return made
+
+
+def coverage_clustered(rng: np.random.Generator, draws: int) -> Cells:
+    """The same of the clustered interval, by prompts and accuracy."""
+    made = {}
+    for prompts, truth in CLUSTERED:
+        held = 0
+        for _ in range(draws):
+            rates, codes = test_set(rng, prompts, truth)
+            held += holds(stats.accuracy(answers(rng, rates), codes), truth)
+        made[f"{prompts} prompts, {truth}"] = held / draws
+    return made
+
+
+def false_positive_paired(rng: np.random.Generator, draws: int) -> Cells:
+    """How often two equally good judges differ at the 5 % level, by the test and prompts."""
+    made = {}
+    for prompts, mean in PAIRED:
+        for clustered in (True, False):
+            found = 0
+            for _ in range(draws):
+                rates, codes = test_set(rng, prompts, mean)
+                one, two = answers(rng, rates), answers(rng, rates)
+                tested = stats.paired_difference(one, two, codes if clustered else None, rng)
+                found += tested.p_value <= LEVEL
+            name = "sign-flip" if clustered else "mid-p McNemar"
+            made[f"{name}, {prompts} prompts"] = found / draws
+    return made
+
+
+def position_found(rng: np.random.Generator, draws: int, bias: float, items: int = 400) -> float:
+    """How often a judge that answers "first" unseen with chance `bias` is found to lean."""
+    found = 0
+    for _ in range(draws):
+        stands = rng.random(items) < 0.5
+        one, other = (
+            np.where(rng.random(items) < bias, first, rng.random(items) < 0.65).astype(float)
+            for first in (stands, ~stands)
+        )
+        found += not holds(stats.accuracy(stats.chose_first(one, other, stands)), 0.5)
+    return found / draws
+
+
+def length_held(
+    rng: np.random.Generator, draws: int, bias: float, items: int = 400
+) -> tuple[float, float]:
+    """How often the accuracy at equal lengths is held: length-controlled, and by the plain one."""
+    controlled = plain = 0
+    truth = float(expit(0.4))
+    for _ in range(draws):
+        lengths = rng.normal(100, 200, items)
+        lean = bias * np.tanh(lengths / np.sqrt((lengths**2).mean()))
+        values = answers(rng, expit(0.4 + lean))
+        found = stats.length_controlled(values, lengths)
+        controlled += found is not None and holds(found, truth)
+        plain += holds(stats.accuracy(values), truth)
+    return controlled / draws, plain / draws
+
+
+def mean(cells: Cells) -> float:
+    """Over all cells alike."""
+    return float(np.mean(list(cells.values())))
+
+
+def farthest(cells: Cells, nominal: float) -> float:
+    """The cell that is farthest from what the interval or test promises."""
+    values: Sequence[float] = list(cells.values())
+    return max(values, key=lambda value: abs(value - nominal))

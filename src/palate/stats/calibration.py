@@ -1,0 +1,207 @@
+"""Whether a judge is as sure as it is right: reliability, ECE, Brier, and a temperature."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.optimize import brentq
+from scipy.special import expit, stdtrit
+
+from palate.stats.estimate import CONFIDENCE, Estimate
+from palate.stats.intervals import Codes, Floats, accuracy, cluster_codes, clustered_mean
+
+BINS = 10
+DRAWS = 4_000
+CLEAR = 3.0  # Standard errors from which on the sign of a bin's gap is taken as known.
+STEEPEST = 1e3  # Of 1 / temperature: beyond, every answer is as good as certain.
+
+
+@dataclass(frozen=True, slots=True)
+class ReliabilityBin:
+    """The items of which a judge was about equally sure: mean confidence against accuracy."""
+
+    low: float
+    high: float
+    confidence: float
+    accuracy: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """How far sigmoid(chosen - rejected) can be believed.
+
+    `ece_by_luck` is the ECE that a perfectly calibrated judge is expected to show on these
+    items: an ECE is never zero, and below this it says nothing.
+    """
+
+    ece: Estimate
+    ece_by_luck: float
+    brier: Estimate
+    bins: tuple[ReliabilityBin, ...]
+
+
+def measure_calibration(
+    differences: ArrayLike,
+    clusters: Iterable[Any] | None,
+    rng: np.random.Generator,
+    *,
+    bins: int = BINS,
+    fingerprint: str = "",
+) -> Calibration | None:
+    """ECE, Brier score and reliability of p = sigmoid(d), d = chosen score - rejected score.
+
+    A judge's answer has the confidence c = max(p, 1-p) and is right (y) where d > 0, one half
+    where d = 0. In equal bins b of c over [1/2, 1], ECE = sum_b |sum_{i in b} (y_i - c_i)| / N.
+    The sums' errors e are drawn from a normal with their cluster-robust covariance: a bin whose sum
+    has a clear sign s moves the ECE by s e, any other by at most |e|, so the interval holds at
+    zero too. The Brier score is the mean of (1-p)^2: 1/4 for a judge that says 1/2 always.
+
+    Args:
+        differences: [N]; NaN unscored.
+        clusters: [N] labels, or None where items are independent.
+        rng: draws for the interval of the ECE.
+        bins: how many, of equal width.
+        fingerprint: copied to the estimates.
+
+    Returns:
+        None where fewer than two clusters are scored.
+
+    Source: Naeini et al., AAAI 2015; Brier 1950.
+    """
+    d, codes, unscored = _scored(differences, clusters)
+    if d.size == 0 or codes.max() == 0:
+        return None
+    confidence, right = expit(np.abs(d)), np.where(d == 0, 0.5, d > 0)
+    place = np.minimum((2 * confidence - 1) * bins, bins - 1).astype(np.int64)
+    sums, covariance = _gaps(right - confidence, place, codes, bins)
+    parts = [
+        _bin(b / bins, bins, confidence[place == b], right[place == b], codes[place == b])
+        for b in np.unique(place)
+    ]
+    brier = clustered_mean(expit(-d) ** 2, codes, limits=(0.0, 1.0), fingerprint=fingerprint)
+    return Calibration(
+        ece=_ece(sums, covariance, codes, unscored, rng, fingerprint),
+        ece_by_luck=float(np.sqrt(np.diag(covariance) * 2 / math.pi).sum()) / d.size,
+        brier=replace(brier, n_unscored=unscored),
+        bins=tuple(
+            replace(p, accuracy=replace(p.accuracy, fingerprint=fingerprint)) for p in parts
+        ),
+    )
+
+
+def _scored(differences: ArrayLike, clusters: Iterable[Any] | None) -> tuple[Floats, Codes, int]:
+    array = np.asarray(differences, dtype=np.float64)
+    codes = np.arange(array.size) if clusters is None else cluster_codes(clusters)
+    keep = ~np.isnan(array)
+    return array[keep], cluster_codes(codes[keep]), int((~keep).sum())
+
+
+def _bin(
+    start: float, bins: int, confidence: Floats, right: Floats, codes: Codes
+) -> ReliabilityBin:
+    low = 0.5 + start / 2
+    return ReliabilityBin(low, low + 0.5 / bins, float(confidence.mean()), accuracy(right, codes))
+
+
+def _gaps(gaps: Floats, place: Codes, codes: Codes, bins: int) -> tuple[Floats, Floats]:
+    """The sum of y - c in every bin [B], and its cluster-robust covariance [B, B]."""
+    count = int(codes.max()) + 1
+    flat = np.bincount(codes * bins + place, weights=gaps, minlength=count * bins)
+    by_cluster = flat.reshape(count, bins)
+    sums = by_cluster.sum(axis=0)
+    centred = by_cluster - sums / count
+    return sums, count / (count - 1) * centred.T @ centred
+
+
+def _ece(
+    sums: Floats,
+    covariance: Floats,
+    codes: Codes,
+    unscored: int,
+    rng: np.random.Generator,
+    fingerprint: str,
+) -> Estimate:
+    errors = rng.multivariate_normal(np.zeros(sums.size), covariance, DRAWS, check_valid="ignore")
+    clear = np.abs(sums) > CLEAR * np.sqrt(np.diag(covariance))
+    shifts = errors[:, clear] @ np.sign(sums[clear]) + np.abs(errors[:, ~clear]).sum(axis=1)
+    value = float(np.abs(sums).sum()) / codes.size
+    reach = float(np.quantile(shifts, 0.5 + CONFIDENCE / 2)) / codes.size
+    return Estimate(
+        value=value,
+        error=float(np.abs(sums + errors).sum(axis=1).std()) / codes.size,
+        low=max(0.0, value - reach),
+        high=min(1.0, value + reach),
+        n=codes.size,
+        n_unscored=unscored,
+        n_clusters=int(codes.max()) + 1,
+        method="normal sums, clustered",
+        fingerprint=fingerprint,
+    )
+
+
+def temperature(
+    differences: ArrayLike, clusters: Iterable[Any] | None = None, *, fingerprint: str = ""
+) -> Estimate | None:
+    """The T that makes sigmoid(d / T) most likely; above one, the judge was too sure.
+
+    Minimises sum log(1 + exp(-b d)) over b = 1 / T, a tie (d = 0) adding nothing. The interval is
+    that of log T with the cluster-robust variance of b, t with G - 1 degrees of freedom. Never
+    judge by the items that T was fitted on: see `held_out_differences`.
+
+    Returns:
+        None where no T is best: d is no better than a coin (b <= 0), never wrong (b is endless),
+        or of fewer than two clusters.
+
+    Source: Guo et al., ICML 2017, for two classes.
+    """
+    d, codes, unscored = _scored(differences, clusters)
+    count = int(codes.max()) + 1 if d.size else 0
+    # At b = 0 the slope is sum(d) / 2; with nothing wrong it never turns.
+    if count < 2 or d.sum() <= 0 or d.min() >= 0:
+        return None
+    scale = float(np.abs(d).mean())
+    unit = d / scale
+
+    def slope(b: float) -> float:
+        return float((unit * expit(-b * unit)).sum())
+
+    most = 1.0
+    while slope(most) > 0:
+        most *= 2
+        if most > STEEPEST:
+            return None
+    b = float(brentq(slope, 0.0 if most == 1 else most / 2, most, xtol=1e-9, rtol=1e-9))
+    wrong = expit(-b * unit)
+    scores = np.bincount(codes, weights=unit * wrong)
+    curvature = float((unit**2 * wrong * (1 - wrong)).sum())
+    error = math.sqrt(count / (count - 1) * float(scores @ scores)) / curvature / b
+    value, reach = scale / b, math.exp(float(stdtrit(count - 1, 0.5 + CONFIDENCE / 2)) * error)
+    return Estimate(
+        value, value * error, value / reach, value * reach, d.size, unscored, count,
+        "maximum likelihood, clustered", fingerprint,
+    )  # fmt: skip
+
+
+def held_out_differences(
+    differences: ArrayLike, clusters: Iterable[Any] | None = None, *, folds: int = 5
+) -> Floats | None:
+    """Each d over the temperature of the other folds, [N]: no item helps to fit its own.
+
+    Whole clusters go to a fold, in turn by their first appearance. None where a fold leaves
+    nothing to fit a temperature on.
+    """
+    array = np.asarray(differences, dtype=np.float64)
+    codes = np.arange(array.size) if clusters is None else cluster_codes(clusters)
+    made = np.full(array.size, np.nan)
+    for fold in range(folds):
+        inside = codes % folds == fold
+        fitted = temperature(array[~inside], codes[~inside])
+        if fitted is None:
+            return None
+        made[inside] = array[inside] / fitted.value
+    return made

@@ -1,0 +1,53 @@
+"""`make bench-statistics` in small: intervals and tests on simulated truth, a report of a run."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def simulate(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)
+    from benchmarks.statistics import simulate
+
+    return simulate
+
+
+def rng():
+    return np.random.default_rng(0)
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say(simulate):
+    assert simulate.mean(simulate.coverage_wilson(rng(), 2_000)) == pytest.approx(0.95, abs=0.015)
+    assert simulate.mean(simulate.coverage_clustered(rng(), 400)) == pytest.approx(0.95, abs=0.025)
+
+
+def test_equal_judges_are_told_apart_as_seldom_as_the_level_says(simulate):
+    found = simulate.false_positive_paired(rng(), 150)
+    assert len(found) == 6
+    assert 0.02 < simulate.mean(found) < 0.075
+    assert simulate.farthest(found, 0.05) < 0.12
+
+
+def test_planted_biases_are_found_and_others_are_not(simulate):
+    assert simulate.position_found(rng(), 100, 0.3) > 0.9
+    assert simulate.position_found(rng(), 200, 0.0) < 0.11
+    controlled, plain = simulate.length_held(rng(), 40, 1.5)
+    assert controlled >= 0.85
+    assert plain < 0.6
+
+
+def test_the_large_run_in_small(simulate, tmp_path):
+    from benchmarks.statistics import scale
+
+    scale.make_run(tmp_path / "run", 200, 4)
+    first = (tmp_path / "run" / "size.json").stat().st_mtime_ns
+    scale.make_run(tmp_path / "run", 200, 4)
+    assert (tmp_path / "run" / "size.json").stat().st_mtime_ns == first
+    seconds, tables = scale.seconds_of_report(tmp_path / "run")
+    assert seconds > 0
+    named = {"table-7", "table-8", "table-29", "table-29-thresholds", "differences", "length"}
+    assert set(tables) == named | {"calibration", "reliability", "outcomes"}
