@@ -18,6 +18,7 @@ PAPER_JUDGES: Mapping[str, dict[str, Any]] = {
         "sequence-classifier": {
             "model": "OpenAssistant/reward-model-deberta-v3-large-v2",
             "format": "pair",
+            "over_limit": "cut-oldest",  # It reads 512 tokens, and the paper scored every item.
         }
     },
     "gpt-4": {"chat": {"model": "gpt-4", "preset": "llama2-zero-shot"}},
