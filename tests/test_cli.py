@@ -216,7 +216,7 @@ def test_judges_left_out_of_the_recipe_leave_the_tables(tmp_path, recipe):
     out = tmp_path / "run"
     assert palate("run", recipe, "--out", out).returncode == 0
     done = palate("run", recipe, "--out", out, "--set", "judges=[random]")
-    assert "Longer" not in done.stdout
+    assert "Longer wins" not in done.stdout
     assert (out / "verdicts" / "unused" / "longer--held-out.parquet").is_file()
 
 
