@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -35,7 +36,7 @@ def test_served_with_all_logprobs_and_read_here_a_model_answers_alike(tmp_path, 
 
 
 @pytest.mark.slow
-def test_smollm2_behind_transformers_serve(options):
+def test_smollm2_behind_transformers_serve(tmp_path, options):
     missing = [name for name in ("fastapi", "uvicorn") if not importlib.util.find_spec(name)]
     if missing:
         pytest.skip(f"transformers serve needs {' and '.join(missing)}; pip install '.[dev]'")
@@ -45,9 +46,11 @@ def test_smollm2_behind_transformers_serve(options):
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder)]
     command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    log = tmp_path / "serve.log"
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file)
     try:
-        wait_for(f"http://127.0.0.1:{port}/health", process)
+        wait_for(f"http://127.0.0.1:{port}/health", process, log)
         given = options(f"http://127.0.0.1:{port}/v1", model=str(folder), concurrency=2)
         given |= {"timeout_seconds": 120}
         found = list(open_judge({"chat": given}).judge(PAIRS))
@@ -67,13 +70,13 @@ def test_smollm2_behind_transformers_serve(options):
         process.wait()
 
 
-def wait_for(url: str, process: subprocess.Popen) -> None:
+def wait_for(url: str, process: subprocess.Popen, log: Path) -> None:
     until = time.monotonic() + 240
     while True:
         try:
             with urllib.request.urlopen(url, timeout=5):
                 return
         except OSError:
-            assert process.poll() is None, "transformers serve ended"
-            assert time.monotonic() < until, "transformers serve did not start"
+            assert process.poll() is None, log.read_text()[-800:]
+            assert time.monotonic() < until, "transformers serve did not start in four minutes"
             time.sleep(0.5)
