@@ -97,6 +97,27 @@ def test_a_budget_that_is_spent_leaves_answers_that_a_larger_one_goes_on_from(be
         assert server.asked.total() == 12
 
 
+def test_a_recipe_is_costed_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setenv("PALATE_CACHE", str(tmp_path / "cache"))
+    source = {"source": "simulated", "options": {"weeks": 1, "comparisons_per_week": 30}}
+    holdout = {"per_batch": 10, "sources": ["week"]}
+    values = {
+        "data": {"sources": {"week": source}, "holdout": holdout},
+        "benchmarks": {"held-out": {"held_out": ["week"]}, "some": {"held_out": ["week"]}},
+        "judges": ["random", {"chat": CHAT | {"prices": prices(tmp_path)}}],
+    }
+    (tmp_path / "r.yaml").write_text(json.dumps(values))
+    command = ["run", tmp_path / "r.yaml", "--out", tmp_path / "run", "--dry-run"]
+    done = palate(*command, "--budget", "5")
+    assert done.returncode == 0, done.stderr
+    assert "held-out" in done.stdout
+    assert "total" in done.stdout
+    assert not (tmp_path / "run" / "verdicts").exists()
+    assert not (tmp_path / "run" / "models").exists()
+    free = palate(*command, "--judges", "random")
+    assert "judging costs no money" in free.stderr
+
+
 @pytest.mark.parametrize(
     ("what", "line"),
     [

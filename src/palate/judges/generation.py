@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from palate.judges.padding import batches
 from palate.judges.prompt import load_prompt
 from palate.judges.scalar import NON_FINITE
 from palate.judges.spec import GenerationSpec
@@ -82,9 +83,9 @@ class GenerationJudge:
         stream = iter(pairs)
         while window := list(islice(stream, self._spec.window)):
             asked = [self._encode(pair) for pair in window]
-            short = {ids for ids in asked if len(ids) <= self._limit}
+            short = list(dict.fromkeys(ids for ids in asked if len(ids) <= self._limit))
             found: dict[Ids, tuple[float, float, str, float]] = {}
-            for batch in _batches(short, self._spec.batch_tokens):
+            for batch in batches(short, len, self._spec.batch_tokens):
                 found.update(zip(batch, self._read(batch), strict=True))
             for pair, ids in zip(window, asked, strict=True):
                 yield _preference(pair.id, found.get(ids))
@@ -130,18 +131,6 @@ def _preference(pair_id: str, found: tuple[float, float, str, float] | None) -> 
         return Preference(pair_id, None, reason=NON_FINITE, answer=said, seconds=seconds)
     share = float(torch.sigmoid(torch.tensor(a - b, dtype=torch.float64)))
     return Preference(pair_id, better(a, b), share, 1.0 - share, answer=said, seconds=seconds)
-
-
-def _batches(questions: set[Ids], max_tokens: int) -> Iterator[list[Ids]]:
-    """Questions of like length, longest first, in batches of at most `max_tokens` padded tokens."""
-    batch: list[Ids] = []
-    for ids in sorted(questions, key=lambda ids: (len(ids), ids), reverse=True):
-        if batch and (len(batch) + 1) * len(batch[0]) > max_tokens:
-            yield batch
-            batch = []
-        batch.append(ids)
-    if batch:
-        yield batch
 
 
 def _template(spec: GenerationSpec, own: str | None) -> str:

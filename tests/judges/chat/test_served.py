@@ -13,7 +13,7 @@ import pytest
 from answering import endpoint
 from palate.judges import open_judge
 from palate.judges.chat.answer import parse
-from palate.model.gguf import dequantised, smollm2_path
+from palate.model.backbone import load_backbone
 from palate.types import Message, Pair
 from speaking import save_speaker, speaks
 
@@ -40,7 +40,10 @@ def test_smollm2_behind_transformers_serve(tmp_path, options):
     missing = [name for name in ("fastapi", "uvicorn") if not importlib.util.find_spec(name)]
     if missing:
         pytest.skip(f"transformers serve needs {' and '.join(missing)}; pip install '.[dev]'")
-    folder, _ = dequantised(smollm2_path())
+    opened = load_backbone("smollm2", speaks=True)
+    folder = tmp_path / "smollm2"
+    opened.model.save_pretrained(folder)  # The cached copy names no class that speaks.
+    opened.tokenizer.save_pretrained(folder)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -60,7 +63,7 @@ def test_smollm2_behind_transformers_serve(tmp_path, options):
         for preference in found:
             letter = {"first": "A", "second": "B", None: None}[preference.choice]
             assert parse(preference.answer) == letter, preference
-            assert preference.first_score is None, "it refuses logprobs, so words are read"
+            assert preference.first_score is None, "it gives no logprobs, so words are read"
             assert preference.seconds > 0
         assert any(preference.answer for preference in found)
         again = list(open_judge({"chat": given}).judge(PAIRS))
