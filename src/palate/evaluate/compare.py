@@ -15,8 +15,8 @@ import numpy as np
 
 from palate import stats
 from palate.evaluate.alike import on_equal_terms
-from palate.evaluate.metrics import Tally, compare
-from palate.evaluate.tally import Codes, Flags
+from palate.evaluate.metrics import Tally, compare, values_of
+from palate.evaluate.tally import Flags, Floats
 from palate.records import read_header
 from palate.stats import TIE_VALUE, Estimate, PairedDifference
 from palate.types import Comparison, PalateError, digest
@@ -85,7 +85,7 @@ def compare_judges(
     """
     first, second = on_equal_terms(first, second)
     overall = compare(first, second, rng)
-    pair = _Aligned(first, second, _rows_of(second, first.ids))
+    pair = _Aligned(first, second, values_of(second, first.ids))
     parts = pair.parts(_facts(comparisons), rng)
     adjusted = stats.holm([part.difference.p_value for part in parts])
     split = [replace(part, adjusted_p=p) for part, p in zip(parts, adjusted, strict=True)]
@@ -97,11 +97,11 @@ def compare_judges(
 
 @dataclass(frozen=True, slots=True)
 class _Aligned:
-    """Two tallies of the same items, and the row [N] of the second for each row of the first."""
+    """Two tallies of the same items, and the values [N] of the second in the first's order."""
 
     first: Tally
     second: Tally
-    rows: Codes
+    theirs: Floats
 
     def parts(self, facts: Mapping[str, Facts], rng: np.random.Generator) -> list[Part]:
         """Every part of every way to split, in the order of the facts."""
@@ -116,14 +116,15 @@ class _Aligned:
 
     def part(self, by: str, level: str, held: Flags, difference: PairedDifference) -> Part:
         """The items that `held` [N] marks."""
-        first = _accuracy(self.first, np.flatnonzero(held))
-        second = _accuracy(self.second, self.rows[held])
-        return Part(by, level, first, second, difference, difference.p_value)
+        second = stats.accuracy(
+            self.theirs[held], self.first.clusters[held], fingerprint=self.second.fingerprint
+        )
+        return Part(by, level, self.first.accuracy(held), second, difference, difference.p_value)
 
     def _difference(self, held: Flags, rng: np.random.Generator) -> PairedDifference:
         return stats.paired_difference(
             self.first.values[held],
-            self.second.values[self.rows[held]],
+            self.theirs[held],
             self.first.clusters[held],
             rng,
             fingerprint=digest(self.first.fingerprint, self.second.fingerprint),
@@ -131,20 +132,11 @@ class _Aligned:
 
     def flips(self) -> Iterator[Flip]:
         """Items that the judges answered differently, in the order of the first."""
-        values = zip(self.first.values, self.second.values[self.rows], strict=True)
+        values = zip(self.first.values, self.theirs, strict=True)
         for name, (one, two) in zip(self.first.ids, values, strict=True):
             first, second = preferred(one), preferred(two)
             if first != second:
                 yield Flip(str(name), first, second)
-
-
-def _rows_of(votes: Tally, ids: Iterable[Any]) -> Codes:
-    where = {name: row for row, name in enumerate(votes.ids)}
-    return np.array([where[name] for name in ids])
-
-
-def _accuracy(votes: Tally, rows: Codes) -> Estimate:
-    return stats.accuracy(votes.values[rows], votes.clusters[rows], fingerprint=votes.fingerprint)
 
 
 def preferred(value: float) -> Preferred:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from palate import stats
@@ -19,7 +20,6 @@ from palate.evaluate.alike import refuse_unlike
 from palate.evaluate.safety import unsafe_recall
 from palate.evaluate.tally import (
     BINS,
-    Flags,
     Floats,
     Tally,
     items_digest,
@@ -45,6 +45,7 @@ __all__ = [
     "summarise",
     "tally",
     "unsafe_recall",
+    "values_of",
     "write_results",
 ]
 
@@ -119,14 +120,14 @@ def summarise(
         paper_column=paper_column,
         protocol=dict(protocol or {}),
         items=votes.items,
-        overall=_accuracy(votes, np.ones(votes.values.size, dtype=bool)),
+        overall=votes.accuracy(),
         by_rating={
-            rating: _accuracy(votes, votes.ratings == rating)
+            rating: votes.accuracy(votes.ratings == rating)
             for rating in reversed(Rating)
             if (votes.ratings == rating).any()
         },
         by_bin={
-            bin: _accuracy(votes, votes.bins == code)
+            bin: votes.accuracy(votes.bins == code)
             for code, bin in enumerate(BINS)
             if (votes.bins == code).any()
         },
@@ -136,12 +137,6 @@ def summarise(
             votes.values[graded], votes.ratings[graded], votes.clusters[graded]
         ),
         unsafe_recall=unsafe_recall(votes),
-    )
-
-
-def _accuracy(votes: Tally, chosen: Flags) -> Estimate:
-    return stats.accuracy(
-        votes.values[chosen], votes.clusters[chosen], fingerprint=votes.fingerprint
     )
 
 
@@ -170,17 +165,21 @@ def compare(first: Tally, second: Tally, rng: np.random.Generator) -> PairedDiff
         PalateError: they were not asked the same, or not alike; says what differs.
     """
     refuse_unlike(first, second)
-    theirs = second.values
-    if not np.array_equal(first.ids, second.ids):
-        value = dict(zip(second.ids, second.values, strict=True))
-        theirs = np.array([value[name] for name in first.ids])
     return stats.paired_difference(
         first.values,
-        theirs,
+        values_of(second, first.ids),
         first.clusters,
         rng,
         fingerprint=digest(first.fingerprint, second.fingerprint),
     )
+
+
+def values_of(votes: Tally, ids: NDArray[Any]) -> Floats:
+    """The values of a judge in the order of `ids` [N], which are all its items."""
+    if np.array_equal(votes.ids, ids):
+        return votes.values
+    value = dict(zip(votes.ids, votes.values, strict=True))
+    return np.array([value[name] for name in ids])
 
 
 def bayes_limit(

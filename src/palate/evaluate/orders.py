@@ -33,8 +33,8 @@ def order_figures(votes: Tally) -> OrderFigures | None:
     single, (one, other) = votes.one_order(), votes.orders.values.T
     first = stats.chose_first(one, other, votes.orders.chosen_first)
     return OrderFigures(
-        one=stats.accuracy(single.values, single.clusters, fingerprint=single.fingerprint),
-        both=stats.accuracy(votes.values, votes.clusters, fingerprint=votes.fingerprint),
+        one=single.accuracy(),
+        both=votes.accuracy(),
         consistent=_share(votes, stats.consistent(one, other)),
         first=_share(votes, first),
     )

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from palate import stats
 from palate.records import VERDICT_SCHEMA, read_columns, read_header, verdict_to_row
-from palate.stats import TIE_VALUE
+from palate.stats import TIE_VALUE, Estimate
 from palate.types import Bin, Outcome, PalateError, Rating, Verdict, digest
 
 Floats = NDArray[np.float64]
@@ -134,6 +135,10 @@ class Tally:
     def fingerprint(self) -> str:
         """Protocol and items in one digest: what a figure made of this tally depends on."""
         return digest(self.judge, self.benchmark, self.protocol, self.items)
+
+    def accuracy(self, rows: Flags | slice = slice(None)) -> Estimate:
+        """The accuracy on the items that `rows` marks, clustered by prompt; by default on all."""
+        return stats.accuracy(self.values[rows], self.clusters[rows], fingerprint=self.fingerprint)
 
     @property
     def both(self) -> bool:

@@ -14,6 +14,7 @@ from palate.judges.turns import defused, labelled, question, special_tokens, wit
 from palate.types import Message, PalateError, digest
 
 TOO_LONG = "too long"
+NO_LIMIT = 1 << 30  # Tokenizers without a limit say 1e30.
 # transformers renders plain data only, so a function cannot be passed in; a macro of the same
 # name hides the clock from the template.
 PINNED_CLOCK = "{%- macro strftime_now(format) -%}{{ date_string }}{%- endmacro -%}"

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from palate.judges.classifier_format import TOO_LONG
 from palate.judges.padding import batches
 from palate.judges.prompt import load_prompt
 from palate.judges.scalar import NON_FINITE
@@ -27,7 +28,6 @@ from palate.model.options import BaseOptions
 from palate.model.templates import choose_template
 from palate.types import Pair, PalateError, Preference, digest
 
-TOO_LONG = "too long"
 FORMS = ("{}", "Ġ{}", "▁{}")  # A letter alone, and after a space in either kind of vocabulary.
 Ids = tuple[int, ...]
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from palate.judges.turns import defused
 from palate.types import Pair, PalateError, digest
 
 FOLDER = Path(__file__).with_name("prompts")
@@ -83,7 +84,4 @@ def _tagged(tag: str, text: str) -> str:
 
 def _inert(text: str, special: Sequence[str]) -> str:
     """Text that neither closes a tag nor forges a turn."""
-    text = TURN.sub("\\g<0>\u200b", TAG.sub("<\u200b", text))
-    for token in special:
-        text = text.replace(token, f"{token[0]}\u200b{token[1:]}")
-    return text
+    return defused(TURN.sub("\\g<0>\u200b", TAG.sub("<\u200b", text)), special)

@@ -16,14 +16,13 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 from palate.judges.checkpoint import open_checkpoint, open_device
-from palate.judges.classifier_format import Encoded, InputFormat, Refused
+from palate.judges.classifier_format import NO_LIMIT, Encoded, InputFormat, Refused
 from palate.judges.padding import batches, padded
 from palate.judges.scalar import NON_FINITE
 from palate.judges.spec import SequenceClassifierSpec
 from palate.types import Candidates, PalateError, Score
 
 Inputs = tuple[tuple[int, ...], tuple[int, ...] | None]
-NO_LIMIT = 1 << 30  # Tokenizers without a limit say 1e30.
 
 
 class SequenceClassifier:

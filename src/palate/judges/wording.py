@@ -8,13 +8,12 @@ from typing import Any
 
 from transformers import AutoTokenizer
 
-from palate.judges.classifier_format import Encoded, InputFormat, Refused
+from palate.judges.classifier_format import NO_LIMIT, Encoded, InputFormat, Refused
 from palate.judges.spec import RewardEndpointSpec, SequenceClassifierSpec
 from palate.judges.turns import labelled, question
 from palate.model.quiet import quiet
 from palate.types import Message, PalateError, digest
 
-NO_LIMIT = 1 << 30  # Tokenizers without a limit say 1e30.
 Said = tuple[int, ...] | str | tuple[str, str] | tuple[tuple[str, str], ...]
 
 

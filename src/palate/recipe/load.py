@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from types import UnionType
@@ -137,10 +137,26 @@ def override(recipe: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
             value = _yaml(text, "--set")
         except yaml.YAMLError:
             raise PalateError(f"--set {assignment!r}: {text!r} is not a YAML value") from None
-        for key in reversed(keys):
-            value = {key: value}
-        result = merge(result, value)
+        result = merge(result, nested(keys, value))
     return result
+
+
+def nested(keys: Sequence[str], value: Any) -> dict[str, Any]:
+    """`a`, `b` and a value as `{a: {b: value}}`."""
+    for key in reversed(keys):
+        value = {key: value}
+    result: dict[str, Any] = value
+    return result
+
+
+def refuse_unknown(where: str, names: Iterable[str], options: Iterable[str]) -> None:
+    """Raise `ValueError` for the first name that is no option; it says the nearest one."""
+    listed = list(options)
+    for name in names:
+        if name not in listed:
+            near = get_close_matches(name, listed, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(listed)}"
+            raise ValueError(f"{where}: no {name!r}; {hint}")
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> PalateError:

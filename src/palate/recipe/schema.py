@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from typing import Any, Self, TypeVar
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
@@ -11,7 +10,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from palate.data.mixture import MixtureSpec
 from palate.evaluate.benchmark import OrderPlan
 from palate.model.options import BaseOptions
-from palate.recipe.load import explain, merge
+from palate.recipe.load import explain, merge, refuse_unknown
 from palate.recipe.vary import StudyPlan, Variant, applied
 from palate.train.options import TrainOptions
 from palate.types import PalateError, digest
@@ -132,19 +131,19 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     @model_validator(mode="after")
     def _names_exist(self) -> Self:
         sources, holdout = self.data.sources, self.data.holdout
-        _known("data.holdout.sources", holdout.sources, sources)
-        _known("data.holdout.halves", holdout.halves, sources)
+        refuse_unknown("data.holdout.sources", holdout.sources, sources)
+        refuse_unknown("data.holdout.halves", holdout.halves, sources)
         for name, benchmark in self.benchmarks.items():
-            _known(f"benchmarks.{name}", (*benchmark.held_out, *benchmark.whole), sources)
+            refuse_unknown(f"benchmarks.{name}", (*benchmark.held_out, *benchmark.whole), sources)
         for name, model in self.models.items():
-            _known(f"models.{name}.mixture", (model.mixture,), self.mixtures)
-            _known(f"models.{name}.watch", model.watch, self.benchmarks)
+            refuse_unknown(f"models.{name}.mixture", (model.mixture,), self.mixtures)
+            refuse_unknown(f"models.{name}.watch", model.watch, self.benchmarks)
         whole = {alias for benchmark in self.benchmarks.values() for alias in benchmark.whole}
         trainable = [alias for alias in sources if alias not in whole]
         for name, mixture in self.mixtures.items():
-            _known(f"mixtures.{name}", mixture.pools, trainable)
+            refuse_unknown(f"mixtures.{name}", mixture.pools, trainable)
         plain = (j for j in self.judges if isinstance(j, str))
-        _known("judges", plain, (*TRIVIAL_JUDGES, *self.models))
+        refuse_unknown("judges", plain, (*TRIVIAL_JUDGES, *self.models))
         return self
 
     @model_validator(mode="after")
@@ -228,15 +227,6 @@ def valid(model: type[Options], values: Mapping[str, Any], where: str) -> Option
         return model.model_validate(values)
     except ValidationError as error:
         raise explain(error, model, where) from None
-
-
-def _known(where: str, names: Iterable[str], known: Iterable[str]) -> None:
-    options = list(known)
-    for name in names:
-        if name not in options:
-            near = get_close_matches(name, options, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(options)}"
-            raise ValueError(f"{where}: no {name!r}; {hint}")
 
 
 def validate(values: Mapping[str, Any], where: str = "") -> Recipe:

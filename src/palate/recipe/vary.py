@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import reduce
 from itertools import product
 from typing import Any, Literal, Self
@@ -12,7 +11,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 from palate.evaluate.run import slug
-from palate.recipe.load import merge
+from palate.recipe.load import merge, nested, refuse_unknown
 
 AMOUNTS = ("fraction", "rows")
 """Short for the `subset` of the mixture that each model is trained on."""
@@ -88,8 +87,8 @@ class StudyPlan(BaseModel, frozen=True, extra="forbid"):
                 raise ValueError("baseline: several axes; say {axis: level} for each")
             said = dict.fromkeys(self.vary, said)
         for axis, level in said.items():
-            _known("baseline", axis, self.vary)
-            _known(f"baseline.{axis}", level, self.vary[axis])
+            refuse_unknown("baseline", (axis,), self.vary)
+            refuse_unknown(f"baseline.{axis}", (level,), self.vary[axis])
         return {axis: said.get(axis, next(iter(levels))) for axis, levels in self.vary.items()}
 
     def explained(self) -> str:
@@ -125,17 +124,9 @@ def _check_level(where: str, said: Level) -> None:
                 f"{where}: {key} cannot vary, for all variants are asked the same questions; "
                 f"vary {', '.join(VARIES)}"
             )
-        _known(where, root, VARIES)
+        refuse_unknown(where, (root,), VARIES)
         if root not in AMOUNTS and not dot and not isinstance(value, Mapping):
             raise ValueError(f"{where}: {key} has keys of its own; say {key}.KEY: {value!r}")
-
-
-def _known(where: str, name: str, known: Iterable[str]) -> None:
-    options = list(known)
-    if name not in options:
-        near = get_close_matches(name, options, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(options)}"
-        raise ValueError(f"{where}: no {name!r}; {hint}")
 
 
 def applied(recipe: Mapping[str, Any], variant: Variant, seed: int) -> dict[str, Any]:
@@ -143,21 +134,13 @@ def applied(recipe: Mapping[str, Any], variant: Variant, seed: int) -> dict[str,
     values = {key: value for key, value in recipe.items() if key != "study"}
     said = [(key, value) for level in variant.changes for key, value in level.items()]
     amounts = {key: value for key, value in said if key in AMOUNTS}
-    others = (_nested(key, value) for key, value in said if key not in AMOUNTS)
+    others = (nested(key.split("."), value) for key, value in said if key not in AMOUNTS)
     values = reduce(merge, others, values)
     if amounts:  # Of the mixtures that the models have by now.
         mixtures = {model["mixture"] for model in values["models"].values()}
         values = merge(values, {"mixtures": {name: {"subset": amounts} for name in mixtures}})
     values["name"] = f"{values['name']}-{variant.folder}-seed-{seed}"
     return _seeded(values, seed)
-
-
-def _nested(key: str, value: Any) -> dict[str, Any]:
-    """`a.b` and a value as `{a: {b: value}}`."""
-    for part in reversed(key.split(".")):
-        value = {part: value}
-    result: dict[str, Any] = value
-    return result
 
 
 def _seeded(values: dict[str, Any], seed: int) -> dict[str, Any]:

@@ -54,9 +54,8 @@ def _figures(found: Sequence[Calibrated]) -> Table:
 
 
 def _calibrated(judged: Judged) -> Iterator[Calibrated]:
-    for result in judged.all():
-        votes = judged.tallies.get((result.judge, result.benchmark))
-        if votes is None or result.kind == "trivial":
+    for result, votes in judged.tallied():
+        if result.kind == "trivial":
             continue
         if made := _measured(votes, votes.orders.log_odds):
             yield result, votes, made

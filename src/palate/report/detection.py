@@ -19,9 +19,8 @@ REMARK = (
 def thresholds(judged: Judged) -> Table | None:
     """One row a judge and threshold; None where no bins or no scores are known."""
     rows: list[Row] = []
-    for result in judged.all():
-        votes = judged.tallies.get((result.judge, result.benchmark))
-        if votes is None or result.kind == "trivial":
+    for result, votes in judged.tallied():
+        if result.kind == "trivial":
             continue
         names = (Cell(escape.name(result.benchmark)), Cell(judge_name(result.judge)))
         group = f"{names[0].text}, {names[1].text}"

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from palate import stats
 from palate.evaluate.metrics import Result, Tally
-from palate.evaluate.tally import Flags
 from palate.report import escape
 from palate.report.accuracy import judge_name
 from palate.report.read import Judged
 from palate.report.tables import Cell, Column, Row, Table, count, figure
-from palate.stats import Estimate
 
 REMARKS = (
     "Where the longer (shorter) of the two responses, in characters, is the one that people "
@@ -21,12 +19,7 @@ REMARKS = (
 
 def length(judged: Judged) -> Table | None:
     """Accuracy by which response is longer, and length-controlled; None without lengths."""
-    found = [
-        (result, votes)
-        for result in judged.all()
-        if (votes := judged.tallies.get((result.judge, result.benchmark))) is not None
-    ]
-    rows = tuple(row for result, votes in found if (row := _row(result, votes)))
+    rows = tuple(row for result, votes in judged.tallied() if (row := _row(result, votes)))
     columns = (
         Column("Benchmark", figures=False),
         Column("Judge", figures=False),
@@ -43,7 +36,7 @@ def length(judged: Judged) -> Table | None:
 
 def _row(result: Result, votes: Tally) -> Row | None:
     difference = votes.chosen_lengths - votes.rejected_lengths
-    longer, shorter = _within(votes, difference > 0), _within(votes, difference < 0)
+    longer, shorter = votes.accuracy(difference > 0), votes.accuracy(difference < 0)
     if not longer.n + shorter.n:
         return None
     controlled = stats.length_controlled(
@@ -60,9 +53,3 @@ def _row(result: Result, votes: Tally) -> Row | None:
         figure(controlled),
     )
     return Row(cells, cells[0].text)
-
-
-def _within(votes: Tally, chosen: Flags) -> Estimate:
-    return stats.accuracy(
-        votes.values[chosen], votes.clusters[chosen], fingerprint=votes.fingerprint
-    )

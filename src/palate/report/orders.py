@@ -19,8 +19,7 @@ REMARKS = (
 
 def orders(judged: Judged) -> Table | None:
     """Accuracy in one order and in both, consistency, position bias; None where all had one."""
-    tallied = ((r, judged.tallies.get((r.judge, r.benchmark))) for r in judged.all())
-    found = [(r, made) for r, votes in tallied if votes and (made := order_figures(votes))]
+    found = [(r, made) for r, votes in judged.tallied() if (made := order_figures(votes))]
     if not found:
         return None
     columns = (

@@ -74,6 +74,11 @@ class Judged:
         """All results, benchmark by benchmark."""
         return [result for name in self.benchmarks() for result in self.of(name)]
 
+    def tallied(self) -> list[tuple[Result, Tally]]:
+        """Results that were made from verdicts, benchmark by benchmark, with their tallies."""
+        found = ((r, self.tallies.get((r.judge, r.benchmark))) for r in self.all())
+        return [(result, votes) for result, votes in found if votes is not None]
+
 
 def read_judged(run_dir: Path) -> Judged:
     """Read `verdicts/` (`*.parquet`, `absent.json`) and `results/*.json` under a run.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import string
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 
 LETTERS = string.ascii_lowercase + string.ascii_uppercase
 
 
 def pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     """All pairs of `names`, the earlier one first."""
-    return [(one, two) for i, one in enumerate(names) for two in names[i + 1 :]]
+    return list(combinations(names, 2))
 
 
 def letters(
