@@ -171,14 +171,14 @@ def test_reading_ahead_is_bounded_and_scores_come_as_they_are_there(save_classif
         Fault(522, b""),
         Fault(200, b'{"rewards": [1.0, 2'),
         Fault(200, {"rewards": [1.0, 2.0, 3.0, 4.0]}, cut=True),
-        Fault(200, {}, wait_seconds=1.0),
+        Fault(200, {}, wait_seconds=3.0),
     ],
     ids=["429", "500", "503", "522", "not json", "cut", "late"],
 )
 def test_a_bad_moment_is_outlasted(save_classifier, fault):
     folder, asked = save_classifier(), candidates(4)
     with serving(folder, lambda number, _: fault if number % 2 == 0 else None) as served:
-        scorer = endpoint(served.url, concurrency=1, timeout_seconds=0.6)
+        scorer = endpoint(served.url, concurrency=1, timeout_seconds=1.5)
         assert values(scorer, asked) == pytest.approx(local(folder, asked), abs=1e-5)
     assert len(served.bodies) >= 4
 
