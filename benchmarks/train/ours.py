@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from benchmarks.peers.worker import Facts, read_rows, serve
 from palate.model.batch import group, microbatches
 from palate.model.device import keep_memory
+from palate.model.last_layer import of_keys
 from palate.model.load import load_reward_model
 from palate.model.reward_model import RewardModel
 from palate.train.example import Example
@@ -96,14 +97,24 @@ class Trainer:
             "pairs": len(pairs),
             "real_tokens": sum(len(p.chosen) + len(p.rejected) for p in pairs),
             "computed_tokens": computed,
-            "flops": self.flops_per_token * computed,
+            "flops": self._flops(computed, 2 * len(pairs)),
         }
 
-    @property
-    def flops_per_token(self) -> int:
-        """Forward and backward of the blocks' matrices: 6 x weights. Attention is not counted."""
+    def _flops(self, tokens: int, ends: int) -> int:
+        """Forward and backward of the blocks' matrices: 6 x weights. Attention is not counted.
+
+        The last layer runs for every token only where it makes keys and values.
+        """
         layers: Any = self.model.backbone.layers
-        return 6 * sum(m.weight.numel() for m in layers.modules() if isinstance(m, nn.Linear))
+        everywhere = _weights(layers)
+        at_ends = _weights(layers[-1], keys=False) if self.model.narrow else 0
+        return 6 * ((everywhere - at_ends) * tokens + at_ends * ends)
+
+
+def _weights(part: nn.Module, *, keys: bool = True) -> int:
+    """Weights of the matrices of `part`; without those of keys and values if not `keys`."""
+    linear = ((name, m) for name, m in part.named_modules() if isinstance(m, nn.Linear))
+    return sum(m.weight.numel() for name, m in linear if keys or not of_keys(name))
 
 
 def example(row: dict[str, Any]) -> Example:

@@ -28,6 +28,7 @@ from tiny import tiny_config, tiny_model, tiny_tokenizer
 
 CHAT = ChatTokens(tiny_tokenizer(), BaseOptions(max_tokens=256))
 TINY = anatomy(tiny_config("llama"), TrainOptions())
+WIDE = replace(TINY, narrow=False, matrices_of_ends=0, matrices_of_ends_trained=0)
 DATA = Data(comparisons=1_000, prompt=100, response=50, pairs_per_step=64)
 
 
@@ -61,27 +62,37 @@ def test_products_are_those_that_torch_counts(learns) -> None:
 
 
 def test_full_training_is_six_operations_a_weight_and_token() -> None:
-    done = work(replace(TINY, query_width=0), DATA, Setup())
-    heads = TINY.matrices - TINY.matrices_passed
-    assert done.model == pytest.approx((6 * TINY.matrices - 2 * heads) * DATA.tokens)
+    done = work(replace(WIDE, query_width=0), DATA, Setup())
+    heads = WIDE.matrices - WIDE.matrices_passed
+    assert done.model == pytest.approx((6 * WIDE.matrices - 2 * heads) * DATA.tokens)
 
 
 def test_attention_counts_each_query_and_the_keys_it_sees() -> None:
     p, r = 7, 3
     pairs = sum(range(1, p + 1)) + 2 * sum(range(p + 1, p + r + 1))
     data = Data(1, p, r)
-    found = work(replace(TINY, matrices=0), data, Setup()).forward
+    found = work(replace(WIDE, matrices=0), data, Setup()).forward
     # The closed form leaves out half of the diagonal.
     halves = (p + 2 * r) / 2
-    assert found == pytest.approx(4 * TINY.query_width * TINY.layers * (pairs - halves))
+    assert found == pytest.approx(4 * WIDE.query_width * WIDE.layers * (pairs - halves))
 
 
 def test_recomputing_adds_half_or_all_of_the_forward_pass() -> None:
-    done = [work(TINY, DATA, Setup(checkpointing=how)) for how in ("none", "selective", "full")]
+    done = [work(WIDE, DATA, Setup(checkpointing=how)) for how in ("none", "selective", "full")]
     assert [d.recomputed for d in done] == pytest.approx(
         [0, done[2].recomputed / 2, done[0].forward], rel=0.001
     )
     assert len({d.model for d in done}) == 1
+    kept = work(TINY, DATA, Setup(checkpointing="full"))
+    assert 0.6 * done[2].recomputed < kept.recomputed < 0.75 * done[2].recomputed, "two of three"
+
+
+def test_a_narrow_last_layer_attends_from_two_tokens() -> None:
+    data, without = Data(1, 7, 3), {"matrices": 0, "matrices_of_ends": 0}
+    saved = work(replace(WIDE, **without), data, Setup()).forward
+    saved -= work(replace(TINY, **without), data, Setup()).forward
+    layer = 4 * TINY.query_width * (7 * 7 / 2 + 2 * (7 * 3 + 3 * 3 / 2))
+    assert saved == pytest.approx(layer - 4 * TINY.query_width * 2 * 10)
 
 
 def test_a_step_lasts_as_long_as_the_slower_of_both() -> None:

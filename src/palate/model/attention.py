@@ -16,7 +16,7 @@ from torch.nn.attention.varlen import varlen_attn
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
-from palate.model.layout import Layout
+from palate.model.layout import Layout, spread
 from palate.types import PalateError
 
 NAME = "palate_shared_prefix"
@@ -79,14 +79,14 @@ def shared_prefix_attention(
 
     Args:
         query: [1, H, T, D]. key, value: [1, Hkv, T, D], H a multiple of Hkv.
-        layout: the segments of the row; they cover T exactly.
+        layout: the segments of the row; they cover T, or those tokens that query, exactly.
         varlen: one call for all segments, by a kernel that only CUDA has.
         scaling: factor on the logits; 1/sqrt(D) where None.
         dropout: must be 0; a reward model has none.
         sliding_window: refused where a conversation is longer than the window.
 
     Returns:
-        [1, T, H, D] and None for the weights.
+        [1, T, H, D] and None for the weights; zeros for tokens that do not query.
 
     Raises:
         PalateError: a sliding window shorter than a conversation.
@@ -101,7 +101,10 @@ def shared_prefix_attention(
     # Rows of tokens, so that the gather copies whole rows and its gradient is one index_add.
     key, value = (t.transpose(1, 2).index_select(1, layout.gather) for t in (key, value))
     attend = _one_call if varlen else _call_a_segment
-    return attend(query.transpose(1, 2), key, value, layout, scaling), None
+    query, rows = query.transpose(1, 2), layout.rows
+    if rows is None:
+        return attend(query, key, value, layout, scaling), None
+    return spread(attend(query[:, rows], key, value, layout, scaling), rows, query.shape[1]), None
 
 
 def _call_a_segment(

@@ -78,23 +78,14 @@ def pack(groups: Sequence[Group], device: torch.device | str = "cpu") -> Packed:
     Built on the host and moved at once, without waiting for the device.
     """
     parts = [part for item in groups for part in (item.prefix, *item.suffixes)]
-    responses = [i > 0 for item in groups for i in range(len(item.suffixes) + 1)]
-    segments = Segments.of([(len(g.prefix), [*map(len, g.suffixes)]) for g in groups])
-    ids, positions, ends, gather, query_starts, key_starts = _move(
-        [
-            np.concatenate(parts).astype(np.int64),
-            segments.positions,
-            np.cumsum([*map(len, parts)])[responses] - 1,
-            segments.gather,
-            np.cumsum([0, *segments.query_lengths]),
-            np.cumsum([0, *segments.key_lengths]),
-        ],
-        torch.device(device),
+    whole = Segments.of([(len(g.prefix), [*map(len, g.suffixes)]) for g in groups])
+    ids = np.concatenate(parts).astype(np.int64)
+    tensors = _move(
+        [ids, whole.positions, whole.rows, *whole.index, *whole.ends.index], torch.device(device)
     )
-    layout = Layout(
-        segments.query_lengths, segments.key_lengths, gather, query_starts.int(), key_starts.int()
-    )
-    return Packed(ids[None], positions[None], ends, layout)
+    packed_ids, positions, rows, *index = tensors
+    layout = whole.layout(index[:3], ends=whole.ends.layout(index[3:], rows=rows))
+    return Packed(packed_ids[None], positions[None], rows, layout)
 
 
 def _move(arrays: Sequence[Integers], device: torch.device) -> Sequence[Tensor]:

@@ -31,8 +31,11 @@ def apply_compute(model: RewardModel, options: Compute) -> None:
         model.backbone.activation_checkpointing_enable({"use_reentrant": False}, every)
         # transformers makes the embeddings require gradients, which only reentrant ones need.
         model.backbone.disable_input_require_grads()
+        if model.narrow:  # It keeps little, and hooks that a second forward pass would not meet.
+            layers[-1].gradient_checkpointing = False
     if options.compile:
         # The parts and not the layer: torch gives up compiling a checkpointed layer that attention
         # steps out of, without a word.
-        for part in (part for layer in layers for part in layer.children()):
+        whole = layers[:-1] if model.narrow else layers
+        for part in (part for layer in whole for part in layer.children()):
             part.compile(dynamic=True)

@@ -27,7 +27,8 @@ class Layout:
 
     `gather`: [K], the token whose key each segment reads, segment after segment. `query_starts`,
     `key_starts`: [N + 1] int32, 0 and then the running sums of the lengths. Lengths are numbers of
-    the host, so that no layer has to ask the device for one.
+    the host, so that no layer has to ask the device for one. `rows`: the tokens that query, where
+    not all do. `ends`: the same row, but of each response only its last token queries.
 
     Not slotted: `masks` is computed on first use and kept.
     """
@@ -37,6 +38,8 @@ class Layout:
     gather: Tensor
     query_starts: Tensor
     key_starts: Tensor
+    rows: Tensor | None = None
+    ends: Layout | None = None
 
     @cached_property
     def masks(self) -> tuple[Tensor | None, ...]:
@@ -66,16 +69,20 @@ def _causal_lower_right(queries: int, keys: int, device: torch.device) -> Tensor
 
 @dataclass(frozen=True, slots=True)
 class Segments:
-    """The segments of a packed row on the host, before their one transfer to the device."""
+    """The segments of a packed row on the host, before their one transfer to the device.
+
+    `responses` are the places of those segments that are responses.
+    """
 
     query_lengths: tuple[int, ...]
     key_lengths: tuple[int, ...]
     gather: Integers
+    responses: tuple[int, ...]
 
     @classmethod
     def of(cls, groups: Sequence[tuple[int, Sequence[int]]]) -> Segments:
         """Segments of groups given as (tokens of the prompt, tokens of each response)."""
-        queries, keys, gather = [], [], []
+        queries, keys, gather, places = [], [], [], []
         start = 0
         for prefix, responses in groups:
             prompt = np.arange(start, start + prefix)
@@ -85,14 +92,49 @@ class Segments:
                 keys.append(prefix)
                 gather.append(prompt)
             for length in responses:
+                places.append(len(queries))
                 queries.append(length)
                 keys.append(prefix + length)
                 gather += [prompt, np.arange(start, start + length)]
                 start += length
-        return cls(tuple(queries), tuple(keys), np.concatenate(gather))
+        return cls(tuple(queries), tuple(keys), np.concatenate(gather), tuple(places))
+
+    @property
+    def rows(self) -> Integers:
+        """[R], the index of each response's last token."""
+        return np.cumsum(self.query_lengths)[list(self.responses)] - 1
+
+    @property
+    def ends(self) -> Segments:
+        """The same row, where nothing but each response's last token queries."""
+        starts = np.cumsum([0, *self.key_lengths])
+        gather = [self.gather[starts[n] : starts[n + 1]] for n in self.responses]
+        keys = tuple(self.key_lengths[n] for n in self.responses)
+        places = tuple(range(len(keys)))
+        return Segments((1,) * len(keys), keys, np.concatenate(gather), places)
 
     @property
     def positions(self) -> Integers:
         """[T], the position of each token in its own conversation."""
         sizes = zip(self.query_lengths, self.key_lengths, strict=True)
         return np.concatenate([np.arange(keys - queries, keys) for queries, keys in sizes])
+
+    @property
+    def index(self) -> tuple[Integers, Integers, Integers]:
+        """`gather`, `query_starts` and `key_starts` of a layout."""
+        queries, keys = np.cumsum([0, *self.query_lengths]), np.cumsum([0, *self.key_lengths])
+        return self.gather, queries, keys
+
+    def layout(
+        self, index: Sequence[Tensor], *, rows: Tensor | None = None, ends: Layout | None = None
+    ) -> Layout:
+        """The layout of these segments, `index` being theirs on the device."""
+        gather, queries, keys = index
+        sums = queries.int(), keys.int()
+        return Layout(self.query_lengths, self.key_lengths, gather, *sums, rows=rows, ends=ends)
+
+
+def spread(found: Tensor, rows: Tensor, tokens: int) -> Tensor:
+    """[1, R, ...] to [1, T, ...]: each row in its place, zeros elsewhere."""
+    empty = found.new_zeros(1, tokens, *found.shape[2:])
+    return empty.index_copy(1, rows, found)

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from palate.model.attention import NAME, VARLEN, Path, attention_path, supports_shared_prefix
 from palate.model.batch import Group, Packed, Tokens, pack
 from palate.model.device import autocast
+from palate.model.last_layer import read_ends_only
 from palate.model.tokens import ChatTokens
 
 # Small enough that every first reward is near 0 and the first loss is ln 2 (pitfall 15).
@@ -50,6 +51,7 @@ class RewardModel(nn.Module):
         width = backbone.config.get_text_config().hidden_size
         self.backbone, self.chat, self.dtype = backbone, chat, dtype
         self.shared = supports_shared_prefix(backbone)
+        self.narrow = self.shared and read_ends_only(backbone)
         self._select_attention(NAME if self.shared else "sdpa")
         generator = torch.Generator().manual_seed(seed)
         self.head = _linear(width, generator)
@@ -87,7 +89,7 @@ class RewardModel(nn.Module):
                 varlen=self.path == VARLEN,
                 use_cache=False,
             ).last_hidden_state
-        return self._read(hidden[0, packed.ends])
+        return self._read(hidden[0] if self.narrow else hidden[0, packed.ends])
 
     def forward_padded(self, conversations: Sequence[Tokens]) -> Rewards:
         """The reference path: one right-padded row a conversation, stock attention."""

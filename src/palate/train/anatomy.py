@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
 
+from palate.model.last_layer import of_keys
 from palate.model.quiet import quiet
 from palate.model.reward_model import RewardModel
 from palate.model.tokens import ChatTokens
@@ -32,11 +33,14 @@ class Anatomy:
     matrices: int
     matrices_trained: int
     matrices_passed: int
+    matrices_of_ends: int  # Those of the last layer that only the tokens that are read go through.
+    matrices_of_ends_trained: int
     largest_layer: int
     outside: int  # Embeddings and final norm: one unit of FSDP.
     vocabulary: int
     layers: int
     layers_passed: int
+    narrow: bool  # Whether the last layer works for the tokens that are read, and for no other.
     width: int
     heads: int
     query_width: int
@@ -57,6 +61,7 @@ def anatomy(config: Any, options: TrainOptions) -> Anatomy:
     looked_up = any(p.requires_grad for p in model.parameters() if id(p) in embeddings)
     first = 0 if looked_up else (learns.index(True) if any(learns) else len(layers))
     passed = {id(p) for layer in layers[first:] for p in layer.parameters()}
+    ends = [p for p in _of_ends(model, layers[-1]) if p.ndim > 1]
     parameters = list(model.parameters())
     matrices = [p for p in parameters if p.ndim > 1 and id(p) not in embeddings]
     sizes = [_count(layer.parameters()) for layer in layers]
@@ -69,11 +74,14 @@ def anatomy(config: Any, options: TrainOptions) -> Anatomy:
         matrices=_count(matrices),
         matrices_trained=_count(p for p in matrices if p.requires_grad),
         matrices_passed=_count(p for p in matrices if id(p) in passed),
+        matrices_of_ends=_count(ends),
+        matrices_of_ends_trained=_count(p for p in ends if p.requires_grad),
         largest_layer=max(sizes),
         outside=_count(parameters) - sum(sizes),
         vocabulary=int(text.vocab_size),
         layers=len(layers),
         layers_passed=len(layers) - first,
+        narrow=model.narrow,
         width=int(text.hidden_size),
         heads=heads,
         query_width=heads * head_width,
@@ -98,6 +106,14 @@ def _layers(model: RewardModel, count: int) -> list[nn.Module]:
     """The decoder layers, in whatever the architecture or an adapter keeps them."""
     stacks = (m for m in model.backbone.modules() if isinstance(m, nn.ModuleList))
     return list(next(stack for stack in stacks if len(stack) == count))
+
+
+def _of_ends(model: RewardModel, last: nn.Module) -> list[nn.Parameter]:
+    """What of the last layer only the tokens that are read go through; nothing if it is whole."""
+    if not model.narrow:
+        return []
+    keys = {id(p) for n, m in last.named_modules() if of_keys(n) for p in m.parameters()}
+    return [p for p in last.parameters() if id(p) not in keys]
 
 
 def _norm_width(layer: nn.Module, width: int) -> int:

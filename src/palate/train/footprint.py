@@ -79,6 +79,19 @@ def layer_bytes(model: Anatomy, setup: Setup) -> float:
     return stream + attention + masks + size * model.mlp_width + 2 * 4
 
 
+def last_layer_bytes(model: Anatomy, setup: Setup) -> float:
+    """Bytes a token that a narrow last layer keeps: of one norm, keys and values, its output.
+
+    What its few queries keep besides is left out.
+    """
+    size = 2 if setup.bfloat16 else 4
+    p, r = setup.prompt, setup.response
+    keys = 2 * (p + r) / (p + 2 * r)  # A token: each response reads its prompt's and its own.
+    inputs = 2 * model.width * size if setup.bfloat16 else model.width * size
+    zeros = size * model.query_width  # Queries of all tokens, and attention's output for them.
+    return 4 * model.norm_width / 2 + inputs + size * 2 * keys * model.key_width + zeros
+
+
 def _mask_width(setup: Setup) -> float:
     """Values a token of the masks of responses, [r, p + r] each."""
     p, r = setup.prompt, setup.response
@@ -89,14 +102,17 @@ def activation_bytes(model: Anatomy, setup: Setup) -> float:
     """Bytes a token that the forward pass keeps for the backward pass.
 
     Recomputing keeps a layer's input instead ('selective': of every other layer), and makes one
-    layer at a time whole again. There are no logits: a reward model has no vocabulary head.
+    layer at a time whole again; a narrow last layer is left out of it. There are no logits: a
+    reward model has no vocabulary head.
     """
     whole = layer_bytes(model, setup)
     residual = model.width * (2 if setup.bfloat16 and setup.shards > 1 else 4)
-    passed = model.layers_passed
+    passed = max(0, model.layers_passed - model.narrow)
+    last = last_layer_bytes(model, setup) if model.narrow and model.layers_passed else 0.0
     recomputed = {"none": 0, "selective": (passed + 1) // 2, "full": passed}[setup.checkpointing]
-    kept = (passed - recomputed) * whole + recomputed * residual
-    outside = 3 * 4 * model.width  # Embedding, and the final norm's two.
+    kept = (passed - recomputed) * whole + recomputed * residual + last
+    # Embedding, and the final norm's two.
+    outside = (1 if model.narrow else 3) * 4 * model.width
     return kept + (whole if recomputed else 0.0) + outside
 
 

@@ -71,22 +71,30 @@ def work(model: Anatomy, data: Data, setup: Setup) -> Work:
     weights in matrices (embeddings are looked up). A frozen layer below all that learn has no
     backward pass; a frozen one above has only the gradient of its input. Causal attention over a
     shared prompt of p tokens, two responses of r: a = 4 L q (p^2 / 2 + 2 (p r + r^2 / 2)), for L
-    layers of query width q.
+    layers of query width q. Where the last layer is narrow, those of its matrices that no key
+    needs run for 2 tokens instead of t, and its attention is 4 q 2 (p + r).
 
     Source: Kaplan et al. 2020, section 2.1, and PaLM (Chowdhery et al. 2022), appendix B, with the
     attention term of this packing.
     """
     p, r = data.prompt, data.response
-    seen = p * p / 2 + 2 * (p * r + r * r / 2)
-    attention = 4 * model.query_width * seen
-    passed = model.matrices_passed * 2 * data.tokens + model.layers_passed * attention
+    unit = 4 * model.query_width
+    whole, ends = unit * (p * p / 2 + 2 * (p * r + r * r / 2)), unit * 2 * (p + r)
+    wide = model.layers - model.narrow
+    wide_passed = max(0, model.layers_passed - model.narrow)
+    passes = bool(model.layers_passed)
+    of_ends, narrow = model.matrices_of_ends, ends * model.narrow
+
+    def product(matrices: float, those_of_ends: float) -> float:
+        return 2 * ((matrices - those_of_ends) * data.tokens + those_of_ends * 2)
+
+    forward = product(model.matrices, of_ends) + wide * whole + narrow
+    inputs = product(model.matrices_passed, of_ends * passes)
+    weights = product(model.matrices_trained, model.matrices_of_ends_trained)
+    backward = inputs + weights + 2 * (wide_passed * whole + narrow * passes)
     again = {"none": 0.0, "selective": 0.5, "full": 1.0}[setup.checkpointing]
-    return Work(
-        forward=2 * model.matrices * data.tokens + model.layers * attention,
-        backward=2 * (model.matrices_passed + model.matrices_trained) * data.tokens
-        + 2 * model.layers_passed * attention,
-        recomputed=again * passed,
-    )
+    recomputed = again * (inputs + wide_passed * whole) if wide_passed else 0.0
+    return Work(forward, backward, recomputed)
 
 
 @dataclass(frozen=True, slots=True)
