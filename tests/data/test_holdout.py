@@ -82,7 +82,7 @@ def assigned(rows, state, **options):
     return {r.id: SIDES[side] for r, side in zip(rows, sides, strict=True)}, done
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(campaigns(), st.integers(0, 8), st.integers(0, 3), st.randoms())
 def test_laws_of_the_split(batches, per_batch, seed, rng):
     """Together or one after the other, in any row order: one split, without leaks, for ever."""
@@ -108,7 +108,7 @@ def test_laws_of_the_split(batches, per_batch, seed, rng):
     assert earlier == together
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.integers(0, 60), min_size=1, max_size=80), st.integers(0, 20))
 def test_a_first_batch_gives_n_wherever_whole_prompts_can_make_it_up(prompts, per_batch):
     rows = [row(i, p, p, "week-1") for i, p in enumerate(prompts)]

@@ -43,7 +43,13 @@ def asked() -> list[Candidates]:
     return [Candidates(c.prompt, (c.chosen, c.rejected)) for c in campaign]
 
 
-@pytest.mark.parametrize("family", EXPORTED)
+QUICK = ("llama", "gpt_neox")
+
+
+@pytest.mark.parametrize(
+    "family",
+    [*QUICK, *(pytest.param(f, marks=pytest.mark.slow) for f in EXPORTED if f not in QUICK)],
+)
 def test_every_way_gives_the_same_scores(
     family: str, tmp_path: Path, asked: list[Candidates]
 ) -> None:

@@ -113,7 +113,10 @@ def lint(
 @app.command("import")
 def import_file(
     source: SourceArgument,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Parquet file to write.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Parquet to write; default: NAME.comparisons.parquet."),
+    ] = None,
     path: PathOption = None,
     subset: SubsetOption = None,
     split: SplitOption = None,
@@ -131,6 +134,7 @@ def import_file(
     from palate.records import write_comparisons
 
     stream, bad = comparisons(source, path, subset, split, option, data, max_bad_share)
+    out = out or Path(f"{Path(source).stem}.comparisons.parquet")
     header = write_comparisons(out, stream, details={"source": source})
     say = progress()
     for row in bad[:5]:

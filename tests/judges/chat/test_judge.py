@@ -426,14 +426,16 @@ def test_killed_and_resumed_it_pays_only_for_what_is_missing(options):
         bought = set(questions_kept(given, 100))
         assert 20 < len(bought) < 100
         before = server.asked.copy()
-        assert before.total() - len(bought) <= 4, "but for what was in flight all is kept"
+        in_flight = before.total() - len(bought)
+        assert in_flight <= 4, "but for what was in flight all is kept"
         found = ask(given, [pair(number) for number in range(100)])
         assert choices(found) == ["first", "second"] * 50
         again = server.asked - before
         assert not bought & set(again), "nothing that was answered is asked again"
         assert again.total() == 100 - len(bought)
     with kept(given) as cache:
-        assert cache.account().failed == before.total() - len(bought)
+        # A call that was begun and had not yet arrived when its caller died counts as well.
+        assert in_flight <= cache.account().failed <= 4
 
 
 @pytest.mark.parametrize("pause", [0.0, 60.0], ids=["while it waits", "while its caller works"])
