@@ -85,6 +85,7 @@ def test_nothing_is_done_twice(experiment):
     assert again(experiment) == ["report"]
 
 
+@pytest.mark.slow
 def test_another_learning_rate_trains_and_judges_again_and_keeps_the_earlier_one(experiment):
     made = again(experiment, "train.learning_rate=2e-3")
     assert made[0] == "train/helpfulness"

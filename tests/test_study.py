@@ -116,6 +116,7 @@ def test_a_study_that_was_stopped_goes_on_where_it_was(study, recipe, tmp_path):
     assert tables[0] == tables[1]
 
 
+@pytest.mark.slow
 def test_what_an_earlier_recipe_left_is_not_mixed_with_what_is_new(study, recipe, tmp_path):
     said: list[str] = []
     run(load_recipe(recipe, ["study.seeds=[0]"], environment={}), tmp_path)
@@ -150,6 +151,7 @@ def ids(folder: Path) -> set[str]:
     return {c.id for c in read_comparisons(folder / "mixtures" / "all.parquet")}
 
 
+@pytest.mark.slow
 def test_smaller_amounts_are_parts_of_larger_ones_and_the_same_for_every_size(scaled):
     for seed in (0, 1):
         third, whole = (ids(scaled / f"variants/one--{d}/seed-{seed}") for d in ("third", "all"))

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 State = Literal["ok", "warn", "missing"]
-PACKAGES = ("torch", "transformers", "peft", "gguf", "datasets", "pyarrow", "scipy", "statsmodels")
+PACKAGES = ("torch", "transformers", "peft", "gguf", "datasets", "pyarrow", "scipy")
 GIB = 2**30
 # Weights in fp32 with gradients and two Adam moments: 16 bytes a parameter, 135 M of them, and as
 # much again for activations at the default micro-batch. Assumed, not measured.

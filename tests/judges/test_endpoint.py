@@ -84,7 +84,7 @@ def test_pitfall_27_a_pair_is_sent_as_two_texts(save_classifier, tokenised):
     folder, asked = save_classifier("deberta"), candidates(4)
     with serving(folder) as served:
         known = {"tokenizer": str(folder)} if tokenised else {}
-        scorer = endpoint(served.url, "tei-predict", "pair", **known)
+        scorer = endpoint(served.url, "tei-predict", "pair", concurrency=1, **known)
         assert values(scorer, asked) == pytest.approx(local(folder, asked, "pair"), abs=1e-5)
     assert served.bodies[0]["inputs"][0] == [asked[0].prompt[0].content, asked[0].responses[0]]
 

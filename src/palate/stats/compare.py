@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import bdtr, chdtrc
 
 from palate.stats.estimate import Estimate
@@ -164,19 +164,33 @@ def cochran_armitage(
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted by Holm: the chance of any false finding inside one table."""
-    return _adjusted(p_values, "holm")
+    """p-values adjusted by Holm: the chance of any false finding inside one table.
+
+    Of N, the k-th smallest (from 0) becomes the largest of (N - j) p_j over j <= k, at most 1.
+
+    Source: Holm, Scandinavian Journal of Statistics 6 (1979) 65-70.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p)
+    stepped = np.maximum.accumulate((p.size - np.arange(p.size)) * p[order])
+    return _in_place(np.minimum(stepped, 1.0), order)
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
-    """p-values adjusted by Benjamini and Hochberg: the share of false findings on a leaderboard."""
-    return _adjusted(p_values, "fdr_bh")
+    """p-values adjusted by Benjamini and Hochberg: the share of false findings on a leaderboard.
+
+    Of N, the k-th smallest (from 1) becomes the smallest of N p_j / j over j >= k, at most 1.
+
+    Source: Benjamini and Hochberg, JRSS B 57 (1995) 289-300.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p)[::-1]
+    stepped = np.minimum.accumulate(p.size / np.arange(p.size, 0, -1) * p[order])
+    return _in_place(np.minimum(stepped, 1.0), order)
 
 
-def _adjusted(p_values: Sequence[float], method: str) -> list[float]:
-    if not p_values:
-        return []
-    # Imported here: statsmodels brings pandas with it, a second at every start.
-    from statsmodels.stats.multitest import multipletests
-
-    return [float(p) for p in multipletests(p_values, method=method)[1]]
+def _in_place(ordered: NDArray[np.float64], order: NDArray[np.intp]) -> list[float]:
+    """Each value of `ordered` where it came from."""
+    placed = np.empty_like(ordered)
+    placed[order] = ordered
+    return [float(value) for value in placed]
