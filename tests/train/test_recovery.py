@@ -114,7 +114,7 @@ def word_tokenizer(rows: Iterable[Comparison]) -> Any:
 
 
 @pytest.mark.slow
-def test_a_small_model_comes_near_the_bayes_limit_of_the_simulated_campaign(tmp_path: Path) -> None:
+def test_a_small_model_reaches_the_bayes_limit_of_the_simulated_campaign(tmp_path: Path) -> None:
     families = ("reply", "borderline")
     big = CampaignOptions(weeks=20, comparisons_per_week=2_000, families=families)
     trained = list(simulate(big, seed=1))
@@ -123,13 +123,16 @@ def test_a_small_model_comes_near_the_bayes_limit_of_the_simulated_campaign(tmp_
     chat = ChatTokens(word_tokenizer(trained), BaseOptions(max_tokens=256))
     shape = {"hidden_size": 128, "intermediate_size": 256, "num_key_value_heads": 4}
     backbone = tiny_model("llama", len(chat.tokenizer), initializer_range=0.05, **shape)
-    options = TrainOptions(pairs_per_step=64, learning_rate=1e-3, epochs=2, trackers=())
+    options = TrainOptions(pairs_per_step=64, learning_rate=1e-3, epochs=3, trackers=())
     ours = gaps(RewardModel(backbone, chat), trained, asked, options, tmp_path)
     truth = np.array([c.meta["utility_difference"] for c in asked])
-    bayes = float(np.mean([c.meta["bayes"] for c in asked]))
 
     assert not np.isnan(ours).any()
-    assert np.corrcoef(ours, truth)[0, 1] > 0.85
-    # 78.4 % of 82.3 when it was last run (LOG.md); more pairs bring it nearer.
-    found = float((ours > 0).mean())
-    assert bayes - 0.05 < found < bayes + 0.03, f"{found:.3f} against {bayes:.3f}"
+    correlation = np.corrcoef(ours, truth)[0, 1]
+    # The best judge there is, on these very annotations: it knows which response is better.
+    best = float(np.where(truth == 0, 0.5, truth > 0).mean())
+    estimate = accuracy((ours > 0).astype(float), clusters=[c.prompt_id for c in asked])
+    found = f"{estimate.value:.3f} [{estimate.low:.3f}, {estimate.high:.3f}] of {best:.3f}"
+    print(f"{found}, correlation {correlation:.3f}")
+    assert correlation > 0.85
+    assert estimate.low <= best <= estimate.high, found
