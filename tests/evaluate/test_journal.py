@@ -3,7 +3,7 @@ import errno
 import pytest
 
 from palate.evaluate import journal as module
-from palate.evaluate.journal import journal
+from palate.evaluate.journal import Located, answers_of, journal
 from palate.types import PalateError
 
 
@@ -14,8 +14,8 @@ def fill(path, count, fingerprint="f"):
 
 
 def read(path, fingerprint="f"):
-    with journal(path, fingerprint) as kept:
-        return dict(kept.answers)
+    with journal(path, fingerprint):
+        return answers_of(path, fingerprint)
 
 
 def test_answers_come_back(tmp_path):
@@ -89,3 +89,25 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(module.os, "fsync", full)
     with pytest.raises(PalateError, match=r"j: cannot be written \(No space left on device\)"):
         fill(tmp_path / "j", 1)
+
+
+def test_located_answers_are_read_from_their_journals(tmp_path):
+    for name, numbers in (("one", (0, 3)), ("two", (4, 1))):
+        with journal(tmp_path / name, "f") as kept:
+            for number in numbers:
+                kept.add(str(number), [number, "é"])
+    with (tmp_path / "two").open("ab") as file:
+        file.write(b'["2",[2,')  # Killed while it wrote.
+    found = Located([tmp_path / "one", tmp_path / "two"], "f", 5)
+    assert [number in found for number in range(5)] == [True, True, False, True, True]
+    assert len(found) == 4
+    assert [found[number] for number in (4, 0, 1, 3)] == [[n, "é"] for n in (4, 0, 1, 3)]
+    found.close()
+
+
+def test_located_answers_of_another_protocol_are_none(tmp_path):
+    with journal(tmp_path / "j", "f") as kept:
+        kept.add("0", 1)
+    found = Located([tmp_path / "j"], "g", 1)
+    assert len(found) == 0
+    found.close()

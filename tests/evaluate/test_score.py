@@ -118,7 +118,7 @@ def test_a_finished_file_is_not_scored_again(responses, tmp_path):
 
 def test_a_foreign_file_is_not_replaced(responses, tmp_path):
     (tmp_path / "out.jsonl").write_text("mine")
-    with pytest.raises(PalateError, match="not a score file of ours"):
+    with pytest.raises(PalateError, match="holds no scores of ours"):
         score_file(Lengths(), responses, tmp_path / "out.jsonl")
     assert (tmp_path / "out.jsonl").read_text() == "mine"
 

@@ -22,6 +22,7 @@ from palate.cli import (
     report,
     run,
     score,
+    select,
     train,
 )
 from palate.cli.output import rank
@@ -51,6 +52,8 @@ app.command("compare")(compare.compare)
 app.command("parity")(parity.parity)
 app.command("report")(report.report)
 app.command("score")(score.score)
+app.command("rank")(select.rank)
+app.command("filter")(select.filter_rows)
 app.command("doctor")(doctor.doctor)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Generator
+from array import array
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from palate.types import PalateError
 
+ABSENT = -1
 SYNC_SECONDS = 2.0  # What a power cut may cost; a killed process loses nothing.
 
 
@@ -30,7 +33,9 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: BinaryIO = path.open("ab+")
             self._file.seek(0)
-            self.answers, whole = _read(self._file, fingerprint)
+            whole = 0
+            for line in _lines(self._file, fingerprint):
+                whole = line.end
             self._file.truncate(whole)
             if not whole:
                 self._write({"palate": "journal", "protocol": fingerprint})
@@ -41,7 +46,6 @@ class Journal:
             self._write([key, answer])
             if time.monotonic() - self._synced > SYNC_SECONDS:
                 self._sync()
-        self.answers[key] = answer
 
     def close(self) -> None:
         """Bring everything to the disk."""
@@ -63,13 +67,52 @@ class Journal:
 def answers_of(path: Path, fingerprint: str) -> dict[str, Any]:
     """What a journal holds, also while another process writes it."""
     with path.open("rb") as file:
-        return _read(file, fingerprint)[0]
+        kept = (line.kept for line in _lines(file, fingerprint))
+        return dict(pair for pair in kept if pair is not None)
 
 
-def _read(file: BinaryIO, fingerprint: str) -> tuple[dict[str, Any], int]:
-    """The answers, and the length in bytes of what is whole."""
-    answers: dict[str, Any] = {}
-    whole = 0
+class Located:
+    """Answers to questions 0..N-1 of any number of journals, left on the disk until asked for.
+
+    Memory is 8 bytes a question, whatever the answers hold. Keys are the numbers as text.
+    """
+
+    def __init__(self, paths: Sequence[Path], fingerprint: str, total: int) -> None:
+        self._files: list[BinaryIO] = [path.open("rb") for path in paths]
+        self._places = array("q", [ABSENT]) * total  # Place in the file, and which file it is.
+        for number, file in enumerate(self._files):
+            for line in _lines(file, fingerprint):
+                if line.kept is not None:
+                    self._places[int(line.kept[0])] = line.start * len(paths) + number
+
+    def __contains__(self, question: int) -> bool:
+        return self._places[question] != ABSENT
+
+    def __len__(self) -> int:
+        return len(self._places) - self._places.count(ABSENT)
+
+    def __getitem__(self, question: int) -> Any:
+        start, number = divmod(self._places[question], len(self._files))
+        self._files[number].seek(start)
+        return json.loads(self._files[number].readline())[1]
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A whole line of a journal: its first and last byte, and key and answer if it has them."""
+
+    start: int
+    end: int
+    kept: tuple[str, Any] | None
+
+
+def _lines(file: BinaryIO, fingerprint: str) -> Iterator[_Line]:
+    """The whole lines, the first included; none where it names another protocol."""
+    start = 0
     for number, line in enumerate(file):
         if not line.endswith(b"\n"):
             break
@@ -78,11 +121,10 @@ def _read(file: BinaryIO, fingerprint: str) -> tuple[dict[str, Any], int]:
         except ValueError:
             value = None
         if number == 0 and (not isinstance(value, dict) or value.get("protocol") != fingerprint):
-            return {}, 0
-        if number and isinstance(value, list) and len(value) == 2:
-            answers[value[0]] = value[1]
-        whole += len(line)
-    return answers, whole
+            break
+        answered = number and isinstance(value, list) and len(value) == 2
+        yield _Line(start, start + len(line), (value[0], value[1]) if answered else None)
+        start += len(line)
 
 
 @contextmanager
