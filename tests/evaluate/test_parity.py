@@ -15,10 +15,9 @@ from palate.evaluate.parity import (
     EMULATED,
     TOLERANCE,
     Way,
-    classifier_ways,
     parity,
-    reward_model_ways,
 )
+from palate.evaluate.ways import classifier_ways, reward_model_ways
 from palate.judges import sequence_classifier_spec
 from palate.judges.reward_model import RewardScorer
 from palate.model.card import Card

@@ -15,6 +15,7 @@ from palate.cli import (
     data,
     doctor,
     evaluate,
+    export,
     mix,
     parity,
     plan,
@@ -54,6 +55,8 @@ app.command("report")(report.report)
 app.command("score")(score.score)
 app.command("rank")(select.rank)
 app.command("filter")(select.filter_rows)
+app.command("export")(export.export)
+app.command("push")(export.push)
 app.command("doctor")(doctor.doctor)
 
 

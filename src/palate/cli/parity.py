@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def parity(
-    model: Annotated[str, typer.Argument(help="Folder or hub id of a reward model.")],
+    model: Annotated[str, typer.Argument(help="Folder or hub id; a PEFT adapter's folder too.")],
     items: Annotated[
         Path | None,
         typer.Option("--items", help="JSONL or Parquet as `palate score` takes, or comparisons."),
@@ -29,6 +32,13 @@ def parity(
     form_of: Annotated[
         str, typer.Option("--input", help="Input of a foreign model: chat, pair or plain.")
     ] = "chat",
+    others: Annotated[
+        list[Path] | None,
+        typer.Option("--with", help="Another export of it, compared too: checkpoint or ONNX."),
+    ] = None,
+    base: Annotated[
+        str | None, typer.Option("--base", help="Where an adapter's base model is now.")
+    ] = None,
     url: Annotated[
         str | None, typer.Option("--url", help="Server of the same model, compared too.")
     ] = None,
@@ -43,27 +53,32 @@ def parity(
 ) -> None:
     """Score the same responses every way the model can be scored; exit 1 if the numbers part.
 
-    Alone and in batches, padded, packed, with shared prompts, in bfloat16, by transformers' own
-    class, and by a server where --url names one. Without --items: a simulated campaign's responses.
-    Example: [bold]palate parity runs/demo/models/safety --items responses.jsonl[/bold]
+    Alone and in batches, padded, packed, with shared prompts, in bfloat16, by transformers' class
+    and pipeline, as other exports (--with), as an adapter merged and not, by a server (--url).
+    Without --items: a simulated campaign's responses.
+    Example: [bold]palate parity runs/demo/models/safety --with safety-onnx[/bold]
     """
     from palate.evaluate.parity import parity as compare
     from palate.model.device import default_device
     from palate.records import write_json
     from palate.types import PalateError
 
-    ways = _ways(model, form_of)
-    if url is not None:
-        ways.append(_served(model, url, shape, form_of))
     say = progress()
-    found = compare(
-        ways,
-        _candidates(items, count),
-        tolerance=tolerance,
-        told=lambda name: say(f"{name} ..."),
-        emulated=emulated,
-        device=default_device(),
-    )
+    with _whole(model, base) as whole:
+        ways = _ways(whole, form_of)
+        if whole != model:
+            ways.insert(1, _unmerged(model, base, whole))
+        ways += [_other(folder, form_of) for folder in others or []]
+        if url is not None:
+            ways.append(_served(whole, url, shape, form_of))
+        found = compare(
+            ways,
+            _candidates(items, count),
+            tolerance=tolerance,
+            told=lambda name: say(f"{name} ..."),
+            emulated=emulated,
+            device=default_device(),
+        )
     emit([_row(agreement) for agreement in found], form, f"{model}: against {ways[0].name}")
     if save is not None:
         write_json(save, {"model": model, "reference": ways[0].name, "ways": [*map(asdict, found)]})
@@ -75,9 +90,28 @@ def parity(
         )
 
 
+@contextmanager
+def _whole(model: str, base: str | None) -> Generator[str]:
+    """The model's own folder or id; of an adapter, a checkpoint with it merged, for a while."""
+    from palate.model.adapter import is_adapter
+    from palate.types import PalateError
+
+    if not is_adapter(model):
+        if base is not None:
+            raise PalateError(f"{model}: a whole model, not an adapter; leave --base out")
+        yield model
+        return
+    from palate.model.export import export
+    from palate.model.reopen import reopen
+
+    with TemporaryDirectory(prefix="palate-parity-") as folder:
+        merged, card = reopen(model, base=base)
+        yield str(export(merged, Path(folder) / "merged", card=card))
+
+
 def _ways(model: str, form: str) -> list[Way]:
-    """Our engine where it can open the model, and transformers' own class."""
-    from palate.evaluate.parity import classifier_ways, reward_model_ways
+    """Our engine where it can open the model, transformers' own class and its pipeline."""
+    from palate.evaluate.ways import classifier_ways, pipeline_way, reward_model_ways
     from palate.judges import sequence_classifier_spec
     from palate.judges.reward_model import RewardScorer
     from palate.types import PalateError
@@ -87,14 +121,32 @@ def _ways(model: str, form: str) -> list[Way]:
     if form != "chat":
         return stock
     try:
-        return [*reward_model_ways(RewardScorer(model, dtype="float32")), *stock]
+        scorer = RewardScorer(model, dtype="float32")
     except PalateError as error:
         progress()(f"Palate's engine is left out: {error}")
         return stock
+    # A foreign template may go on after the end of the turn; only an export's is closed there.
+    ours = [pipeline_way(model)] if hasattr(scorer.model.backbone.config, "palate") else []
+    return [*reward_model_ways(scorer), *stock, *ours]
+
+
+def _unmerged(model: str, base: str | None, merged: str) -> Way:
+    from palate.evaluate.ways import adapter_way
+    from palate.model.load import load_reward_model
+
+    return adapter_way(Path(model), base, load_reward_model(merged).chat)
+
+
+def _other(folder: Path, form: str) -> Way:
+    """Another export: an ONNX graph, or a checkpoint, which may hold its weights in bfloat16."""
+    from palate.evaluate.ways import export_way, onnx_way
+    from palate.model.onnx import is_onnx
+
+    return onnx_way(folder) if is_onnx(folder) else export_way(folder, form)
 
 
 def _served(model: str, url: str, shape: str, form: str) -> Way:
-    from palate.evaluate.parity import scorer_way
+    from palate.evaluate.ways import scorer_way
     from palate.judges import ScorerJudge, open_judge
 
     options = {"url": url, "shape": shape, "input": form, "tokenizer": model}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal
@@ -17,21 +16,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from palate.judges.reward_model import RewardScorer
-from palate.judges.sequence_classifier import SequenceClassifier
-from palate.judges.spec import SequenceClassifierSpec
 from palate.judges.trivial import better
-from palate.model.batch import Tokens, group, microbatches
-from palate.model.device import autocast, native_bfloat16
-from palate.model.reward_model import RewardModel
-from palate.types import Candidates, PalateError, Scorer
+from palate.model.device import native_bfloat16
+from palate.types import Candidates, PalateError
 
 Floats = NDArray[np.float64]
-Kind = Literal["float32", "bfloat16"]
+Kind = Literal["float32", "bfloat16", "rounded"]
 # In standard deviations of the rewards. float32: what an export must keep (rounding of another
-# order of sums stays near 1e-5). bfloat16: 8 bits of mantissa; tiny models reach 0.11.
-TOLERANCE: dict[Kind, float] = {"float32": 1e-3, "bfloat16": 0.2}
-BUDGET, ROWS = 4_096, 16
+# order of sums stays near 1e-5). bfloat16: 8 bits of mantissa; tiny models reach 0.11. rounded:
+# weights stored in 16 bits, computed in float32.
+TOLERANCE: dict[Kind, float] = {"float32": 1e-3, "bfloat16": 0.2, "rounded": 0.2}
 EMULATED = "this device emulates bfloat16; ask for it with --emulated, or run it on a GPU"
 
 
@@ -154,103 +148,3 @@ def _pairs(
             if known[start + a] and known[start + b]:
                 yield index, start, a, b
         start += len(item.responses)
-
-
-def scorer_way(name: str, scorer: Scorer, kind: Kind = "float32") -> Way:
-    """Any scorer as a way: a server, another program's model."""
-
-    def score(candidates: Sequence[Candidates]) -> Floats:
-        scores = scorer.score(iter(candidates))
-        values = [math.nan if s.value is None else s.value for row in scores for s in row]
-        return np.array(values, dtype=np.float64)
-
-    return Way(name, kind, score)
-
-
-def reward_model_ways(scorer: RewardScorer) -> list[Way]:
-    """Every path of our own engine; the first is the one that trains, judges and scores."""
-    model = scorer.model
-
-    def shared(candidates: Sequence[Candidates]) -> Floats:
-        return scorer_way("", scorer).score(candidates)
-
-    def in_bfloat16(candidates: Sequence[Candidates]) -> Floats:
-        with _computing(model, torch.bfloat16):
-            return shared(candidates)
-
-    def alone(candidates: Sequence[Candidates]) -> Floats:
-        return np.concatenate([shared([item]) for item in candidates])
-
-    def unshared(candidates: Sequence[Candidates]) -> Floats:
-        return _by_rows(model, candidates, _packed)
-
-    def padded(candidates: Sequence[Candidates]) -> Floats:
-        return _by_rows(model, candidates, lambda m, rows: _padded(m, rows, ROWS))
-
-    def padded_alone(candidates: Sequence[Candidates]) -> Floats:
-        return _by_rows(model, candidates, lambda m, rows: _padded(m, rows, 1))
-
-    return [
-        Way(f"Palate: {model.path}", "float32", shared),
-        Way("Palate: one prompt at a time", "float32", alone),
-        Way("Palate: packed, prompts not shared", "float32", unshared),
-        Way(f"Palate: padded, {ROWS} rows a batch", "float32", padded),
-        Way("Palate: padded, one row at a time", "float32", padded_alone),
-        Way("Palate: bfloat16", "bfloat16", in_bfloat16),
-    ]
-
-
-def classifier_ways(spec: SequenceClassifierSpec) -> list[Way]:
-    """The sequence classifier as transformers loads it; the first in rows of like length."""
-    alone = spec.model_copy(update={"batch_tokens": 1})
-    eager = spec.model_copy(update={"attention": "eager"})
-
-    def stock(given: SequenceClassifierSpec) -> Callable[[Sequence[Candidates]], Floats]:
-        # Opened when it runs, so that no two of the models are held at once.
-        return lambda candidates: scorer_way("", SequenceClassifier(given)).score(candidates)
-
-    def in_bfloat16(candidates: Sequence[Candidates]) -> Floats:
-        opened = SequenceClassifier(spec)
-        with autocast(torch.bfloat16, opened.device):
-            return scorer_way("", opened).score(candidates)
-
-    return [
-        Way("transformers: batches of like length", "float32", stock(spec)),
-        Way("transformers: one row at a time", "float32", stock(alone)),
-        Way("transformers: eager attention", "float32", stock(eager)),
-        Way("transformers: bfloat16", "bfloat16", in_bfloat16),
-    ]
-
-
-@contextmanager
-def _computing(model: RewardModel, dtype: torch.dtype) -> Iterator[None]:
-    before, model.dtype = model.dtype, dtype
-    try:
-        yield
-    finally:
-        model.dtype = before
-
-
-@torch.inference_mode()
-def _by_rows(
-    model: RewardModel,
-    candidates: Sequence[Candidates],
-    reward: Callable[[RewardModel, Sequence[Tokens]], Floats],
-) -> Floats:
-    """Rewards of every response as a row of its own; NaN where it has no tokens."""
-    encoded = [model.chat.encode(item.prompt, r) for item in candidates for r in item.responses]
-    known = [row.ids for row in encoded if row is not None]
-    values = iter(reward(model, known) if known else ())
-    return np.array([math.nan if row is None else next(values) for row in encoded])
-
-
-def _packed(model: RewardModel, rows: Sequence[Tokens]) -> Floats:
-    found = np.empty(len(rows))
-    for indices, groups in microbatches([group([row], shared=False) for row in rows], BUDGET):
-        found[indices] = model(groups).reward.float().cpu().numpy()
-    return found
-
-
-def _padded(model: RewardModel, rows: Sequence[Tokens], count: int) -> Floats:
-    batches = (rows[start : start + count] for start in range(0, len(rows), count))
-    return np.concatenate([model.forward_padded(b).reward.float().cpu().numpy() for b in batches])

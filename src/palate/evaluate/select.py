@@ -116,9 +116,7 @@ def filter_file(
     """
 
     def rows(scored: Scored, facts: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
-        threshold = bar.min_reward
-        if bar.top_percent is not None:
-            threshold = _threshold(scored, bar.top_percent, bar.on)
+        threshold = _threshold(scored, bar)
         facts |= {"threshold": threshold, "rows": 0, "kept": 0, "unscored": 0}
         for request, answer in scored():
             figures = _figures(request, answer, bar.on)
@@ -143,15 +141,18 @@ def _holds_comparisons(path: Path) -> bool:
         return False  # A table of the user's own.
 
 
-def _threshold(scored: Scored, top_percent: float, on: On) -> float:
-    """The least figure among the top percent; 8 bytes a response."""
+def _threshold(scored: Scored, bar: Bar) -> float:
+    """The least figure that reaches the bar; to find a top percent's takes 8 bytes a response."""
+    if bar.min_reward is not None:
+        return bar.min_reward
+    assert bar.top_percent is not None
     figures = array("d")
     for request, answer in scored():
-        figures.extend(f for f in _figures(request, answer, on) if f is not None)
+        figures.extend(f for f in _figures(request, answer, bar.on) if f is not None)
     if not figures:
         raise PalateError("no response has a score, so there is no top of them")
     values = np.frombuffer(figures)
-    below = len(values) - math.ceil(len(values) * top_percent / 100)
+    below = len(values) - math.ceil(len(values) * bar.top_percent / 100)
     return float(np.partition(values, below)[below])
 
 

@@ -71,7 +71,7 @@ class RewardScorer:
             distinct = prompts.setdefault(item.prompt, {})
             distinct.update((row.ids.tobytes(), row) for row in rows if row is not None)
         rewards = self._rewards([list(rows.values()) for rows in prompts.values() if rows])
-        return [tuple(_score(row, rewards) for row in encoded[item]) for item in window]
+        return [tuple(score_of(row, rewards) for row in encoded[item]) for item in window]
 
     @torch.inference_mode()
     def _rewards(self, prompts: Sequence[Sequence[Encoded]]) -> dict[bytes, float]:
@@ -85,7 +85,8 @@ class RewardScorer:
         return rewards
 
 
-def _score(row: Encoded | None, rewards: Mapping[bytes, float]) -> Score:
+def score_of(row: Encoded | None, rewards: Mapping[bytes, float]) -> Score:
+    """The score of a conversation by its tokens; None is one whose response is too long."""
     if row is None:
         return Score(None, TOO_LONG)
     value = rewards[row.ids.tobytes()]

@@ -60,7 +60,7 @@ def load_backbone(
     Raises `PalateError` for a missing, unreadable, incomplete or pickle-only checkpoint, for one
     that needs its own code, and for `layers` outside 1..the checkpoint's.
     """
-    source = _find(location)
+    source = find_checkpoint(location)
     config = _config(source, location, revision)
     kept = keep_layers(config, layers, location)
     config.use_cache = False
@@ -70,7 +70,7 @@ def load_backbone(
     silence_dropout(model)
     return Backbone(
         model=model.eval(),
-        tokenizer=_load_tokenizer(source, location, revision),
+        tokenizer=load_tokenizer(source, location, revision),
         location=location,
         revision=source.revision or getattr(config, "_commit_hash", None) or revision or "",
         licence=source.licence or _licence(source, config),
@@ -85,14 +85,14 @@ def load_config(location: str, *, revision: str | None = None, layers: int | Non
     """
     folder = Path(location).expanduser()
     bare = (folder / "config.json").is_file()
-    source = _Source(str(folder)) if bare else _find(location)
+    source = Source(str(folder)) if bare else find_checkpoint(location)
     config = _config(source, location, revision)
     keep_layers(config, layers, location)
     return config
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class Source:
     """What transformers is asked for: a folder or hub id, with its digest where it is local."""
 
     path: str
@@ -101,28 +101,33 @@ class _Source:
     local: bool = True
 
 
-def _find(location: str) -> _Source:
+def find_checkpoint(location: str) -> Source:
+    """Where the checkpoint of that name is; a GGUF file is unpacked into the cache.
+
+    Raises:
+        PalateError: there is none that could be opened.
+    """
     path = smollm2_path() if location == SMOLLM2 else Path(location).expanduser()
     if path.suffix == ".gguf":
         if not path.is_file():
             raise PalateError(f"{location}: no such GGUF file; give the path of an existing one")
         folder, facts = dequantised(path)
-        return _Source(str(folder), facts["revision"], facts["licence"])
+        return Source(str(folder), facts["revision"], facts["licence"])
     if path.is_dir():
         _check_folder(path)
-        return _Source(str(path), folder_digest(path))
+        return Source(str(path), folder_digest(path))
     if path.exists():
         raise PalateError(f"{location}: a file; expected a checkpoint folder, .gguf file or hub id")
     if location.startswith((".", "/", "~")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", location):
         raise PalateError(f"{location}: no such folder; give a checkpoint folder or a hub id")
-    return _Source(location, local=False)
+    return Source(location, local=False)
 
 
 def _check_folder(folder: Path) -> None:
     if (folder / "adapter_config.json").is_file():
         raise PalateError(
-            f"{folder}: a PEFT adapter, not a whole model; merge it into its model first "
-            "(peft: merge_and_unload, then save_pretrained)"
+            f"{folder}: a PEFT adapter, not a whole model; merge it into its model first: "
+            f"palate export {folder} --to FOLDER"
         )
     if not (folder / "config.json").is_file():
         raise PalateError(f"{folder}: no config.json; expected a Hugging Face checkpoint folder")
@@ -156,7 +161,7 @@ def folder_digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _config(source: _Source, location: str, revision: str | None) -> Any:
+def _config(source: Source, location: str, revision: str | None) -> Any:
     try:
         with quiet():
             config = AutoConfig.from_pretrained(
@@ -171,7 +176,7 @@ def _config(source: _Source, location: str, revision: str | None) -> Any:
 
 def _load_model(
     kind: Any,
-    source: _Source,
+    source: Source,
     location: str,
     config: Any,
     dtype: torch.dtype,
@@ -206,7 +211,8 @@ def check_whole(info: Any, location: str) -> None:
         )
 
 
-def _load_tokenizer(source: _Source, location: str, revision: str | None) -> Any:
+def load_tokenizer(source: Source, location: str, revision: str | None = None) -> Any:
+    """The checkpoint's fast tokenizer; raises `PalateError` where it has none."""
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(
@@ -272,7 +278,7 @@ def silence_dropout(module: nn.Module) -> None:
             part.p = 0.0
 
 
-def _licence(source: _Source, config: Any) -> str | None:
+def _licence(source: Source, config: Any) -> str | None:
     """The licence in the front matter of the checkpoint's README.md, if it has one."""
     if source.local:
         readme: str | None = str(Path(source.path) / "README.md")

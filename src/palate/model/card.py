@@ -45,7 +45,8 @@ class Card:
     """What a checkpoint says of itself.
 
     `base_layers` is the number of decoder layers kept where the base has more; `tables` maps a
-    heading to a Markdown table; `recipe` is the resolved recipe as YAML.
+    heading to a Markdown table; `recipe` is the resolved recipe as YAML. `text` is the card of an
+    earlier export, kept word for word.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Card:
     data: tuple[DataShare, ...] = ()
     tables: Mapping[str, str] = field(default_factory=dict[str, str])
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
+    text: str = ""
 
 
 def most_restrictive(licences: Iterable[str | None]) -> str | None:
@@ -83,6 +85,8 @@ def _rank(licence: str) -> int:
 
 def render_card(card: Card, *, terminal: str, max_tokens: int) -> str:
     """The README.md of a checkpoint: front matter for the hub, then Markdown."""
+    if card.text:
+        return card.text
     parts = [
         _front_matter(card),
         f"# {escape(card.name)}\n\n{escape(card.summary) or _SUMMARY}",

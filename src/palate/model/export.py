@@ -20,6 +20,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from palate.model.backbone import drop_dropout
 from palate.model.card import Card, render_card
+from palate.model.older import write_older_keys
 from palate.model.quiet import quiet
 from palate.model.reward_model import RewardModel
 from palate.model.tokens import ChatTokens
@@ -49,6 +50,7 @@ def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str 
         with atomic_folder(folder) as partial:
             classifier.save_pretrained(partial, max_shard_size=max_shard_size)
             tokenizer.save_pretrained(partial)
+            write_older_keys(partial)
             _check_adds_nothing(partial)
             if model.safety_head is not None:
                 weight = model.safety_head.weight.detach().cpu().contiguous()

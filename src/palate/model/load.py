@@ -47,24 +47,11 @@ def load_reward_model(
         PalateError: no such checkpoint, another kind of model, or a damaged one.
     """
     opened = load_backbone(str(folder), dtype=weights, revision=revision)
-    ours = _facts(opened)
+    ours = facts_of(opened.model.config, opened.location)
     head = _head(opened, revision)
-    if ours:
-        # The template before it was closed, so that the protocol's fingerprint is the trained one.
-        opened.tokenizer.chat_template = ours["chat_template"]
-    chat = ChatTokens(
-        opened.tokenizer,
-        BaseOptions(
-            model=str(folder),
-            max_tokens=max_tokens or ours.get("max_tokens") or _longest(opened),
-            template_variables=dict(template_variables or {}),
-        ),
+    chat = chat_tokens(
+        str(folder), opened.tokenizer, opened.model.config, ours, max_tokens, template_variables
     )
-    if ours and chat.terminal_id != ours["terminal_token_id"]:
-        raise PalateError(
-            f"{folder}: scored at {ours['terminal_token']!r}, but its template now ends turns in "
-            f"{chat.terminal!r}; restore the tokenizer files it was exported with"
-        )
     safety = ours.get("safety_head")
     model = RewardModel(opened.model, chat, dtype=dtype, safety_head=safety is not None)
     with torch.no_grad():
@@ -74,9 +61,36 @@ def load_reward_model(
     return model.to(device).eval()
 
 
-def _facts(opened: Backbone) -> dict[str, Any]:
+def chat_tokens(
+    location: str,
+    tokenizer: Any,
+    config: Any,
+    ours: Mapping[str, Any],
+    max_tokens: int | None = None,
+    template_variables: Mapping[str, str] | None = None,
+) -> ChatTokens:
+    """The way to tokens by `ours`, the `palate` part of the config, else by the tokenizer's own."""
+    if ours:
+        # The template before it was closed, so that the protocol's fingerprint is the trained one.
+        tokenizer.chat_template = ours["chat_template"]
+    chat = ChatTokens(
+        tokenizer,
+        BaseOptions(
+            model=location,
+            max_tokens=max_tokens or ours.get("max_tokens") or _longest(config, tokenizer),
+            template_variables=dict(template_variables or {}),
+        ),
+    )
+    if ours and chat.terminal_id != ours["terminal_token_id"]:
+        raise PalateError(
+            f"{location}: scored at {ours['terminal_token']!r}, but its template now ends turns in "
+            f"{chat.terminal!r}; restore the tokenizer files it was exported with"
+        )
+    return chat
+
+
+def facts_of(config: Any, location: str) -> dict[str, Any]:
     """The `palate` part of config.json, or {} for a foreign checkpoint of the right kind."""
-    config, location = opened.model.config, opened.location
     kinds = list(getattr(config, "architectures", None) or ["unknown"])
     if not kinds[0].endswith("ForSequenceClassification") or config.num_labels != 1:
         raise PalateError(
@@ -97,9 +111,9 @@ def _facts(opened: Backbone) -> dict[str, Any]:
     return ours
 
 
-def _longest(opened: Backbone) -> int:
-    positions = getattr(opened.model.config, "max_position_embeddings", None) or FOREIGN_MAX_TOKENS
-    return min(FOREIGN_MAX_TOKENS, int(positions), int(opened.tokenizer.model_max_length))
+def _longest(config: Any, tokenizer: Any) -> int:
+    positions = getattr(config, "max_position_embeddings", None) or FOREIGN_MAX_TOKENS
+    return min(FOREIGN_MAX_TOKENS, int(positions), int(tokenizer.model_max_length))
 
 
 def _file(opened: Backbone, name: str, revision: str | None) -> Path | None:

@@ -1,0 +1,197 @@
+"""The ways in which one reward model can be scored, for `palate.evaluate.parity`.
+
+Our engine's paths, transformers' class and pipeline, an ONNX graph, an adapter that is not merged,
+a server: each from conversations to one number a response.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from transformers import pipeline
+
+from palate.evaluate.parity import Floats, Kind, Way
+from palate.judges import sequence_classifier_spec
+from palate.judges.onnx import OnnxScorer
+from palate.judges.reward_model import RewardScorer
+from palate.judges.sequence_classifier import SequenceClassifier
+from palate.judges.spec import SequenceClassifierSpec
+from palate.model.adapter import open_adapter
+from palate.model.backbone import load_config
+from palate.model.batch import Tokens, group, microbatches
+from palate.model.device import autocast
+from palate.model.quiet import quiet
+from palate.model.reward_model import RewardModel
+from palate.model.tokens import ChatTokens
+from palate.types import Candidates, Scorer
+
+BUDGET, ROWS = 4_096, 16
+
+
+def scorer_way(name: str, scorer: Scorer, kind: Kind = "float32") -> Way:
+    """Any scorer as a way: a server, another program's model."""
+
+    def score(candidates: Sequence[Candidates]) -> Floats:
+        scores = scorer.score(iter(candidates))
+        values = [math.nan if s.value is None else s.value for row in scores for s in row]
+        return np.array(values, dtype=np.float64)
+
+    return Way(name, kind, score)
+
+
+def reward_model_ways(scorer: RewardScorer) -> list[Way]:
+    """Every path of our own engine; the first is the one that trains, judges and scores."""
+    model = scorer.model
+
+    def shared(candidates: Sequence[Candidates]) -> Floats:
+        return scorer_way("", scorer).score(candidates)
+
+    def in_bfloat16(candidates: Sequence[Candidates]) -> Floats:
+        with _computing(model, torch.bfloat16):
+            return shared(candidates)
+
+    def alone(candidates: Sequence[Candidates]) -> Floats:
+        return np.concatenate([shared([item]) for item in candidates])
+
+    def unshared(candidates: Sequence[Candidates]) -> Floats:
+        return _by_rows(model.chat, candidates, lambda rows: _packed(model, rows))
+
+    def padded(candidates: Sequence[Candidates]) -> Floats:
+        return _by_rows(model.chat, candidates, lambda rows: _padded(model, rows, ROWS))
+
+    def padded_alone(candidates: Sequence[Candidates]) -> Floats:
+        return _by_rows(model.chat, candidates, lambda rows: _padded(model, rows, 1))
+
+    return [
+        Way(f"Palate: {model.path}", "float32", shared),
+        Way("Palate: one prompt at a time", "float32", alone),
+        Way("Palate: packed, prompts not shared", "float32", unshared),
+        Way(f"Palate: padded, {ROWS} rows a batch", "float32", padded),
+        Way("Palate: padded, one row at a time", "float32", padded_alone),
+        Way("Palate: bfloat16", "bfloat16", in_bfloat16),
+    ]
+
+
+def classifier_ways(spec: SequenceClassifierSpec) -> list[Way]:
+    """The sequence classifier as transformers loads it; the first in rows of like length."""
+    alone = spec.model_copy(update={"batch_tokens": 1})
+    eager = spec.model_copy(update={"attention": "eager"})
+
+    def stock(given: SequenceClassifierSpec) -> Callable[[Sequence[Candidates]], Floats]:
+        # Opened when it runs, so that no two of the models are held at once.
+        return lambda candidates: scorer_way("", SequenceClassifier(given)).score(candidates)
+
+    def in_bfloat16(candidates: Sequence[Candidates]) -> Floats:
+        opened = SequenceClassifier(spec)
+        with autocast(torch.bfloat16, opened.device):
+            return scorer_way("", opened).score(candidates)
+
+    return [
+        Way("transformers: batches of like length", "float32", stock(spec)),
+        Way("transformers: one row at a time", "float32", stock(alone)),
+        Way("transformers: eager attention", "float32", stock(eager)),
+        Way("transformers: bfloat16", "bfloat16", in_bfloat16),
+    ]
+
+
+@contextmanager
+def _computing(model: RewardModel, dtype: torch.dtype) -> Iterator[None]:
+    before, model.dtype = model.dtype, dtype
+    try:
+        yield
+    finally:
+        model.dtype = before
+
+
+@torch.inference_mode()
+def _by_rows(
+    chat: ChatTokens,
+    candidates: Sequence[Candidates],
+    reward: Callable[[Sequence[Tokens]], Floats],
+) -> Floats:
+    """Rewards of every response as a row of its own; NaN where it has no tokens."""
+    encoded = [chat.encode(item.prompt, r) for item in candidates for r in item.responses]
+    known = [row.ids for row in encoded if row is not None]
+    values = iter(reward(known) if known else ())
+    return np.array([math.nan if row is None else next(values) for row in encoded])
+
+
+def _packed(model: RewardModel, rows: Sequence[Tokens]) -> Floats:
+    found = np.empty(len(rows))
+    for indices, groups in microbatches([group([row], shared=False) for row in rows], BUDGET):
+        found[indices] = model(groups).reward.float().cpu().numpy()
+    return found
+
+
+def _padded(model: RewardModel, rows: Sequence[Tokens], count: int) -> Floats:
+    batches = (rows[start : start + count] for start in range(0, len(rows), count))
+    return np.concatenate([model.forward_padded(b).reward.float().cpu().numpy() for b in batches])
+
+
+def pipeline_way(folder: str) -> Way:
+    """Stock `pipeline("text-classification")` on rendered text, one at a time.
+
+    What is longer than the limit has none: the pipeline would not cut it as we do.
+    """
+
+    def score(candidates: Sequence[Candidates]) -> Floats:
+        with quiet():
+            scored = pipeline(
+                "text-classification", model=folder, device="cpu", dtype=torch.float32
+            )
+        tokenizer, found = scored.tokenizer, []
+        for item in candidates:
+            turns = [{"role": m.role, "content": m.content} for m in item.prompt]
+            for response in item.responses:
+                said = [*turns, {"role": "assistant", "content": response}]
+                text = tokenizer.apply_chat_template(said, tokenize=False)
+                fits = len(tokenizer(text)["input_ids"]) <= tokenizer.model_max_length
+                found.append(
+                    scored(text, function_to_apply="none")[0]["score"] if fits else math.nan
+                )
+        return np.array(found, dtype=np.float64)
+
+    return Way("transformers: text-classification pipeline", "float32", score)
+
+
+def export_way(folder: Path, form: str) -> Way:
+    """Another checkpoint of the model, as transformers opens it: in float32, whatever it stores."""
+    dtype = getattr(load_config(str(folder)), "dtype", None)
+    kind: Kind = "float32" if dtype in (None, torch.float32) else "rounded"
+    spec = sequence_classifier_spec(
+        {"model": str(folder), "format": form, "over_limit": "unscored"}
+    )
+    name = f"transformers: {folder.name}" + ("" if kind == "float32" else f", stored as {dtype}")
+    return Way(name, kind, lambda asked: scorer_way("", SequenceClassifier(spec)).score(asked))
+
+
+def onnx_way(folder: Path) -> Way:
+    """The ONNX export in `folder`, opened when it runs."""
+    return Way(
+        f"ONNX Runtime: {folder.name}",
+        "float32",
+        lambda candidates: scorer_way("", OnnxScorer(folder)).score(candidates),
+    )
+
+
+def adapter_way(folder: Path, base: str | None, chat: ChatTokens) -> Way:
+    """The adapter in `folder` beside its base, not merged, as peft runs it."""
+
+    def score(candidates: Sequence[Candidates]) -> Floats:
+        model = open_adapter(folder, base=base).model
+        # Where the base model pads with its end of turn the stock class would read another token.
+        model.config.get_text_config().pad_token_id = chat.pad_id
+        return _by_rows(chat, candidates, lambda rows: _logits(model, rows))
+
+    return Way("peft: the adapter, not merged", "float32", score)
+
+
+def _logits(model: Any, rows: Sequence[Tokens]) -> Floats:
+    ids = (torch.from_numpy(row.astype(np.int64))[None] for row in rows)
+    return np.array([float(model(input_ids=row).logits[0, 0]) for row in ids])
