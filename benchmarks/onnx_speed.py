@@ -1,6 +1,6 @@
 """An ONNX export against torch on the CPU, on the same conversations, in turns.
 
-    python -m benchmarks.onnx_speed MODEL ONNX_FOLDER COMPARISONS.parquet [COMPARISONS] [REPEATS]
+    python -m benchmarks.onnx_speed MODEL ONNX_FOLDER COMPARISONS.parquet [COUNT REPEATS]
 
 Three ways to the same rewards: Palate's engine (prompts shared), transformers' classifier and ONNX
 Runtime (both in padded batches of like length). One JSON line: median seconds, conversations a
@@ -29,8 +29,9 @@ BATCH_TOKENS = 4_096
 
 
 def main() -> None:
+    """Time the three in turns."""
     model, graph, path = sys.argv[1:4]
-    count, repeats = (int(word) for word in [*sys.argv[4:], "150", "3"][:2])
+    count, repeats = map(int, sys.argv[4:6] or ("150", "3"))
     rows = islice(read_comparisons(Path(path)), count)
     asked = [Candidates(c.prompt, (c.chosen, c.rejected)) for c in rows]
     spec = {"model": model, "format": "chat", "batch_tokens": BATCH_TOKENS}

@@ -19,9 +19,7 @@ from tempfile import TemporaryDirectory
 from palate.evaluate.select import Bar, filter_file, rank_file
 from palate.types import Candidates, Score
 
-WORDS = (
-    "flour water salt yeast dough bread oven crust sea blue deep wide France Paris Seine".split()
-)
+WORDS = ["flour", "water", "salt", "yeast", "dough", "bread", "oven", "crust", "sea", "blue"]
 
 
 class Lengths:
@@ -38,7 +36,7 @@ def write_rows(path: Path, rows: int) -> None:
     """About 1.1 kB a row."""
     with path.open("w") as file:
         for row in range(rows):
-            said = [" ".join(WORDS[(row + k + i) % 15] for i in range(40 + k)) for k in range(4)]
+            said = [" ".join(WORDS[(row + k + i) % 10] for i in range(40 + k)) for k in range(4)]
             file.write(
                 json.dumps({"id": row, "prompt": f"What of {row}?", "responses": said}) + "\n"
             )
@@ -67,6 +65,7 @@ def peak_mib() -> float:
 
 
 def main() -> None:
+    """Each size in a process of its own."""
     for rows in map(int, sys.argv[1:] or ["10000", "100000"]):
         with TemporaryDirectory() as folder:
             process = get_context("spawn").Process(target=measure, args=(rows, folder))

@@ -1,9 +1,15 @@
 """Several processes on one command: what they judge together equals what one judges alone."""
 
+import json
 from pathlib import Path
+
+import pytest
 
 from apart import under_torchrun
 from made import pool
+from packed import tiny_reward_model
+from palate.model.card import Card
+from palate.model.export import export
 from palate.recipe.crew import Judging
 from palate.records import read_header, read_verdicts
 from shared import command, judge_benchmarks, judge_what_opens
@@ -24,6 +30,24 @@ def test_pitfall_23_a_judge_on_two_ranks_prints_and_writes_what_one_does(tmp_pat
     printed = [(tmp_path / f"{ranks}.csv").read_text() for ranks in (1, 2)]
     assert printed[0].replace(str(tmp_path / "1"), str(tmp_path / "2")) == printed[1]
     assert [path.name for path in (tmp_path / "2").iterdir()] == ["random--b.parquet"]
+
+
+@pytest.mark.slow
+def test_pitfall_23_two_ranks_rank_what_one_does(tmp_path: Path) -> None:
+    folder = export(tiny_reward_model("llama"), tmp_path / "model", card=Card("tiny", "tiny", "0"))
+    rows = [
+        {"prompt": f"Of {i}?", "responses": ["Bread.", f"The sea {i}.", "No"]} for i in range(9)
+    ]
+    samples = tmp_path / "samples.jsonl"
+    samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for ranks in (1, 2):
+        out = ["--out", str(tmp_path / f"best-{ranks}.jsonl"), "--top", "1"]
+        under_torchrun(ranks, command, ["rank", str(folder), str(samples), *out], tmp_path / "told")
+    one, two = ((tmp_path / f"best-{ranks}.jsonl").read_text() for ranks in (1, 2))
+    best = [json.loads(line)["responses"] for line in one.splitlines()]
+    assert best == [json.loads(line)["responses"] for line in two.splitlines()]
+    assert len(best) == 9
+    assert not list(tmp_path.glob("*journal*"))
 
 
 def judging(judge: str | dict[str, str], path: Path, folder: Path) -> Judging:

@@ -130,7 +130,7 @@ def test_command_prints_saves_and_fails_above_the_tolerance(llama: Path, tmp_pat
     assert found.exit_code == 0, found.output
     printed = json.loads(found.stdout)
     assert {row["verdict"] for row in printed} == {"same"}
-    assert len(json.loads(saved.read_text())["ways"]) == len(printed) == 9
+    assert len(json.loads(saved.read_text())["ways"]) == len(printed) == 10
 
     strict = CliRunner().invoke(app, [*arguments, "--tolerance", "0"])
     assert isinstance(strict.exception, PalateError)

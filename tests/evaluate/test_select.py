@@ -96,7 +96,7 @@ def test_filter_of_lists_keeps_the_good_responses_in_place(tmp_path):
     assert (row["responses"], row["rewards"], row["rewards_order"]) == (["5", "4"], [5, 4], [1, 3])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.lists(st.integers(-5, 5), min_size=1, max_size=30),
     st.floats(0.5, 100) | st.sampled_from([1, 10, 50, 100]),

@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from packed import tiny_reward_model
 from palate.cli import app
+from palate.judges import ScorerJudge, open_judge
 from palate.judges.onnx import OnnxScorer
 from palate.judges.reward_model import RewardScorer
 from palate.model.card import Card
@@ -44,8 +45,10 @@ def graph(checkpoint: Path) -> Path:
 @pytest.mark.slow
 def test_pitfall_30_onnx_gives_the_rewards_of_the_checkpoint(checkpoint: Path, graph: Path) -> None:
     expected = [s.value for scores in RewardScorer(checkpoint).score(ASKED) for s in scores]
-    for budget in (1, 4096):
-        scorer = OnnxScorer(graph, batch_tokens=budget)
+    judge = open_judge({"reward-model": str(graph)})
+    assert isinstance(judge, ScorerJudge)
+    assert isinstance(judge.scorer, OnnxScorer)
+    for scorer in (judge.scorer, OnnxScorer(graph, batch_tokens=1)):
         found = [s.value for scores in scorer.score(ASKED) for s in scores]
         np.testing.assert_allclose(found, expected, atol=1e-4)
     assert np.std(expected) > 0.05
@@ -58,6 +61,10 @@ def test_the_folder_is_what_servers_of_onnx_look_for(checkpoint: Path, graph: Pa
     assert not [name for name in names if "safetensors" in name]
     config = json.loads((graph / "config.json").read_text())
     assert config["palate"]["safety_head"] is None
+    card = (graph / "README.md").read_text()
+    assert "onnxruntime.InferenceSession" in card
+    assert "AutoModelForSequenceClassification" not in card
+    assert "## Origin" in card
     session = OnnxScorer(graph)._session
     assert [value.name for value in session.get_inputs()] == ["input_ids", "attention_mask"]
     assert [value.name for value in session.get_outputs()] == ["logits"]
@@ -92,7 +99,8 @@ def test_export_refuses_what_would_go_wrong(checkpoint: Path, tmp_path: Path) ->
     (tmp_path / "mine/thesis.tex").write_text("years of work")
     for words, message in [
         (["--to", str(checkpoint)], "would replace its own model"),
-        (["--to", str(tmp_path / "mine")], "holds something else than a model"),
+        (["--to", str(tmp_path / "mine")], "is something else than a model"),
+        (["--to", str(tmp_path / "mine/thesis.tex")], "is something else than a model"),
         (["--to", str(tmp_path / "x"), "--format", "onnx", "--dtype", "bfloat16"], "is float32"),
         (["--to", str(tmp_path / "x"), "--base", "y"], "a whole model, not an adapter"),
     ]:

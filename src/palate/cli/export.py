@@ -83,9 +83,11 @@ def _check_target(model: str, to: Path) -> None:
         raise PalateError(f"{to}: the export would replace its own model; name another folder")
     if is_onnx(model):
         raise PalateError(f"{model}: an ONNX graph; export the checkpoint that it was made of")
-    ours = (to / "config.json").is_file() and (to / "README.md").is_file()
-    if to.is_dir() and any(to.iterdir()) and not ours:
-        raise PalateError(f"{to}: holds something else than a model; name another or remove it")
+    weights = (*to.glob("*.safetensors"), *to.glob("*.onnx")) if to.is_dir() else ()
+    ours = bool(weights) and (to / "config.json").is_file()
+    empty = to.is_dir() and not any(to.iterdir())
+    if to.exists() and not ours and not empty:
+        raise PalateError(f"{to}: is something else than a model; name another or remove it")
 
 
 def push(

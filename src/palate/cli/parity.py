@@ -132,9 +132,9 @@ def _ways(model: str, form: str) -> list[Way]:
 
 def _unmerged(model: str, base: str | None, merged: str) -> Way:
     from palate.evaluate.ways import adapter_way
-    from palate.model.load import load_reward_model
+    from palate.model.load import load_chat
 
-    return adapter_way(Path(model), base, load_reward_model(merged).chat)
+    return adapter_way(Path(model), base, load_chat(Path(merged)))
 
 
 def _other(folder: Path, form: str) -> Way:

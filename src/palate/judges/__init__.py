@@ -72,8 +72,13 @@ def _reward_model(options: object) -> Judge:
     if isinstance(options, Mapping) and "folder" not in options:
         raise PalateError("reward-model: expected a folder, or a mapping with `folder`")
     from palate.judges.reward_model import RewardScorer
+    from palate.model.onnx import is_onnx
 
     given = options if isinstance(options, Mapping) else {"folder": options}
+    if is_onnx(str(given["folder"])):
+        from palate.judges.onnx import OnnxScorer
+
+        return ScorerJudge(OnnxScorer(**_only(given, "reward-model", "folder", "name")))
     known = inspect.signature(RewardScorer).parameters
     return ScorerJudge(RewardScorer(**_only(given, "reward-model", *known)))
 

@@ -12,7 +12,8 @@ import numpy as np
 from palate.judges.padding import batches
 from palate.judges.reward_model import score_of
 from palate.model.batch import Tokens
-from palate.model.onnx import GRAPH, onnx_chat, open_session, run
+from palate.model.load import load_chat
+from palate.model.onnx import GRAPH, open_session, run
 from palate.records import file_digest
 from palate.types import Candidates, Score
 
@@ -22,11 +23,13 @@ WINDOW = 256  # Prompts whose conversations are sorted by length together.
 class OnnxScorer:
     """Scores responses with the graph that `palate export --format onnx` wrote, in float32."""
 
-    def __init__(self, folder: str | Path, *, batch_tokens: int = 4096) -> None:
+    def __init__(
+        self, folder: str | Path, *, name: str | None = None, batch_tokens: int = 4096
+    ) -> None:
         """Open the graph; raises `PalateError` where it cannot be read."""
         folder = Path(folder)
-        self.name = folder.name
-        self._chat = onnx_chat(folder)
+        self.name = name or folder.name
+        self._chat = load_chat(folder)
         self._session = open_session(folder)
         self._budget = batch_tokens
         self.protocol: Mapping[str, Any] = {

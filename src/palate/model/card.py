@@ -145,6 +145,33 @@ left, which keeps the response. The reward is the raw logit: no softmax, no sigm
 float32: in bfloat16 the head is rounded and close rewards tie."""
 
 
+def onnx_card(text: str) -> str:
+    """A checkpoint's card for its ONNX export: the section on use is another, the rest stays."""
+    before, found, rest = text.partition("## Use\n")
+    if not found:
+        return f"{text.rstrip()}\n\n{_ONNX_USAGE}\n"
+    after = rest.find("\n## ")
+    return before + _ONNX_USAGE + (rest[after:] if after >= 0 else "\n")
+
+
+_ONNX_USAGE = """## Use
+
+```python
+import onnxruntime
+from transformers import AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained(folder)
+session = onnxruntime.InferenceSession(f"{folder}/model.onnx")
+turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello, you!"}]
+text = tokenizer.apply_chat_template(turns, tokenize=False)
+inputs = tokenizer([text], padding=True, return_tensors="np")
+(rewards,) = session.run(["logits"], dict(inputs))
+```
+
+The graph takes `input_ids` and `attention_mask`, int64, padded on the right, and computes in
+float32. The reward is the raw logit: no softmax, no sigmoid."""
+
+
 def _origin(card: Card) -> str:
     layers = "" if card.base_layers is None else f"first {card.base_layers} layers only"
     rows = {

@@ -13,7 +13,13 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers.utils import cached_file
 
-from palate.model.backbone import Backbone, load_backbone
+from palate.model.backbone import (
+    Backbone,
+    Source,
+    load_backbone,
+    load_config,
+    load_tokenizer,
+)
 from palate.model.export import FORMAT, HEAD_KEY, SAFETY_FILE
 from palate.model.options import BaseOptions
 from palate.model.quiet import quiet
@@ -59,6 +65,18 @@ def load_reward_model(
         if model.safety_head is not None:
             model.safety_head.weight.copy_(_safety_head(opened, revision))
     return model.to(device).eval()
+
+
+def load_chat(folder: Path) -> ChatTokens:
+    """The way to tokens of the export in `folder`, without its weights.
+
+    Raises:
+        PalateError: config or tokenizer files are missing, or are of no reward model.
+    """
+    location = str(folder)
+    config = load_config(location)
+    tokenizer = load_tokenizer(Source(location), location)
+    return chat_tokens(location, tokenizer, config, facts_of(config, location))
 
 
 def chat_tokens(

@@ -18,13 +18,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoModelForSequenceClassification
 
-from palate.model.backbone import Source, load_tokenizer
-from palate.model.load import chat_tokens, facts_of
+from palate.model.card import onnx_card
 from palate.model.quiet import quiet
-from palate.model.tokens import ChatTokens
-from palate.records import atomic_folder, write_json
+from palate.records import atomic_folder, write_json, write_text
 from palate.types import PalateError
 
 GRAPH = "model.onnx"  # With the name of the data beside it: what TEI and optimum look for.
@@ -92,22 +90,6 @@ def run(session: Any, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArra
     return rewards
 
 
-def onnx_chat(folder: Path) -> ChatTokens:
-    """The way to tokens that the export in `folder` was trained with.
-
-    Raises:
-        PalateError: config or tokenizer files are missing, or are of no reward model.
-    """
-    location = str(folder)
-    try:
-        with quiet():
-            config = AutoConfig.from_pretrained(location, trust_remote_code=False)
-    except Exception as error:  # As everywhere that transformers opens a file.
-        raise PalateError(f"{folder}: config.json cannot be read; export it again") from error
-    tokenizer = load_tokenizer(Source(location), location)
-    return chat_tokens(location, tokenizer, config, facts_of(config, location))
-
-
 def _traced(model: Any, checkpoint: Path) -> Any:
     """The classifier as an ONNX program."""
     try:
@@ -159,6 +141,9 @@ def _copy_rest(checkpoint: Path, folder: Path) -> None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["palate"] = {**config.get("palate", {}), "safety_head": None}
     write_json(folder / "config.json", config)
+    card = folder / "README.md"
+    if card.is_file():
+        write_text(card, onnx_card(card.read_text(encoding="utf-8", errors="replace")))
 
 
 def _difference(model: Any, session: Any) -> float:

@@ -24,18 +24,30 @@ def reopen(
     that lies beside the weights is kept as it is.
 
     Raises:
-        PalateError: what `load_reward_model` and `load_adapter` raise; `base` for no adapter.
+        PalateError: what `load_reward_model` and `load_adapter` raise; `base` for no adapter;
+            weights that `weights` cannot hold.
     """
     if is_adapter(location):
         model, adapter = load_adapter(Path(location), base=base)
         if weights is not None:
             model.backbone.to(weights)
+        _check_finite(model, location)
         return model, _adapter_card(adapter)
     if base is not None:
         raise PalateError(f"{location}: a whole model, not an adapter; leave --base out")
     stored = getattr(load_config(location), "dtype", None) or torch.float32
     model = load_reward_model(location, weights=stored if weights is None else weights)
+    _check_finite(model, location)
     return model, _card(location, model.backbone.config)
+
+
+def _check_finite(model: RewardModel, location: str) -> None:
+    """float16 ends at 65,504: a larger weight would be written as infinite."""
+    for name, weight in model.backbone.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise PalateError(
+                f"{location}: {name} is not finite in {weight.dtype}; export in bfloat16 or float32"
+            )
 
 
 def _card(location: str, config: Any) -> Card:
