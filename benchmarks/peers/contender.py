@@ -48,7 +48,7 @@ class Contender:
             self._process = subprocess.Popen(
                 [command.python, "-m", command.module, *map(str, command.arguments)],
                 cwd=HERE.parent,
-                env=_environment(threads) | dict(command.environment),
+                env=environment(threads) | dict(command.environment),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -93,7 +93,7 @@ class Contender:
         return answer
 
 
-def _environment(threads: int) -> dict[str, str]:
+def environment(threads: int) -> dict[str, str]:
     """The parent's environment, with equal threads for all and nothing that asks the network."""
     return os.environ | {
         "OMP_NUM_THREADS": str(threads),

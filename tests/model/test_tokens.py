@@ -141,3 +141,98 @@ def test_turns_a_template_refuses_are_one_clear_line() -> None:
     strict = "{{ raise_exception('roles must alternate') }}" + CHATML
     with pytest.raises(PalateError, match="roles must alternate"):
         ChatTokens(tiny_tokenizer(template=strict), BaseOptions())
+
+
+def templated(rule: ChatTokens, prompt: tuple[Message, ...], response: str) -> str:
+    """What a client's template makes of it, with what templates write after the end."""
+    turns = [{"role": m.role, "content": m.content} for m in prompt]
+    turns.append({"role": "assistant", "content": response})
+    return str(rule.tokenizer.apply_chat_template(turns, tokenize=False))
+
+
+@pytest.mark.parametrize("bos", [False, True])
+@pytest.mark.parametrize("pad", [PAD, END, None])
+def test_pitfall_30_a_text_that_is_templated_already_has_the_tokens_of_training(
+    bos: bool, pad: str | None
+) -> None:
+    """Unfinished, finished, finished twice, padded, without or with two BOS: one reward."""
+    template = BOS * bos + CHATML
+    rule = ChatTokens(tiny_tokenizer(bos=bos, pad=pad, template=template), BaseOptions())
+    for response in ("Paris.", "Paris.\n", " ", "", "In the end:\n\n"):
+        encoded = rule.encode((USER,), response)
+        assert encoded is not None
+        whole = templated(rule, (USER,), response)
+        bare = whole.removesuffix("\n").removesuffix(END)
+        padding = pad or ""
+        for text in (
+            whole,
+            bare,
+            bare + END,
+            bare + END * 2 + "\n",
+            padding * 3 + whole.removesuffix("\n") + padding * 2,
+            whole.removeprefix(BOS),
+            BOS * bos + whole,
+        ):
+            found = rule.encode_text(text)
+            assert found is not None
+            assert found.ids.tolist() == encoded.ids.tolist(), text
+            ids = rule.tokenizer(text, add_special_tokens=False)["input_ids"]
+            assert rule.encode_ids(ids).ids.tolist() == encoded.ids.tolist(), text
+
+
+def test_pitfall_29_the_terminal_token_is_there_once_even_of_nothing() -> None:
+    rule = chat()
+    for text in ("", END, END * 3, PAD, "\n", f"{END}\n"):
+        found = rule.encode_text(text)
+        assert found is not None
+        assert found.ids.tolist().count(rule.terminal_id) == 1
+        assert found.ids[-1] == rule.terminal_id
+
+
+def test_pitfall_01_a_text_too_long_loses_its_oldest_tokens_and_never_its_response() -> None:
+    text = templated(
+        chat(), (Message("user", "one two three " * 30),), "The sea is wide, and deep."
+    )
+    whole = chat().encode_text(text)
+    assert whole is not None
+    response = len(chat().encode_text("The sea is wide, and deep.").ids)  # type: ignore[union-attr]
+    for limit in (len(whole.ids) - 1, 100, 40, response + 2):
+        found = chat(limit).encode_text(text)
+        assert found is not None
+        assert found.ids.tolist() == whole.ids[-limit:].tolist()
+        assert found.cut_tokens == len(whole.ids) - limit
+        assert text_of(chat(), found.ids).endswith(f"The sea is wide, and deep.{END}")
+    assert chat(response - 1).encode_text(text) is None, "the response alone is too long"
+    most = chat().encode_text(text, most=50)
+    assert most is not None
+    assert len(most.ids) == 50
+
+
+def test_a_cut_text_keeps_its_bos() -> None:
+    tokenizer = tiny_tokenizer(bos=True, template="{{ bos_token }}" + CHATML)
+    rule = ChatTokens(tokenizer, BaseOptions(max_tokens=40))
+    found = rule.encode_text(templated(rule, (Message("user", "one two " * 40),), "Paris."))
+    assert found is not None
+    assert len(found.ids) == 40
+    assert found.ids[0] == tokenizer.bos_token_id
+
+
+def test_many_turns_are_cut_where_turn_by_turn_would_cut_them() -> None:
+    """The bisection against the plain search, for limits that fall everywhere."""
+    turns = tuple(
+        Message(role, f"{role} {i}")
+        for i in range(12)
+        for role in ("user", "assistant", "assistant")
+    )
+    prompt = (Message("system", "Be kind."), *turns, USER)
+    whole = chat().encode(prompt, "Paris.")
+    assert whole is not None
+    for limit in range(40, len(whole.ids) + 1, 17):
+        rule, kept, system = chat(limit), prompt[1:], prompt[:1]
+        while len(kept) > 1 and len(rule._ids((*system, *kept), "Paris.")) > limit:
+            kept = kept[1:]
+            while len(kept) > 1 and kept[0].role != "user":
+                kept = kept[1:]
+        found = rule.encode(prompt, "Paris.")
+        assert found is not None
+        assert found.cut_turns == len(prompt) - 1 - len(kept)

@@ -6,8 +6,10 @@ is trained, evaluated or served, one response gets the same tokens.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -51,6 +53,7 @@ class ChatTokens:
         self.terminal = self._find_terminal()
         self.terminal_id = int(tokenizer.convert_tokens_to_ids(self.terminal))
         self.pad_id = self._find_pad()
+        self.opening = self._find_opening()
 
     @property
     def fingerprint(self) -> str:
@@ -69,14 +72,33 @@ class ChatTokens:
         if len(ids) <= self.max_tokens:
             return Encoded(ids)
         system, turns = _split_system(prompt)
-        cut_turns = 0
-        while len(turns) > 1 and len(ids) > self.max_tokens:
-            turns = _drop_oldest(turns)
-            cut_turns = len(prompt) - len(system) - len(turns)
-            ids = self._ids((*system, *turns), response)
+
+        def from_turn(start: int) -> Tokens:
+            return self._ids((*system, *turns[start:]), response)
+
+        # Bisected: a client's ten thousand short turns must not be tokenised ten thousand times.
+        first, *fewer = _starts(turns)
+        fits = bisect_left(fewer[:-1], True, key=lambda s: len(from_turn(s)) <= self.max_tokens)
+        cut_turns = fewer[fits] if fewer else first
+        ids = from_turn(cut_turns)
         if len(ids) <= self.max_tokens:
             return Encoded(ids, cut_turns)
-        return self._cut_oldest_tokens(system, turns, response, cut_turns)
+        return self._cut_oldest_tokens(system, turns[cut_turns:], response, cut_turns)
+
+    def encode_text(self, text: str, *, most: int | None = None) -> Encoded | None:
+        """Tokens of a conversation that a client's template has already written.
+
+        They are those of `encode`, if it is the same template: special tokens are read as such,
+        padding at both ends goes, BOS is there once if the template writes one, and the terminal
+        token once, whether the text had it or not. Over `most` tokens (default `max_tokens`) the
+        oldest of the prompt are cut; None where the response alone is too long.
+        """
+        ids = self._framed(self._tokenise(text))
+        return self._cut_text(text, ids, min(most or self.max_tokens, self.max_tokens))
+
+    def encode_ids(self, ids: Sequence[int]) -> Encoded:
+        """As `encode_text`, of token ids; never cut, since where the prompt ends is not known."""
+        return Encoded(self._framed(np.asarray(ids, np.int32)))
 
     def render(self, prompt: Sequence[Message], response: str) -> str:
         """The conversation as the template writes it, ending in the terminal token."""
@@ -87,16 +109,47 @@ class ChatTokens:
         return text[: end + len(self.terminal)] if end >= 0 else text + self.terminal
 
     def _ids(self, prompt: Sequence[Message], response: str) -> Tokens:
-        text = self.render(prompt, response)
-        # verbose: no warning about lengths, which are cut to max_tokens here and not by the model.
-        encoded = self.tokenizer(text, add_special_tokens=False, verbose=False)
-        ids = np.asarray(encoded["input_ids"], np.int32)
+        ids = self._tokenise(self.render(prompt, response))
         bos = self.tokenizer.bos_token_id
         if len(ids) > 1 and bos is not None and ids[0] == ids[1] == bos:
             raise PalateError("the template and the tokenizer both write a BOS token")
         if ids[-1] != self.terminal_id:
             raise PalateError(f"a conversation must end in {self.terminal!r}; check the template")
         return ids
+
+    def _tokenise(self, text: str) -> Tokens:
+        # verbose: no warning about lengths, which are cut to max_tokens here and not by the model.
+        encoded = self.tokenizer(text, add_special_tokens=False, verbose=False)
+        return np.asarray(encoded["input_ids"], np.int32)
+
+    def _framed(self, ids: Tokens) -> Tokens:
+        """`ids` without padding, with the template's BOS before and the terminal token behind."""
+        tokenizer = self.tokenizer
+        ends = [self.terminal_id, tokenizer.pad_token_id, tokenizer.eos_token_id]
+        ends = [token for token in ends if token is not None]
+        start, stop = 0, len(ids)
+        while start < stop and (ids[start] in ends or ids[start] == tokenizer.bos_token_id):
+            start += 1
+        while stop > start:
+            # Templates write a newline after the terminal token; the reward is read before it.
+            last = next((i for i in range(stop - 1, max(start, stop - 5), -1) if ids[i] in ends), 0)
+            if not last or tokenizer.decode(ids[last + 1 : stop]).strip():
+                break
+            stop = last
+        bos = [tokenizer.bos_token_id] if self._writes_bos else []
+        return np.array([*bos, *ids[start:stop], self.terminal_id], np.int32)
+
+    def _cut_text(self, text: str, ids: Tokens, most: int) -> Encoded | None:
+        excess = len(ids) - most
+        if excess <= 0:
+            return Encoded(ids)
+        kept, first = 1, int(self._writes_bos)
+        if self.opening and self.opening in text:
+            # Else nothing tells prompt and response apart.
+            kept += len(self._tokenise(text.rpartition(self.opening)[2]))
+        if kept + first > most:
+            return None
+        return Encoded(np.concatenate((ids[:first], ids[first + excess :])), 0, excess)
 
     def _apply(self, turns: list[dict[str, str]]) -> str:
         try:
@@ -125,6 +178,19 @@ class ChatTokens:
         if self.tokenizer.eos_token is None:
             raise PalateError("neither the template nor the tokenizer has an end-of-turn token")
         return str(self.tokenizer.eos_token)
+
+    def _find_opening(self) -> str:
+        """What the template writes between a user's turn and the response, such as a header."""
+        turns = [{"role": "user", "content": "\x01"}, {"role": "assistant", "content": "\x00"}]
+        text = self._apply(turns)
+        between = text.rpartition("\x00")[0].rpartition("\x01")[2]
+        # Turns of other roles may stand before a response too, so without the user's own end.
+        return between.rpartition(self.terminal)[2]
+
+    @cached_property
+    def _writes_bos(self) -> bool:
+        bos = self.tokenizer.bos_token_id
+        return bos is not None and bool(self._ids((Message("user", "x"),), "y")[0] == bos)
 
     def _find_pad(self) -> int:
         """A padding id that differs from the terminal token (pitfall 3)."""
@@ -164,12 +230,10 @@ def _split_system(prompt: Sequence[Message]) -> tuple[tuple[Message, ...], tuple
     return tuple(prompt[:count]), tuple(prompt[count:])
 
 
-def _drop_oldest(turns: tuple[Message, ...]) -> tuple[Message, ...]:
-    """Without the oldest turn, and on to the next user message, where templates start."""
-    turns = turns[1:]
-    while len(turns) > 1 and turns[0].role != "user":
-        turns = turns[1:]
-    return turns
+def _starts(turns: tuple[Message, ...]) -> list[int]:
+    """Where the conversation may begin: at any user message, where templates start, or its last."""
+    last = max(0, len(turns) - 1)
+    return [i for i, turn in enumerate(turns) if i in (0, last) or turn.role == "user"] or [0]
 
 
 def _tail(message: Message, offsets: Sequence[tuple[int, int]], cut: int) -> Message:

@@ -1,0 +1,195 @@
+"""Where every protocol hands in its conversations and is given their rewards."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.types import Scope
+
+from palate.serve.ask import Ask, Busy, Closing, Failed, Late, NonFinite
+from palate.serve.faults import CLIENT_GONE, Fault, invalid, overloaded, too_large
+from palate.serve.limits import Allowance
+from palate.serve.reading import Cutting, Form, Read, require
+from palate.serve.served import Models, Served
+from palate.serve.settings import Limits
+from palate.serve.telemetry import Telemetry
+from palate.types import PalateError
+
+CLIENT, TALLY, TRUNCATED = "palate.client", "palate.tally", "x-palate-truncated"
+DEADLINE = "x-deadline-seconds"
+T = TypeVar("T")
+CUT = Cutting()
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """One conversation's reward; None where its response alone is too long for the model."""
+
+    reward: float | None
+    tokens: int
+    truncated: bool
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a request came to, for its log line and the header that says what was cut."""
+
+    model: str = ""
+    conversations: int = 0
+    tokens: int = 0
+    truncated: int = 0
+
+
+class Desk:
+    """Reads, limits, asks the model, and turns what goes wrong into an answer."""
+
+    def __init__(self, models: Models, limits: Limits, telemetry: Telemetry) -> None:
+        self.models, self.limits, self.telemetry = models, limits, telemetry
+        self._token_allowance = Allowance(limits.tokens_per_minute)
+
+    async def rewards(
+        self,
+        request: Request,
+        forms: Sequence[Form],
+        model: str | None = None,
+        cutting: Cutting = CUT,
+    ) -> list[float]:
+        """Rewards in order, for protocols that have one for every conversation or none."""
+        scored = await self.score(request, forms, model, cutting, whole=True)
+        return [one.reward for one in scored if one.reward is not None]
+
+    async def score(
+        self,
+        request: Request,
+        forms: Sequence[Form],
+        model: str | None = None,
+        cutting: Cutting = CUT,
+        *,
+        whole: bool = False,
+        safety: Sequence[bool | None] = (),
+        deadline_seconds: float | None = None,
+    ) -> list[Scored]:
+        """One `Scored` for each form, in order.
+
+        `safety` says for each whether its prompt is about safety, as far as the client knows.
+
+        Raises:
+            Fault: for whatever reason there is no answer; with `whole`, a response too long too.
+        """
+        served = self.models.get(model or request.query_params.get("model"))
+        if len(forms) > self.limits.conversations_per_request:
+            raise too_large(
+                f"{len(forms)} conversations; at most {self.limits.conversations_per_request} "
+                "a request"
+            )
+        deadline = time.monotonic() + self._deadline_seconds(request, deadline_seconds)
+        work = self._answer(request.scope, served, forms, cutting, whole, safety, deadline)
+        return await unless_gone(request, work)
+
+    async def _answer(
+        self,
+        scope: Scope,
+        served: Served,
+        forms: Sequence[Form],
+        cutting: Cutting,
+        whole: bool,
+        safety: Sequence[bool | None],
+        deadline: float,
+    ) -> list[Scored]:
+        reads = await served.reader.read(forms, cutting)
+        known = require(reads) if whole else [read for read in reads if read is not None]
+        client = scope[CLIENT]
+        self._take(client, sum(len(read.ids) for read in known))
+        self._count(scope, served, known)
+        told = safety or [None] * len(reads)
+        flags = tuple(
+            read.tagged if flag is None else flag
+            for flag, read in zip(told, reads, strict=True)
+            if read is not None
+        )
+        ask = Ask(tuple(read.ids for read in known), client, deadline, flags)
+        rewards = iter(await asked(served, ask))
+        return [
+            Scored(None, 0, False)
+            if read is None
+            else Scored(next(rewards), len(read.ids), read.truncated)
+            for read in reads
+        ]
+
+    def _deadline_seconds(self, request: Request, field: float | None) -> float:
+        """The least of the field, the header and the server's own."""
+        header = request.headers.get(DEADLINE)
+        try:
+            wanted = [float(header)] if header is not None else []
+        except ValueError:
+            wanted = [math.nan]
+        if field is not None:
+            wanted.append(field)
+        if not all(0 < seconds < math.inf for seconds in wanted):
+            raise invalid(f"{DEADLINE}: expected seconds above 0")
+        return min([*wanted, self.limits.deadline_seconds])
+
+    def _take(self, client: str, tokens: int) -> None:
+        wait = self._token_allowance.wait_seconds(client, tokens)
+        if wait:
+            raise overloaded("over the tokens a minute of one client", wait)
+
+    def _count(self, scope: Scope, served: Served, reads: Sequence[Read]) -> None:
+        tally: Tally = scope[TALLY]
+        tally.model = served.name
+        tally.conversations += len(reads)
+        tally.tokens += sum(len(read.ids) for read in reads)
+        tally.truncated += sum(read.truncated for read in reads)
+        self.telemetry.count(served.name, reads)
+
+
+async def asked(served: Served, ask: Ask) -> tuple[float, ...]:
+    """What the model answers; what it does not, as a `Fault`."""
+    try:
+        rewards = await served.source.rewards(ask)
+    except Busy as busy:
+        raise overloaded(str(busy), busy.retry_after_seconds) from None
+    except Late:
+        raise Fault(HTTPStatus.GATEWAY_TIMEOUT, "late", "no answer by the deadline") from None
+    except Closing:
+        raise closing() from None
+    except PalateError as error:
+        raise invalid(str(error)) from None
+    except (NonFinite, Failed) as error:
+        raise Fault(HTTPStatus.INTERNAL_SERVER_ERROR, "model_failed", str(error)) from None
+    if not all(map(math.isfinite, rewards)):
+        raise Fault(HTTPStatus.INTERNAL_SERVER_ERROR, "model_failed", "a reward is not finite")
+    return rewards
+
+
+def closing() -> Fault:
+    """The server takes no more requests."""
+    message = "the server is shutting down"
+    return Fault(HTTPStatus.SERVICE_UNAVAILABLE, "closing", message, retry_after_seconds=1.0)
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which is cancelled when the client hangs up."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_gone(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise Fault(CLIENT_GONE, "client_gone", "the client hung up")
+    finally:
+        gone.cancel()
+        if not task.done():
+            task.cancel()
+
+
+async def _gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,86 @@
+"""Why a request gets no reward: the status, one line, and the body in the protocol's own shape."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any
+
+from starlette.responses import JSONResponse
+from starlette.types import Scope
+
+SHAPE = "palate.shape"  # In a request's scope: "tei" where its errors are to be TEI's.
+CLIENT_GONE = 499  # nginx's number for it; nobody reads this answer.
+TEI_KINDS = {
+    HTTPStatus.BAD_REQUEST: "validation",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "validation",
+    HTTPStatus.UNPROCESSABLE_ENTITY: "tokenizer",
+    HTTPStatus.TOO_MANY_REQUESTS: "overloaded",
+    HTTPStatus.SERVICE_UNAVAILABLE: "unhealthy",
+}
+
+
+class Fault(Exception):  # noqa: N818 - most of them are no error of anybody's.
+    """A request that is refused, or could not be answered; `message` never quotes its text."""
+
+    def __init__(
+        self, status: int, kind: str, message: str, *, retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.status, self.kind, self.message = status, kind, message
+        self.retry_after_seconds = retry_after_seconds
+
+    def response(self, scope: Scope) -> JSONResponse:
+        """The answer, in the shape that the request's protocol gives its errors."""
+        headers = {}
+        if self.retry_after_seconds is not None:
+            headers["retry-after"] = str(max(1, math.ceil(self.retry_after_seconds)))
+        if self.status == HTTPStatus.UNAUTHORIZED:
+            headers["www-authenticate"] = "Bearer"
+        if self.status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
+            headers["connection"] = "close"  # The rest of the body is not read.
+        return JSONResponse(self._body(scope), _status(self.status, scope), headers)
+
+    def _body(self, scope: Scope) -> dict[str, Any]:
+        if scope.get(SHAPE) == "tei":
+            kind = TEI_KINDS.get(HTTPStatus(_status(self.status, scope)), "backend")
+            return {"error": self.message, "error_type": kind}
+        return {"error": {"message": self.message, "type": self.kind, "code": self.status}}
+
+
+def _status(status: int, scope: Scope) -> int:
+    """TEI says 424 where inference itself failed."""
+    if scope.get(SHAPE) == "tei" and status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return HTTPStatus.FAILED_DEPENDENCY
+    return status
+
+
+def invalid(message: str) -> Fault:
+    """The request is not what its shape asks for."""
+    return Fault(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request", message)
+
+
+def too_large(message: str) -> Fault:
+    """More than a limit of the server or the model."""
+    return Fault(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", message)
+
+
+def overloaded(message: str, retry_after_seconds: float) -> Fault:
+    """Not now, but later."""
+    return Fault(
+        HTTPStatus.TOO_MANY_REQUESTS, "overloaded", message, retry_after_seconds=retry_after_seconds
+    )
+
+
+def said(errors: Sequence[Any]) -> str:
+    """What pydantic found, without the values it found it in: those are a client's text."""
+    lines = [f"{_place(error['loc'])}: {error['msg']}" for error in errors[:3]]
+    more = f"; and {len(errors) - 3} more" if len(errors) > 3 else ""
+    # Escaped, since half a surrogate pair in a key could not be sent back.
+    return ("; ".join(lines) + more).encode("ascii", "backslashreplace").decode()
+
+
+def _place(location: Sequence[Any]) -> str:
+    """Where in the body; keys that only the client knows could be text too, so they are cut."""
+    return ".".join(str(part)[:40] for part in location if part != "body") or "body"

@@ -1,0 +1,166 @@
+"""From what the command line names to models that are ready to be served."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from palate import __version__
+from palate.model.backbone import folder_digest
+from palate.model.device import compute_dtype, default_device, keep_memory
+from palate.model.load import load_reward_model
+from palate.model.options import Dtype
+from palate.model.reward_model import RewardModel
+from palate.serve.combination import SafetyWords, read_combination
+from palate.serve.combined import Combined
+from palate.serve.engine import Engine
+from palate.serve.reading import Reader
+from palate.serve.served import Served
+from palate.serve.worker import Worker
+from palate.types import PalateError, digest
+
+
+def named(models: Sequence[str]) -> dict[str, str]:
+    """`NAME=MODEL` or `MODEL`, which is named after its folder, as name -> model.
+
+    Raises:
+        PalateError: two models of one name.
+    """
+    found: dict[str, str] = {}
+    for given in models:
+        name, equals, location = given.partition("=")
+        if not equals or "/" in name:
+            name, location = Path(given).name, given
+        if name in found:
+            raise PalateError(
+                f"two models are named {name!r}; name them apart: first={found[name]} "
+                f"second={location}"
+            )
+        found[name] = location
+    return found
+
+
+def chosen_dtype(given: str) -> Dtype:
+    """A number format by name; raises `PalateError` where there is none of that name."""
+    for known in get_args(Dtype):
+        if given == known:
+            return known
+    raise PalateError(f"--dtype {given}: expected {', '.join(get_args(Dtype))}")
+
+
+def open_models(
+    models: Mapping[str, str],
+    *,
+    dtype: Dtype = "float32",
+    tokens_per_microbatch: int = 4_096,
+    max_waiting_tokens: int = 262_144,
+    max_tokens: int | None = None,
+    most_characters: int = 1 << 18,
+    lane: threading.Lock | None = None,
+    workers: int = 0,
+) -> tuple[dict[str, Served], list[Engine]]:
+    """Load every model, each with an engine that is not started yet.
+
+    Each computes in this process, where those of one device take turns by `lane`, or in as many
+    `workers`, processes of their own on the machine's GPUs in turn.
+
+    Raises:
+        PalateError: a model that is not there or is no reward model.
+    """
+    keep_memory()
+    device, lane = default_device(), lane or threading.Lock()
+    compute = compute_dtype(dtype, device)
+    served: dict[str, Served] = {}
+    engines: list[Engine] = []
+    for name, location in models.items():
+        load = partial(load_reward_model, location, compute, max_tokens=max_tokens)
+        # Where others compute, this one only says what the model is.
+        model = load(device="cpu" if workers else device)
+        engine = Engine(
+            model,
+            name=name,
+            tokens_per_microbatch=tokens_per_microbatch,
+            max_waiting_tokens=max_waiting_tokens,
+            lane=lane,
+            workers=_workers(load, workers),
+        )
+        facts = _facts(model, location, compute, device)
+        fingerprint = digest(facts["revision"], model.chat.fingerprint, facts["dtype"])
+        reader = Reader(model.chat, engine.vocabulary, most_characters)
+        served[name] = Served(name, engine, reader, fingerprint, facts)
+        engines.append(engine)
+    return served, engines
+
+
+def _workers(load: Callable[..., RewardModel], count: int) -> list[Worker]:
+    gpus = torch.cuda.device_count()
+    threads = None if gpus or not count else max(1, (os.cpu_count() or 1) // count)
+    return [
+        Worker(partial(load, device=f"cuda:{i % gpus}" if gpus else "cpu"), threads=threads)
+        for i in range(count)
+    ]
+
+
+def _facts(
+    model: RewardModel, location: str, compute: torch.dtype, device: torch.device
+) -> dict[str, Any]:
+    folder = Path(location).expanduser()
+    commit = getattr(model.backbone.config, "_commit_hash", None)
+    return {
+        "revision": folder_digest(folder) if folder.is_dir() else commit or "",
+        "dtype": str(compute).removeprefix("torch."),
+        "device": device.type,
+        "attention": model.path,
+        "terminal_token": model.chat.terminal,
+        "reward": "raw",
+        "version": __version__,
+    }
+
+
+def add_combined(
+    served: dict[str, Served],
+    stored: Path,
+    *,
+    safety: str = "safety",
+    helpfulness: str = "helpfulness",
+    words: Path | None = None,
+    name: str = "combined",
+) -> None:
+    """Add the two models' combined reward, as a model of its own.
+
+    `stored` is what `palate combine` wrote, `words` a list of what makes a prompt one about safety.
+
+    Raises:
+        PalateError: no model of such a name, or others than `stored` was measured with.
+    """
+    for role in (safety, helpfulness):
+        if role not in served:
+            raise PalateError(
+                f"--combined: no served model is named {role!r} (there are {', '.join(served)}); "
+                "name them with --safety and --helpfulness"
+            )
+    parts = served[safety], served[helpfulness]
+    if name in served:
+        raise PalateError(f"--combined: a served model is named {name!r}; name it otherwise")
+    revisions = [str(part.facts["revision"]) for part in parts]
+    combination = read_combination(stored, safety=revisions[0], helpfulness=revisions[1])
+    engines = [part.source for part in parts]
+    assert isinstance(engines[0], Engine)
+    assert isinstance(engines[1], Engine)
+    source = Combined(engines[0], engines[1], combination, name=name)
+    prints = [part.fingerprint for part in parts]
+    tags = SafetyWords.read(words) if words else None
+    served[name] = Served(
+        name,
+        source,
+        parts[1].reader.sharing(tags),
+        digest(prints, asdict(combination)),
+        {**parts[1].facts, "reward": "combined and whitened", "threshold": combination.threshold},
+    )

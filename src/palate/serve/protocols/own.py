@@ -1,0 +1,260 @@
+"""Palate's own shapes: rewards with what is known of them, comparisons, and the models served."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field, model_validator
+
+from palate.model.tokens import TOO_LONG
+from palate.serve.desk import Desk, Scored
+from palate.serve.protocols.wire import (
+    Texts,
+    Turns,
+    Usage,
+    conversation,
+    made,
+    one_of,
+    sigmoid,
+    usage,
+)
+from palate.serve.reading import Conversation
+from palate.types import Message
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Prompt = Annotated[str | Turns, Field(description="A user's text, or messages.")]
+
+
+class Item(BaseModel):
+    """A conversation in `messages`, or a `prompt` and the responses to it.
+
+    `reference` is what the reward is compared with: a response to the same prompt, or a reward.
+    """
+
+    model_config = one_of(("messages",), ("prompt", "responses"))
+
+    messages: Turns | None = None
+    prompt: Prompt | None = None
+    responses: Annotated[Texts, Field(min_length=1)] | None = None
+    reference: str | Annotated[float, Field(allow_inf_nan=False)] | None = None
+    safety_prompt: bool | None = Field(None, description="Whether it is about safety: `combined`.")
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Item:
+        if (self.messages is None) == (self.prompt is None or self.responses is None):
+            raise ValueError("expected either messages, or prompt and responses")
+        return self
+
+    def conversations(self) -> list[Conversation]:
+        """One for each response, and for a reference that is one too."""
+        if self.messages is not None:
+            said = conversation(self.messages)
+            prompt, responses = said.prompt, [said.response]
+        else:
+            prompt, responses = _messages(self.prompt or ""), list(self.responses or ())
+        beside = [self.reference] if isinstance(self.reference, str) else []
+        return [Conversation(prompt, response) for response in (*responses, *beside)]
+
+
+class RewardRequest(BaseModel):
+    """Several items; where there is one, its keys may stand here instead of `items`."""
+
+    items: Annotated[list[Item], Field(min_length=1, fail_fast=True)]
+    model: str | None = None
+    deadline_seconds: Seconds | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lone_item(cls, body: Any) -> Any:
+        if not isinstance(body, dict) or "items" in body:
+            return body
+        lone = {key: body[key] for key in Item.model_fields if key in body}
+        return {**body, "items": [lone]}
+
+
+class RewardRow(BaseModel):
+    """One response's raw reward, or why it has none.
+
+    `probability` is that of being preferred to the item's `reference`: sigmoid(reward - its
+    reward). Null without a reference, since a reward by itself has no zero.
+    """
+
+    item: int
+    response: int
+    reward: float | None
+    probability: float | None = None
+    tokens: int
+    truncated: bool
+    reason: str = ""
+
+
+class RewardAnswer(BaseModel):
+    """Rows in the order of items and of responses in them."""
+
+    id: str
+    object: str = "palate.rewards"
+    created: int
+    model: str
+    fingerprint: str
+    data: list[RewardRow]
+    usage: Usage
+
+
+class Pair(BaseModel):
+    """Two responses to one prompt."""
+
+    prompt: Prompt
+    first: str
+    second: str
+    safety_prompt: bool | None = None
+
+
+class CompareRequest(BaseModel):
+    """Pairs to compare."""
+
+    pairs: Annotated[list[Pair], Field(min_length=1, fail_fast=True)]
+    model: str | None = None
+    deadline_seconds: Seconds | None = None
+
+
+class CompareRow(BaseModel):
+    """`choice` is first, second or tie; `probability` is that of the first being preferred."""
+
+    choice: str | None
+    probability: float | None
+    first: RewardRow
+    second: RewardRow
+
+
+class CompareAnswer(BaseModel):
+    """Rows in the order of the pairs."""
+
+    id: str
+    object: str = "palate.comparisons"
+    created: int
+    model: str
+    fingerprint: str
+    data: list[CompareRow]
+    usage: Usage
+
+
+def router(desk: Desk) -> APIRouter:
+    """POST /v1/reward and /v1/compare, GET /v1/models."""
+    routes = APIRouter(tags=["Palate"])
+
+    @routes.post("/v1/reward")
+    async def reward(request: Request, body: RewardRequest) -> RewardAnswer:
+        """Rewards of responses, each with its tokens and whether its prompt was cut."""
+        held = [item.conversations() for item in body.items]
+        flags = [(i.safety_prompt, len(c)) for i, c in zip(body.items, held, strict=True)]
+        scored = await _score(desk, request, held, body.model, flags, body.deadline_seconds)
+        rows = [
+            row
+            for number, (item, values) in enumerate(zip(body.items, scored, strict=True))
+            for row in _rows(number, item, values)
+        ]
+        number, created, model = made(request, "reward")
+        return RewardAnswer(
+            id=number,
+            created=created,
+            model=model,
+            fingerprint=desk.models.get(model).fingerprint,
+            data=rows,
+            usage=usage(request),
+        )
+
+    @routes.post("/v1/compare")
+    async def compare(request: Request, body: CompareRequest) -> CompareAnswer:
+        """Which of two responses is better, and how probable that is."""
+        held = [
+            [Conversation(_messages(pair.prompt), said) for said in (pair.first, pair.second)]
+            for pair in body.pairs
+        ]
+        flags = [(pair.safety_prompt, 2) for pair in body.pairs]
+        scored = await _score(desk, request, held, body.model, flags, body.deadline_seconds)
+        number, created, model = made(request, "compare")
+        return CompareAnswer(
+            id=number,
+            created=created,
+            model=model,
+            fingerprint=desk.models.get(model).fingerprint,
+            data=[_compared(i, *values) for i, values in enumerate(scored)],
+            usage=usage(request),
+        )
+
+    @routes.get("/v1/models")
+    async def models() -> dict[str, Any]:
+        """What is served: names, fingerprints, limits."""
+        rows = [
+            {
+                "id": served.name,
+                "object": "model",
+                "created": served.created,
+                "owned_by": "palate",
+                "max_model_len": served.reader.chat.max_tokens,
+                "fingerprint": served.fingerprint,
+                **served.facts,
+            }
+            for served in desk.models
+        ]
+        return {"object": "list", "data": rows}
+
+    return routes
+
+
+async def _score(
+    desk: Desk,
+    request: Request,
+    held: list[list[Conversation]],
+    model: str | None,
+    flags: list[tuple[bool | None, int]],
+    deadline_seconds: float | None,
+) -> list[list[Scored]]:
+    """Scores in the shape of `held`; each of `flags` holds for so many conversations."""
+    flat = iter(
+        await desk.score(
+            request,
+            [one for some in held for one in some],
+            model,
+            safety=[flag for flag, count in flags for _ in range(count)],
+            deadline_seconds=deadline_seconds,
+        )
+    )
+    return [[next(flat) for _ in some] for some in held]
+
+
+def _rows(number: int, item: Item, scored: list[Scored]) -> list[RewardRow]:
+    reference = item.reference
+    if isinstance(reference, str):
+        *scored, beside = scored
+        reference = beside.reward
+    return [_row(number, i, one, reference) for i, one in enumerate(scored)]
+
+
+def _row(item: int, response: int, one: Scored, reference: float | None = None) -> RewardRow:
+    known = one.reward is not None and reference is not None
+    return RewardRow(
+        item=item,
+        response=response,
+        reward=one.reward,
+        probability=sigmoid(one.reward - reference) if known else None,  # type: ignore[operator]
+        tokens=one.tokens,
+        truncated=one.truncated,
+        reason="" if one.reward is not None else TOO_LONG,
+    )
+
+
+def _compared(number: int, first: Scored, second: Scored) -> CompareRow:
+    rows = _row(number, 0, first, second.reward), _row(number, 1, second, first.reward)
+    choice = None
+    if first.reward is not None and second.reward is not None:
+        choice = "tie" if first.reward == second.reward else "second"
+        choice = "first" if first.reward > second.reward else choice
+    return CompareRow(choice=choice, probability=rows[0].probability, first=rows[0], second=rows[1])
+
+
+def _messages(prompt: str | Turns) -> tuple[Message, ...]:
+    if isinstance(prompt, str):
+        return (Message("user", prompt),)
+    return tuple(turn.message() for turn in prompt)

@@ -1,0 +1,58 @@
+"""Paths that two servers use for shapes of their own: which it is shows in the body's keys."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Request
+from pydantic import Discriminator, Tag
+
+from palate.serve.desk import Desk
+from palate.serve.faults import SHAPE
+from palate.serve.protocols import sglang, tei, vllm
+
+
+def _classifier(body: Any) -> str:
+    return "sglang" if _keys(body) & {"text", "input_ids"} else "vllm"
+
+
+def _ranker(body: Any) -> str:
+    return "tei" if "texts" in _keys(body) else "vllm"
+
+
+def _keys(body: Any) -> set[str]:
+    return set(body) if isinstance(body, dict) else set()
+
+
+ClassifyRequest = Annotated[
+    Annotated[vllm.PoolingRequest, Tag("vllm")] | Annotated[sglang.NativeRequest, Tag("sglang")],
+    Discriminator(_classifier),
+]
+RankRequest = Annotated[
+    Annotated[vllm.RerankRequest, Tag("vllm")] | Annotated[tei.TeiRerankRequest, Tag("tei")],
+    Discriminator(_ranker),
+]
+
+
+def router(desk: Desk) -> APIRouter:
+    """POST /classify and /rerank."""
+    routes = APIRouter(tags=["vLLM, SGLang, TEI"])
+
+    @routes.post("/classify")
+    async def classify(
+        request: Request, body: ClassifyRequest
+    ) -> vllm.Answer | sglang.NativeRow | list[sglang.NativeRow]:
+        """SGLang's where the body has `text` or `input_ids`, else vLLM's."""
+        if isinstance(body, sglang.NativeRequest):
+            return await sglang.classify(desk, request, body)
+        return await vllm.classify(desk, request, body)
+
+    @routes.post("/rerank")
+    async def rerank(request: Request, body: RankRequest) -> vllm.RerankAnswer | list[tei.Rank]:
+        """TEI's where the body has `texts`, else vLLM's."""
+        if isinstance(body, tei.TeiRerankRequest):
+            request.scope[SHAPE] = "tei"
+            return await tei.rerank(desk, request, body)
+        return await vllm.rerank(desk, request, body)
+
+    return routes

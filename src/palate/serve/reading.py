@@ -1,0 +1,201 @@
+"""From what a request says to tokens: conversations, texts that a template wrote, token ids."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from palate.model.batch import Tokens
+from palate.model.tokens import TOO_LONG, ChatTokens, Encoded
+from palate.serve.faults import Fault, invalid, too_large
+from palate.types import Message, PalateError
+
+END = "\x00"  # Stands for a template that writes nothing before a response.
+READ_TOGETHER = 16  # Then it is another request's turn with the tokenizer.
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """A prompt as messages and one response, for the model's own template."""
+
+    prompt: tuple[Message, ...]
+    response: str
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What the tokenizer has to read."""
+        return (*(message.content for message in self.prompt), self.response)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A text that the client's template has written, special tokens included."""
+
+    text: str
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """What the tokenizer has to read."""
+        return (self.text,)
+
+
+@dataclass(frozen=True, slots=True)
+class Ids:
+    """Token ids, made by the client."""
+
+    ids: Sequence[int]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Nothing is left to read."""
+        return ()
+
+
+Form = Conversation | Written | Ids
+Tags = Callable[[Sequence[Message]], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One conversation's tokens.
+
+    `untemplated`: a text in which no response begins. `tagged`: its prompt is about safety.
+    """
+
+    ids: Tokens
+    truncated: bool = False
+    untemplated: bool = False
+    tagged: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cutting:
+    """What is done with a text or ids over the limit: refused with `status`, or cut to `most`.
+
+    Conversations are always cut by the rule that the model was trained with, which never touches
+    the response, and the answer says so.
+    """
+
+    allowed: bool = True
+    most: int | None = None
+    status: int = HTTPStatus.BAD_REQUEST
+
+
+class Reader:
+    """A model's tokenizer, in a thread of its own: a Rust tokenizer cannot be used by two.
+
+    Requests take turns of a few conversations, so that a large one does not hold up the others.
+    """
+
+    def __init__(
+        self,
+        chat: ChatTokens,
+        vocabulary: int,
+        most_characters: int,
+        *,
+        tags: Tags | None = None,
+        thread: ThreadPoolExecutor | None = None,
+    ) -> None:
+        """`tags` says whether a prompt is about safety; `thread` is of another with this `chat`."""
+        self.chat = chat
+        self._thread = thread or ThreadPoolExecutor(1, thread_name_prefix="palate-read")
+        self._vocabulary = vocabulary
+        self._most_characters = most_characters
+        self._tags = tags or (lambda _: False)
+
+    def sharing(self, tags: Tags | None) -> Reader:
+        """A reader with the same tokenizer and thread, which tags prompts its own way."""
+        return Reader(
+            self.chat, self._vocabulary, self._most_characters, tags=tags, thread=self._thread
+        )
+
+    async def read(self, forms: Sequence[Form], cutting: Cutting) -> list[Read | None]:
+        """The tokens of each, in order; None where a response alone is too long for the model.
+
+        Raises:
+            Fault: a text over the limit where `cutting` refuses it, ids that the model does not
+                have, turns that its template refuses.
+        """
+        loop = asyncio.get_running_loop()
+        found: list[Read | None] = []
+        for start in range(0, len(forms), READ_TOGETHER):
+            part = forms[start : start + READ_TOGETHER]
+            found += await loop.run_in_executor(self._thread, self._read, part, start, cutting)
+        return found
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown(cancel_futures=True)
+
+    def _read(self, forms: Sequence[Form], start: int, cutting: Cutting) -> list[Read | None]:
+        return [self._one(form, start + i, cutting) for i, form in enumerate(forms)]
+
+    def _one(self, form: Form, number: int, cutting: Cutting) -> Read | None:
+        self._check(form.texts, number)
+        match form:
+            case Conversation():
+                return self._conversation(form, number)
+            case Written():
+                encoded = self.chat.encode_text(form.text, most=cutting.most)
+                if encoded is not None and encoded.truncated and not cutting.allowed:
+                    self._refuse(number, len(encoded.ids) + encoded.cut_tokens, cutting)
+                prompt, opening, _ = form.text.rpartition(self.chat.opening or END)
+                tagged = self._tags([Message("user", prompt)])
+                return _read(encoded, untemplated=not opening, tagged=tagged)
+            case Ids():
+                return self._ids(form, number, cutting)
+
+    def _check(self, texts: Sequence[str], number: int) -> None:
+        if (count := sum(map(len, texts))) > self._most_characters:
+            raise too_large(
+                f"conversation {number} has {count} characters; at most "
+                f"{self._most_characters} are read"
+            )
+        try:
+            "".join(texts).encode()
+        except UnicodeEncodeError:  # JSON can hold it, UTF-8 and the tokenizer cannot.
+            raise invalid(f"conversation {number} holds half a surrogate pair") from None
+
+    def _conversation(self, form: Conversation, number: int) -> Read | None:
+        try:
+            encoded = self.chat.encode(form.prompt, form.response)
+        except PalateError as error:
+            raise invalid(f"conversation {number}: {_first_line(error)}") from None
+        return _read(encoded, tagged=self._tags(form.prompt))
+
+    def _ids(self, form: Ids, number: int, cutting: Cutting) -> Read:
+        if not 0 <= min(form.ids) <= max(form.ids) < self._vocabulary:
+            raise invalid(f"conversation {number}: token ids must be in 0..{self._vocabulary - 1}")
+        encoded = self.chat.encode_ids(form.ids)
+        if len(encoded.ids) > self.chat.max_tokens:
+            self._refuse(number, len(encoded.ids), cutting)
+        return Read(encoded.ids)
+
+    def _refuse(self, number: int, tokens: int, cutting: Cutting) -> None:
+        raise Fault(
+            cutting.status,
+            "too_long",
+            f"conversation {number} has {tokens} tokens; the model reads {self.chat.max_tokens}",
+        )
+
+
+def require(reads: Sequence[Read | None]) -> list[Read]:
+    """All of them; raises `Fault` where one has no tokens, for shapes that cannot say so."""
+    for number, read in enumerate(reads):
+        if read is None:
+            raise too_large(f"conversation {number}: {TOO_LONG}")
+    return [read for read in reads if read is not None]
+
+
+def _read(
+    encoded: Encoded | None, *, untemplated: bool = False, tagged: bool = False
+) -> Read | None:
+    return None if encoded is None else Read(encoded.ids, encoded.truncated, untemplated, tagged)
+
+
+def _first_line(error: Exception) -> str:
+    """What a template says of its turns may quote them, so no more than its beginning."""
+    return " ".join(str(error).split())[:120]

@@ -1,0 +1,55 @@
+"""The models that are served, by name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from palate.serve.ask import Ask
+from palate.serve.faults import Fault
+from palate.serve.reading import Reader
+
+
+class Rewarding(Protocol):
+    """What answers asks: an engine, or several combined."""
+
+    name: str
+
+    async def rewards(self, ask: Ask) -> tuple[float, ...]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One model as clients know it; `facts` is what /v1/models and /info say of it."""
+
+    name: str
+    source: Rewarding
+    reader: Reader
+    fingerprint: str
+    facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    created: int = field(default_factory=lambda: int(time.time()))
+
+
+class Models:
+    """The served models; the first is the one that requests mean which name none."""
+
+    def __init__(self, served: Mapping[str, Served]) -> None:
+        self._served = dict(served)
+
+    def __iter__(self) -> Iterator[Served]:
+        return iter(self._served.values())
+
+    def get(self, name: str | None) -> Served:
+        """The model of that name; raises `Fault` (404) where there is none."""
+        if name is None:
+            return next(iter(self._served.values()))
+        if name not in self._served:
+            # The name is a client's text, but not a prompt; still no more than its beginning.
+            known = ", ".join(self._served)
+            raise Fault(
+                HTTPStatus.NOT_FOUND, "not_found", f"no model {name[:80]!r}; known: {known}"
+            )
+        return self._served[name]

@@ -1,0 +1,342 @@
+"""The batcher: the offline reward whatever else is asked, and no ask that waits for ever."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from asked import clients, conversation, several
+from packed import tiny_reward_model
+from palate.model.batch import Tokens, group
+from palate.model.reward_model import RewardModel
+from palate.serve.engine import Ask, Busy, Closing, Engine, Failed, Late, NonFinite
+from palate.types import PalateError
+
+SECONDS = 60  # Nothing here takes a second; who waits so long would wait for ever.
+SHORT = 0.05
+# Rewards here spread by 7, and float32 sums in another order differ by a millionth of that; two
+# conversations mixed up would differ by far more.
+NOISE = 3e-5
+
+
+@pytest.fixture(scope="module")
+def model() -> RewardModel:
+    return tiny_reward_model("llama", changes={"num_hidden_layers": 2}).eval()
+
+
+def offline(model: RewardModel, rows: tuple[Tokens, ...]) -> list[float]:
+    with torch.inference_mode():
+        return [model([group([row])]).reward.item() for row in rows]
+
+
+def run(
+    model: RewardModel, steps: Callable[[Engine], Coroutine[Any, Any, Any]], **options: Any
+) -> Any:
+    """What `steps` gives with a started engine, which is drained after it."""
+
+    async def main() -> Any:
+        engine = Engine(model, name="tiny", **options)
+        engine.start()
+        async with asyncio.timeout(SECONDS):
+            found = await steps(engine)
+            assert await engine.drain(SECONDS)
+        assert engine.waiting_tokens == engine.waiting_asks == 0
+        return found
+
+    return asyncio.run(main())
+
+
+class Gate:
+    """Holds a model before its next micro-batch until it is opened."""
+
+    def __init__(self, model: RewardModel) -> None:
+        self.arrived, self._open = threading.Event(), threading.Event()
+        self._hook = model.register_forward_pre_hook(self._hold)
+
+    def _hold(self, *_: Any) -> None:
+        self.arrived.set()
+        assert self._open.wait(SECONDS)
+
+    def open(self) -> None:
+        self._open.set()
+        self._hook.remove()
+
+
+@pytest.fixture
+def gate(model: RewardModel) -> Iterator[Gate]:
+    gate = Gate(model)
+    yield gate
+    gate.open()
+
+
+async def held(engine: Engine, gate: Gate) -> asyncio.Task[tuple[float, ...]]:
+    """A first ask that the model is computing while the gate is shut."""
+    first = asyncio.create_task(engine.rewards(one(0)))
+    await asyncio.to_thread(gate.arrived.wait)
+    return first
+
+
+async def accepted(engine: Engine, count: int) -> None:
+    """Until so many asks are under way."""
+    while engine.waiting_asks < count:
+        await asyncio.sleep(0)
+
+
+def one(number: int, **options: Any) -> Ask:
+    return Ask((conversation(1, [number % 400, number // 400]),), **options)
+
+
+async def settle(task: asyncio.Task[Any]) -> Any:
+    return (await asyncio.gather(task, return_exceptions=True))[0]
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.tuples(clients, several), min_size=1, max_size=12),
+    st.sets(st.integers(0, 11)),
+    st.sampled_from([32, 150, 4_096]),
+)
+def test_everybody_gets_the_offline_rewards_of_what_they_asked(
+    model: RewardModel, asked: Any, gone: set[int], budget: int
+) -> None:
+    async def steps(engine: Engine) -> Any:
+        tasks = [asyncio.create_task(engine.rewards(Ask(rows, client))) for client, rows in asked]
+        await asyncio.sleep(0)
+        for number in gone & set(range(len(tasks))):
+            tasks[number].cancel()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    answers = run(model, steps, tokens_per_microbatch=budget)
+    for number, ((_, rows), answer) in enumerate(zip(asked, answers, strict=True)):
+        if isinstance(answer, asyncio.CancelledError):
+            assert number in gone
+        else:
+            assert answer == pytest.approx(offline(model, rows), abs=NOISE)
+
+
+def test_an_ask_alone_is_bit_for_bit_the_offline_reward(model: RewardModel) -> None:
+    row = conversation(3, [5, 6, 7])
+    (reward,) = run(model, lambda engine: engine.rewards(Ask((row,))))
+    with torch.inference_mode():
+        assert reward == model([group([row], shared=False)]).reward.item()
+
+
+def test_a_prompt_of_several_clients_and_an_equal_response_are_computed_once(
+    model: RewardModel, gate: Gate
+) -> None:
+    rows = [conversation(3, [response] * 5) for response in (1, 2, 2)]
+
+    async def steps(engine: Engine) -> Any:
+        first = await held(engine, gate)
+        before = len(one(0).conversations[0])
+        tasks = [
+            engine.rewards(Ask((row,), client)) for row, client in zip(rows, "abc", strict=True)
+        ]
+        tasks = [asyncio.create_task(task) for task in tasks]
+        await accepted(engine, 4)
+        gate.open()
+        answers = await asyncio.gather(*tasks)
+        await first
+        assert answers[1] == answers[2] != answers[0]
+        return (
+            engine.meter.computed_tokens - before,
+            engine.meter.asked_tokens,
+            engine.meter.batches,
+        )
+
+    computed, asked, batches = run(model, steps)
+    assert computed == 90 + 5 + 5
+    assert asked == 14 + 3 * 95
+    assert batches == 2
+
+
+def test_a_cancelled_ask_is_not_computed(model: RewardModel, gate: Gate) -> None:
+    async def steps(engine: Engine) -> int:
+        first = await held(engine, gate)
+        second = asyncio.create_task(engine.rewards(one(1)))
+        await accepted(engine, 2)
+        second.cancel()
+        assert isinstance(await settle(second), asyncio.CancelledError)
+        assert engine.waiting_tokens == 0
+        gate.open()
+        await first
+        assert engine.meter.cancelled == 1
+        return engine.meter.conversations
+
+    assert run(model, steps) == 1
+
+
+def test_an_ask_past_its_deadline_is_late_and_dropped(model: RewardModel, gate: Gate) -> None:
+    async def steps(engine: Engine) -> int:
+        first = await held(engine, gate)
+        with pytest.raises(Late):
+            await engine.rewards(one(1, deadline=time.monotonic() + SHORT))
+        with pytest.raises(Late):
+            await engine.rewards(one(2, deadline=time.monotonic() - 1))
+        assert engine.waiting_tokens == 0
+        gate.open()
+        await first
+        assert engine.meter.late == 2
+        return engine.meter.conversations
+
+    assert run(model, steps) == 1
+
+
+def test_a_full_queue_says_when_to_come_back(model: RewardModel, gate: Gate) -> None:
+    async def steps(engine: Engine) -> None:
+        first = await held(engine, gate)
+        second = asyncio.create_task(engine.rewards(one(1)))
+        await accepted(engine, 2)
+        with pytest.raises(Busy) as caught:
+            await engine.rewards(one(2))
+        assert caught.value.retry_after_seconds >= 1
+        gate.open()
+        assert len(await first) == len(await second) == 1
+        assert len(await engine.rewards(one(2))) == 1
+
+    run(model, steps, max_waiting_tokens=10)
+
+
+def test_a_reward_that_is_no_number_is_an_error_of_that_ask_alone() -> None:
+    model = tiny_reward_model("llama").eval()
+    with torch.no_grad():
+        model.backbone.get_input_embeddings().weight[7] = torch.nan
+
+    async def steps(engine: Engine) -> Any:
+        asks = [Ask((conversation(1, [1]), conversation(1, [n]))) for n in (6, 7, 8)]
+        return await asyncio.gather(*map(engine.rewards, asks), return_exceptions=True)
+
+    well, odd, also_well = run(model, steps)
+    assert isinstance(odd, NonFinite)
+    assert "conversation 1" in str(odd)
+    assert np.isfinite([*well, *also_well]).all()
+
+
+def test_an_ask_that_cannot_be_computed_takes_no_other_with_it() -> None:
+    model = tiny_reward_model("llama").eval()
+
+    def fail(_: Any, inputs: Any) -> None:
+        if any((suffix == 7).any() for item in inputs[0] for suffix in item.suffixes):
+            raise torch.OutOfMemoryError("of a secret size")
+
+    model.register_forward_pre_hook(fail)
+    asks = [one(n, client=str(n)) for n in (6, 7, 8)]
+
+    async def steps(engine: Engine) -> Any:
+        tasks = [engine.rewards(ask) for ask in asks]
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    well, odd, also_well = run(model, steps)
+    assert isinstance(odd, Failed)
+    assert "secret" not in str(odd)
+    assert [*well, *also_well] == pytest.approx(
+        offline(model, (asks[0].conversations[0], asks[2].conversations[0])), abs=NOISE
+    )
+
+
+def test_what_the_model_refuses_is_said_in_its_words() -> None:
+    model = tiny_reward_model("mistral").eval()
+
+    async def steps(engine: Engine) -> Any:
+        asks = [Ask((np.arange(n, dtype=np.int32),)) for n in (10, 20)]
+        return await asyncio.gather(*map(engine.rewards, asks), return_exceptions=True)
+
+    short, long = run(model, steps)
+    assert len(short) == 1
+    assert isinstance(long, PalateError)
+    assert "sliding window" in str(long)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"), [([], "without tokens"), ([400], "0 to 399"), ([1, -1], "0 to 399")]
+)
+def test_tokens_that_the_model_does_not_have_are_refused(
+    model: RewardModel, ids: list[int], message: str
+) -> None:
+    async def steps(engine: Engine) -> None:
+        with pytest.raises(ValueError, match=message):
+            await engine.rewards(Ask((np.array(ids, np.int32),)))
+        assert await engine.rewards(Ask(())) == ()
+
+    run(model, steps)
+
+
+def test_draining_finishes_what_was_accepted_and_refuses_the_rest(
+    model: RewardModel, gate: Gate
+) -> None:
+    async def steps(engine: Engine) -> None:
+        first = await held(engine, gate)
+        second = asyncio.create_task(engine.rewards(one(1)))
+        await accepted(engine, 2)
+        draining = asyncio.create_task(engine.drain(SECONDS))
+        await asyncio.sleep(0)
+        with pytest.raises(Closing):
+            await engine.rewards(one(2))
+        gate.open()
+        assert await draining
+        assert [len(await task) for task in (first, second)] == [1, 1]
+
+    run(model, steps)
+
+
+def test_draining_ends_when_its_time_is_over(model: RewardModel, gate: Gate) -> None:
+    async def main() -> None:
+        engine = Engine(model, name="tiny")
+        engine.start()
+        tasks = [await held(engine, gate)]
+        tasks.append(asyncio.create_task(engine.rewards(one(1))))
+        await accepted(engine, 2)
+        draining = asyncio.create_task(engine.drain(SHORT))
+        assert [type(await settle(task)) for task in tasks] == [Closing, Closing]
+        gate.open()
+        assert not await draining
+
+    asyncio.run(main())
+
+
+def test_models_of_one_lane_never_compute_at_once(model: RewardModel) -> None:
+    inside, most = [0], [0]
+    other = tiny_reward_model("llama", seed=1).eval()
+
+    def enter(*_: Any) -> None:
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+
+    def leave(*_: Any) -> None:
+        inside[0] -= 1
+
+    for each in (model, other):
+        each.register_forward_pre_hook(enter)
+        each.register_forward_hook(leave)
+    lane = threading.Lock()
+
+    async def steps(engine: Engine) -> None:
+        second = Engine(other, name="other", lane=lane)
+        second.start()
+        asks = [one(n) for n in range(20)]
+        await asyncio.gather(*(e.rewards(ask) for ask in asks for e in (engine, second)))
+        assert await second.drain(SECONDS)
+
+    run(model, steps, lane=lane, tokens_per_microbatch=20)
+    assert most == [1]
+
+
+def test_a_mistake_of_ours_leaves_nobody_waiting(
+    model: RewardModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def steps(engine: Engine) -> None:
+        monkeypatch.setattr(engine._waiting, "take", lambda _budget: 1 / 0)
+        with pytest.raises(Failed, match="engine stopped"):
+            await engine.rewards(one(1))
+        assert not engine.ready
+        with pytest.raises(Closing):
+            await engine.rewards(one(2))
+
+    run(model, steps)

@@ -1,0 +1,393 @@
+"""Every shape gives the reward of `palate score`, as its own protocol says it is given."""
+
+import base64
+import math
+import struct
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from palate.cli import app
+from palate.judges.endpoint import RewardEndpoint
+from palate.judges.reward_model import RewardScorer
+from palate.judges.spec import RewardEndpointSpec
+from palate.types import Candidates, Message
+from server import Live
+from tiny import END, pairs_of_words
+
+PROMPT, RESPONSE = "How do I bake bread?", "Mix flour, water, salt and yeast."
+OTHER = "The sea is wide."
+TURNS = [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": RESPONSE}]
+
+
+@pytest.fixture(scope="module")
+def rewards(scorer: RewardScorer) -> tuple[float, float]:
+    asked = Candidates((Message("user", PROMPT),), (RESPONSE, OTHER))
+    ((first, second),) = scorer.score([asked])
+    assert first.value is not None
+    assert second.value is not None
+    return first.value, second.value
+
+
+@pytest.fixture(scope="module")
+def text(scorer: RewardScorer) -> str:
+    return scorer.model.chat.render((Message("user", PROMPT),), RESPONSE)
+
+
+@pytest.fixture(scope="module")
+def ids(scorer: RewardScorer) -> list[int]:
+    encoded = scorer.model.chat.encode((Message("user", PROMPT),), RESPONSE)
+    assert encoded is not None
+    return [int(token) for token in encoded.ids]
+
+
+def sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
+
+
+RAW = {"use_activation": False}
+PAIR = {"text_1": PROMPT, "text_2": RESPONSE}
+# What is posted of (text, ids), and where in the answer the reward is.
+Shape = tuple[str, Callable[[str, list[int]], Any], Callable[[Any], float]]
+RAW_SHAPES: dict[str, Shape] = {
+    "palate": (
+        "/v1/reward",
+        lambda _t, _i: {"prompt": PROMPT, "responses": [RESPONSE]},
+        lambda a: a["data"][0]["reward"],
+    ),
+    "palate messages": (
+        "/v1/reward",
+        lambda _t, _i: {"items": [{"messages": TURNS}]},
+        lambda a: a["data"][0]["reward"],
+    ),
+    "OpenRLHF": ("/get_reward", lambda t, _i: {"query": t}, lambda a: a["rewards"][0]),
+    "OpenRLHF scores": (
+        "/get_reward",
+        lambda t, _i: {"query": [t], "prompts": [PROMPT], "labels": [""]},
+        lambda a: a["scores"][0],
+    ),
+    "vLLM classify": (
+        "/classify",
+        lambda t, _i: {"model": "tiny", "input": [t], **RAW},
+        lambda a: a["data"][0]["probs"][0],
+    ),
+    "vLLM classify ids": (
+        "/classify",
+        lambda _t, i: {"input": [i], **RAW},
+        lambda a: a["data"][0]["probs"][0],
+    ),
+    "vLLM classify messages": (
+        "/classify",
+        lambda _t, _i: {"messages": TURNS, **RAW},
+        lambda a: a["data"][0]["probs"][0],
+    ),
+    "verl on vLLM": (
+        "/classify",
+        lambda t, _i: {"model": "tiny", "input": t, "activation": False},
+        lambda a: a["data"][-1]["probs"][-1],
+    ),
+    "vLLM pooling": ("/pooling", lambda _t, i: {"input": i}, lambda a: a["data"][0]["data"][0]),
+    "reward_hub": (
+        "/pooling",
+        lambda _t, _i: {"model": "tiny", "messages": TURNS},
+        lambda a: a["data"][0]["data"][0],
+    ),
+    "vLLM score": ("/score", lambda _t, _i: PAIR | RAW, lambda a: a["data"][0]["score"]),
+    "vLLM score v1": ("/v1/score", lambda _t, _i: PAIR | RAW, lambda a: a["data"][0]["score"]),
+    **{
+        f"vLLM {path}": (
+            path,
+            lambda _t, _i: {"query": PROMPT, "documents": [RESPONSE], **RAW},
+            lambda a: a["results"][0]["relevance_score"],
+        )
+        for path in ("/rerank", "/v1/rerank", "/v2/rerank")
+    },
+    "SGLang": ("/classify", lambda t, _i: {"text": t}, lambda a: a["embedding"][0]),
+    "SGLang ids": ("/classify", lambda _t, i: {"input_ids": [i]}, lambda a: a[0]["embedding"][0]),
+    "verl on SGLang": (
+        "/v1/embeddings",
+        lambda t, _i: {"model": "tiny", "input": t},
+        lambda a: a["data"][-1]["embedding"][-1],
+    ),
+    "TEI predict": (
+        "/predict",
+        lambda t, _i: {"inputs": t, "raw_scores": True},
+        lambda a: a[0]["score"],
+    ),
+    "TEI predict pair": (
+        "/predict",
+        lambda _t, _i: {"inputs": [[PROMPT, RESPONSE]], "raw_scores": True},
+        lambda a: a[0][0]["score"],
+    ),
+    "TEI rerank": (
+        "/rerank",
+        lambda _t, _i: {"query": PROMPT, "texts": [RESPONSE], "raw_scores": True},
+        lambda a: a[0]["score"],
+    ),
+    "LLaMA-Factory": (
+        "/v1/score/evaluation",
+        lambda t, _i: {"model": "model", "messages": [t]},
+        lambda a: a["scores"][0],
+    ),
+    "slime": (
+        "/slime",
+        lambda t, _i: {"prompt": t[:30], "response": t[30:], "label": None},
+        lambda a: a,
+    ),
+    "slime messages": (
+        "/slime",
+        lambda _t, _i: {"prompt": TURNS[:1], "response": RESPONSE + END, "label": "x"},
+        lambda a: a,
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", RAW_SHAPES)
+def test_pitfall_30_the_served_reward_is_the_one_in_python(
+    shape: str, running: Live, rewards: tuple[float, float], text: str, ids: list[int]
+) -> None:
+    path, body, read = RAW_SHAPES[shape]
+    assert read(running.ok(path, body(text, ids))) == pytest.approx(rewards[0], rel=1e-6, abs=1e-6)
+
+
+DOCUMENTED: dict[str, Shape] = {
+    "vLLM classify": (
+        "/classify",
+        lambda t, _i: {"input": t},
+        lambda a: a["data"][0]["probs"][0],
+    ),
+    "vLLM score": ("/score", lambda _t, _i: PAIR, lambda a: a["data"][0]["score"]),
+    "Cohere": (
+        "/v2/rerank",
+        lambda _t, _i: {"model": "tiny", "query": PROMPT, "documents": [{"text": RESPONSE}]},
+        lambda a: a["results"][0]["relevance_score"],
+    ),
+    "TEI predict": ("/predict", lambda t, _i: {"inputs": t}, lambda a: a[0]["score"]),
+    "TEI rerank": (
+        "/rerank",
+        lambda _t, _i: {"query": PROMPT, "texts": [RESPONSE]},
+        lambda a: a[0]["score"],
+    ),
+    "vLLM pooling, asked for it": (
+        "/pooling",
+        lambda t, _i: {"input": t, "use_activation": True},
+        lambda a: a["data"][0]["data"][0],
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", DOCUMENTED)
+def test_pitfall_30_a_sigmoid_only_where_the_protocol_documents_one(
+    shape: str, running: Live, rewards: tuple[float, float], text: str, ids: list[int]
+) -> None:
+    path, body, read = DOCUMENTED[shape]
+    found = read(running.ok(path, body(text, ids)))
+    assert found == pytest.approx(sigmoid(rewards[0]), rel=1e-6, abs=1e-6)
+
+
+def test_openrlhf_asks_for_nothing_of_one_of_several_servers(running: Live) -> None:
+    answer = running.ok("/get_reward", {"query": [], "prompts": [], "labels": []})
+    assert answer == {"rewards": [], "scores": [], "extra_logs": {}}
+
+
+def test_lists_come_back_as_lists_and_in_order(
+    running: Live, rewards: tuple[float, float], scorer: RewardScorer
+) -> None:
+    prompt = (Message("user", PROMPT),)
+    texts = [scorer.model.chat.render(prompt, said) for said in (OTHER, RESPONSE, OTHER)]
+    expected = pytest.approx([rewards[1], rewards[0], rewards[1]], rel=1e-6, abs=1e-6)
+    assert running.ok("/get_reward", {"query": texts})["rewards"] == expected
+    rows = running.ok("/classify", {"text": texts})
+    assert [row["embedding"][0] for row in rows] == expected
+    assert rows[0]["meta_info"]["prompt_tokens"] > 0
+    listed = running.ok("/classify", {"input": texts, **RAW})
+    assert [row["index"] for row in listed["data"]] == [0, 1, 2]
+    assert listed["usage"]["prompt_tokens"] == sum(r["meta_info"]["prompt_tokens"] for r in rows)
+    assert {row["label"] for row in listed["data"]} == {"reward"}
+    predicted = running.ok("/predict", {"inputs": [[t] for t in texts], "raw_scores": True})
+    assert [row[0]["score"] for row in predicted] == expected
+
+
+def test_rankers_give_the_best_first(running: Live, rewards: tuple[float, float]) -> None:
+    best = int(rewards[1] > rewards[0])
+    documents = {"query": PROMPT, "documents": [RESPONSE, OTHER], **RAW}
+    for path in ("/rerank", "/v1/rerank", "/v2/rerank"):
+        found = running.ok(path, documents)["results"]
+        assert [row["index"] for row in found] == [best, 1 - best]
+        assert found[0]["document"]["text"] == (RESPONSE, OTHER)[best]
+    (only,) = running.ok("/v2/rerank", documents | {"top_n": 1, "return_documents": False})[
+        "results"
+    ]
+    assert (only["index"], only.get("document")) == (best, None)
+    ranked = running.ok("/rerank", {"query": PROMPT, "texts": [RESPONSE, OTHER]})
+    assert [row["index"] for row in ranked] == [best, 1 - best]
+    assert ranked[0].get("text") is None
+    shown = running.ok("/rerank", {"query": PROMPT, "texts": [OTHER], "return_text": True})
+    assert shown[0]["text"] == OTHER
+
+
+def test_scores_take_one_prompt_for_all_or_one_each(
+    running: Live, rewards: tuple[float, float]
+) -> None:
+    both = {"text_2": [RESPONSE, OTHER], **RAW}
+    for first in (PROMPT, [PROMPT, PROMPT]):
+        found = running.ok("/score", {"text_1": first, **both})["data"]
+        assert [row["score"] for row in found] == pytest.approx(list(rewards), rel=1e-6, abs=1e-6)
+    assert running.post("/score", {"text_1": [PROMPT] * 3, **both}).status_code == 422
+
+
+def test_embeddings_in_base64_are_openais_default(
+    running: Live, rewards: tuple[float, float], text: str
+) -> None:
+    body = {"input": text, "model": "tiny", "encoding_format": "base64"}
+    packed = running.ok("/v1/embeddings", body)["data"][0]["embedding"]
+    assert struct.unpack("<f", base64.b64decode(packed)) == pytest.approx(
+        (rewards[0],), rel=1e-6, abs=1e-6
+    )
+
+
+def test_rewards_come_with_what_is_known_of_them(
+    running: Live, rewards: tuple[float, float]
+) -> None:
+    first, second = rewards
+    item = {"prompt": PROMPT, "responses": [RESPONSE, OTHER]}
+    answer = running.ok(
+        "/v1/reward",
+        {
+            "model": "again",
+            "items": [item | {"reference": OTHER}, {"messages": TURNS, "reference": 0.5}, item],
+        },
+    )
+    rows = answer["data"]
+    assert [(row["item"], row["response"]) for row in rows] == [
+        (0, 0),
+        (0, 1),
+        (1, 0),
+        (2, 0),
+        (2, 1),
+    ]
+    assert rows[0]["probability"] == pytest.approx(sigmoid(first - second), rel=1e-6, abs=1e-6)
+    assert rows[1]["probability"] == pytest.approx(0.5)
+    assert rows[2]["probability"] == pytest.approx(sigmoid(first - 0.5), rel=1e-6, abs=1e-6)
+    assert rows[3]["probability"] is None, "a reward by itself has no zero"
+    assert all(row["tokens"] > 10 and not row["truncated"] for row in rows)
+    models = running.http.get("/v1/models").json()["data"]
+    assert [model["id"] for model in models] == ["tiny", "again"]
+    assert answer["model"] == "again"
+    assert answer["fingerprint"] == models[1]["fingerprint"] == models[0]["fingerprint"]
+
+
+def test_compare_says_which_and_how_probable(running: Live, rewards: tuple[float, float]) -> None:
+    first, second = rewards
+    pair = {"prompt": PROMPT, "first": RESPONSE, "second": OTHER}
+    same = pair | {"second": RESPONSE}
+    better, tie = running.ok("/v1/compare", {"pairs": [pair, same]})["data"]
+    assert better["choice"] == ("first" if first > second else "second")
+    assert better["probability"] == pytest.approx(sigmoid(first - second), rel=1e-6, abs=1e-6)
+    assert (tie["choice"], tie["probability"]) == ("tie", 0.5)
+
+
+def test_a_response_too_long_for_the_model_is_said_and_costs_no_other(running: Live) -> None:
+    long = "word " * 2000
+    item = {"prompt": PROMPT, "responses": [RESPONSE, long]}
+    kept, lost = running.ok("/v1/reward", item)["data"]
+    assert kept["reward"] is not None
+    assert (lost["reward"], lost["reason"]) == (None, "the response alone exceeds max_tokens")
+    (row,) = running.ok("/v1/compare", {"pairs": [{"prompt": "x", "first": "y", "second": long}]})[
+        "data"
+    ]
+    assert (row["choice"], row["probability"]) == (None, None)
+    answer = running.post("/score", {"text_1": PROMPT, "text_2": long})
+    assert answer.status_code == 413
+    assert "the response alone exceeds" in answer.json()["error"]["message"]
+
+
+def test_pitfall_01_a_long_prompt_is_cut_as_in_python_and_said(
+    running: Live, scorer: RewardScorer
+) -> None:
+    prompt = "How do I bake bread? " * 400
+    ((score,),) = scorer.score([Candidates((Message("user", prompt),), (RESPONSE,))])
+    answer = running.post("/score", {"text_1": prompt, "text_2": RESPONSE, **RAW})
+    assert answer.json()["data"][0]["score"] == pytest.approx(score.value, rel=1e-6, abs=1e-6)
+    assert answer.headers["x-palate-truncated"] == "1"
+    (row,) = running.ok("/v1/reward", {"prompt": prompt, "responses": [RESPONSE]})["data"]
+    assert row["truncated"]
+
+
+def test_a_text_too_long_is_cut_or_refused_as_its_protocol_says(
+    running: Live, scorer: RewardScorer
+) -> None:
+    chat = scorer.model.chat
+    long = chat.tokenizer.apply_chat_template(
+        [{"role": "user", "content": "How do I bake? " * 600}, TURNS[1]], tokenize=False
+    )
+    kept = running.ok("/get_reward", {"query": long})["rewards"]
+    assert running.ok("/v1/score/evaluation", {"messages": [long]})["scores"] == kept
+    cut = running.ok("/classify", {"input": long, "truncate_prompt_tokens": -1, **RAW})
+    assert cut["data"][0]["probs"] == kept
+    assert cut["usage"]["prompt_tokens"] == chat.max_tokens
+    shorter = running.ok("/pooling", {"input": long, "truncate_prompt_tokens": 99})
+    assert shorter["usage"]["prompt_tokens"] == 99
+    refused = running.post("/classify", {"input": long})
+    assert (refused.status_code, refused.json()["error"]["type"]) == (400, "too_long")
+    assert running.post("/classify", {"text": long}).status_code == 400
+    refused = running.post("/predict", {"inputs": long})
+    assert (refused.status_code, refused.json()["error_type"]) == (413, "validation")
+    found = running.ok("/predict", {"inputs": long, "truncate": True, "raw_scores": True})
+    assert [row["score"] for row in found] == kept
+
+
+def test_the_model_is_chosen_by_name_in_the_body_or_the_address(running: Live) -> None:
+    body = {"input": "x", "model": "again"}
+    assert running.ok("/pooling", body)["model"] == "again"
+    assert running.ok("/v1/score/evaluation?model=again", {"messages": ["x"]})["model"] == "again"
+    for path, given in (("/pooling", body | {"model": "no\x1b"}), ("/get_reward?model=no", None)):
+        answer = running.post(path, given or {"query": "x"})
+        assert answer.status_code == 404
+        assert "known: tiny, again" in answer.json()["error"]["message"]
+
+
+def test_tei_says_what_is_served_and_errs_in_its_own_words(running: Live) -> None:
+    info = running.http.get("/info").json()
+    assert info["model_id"] == "tiny"
+    assert info["model_type"]["reranker"]["label2id"] == {"reward": 0}
+    for path, body in (("/predict", {"inputs": 3}), ("/rerank", {"texts": [], "query": "x"})):
+        error = running.post(path, body)
+        assert error.status_code == 422
+        assert error.json()["error_type"] == "tokenizer"
+        assert isinstance(error.json()["error"], str)
+
+
+def test_texts_without_the_template_are_counted(running: Live) -> None:
+    before = metric(running, 'palate_untemplated_texts_total{model="tiny"}')
+    running.ok("/get_reward", {"query": ["no template here"]})
+    assert metric(running, 'palate_untemplated_texts_total{model="tiny"}') == before + 1
+
+
+def metric(running: Live, name: str) -> float:
+    lines = running.http.get("/metrics").text.splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+
+@pytest.mark.parametrize(
+    "shape", ["vllm-classify", "vllm-pooling", "sglang-classify", "tei-predict", "openrlhf"]
+)
+def test_pitfall_30_our_own_endpoint_judge_reads_the_same_rewards(
+    shape: str, running: Live, scorer: RewardScorer, tiny_folder: Path
+) -> None:
+    asked = [Candidates(pair.prompt, (pair.first, pair.second)) for pair in pairs_of_words(6)]
+    options = {"url": running.url, "shape": shape, "input": "chat", "tokenizer": str(tiny_folder)}
+    served = RewardEndpoint(RewardEndpointSpec.model_validate(options)).score(asked)
+    found = [score.value for row in served for score in row]
+    here = [score.value for row in scorer.score(asked) for score in row]
+    assert found == pytest.approx(here, rel=1e-6, abs=1e-6)
+
+
+def test_pitfall_30_parity_finds_the_server_the_same(running: Live, tiny_folder: Path) -> None:
+    asked = f"--n 3 --tolerance 1e-4 --format json --url {running.url}"
+    found = CliRunner().invoke(app, ["parity", str(tiny_folder), *asked.split()])
+    assert "served: vllm-classify" in found.stdout
+    assert found.exit_code == 0, found.output

@@ -1,0 +1,126 @@
+"""What is accepted is answered; what nobody waits for is not computed."""
+
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from urllib.parse import urlsplit
+
+import httpx2
+import numpy as np
+import pytest
+import torch
+
+from palate.serve.settings import Limits, Settings
+from palate.types import PalateError
+from server import live, server_of, until
+
+TEXT = {"query": "How do I bake bread?"}
+
+
+@pytest.fixture
+def held(tiny_folder):
+    """A server whose model computes nothing while the test holds its lane."""
+    lane = threading.Lock()
+    settings = Settings(limits=Limits(requests_at_once=3))
+    options = {"max_waiting_tokens": 8, "lane": lane}
+    with live(server_of({"tiny": str(tiny_folder)}, settings, **options)) as found:
+        found.ok("/get_reward", TEXT)
+        with lane:
+            yield found
+
+
+def engine(found):
+    return found.server.engines[0]
+
+
+def test_a_full_queue_is_429_with_a_time_to_come_back(held):
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(held.post, "/get_reward", TEXT, **{"x-deadline-seconds": "0.3"})
+        until(lambda: engine(held).waiting_tokens)
+        refused = held.post("/classify", {"text": "x"})
+        assert refused.status_code == 429
+        assert int(refused.headers["retry-after"]) >= 1
+        assert held.http.get("/health").status_code == 200, "the loop is free"
+        late = waiting.result()
+    assert (late.status_code, late.json()["error"]["type"]) == (504, "late")
+    until(lambda: not engine(held).waiting_tokens)
+
+
+def test_a_client_that_hangs_up_is_forgotten(held):
+    parts = urlsplit(held.url)
+    body = b'{"query": "x"}'
+    head = (
+        "POST /get_reward HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection((parts.hostname, parts.port)) as connection:
+        connection.sendall(head.encode() + body)
+        until(lambda: engine(held).waiting_asks)
+    until(lambda: not engine(held).waiting_asks)
+    assert engine(held).meter.cancelled == 1
+    assert engine(held).waiting_tokens == 0
+
+
+def test_more_requests_at_once_than_allowed_are_429(held):
+    with ThreadPoolExecutor() as pool:
+        deadline = {"x-deadline-seconds": "0.3"}
+        for _ in range(3):
+            pool.submit(held.post, "/get_reward", {"query": ""}, **deadline)
+        until(lambda: held.server.shift.under_way == 3)
+        refused = held.post("/get_reward", TEXT)
+    assert refused.status_code == 429
+
+
+def test_leaving_answers_what_was_accepted_and_takes_no_more(tiny_folder):
+    lane = threading.Lock()
+    options = {"lane": lane}
+    with (
+        live(server_of({"tiny": str(tiny_folder)}, **options)) as found,
+        ThreadPoolExecutor() as pool,
+    ):
+        expected = found.ok("/get_reward", TEXT)
+        with lane:
+            accepted = [pool.submit(found.post, "/get_reward", TEXT) for _ in range(4)]
+            until(lambda: engine(found).waiting_asks == 4)
+            found.leave()
+            until(lambda: found.http.get("/ready").status_code == 503)
+            assert found.http.get("/health").status_code == 200
+            until(lambda: found.server.shift.closed)
+            refused = found.post("/predict", {"inputs": "x"})
+            assert (refused.status_code, refused.json()["error_type"]) == (503, "unhealthy")
+            assert refused.headers["connection"] == "close"
+        assert [a.result().json() for a in accepted] == [expected] * 4
+        assert found.stopped.wait(20)
+        with pytest.raises(httpx2.ConnectError):
+            found.http.get("/health")
+
+
+def test_in_the_grace_time_requests_are_still_taken(tiny_folder):
+    settings = Settings(grace_seconds=0.5)
+    with live(server_of({"tiny": str(tiny_folder)}, settings)) as found:
+        found.ok("/get_reward", TEXT)
+        found.leave()
+        until(lambda: found.http.get("/ready").status_code == 503)
+        answer = found.post("/get_reward", TEXT)
+        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+        assert found.stopped.wait(20)
+
+
+def test_a_reward_that_is_no_number_is_an_error(tiny_folder):
+    server = server_of({"tiny": str(tiny_folder)})
+    with live(server) as found:
+        found.ok("/get_reward", TEXT)
+        with torch.no_grad():
+            server.engines[0].model.head.weight.fill_(np.inf)
+        answer = found.post("/get_reward", TEXT)
+        assert (answer.status_code, answer.json()["error"]["type"]) == (500, "model_failed")
+        tei = found.post("/predict", {"inputs": "x", "raw_scores": True})
+        assert (tei.status_code, tei.json()["error_type"]) == (424, "backend")
+
+
+def test_a_model_that_gives_no_numbers_is_not_served(tiny_folder):
+    server = server_of({"tiny": str(tiny_folder)})
+    with torch.no_grad():
+        server.engines[0].model.head.weight.fill_(np.nan)
+    with pytest.raises(PalateError, match="tiny: cannot be served"), live(server) as found:
+        assert found.stopped.wait(20)
