@@ -3,9 +3,7 @@ import json
 import math
 import socket
 import threading
-from email.utils import formatdate
 
-import httpx2
 import pytest
 
 from made import pool
@@ -13,7 +11,6 @@ from palate.evaluate.benchmark import Benchmark
 from palate.evaluate.run import evaluate
 from palate.judges import ScorerJudge, open_judge
 from palate.judges.endpoint import RewardEndpoint
-from palate.judges.patience import _retry_after
 from palate.judges.sequence_classifier import SequenceClassifier
 from palate.judges.spec import RewardEndpointSpec, SequenceClassifierSpec
 from palate.records import read_verdicts
@@ -208,25 +205,6 @@ def test_retry_after_is_bounded(save_classifier):
     busy = Fault(429, headers={"retry-after": "86400"})
     with serving(save_classifier(), lambda n, _: None if n else busy) as served:
         assert len(values(endpoint(served.url, longest_wait_seconds=0.01), candidates(1))) == 2
-
-
-@pytest.mark.parametrize(
-    ("said", "least", "most"),
-    [
-        ("2.5", 2.5, 2.5),
-        ("-3", 0, 0),
-        (formatdate(0, usegmt=True), 0, 0),
-        (formatdate(4e9, usegmt=True), 1e6, math.inf),
-    ],
-)
-def test_retry_after_is_seconds_or_a_date(said, least, most):
-    response = httpx2.Response(429, headers={"retry-after": said})
-    assert least <= _retry_after(response) <= most
-
-
-@pytest.mark.parametrize("said", ["", "soon"])
-def test_retry_after_that_says_nothing_is_nothing(said):
-    assert _retry_after(httpx2.Response(429, headers={"retry-after": said})) is None
 
 
 def test_an_endpoint_that_is_down_is_one_line():

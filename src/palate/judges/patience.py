@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import threading
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2
 
+from palate.asking import PASSING, REFUSED, bearer_key, error_line, one_line, retry_after
 from palate.judges.spec import RewardEndpointSpec
 from palate.types import PalateError
 
-RETRIED = frozenset({408, 424, 425, 429, *range(500, 600)})
-REFUSED = frozenset({400, 413, 422})  # The text's fault, not the server's: asking again is vain.
 CURES: Mapping[int, str] = {
     401: "name the environment variable of the right key in `key_env`",
     403: "name the environment variable of the right key in `key_env`",
@@ -52,7 +48,7 @@ class Patience:
         """Raises `PalateError` where `key_env` names a variable that holds no key."""
         self.address = spec.url + (path if spec.path is None else f"/{spec.path.lstrip('/')}")
         self._spec = spec
-        self._key = _key(spec)
+        self._key = bearer_key(spec.key_env, "reward-endpoint", spec.url) if spec.key_env else ""
         headers = {"content-type": "application/json"}
         if self._key:
             headers["authorization"] = f"Bearer {self._key}"
@@ -103,67 +99,23 @@ class Patience:
         except httpx2.RequestError as error:
             late = isinstance(error, httpx2.TimeoutException)
             kind = "gives no answer in time" if late else "cannot be reached"
-            return _Trouble(f"{kind} ({type(error).__name__}: {self._clean(str(error))})")
+            return _Trouble(f"{kind} ({type(error).__name__}: {one_line(str(error), self._key)})")
         status = response.status_code
-        if status in RETRIED:
-            return _Trouble(f"answers {status} ({self._said(response)})", _retry_after(response))
+        if status == 200:
+            try:
+                return response.json()
+            except ValueError:
+                return _Trouble("answers 200 with what is not JSON")
+        said = error_line(response, self._key)
+        if status in PASSING:
+            return _Trouble(f"answers {status} ({said})", retry_after(response.headers))
         if status in REFUSED:
             # Without its numbers, equal reasons of unequal texts are counted together.
-            said = re.sub(r"\d+", "N", self._said(response))
+            said = re.sub(r"\d+", "N", said)
             raise RefusedError(f"refused by the endpoint ({status}): {said}")
-        if status != 200:
-            cure = CURES.get(status, "expected 200; check `url` and `shape`")
-            raise PalateError(f"{self.address}: answers {status} ({self._said(response)}); {cure}")
-        try:
-            return response.json()
-        except ValueError:
-            return _Trouble("answers 200 with what is not JSON")
+        cure = CURES.get(status, "expected 200; check `url` and `shape`")
+        raise PalateError(f"{self.address}: answers {status} ({said}); {cure}")
 
     def _pause(self, attempt: int, trouble: _Trouble) -> float:
         doubled = self._spec.backoff_seconds * 2.0 ** (attempt - 1)
         return min(max(doubled, trouble.wait_seconds or 0.0), self._spec.longest_wait_seconds)
-
-    def _said(self, response: httpx2.Response) -> str:
-        """What an error body says, in one short line."""
-        try:
-            said = response.json()
-            while isinstance(said, dict):
-                said = next((said[k] for k in ("error", "message", "detail") if said.get(k)), "")
-        except (ValueError, RecursionError):
-            said = response.text
-        return self._clean(str(said)) or response.reason_phrase
-
-    def _clean(self, text: str) -> str:
-        line = " ".join(text.split())
-        return (line.replace(self._key, "***") if self._key else line)[:160]
-
-
-def _key(spec: RewardEndpointSpec) -> str:
-    if spec.key_env is None:
-        return ""
-    key = os.environ.get(spec.key_env, "").strip()
-    if not key:
-        raise PalateError(
-            f"reward-endpoint: environment variable {spec.key_env} is not set; export the key of "
-            f"{spec.url} in it, or leave key_env out"
-        )
-    # A header cannot hold it, and the client's own error would quote it.
-    if not all("!" <= character <= "~" for character in key):
-        raise PalateError(
-            f"reward-endpoint: environment variable {spec.key_env} holds a space, a line break or "
-            "a character outside ASCII; export one bare key in it"
-        )
-    return key
-
-
-def _retry_after(response: httpx2.Response) -> float | None:
-    """Seconds that the server asks us to wait, which it says as a number or as a date."""
-    asked = response.headers.get("retry-after", "").strip()
-    try:
-        return max(0.0, float(asked))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None

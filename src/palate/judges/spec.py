@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Literal
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from palate.asking import address
 from palate.model.options import Dtype
 from palate.types import Role
 
@@ -113,15 +113,7 @@ class RewardEndpointSpec(BaseModel):
     @field_validator("url")
     @classmethod
     def _plain_address(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:
-            raise ValueError("expected http://HOST:PORT or https://HOST")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError(
-                "expected no user, password or query in an address; put a key into an "
-                "environment variable and name it in key_env"
-            )
-        return url.rstrip("/")
+        return address(url)
 
     @model_validator(mode="after")
     def _fits_together(self) -> RewardEndpointSpec:

@@ -2,7 +2,6 @@
 
 import pytest
 
-from palate.judges.chat.fault import retry_after
 from palate.judges.chat.pace import Pace
 
 
@@ -30,12 +29,3 @@ def test_when_told_to_wait_nothing_starts():
     pace.hold(9.0)
     pace.hold(4.0)
     assert pace.start(1.0, 1) == 9.0
-
-
-@pytest.mark.parametrize(
-    ("given", "seconds"),
-    [("3", 3.0), ("0.25", 0.25), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0), ("soon", None)],
-)
-def test_retry_after_is_seconds_or_a_date(given, seconds):
-    assert retry_after({"retry-after": given}) == seconds
-    assert retry_after({}) is None

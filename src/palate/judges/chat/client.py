@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-import os
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -13,10 +12,10 @@ from typing import Any, Self
 
 import openai
 
+from palate.asking import HIDDEN, bearer_key
 from palate.judges.chat.answer import Answer
-from palate.judges.chat.fault import HIDDEN, Fault, Passing, of_status, said
+from palate.judges.chat.fault import Fault, Passing, of_status, said
 from palate.judges.chat.spec import ChatSpec
-from palate.types import PalateError
 
 MOST_TOKENS = 2**40  # No answer has as many; SQLite's integers end at 2^63.
 # What reading JSON of another shape raises, or one nested beyond all reason.
@@ -121,21 +120,8 @@ class Client:
 
 def key(spec: ChatSpec) -> str:
     """The key from the environment, or "" where none is to be sent."""
-    variable = spec.key_variable
-    if variable is None:
-        return ""
-    value = os.environ.get(variable, "").strip()
-    if not value:
-        raise PalateError(
-            f"chat judge {spec.model}: {variable} is not set, it holds the key for "
-            f"{spec.base_url}; export it, or name another variable: key_env: NAME"
-        )
-    if not (value.isascii() and value.isprintable()) or " " in value:
-        raise PalateError(
-            f"chat judge {spec.model}: {variable} holds what is no key; "
-            "expected one word of ASCII; export it again"
-        )
-    return value
+    who = f"chat judge {spec.model}"
+    return bearer_key(spec.key_variable, who, spec.base_url) if spec.key_variable else ""
 
 
 def _top(logprobs: Any) -> tuple[tuple[str, float], ...]:

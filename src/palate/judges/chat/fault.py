@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import email.utils
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from palate.asking import HIDDEN, retry_after
 from palate.judges.chat.spec import ChatSpec
 
-HIDDEN = "***"
 LONGEST_WAIT_SECONDS = 600.0
 PASSING = {408, 409, 425, 429}
 TOO_LONG = re.compile(r"context.{0,10}length|context_length|too long|maximum.{0,20}tokens", re.I)
@@ -72,19 +70,6 @@ def of_status(
     if status in (400, 403, 422) and FILTERED.search(said):
         return Unanswerable("refused: content filter")
     return Permanent(f"{_at(spec)} refuses ({what}); {_cure(spec, status)}")
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that `Retry-After` asks to wait, given as seconds or as a date."""
-    given = headers.get("retry-after")
-    if given is None:
-        return None
-    if re.fullmatch(r"\s*\d{1,9}(\.\d*)?\s*", given):
-        return float(given)
-    try:
-        return max(0.0, email.utils.parsedate_to_datetime(given).timestamp() - time.time())
-    except ValueError:
-        return None
 
 
 def said(body: Any, key: str = "") -> str:

@@ -1,0 +1,1 @@
+"""The request code of other stacks, as they ship it, against our server."""
