@@ -9,12 +9,14 @@
     calibration.py  reliability, ECE, Brier, temperature
     position.py   consistency and position bias over both orders
     length.py     accuracy without the help of length
+    agreement.py  annotators beyond chance: Cohen's kappa, Krippendorff's alpha
     ceiling.py    the limit that annotators' disagreement sets
     best_of_n.py  what a score is worth in choosing among n responses
 
 Pure functions of numpy arrays; a generator is passed in where chance is used.
 """
 
+from palate.stats.agreement import cohen_kappa, krippendorff_alpha
 from palate.stats.best_of_n import best_of_n_curve, divergence
 from palate.stats.calibration import (
     Calibration,
@@ -77,6 +79,7 @@ __all__ = [
     "clustered_mean",
     "clustered_variance",
     "cochran_armitage",
+    "cohen_kappa",
     "combine",
     "consistent",
     "divergence",
@@ -84,6 +87,7 @@ __all__ = [
     "held_out_differences",
     "holm",
     "items_needed",
+    "krippendorff_alpha",
     "length_controlled",
     "letters",
     "macro_average",

@@ -1,0 +1,254 @@
+"""The pages of the explorer. Every one works without script; script only saves the reloading."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import parse_qsl, quote, unquote
+
+import duckdb
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from fastapi.staticfiles import StaticFiles
+from starlette.background import BackgroundTask
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from palate.types import Comparison, PalateError
+from palate.view.access import Guard
+from palate.view.batch import export_marks
+from palate.view.explorer import Explorer, OpenRun, Viewer
+from palate.view.item import read_item
+from palate.view.item_page import item_page, marked
+from palate.view.list_page import list_page
+from palate.view.live import Reward, read_prompt, write_prompt
+from palate.view.marks import Mark, annotator_name
+from palate.view.query import Query, read_query
+from palate.view.render import render
+
+STATIC = Path(__file__).parent / "static"
+ANNOTATOR, BLIND = "palate-annotator", "palate-blind"
+MAX_FIELDS = 20
+COOKIE: dict[str, Any] = {"httponly": True, "samesite": "strict", "max_age": 365 * 24 * 3600}
+
+Fields = dict[str, str]
+
+
+def build_app(explorer: Explorer, *, token: str, port: int) -> Guard:
+    """The explorer as an ASGI application that lets in who has the token."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        yield
+        explorer.close()
+
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.state.explorer = explorer
+    app.mount("/static", StaticFiles(directory=STATIC))
+    for path, page in PAGES.items():
+        app.add_api_route(path, page, methods=["GET"], response_model=None)
+    for path, change in CHANGES.items():
+        app.add_api_route(path, change, methods=["POST"], response_model=None)
+    for kind in (PalateError, StarletteHTTPException, RequestValidationError, duckdb.Error):
+        app.add_exception_handler(kind, _said_plainly)
+    return Guard(app, token=token, port=port)
+
+
+def _explorer(request: Request) -> Explorer:
+    explorer: Explorer = request.app.state.explorer
+    return explorer
+
+
+def _run(run: int, request: Request) -> OpenRun:
+    runs = _explorer(request).runs
+    if not 0 <= run < len(runs):
+        raise HTTPException(404, f"There is no run {run}.")
+    return runs[run]
+
+
+def _viewer(request: Request) -> Viewer:
+    explorer = _explorer(request)
+    name = unquote(request.cookies.get(ANNOTATOR, "")) or explorer.annotator
+    try:
+        name = annotator_name(name)
+    except PalateError:
+        name = explorer.annotator
+    return Viewer(name, explorer.blind or request.cookies.get(BLIND) == "1", explorer.blind)
+
+
+async def _form(request: Request) -> Fields:
+    body = (await request.body()).decode("utf-8", "replace")
+    try:
+        return dict(parse_qsl(body, keep_blank_values=True, max_num_fields=MAX_FIELDS))
+    except ValueError:
+        raise HTTPException(400, "A form with fewer fields was expected.") from None
+
+
+Run = Annotated[OpenRun, Depends(_run)]
+Who = Annotated[Viewer, Depends(_viewer)]
+Form = Annotated[Fields, Depends(_form)]
+
+
+def _page(request: Request, name: str, status: int = 200, **values: Any) -> HTMLResponse:
+    explorer, number = _explorer(request), request.path_params.get("run", "0")
+    shared = {
+        "viewer": _viewer(request),
+        "runs": [run.name for run in explorer.runs],
+        "number": int(number) if str(number).isdecimal() else 0,
+        "here": str(request.url.path) + (f"?{request.url.query}" if request.url.query else ""),
+    }
+    return HTMLResponse(render(name, **shared, **values), status)
+
+
+def _said_plainly(request: Request, error: Exception) -> HTMLResponse:
+    """An error as a page: one line, no traceback."""
+    if isinstance(error, StarletteHTTPException):
+        return _page(request, "message", error.status_code, text=error.detail)
+    if isinstance(error, RequestValidationError):
+        return _page(request, "message", 404, text="There is no such page.")
+    return _page(request, "message", 400, text=str(error).splitlines()[0])
+
+
+def _back(url: str) -> RedirectResponse:
+    """To a page of ours after a change; anything else leads to the first page."""
+    ours = url.startswith("/r/") and "\\" not in url
+    return RedirectResponse(url if ours else "/r/0/", 303)
+
+
+def _query(request: Request, run: OpenRun) -> Query:
+    pairs = parse_qsl(request.url.query, max_num_fields=200) if request.url.query else []
+    return read_query(pairs, run.catalogue)
+
+
+def home() -> Response:
+    """The first run."""
+    return RedirectResponse("/r/0/", 303)
+
+
+def items(request: Request, run: Run, viewer: Who) -> Response:
+    """The list."""
+    catalogue, page = run.catalogue, list_page(run, _query(request, run), viewer)
+    answer = _page(request, "list", page=page, problems=catalogue.problems, size=catalogue.size)
+    answer.background = BackgroundTask(run.selector.texts.load)  # The first screen comes first.
+    return answer
+
+
+def one_item(request: Request, item: int, run: Run, viewer: Who) -> Response:
+    """One comparison."""
+    if not 0 <= item < run.catalogue.size:
+        raise HTTPException(404, f"There is no item {item} in {run.name}.")
+    full = request.query_params.get("full") == "yes"
+    return _page(request, "item", page=item_page(run, item, _query(request, run), viewer, full))
+
+
+def mark_item(request: Request, item: int, run: Run, viewer: Who, form: Form) -> Response:
+    """Keep or remove a mark, and show the item again."""
+    if not 0 <= item < run.catalogue.size:
+        raise HTTPException(404, f"There is no item {item} in {run.name}.")
+    (id,) = run.catalogue.ids_of([item])
+    if "clear" in form:
+        run.marks.remove(viewer.annotator, id)
+    else:
+        blank = Mark(viewer.annotator, id, part=run.catalogue.part_of(item).name)
+        run.marks.change(blank, lambda old: marked(old, form, viewer))
+    return _back(f"{request.url.path.removesuffix('/mark')}{_query(request, run).url()}")
+
+
+def all_marks(request: Request, run: Run, viewer: Who) -> Response:
+    """What was marked, and how far people agree; in blind mode only how much was marked."""
+    # Imported here: statistics bring scipy with them, most of a second at every start.
+    from palate.view.agreement import measure_agreement
+
+    marks = run.marks.all()
+    blind_only = request.query_params.get("blind") == "yes"
+    used = [mark for mark in marks if mark.blind] if blind_only else marks
+    agreement = None if viewer.blind else measure_agreement(run.catalogue, used)
+    own = sum(mark.annotator == viewer.annotator for mark in marks)
+    return _page(
+        request, "marks", agreement=agreement, marks=len(marks), own=own, blind_only=blind_only,
+        path=str(run.marks.path),
+    )  # fmt: skip
+
+
+def marks_file(run: Run) -> Response:
+    """All marks as a file of comparisons."""
+    with tempfile.NamedTemporaryFile(suffix=".parquet", delete=False) as file:
+        path = Path(file.name)
+    try:
+        export_marks(run.catalogue, run.marks.all(), path)
+    except PalateError:
+        path.unlink()
+        raise
+    done = BackgroundTask(partial(path.unlink, missing_ok=True))
+    return FileResponse(path, filename="marks.parquet", background=done)
+
+
+def name_yourself(form: Form) -> Response:
+    """Keep the name under which this browser marks."""
+    answer = _back(form.get("back", ""))
+    answer.set_cookie(ANNOTATOR, quote(annotator_name(form.get("annotator", ""))), **COOKIE)
+    return answer
+
+
+def blindfold(form: Form) -> Response:
+    """Hide labels and scores in this browser, or show them again."""
+    answer = _back(form.get("back", ""))
+    answer.set_cookie(BLIND, "1" if form.get("blind") == "1" else "0", **COOKIE)
+    return answer
+
+
+def live(request: Request, run: Run, viewer: Who, item: int | None = None) -> Response:
+    """A form for a prompt and two responses, which an item of the list may fill."""
+    if viewer.blind:
+        return _page(request, "live", fields=None, rewards=None, models=run.rewards.models)
+    run.rewards.warm()
+    known = item is not None and 0 <= item < run.catalogue.size
+    fields = _filled(read_item(run.catalogue, item or 0).comparison) if known else {}
+    return _page(request, "live", fields=fields, rewards=None, models=run.rewards.models)
+
+
+def _filled(comparison: Comparison) -> Fields:
+    prompt = write_prompt(comparison.prompt)
+    return {"prompt": prompt, "first": comparison.chosen, "second": comparison.rejected}
+
+
+def score_live(request: Request, run: Run, viewer: Who, form: Form) -> Response:
+    """The rewards of what was typed."""
+    if viewer.blind:
+        raise HTTPException(403, "Blind mode hides scores.")
+    fields = {
+        name: form.get(name, "").replace("\r\n", "\n") for name in ("prompt", "first", "second")
+    }
+    rewards = _rewards(_explorer(request), run, viewer, fields) if fields["prompt"].strip() else []
+    return _page(request, "live", fields=fields, rewards=rewards, models=run.rewards.models)
+
+
+def _rewards(explorer: Explorer, run: OpenRun, viewer: Viewer, fields: Fields) -> list[Reward]:
+    """Only a person's newest question is worth computing: they type on while one is answered."""
+    turn = explorer.asked[viewer.annotator] = explorer.asked.get(viewer.annotator, 0) + 1
+    asked = run.rewards.ask(
+        read_prompt(fields["prompt"]),
+        (fields["first"], fields["second"]),
+        lambda: explorer.asked[viewer.annotator] == turn,
+    )
+    return asked.result()
+
+
+PAGES: dict[str, Callable[..., Any]] = {
+    "/": home,
+    "/r/{run}/": items,
+    "/r/{run}/item/{item}": one_item,
+    "/r/{run}/marks": all_marks,
+    "/r/{run}/marks.parquet": marks_file,
+    "/r/{run}/live": live,
+}
+CHANGES: dict[str, Callable[..., Any]] = {
+    "/r/{run}/item/{item}/mark": mark_item,
+    "/r/{run}/live": score_live,
+    "/name": name_yourself,
+    "/blind": blindfold,
+}

@@ -1,0 +1,114 @@
+"""Rewards of responses that somebody types: the run's own models, loaded when first asked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from palate.data.sources.conversation import split_transcript
+from palate.data.sources.source import Unfit
+from palate.types import Candidates, Message, PalateError, Score
+
+if TYPE_CHECKING:
+    from palate.judges.reward_model import RewardScorer
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """What one model gives each response; `problem` where it could not be asked."""
+
+    model: str
+    scores: tuple[Score, ...] = ()
+    problem: str = ""
+
+    @property
+    def margin(self) -> float | None:
+        """First minus second reward."""
+        values = [score.value for score in self.scores]
+        if len(values) != 2 or values[0] is None or values[1] is None:
+            return None
+        return values[0] - values[1]
+
+    @property
+    def probability(self) -> float | None:
+        """P(the first is preferred) = sigmoid(first - second)."""
+        margin = self.margin
+        return None if margin is None else 0.5 + 0.5 * math.tanh(margin / 2)
+
+
+@dataclass(slots=True)
+class Rewards:
+    """The models of a run, asked one after the other in one thread: torch uses all cores alone."""
+
+    folder: Path
+    _loaded: dict[str, RewardScorer | str] = field(default_factory=dict)
+    _thread: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="rewards")
+    )
+
+    @property
+    def models(self) -> list[str]:
+        """Names of the checkpoints under models/."""
+        return sorted(path.parent.name for path in self.folder.glob("models/*/config.json"))
+
+    def warm(self) -> None:
+        """Begin to load the models, so that the first answer comes sooner."""
+        for model in self.models:
+            self._thread.submit(self._model, model)
+
+    def ask(
+        self, prompt: tuple[Message, ...], responses: tuple[str, ...], wanted: Callable[[], bool]
+    ) -> Future[list[Reward]]:
+        """Every model's rewards; none if nobody wants them any more when their turn comes."""
+        return self._thread.submit(self._ask, Candidates(prompt, responses), wanted)
+
+    def close(self) -> None:
+        """Drop what waits; what runs ends."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _ask(self, candidates: Candidates, wanted: Callable[[], bool]) -> list[Reward]:
+        return [self._reward(model, candidates) for model in self.models if wanted()]
+
+    def _reward(self, name: str, candidates: Candidates) -> Reward:
+        model = self._model(name)
+        if isinstance(model, str):
+            return Reward(name, problem=model)
+        try:
+            return Reward(name, next(model.score([candidates])))
+        except PalateError as error:  # A template that refuses these turns.
+            return Reward(name, problem=str(error))
+
+    def _model(self, name: str) -> RewardScorer | str:
+        """The model, or why it cannot be opened."""
+        if name not in self._loaded:
+            from palate.judges.reward_model import RewardScorer
+
+            try:
+                self._loaded[name] = RewardScorer(self.folder / "models" / name, name=name)
+            except PalateError as error:
+                self._loaded[name] = str(error)
+        return self._loaded[name]
+
+
+def read_prompt(text: str) -> tuple[Message, ...]:
+    """The turns of a prompt as typed: one user turn, or a transcript of `Human:`, `Assistant:`."""
+    if not text.lstrip().startswith("Human:"):
+        return (Message("user", text),)
+    try:
+        turns, _ = split_transcript(f"\n\n{text.strip()}\n\nAssistant:", "prompt")
+    except Unfit as unfit:
+        raise PalateError(unfit.reason) from None
+    return turns
+
+
+def write_prompt(prompt: Sequence[Message]) -> str:
+    """The text that `read_prompt` reads back as these turns; system turns are left out."""
+    if len(prompt) == 1 and not prompt[0].content.lstrip().startswith("Human:"):
+        return prompt[0].content
+    names = {"user": "Human", "assistant": "Assistant"}
+    turns = [f"{names[m.role]}: {m.content}" for m in prompt if m.role in names]
+    return "\n\n".join(turns)

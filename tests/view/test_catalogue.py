@@ -1,0 +1,103 @@
+"""A run as columns, beside what the rest of Palate reads from the same files."""
+
+import numpy as np
+import pytest
+
+from older import downgrade
+from palate.evaluate.tally import read_tally
+from palate.records import read_comparisons, write_comparisons
+from palate.types import PalateError
+from palate.view.catalogue import open_catalogue
+from palate.view.explorer import OpenRun
+from palate.view.item import read_item
+from palate.view.opinions import OUTCOMES
+
+
+def test_items_are_the_rows_of_all_files_in_order(opened, whole):
+    catalogue = opened.catalogue
+    assert [(p.name, p.rows) for p in catalogue.parts] == [("exam", 60), ("all (mixture)", 40)]
+    rows = [*read_comparisons(whole / "benchmarks/exam.parquet")]
+    rows += read_comparisons(whole / "mixtures/all.parquet")
+    assert catalogue.size == len(rows) == 100
+    for number in (0, 1, 59, 60, 99):
+        assert read_item(catalogue, number).comparison == rows[number]
+    for name, value in (("source", lambda c: c.source), ("bin", lambda c: c.bin)):
+        facet = catalogue.facets[name]
+        found = [facet.names[code] if code >= 0 else None for code in facet.codes]
+        assert found == [value(row) for row in rows]
+    ratings = catalogue.facets["rating"]
+    assert ratings.names == ("significantly", "better", "slightly", "negligibly")
+    found = [ratings.names[code] if code >= 0 else None for code in ratings.codes]
+    assert found == [row.rating.label if row.rating else None for row in rows]
+
+
+@pytest.mark.parametrize("judge", ["helpful", "chat"])
+def test_pitfall_26_a_judge_is_read_as_the_tables_read_it(opened, whole, judge):
+    """In one order and in both, where the second counts for half and not for one more item."""
+    votes = read_tally(whole / "verdicts" / f"{judge}--exam.parquet")
+    opinions = opened.catalogue.opinions[judge]
+    codes = {1.0: "correct", 0.0: "wrong", 0.5: "tie"}
+    expected = ["unscored" if np.isnan(v) else codes[float(v)] for v in votes.values]
+    assert [OUTCOMES[code] for code in opinions.outcomes[:60]] == expected
+    assert {"correct", "wrong", "tie"} <= set(expected)
+    assert set(opinions.outcomes[60:]) == {0}
+    margins = votes.chosen_scores - votes.rejected_scores
+    known = ~np.isnan(margins)
+    np.testing.assert_allclose(opinions.margins[:60][known], margins[known], atol=1e-6)
+
+
+def test_trivial_judges_come_last_and_are_known_by_their_protocol(opened):
+    assert list(opened.catalogue.opinions) == ["chat", "helpful", "safe", "longer"]
+    assert [o.trivial for o in opened.catalogue.opinions.values()] == [False, False, False, True]
+
+
+def test_verdicts_of_an_earlier_format_are_read(run):
+    downgrade(run / "verdicts/helpful--exam.parquet")
+    catalogue = open_catalogue(run)
+    assert not catalogue.problems
+    (said,) = read_item(catalogue, 4).said["helpful"]
+    assert (said.answer, said.margin) == ("", catalogue.opinions["helpful"].margins[4])
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_shown(run):
+    (run / "verdicts/safe--exam.parquet").write_bytes(b"PAR1 nonsense")
+    (run / "benchmarks/broken.parquet").write_bytes(b"")
+    (run / "verdicts/helpful--exam.parquet").rename(run / "verdicts/one.parquet")
+    (run / "verdicts/two.parquet").write_bytes((run / "verdicts/one.parquet").read_bytes())
+    catalogue = open_catalogue(run)
+    assert set(catalogue.opinions) == {"chat", "helpful", "longer"}
+    said = "\n".join(catalogue.problems)
+    for name in ("safe--exam.parquet", "broken.parquet", "two.parquet"):
+        assert name in said
+    assert len(catalogue.problems) == 3
+
+
+def test_damage_behind_a_whole_header_costs_that_file_alone(run):
+    path = run / "verdicts/safe--exam.parquet"
+    data = bytearray(path.read_bytes())
+    data[4:400] = bytes(396)  # The pages of its columns; the footer is whole.
+    path.write_bytes(data)
+    catalogue = open_catalogue(run)
+    assert set(catalogue.opinions) == {"chat", "helpful", "longer"}
+    assert "safe--exam.parquet" in catalogue.problems[0]
+
+
+def test_a_folder_without_comparisons_says_what_to_do(tmp_path):
+    with pytest.raises(PalateError, match="make them with `palate run`"):
+        open_catalogue(tmp_path)
+
+
+def test_looking_writes_nothing_to_the_run(run, browse):
+    before = sorted((p, p.stat().st_mtime_ns) for p in run.rglob("*"))
+    browser = browse(OpenRun(run))
+    for page in ("", "?q=bread", "item/3", "marks", "?marked=yes"):
+        assert browser.get(f"/r/0/{page}").status_code == 200
+    assert sorted((p, p.stat().st_mtime_ns) for p in run.rglob("*")) == before
+
+
+def test_a_file_replaced_under_the_explorer_is_noticed(run):
+    catalogue = open_catalogue(run)
+    rows = list(read_comparisons(run / "benchmarks/exam.parquet"))
+    write_comparisons(run / "benchmarks/exam.parquet", rows[::-1])
+    with pytest.raises(PalateError, match="start `palate view` again"):
+        read_item(catalogue, 2)

@@ -1,0 +1,102 @@
+"""Rewards of typed responses are the models' own, to the last digit that is shown."""
+
+import html
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from made import made
+from palate.judges.reward_model import RewardScorer
+from palate.model.card import Card
+from palate.model.export import export
+from palate.model.options import BaseOptions
+from palate.model.reward_model import RewardModel
+from palate.model.tokens import TOO_LONG, ChatTokens
+from palate.records import write_comparisons
+from palate.types import Candidates, Message
+from palate.view.explorer import OpenRun
+from palate.view.live import read_prompt, write_prompt
+from tiny import tiny_model, tiny_tokenizer
+
+TALK = "Human: What is the sea?\n\nAssistant: Wide.\n\nHuman: And?"
+TURNS = (
+    Message("user", "What is the sea?"),
+    Message("assistant", "Wide."),
+    Message("user", "And?"),
+)
+
+
+@pytest.fixture(scope="module")
+def modelled(tmp_path_factory) -> OpenRun:
+    """A run with one comparison, two models and a folder that is none."""
+    run: Path = tmp_path_factory.mktemp("live") / "run"
+    write_comparisons(run / "benchmarks/one.parquet", [made(TURNS, "Deep.", "Blue.")])
+    for seed, name in enumerate(("helpful", "safe")):
+        chat = ChatTokens(tiny_tokenizer(), BaseOptions(max_tokens=64))
+        model = RewardModel(tiny_model("llama", seed=seed), chat)
+        torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(seed))
+        export(model, run / "models" / name, card=Card(name, "tiny", "0"))
+    (run / "models/<i>").mkdir()
+    (run / "models/<i>/config.json").write_text("{}")
+    return OpenRun(run)
+
+
+def figures(text: str) -> dict[str, list[str]]:
+    """The figures on the page by model."""
+    rows = re.findall(r'<th scope="row">(.*?)</th>(.*?)</tr>', text, re.DOTALL)
+    return {html.unescape(n): re.findall(r'class="figure">([^<]*)<', r) for n, r in rows}
+
+
+def test_rewards_on_the_page_are_the_models_own(browse, modelled):
+    sent = {"prompt": TALK, "first": "Deep.", "second": "Blue\r\nand wide."}
+    text = browse(modelled).post("/r/0/live", data=sent).text
+    for name in ("helpful", "safe"):
+        scorer = RewardScorer(modelled.folder / "models" / name)
+        first, second = next(scorer.score([Candidates(TURNS, ("Deep.", "Blue\nand wide."))]))
+        margin = first.value - second.value
+        expected = [f"{first.value:.3f}", f"{second.value:.3f}", f"{margin:+.3f}"]
+        share = 100 / (1 + torch.tensor(-margin).exp().item())
+        found = [figure.strip().replace("−", "-") for figure in figures(text)[name]]
+        assert found == [*expected, f"{share:.1f} %"]
+    assert figures(text)["<i>"] == []
+    assert "<i>" not in text.replace("<i>·</i>", "")
+    assert "Deep.</textarea>" in text
+
+
+def test_a_response_that_is_too_long_or_empty_is_said(browse, modelled):
+    sent = {"prompt": "Why?", "first": "word " * 200, "second": ""}
+    text = browse(modelled).post("/r/0/live", data=sent).text
+    assert f"A: {TOO_LONG}" in text
+    assert figures(text)["helpful"][0].strip() == ""
+
+
+def test_an_item_fills_the_form(browse, modelled):
+    text = browse(modelled).get("/r/0/live?item=0").text
+    assert TALK in html.unescape(text)
+    assert "Deep.</textarea>" in text
+    assert browse(modelled).get("/r/0/live?item=9").status_code == 200
+
+
+def test_an_empty_prompt_asks_nothing(browse, modelled):
+    answer = browse(modelled).post("/r/0/live", data={"prompt": " \n"})
+    assert answer.status_code == 200
+    assert figures(answer.text) == {}
+
+
+def test_an_old_question_costs_nothing(modelled):
+    asked = modelled.rewards.ask(TURNS, ("a", "b"), lambda: False)
+    assert asked.result(timeout=60) == []
+
+
+def test_a_prompt_is_one_turn_or_a_transcript():
+    assert read_prompt(TALK) == TURNS
+    assert write_prompt(TURNS) == TALK
+    assert read_prompt("What\n\nis it?") == (Message("user", "What\n\nis it?"),)
+    odd = (Message("user", "Human: hm"),)
+    assert read_prompt(write_prompt(odd)) == odd
+
+
+def test_a_run_without_models_says_so(browse, opened):
+    assert "no model under" in browse(opened).get("/r/0/live").text

@@ -1,0 +1,147 @@
+"""What a query finds, against a plain loop over the comparisons."""
+
+import numpy as np
+import pytest
+
+from palate.records import read_comparisons, read_verdicts
+from palate.view.catalogue import open_catalogue
+from palate.view.query import Query, read_query
+from palate.view.select import neighbours
+from palate.view.texts import Texts
+
+
+@pytest.fixture(scope="module")
+def rows(whole):
+    return [
+        *read_comparisons(whole / "benchmarks/exam.parquet"),
+        *read_comparisons(whole / "mixtures/all.parquet"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def outcome(whole):
+    """Of a judge asked in one order, its outcome by comparison id."""
+    found = {}
+    for judge in ("helpful", "safe"):
+        for verdict in read_verdicts(whole / f"verdicts/{judge}--exam.parquet"):
+            found[judge, verdict.comparison_id] = verdict.outcome.value
+    # The hostile row of the mixture has the same id; no judge was asked it there.
+    exam = {c.id: c for c in read_comparisons(whole / "benchmarks/exam.parquet")}
+    return lambda judge, row, at: found.get((judge, row.id)) if at < len(exam) else None
+
+
+def text(row):
+    return "\n".join([*(m.content for m in row.prompt), row.chosen, row.rejected]).lower()
+
+
+FILTERS = {
+    "rating=better": lambda r, o, n: r.rating == 3,
+    "rating=better&rating=slightly": lambda r, o, n: r.rating in (2, 3),
+    "source=films&bin=both safe": lambda r, o, n: r.source == "films" and r.bin == "both safe",
+    "part=all (mixture)": lambda r, o, n: "practice" in r.chosen or "script" in r.chosen,
+    "judge.helpful=wrong": lambda r, o, n: o("helpful", r, n) == "wrong",
+    "judge.helpful=correct&judge.safe=wrong": lambda r, o, n: (
+        o("helpful", r, n) == "correct" and o("safe", r, n) == "wrong"
+    ),
+    "judge.safe=unscored": lambda r, o, n: o("safe", r, n) == "unscored",
+    "q=SEA salt": lambda r, o, n: "sea" in text(r) and "salt" in text(r),
+    'q="sea salt" 12': lambda r, o, n: "sea salt" in text(r) and "12" in text(r),
+    "q=answer 7 of&rating=significantly": lambda r, o, n: (
+        all(w in text(r) for w in ("answer", "7", "of")) and r.rating == 4
+    ),
+    "q='; drop table texts --": lambda r, o, n: False,
+    "q=%_": lambda r, o, n: False,
+}
+
+
+def query_of(opened, asked):
+    pairs = [tuple(pair.split("=", 1)) for pair in asked.split("&")]
+    return read_query(pairs, opened.catalogue)
+
+
+@pytest.mark.parametrize("asked", FILTERS)
+def test_a_filter_finds_what_a_loop_finds(opened, rows, outcome, asked):
+    found = opened.selector.select(query_of(opened, asked)).items.tolist()
+    part = range(60, 100) if asked.startswith("part=") else range(100)
+    assert found == [n for n in part if FILTERS[asked](rows[n], outcome, n)]
+    assert found or "q=" in asked
+
+
+def test_counts_are_of_each_filter_alone(opened, rows):
+    counts = opened.selector.select(query_of(opened, "rating=better&source=books")).counts
+    books = [row for row in rows if row.source == "books"]
+    assert counts["rating"]["negligibly"] == sum(row.rating == 1 for row in books) > 0
+    better = [row for row in rows if row.rating == 3]
+    assert counts["source"]["films"] == sum(row.source == "films" for row in better)
+    assert sum(counts["judge.helpful"].values()) == sum(r.source == "books" for r in better) > 0
+
+
+def test_judges_that_read_disagree_and_trivial_ones_do_not_count(opened):
+    opinions = opened.catalogue.opinions
+    found = set(opened.selector.select(Query(disagree=True)).items.tolist())
+    readers = [opinions[name].outcomes for name in ("chat", "helpful", "safe")]
+    assert found == {n for n in range(100) if {1, 2} <= {int(o[n]) for o in readers}}
+    assert 0 < len(found) < 60
+
+
+def test_sorting_by_confidence_puts_the_unscored_last(opened):
+    margins = opened.catalogue.opinions["helpful"].margins
+    surest = opened.selector.select(Query(sort="confident:helpful")).items
+    sizes = np.abs(margins[surest])
+    assert len(surest) == 100
+    assert (np.diff(sizes[:59]) <= 0).all()
+    assert np.isnan(sizes[59:]).all()
+    least = opened.selector.select(Query(sort="unsure:helpful")).items
+    assert (np.diff(np.abs(margins[least])[:59]) >= 0).all()
+
+
+def test_the_spread_of_judges_does_not_depend_on_their_scales(opened):
+    first = opened.selector.select(Query(sort="spread")).items[0]
+    opinions = [opened.catalogue.opinions[n].margins for n in ("chat", "helpful", "safe")]
+    scaled = np.stack([m / np.sqrt(np.nanmean(m.astype(float) ** 2)) for m in opinions])
+    ranges = np.nanmax(scaled[:, :60], axis=0) - np.nanmin(scaled[:, :60], axis=0)
+    assert ranges[first] == pytest.approx(ranges.max(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    "hostile",
+    ["judge.nobody=wrong", "judge.helpful=' OR 1", "sort=confident:nobody", "rating=great",
+     "marked=maybe", "page=-1", "page=९", "page=99999999999999999999", "q=", "nothing=at all",
+     'q="', "q='", "q=\x00", "q=\udc80"],
+)  # fmt: skip
+def test_what_names_nothing_is_left_out(opened, hostile):
+    query = query_of(opened, hostile)
+    assert query.page == 1
+    found = opened.selector.select(query).items
+    assert query.search or len(found) == 100
+
+
+def test_a_query_is_its_url(opened):
+    query = query_of(opened, "rating=better&rating=slightly&judge.safe=wrong&q=a b&sort=spread")
+    query = query_of(opened, "&".join(map("=".join, query.pairs())))
+    assert query.url(3).endswith("page=3")
+    assert query.without("rating", "better").wanted("rating") == ("slightly",)
+    assert query.without("q", "a b").search == ""
+
+
+def test_a_blind_query_keeps_nothing_that_tells_of_labels_or_scores(opened):
+    query = query_of(
+        opened, "rating=better&bin=both safe&judge.safe=wrong&sort=spread&disagree=yes"
+        "&marked=agree&source=books&q=bread",
+    )  # fmt: skip
+    assert query.blind().pairs() == [("source", "books"), ("q", "bread")]
+
+
+def test_neighbours():
+    items = np.array([7, 2, 9], dtype=np.int32)
+    assert neighbours(items, 2) == (7, 9, 1)
+    assert neighbours(items, 7) == (None, 2, 0)
+    assert neighbours(items, 5) == (None, None, -1)
+
+
+def test_excerpts_are_the_same_before_and_after_the_texts_are_read(whole):
+    fresh = Texts(open_catalogue(whole))
+    before = fresh.excerpts([99, 3, 60])
+    assert before[1] == "exam question 3 about Sea Salt?"
+    fresh.find("bread")
+    assert fresh.excerpts([99, 3, 60]) == before
