@@ -50,4 +50,5 @@ def test_the_large_run_in_small(simulate, tmp_path):
     seconds, tables = scale.seconds_of_report(tmp_path / "run")
     assert seconds > 0
     named = {"table-7", "table-8", "table-29", "table-29-thresholds", "differences", "length"}
-    assert set(tables) == named | {"calibration", "reliability", "outcomes"}
+    named |= {"calibration", "reliability", "outcomes", "verdict", "parts", "gaps"}
+    assert set(tables) == named

@@ -145,6 +145,12 @@ def made(whole_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Report:
     return report(Path(shutil.copytree(whole_run, tmp_path_factory.mktemp("made") / "run")))
 
 
+@pytest.fixture(scope="session")
+def write_training() -> Callable[[Path], None]:
+    """Write the log of a training that over-fits."""
+    return write_metrics
+
+
 def write_metrics(path: Path) -> None:
     """Two epochs of ten steps: the second over-fits."""
     lines = []

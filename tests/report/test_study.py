@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from made import pool
-from palate.report import report
+from palate.report import report, write_page
 from palate.report.studied import StudyIndex, StudyRun, Took, write_index, write_took
 from palate.types import Outcome, PalateError
 
@@ -110,7 +110,6 @@ def test_the_same_files_give_the_same_bytes_and_nothing_is_left_of_another_repor
     report(run)
     assert (run / "tables" / "tables.json").read_bytes() == before
     assert not (run / "tables" / "table-7.md").exists()
-    assert not (run / "tables" / "scaling.html").exists()
     assert len(json.loads(before)["tables"]) == len(made.tables) == 3
     assert (run / "tables" / "study-runs.csv").read_text().count("\n") == 10
 
@@ -191,13 +190,19 @@ def test_the_trend_is_the_least_squares_line_with_an_error(scaling):
     assert steeper.low > 0
 
 
-def test_the_page_draws_without_a_network_and_shows_names_as_they_are(scaling):
+def test_the_page_draws_the_curves_and_shows_names_as_they_are(scaling):
     run, _ = scaling
-    page = (run / "tables" / "scaling.html").read_text()
-    report(run)
-    assert page == (run / "tables" / "scaling.html").read_text()
-    assert "<script src" not in page
-    assert "comparisons trained on" in page
-    drawn = page[page.rindex("Plotly.newPlot") :]
-    assert "7B <b>" not in drawn
-    assert drawn.count('"mode":"markers"') == drawn.count('"mode":"lines"') == 2
+    page = write_page(report(run)).read_text()
+    assert page == write_page(report(run)).read_text()
+    assert "7B <b>" not in page
+    start = page.index('id="charts">') + len('id="charts">')
+    chart = json.loads(page[start : page.index("</script>", start)])["scaling"]["spec"]
+    rows = chart["data"]["values"]
+    points = [row for row in rows if row["kind"] == "point"]
+    assert sorted({row["x"] for row in points}) == [50, 100, 200]
+    assert {row["series"] for row in points} == {"1B", "7B <b>"}
+    assert [row["kind"] for row in rows].count("trend") == 4
+    titles = {
+        axis.get("title") for layer in chart["spec"]["layer"] for axis in layer["encoding"].values()
+    }
+    assert "comparisons trained on" in titles

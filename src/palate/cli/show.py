@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,16 +73,30 @@ def _verdicts(folder: Path, form: Format) -> None:
     emit(rows, form, "Verdicts")
 
 
-def show_report(folder: Path, form: Format = Format.TABLE) -> None:
-    """Make a run's tables anew and print them; CSV prints Table 7 and JSON all tables."""
+def _report(folder: Path, form: Format) -> None:
+    """The tables of a run that has just written its page."""
+    from palate.report.page.build import PAGE
+
+    show_report([folder], form, page=False)
+    _say_page(folder / PAGE)
+
+
+def show_report(
+    folders: Sequence[Path],
+    form: Format = Format.TABLE,
+    *,
+    out: Path | None = None,
+    page: bool = True,
+) -> None:
+    """Make the tables of runs anew and print them; CSV prints Table 7 and JSON all tables."""
     import sys
 
     from rich.console import Console
 
-    from palate.report import report
+    from palate.report import report, write_page
 
-    made = report(folder, Console() if form is Format.TABLE else None)
-    tables = folder / "tables"
+    made = report(folders, Console() if form is Format.TABLE else None, out=out)
+    tables = made.run_dir / "tables"
     if form is Format.JSON:
         sys.stdout.write((tables / "tables.json").read_text(encoding="utf-8"))
     elif form is Format.CSV:
@@ -90,11 +104,19 @@ def show_report(folder: Path, form: Format = Format.TABLE) -> None:
         sys.stdout.write((tables / f"{first}.csv").read_text(encoding="utf-8"))
     for problem in made.problems:
         sys.stderr.write(f"palate: left out: {problem}\n")
+    if page:
+        _say_page(write_page(made))
+
+
+def _say_page(path: Path) -> None:
+    from palate.cli.output import progress
+
+    progress()(f"page: {path} (open it in a browser)")
 
 
 SHOW: Mapping[str, Callable[[Path, Format], None]] = {
     "mix": _mixtures,
     "train": _training,
     "evaluate": _verdicts,
-    "report": show_report,
+    "report": _report,
 }

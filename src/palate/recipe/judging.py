@@ -14,7 +14,7 @@ from palate.recipe.judges import JudgeSpec, name_of
 from palate.recipe.learn import add_tables
 from palate.recipe.workspace import Files, Workspace
 from palate.records import read_comparisons
-from palate.report import Report, report
+from palate.report import Report, report, write_page
 from palate.report.render import markdown
 from palate.types import Judge, PalateError
 
@@ -84,9 +84,10 @@ def find_limits(work: Workspace, benchmarks: Files) -> list[Path]:
 
 
 def write_report(work: Workspace, models: Files) -> Report:
-    """Tables of the run under `tables/`, from verdicts alone; the models' cards get them too."""
+    """Tables under `tables/` and the page `report.html`; the models' cards get the tables too."""
     work.say("report ...")
     made = report(work.folder)
+    write_page(made)
     drawn = {table.title: markdown(table) for table in made.tables if table.name in ON_CARDS}
     # A table brings its title as a heading; a card writes its own.
     add_tables(work, models, {title: text.partition("\n")[2] for title, text in drawn.items()})

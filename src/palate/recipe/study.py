@@ -12,7 +12,7 @@ from typing import Literal
 from palate.recipe.schema import Recipe, resolved
 from palate.recipe.vary import StudyPlan
 from palate.recipe.workspace import LENT, UNCHANGED, fingerprint, locked
-from palate.report import report
+from palate.report import report, write_page
 from palate.report.studied import (
     StudyIndex,
     StudyRun,
@@ -64,7 +64,7 @@ def run_study(
                 )  # fmt: skip
             lenders.append(folder / one.folder)
     if until == "report":
-        report(folder)
+        write_page(report(folder))
     return folder
 
 

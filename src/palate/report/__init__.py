@@ -1,9 +1,19 @@
-"""Tables of a run: `report(run_dir)` reads verdicts and writes them; no model is needed.
+"""Tables of a run, and one page of them: `report(run)` and `write_page`; no model is needed.
 
 read.py      verdict files and computed figures of a run
 accuracy.py  Tables 7, 8, 29
 outcomes.py  what became of every item; models against trivial judges
 groups.py    letters of Table 7: which judges can be told apart
+findings.py  a conclusion in words
+cautions.py  what must be borne in mind
+verdict.py   what can be concluded, in sentences, and what not yet
+parts.py     accuracy by difference in length, turns, source
+gaps.py      score gaps by rating
+best.py      best of n
+items.py     the comparisons behind the verdicts
+corpus.py    what mixtures asked for and got, what is in them
+hygiene.py   sources, licences, lint, overlap
+several.py   several runs side by side
 detection.py Table 29 over thresholds
 length.py    accuracy by which response is longer, length-controlled
 calibration.py  is a judge as sure as it is right
@@ -16,10 +26,11 @@ paper.py     the figures printed in the paper
 studied.py   the runs of a study, item by item and seed by seed
 study.py     accuracy by variant and seed (Table 28), paired differences
 scaling.py   accuracy against the amount of data, and its trend
-plot.py      the scaling curves as a page
 write.py     report()
+page/        write_page(): charts, failures and tables as one HTML file
 """
 
+from palate.report.page import write_page
 from palate.report.write import Report, report
 
-__all__ = ["Report", "report"]
+__all__ = ["Report", "report", "write_page"]

@@ -7,9 +7,20 @@ from dataclasses import replace
 
 from palate.evaluate.metrics import Averages, Result, averages
 from palate.report import escape, paper
-from palate.report.groups import Groups, groups
+from palate.report.groups import Groups, Tests, groups
 from palate.report.read import TRIVIAL, Judged, column_notes
-from palate.report.tables import DASH, Cell, Column, Row, Table, count, figure, p_value, published
+from palate.report.tables import (
+    DASH,
+    Cell,
+    Column,
+    Row,
+    Table,
+    behind,
+    count,
+    figure,
+    p_value,
+    published,
+)
 from palate.stats import Estimate, Trend
 from palate.types import Bin, Rating
 
@@ -32,8 +43,11 @@ def judge_name(judge: str) -> str:
     return TRIVIAL.get(judge) or escape.name(judge)
 
 
-def table_7(judged: Judged) -> Table:
-    """Accuracy of every judge on every benchmark, with both averages, each named."""
+def table_7(judged: Judged, tests: Mapping[str, Tests] | None = None) -> Table:
+    """Accuracy of every judge on every benchmark, with both averages, each named.
+
+    `tests` are those of `groups.tests_of`, where they were made before.
+    """
     benchmarks = judged.benchmarks()
     notes = {name: column_notes(judged.of(name)) for name in benchmarks}
     columns = [Column("Judge", figures=False)]
@@ -45,7 +59,7 @@ def table_7(judged: Judged) -> Table:
         Column("Micro average", "of examples", estimates=True),
     ]
     means = {judge: _averages(judged, judge, benchmarks) for judge in judged.judges()}
-    marks = groups(judged, {judge: m.macro.value for judge, m in means.items() if m})
+    marks = groups(judged, {j: m.macro.value for j, m in means.items() if m}, tests)
     rows = [_judge_row(judged, judge, mean, marks, notes) for judge, mean in means.items()]
     remarks = [METHOD, *marks.remarks, *_unknown_columns(judged, benchmarks)]
     published_rows = _paper_rows(judged, benchmarks)
@@ -75,7 +89,7 @@ def _judge_row(
     missing = () if why is None else (f"missing: {escape.plain(why, 300)}",)
     cells = [
         _marked(
-            figure(r.overall, *notes[name].get(judge, ())) if r else figure(None, *missing),
+            _overall(r, *notes[name].get(judge, ())) if r else figure(None, *missing),
             marks.by_benchmark.get(name, {}).get(judge, ""),
         )
         for name, r in found.items()
@@ -86,6 +100,11 @@ def _judge_row(
         macro = _marked(figure(mean.macro), marks.leaderboard.get(judge, ""))
         ends = (macro, figure(mean.micro))
     return Row((Cell(judge_name(judge)), *cells, *ends), judged.kinds()[judge])
+
+
+def _overall(result: Result, *notes: str) -> Cell:
+    cell = figure(result.overall, *notes)
+    return behind(cell, judge=result.judge, benchmark=result.benchmark)
 
 
 def _averages(judged: Judged, judge: str, benchmarks: Sequence[str]) -> Averages | None:
@@ -153,8 +172,11 @@ def _rating_rows(judged: Judged, benchmark: str) -> list[Row]:
     heading = _heading(title, [*groups, [r.overall for r in results]], group)
     rows = [heading]
     for r in results:
-        cells = [figure(r.by_rating.get(rating)) for rating in RATINGS]
-        overall = figure(r.overall, *notes.get(r.judge, ()))
+        of = {"judge": r.judge, "benchmark": r.benchmark}
+        cells = [
+            behind(figure(r.by_rating.get(rating)), **of, rating=rating.label) for rating in RATINGS
+        ]
+        overall = _overall(r, *notes.get(r.judge, ()))
         name = Cell(judge_name(r.judge))
         rows.append(Row((title, name, *cells, overall, _trend(r.trend)), group))
     known = paper.column(_paper_column(judged, benchmark))
@@ -209,8 +231,9 @@ def _bin_rows(judged: Judged, benchmark: str) -> list[Row]:
     heading = (title, Cell("items scored"), *map(Cell, sized))
     rows = [Row(heading, group, heading=True)]
     for r in results:
-        cells = [figure(r.by_bin.get(bin)) for bin in Bin]
-        overall = figure(r.overall, *notes.get(r.judge, ()))
+        of = {"judge": r.judge, "benchmark": r.benchmark}
+        cells = [behind(figure(r.by_bin.get(bin)), **of, bin=bin.value) for bin in Bin]
+        overall = _overall(r, *notes.get(r.judge, ()))
         name = Cell(judge_name(r.judge))
         rows.append(Row((title, name, overall, *cells, figure(recalls[r.judge])), group))
     if paper.column(_paper_column(judged, benchmark)) == "Meta Safety":

@@ -32,9 +32,16 @@ class Groups:
     remarks: tuple[str, ...]
 
 
-def groups(judged: Judged, macro: Mapping[str, float]) -> Groups:
-    """Test every two judges that were asked alike; `macro` has the averages of whole rows."""
-    tests = {name: _tests(judged, name) for name in judged.benchmarks()}
+def tests_of(judged: Judged) -> dict[str, Tests]:
+    """Every two judges that were asked alike, by benchmark."""
+    return {name: _tests(judged, name) for name in judged.benchmarks()}
+
+
+def groups(
+    judged: Judged, macro: Mapping[str, float], tests: Mapping[str, Tests] | None = None
+) -> Groups:
+    """Letters from the tests of every two judges; `macro` has the averages of whole rows."""
+    tests = tests_of(judged) if tests is None else tests
     by_benchmark = {name: _letters(judged, name, found) for name, found in tests.items() if found}
     everywhere = [{name for pair in found for name in pair} for found in tests.values()]
     whole = [j for j in judged.judges() if j in macro and all(j in names for names in everywhere)]

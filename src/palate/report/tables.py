@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from palate.stats import Estimate
 from palate.types import PalateError
@@ -14,12 +14,16 @@ DASH = "–"
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A text, or an estimate drawn as `text`; `notes` are footnotes, `paper` a published figure."""
+    """A text, or an estimate drawn as `text`; `notes` are footnotes, `paper` a published figure.
+
+    `behind` says which items the figure was made of, as pairs such as ("judge", "safety").
+    """
 
     text: str = ""
     estimate: Estimate | None = None
     notes: tuple[str, ...] = ()
     paper: bool = False
+    behind: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,11 @@ def figure(estimate: Estimate | None, *notes: str, signed: bool = False) -> Cell
     if signed and not value.startswith("-"):
         value = "+" + value
     return Cell(f"{value} ± {percent(estimate.half_width)}", estimate, notes)
+
+
+def behind(cell: Cell, **items: str) -> Cell:
+    """The cell, knowing which items its figure was made of."""
+    return replace(cell, behind=tuple(items.items())) if cell.estimate else cell
 
 
 def quantity(estimate: Estimate) -> Cell:

@@ -3,34 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
 
 from palate.evaluate.metrics import Result
 from palate.records import write_json, write_text
-from palate.report import render
+from palate.report import corpus, hygiene, render
 from palate.report.accuracy import table_7, table_8, table_29
+from palate.report.best import best_of_n
 from palate.report.calibration import calibration
 from palate.report.detection import thresholds
+from palate.report.gaps import gaps
+from palate.report.groups import Tests, tests_of
+from palate.report.items import Items, read_items
 from palate.report.length import length
 from palate.report.orders import orders
 from palate.report.outcomes import differences, outcomes
-from palate.report.plot import scaling_page
+from palate.report.parts import parts
 from palate.report.read import Judged, read_judged
-from palate.report.scaling import all_curves, scaling_table, scaling_trend
+from palate.report.scaling import scaling_table, scaling_trend
+from palate.report.several import courses_of, labelled, merged, of_runs
 from palate.report.studied import Studied, is_study, read_study
 from palate.report.study import study_accuracy, study_differences, study_runs
 from palate.report.tables import Table
 from palate.report.terminal import show
-from palate.report.training import read_courses, training_curve, training_summary
+from palate.report.training import Course, training_curve, training_summary
+from palate.report.verdict import Verdict, verdict, verdict_table
 from palate.types import PalateError
 
 STUDY = ("study-accuracy", "study-differences", "scaling", "scaling-trend", "study-runs")
+DATA = ("mixture", "contents", "batches", "sources", "lint", "overlap")
 NAMES = (
-    "table-7", "table-8", "table-29", "table-29-thresholds", "differences", "length",
-    "calibration", "reliability", "orders", "outcomes", "training", "training-curve", *STUDY,
+    "table-7", "table-8", "table-29", "table-29-thresholds", "verdict", "differences", "length",
+    "parts", "gaps", "calibration", "reliability", "best-of-n", "orders", "outcomes", "training",
+    "training-curve", *STUDY, *DATA,
 )  # fmt: skip
 """Every table there can be, in order."""
 FORMS: Mapping[str, Callable[[Table], str]] = {
@@ -38,72 +46,115 @@ FORMS: Mapping[str, Callable[[Table], str]] = {
     ".csv": render.comma_separated,
     ".tex": render.latex,
 }
-QUIET = ("training-curve", "study-runs", "table-29-thresholds", "reliability")
-"""In files only: they have many rows for every judge or run."""
-PAGE = "scaling.html"
+QUIET = (
+    "training-curve", "study-runs", "table-29-thresholds", "reliability", "parts", "verdict", *DATA,
+)  # fmt: skip
+"""In files only: they have many rows for every judge or run, or more words than a terminal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run amounts to: its tables, the figures behind them, what could not be read."""
+    """What runs amount to: their tables, what these were made of, what could not be read.
+
+    `run_dir` is the folder it is written in. `judged`, `items` and `verdict` are those of all
+    `runs`; `studied` is there where the run is a study.
+    """
 
     run_dir: Path
+    runs: tuple[Path, ...]
     tables: tuple[Table, ...]
-    results: tuple[Result, ...]
     problems: tuple[str, ...]
-    files: tuple[Path, ...]
+    files: tuple[Path, ...] = ()
+    judged: Judged = field(default_factory=lambda: Judged({}, {}))
+    items: Mapping[str, Items] = field(default_factory=dict[str, Items])
+    courses: tuple[Course, ...] = ()
+    verdict: Verdict = field(default_factory=lambda: Verdict((), ()))
+    contents: tuple[corpus.Contents, ...] = ()
+    studied: Studied | None = None
+
+    @property
+    def results(self) -> tuple[Result, ...]:
+        """All figures, benchmark by benchmark."""
+        return tuple(self.judged.all())
 
     def table(self, name: str) -> Table | None:
         """The table of that file name, such as `table-7`."""
         return next((table for table in self.tables if table.name == name), None)
 
 
-def report(run_dir: Path, console: Console | None = None) -> Report:
-    """Make the tables of a run, write them under `run_dir/tables`, show them on `console`.
+def report(
+    runs: Path | Sequence[Path], console: Console | None = None, *, out: Path | None = None
+) -> Report:
+    """Make the tables of a run, write them under `tables/`, show them on `console`.
 
-    Reads `verdicts/*.parquet`, `results/*.json` (see `evaluate.metrics.write_results`) and
-    `train/*/metrics.jsonl`; no model is needed. Of a study, the tables compare its runs. Files
-    that cannot be read are problems of the report and the rest is kept. The same inputs give the
-    same bytes.
+    Reads `verdicts/*.parquet`, `results/*.json` (see `evaluate.metrics.write_results`),
+    `train/*/metrics.jsonl`, and of the data what is there; no model is needed. Of a study, the
+    tables compare its runs. Of several runs, judges stand side by side as `RUN: JUDGE`. Files that
+    cannot be read are problems of the report and the rest is kept. The same inputs give the same
+    bytes.
+
+    Args:
+        runs: the folder of a run, or several.
+        console: where the tables are shown, if anywhere.
+        out: the folder to write in; by default the run's own, which several runs do not have.
 
     Raises:
-        PalateError: there is nothing to report.
+        PalateError: there is nothing to report, or nowhere to write it.
     """
-    if is_study(run_dir):
-        return _study_report(run_dir, console)
-    judged, courses = read_judged(run_dir), read_courses(run_dir)
-    made = _accuracy_tables(judged) if judged.results else []
-    made += [table for table in (training_summary(courses), training_curve(courses)) if table]
-    problems = (*judged.problems, *(p for course in courses for p in course.problems))
-    if not made:
+    folders = (runs,) if isinstance(runs, Path) else tuple(runs)
+    folder = out or (folders[0] if len(folders) == 1 else None)
+    if folder is None:
+        raise PalateError(f"{len(folders)} runs: a report of several needs a folder; give --out")
+    studies = [run for run in folders if is_study(run)]
+    if studies and len(folders) > 1:
+        raise PalateError(f"{studies[0]}: a study is reported alone, it compares its own runs")
+    made = _study_report(folders[0], folder) if studies else _run_report(folders, folder)
+    files = _write(folder / "tables", made.tables)
+    if console is not None:
+        show((table for table in made.tables if table.name not in QUIET), console)
+    return replace(made, files=files)
+
+
+def _run_report(runs: tuple[Path, ...], folder: Path) -> Report:
+    named = labelled(runs)
+    judged = merged({name: read_judged(run) for name, run in named.items()})
+    courses = courses_of(named)
+    contents, broken = of_runs(runs, corpus.read_contents)
+    items, unread = read_items(runs, judged)
+    found = Verdict((), ())
+    tables: list[Table | None] = []
+    if judged.results:
+        tests = tests_of(judged)
+        found = verdict(judged, tests, courses)
+        tables += _accuracy_tables(judged, tests, items, found)
+    tables += [training_summary(courses), training_curve(courses)]
+    problems = (*judged.problems, *(p for c in courses for p in c.problems), *broken, *unread)
+    if not any(tables):
         raise PalateError(
             problems[0]
             if problems
-            else f"{run_dir}: no verdicts and no training to report; run `palate evaluate` first"
+            else f"{runs[0]}: no verdicts and no training to report; run `palate evaluate` first"
         )
-    files = _write(run_dir / "tables", made)
-    if console is not None:
-        show((table for table in made if table.name not in QUIET), console)
-    return Report(run_dir, tuple(made), tuple(judged.all()), problems, files)
+    tables += _data_tables(runs, contents)
+    made = tuple(table for table in tables if table)
+    return Report(
+        folder, runs, made, tuple(dict.fromkeys(problems)), (), judged, items, tuple(courses),
+        found, tuple(contents),
+    )  # fmt: skip
 
 
-def _study_report(run_dir: Path, console: Console | None) -> Report:
-    studied = read_study(run_dir)
+def _study_report(run: Path, folder: Path) -> Report:
+    studied = read_study(run)
     if not studied.sheets:
         raise PalateError(
             studied.problems[0]
             if studied.problems
-            else f"{run_dir}: none of {len(studied.index.runs)} runs is finished; "
+            else f"{run}: none of {len(studied.index.runs)} runs is finished; "
             "`palate run` of its recipe goes on where it was"
         )
-    made = [table for table in _study_tables(studied) if table]
-    files = list(_write(run_dir / "tables", made))
-    if curves := all_curves(studied):
-        files.append(run_dir / "tables" / PAGE)
-        write_text(files[-1], scaling_page(curves, f"Study {studied.index.name}"))
-    if console is not None:
-        show((table for table in made if table.name not in QUIET), console)
-    return Report(run_dir, tuple(made), (), studied.problems, tuple(files))
+    tables = [*_study_tables(studied), *_data_tables((run,), ())]
+    made = tuple(table for table in tables if table)
+    return Report(folder, (run,), made, studied.problems, studied=studied)
 
 
 def _study_tables(studied: Studied) -> list[Table | None]:
@@ -116,19 +167,35 @@ def _study_tables(studied: Studied) -> list[Table | None]:
     ]
 
 
-def _accuracy_tables(judged: Judged) -> list[Table]:
-    made = (
-        table_7(judged),
+def _accuracy_tables(
+    judged: Judged, tests: Mapping[str, Tests], items: Mapping[str, Items], found: Verdict
+) -> list[Table | None]:
+    return [
+        table_7(judged, tests),
         table_8(judged),
         table_29(judged),
         thresholds(judged),
+        verdict_table(found),
         differences(judged),
         length(judged),
+        parts(judged, items),
+        gaps(judged),
         *calibration(judged),
+        best_of_n(judged, items),
         orders(judged),
         outcomes(judged),
-    )
-    return [table for table in made if table]
+    ]
+
+
+def _data_tables(runs: Sequence[Path], contents: Sequence[corpus.Contents]) -> list[Table | None]:
+    return [
+        corpus.mixture_table(runs),
+        corpus.contents_table(contents),
+        corpus.batches_table(contents),
+        hygiene.sources_table(runs),
+        hygiene.lint_table(runs),
+        hygiene.overlap_table(runs),
+    ]
 
 
 def _write(folder: Path, tables: Sequence[Table]) -> tuple[Path, ...]:
@@ -150,4 +217,3 @@ def _remove_stale(folder: Path, made: set[str]) -> None:
     for name in set(NAMES) - made:
         for ending in FORMS:
             (folder / f"{name}{ending}").unlink(missing_ok=True)
-    (folder / PAGE).unlink(missing_ok=True)

@@ -1,0 +1,197 @@
+"""What can be concluded of a run, in sentences: what the evidence shows, what it does not yet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from palate import stats
+from palate.evaluate.metrics import Result
+from palate.report import escape
+from palate.report.accuracy import judge_name
+from palate.report.cautions import cautions
+from palate.report.findings import NAME, Finding, Kind, Words, clause, merged
+from palate.report.groups import Tests
+from palate.report.read import Judged
+from palate.report.tables import Cell, Column, Row, Table, count, figure, p_value, percent
+from palate.report.training import Course
+from palate.stats import Estimate, PairedDifference
+
+LEVEL = 0.05
+MOST_ITEMS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One sentence a model, and the findings on which it rests."""
+
+    models: tuple[Words, ...]
+    findings: tuple[Finding, ...]
+
+    def of(self, kind: Kind) -> list[Finding]:
+        """The findings of one kind."""
+        return [finding for finding in self.findings if finding.kind == kind]
+
+
+@dataclass(frozen=True, slots=True)
+class _Duel:
+    """A model and another judge on one benchmark; `difference` is the model's lead."""
+
+    benchmark: str
+    model: Result
+    rival: Result
+    difference: PairedDifference
+    adjusted_p: float = 1.0
+
+    @property
+    def won(self) -> int:
+        """1 where the model is better beyond luck, -1 where it is worse, 0 where nobody knows."""
+        lead = self.difference.estimate.value
+        return 0 if self.adjusted_p >= LEVEL else 1 if lead > 0 else -1
+
+
+def verdict(judged: Judged, tests: Mapping[str, Tests], courses: Sequence[Course]) -> Verdict:
+    """Compare every model with the best trivial judge and with every other model.
+
+    p is adjusted by Holm over all of these comparisons together.
+    """
+    duels = [duel for name in judged.benchmarks() for duel in _duels(judged, name, tests[name])]
+    adjusted = stats.holm([duel.difference.p_value for duel in duels])
+    duels = [replace(duel, adjusted_p=p) for duel, p in zip(duels, adjusted, strict=True)]
+    named = {judge for duel in duels for judge in (duel.model.judge, duel.rival.judge)}
+    kinds = judged.kinds()
+    models = [j for j in judged.judges() if j in named and kinds[j] != "trivial"]
+    findings = [*map(_finding, duels), *cautions(judged, courses)]
+    return Verdict(tuple(_sentence(model, duels) for model in models), tuple(findings))
+
+
+def _duels(judged: Judged, benchmark: str, tests: Tests) -> Iterator[_Duel]:
+    results = {r.judge: r for r in judged.of(benchmark) if r.overall.n}
+    trivial = [r for r in results.values() if r.kind == "trivial"]
+    best = max(trivial, key=lambda r: r.overall.value).judge if trivial else ""
+    for (one, two), found in tests.items():
+        # Trivial judges stand first in the pairs, so a model's lead over one is turned round.
+        first, second = results[one], results[two]
+        if second.kind == "trivial" or (first.kind == "trivial" and one != best):
+            continue
+        if first.kind == "trivial" or second.overall.value > first.overall.value:
+            first, second, found = second, first, _turned(found)
+        yield _Duel(benchmark, first, second, found)
+
+
+def _turned(found: PairedDifference) -> PairedDifference:
+    e = found.estimate
+    return replace(found, estimate=replace(e, value=-e.value, low=-e.high, high=-e.low))
+
+
+def _sentence(model: str, duels: Sequence[_Duel]) -> Words:
+    """What one model is better and worse at; `duels` are of all models."""
+    mine = [(d, d.won) for d in duels if d.model.judge == model]
+    mine += [(d, -d.won) for d in duels if d.rival.judge == model]
+    by: dict[str, list[tuple[bool, int]]] = {}
+    for duel, won in mine:
+        by.setdefault(duel.benchmark, []).append((duel.rival.kind == "trivial", won))
+    best = [name for name, found in by.items() if _all_won(found)]
+    above = [name for name, found in by.items() if any(t and w > 0 for t, w in found)]
+    worse = [name for name, found in by.items() if any(not t and w < 0 for t, w in found)]
+    below = [name for name, found in by.items() if any(t and w < 0 for t, w in found)]
+    good = [
+        clause("is the most accurate model on ", best),
+        clause("beats every trivial judge on ", above),
+    ]
+    if not above and any(duel.rival.kind == "trivial" for duel, _ in mine):
+        good[1] = ["is not shown to beat every trivial judge on any test set"]
+    bad = [
+        clause("is less accurate than another model on ", worse),
+        clause("than the best trivial judge on " if worse else "is less accurate than the best "
+                "trivial judge on ", below),
+    ]  # fmt: skip
+    if not any(good):
+        good = [["cannot yet be told apart from every other model on any test set"]]
+    words = [NAME + judge_name(model), " ", *_joined(good, ".")]
+    if any(bad):
+        words += [" It ", *_joined(bad, ".")]
+    return tuple(merged(words))
+
+
+def _joined(clauses: Sequence[Sequence[str]], end: str) -> list[str]:
+    """Clauses that are there, with `and` between them."""
+    first, *others = (words for words in clauses if words)
+    words = list(first)
+    for other in others:
+        words += [" and ", *other]
+    return [*words, end]
+
+
+def _all_won(found: Sequence[tuple[bool, int]]) -> bool:
+    others = [won for trivial, won in found if not trivial]
+    return bool(others) and all(won > 0 for won in others)
+
+
+def _finding(duel: _Duel) -> Finding:
+    estimate, model, rival = duel.difference.estimate, duel.model, duel.rival
+    names = judge_name(model.judge), judge_name(rival.judge)
+    found: dict[str, Any] = {
+        "benchmark": escape.name(duel.benchmark),
+        "difference": estimate,
+        "p_value": duel.adjusted_p,
+    }
+    if duel.won:
+        more = "more" if duel.won > 0 else "less"
+        shares = f"{percent(model.overall.value)} % against {percent(rival.overall.value)} %"
+        words = ("", names[0], f" is {more} accurate than ", names[1], f": {shares}.")
+        return Finding("shown", words, **found)
+    words = ("", names[0], " and ", names[1], f" cannot be told apart. {_needed(estimate)}")
+    return Finding("open", words, **found)
+
+
+def _needed(estimate: Estimate) -> str:
+    """What the comparison could have found, and how many items would settle it."""
+    least = percent(stats.minimum_detectable_difference(1, estimate.error**2))
+    said = f"This test finds {least} points and more (power 80 %)"
+    if estimate.value == 0:
+        return f"{said}."
+    items = stats.items_needed(abs(estimate.value), estimate.error**2 * estimate.n)
+    many = f"more than {MOST_ITEMS:,}" if items > MOST_ITEMS else f"about {_round(items):,}"
+    return f"{said}; a difference as small as this takes {many} items."
+
+
+def _round(number: int) -> int:
+    """To two digits: more would be false exactness."""
+    place = 10 ** max(len(str(number)) - 2, 0)
+    return round(number / place) * place
+
+
+def verdict_table(found: Verdict) -> Table | None:
+    """The findings as a table."""
+    if not found.findings:
+        return None
+    columns = (
+        Column("Standing", figures=False),
+        Column("Finding", figures=False),
+        Column("Difference (points)", estimates=True),
+        Column("n"),
+        Column("p (Holm)"),
+    )
+    rows = tuple(Row(_cells(finding), finding.kind) for finding in found.findings)
+    models = tuple("".join(words) for words in found.models)
+    remarks = (
+        *models,
+        f"Shown: p below {LEVEL:g}, adjusted by Holm over all comparisons of this table: every "
+        "model with the best trivial judge of the test set and with every other model, paired on "
+        "the items that both scored, clustered by prompt.",
+    )
+    title = "Verdict: what the evidence shows, and what it does not yet"
+    return Table("verdict", title, columns, rows, remarks)
+
+
+def _cells(finding: Finding) -> tuple[Cell, ...]:
+    e, p = finding.difference, finding.p_value
+    return (
+        Cell({"shown": "shown", "open": "not shown", "caution": "caution"}[finding.kind]),
+        Cell(finding.sentence),
+        figure(e, signed=True) if e else Cell(),
+        count(e.n) if e else Cell(),
+        Cell("" if p is None else p_value(p)),
+    )

@@ -1,0 +1,120 @@
+"""Which failures a page shows, how they are told apart, compared and grouped."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from palate.report import Report
+from palate.report.page.clusters import clusters
+from palate.report.page.differing import differing
+from palate.report.page.examples import examples
+from palate.report.page.failures import APART, MOST, SURE, choose
+
+
+def test_the_surest_wrong_verdicts_come_first(hostile_report: Report) -> None:
+    chosen = choose(hostile_report.judged, hostile_report.items)
+    for votes in hostile_report.judged.tallies.values():
+        wrong = np.flatnonzero(votes.values == 0)
+        odds = np.abs(votes.orders.log_odds)
+        surest = {str(votes.ids[i]) for i in wrong[np.argsort(-odds[wrong])][:5]}
+        blamed = {f.comparison.id for f in chosen.failures if votes.judge in f.blamed}
+        assert surest <= blamed
+    assert len(chosen.failures) <= MOST
+    tallies = list(hostile_report.judged.tallies.values())
+    assert chosen.wrong == sum(int((t.values == 0).sum()) for t in tallies)
+
+
+def test_every_failure_is_one(hostile_report: Report) -> None:
+    for failure in choose(hostile_report.judged, hostile_report.items).failures:
+        standings = {o.judge: o.standing for o in failure.opinions}
+        assert all(standings[judge] == "wrong" for judge in failure.blamed)
+        if APART in failure.reasons:
+            assert {"correct", "wrong"} <= set(standings.values())
+        assert (SURE in failure.reasons) == bool(failure.blamed)
+
+
+def test_every_rating_and_bin_has_items_behind_its_cells(hostile_report: Report) -> None:
+    shown = examples(choose(hostile_report.judged, hostile_report.items))
+    linked = 0
+    for name in ("table-7", "table-8", "table-29"):
+        for cell in hostile_report.table(name).cells():
+            if not cell.behind or cell.estimate.value == 1:
+                continue
+            query = shown.link(dict(cell.behind))
+            tags = [part.split("=") for part in query.split("&")]
+            assert any(all(t in e.tags[k].split() for k, t in tags) for e in shown.items)
+            linked += 1
+    assert linked >= 14
+    assert shown.link({"judge": "nobody", "benchmark": "bench"}) == ""
+
+
+def test_filters_count_what_they_show(hostile_report: Report) -> None:
+    shown = examples(choose(hostile_report.judged, hostile_report.items))
+    names = {choice.name for choice in shown.choices}
+    assert {"outcome", "rating", "bin", "kind"} <= names
+    for choice in shown.choices:
+        for tag, _, n in choice.options:
+            assert n == sum(tag in item.tags[choice.name].split() for item in shown.items) > 0
+
+
+def test_without_comparisons_there_are_no_failures(made: Report) -> None:
+    assert choose(made.judged, made.items).failures == ()
+
+
+@pytest.mark.parametrize(
+    ("one", "two"),
+    [
+        ("The cat sat on the mat.", "The cat lay on the mat."),
+        ("same words here", "same words here and more"),
+        ("a b c", "x y z"),
+        ("", "something"),
+        ("word " * 2_000, "word " * 2_000 + "end"),
+        ("tabs\tand\nlines  kept", "tabs\tand\nlines  lost"),
+    ],
+)
+def test_pieces_are_the_whole_text(one: str, two: str) -> None:
+    first, second = differing(one, two)
+    assert "".join(text for text, _ in first) == one
+    assert "".join(text for text, _ in second) == two
+
+
+def test_only_what_differs_is_marked() -> None:
+    first, second = differing("The cat sat on the mat.", "The cat lay on the mat.")
+    assert [text for text, marked in first if marked] == ["sat"]
+    assert [text for text, marked in second if marked] == ["lay"]
+    assert differing("same", "same") == ([("same", False)], [("same", False)])
+
+
+def test_texts_with_little_in_common_are_not_marked_all_over() -> None:
+    first, second = differing("one two three four", "alpha beta gamma delta")
+    assert not any(marked for _, marked in [*first, *second])
+
+
+def test_clusters_put_like_with_like_and_are_the_same_twice() -> None:
+    about = {
+        "bread": "bake bread flour oven dough yeast",
+        "python": "python list loop function variable code",
+        "travel": "flight hotel passport airport luggage ticket",
+        "garden": "tomato seeds watering soil sunlight pruning",
+        "music": "guitar chords melody rhythm singing concert",
+    }
+    rng = random.Random(0)
+    texts = [" ".join(rng.sample(words.split(), 4)) for _ in range(12) for words in about.values()]
+    found = clusters(texts)
+    assert found == clusters(texts)
+    groups = {
+        name: {i % len(about) for i, one in enumerate(found) if one == name} for name in found
+    }
+    assert len(groups) >= 3
+    assert sum(map(len, groups.values())) == len(about), "no subject is in two clusters"
+    for name, subjects in groups.items():
+        words = {w for number in subjects for w in list(about.values())[number].split()}
+        assert set(name.split(", ")) <= words
+
+
+def test_too_few_or_empty_texts_are_one_cluster(tmp_path: Path) -> None:
+    assert clusters(["a question"] * 3) == ["all"] * 3
+    assert clusters([""] * 40) == ["all"] * 40
+    assert clusters([]) == []

@@ -1,0 +1,114 @@
+"""The data of a run as tables, and what was found wrong with it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from made import made as comparison
+from palate.data.lint import LintReport, lint
+from palate.records import write_comparisons, write_json
+from palate.report import Report, report
+from palate.types import PalateError, Rating
+
+
+@pytest.fixture
+def with_data(run_dir: Path) -> Path:
+    """The made-up run with a mixture, sources, findings and overlaps."""
+    rows = [
+        comparison(
+            f"q{i}", "a" * 10, "b" * 20, source="pku", batch=f"week-{i % 2}",
+            rating=Rating(1 + i % 2) if i else None, chosen_safe=True, rejected_safe=i % 2 == 0,
+        )
+        for i in range(8)
+    ]  # fmt: skip
+    write_comparisons(run_dir / "mixtures" / "all.parquet", rows)
+    share = {
+        "group": "all", "pool": "", "available": 8, "rows_asked": 8, "rows": 8,
+        "share_asked": 1.0, "share_rows": 1.0, "share_tokens": 1.0,
+    }  # fmt: skip
+    of_pool = share | {"pool": "pku", "rows_asked": None, "share_asked": None}
+    write_json(run_dir / "mixtures" / "all.shares.json", {"shares": [share, of_pool]})
+    imported = [*rows, comparison("empty one", "", "b", source="pku")]
+    write_comparisons(
+        run_dir / "data" / "imported" / "pku.parquet", imported, details={"bad_rows": 3}
+    )
+    found = LintReport()
+    clean = run_dir / "data" / "clean" / "pku.parquet"
+    write_comparisons(clean, lint(imported, found), details=found.to_json)
+    found.write(clean.with_suffix(".findings.parquet"))
+    overlap = {
+        "benchmark": "Own Safety", "source": "pku", "rows": 8, "overlapping": 2, "exact": 1,
+        "contains": 1, "near": 0, "benchmark_prompts": 1, "examples": [["x", "y"]],
+    }  # fmt: skip
+    none = overlap | {"benchmark": "Held-out Helpful", "overlapping": 0, "examples": []}
+    write_json(
+        run_dir / "data" / "pools" / "overlap.json",
+        {"excluded": {"pku": 2}, "overlaps": [overlap, none]},
+    )
+    recipe = {"name": "made", "data": {"sources": {"pku": {"source": "pku-saferlhf"}}}}
+    (run_dir / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    return run_dir
+
+
+def texts(made: Report, name: str) -> list[list[str]]:
+    table = made.table(name)
+    assert table is not None
+    return [[cell.text for cell in row.cells] for row in table.rows]
+
+
+def test_data_tables(with_data: Path) -> None:
+    made = report(with_data)
+    assert texts(made, "mixture")[0][2:] == [
+        "whole group", "8", "8", "8", "100.0", "100.0", "100.0",
+    ]  # fmt: skip
+    assert texts(made, "mixture")[1][2:6] == ["pku", "8", "–", "8"]
+    (contents,) = texts(made, "contents")
+    assert contents == [
+        "all", "mixture", "8", "8", "–", "–", "4", "3", "1", "4", "4", "–", "10", "20",
+    ]  # fmt: skip
+    assert [row[1:3] for row in texts(made, "batches")] == [["week-0", "4"], ["week-1", "4"]]
+    (source,) = texts(made, "sources")
+    assert source == ["pku", "PKU-SafeRLHF", "CC BY-NC 4.0", "9", "3", "1", "2"]
+    (finding,) = texts(made, "lint")
+    assert finding[:4] == ["pku", "empty-chosen", "1", "11.1"]
+    assert finding[5] == "empty one"
+    (overlap,) = texts(made, "overlap")
+    assert overlap[:4] == ["Own Safety", "pku", "8", "2"]
+    assert "No overlap was found with Held-out Helpful." in made.table("overlap").remarks
+
+
+def test_broken_data_is_a_problem_and_the_rest_is_kept(with_data: Path) -> None:
+    path = with_data / "mixtures" / "all.parquet"
+    path.write_bytes(path.read_bytes()[:-20])
+    (with_data / "mixtures" / "all.shares.json").write_text("{")
+    (with_data / "recipe.yaml").write_text("a: [")
+    made = report(with_data)
+    assert any("all.parquet" in problem for problem in made.problems)
+    assert made.table("table-7") is not None
+    assert made.table("mixture") is None
+    assert made.table("sources") is None
+
+
+def test_several_runs_stand_side_by_side(whole_run: Path, write_any, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    write_any(other, "helpful", "Own Safety", 500, 0.9, "reward-model", "Meta Safety")
+    write_any(other, "random", "Own Safety", 500, 0.5, "random", "Meta Safety")
+    made = report([whole_run, other], out=tmp_path / "both")
+    names = [row.cells[0].text for row in made.table("table-7").rows]
+    assert "run: helpful" in names
+    assert "other: helpful" in names
+    assert names.count("Random") == 1, "the same trivial judge on the same items stands once"
+    assert (tmp_path / "both" / "tables" / "table-7.md").is_file()
+    assert not (whole_run / "tables").exists()
+    leads = [f.sentence for f in made.verdict.of("shown")]
+    assert any("other: helpful is more accurate than run: helpful" in s for s in leads)
+    json.loads((tmp_path / "both" / "tables" / "tables.json").read_text())
+
+
+def test_several_runs_need_a_folder_and_are_given_once(whole_run: Path, tmp_path: Path) -> None:
+    with pytest.raises(PalateError, match="--out"):
+        report([whole_run, tmp_path])
+    with pytest.raises(PalateError, match="given twice"):
+        report([whole_run, whole_run], out=tmp_path)
