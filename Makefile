@@ -1,8 +1,11 @@
 # One environment, in .venv; stamp files make every target idempotent.
 #   make demo   the whole experiment on the embedded default     make test   environment, checks, tests
 #   make check  format, lint, types, layers, site                make docs   the site under site/
-#   make bench-train, bench-score   beside the peers, in turns; needs PALATE_DATA; QUICK=1 is shorter
+#   make bench-train, bench-score, bench-serve   beside the peers, in turns; needs PALATE_DATA; QUICK=1 is shorter
+#   make bench-report               time of a report of 100,000 verdicts, to make and to open
+#   make screenshots RUN=runs/demo  pictures of a run's page for the docs, with the system's chromium
 #   make bench-statistics           intervals and tests on simulated truth, time of a large report
+#   make bench-clients              TRL, OpenRLHF, verl and others ask our server by their own code
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -22,12 +25,16 @@ TRL := trl==1.16.0 transformers==5.24.0
 REWARDBENCH_VENV := benchmarks/.venv-rewardbench
 # It imports pkg_resources, which setuptools 81 lost; given trl's version, pip need not search.
 REWARDBENCH := rewardbench==0.1.4 trl==0.19.1 'setuptools<81'
+# Trainers whose requests are asked for real; what else they need (deepspeed, vLLM, gradio) no request does.
+RLHF_VENV := benchmarks/.venv-rlhf
+RLHF := 'transformers>=5.24,<6' ray==2.60.0 tensordict==0.15.3 omegaconf hydra-core codetiming datasets peft accelerate orjson aiohttp requests
+RLHF_ALONE := openrlhf==0.11.2 verl==0.9.1 llamafactory==0.9.5 reward-hub==0.1.10
 
-.PHONY: demo test test-slow check format docs install develop clean help bench-train bench-score bench-statistics
+.PHONY: demo test test-slow check format docs install develop clean help bench-train bench-score bench-serve bench-statistics bench-clients bench-report screenshots
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '2,5p' Makefile
+	@sed -n '2,9p' Makefile
 
 demo: install
 	$(BIN)/palate demo
@@ -59,8 +66,19 @@ bench-train: install $(TRL_VENV)/.installed
 bench-score: install $(REWARDBENCH_VENV)/.installed
 	$(BIN)/python -m benchmarks.score $(if $(QUICK),--quick)
 
+bench-serve: install
+	$(BIN)/python -m benchmarks.serve $(if $(QUICK),--quick)
+
 bench-statistics: install
 	$(BIN)/python -m benchmarks.statistics $(if $(QUICK),--quick)
+
+bench-clients: develop $(TRL_VENV)/.installed $(RLHF_VENV)/.installed
+	$(BIN)/pytest -m slow tests/client
+bench-report: develop
+	$(BIN)/python -m benchmarks.report $(if $(QUICK),--quick)
+
+screenshots: develop
+	$(BIN)/python -m benchmarks.report.screenshots $(or $(RUN),runs/demo) --out docs/img
 
 install: $(VENV)/.installed
 develop: $(VENV)/.developed
@@ -85,11 +103,14 @@ $(VENV)/.developed: $(VENV)/.installed
 
 $(TRL_VENV)/.installed: PACKAGES := $(TRL)
 $(REWARDBENCH_VENV)/.installed: PACKAGES := $(REWARDBENCH)
+$(RLHF_VENV)/.installed: PACKAGES := $(RLHF)
+$(RLHF_VENV)/.installed: ALONE := $(RLHF_ALONE)
 benchmarks/.venv-%/.installed:
 	@test -n "$(PYTHON)" || { echo "needs Python 3.11 or newer on PATH; or: make PYTHON=/path/to/python" >&2; exit 1; }
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/pip --disable-pip-version-check --quiet install $(TORCH)
 	$(@D)/bin/pip --disable-pip-version-check --quiet install $(TORCH) $(PACKAGES)
+	$(if $(ALONE),$(@D)/bin/pip --disable-pip-version-check --quiet install --no-deps $(ALONE))
 	touch $@
 
 clean:

@@ -80,7 +80,7 @@ judges: [random, longer, shorter, first]
 
 @pytest.mark.parametrize(
     "verb",
-    ["run", "demo", "mix", "plan", "train", "evaluate", "report", "score", "doctor"]
+    ["run", "demo", "mix", "plan", "train", "evaluate", "report", "score", "view", "doctor"]
     + [f"data {verb}" for verb in ("list", "show", "lint", "import")]
     + [f"recipes {verb}" for verb in ("list", "show", "schema")],
 )

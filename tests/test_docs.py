@@ -51,6 +51,7 @@ def test_commands_in_the_docs_exist(page):
     from palate.cli import app
 
     groups = {"data": {"list", "show", "lint", "import"}, "recipes": {"list", "show", "schema"}}
+    groups |= {"tokens": {"add", "revoke", "list"}}
     verbs = {command.name for command in app.registered_commands} | set(groups)
     for line in "\n".join(blocks(page, "sh")).splitlines():
         words = line.split("#")[0].split()

@@ -20,6 +20,7 @@ WITHOUT_TORCH = (
     "palate.evaluate.metrics",
     "palate.evaluate.run",
     "palate.report",
+    "palate.view.app",
     "palate.recipe",
     "palate.cli",
 )

@@ -11,6 +11,7 @@ import sys
 import typer
 
 from palate.cli import (
+    combine,
     compare,
     data,
     doctor,
@@ -24,7 +25,10 @@ from palate.cli import (
     run,
     score,
     select,
+    serve,
+    tokens,
     train,
+    view,
 )
 from palate.cli.output import rank
 from palate.types import PalateError
@@ -43,6 +47,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(recipes.app, name="recipes")
+app.add_typer(tokens.app, name="tokens")
 app.command("run")(run.run)
 app.command("demo")(run.demo)
 app.command("mix")(mix.mix)
@@ -57,6 +62,9 @@ app.command("rank")(select.rank)
 app.command("filter")(select.filter_rows)
 app.command("export")(export.export)
 app.command("push")(export.push)
+app.command("serve")(serve.serve)
+app.command("combine")(combine.combine)
+app.command("view")(view.view)
 app.command("doctor")(doctor.doctor)
 
 

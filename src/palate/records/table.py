@@ -205,6 +205,13 @@ def read_columns(path: Path, names: list[str], kind: str) -> pa.Table:
         return file.read(names)
 
 
+def read_batches(path: Path, names: list[str], kind: str) -> Iterator[pa.RecordBatch]:
+    """The same batch by batch, in bounded memory."""
+    read_header(path, kind)
+    with _opened(path, kind) as file:
+        yield from file.iter_batches(ROWS_PER_GROUP, columns=names)
+
+
 @contextmanager
 def _opened(path: Path, kind: str | None = None) -> Generator[pq.ParquetFile]:
     try:
