@@ -126,7 +126,7 @@ def _queries(run: Path, count: int) -> list[list[tuple[str, str]]]:
         lambda: ("source", draw.choice(sources)),
         lambda: (f"judge.{draw.choice(judges)}", draw.choice(("correct", "wrong"))),
         lambda: ("disagree", "yes"),
-        lambda: ("sort", f"{draw.choice(('confident', 'unsure'))}:{judges[0]}"),
+        lambda: ("sort", f"{draw.choice(('confident', 'unsure'))}:{draw.choice(judges)}"),
         lambda: ("page", str(draw.randint(1, 40))),
     )
     made: dict[str, list[tuple[str, str]]] = {}

@@ -40,6 +40,8 @@ def is_hidden(character: str) -> bool:
 def line(text: str, limit: int = 240) -> str:
     """One line of plain text for a list or a title, without hidden characters."""
     cut = text[:limit]
+    if cut.isprintable():  # Nearly all: a page has some hundred of them.
+        return " ".join(cut.split())
     return " ".join("".join(" " if is_hidden(c) else c for c in cut).split())
 
 
