@@ -4,11 +4,9 @@ import random
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from palate.report import Report
 from palate.report.page.clusters import clusters
-from palate.report.page.differing import differing
 from palate.report.page.examples import examples
 from palate.report.page.failures import APART, MOST, SURE, choose
 
@@ -61,35 +59,6 @@ def test_filters_count_what_they_show(hostile_report: Report) -> None:
 
 def test_without_comparisons_there_are_no_failures(made: Report) -> None:
     assert choose(made.judged, made.items).failures == ()
-
-
-@pytest.mark.parametrize(
-    ("one", "two"),
-    [
-        ("The cat sat on the mat.", "The cat lay on the mat."),
-        ("same words here", "same words here and more"),
-        ("a b c", "x y z"),
-        ("", "something"),
-        ("word " * 2_000, "word " * 2_000 + "end"),
-        ("tabs\tand\nlines  kept", "tabs\tand\nlines  lost"),
-    ],
-)
-def test_pieces_are_the_whole_text(one: str, two: str) -> None:
-    first, second = differing(one, two)
-    assert "".join(text for text, _ in first) == one
-    assert "".join(text for text, _ in second) == two
-
-
-def test_only_what_differs_is_marked() -> None:
-    first, second = differing("The cat sat on the mat.", "The cat lay on the mat.")
-    assert [text for text, marked in first if marked] == ["sat"]
-    assert [text for text, marked in second if marked] == ["lay"]
-    assert differing("same", "same") == ([("same", False)], [("same", False)])
-
-
-def test_texts_with_little_in_common_are_not_marked_all_over() -> None:
-    first, second = differing("one two three four", "alpha beta gamma delta")
-    assert not any(marked for _, marked in [*first, *second])
 
 
 def test_clusters_put_like_with_like_and_are_the_same_twice() -> None:

@@ -9,7 +9,6 @@ scores.py       distributions of scores, one judge's against another's
 courses.py      training curves
 mixtures.py     what is in the data
 failures.py     the wrong verdicts and disagreements that are shown
-differing.py    where two responses differ
 clusters.py     failures that are alike
 provenance.py   what the report was made of, and how to make it again
 """

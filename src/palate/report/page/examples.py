@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from palate.data.difference import Piece, differences
 from palate.report import escape
 from palate.report.accuracy import judge_name
-from palate.report.page.differing import Piece, differing
 from palate.report.page.failures import APART, SURE, Chosen, Failure, Opinion
 from palate.types import Message
 
@@ -104,7 +104,7 @@ def _bin(failure: Failure) -> str:
 def _example(number: int, f: Failure, codes: Mapping[str, Mapping[str, str]]) -> Example:
     c = f.comparison
     responses = escape.prose(c.chosen, RESPONSE), escape.prose(c.rejected, RESPONSE)
-    chosen, rejected = differing(*responses)
+    sides = differences(*responses) or tuple((Piece(text, False),) for text in responses)
     last = next((m.content for m in reversed(c.prompt) if m.role == "user"), c.chosen)
     facts = [escape.name(f.benchmark), _rating(f), _bin(f), escape.name(c.source)]
     facts = list(dict.fromkeys(fact for fact in facts if fact))
@@ -115,8 +115,8 @@ def _example(number: int, f: Failure, codes: Mapping[str, Mapping[str, str]]) ->
         facts=tuple(facts),
         turns=tuple((turn.role, _turn(turn)) for turn in turns),
         skipped=len(c.prompt) - len(turns),
-        chosen=tuple(chosen),
-        rejected=tuple(rejected),
+        chosen=sides[0],
+        rejected=sides[1],
         opinions=tuple(map(_opinion, f.opinions)),
         tags={
             "benchmark": codes["benchmark"][f.benchmark],
