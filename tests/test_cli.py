@@ -250,10 +250,15 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path, recipe):
     assert "--out" in one_line(palate("mix", recipe, "--out", tmp_path / "file" / "run"))
 
 
+def heeds_ctrl_c() -> None:
+    """A shell starts what runs in its background with Ctrl-C ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_is_130_with_how_to_go_on(tmp_path, recipe):
     big = "data.sources.week-1={source: simulated, path: null, options: {weeks: 500}}"
     command = [PALATE, "mix", recipe, "--out", tmp_path / "run", "--set", big]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heeds_ctrl_c)
     assert "import" in process.stderr.readline()
     time.sleep(1)
     process.send_signal(signal.SIGINT)

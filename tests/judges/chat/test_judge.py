@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -393,7 +394,9 @@ def started(options: dict, count: int, pause: float = 0.0) -> subprocess.Popen:
     environment = os.environ | {"PYTHONPATH": paths}
     command = [sys.executable, "-c", SCRIPT, json.dumps(options), str(count), str(pause)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
-    return subprocess.Popen(command, env=environment, **pipes)
+    # A shell starts what runs in its background with Ctrl-C ignored, and children inherit that.
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, env=environment, preexec_fn=heeds, **pipes)
 
 
 def wait_until(happened) -> None:
