@@ -79,6 +79,7 @@ bench-report: develop
 
 screenshots: develop
 	$(BIN)/python -m benchmarks.report.screenshots $(or $(RUN),runs/demo) --out docs/img
+	$(BIN)/python -m benchmarks.report.explorer_pictures $(or $(RUN),runs/demo) --out docs/img
 
 install: $(VENV)/.installed
 develop: $(VENV)/.developed

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.report.explorer import explorer
 from benchmarks.report.made import make_run
 from benchmarks.report.opened import seconds_to_open
 
@@ -36,7 +37,7 @@ def page(run: Path) -> dict[str, float]:
     }
 
 
-MEASURES: Sequence[Measure] = (page,)
+MEASURES: Sequence[Measure] = (page, explorer)
 """What is measured on the run, one after the other; each gives figures by name."""
 
 

@@ -35,13 +35,18 @@ WORK = Path(__file__).parents[1] / ".work" / "report"
 WHOLE = "whole"  # Written last: a folder without it was cut short.
 
 
-def explorer(beside: Path, rows: int = ROWS) -> dict[str, float]:
-    """The figures of a made-up run of `rows` comparisons, kept beside another run's folder."""
+def explorer(beside: Path) -> dict[str, float]:
+    """The figures of a made-up run, kept beside another run's folder and as large as its name says.
+
+    `run-10000` asks for 10,000 comparisons, a name without a number for 100,000.
+    """
+    number = beside.name.rpartition("-")[2]
+    rows = int(number) if number.isdecimal() else ROWS
     run = beside.with_name(f"explorer-{rows}")
     if not (run / WHOLE).exists():
         large_run(run, rows)
         (run / WHOLE).touch()
-    return measure(run)
+    return {"explorer_rows": rows, **measure(run)}
 
 
 def measure(run: Path, filters: int = FILTERS, starts: int = STARTS) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
     python -m benchmarks.report.explorer_pictures RUN [--out docs/img]
 
+What is shown is chosen for `llama2`; of another run it is the beginning of its list.
 Marks made on the way go to a temporary file; RUN is not touched.
 """
 
@@ -16,7 +17,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, sync_playwright
 
-CHROMIUM = "/usr/bin/chromium"
+from benchmarks.report.opened import CHROMIUM
+
 LIST = "?part=anthropic-helpful&judge.helpfulness=wrong&sort=confident%3Ahelpfulness"
 ITEMS = "?q=%22stars+in+the+city%22&part=oasst"
 
@@ -37,9 +39,8 @@ def _explorer(run: Path) -> Generator[str]:
 
 
 @contextmanager
-def _tab(browser: Browser, address: str, width: int, height: int, scheme: str) -> Generator[Page]:
-    size = {"width": width, "height": height}
-    context = browser.new_context(viewport=size, color_scheme=scheme)
+def _tab(browser: Browser, address: str) -> Generator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
     page = context.new_page()
     page.goto(address)
     page.wait_for_selector("table.items")
@@ -48,16 +49,18 @@ def _tab(browser: Browser, address: str, width: int, height: int, scheme: str) -
 
 
 def take(run: Path, out: Path) -> None:
-    """The list, one comparison, blind mode and a narrow dark screen, each as a file."""
+    """The list, one comparison, and the same in blind mode, each as a file."""
     out.mkdir(parents=True, exist_ok=True)
     with _explorer(run) as address, sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        browser = player.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
         home = address.partition("?")[0] + "r/0/"
-        with _tab(browser, address, 1280, 800, "light") as page:
+        with _tab(browser, address) as page:
             page.goto(home + LIST)
             page.keyboard.press("j")
             page.screenshot(path=out / "explorer-list.png")
             page.goto(home + ITEMS)
+            if not page.locator("[data-row]").count():  # Another run than llama2.
+                page.goto(home)
             page.keyboard.press("j")
             page.keyboard.press("Enter")
             page.wait_for_selector(".sides")
@@ -69,9 +72,6 @@ def take(run: Path, out: Path) -> None:
             page.keyboard.press("Shift+B")
             page.wait_for_selector("text=A is better")
             page.screenshot(path=out / "explorer-blind.png")
-        with _tab(browser, address, 390, 844, "dark") as page:
-            page.goto(home + "?part=oasst")
-            page.screenshot(path=out / "explorer-narrow.png")
         browser.close()
 
 

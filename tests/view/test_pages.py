@@ -153,6 +153,7 @@ def test_blind_pages_hold_no_label_and_no_score(browse, marking, path, forced):
         assert secret not in body, secret
     assert browser.post("/r/0/live", data={"prompt": "x"}).status_code == 403
     assert "textarea" not in browser.get("/r/0/live?item=5").text
+    assert browser.get("/r/0/marks.parquet").status_code == 403
     marks = browser.get("/r/0/marks").text
     assert "κ" not in marks
     browser.post("/blind", data={"blind": "0"})

@@ -174,8 +174,10 @@ def all_marks(request: Request, run: Run, viewer: Who) -> Response:
     )  # fmt: skip
 
 
-def marks_file(run: Run) -> Response:
-    """All marks as a file of comparisons."""
+def marks_file(run: Run, viewer: Who) -> Response:
+    """All marks as a file of comparisons, which says whether they agree with the labels."""
+    if viewer.blind:
+        raise HTTPException(403, "Blind mode hides labels.")
     with tempfile.NamedTemporaryFile(suffix=".parquet", delete=False) as file:
         path = Path(file.name)
     try:
