@@ -16,14 +16,15 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from benchmarks.report.opened import CHROMIUM
 from palate.report import report, write_page
 
+WIDTH = 1280
+
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture: its name, what of the page stands at the top, and in what window."""
+    """A picture: its name, what of the page stands at the top, and how it is looked at."""
 
     name: str
     section: str = ""
-    width: int = 1280
     height: int = 860
     dark: bool = False
     failure: bool = False
@@ -37,7 +38,6 @@ SHOTS: Sequence[Shot] = (
     Shot("report-failures", "failures", failure=True),
     Shot("report-data", "data"),
     Shot("report-dark", "tables", dark=True),
-    Shot("report-narrow", width=390, height=844),
 )
 
 
@@ -58,7 +58,7 @@ def main() -> None:
 
 def _take(browser: Browser, path: Path, shot: Shot, to: Path) -> Path:
     scheme = "dark" if shot.dark else "light"
-    size = {"width": shot.width, "height": shot.height}
+    size = {"width": WIDTH, "height": shot.height}
     tab = browser.new_page(viewport=size, color_scheme=scheme, reduced_motion="reduce")
     tab.goto(path.as_uri())
     tab.wait_for_selector(".plot[data-drawn]")

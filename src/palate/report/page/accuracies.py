@@ -184,7 +184,11 @@ def best_of_n(table: Table, series: Series) -> Chart | None:
     if not rows:
         return None
     sizes = sorted({row["n"] for row in rows})
-    x: Spec = axis("n", "responses to choose from (n)", axis={"values": sizes, "format": "d"})
+    x: Spec = axis(
+        "n",
+        "responses to choose from (n)",
+        axis={"values": sizes, "format": "d", "labelOverlap": False},
+    )
     caption = (
         "Quality: the share of the other responses that people put below the one chosen. "
         "Accuracy on pairs is only weakly tied to it."

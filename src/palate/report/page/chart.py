@@ -20,6 +20,12 @@ SERIES = 7
 SHAPES = ("circle", "square", "diamond", "triangle-up", "cross", "triangle-down", "triangle-right")
 QUIET = "var(--faint)"
 TIP = {"field": "tip", "type": "nominal"}
+# Unseen, as high as a label at the very top of an axis: titles over panels stand on one line.
+STRUT: Spec = {
+    "data": {"values": [{}]},
+    "mark": {"type": "text", "text": "x", "opacity": 0, "fontSize": 14, "tooltip": None},
+    "encoding": {"x": {"value": 0}, "y": {"value": 0}},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +100,9 @@ def panels(
             "type": "nominal",
             "sort": order,
             "title": None,
-            "header": {"labelPadding": 24 if titled else 8},
+            "header": {"labelPadding": 20 if titled and "y" not in free else 4},
         },
-        "spec": {"height": height, "layer": list(layers)},
+        "spec": {"height": height, "layer": [*layers, STRUT]},
     }
     if free:
         spec["resolve"] = {"scale": dict.fromkeys(free, "independent")}

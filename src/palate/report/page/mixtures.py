@@ -115,7 +115,8 @@ def lengths(contents: Sequence[Contents]) -> Chart | None:
         return None
     series = Series.of(("chosen", "rejected"))
     encoding: dict[str, Any] = {
-        "x": {"field": "x", "type": "quantitative", "title": "characters", "scale": {"type": "log"},
+        "x": {"field": "x", "type": "quantitative", "title": "characters",
+              "scale": {"type": "log", "nice": False},
               "axis": {"tickCount": 4, "format": "~s"}},
         "y": {"field": "y", "type": "quantitative", "title": "share (%)", "stack": None},
         "color": series.colour(rows), "tooltip": TIP,

@@ -119,7 +119,8 @@ def _against(
     known = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
     if known.size < 3:
         return
-    panel = f"{benchmark}, ρ = {_correlation(x[known], y[known]):+.2f}".replace("-", "−")
+    correlation = f"{_correlation(x[known], y[known]):+.2f}".replace("-", "−")
+    panel = f"{benchmark}, ρ = {correlation}"
     taken = known[np.linspace(0, known.size - 1, min(POINTS, known.size)).astype(int)]
     for i in taken.tolist():
         yield {
