@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asked import conversation, conversations
-from palate.model.batch import Tokens
-from palate.serve.prefixes import LEAST_SHARED_TOKENS, by_prompt, common_prefix, prompt_group
+from palate.model.batch import Tokens, common_prefix
+from palate.serve.prefixes import LEAST_SHARED_TOKENS, by_prompt, prompt_group
 
 
 def tokens(found: list[list[int]], asked: list[Tokens]) -> int:

@@ -58,18 +58,17 @@ def group(conversations: Sequence[Tokens], *, shared: bool = True) -> Group:
     shortest = min(map(len, conversations))
     if shortest == 0:
         raise ValueError("a conversation without tokens cannot be scored")
-    common = _common_prefix(conversations, shortest - 1) if shared else 0
-    first = conversations[0]
+    first, *others = conversations
+    shares = (common_prefix(first, other) for other in others)
+    common = min(shares, default=shortest - 1) if shared else 0
     return Group(first[:common], tuple(c[common:] for c in conversations))
 
 
-def _common_prefix(conversations: Sequence[Tokens], limit: int) -> int:
-    first, common = conversations[0], limit
-    for other in conversations[1:]:
-        differs = first[:common] != other[:common]
-        if differs.any():
-            common = int(differs.argmax())
-    return common
+def common_prefix(first: Tokens, second: Tokens) -> int:
+    """How many tokens both begin with, at most all but the last of the shorter one."""
+    limit = min(len(first), len(second)) - 1
+    differs = first[:limit] != second[:limit]
+    return int(differs.argmax()) if differs.any() else limit
 
 
 def pack(groups: Sequence[Group], device: torch.device | str = "cpu") -> Packed:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from transformers.modeling_layers import GradientCheckpointingLayer
-
+from palate.model.last_layer import decoder_layers
 from palate.model.options import Compute
 from palate.model.reward_model import RewardModel
 from palate.types import PalateError
@@ -18,7 +17,7 @@ def apply_compute(model: RewardModel, options: Compute) -> None:
     Raises:
         PalateError: an architecture whose layers transformers cannot checkpoint.
     """
-    layers = [m for m in model.backbone.modules() if isinstance(m, GradientCheckpointingLayer)]
+    layers = decoder_layers(model.backbone)
     changed = options.compile or options.activation_checkpointing != "none"
     if not layers and changed:
         kind = type(model.backbone).__name__

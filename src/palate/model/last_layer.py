@@ -31,13 +31,18 @@ def read_ends_only(backbone: PreTrainedModel) -> bool:
     Exact, forward and backward. True where it was done: for a layer that norms its input and
     whose attention ends in a projection of its own; others stay whole.
     """
-    layers = [m for m in backbone.modules() if isinstance(m, GradientCheckpointingLayer)]
+    layers = decoder_layers(backbone)
     if not layers or not _understood(layers[-1]):
         return False
     last, narrow = layers[-1], _Narrow()
     last.register_forward_pre_hook(narrow.enter, with_kwargs=True)
     last.register_forward_hook(narrow.leave, always_call=True)
     return True
+
+
+def decoder_layers(backbone: nn.Module) -> list[GradientCheckpointingLayer]:
+    """The layers of a backbone, by the class that transformers builds them from; may be none."""
+    return [m for m in backbone.modules() if isinstance(m, GradientCheckpointingLayer)]
 
 
 def of_keys(name: str) -> bool:

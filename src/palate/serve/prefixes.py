@@ -10,18 +10,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from palate.model.batch import Group, Tokens, group
+from palate.model.batch import Group, Tokens, common_prefix, group
 from palate.model.layout import Integers
 
 # A shorter common beginning is a template's, and saves fewer tokens than its segments cost time.
 LEAST_SHARED_TOKENS = 8
-
-
-def common_prefix(first: Tokens, second: Tokens) -> int:
-    """How many tokens both begin with, at most all but the last of the shorter one."""
-    limit = min(len(first), len(second)) - 1
-    differs = first[:limit] != second[:limit]
-    return int(differs.argmax()) if differs.any() else limit
 
 
 def by_prompt(conversations: Sequence[Tokens]) -> list[list[int]]:
