@@ -55,10 +55,10 @@ def _devices() -> list[Finding]:
         return []
     import torch
 
-    from palate.model.device import default_device, native_bfloat16
+    from palate.model.device import cores, default_device, native_bfloat16
 
     device = default_device()
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{os.cpu_count()} cores"
+    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{cores()} cores"
     native = native_bfloat16(device)
     threads = torch.get_num_threads()
     return [

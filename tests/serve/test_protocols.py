@@ -340,6 +340,12 @@ def test_a_text_too_long_is_cut_or_refused_as_its_protocol_says(
     assert [row["score"] for row in found] == kept
 
 
+def test_a_model_is_also_known_by_where_it_was_opened(running: Live, tiny_folder: Path) -> None:
+    """Of two names for one folder the first is meant."""
+    body = {"input": "x", "model": str(tiny_folder)}
+    assert running.ok("/pooling", body)["model"] == "tiny"
+
+
 def test_the_model_is_chosen_by_name_in_the_body_or_the_address(running: Live) -> None:
     body = {"input": "x", "model": "again"}
     assert running.ok("/pooling", body)["model"] == "again"

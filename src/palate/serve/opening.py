@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -14,7 +13,7 @@ import torch
 
 from palate import __version__
 from palate.model.backbone import folder_digest
-from palate.model.device import compute_dtype, default_device, keep_memory
+from palate.model.device import compute_dtype, cores, default_device, keep_memory
 from palate.model.load import load_reward_model
 from palate.model.options import Dtype
 from palate.model.reward_model import RewardModel
@@ -68,14 +67,16 @@ def open_models(
 ) -> tuple[dict[str, Served], list[Engine]]:
     """Load every model, each with an engine that is not started yet.
 
-    Each computes in this process, where those of one device take turns by `lane`, or in as many
-    `workers`, processes of their own on the machine's GPUs in turn.
+    Each computes in this process, or in as many `workers`, processes of their own on the machine's
+    GPUs in turn. What shares a device, or a part of the cores, takes turns by one lane: `lane`
+    in this process, and one for all models' first workers, one for all second ones, ...
 
     Raises:
         PalateError: a model that is not there or is no reward model.
     """
     keep_memory()
     device, lane = default_device(), lane or threading.Lock()
+    lanes = [threading.Lock() for _ in range(workers)]
     compute = compute_dtype(dtype, device)
     served: dict[str, Served] = {}
     engines: list[Engine] = []
@@ -89,22 +90,25 @@ def open_models(
             tokens_per_microbatch=tokens_per_microbatch,
             max_waiting_tokens=max_waiting_tokens,
             lane=lane,
-            workers=_workers(load, workers),
+            workers=_workers(load, lanes),
         )
         facts = _facts(model, location, compute, device)
         fingerprint = digest(facts["revision"], model.chat.fingerprint, facts["dtype"])
         reader = Reader(model.chat, engine.vocabulary, most_characters)
-        served[name] = Served(name, engine, reader, fingerprint, facts)
+        served[name] = Served(name, engine, reader, fingerprint, facts, location)
         engines.append(engine)
     return served, engines
 
 
-def _workers(load: Callable[..., RewardModel], count: int) -> list[Worker]:
+def _workers(load: Callable[..., RewardModel], lanes: Sequence[threading.Lock]) -> list[Worker]:
+    """A process for each lane, on a GPU or on an equal part of the cores."""
     gpus = torch.cuda.device_count()
-    threads = None if gpus or not count else max(1, (os.cpu_count() or 1) // count)
+    threads = None if gpus or not lanes else max(1, cores() // len(lanes))
     return [
-        Worker(partial(load, device=f"cuda:{i % gpus}" if gpus else "cpu"), threads=threads)
-        for i in range(count)
+        Worker(
+            partial(load, device=f"cuda:{i % gpus}" if gpus else "cpu"), threads=threads, lane=lane
+        )
+        for i, lane in enumerate(lanes)
     ]
 
 

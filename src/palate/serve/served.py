@@ -23,33 +23,41 @@ class Rewarding(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """One model as clients know it; `facts` is what /v1/models and /info say of it."""
+    """One model as clients know it; `facts` is what /v1/models and /info say of it.
+
+    `location` is the folder or hub id it was opened from, which trainers send as its name that
+    start the engine themselves elsewhere (verl).
+    """
 
     name: str
     source: Rewarding
     reader: Reader
     fingerprint: str
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    location: str = ""
     created: int = field(default_factory=lambda: int(time.time()))
 
 
 class Models:
     """The served models; the first is the one that requests mean which name none."""
 
-    def __init__(self, served: Mapping[str, Served]) -> None:
+    def __init__(self, served: dict[str, Served]) -> None:
         self._served = dict(served)
+        # Of several names for one place the first is meant.
+        self._located = {one.location: one for one in reversed(served.values()) if one.location}
 
     def __iter__(self) -> Iterator[Served]:
         return iter(self._served.values())
 
     def get(self, name: str | None) -> Served:
-        """The model of that name; raises `Fault` (404) where there is none."""
+        """The model of that name, or opened from there; raises `Fault` (404) for neither."""
         if name is None:
             return next(iter(self._served.values()))
-        if name not in self._served:
+        found = self._served.get(name) or self._located.get(name)
+        if found is None:
             # The name is a client's text, but not a prompt; still no more than its beginning.
             known = ", ".join(self._served)
             raise Fault(
                 HTTPStatus.NOT_FOUND, "not_found", f"no model {name[:80]!r}; known: {known}"
             )
-        return self._served[name]
+        return found

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from palate.model.device import cores
 from palate.model.tokens import ChatTokens
 from palate.records import count_groups, read_header, write_json
 from palate.train.chunks import SCHEMA, chunks
@@ -170,8 +171,7 @@ def tokenise(
 
 def _paying(rows: int) -> int:
     """As many workers as there are cores for and `rows` are worth."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, min(cores or 1, rows // ROWS_PER_WORKER))
+    return max(1, min(cores(), rows // ROWS_PER_WORKER))
 
 
 def _go_on(
