@@ -1,6 +1,7 @@
 """Two judges on the same items, by part; flips; what may not be compared."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +45,10 @@ def test_the_whole_is_the_difference_of_both_accuracies(run: Path) -> None:
 
 def test_parts_cover_all_items_and_are_adjusted_together(run: Path) -> None:
     tallies = [read_tally(p) for p in verdict_files(run, ("longer", "random"), None)]
-    compared = compare_judges(*tallies, asked(run), np.random.default_rng(0))
+    rows = [replace(c, source=f"week-{i % 2}") for i, c in enumerate(asked(run))]
+    compared = compare_judges(*tallies, rows, np.random.default_rng(0))
     by = {part.by for part in compared.parts}
-    assert by == {"all", "rating", "safety bin", "source", "turns of the prompt", "length"}
+    assert by == {"all", "rating", "safety bin", "source", "length"}, "all prompts have one turn"
     for way in by - {"safety bin"}:  # A chosen response that alone is unsafe is in no bin.
         assert sum(p.difference.estimate.n for p in compared.parts if p.by == way) == 300
     split = compared.parts[1:]

@@ -104,11 +104,16 @@ class _Aligned:
     theirs: Floats
 
     def parts(self, facts: Mapping[str, Facts], rng: np.random.Generator) -> list[Part]:
-        """Every part of every way to split, in the order of the facts."""
+        """Every part of every way to split, in the order of the facts.
+
+        A way that leaves all items together says nothing that the whole does not.
+        """
         known = [facts.get(name, {}) for name in self.first.ids]
         found = []
         for by in dict.fromkeys(key for item in known for key in item):
             levels = np.array([item.get(by, "") for item in known])
+            if np.all(levels == levels[0]):
+                continue
             for level in sorted({*levels.tolist()} - {""}):
                 held = levels == level
                 found.append(self.part(by, level, held, self._difference(held, rng)))
