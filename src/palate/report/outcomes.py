@@ -59,11 +59,7 @@ def _outcome_row(result: Result) -> Row | None:
 
 
 def differences(judged: Judged) -> Table | None:
-    """Each model less the best trivial judge on the same items; None where there is no such pair.
-
-    The best trivial judge of a benchmark is the one with the highest accuracy there, so a model
-    that beats it beats them all.
-    """
+    """Each model less the best trivial judge on the same items; None where no two can be."""
     found = [pair for name in judged.benchmarks() for pair in _against_best(judged, name)]
     if not found:
         return None
@@ -103,13 +99,11 @@ def differences(judged: Judged) -> Table | None:
 
 
 def _against_best(judged: Judged, name: str) -> list[Against]:
-    results = judged.of(name)
-    trivial = [r for r in results if r.kind == "trivial" and r.overall.n]
-    if not trivial:
+    rival = judged.best_trivial(name)
+    if rival is None:
         return []
-    rival = max(trivial, key=lambda r: r.overall.value)
     pairs: list[Against] = []
-    for model in results:
+    for model in judged.of(name):
         theirs = judged.tallies.get((model.judge, name))
         if model.kind not in ("foreign", "ours") or theirs is None:
             continue

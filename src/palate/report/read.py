@@ -70,6 +70,11 @@ class Judged:
         found = (self.results.get((judge, benchmark)) for judge in self.judges())
         return [result for result in found if result is not None]
 
+    def best_trivial(self, benchmark: str) -> Result | None:
+        """The most accurate trivial judge there: who beats it beats them all."""
+        trivial = [r for r in self.of(benchmark) if r.kind == "trivial" and r.overall.n]
+        return max(trivial, key=lambda r: r.overall.value, default=None)
+
     def all(self) -> list[Result]:
         """All results, benchmark by benchmark."""
         return [result for name in self.benchmarks() for result in self.of(name)]

@@ -68,12 +68,11 @@ def verdict(judged: Judged, tests: Mapping[str, Tests], courses: Sequence[Course
 
 def _duels(judged: Judged, benchmark: str, tests: Tests) -> Iterator[_Duel]:
     results = {r.judge: r for r in judged.of(benchmark) if r.overall.n}
-    trivial = [r for r in results.values() if r.kind == "trivial"]
-    best = max(trivial, key=lambda r: r.overall.value).judge if trivial else ""
+    best = judged.best_trivial(benchmark)
     for (one, two), found in tests.items():
         # Trivial judges stand first in the pairs, so a model's lead over one is turned round.
         first, second = results[one], results[two]
-        if second.kind == "trivial" or (first.kind == "trivial" and one != best):
+        if second.kind == "trivial" or (first.kind == "trivial" and first != best):
             continue
         if first.kind == "trivial" or second.overall.value > first.overall.value:
             first, second, found = second, first, _turned(found)
