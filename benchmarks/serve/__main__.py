@@ -1,6 +1,7 @@
 """Serving beside a naive server and a pipeline; one JSON line of ratios.
 
-    python -m benchmarks.serve [--quick] [--layers N] [--soak-seconds N] [--threads N]
+    python -m benchmarks.serve [--quick] [--layers N] [--pairs N] [--sets N] [--repeats N]
+        [--soak-seconds N] [--threads N]
 
 `make bench-serve` makes the environment first. What is equal and how: benchmarks/README.md.
 """
@@ -124,7 +125,8 @@ def run(size: Size) -> tuple[Found, dict[str, Any]]:
         for kind, rows in drawn.items():
             files = [FOLDER / f"{kind}-{n}.jsonl" for n in range(1, len(rows))]
             found[kind]["offline"] = [offline.ask(rows=str(f), offline=True) for f in files]
-    facts["soak"] = soak(model, pairs, size.soak_seconds, size.threads, FOLDER)
+    if size.soak_seconds:
+        facts["soak"] = soak(model, pairs, size.soak_seconds, size.threads, FOLDER)
     return found, facts
 
 
@@ -162,7 +164,6 @@ def report(size: Size, found: Found, facts: dict[str, Any], quick: bool) -> None
         table({name: _row(own) for name, own in by_contender.items() if name != "offline"})
     apart = differences(found)
     wrong = sum(gap > RIGHT for gap in apart["palate"])
-    soaked = facts["soak"]
     overheads = [1 / ratio - 1 for ratio in ratios(pairs, "bare")]
     spread = pstdev(_flat(pairs["offline"]))
     line = {
@@ -171,8 +172,7 @@ def report(size: Size, found: Found, facts: dict[str, Any], quick: bool) -> None
         "p99_ratio": round(p99(pairs["palate"]) / p99(pairs["naive"]), 3),
         "vs_naive_best_of_16": round(median(ratios(sets, "naive")), 3),
         "overhead": round(median(overheads), 4),
-        "wrong_answers": wrong + soaked["wrong"],
-        "lost": soaked["lost"],
+        "wrong_answers": wrong,
         "vs_naive_threads_64": round(median(ratios(pairs, "naive_threads")), 3),
         "vs_pipeline_64": round(median(ratios(pairs, "pipeline")), 3),
         "vs_pipeline_best_of_16": round(median(ratios(sets, "pipeline")), 3),
@@ -180,16 +180,24 @@ def report(size: Size, found: Found, facts: dict[str, Any], quick: bool) -> None
         "max_difference": max(apart["palate"]),
         "reward_spread": round(spread, 3),
         "seconds_to_ready": round(facts["seconds_to_ready"], 1),
-        "soak_answers": soaked["answers"],
-        "soak_seconds": size.soak_seconds,
-        "soak_memory_growth": soaked["memory_growth"],
         "layers": size.layers,
         "clients": size.clients,
         "repeats": size.repeats,
         "quick": quick,
     }
+    if "soak" in facts:
+        line |= _soaked(facts["soak"], wrong) | {"soak_seconds": size.soak_seconds}
     (FOLDER / "result.json").write_text(json.dumps({**line, "size": asdict(size), **facts}))
     print(json.dumps(line))
+
+
+def _soaked(facts: Window, wrong: int) -> dict[str, Any]:
+    return {
+        "wrong_answers": wrong + facts["wrong"],
+        "lost": facts["lost"],
+        "soak_answers": facts["answers"],
+        "soak_memory_growth": facts["memory_growth"],
+    }
 
 
 def _row(windows_of: Sequence[Window]) -> dict[str, float]:
@@ -208,17 +216,22 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true", help="under 5 minutes, noisier")
     parser.add_argument("--layers", type=int, help="decoder layers of SmolLM2's 30 that are kept")
-    parser.add_argument("--soak-seconds", type=float, help="of mixed load with faults")
+    parser.add_argument("--pairs", type=int, help="requests a window, one pair each")
+    parser.add_argument("--sets", type=int, help="requests a window, 16 responses each")
+    parser.add_argument("--repeats", type=int)
+    parser.add_argument("--soak-seconds", type=float, help="of mixed load with faults; 0: none")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
     quick = given.quick
     size = Size(
         layers=given.layers or (3 if quick else 30),
         clients=64,
-        pairs=96 if quick else 128,
-        sets=12 if quick else 24,
-        repeats=2 if quick else 3,
-        soak_seconds=given.soak_seconds or (20.0 if quick else 1_800.0),
+        pairs=given.pairs or (96 if quick else 128),
+        sets=given.sets or (12 if quick else 24),
+        repeats=given.repeats or (2 if quick else 3),
+        soak_seconds=(20.0 if quick else 1_800.0)
+        if given.soak_seconds is None
+        else given.soak_seconds,
         threads=given.threads,
     )
     found, facts = run(size)

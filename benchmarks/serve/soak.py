@@ -4,10 +4,14 @@ Beside clients that behave there are some that send and read slowly, that hang u
 much, or what is no request, or that want an answer at once; and the process that computes is
 killed. A request of a client that behaves is lost if it is never answered: refusals (429, 503, 504)
 are tried again. At the end the server is told to stop while all of them are waiting.
+
+    python -m benchmarks.serve.soak [--layers N] [--seconds N] [--threads N]   # by itself
 """
 
+import argparse
 import asyncio
 import contextlib
+import json
 import random
 import signal
 import time
@@ -16,9 +20,10 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.peers.contender import OURS, Command, Contender
+from benchmarks.peers.contender import OURS, WORK, Command, Contender
 from benchmarks.peers.prepare import write_rows
 from benchmarks.peers.turns import say
+from benchmarks.serve.asked import served_model
 from benchmarks.serve.clients import Going, slow, steady
 from benchmarks.serve.faults import hangs_up, hurried, no_request, too_much
 from benchmarks.serve.memory import growth, plot, resident
@@ -95,3 +100,19 @@ async def _watch(state: Going, server: Served) -> None:
     while True:
         state.memory.append((time.monotonic() - started, resident(server.process.pid)))
         await asyncio.sleep(1)
+
+
+def main() -> None:
+    """Read the size from the command line, run, print one JSON line."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--layers", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=1_800.0)
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    model, pairs, _ = served_model(given.layers)
+    found = soak(model, pairs, given.seconds, given.threads, WORK / "serve")
+    print(json.dumps({**vars(given), **{k: v for k, v in found.items() if k != "memory"}}))
+
+
+if __name__ == "__main__":
+    main()

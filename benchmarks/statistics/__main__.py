@@ -23,9 +23,11 @@ def simulated(draws: int) -> dict[str, object]:
     wilson = simulate.coverage_wilson(rng, draws)
     clustered = simulate.coverage_clustered(rng, draws)
     paired = simulate.false_positive_paired(rng, draws)
-    # A logistic regression costs a hundred times as much as an interval.
+    # A logistic regression costs a hundred times as much as an interval, and an ECE's as well.
     controlled, plain = simulate.length_held(rng, max(draws // 10, 20), 1.5)
-    for name, cells in (("wilson", wilson), ("clustered", clustered), ("paired", paired)):
+    ece = simulate.coverage_ece(rng, max(draws // 10, 20))
+    told = {"wilson": wilson, "clustered": clustered, "paired": paired, "ece": ece}
+    for name, cells in told.items():
         for cell, value in cells.items():
             print(f"{name}: {cell}: {value:.4f}", file=sys.stderr)
     return {
@@ -36,11 +38,13 @@ def simulated(draws: int) -> dict[str, object]:
             "wilson": round(simulate.farthest(wilson, 0.95), 4),
             "clustered": round(simulate.farthest(clustered, 0.95), 4),
             "paired": round(simulate.farthest(paired, 0.05), 4),
+            "ece": round(simulate.farthest(ece, 0.95), 4),
         },
         "position_bias_found": simulate.position_found(rng, draws, 0.2),
         "position_bias_false": simulate.position_found(rng, draws, 0.0),
         "length_controlled_coverage": controlled,
         "length_plain_coverage": plain,
+        "coverage_ece": round(simulate.mean(ece), 4),
     }
 
 

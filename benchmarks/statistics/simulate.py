@@ -14,6 +14,7 @@ Cells = dict[str, float]
 WILSON = ((30, 0.95), (100, 0.64), (1_000, 0.64))
 CLUSTERED = ((25, 0.65), (300, 0.63), (60, 0.95))
 PAIRED = ((30, 0.6), (120, 0.6), (300, 0.8))
+SURE = ((300, 1.0), (300, 2.0), (2_000, 1.0), (2_000, 2.0))
 LEVEL = 0.05
 
 
@@ -99,6 +100,26 @@ def length_held(
         controlled += found is not None and holds(found, truth)
         plain += holds(stats.accuracy(values), truth)
     return controlled / draws, plain / draws
+
+
+def coverage_ece(rng: np.random.Generator, draws: int) -> Cells:
+    """How often the interval of the ECE holds it, by items and by how many times too sure.
+
+    A judge that is too sure everywhere has the ECE E[sigmoid(|d|) - sigmoid(|d| / T)], in whatever
+    bins: no gap has another sign than the next.
+    """
+    made = {}
+    for items, too_sure in SURE:
+        sizes = np.abs(rng.normal(0, 1.5, 1_000_000))
+        truth = float((expit(sizes) - expit(sizes / too_sure)).mean())
+        held = 0
+        for _ in range(draws):
+            size = np.abs(rng.normal(0, 1.5, items))
+            right = rng.random(items) < expit(size / too_sure)
+            found = stats.measure_calibration(np.where(right, size, -size), None, rng)
+            held += found is not None and holds(found.ece, truth)
+        made[f"{items} items, {too_sure:g} times too sure"] = held / draws
+    return made
 
 
 def mean(cells: Cells) -> float:

@@ -1,6 +1,6 @@
 """Training beside TRL's RewardTrainer and beside our own slower paths; one JSON line of ratios.
 
-    python -m benchmarks.train [--quick] [--layers N] [--pairs N] [--repeats N]
+    python -m benchmarks.train [--quick] [--layers N] [--pairs N] [--repeats N] [--steps-only]
 
 `make bench-train` makes the environments first. What is equal and how: benchmarks/README.md.
 """
@@ -39,6 +39,7 @@ class Size:
     repeats: int
     batches: tuple[int, ...]
     growth: bool
+    steps_only: bool
     budget: int
     threads: int
 
@@ -123,10 +124,24 @@ def run(bench: Bench) -> dict[str, Any]:
     batch = min(sweep, key=lambda size: sweep[size]["seconds"])
     drawn = draw_steps(bench.pairs, size.repeats, size.pairs_per_step, seed=0)
     rows = bench.rows("steps", drawn)
+    found = {
+        "sweep": sweep,
+        "grouped_tokens_per_second": grouped_rate(bench, sweep),
+        "trl_best_batch": batch,
+        **windows(bench, rows, batch),
+    }
+    if not size.steps_only:
+        found["memory"] = equal_budget(bench, rows, found["curve"]["trl_default"])
+    return found
+
+
+def windows(bench: Bench, rows: str, batch: int) -> dict[str, Any]:
+    """What is timed in turns, TRL at its best `batch`."""
+    size = bench.size
     commands = (
         bench.trl("trl_default", rows, 8, best=False),
         bench.trl("trl_best", rows, batch, best=True),
-        bench.ours("padded", rows, "padded"),
+        *([] if size.steps_only else [bench.ours("padded", rows, "padded")]),
         bench.ours("packed", rows, "packed"),
         bench.ours("palate", rows, "shared"),
         Command("gemm", OURS, "benchmarks.peers.gemm"),
@@ -136,25 +151,18 @@ def run(bench: Bench) -> dict[str, Any]:
         by_name = {c.name: c for c in started}
         warm = {c.name: [c.ask(step=0)] for c in started}
         curve = take_turns(started, size.repeats, lambda i: {"step": i + 1}, "step")
+        found: dict[str, Any] = {"warm": warm, "curve": curve}
+        if size.steps_only:
+            return found
         for name in ("trl_default", "trl_best"):  # They train on the steps alone.
             by_name[name].close()
         packed = [by_name["packed"], by_name["palate"]]
-        harmless = take_turns(packed, size.repeats, _harmless(bench), "harmless-base")
+        found["harmless"] = take_turns(packed, size.repeats, _harmless(bench), "harmless-base")
         padded = [by_name["padded"], by_name["palate"]]
         four = _ranked(bench, sets=2, responses=4, prompt_tokens=500)
-        k4 = take_turns(padded, size.repeats, lambda _: {"rows": four}, "K = 4")
-        growth = _growth(bench, *padded) if size.growth else {}
-    return {
-        "memory": equal_budget(bench, rows, curve["trl_default"]),
-        "sweep": sweep,
-        "grouped_tokens_per_second": grouped_rate(bench, sweep),
-        "trl_best_batch": batch,
-        "warm": warm,
-        "curve": curve,
-        "harmless": harmless,
-        "k4": k4,
-        "growth": growth,
-    }
+        found["k4"] = take_turns(padded, size.repeats, lambda _: {"rows": four}, "K = 4")
+        found["growth"] = _growth(bench, *padded) if size.growth else {}
+    return found
 
 
 def equal_budget(bench: Bench, rows: str, trl: Sequence[Facts]) -> Facts:
@@ -221,18 +229,23 @@ def ratios(found: dict[str, Any]) -> dict[str, dict[str, float]]:
     gemm = [w["gflops"] for w in curve["gemm"]]
     own = curve["palate"]
     rate = [w["flops"] / w["seconds"] / 1e9 for w in own]
-    peak = found["memory"]["peak_bytes"]
-    trl_peak = max(w["peak_bytes"] for w in curve["trl_default"])
     return {
         "vs_trl_default": middle(speedup(curve, "palate", "trl_default")),
         "vs_trl_best": middle(speedup(curve, "palate", "trl_best")),
         "vs_trl_grouped": middle(
             [w["real_tokens"] / w["seconds"] / found["grouped_tokens_per_second"] for w in own]
         ),
-        "vs_padded": middle(speedup(curve, "palate", "padded")),
-        "vs_packed": middle(speedup(found["harmless"], "palate", "packed")),
+        "vs_packed": middle(speedup(found.get("harmless", curve), "palate", "packed")),
         "gemm_fraction": middle([r / g for r, g in zip(rate, gemm, strict=True)]),
-        "rss_vs_trl": middle([peak / trl_peak]),
+        **(_other_phases(found) if "memory" in found else {}),
+    }
+
+
+def _other_phases(found: dict[str, Any]) -> dict[str, dict[str, float]]:
+    trl_peak = max(w["peak_bytes"] for w in found["curve"]["trl_default"])
+    return {
+        "vs_padded": middle(speedup(found["curve"], "palate", "padded")),
+        "rss_vs_trl": middle([found["memory"]["peak_bytes"] / trl_peak]),
         "k4_vs_padded": middle(speedup(found["k4"], "palate", "padded")),
     }
 
@@ -271,6 +284,12 @@ def main() -> None:
     parser.add_argument("--layers", type=int, help="decoder layers of SmolLM2's 30 that are kept")
     parser.add_argument("--pairs", type=int, help="pairs an optimizer step, a multiple of 16")
     parser.add_argument("--repeats", type=int)
+    parser.add_argument("--trl-batches", type=int, nargs="+", help="pairs a batch that TRL tries")
+    parser.add_argument(
+        "--steps-only",
+        action="store_true",
+        help="peers and packed alone, on steps: for deep models",
+    )
     parser.add_argument("--budget", type=int, default=4096, help="our tokens a micro-batch")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
@@ -278,8 +297,9 @@ def main() -> None:
         layers=given.layers or (2 if given.quick else 3),
         pairs_per_step=given.pairs or (16 if given.quick else 32),
         repeats=given.repeats or (2 if given.quick else 5),
-        batches=(2, 4) if given.quick else (2, 4, 8, 16),
+        batches=tuple(given.trl_batches or ((2, 4) if given.quick else (2, 4, 8, 16))),
         growth=not given.quick,
+        steps_only=given.steps_only,
         budget=given.budget,
         threads=given.threads,
     )
