@@ -91,3 +91,15 @@ def test_missing_scores_length_and_overfitting_are_cautions(
     assert any("gave no score to 20 of 200 items" in s for s in said)
     assert any("m goes by length on bench" in s and "on 100.0 %" in s for s in said)
     assert any("went on after step 10" in s and "ended at 0.660" in s for s in said)
+
+
+def test_a_model_that_was_asked_other_items_is_said_to_stand_apart(
+    tmp_path: Path, write_file: Write
+) -> None:
+    for name in ("one", "two"):
+        write_file(name, "bench")
+    write_file("other", "bench", prefix="week-2-")
+    made = report(tmp_path / "run")
+    said = [f.sentence for f in found(made, "caution")]
+    assert "other was asked something else on bench than most: it is not compared there." in said
+    assert not any("other" in f.sentence for f in made.verdict.findings if f.difference)

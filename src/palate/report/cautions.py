@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from palate.evaluate.metrics import Result, Tally
 from palate.report import escape
 from palate.report.accuracy import judge_name
 from palate.report.findings import NAME, Finding, clause, merged
+from palate.report.groups import Tests
 from palate.report.read import Judged
 from palate.report.tables import percent
 from palate.report.training import Course
@@ -17,8 +18,11 @@ LENGTH_GAP = 0.25
 LOSS_RISE = 0.02  # Nats; smaller rises are within what held-out pairs of a run vary. Assumed.
 
 
-def cautions(judged: Judged, courses: Sequence[Course]) -> Iterator[Finding]:
+def cautions(
+    judged: Judged, tests: Mapping[str, Tests], courses: Sequence[Course]
+) -> Iterator[Finding]:
     """Everything that a reader of the tables would want to have been told."""
+    yield from _apart(judged, tests)
     models = [(r, votes) for r, votes in judged.tallied() if r.kind != "trivial"]
     for result, _ in models:
         yield from _unscored(result)
@@ -30,6 +34,18 @@ def cautions(judged: Judged, courses: Sequence[Course]) -> Iterator[Finding]:
         yield Finding(
             "caution", ("", judge_name(judge), f" was not asked: {escape.plain(why, 300)}")
         )
+
+
+def _apart(judged: Judged, tests: Mapping[str, Tests]) -> Iterator[Finding]:
+    """Models that nobody could be compared with where others were: they were asked otherwise."""
+    apart: dict[str, list[str]] = {}
+    for result, _ in judged.tallied():
+        tested = {judge for pair in tests[result.benchmark] for judge in pair}
+        if tested and result.judge not in tested and result.kind != "trivial" and result.overall.n:
+            apart.setdefault(result.judge, []).append(result.benchmark)
+    for judge, benchmarks in apart.items():
+        words = [NAME + judge_name(judge), *clause(" was asked something else on ", benchmarks)]
+        yield Finding("caution", tuple(merged([*words, " than most: it is not compared there."])))
 
 
 def _unscored(result: Result) -> Iterator[Finding]:

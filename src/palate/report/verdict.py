@@ -62,7 +62,7 @@ def verdict(judged: Judged, tests: Mapping[str, Tests], courses: Sequence[Course
     named = {judge for duel in duels for judge in (duel.model.judge, duel.rival.judge)}
     kinds = judged.kinds()
     models = [j for j in judged.judges() if j in named and kinds[j] != "trivial"]
-    findings = [*map(_finding, duels), *cautions(judged, courses)]
+    findings = [*map(_finding, duels), *cautions(judged, tests, courses)]
     return Verdict(tuple(_sentence(model, duels) for model in models), tuple(findings))
 
 
