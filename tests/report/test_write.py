@@ -222,7 +222,7 @@ def test_training_shows_final_against_best(made: Report) -> None:
     assert row["Best accuracy (%)"].text.startswith("66.0 ± ")
     assert row["Final accuracy (%)"].text.startswith("63.0 ± ")
     assert row["Lowest loss"].text == "0.6200"
-    assert row["Rise from lowest"].text == "+0.0400"
+    assert row["Rise"].text == "+0.0400"
     curve = made.table("training-curve")
     assert curve is not None
     assert [row.group.rsplit(" ", 1)[1] for row in curve.rows] == ["1", "1", "2", "2"]

@@ -98,7 +98,7 @@ def _number(value: object) -> float | None:
 
 REMARK = (
     "Monitoring during training: independent pairs are assumed (Wilson), loss is the mean "
-    "ranking loss without margin. Judge a model by Table 7."
+    "ranking loss without margin, rise its final value less the lowest. Judge a model by Table 7."
 )
 
 
@@ -111,11 +111,11 @@ def training_summary(courses: Sequence[Course]) -> Table | None:
     ]
     columns = (
         *(Column(name, figures=False) for name in ("Model", "Held-out set")),
-        *(Column(name) for name in ("Steps", "Pairs seen", "Tokens seen", "n")),
+        *(Column(name) for name in ("Steps", "Pairs", "Tokens", "n")),
         Column("Best accuracy (%)", estimates=True),
         Column("at step"),
         Column("Final accuracy (%)", estimates=True),
-        *(Column(name) for name in ("Lowest loss", "at step ", "Final loss", "Rise from lowest")),
+        *(Column(name) for name in ("Lowest loss", "at step ", "Final loss", "Rise")),
     )
     title = "Training: final against best on held-out data"
     return Table("training", title, columns, tuple(rows), (REMARK,)) if rows else None
