@@ -103,6 +103,28 @@ def test_differences_are_paired_and_adjusted(margin):
     assert estimate.error * 100 == pytest.approx((parts[0] ** 2 + parts[1] ** 2) ** 0.5, abs=0.1)
 
 
+def test_the_verdict_names_the_variants_that_differ_and_says_what_is_open(margin):
+    run, made = margin
+    assert ["".join(words) for words in made.verdict.models] == [
+        "helpful with margin small is more accurate on Held-out Helpful than with margin none."
+    ]
+    (shown,), (open_,) = made.verdict.of("shown"), made.verdict.of("open")
+    assert "is more accurate with margin small than with margin none: 7" in shown.sentence
+    assert shown.difference.low > 0
+    assert "with margin large and with margin none cannot be told apart" in open_.sentence
+    said = write_page(made).read_text()
+    assert "What cannot be concluded yet" in said
+    assert "every variant with the baseline" in said
+
+
+def test_a_verdict_without_a_difference_says_so(write_any, tmp_path):
+    alike = dict.fromkeys(SHARES, 0.6)
+    made = report(make_study(write_any, tmp_path, MARGINS, alike))
+    assert ["".join(words) for words in made.verdict.models] == [
+        "helpful is not shown to be better or worse with another variant than with margin none."
+    ]
+
+
 def test_the_same_files_give_the_same_bytes_and_nothing_is_left_of_another_report(margin):
     run, made = margin
     (run / "tables" / "table-7.md").write_text("stale")

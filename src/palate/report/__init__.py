@@ -24,7 +24,9 @@ render.py    terminal, Markdown, CSV, LaTeX, JSON
 escape.py    untrusted text made safe for each of them
 paper.py     the figures printed in the paper
 studied.py   the runs of a study, item by item and seed by seed
-study.py     accuracy by variant and seed (Table 28), paired differences
+study.py     accuracy by variant and seed (Table 28)
+contrasts.py    variants beside the baseline, paired
+study_verdict.py  what can be concluded of a study
 scaling.py   accuracy against the amount of data, and its trend
 write.py     report()
 page/        write_page(): charts, failures and tables as one HTML file

@@ -45,6 +45,12 @@ def clause(start: str, names: Sequence[str]) -> list[str]:
     return words
 
 
+def joined(clauses: Sequence[Sequence[str]]) -> list[str]:
+    """Clauses that are there, with `and` between them."""
+    found = [words for words in clauses if words]
+    return [word for i, words in enumerate(found) for word in ([" and "] if i else []) + [*words]]
+
+
 def merged(words: Sequence[str]) -> Iterator[str]:
     """Plain text and names in turn: `clause` puts names between marks that are taken away."""
     plain = ""

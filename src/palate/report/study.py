@@ -1,10 +1,9 @@
-"""Tables of a study: accuracy by variant over seeds, paired differences, every run (Table 28)."""
+"""Tables of a study: accuracy by variant over seeds, every run (Table 28)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,18 +11,9 @@ from numpy.typing import NDArray
 from palate.report import escape, paper
 from palate.report.accuracy import RATING_NAMES, RATINGS, judge_name, sizes
 from palate.report.studied import Levels, Sheet, Studied
-from palate.report.tables import DASH, Cell, Column, Row, Table, count, figure, p_value, percent
+from palate.report.tables import DASH, Cell, Column, Row, Table, count, figure, percent
 from palate.report.tables import published as printed
-from palate.stats import (
-    Estimate,
-    PairedDifference,
-    Replicated,
-    accuracy,
-    holm,
-    minimum_detectable_difference,
-    replicated_accuracy,
-    replicated_difference,
-)
+from palate.stats import Estimate, Replicated, accuracy, replicated_accuracy
 from palate.types import Rating
 
 Flags = NDArray[np.bool_]
@@ -37,7 +27,7 @@ ONE_SEED = "One seed: its intervals cover other items, and say nothing of anothe
 
 def study_accuracy(studied: Studied) -> Table:
     """Accuracy of every variant on every benchmark, by rating where graded; the paper's beside."""
-    ratings = _ratings(studied)
+    ratings = ratings_of(studied)
     columns = (
         *named(studied, "Test set", "Model"),
         Column("Seeds"),
@@ -75,7 +65,8 @@ def remarks_of(studied: Studied) -> list[str]:
     return found
 
 
-def _ratings(studied: Studied) -> list[Rating]:
+def ratings_of(studied: Studied) -> list[Rating]:
+    """The ratings that any of its test sets is graded by."""
     known = {int(rating) for sheet in studied.sheets for rating in sheet.ratings}
     return [rating for rating in RATINGS if int(rating) in known]
 
@@ -140,77 +131,6 @@ def _paper_rows(studied: Studied, ratings: Sequence[Rating]) -> Iterator[Row]:
         names = (Cell("Meta Helpful.", paper=True), Cell("Helpfulness RM", paper=True))
         cells = (*names, Cell(margin, paper=True), *dashes, Cell(DASH), *of, printed(values[-1]))
         yield Row((*cells, Cell(DASH)), "paper's figures")
-
-
-@dataclass(frozen=True, slots=True)
-class _Pair:
-    """A variant beside the baseline: the same model, items and seeds."""
-
-    sheet: Sheet
-    variant: Levels
-    baseline: Levels
-
-    @property
-    def seeds(self) -> list[int]:
-        return self.sheet.seeds(self.variant, self.baseline)
-
-    def difference(self, items: Flags | None = None) -> tuple[PairedDifference, Replicated]:
-        """Variant less baseline, on all items or on some."""
-        sheet, of = self.sheet, slice(None) if items is None else items
-        return replicated_difference(
-            sheet.table(self.variant, self.seeds)[:, of],
-            sheet.table(self.baseline, self.seeds)[:, of],
-            sheet.clusters[of],
-            fingerprint=sheet.fingerprint(self.seeds, self.variant, self.baseline),
-        )
-
-
-def study_differences(studied: Studied) -> Table | None:
-    """Every variant less the baseline on the same items with the same seeds; or None."""
-    ratings, baseline = _ratings(studied), studied.index.levels(studied.index.baseline)
-    others = [variant for variant in studied.index.variants() if variant != baseline]
-    pairs = [_Pair(sheet, variant, baseline) for sheet in studied.sheets for variant in others]
-    if not (pairs := [pair for pair in pairs if pair.seeds]):
-        return None
-    adjusted = holm([pair.difference()[0].p_value for pair in pairs])
-    columns = (
-        *named(studied, "Test set", "Model"),
-        Column("Seeds"),
-        *(Column(RATING_NAMES[rating], estimates=True) for rating in ratings),
-        Column("Difference (points)", estimates=True),
-        *map(Column, ("n", "p (Holm)", "Error of items", "Error of seeds", "Detectable (points)")),
-    )
-    rows = (_difference_row(pair, ratings, p) for pair, p in zip(pairs, adjusted, strict=True))
-    name = escape.name(", ".join(baseline))
-    remarks = (
-        *remarks_of(studied),
-        f"Against {name}, paired on the items that both scored, seed by seed. The error is the "
-        "root of the sum of the squares of its two parts, standard errors over prompts and over "
-        "seeds, in points; p is that of Student's t with their joint degrees of freedom.",
-        "Detectable: the smallest true difference that this comparison would find with a power of "
-        "80 %.",
-    )
-    title = f"Study {escape.name(studied.index.name)}: paired difference from {name}"
-    return Table("study-differences", title, columns, tuple(rows), remarks)
-
-
-def _difference_row(pair: _Pair, ratings: Sequence[Rating], p: float) -> Row:
-    difference, found = pair.difference()
-    by_rating = [pair.difference(pair.sheet.ratings == r)[0].estimate for r in ratings]
-    estimate = difference.estimate
-    cells = (
-        Cell(escape.name(pair.sheet.benchmark)),
-        Cell(judge_name(pair.sheet.model)),
-        *levels_of(pair.variant),
-        count(len(pair.seeds)),
-        *map(signed, (*by_rating, estimate)),
-        count(estimate.n),
-        Cell(p_value(p)),
-        Cell(points(found.of_items)),
-        Cell(points(found.of_seeds)),
-        Cell(points(minimum_detectable_difference(1, estimate.error**2))),
-    )
-    return Row(cells, group_of(pair.sheet))
 
 
 def signed(estimate: Estimate) -> Cell:

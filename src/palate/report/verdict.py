@@ -11,7 +11,7 @@ from palate.evaluate.metrics import Result
 from palate.report import escape
 from palate.report.accuracy import judge_name
 from palate.report.cautions import cautions
-from palate.report.findings import NAME, Finding, Kind, Words, clause, merged
+from palate.report.findings import NAME, Finding, Kind, Words, clause, joined, merged
 from palate.report.groups import Tests
 from palate.report.read import Judged
 from palate.report.tables import Cell, Column, Row, Table, count, figure, p_value, percent
@@ -108,19 +108,10 @@ def _sentence(model: str, duels: Sequence[_Duel]) -> Words:
     ]  # fmt: skip
     if not any(good):
         good = [["cannot yet be told apart from every other model on any test set"]]
-    words = [NAME + judge_name(model), " ", *_joined(good, ".")]
+    words = [NAME + judge_name(model), " ", *joined(good), "."]
     if any(bad):
-        words += [" It ", *_joined(bad, ".")]
+        words += [" It ", *joined(bad), "."]
     return tuple(merged(words))
-
-
-def _joined(clauses: Sequence[Sequence[str]], end: str) -> list[str]:
-    """Clauses that are there, with `and` between them."""
-    first, *others = (words for words in clauses if words)
-    words = list(first)
-    for other in others:
-        words += [" and ", *other]
-    return [*words, end]
 
 
 def _all_won(found: Sequence[tuple[bool, int]]) -> bool:

@@ -14,6 +14,7 @@ from palate.report import corpus, hygiene, render
 from palate.report.accuracy import table_7, table_8, table_29
 from palate.report.best import best_of_n
 from palate.report.calibration import calibration
+from palate.report.contrasts import Contrast, contrasts, study_differences
 from palate.report.detection import thresholds
 from palate.report.gaps import gaps
 from palate.report.groups import Tests, tests_of
@@ -26,7 +27,8 @@ from palate.report.read import Judged, read_judged
 from palate.report.scaling import scaling_table, scaling_trend
 from palate.report.several import courses_of, labelled, merged, of_runs
 from palate.report.studied import Studied, is_study, read_study
-from palate.report.study import study_accuracy, study_differences, study_runs
+from palate.report.study import study_accuracy, study_runs
+from palate.report.study_verdict import study_verdict
 from palate.report.tables import Table
 from palate.report.terminal import show
 from palate.report.training import Course, training_curve, training_summary
@@ -152,15 +154,17 @@ def _study_report(run: Path, folder: Path) -> Report:
             else f"{run}: none of {len(studied.index.runs)} runs is finished; "
             "`palate run` of its recipe goes on where it was"
         )
-    tables = [*_study_tables(studied), *_data_tables((run,), ())]
+    found = contrasts(studied)
+    tables = [*_study_tables(studied, found), *_data_tables((run,), ())]
     made = tuple(table for table in tables if table)
-    return Report(folder, (run,), made, studied.problems, studied=studied)
+    said = study_verdict(studied, found)
+    return Report(folder, (run,), made, studied.problems, verdict=said, studied=studied)
 
 
-def _study_tables(studied: Studied) -> list[Table | None]:
+def _study_tables(studied: Studied, found: Sequence[Contrast]) -> list[Table | None]:
     return [
         study_accuracy(studied),
-        study_differences(studied),
+        study_differences(studied, found),
         scaling_table(studied),
         scaling_trend(studied),
         study_runs(studied),
