@@ -8,6 +8,7 @@ import pytest
 
 from made import pool
 from palate.report import report, write_page
+from palate.report.page import accuracies
 from palate.report.studied import StudyIndex, StudyRun, Took, write_index, write_took
 from palate.types import Outcome, PalateError
 
@@ -104,7 +105,7 @@ def test_differences_are_paired_and_adjusted(margin):
 
 
 def test_the_verdict_names_the_variants_that_differ_and_says_what_is_open(margin):
-    run, made = margin
+    _, made = margin
     assert ["".join(words) for words in made.verdict.models] == [
         "helpful with margin small is more accurate on Held-out Helpful than with margin none."
     ]
@@ -115,6 +116,21 @@ def test_the_verdict_names_the_variants_that_differ_and_says_what_is_open(margin
     said = write_page(made).read_text()
     assert "What cannot be concluded yet" in said
     assert "every variant with the baseline" in said
+
+
+def test_variants_are_drawn_by_rating_with_the_paper_s_figures(margin):
+    _, made = margin
+    chart = accuracies.variants(made.tables[0], axes=1)
+    rows = chart.spec["data"]["values"]
+    assert {row["panel"] for row in rows} == {
+        "Significantly better", "Better", "Slightly better", "Negligibly better / unsure",
+        "Average",
+    }  # fmt: skip
+    average = {(r["judge"], r["kind"]): r["v"] for r in rows if r["panel"] == "Average"}
+    assert average["none", "printed in the paper"] == 62.5
+    ours = cells(made.tables[0], "small", "Held-out Helpful")["Average"].estimate
+    assert average["small", "measured"] == pytest.approx(100 * ours.value, abs=0.001)
+    assert "Accuracy of variants" in write_page(made).read_text()
 
 
 def test_a_verdict_without_a_difference_says_so(write_any, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from palate.report import paper
@@ -19,7 +19,7 @@ from palate.report.page.chart import (
     told,
 )
 from palate.report.parts import LENGTH, SOURCE, TURN
-from palate.report.tables import DASH, Table
+from palate.report.tables import DASH, Cell, Table
 
 CHANCE: Spec = {
     "data": {"values": [{"chance": 50}]},
@@ -38,23 +38,77 @@ PARTS = {
 
 def overview(table: Table, series: Series) -> Chart | None:
     """Table 7 as intervals: a panel for each benchmark, a line for each judge."""
+    rows: Rows = [
+        row
+        for column, head in list(enumerate(table.columns))[1:-2]
+        for judge in table.rows
+        for row in _standing(head.name, judge.cells[0].text, judge.cells[column])
+    ]
+    return _intervals(
+        "overview", "Accuracy with 95 % intervals",
+        "Filled: measured here. Hollow: printed in the paper, of other models. Grey: trivial "
+        "judges and limits. Dashed: chance.",
+        rows, [row.cells[0].text for row in table.rows], series, "table-7",
+    )  # fmt: skip
+
+
+def variants(table: Table, axes: int) -> Chart | None:
+    """A study's accuracies as intervals: a line for each variant, which `axes` levels name.
+
+    A panel for each rating where there is one test set, with the paper's figures; else one for
+    each test set.
+    """
+    groups = {row.group for row in table.rows if not row.cells[0].paper}
+    heads = [(column.name, i) for i, column in enumerate(table.columns) if column.estimates]
     rows: Rows = []
-    for column, head in list(enumerate(table.columns))[1:-2]:
-        for row in table.rows:
-            cell = row.cells[column]
-            name = row.cells[0].text
-            if cell.estimate is not None:
-                rows.append({"panel": head.name, "judge": name, "series": name, "kind": OURS,
-                             "tip": told(name, cell.estimate),
-                             **interval(cell.estimate)})  # fmt: skip
-            elif cell.paper and cell.text != DASH:
-                v = float(cell.text)
-                tip = f"{name}, {paper.SOURCE}: {v} % (neither n nor error is given)"
-                rows.append({"panel": head.name, "judge": name, "series": name, "kind": PAPER,
-                             "tip": tip, "v": v, "low": v, "high": v})  # fmt: skip
+    limits: dict[str, bool] = {}
+    for row in table.rows:
+        if row.heading or (row.cells[0].paper and len(groups) > 1):
+            continue
+        levels = [cell.text for cell in row.cells[2 : 2 + axes]]
+        limit = set(levels) == {DASH}
+        name = row.cells[1].text if limit else ", ".join(levels)
+        limits[name] = limit
+        panels_of = heads if len(groups) == 1 else [(row.group, heads[-1][1])]
+        rows += [r for panel, i in panels_of for r in _standing(panel, name, row.cells[i])]
+    series = Series.of(
+        [name for name, limit in limits.items() if not limit],
+        [name for name, limit in limits.items() if limit],
+    )
+    return _intervals(
+        "variants", "Accuracy of variants with 95 % intervals",
+        "Intervals cover other prompts and other seeds. Hollow: printed in the paper, of other "
+        "items. Grey: the best possible judge, where it is known. Dashed: chance.",
+        rows, list(limits), series, table.name,
+    )  # fmt: skip
+
+
+def _standing(panel: str, name: str, cell: Cell) -> Rows:
+    """A cell as a row of a chart of intervals; nothing where it is empty."""
+    row = {"panel": panel, "judge": name, "series": name}
+    if cell.estimate is not None:
+        tip = told(name, cell.estimate)
+        return [{**row, "kind": OURS, "tip": tip, **interval(cell.estimate)}]
+    if cell.paper and cell.text != DASH:
+        v = float(cell.text)
+        tip = f"{name}, {paper.SOURCE}: {v} % (neither n nor error is given)"
+        return [{**row, "kind": PAPER, "tip": tip, "v": v, "low": v, "high": v}]
+    return []
+
+
+def _intervals(
+    name: str,
+    title: str,
+    caption: str,
+    rows: Rows,
+    names: Sequence[str],
+    series: Series,
+    table: str,
+) -> Chart | None:
+    """Accuracies from left to right: a panel for each of the rows', a line for each name."""
     if not rows:
         return None
-    order = list(dict.fromkeys(row.cells[0].text for row in table.rows))
+    order = list(dict.fromkeys(names))
     known = [row for row in rows if row["kind"] == OURS]
     judges: Spec = {"field": "judge", "type": "nominal", "sort": order, "title": None,
                     "axis": {"labelLimit": 170}}  # fmt: skip
@@ -73,10 +127,7 @@ def overview(table: Table, series: Series) -> Chart | None:
     ]  # fmt: skip
     longest = max(len(name) for name in order)
     return Chart(
-        "overview", "Accuracy with 95 % intervals",
-        "Filled: measured here. Hollow: printed in the paper, of other models. Grey: trivial "
-        "judges and limits. Dashed: chance.",
-        panels(rows, layers, {"step": 19}), "table-7", panel=210,
+        name, title, caption, panels(rows, layers, {"step": 19}), table, panel=210,
         left=min(160, 12 + round(6.4 * longest)), between=24, below=34,
     )  # fmt: skip
 

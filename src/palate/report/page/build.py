@@ -118,6 +118,8 @@ def _charts(made: Report) -> Iterator[Chart]:
     drawn += [scores.distributions(made.judged), *scores.disagreements(made.judged)]
     drawn += _data_charts(made, tables)
     if made.studied is not None:
+        axes = len(made.studied.index.axes)
+        drawn.append(accuracies.variants(tables["study-accuracy"], axes))
         drawn.append(studies.scaling(all_curves(made.studied)))
     return (chart for chart in drawn if chart)
 

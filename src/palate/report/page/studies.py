@@ -1,4 +1,4 @@
-"""Charts of a study: accuracy against the amount of data, accuracy by variant."""
+"""A study's accuracy against the amount of data."""
 
 from __future__ import annotations
 
