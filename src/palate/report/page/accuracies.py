@@ -55,37 +55,40 @@ def overview(table: Table, series: Series) -> Chart | None:
 def variants(table: Table, axes: int) -> Chart | None:
     """A study's accuracies as intervals: a line for each variant, which `axes` levels name.
 
-    A panel for each rating where there is one test set, with the paper's figures; else one for
-    each test set.
+    A colour for each level of the first axis. A panel for each rating where there is one test
+    set, with the paper's figures; else one for each test set.
     """
     groups = {row.group for row in table.rows if not row.cells[0].paper}
     heads = [(column.name, i) for i, column in enumerate(table.columns) if column.estimates]
     rows: Rows = []
-    limits: dict[str, bool] = {}
+    names: list[str] = []
+    colours: dict[str, bool] = {}
     for row in table.rows:
         if row.heading or (row.cells[0].paper and len(groups) > 1):
             continue
         levels = [cell.text for cell in row.cells[2 : 2 + axes]]
         limit = set(levels) == {DASH}
-        name = row.cells[1].text if limit else ", ".join(levels)
-        limits[name] = limit
+        names.append(row.cells[1].text if limit else ", ".join(levels))
+        colour = names[-1] if limit else levels[0]
+        colours[colour] = limit
         panels_of = heads if len(groups) == 1 else [(row.group, heads[-1][1])]
-        rows += [r for panel, i in panels_of for r in _standing(panel, name, row.cells[i])]
+        for panel, i in panels_of:
+            rows += _standing(panel, names[-1], row.cells[i], colour)
     series = Series.of(
-        [name for name, limit in limits.items() if not limit],
-        [name for name, limit in limits.items() if limit],
+        [name for name, limit in colours.items() if not limit],
+        [name for name, limit in colours.items() if limit],
     )
     return _intervals(
         "variants", "Accuracy of variants with 95 % intervals",
         "Intervals cover other prompts and other seeds. Hollow: printed in the paper, of other "
         "items. Grey: the best possible judge, where it is known. Dashed: chance.",
-        rows, list(limits), series, table.name,
+        rows, names, series, table.name,
     )  # fmt: skip
 
 
-def _standing(panel: str, name: str, cell: Cell) -> Rows:
+def _standing(panel: str, name: str, cell: Cell, series: str = "") -> Rows:
     """A cell as a row of a chart of intervals; nothing where it is empty."""
-    row = {"panel": panel, "judge": name, "series": name}
+    row = {"panel": panel, "judge": name, "series": series or name}
     if cell.estimate is not None:
         tip = told(name, cell.estimate)
         return [{**row, "kind": OURS, "tip": tip, **interval(cell.estimate)}]
