@@ -191,6 +191,8 @@ def _print(one: Forecast, values: Mapping[str, Any]) -> None:
 
 
 def _facts(one: Forecast, values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    from palate.recipe.study import spoken
+
     data, count, shards = one.data, values["processes"], values["shards"]
     facts = {
         "parameters": f"{values['parameters']:,}, {values['trainable']:,} learn",
@@ -208,5 +210,6 @@ def _facts(one: Forecast, values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         facts["a step"] = (
             f"{one.pace.compute:.2f} s, beside it {one.pace.communication:.2f} s of communication"
         )
-        facts["time"] = f"{one.hours:,.1f} hours, without evaluation and saving"
+        seconds = one.pace.step * data.steps
+        facts["time"] = f"{spoken(seconds)}, without evaluation and saving"
     return [{"what": what, "figure": figure} for what, figure in facts.items()]
