@@ -103,16 +103,20 @@ def test_requests_have_ids_their_own_or_ours(running):
 
 
 def lines_of(caplog):
-    return [r.getMessage() for r in caplog.records if r.name == "palate.serve"]
+    """Of the requests whose id is `line-N`: that of an earlier test may be written late."""
+    said = [r.getMessage() for r in caplog.records if r.name == "palate.serve"]
+    return sorted(line for line in said if line.startswith("request=line-"))
 
 
 def test_a_request_is_one_line_in_the_log_and_none_of_its_text(running, caplog):
     secret = "a very private question"
     with caplog.at_level(logging.DEBUG):
-        running.post("/v1/reward", {"prompt": secret, "responses": ["x"]})
-        running.post("/v1/reward", {"prompt": {secret: secret}, "responses": [secret]})
-        running.http.get(f"/{secret}", params={"model": secret})
-        running.post(f"/pooling?model={secret}", {"input": secret})
+        ids = [{"x-request-id": f"line-{number}"} for number in range(4)]
+        running.post("/v1/reward", {"prompt": secret, "responses": ["x"]}, **ids[0])
+        wrong = {"prompt": {secret: secret}, "responses": [secret]}
+        running.post("/v1/reward", wrong, **ids[1])
+        running.http.get(f"/{secret}", params={"model": secret}, headers=ids[2])
+        running.post(f"/pooling?model={secret}", {"input": secret}, **ids[3])
         until(lambda: len(lines_of(caplog)) == 4)  # A line is written after its answer.
     lines = lines_of(caplog)
     assert [line.split(" ")[3] for line in lines] == [
