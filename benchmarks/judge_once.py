@@ -77,9 +77,9 @@ def main() -> None:
         for name, work in works.items():
             found[name].append(meter.of(work))
             print(f"{repeat + 1}/{given.repeats} {name}: {found[name][-1]}", file=sys.stderr)
+    base = found.pop("score")
     line = {
         f"{name}_{key}": round(median(o[key] / s[key] for o, s in zip(own, base, strict=True)), 4)
-        for base in (found.pop("score"),)
         for name, own in found.items()
         for key in ("tokens", "model_seconds", "seconds")
     }

@@ -10,7 +10,6 @@ from palate.recipe import load_recipe
 from palate.recipe.forecast import Asked, Machines, forecast
 from palate.records import write_comparisons
 from palate.train.examples import tokenise
-from palate.train.work import GEMM_FRACTION
 from palate.types import PalateError
 from test_cli import one_line, palate
 from tiny import save_tiny, tiny_config
@@ -79,7 +78,7 @@ def test_this_machine_is_measured_where_asked(tmp_path, recipe) -> None:
     (row,) = json.loads(done.stdout)
     assert row["rate_flops"] > 0
     assert row["hours"] > 0
-    assert row["utilisation"] == GEMM_FRACTION
+    assert row["utilisation"] == 0.75
 
 
 def test_without_data_or_numbers_it_says_which(tmp_path, recipe) -> None:

@@ -45,11 +45,6 @@ class Contrast:
         """Those that both were trained with."""
         return self.sheet.seeds(self.variant, self.baseline)
 
-    @property
-    def detectable(self) -> float:
-        """The smallest true difference that is found with a power of 80 %."""
-        return minimum_detectable_difference(1, self.difference.estimate.error**2)
-
 
 def contrasts(studied: Studied) -> list[Contrast]:
     """Every variant beside the baseline, wherever both are finished with one seed or more."""
@@ -117,6 +112,6 @@ def _row(contrast: Contrast, ratings: Sequence[Rating]) -> Row:
         Cell(p_value(contrast.adjusted_p)),
         Cell(points(contrast.replicated.of_items)),
         Cell(points(contrast.replicated.of_seeds)),
-        Cell(points(contrast.detectable)),
+        Cell(points(minimum_detectable_difference(1, estimate.error**2))),
     )
     return Row(cells, group_of(sheet))

@@ -13,7 +13,7 @@ from palate.report.findings import NAME, Finding, Words, clause, joined, merged
 from palate.report.studied import Levels, Studied
 from palate.report.study import accuracy_of, remarks_of
 from palate.report.tables import percent
-from palate.report.verdict import LEVEL, Verdict
+from palate.report.verdict import Verdict, beyond_luck, finds
 
 Say = Callable[[Levels], str]
 """A variant in words."""
@@ -73,15 +73,13 @@ def _finding(contrast: Contrast, say: Say) -> Finding:
         how = f" is {'more' if won > 0 else 'less'} accurate with "
         words = [model, how, one, " than with ", other, f": {' % against '.join(shares)} %."]
         return Finding("shown", tuple(merged(words)), **evidence)
-    least = f" This test finds {percent(contrast.detectable)} points and more (power 80 %)."
-    words = [model, " with ", one, " and with ", other, f" cannot be told apart.{least}"]
+    least = finds(contrast.difference.estimate)
+    words = [model, " with ", one, " and with ", other, f" cannot be told apart. {least}."]
     return Finding("open", tuple(merged(words)), **evidence)
 
 
 def _won(contrast: Contrast) -> int:
-    """1 where the variant is better beyond luck, -1 where it is worse, 0 where nobody knows."""
-    lead = contrast.difference.estimate.value
-    return 0 if not contrast.adjusted_p < LEVEL else 1 if lead > 0 else -1
+    return beyond_luck(contrast.difference, contrast.adjusted_p)
 
 
 def _say(axes: Sequence[str], variant: Levels) -> str:

@@ -47,8 +47,12 @@ class _Duel:
     @property
     def won(self) -> int:
         """1 where the model is better beyond luck, -1 where it is worse, 0 where nobody knows."""
-        lead = self.difference.estimate.value
-        return 0 if self.adjusted_p >= LEVEL else 1 if lead > 0 else -1
+        return beyond_luck(self.difference, self.adjusted_p)
+
+
+def beyond_luck(difference: PairedDifference, adjusted_p: float) -> int:
+    """1 where a lead is shown, -1 where a lag is, 0 where nobody knows."""
+    return 0 if adjusted_p >= LEVEL else 1 if difference.estimate.value > 0 else -1
 
 
 def verdict(judged: Judged, tests: Mapping[str, Tests], courses: Sequence[Course]) -> Verdict:
@@ -138,13 +142,18 @@ def _finding(duel: _Duel) -> Finding:
 
 def _needed(estimate: Estimate) -> str:
     """What the comparison could have found, and how many items would settle it."""
-    least = percent(stats.minimum_detectable_difference(1, estimate.error**2))
-    said = f"This test finds {least} points and more (power 80 %)"
+    said = finds(estimate)
     if estimate.value == 0:
         return f"{said}."
     items = stats.items_needed(abs(estimate.value), estimate.error**2 * estimate.n)
     many = f"more than {MOST_ITEMS:,}" if items > MOST_ITEMS else f"about {_round(items):,}"
     return f"{said}; a difference as small as this takes {many} items."
+
+
+def finds(estimate: Estimate) -> str:
+    """The smallest true difference that a comparison with this error would find."""
+    least = percent(stats.minimum_detectable_difference(1, estimate.error**2))
+    return f"This test finds {least} points and more (power 80 %)"
 
 
 def _round(number: int) -> int:

@@ -41,10 +41,11 @@ class Served:
 class Models:
     """The served models; the first is the one that requests mean which name none."""
 
-    def __init__(self, served: dict[str, Served]) -> None:
+    def __init__(self, served: Mapping[str, Served]) -> None:
         self._served = dict(served)
         # Of several names for one place the first is meant.
-        self._located = {one.location: one for one in reversed(served.values()) if one.location}
+        given = reversed(self._served.values())
+        self._located = {one.location: one for one in given if one.location}
 
     def __iter__(self) -> Iterator[Served]:
         return iter(self._served.values())
