@@ -133,7 +133,10 @@ def test_a_foreign_file_is_not_replaced(responses, tmp_path):
         ('{"prompt": "x", "response": "a", "responses": ["b"]}', "expected either"),
         ('{"prompt": "x", "responses": []}', "expected either"),
         ('{"prompt": "x", "responses": [1]}', "expected either"),
-        ('{"prompt": [{"role": "bot", "content": "x"}], "response": "a"}', "with role one of"),
+        (
+            '{"prompt": [{"role": "bot", "content": "x"}], "response": "a"}',
+            "expected system, user or assistant",
+        ),
     ],
 )
 def test_a_bad_row_is_named_before_anything_is_scored(tmp_path, row, message):
@@ -177,3 +180,19 @@ def test_a_scorer_that_drops_responses_is_one_line(responses, tmp_path):
     scorer.score = lambda candidates: ((Score(1.0),) for _ in candidates)
     with pytest.raises(PalateError, match="gave 1 scores to 3 responses of row 2"):
         score_file(scorer, responses, tmp_path / "out.jsonl")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": [{"role": "user", "content": "a", "tool_calls": [{"id": "1"}]}]},
+        {"prompt": "a", "tools": [{"type": "function"}]},
+    ],
+)
+def test_a_row_with_content_that_is_not_read_is_named(tmp_path, row):
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps({"prompt": "a", "response": "b"}) + "\n")
+    with path.open("a") as file:
+        file.write(json.dumps(row | {"response": "b"}) + "\n")
+    with pytest.raises(PalateError, match=r"in.jsonl:2: .*content that Palate does not read"):
+        score_file(Lengths(), path, tmp_path / "out.jsonl")

@@ -397,3 +397,13 @@ def test_pitfall_30_parity_finds_the_server_the_same(running: Live, tiny_folder:
     found = CliRunner().invoke(app, ["parity", str(tiny_folder), *asked.split()])
     assert "served: vllm-classify" in found.stdout
     assert found.exit_code == 0, found.output
+
+
+@pytest.mark.parametrize("path", ["/v1/reward", "/pooling", "/classify"])
+def test_content_of_a_message_that_is_not_read_is_refused(path: str, running: Live) -> None:
+    call = {"role": "assistant", "content": "", "tool_calls": [{"type": "function"}]}
+    answer = running.post(path, {"messages": [TURNS[0], call, *TURNS]})
+    assert answer.status_code == 422
+    assert "'tool_calls' is content that Palate does not read" in answer.text
+    empty = running.post(path, {"messages": [TURNS[0] | {"tool_calls": []}, TURNS[1]]})
+    assert empty.status_code == 200

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from palate.data.messages import as_messages, unread_beside
 from palate.records import read_rows
-from palate.types import ROLES, Candidates, Message, PalateError
+from palate.types import Candidates, Message, PalateError
 
 Shape = Literal["response", "responses", "pair"]
 SHAPES: Mapping[Shape, str] = {
@@ -49,11 +50,13 @@ def is_parquet(path: Path) -> bool:
 
 
 def _request(index: int, row: Mapping[str, Any], where: str, takes: tuple[Shape, ...]) -> Request:
+    if reason := unread_beside(row):
+        raise PalateError(f"{where}: {reason}")
     prompt = row.get("prompt")
     if isinstance(prompt, str):
         messages: tuple[Message, ...] = (Message("user", prompt),)
     elif isinstance(prompt, list):
-        messages = tuple(_message(turn, where) for turn in prompt)
+        messages = as_messages(prompt, f"{where}: prompt")
     else:
         raise PalateError(
             f"{where}: expected `prompt` as text or a list of messages, got {_kind(prompt)}"
@@ -81,16 +84,6 @@ def _columns(takes: tuple[Shape, ...]) -> list[str]:
     return [
         name for shape in takes for name in (["chosen", "rejected"] if shape == "pair" else [shape])
     ]
-
-
-def _message(turn: object, where: str) -> Message:
-    if isinstance(turn, Mapping):
-        role, content = turn.get("role"), turn.get("content")
-        if role in ROLES and isinstance(content, str):
-            return Message(role, content)
-    raise PalateError(
-        f"{where}: expected messages {{role, content}} with role one of {', '.join(ROLES)}"
-    )
 
 
 def _all_text(values: list[Any]) -> bool:

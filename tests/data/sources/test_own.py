@@ -139,7 +139,7 @@ def test_a_palate_file_comes_back_as_it_was(tmp_path: Path) -> None:
         (ROW | {"chosen": None}, "chosen: expected text or one assistant message, got nothing"),
         (ROW | {"prompt": 5}, "prompt: expected a list of messages, got 5"),
         (ROW | {"prompt": []}, "prompt: expected a list of messages, got an empty list"),
-        (ROW | {"prompt": [{"role": "user", "content": ["a"]}]}, "expected text, got a list"),
+        (ROW | {"prompt": [{"role": "user", "content": ["a"]}]}, "expected text or a part"),
         (
             ROW | {"prompt": [{"role": "tool", "content": "a"}]},
             "expected system, user or assistant",
@@ -278,3 +278,20 @@ def test_a_file_of_something_else_is_given_up_early(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [{"text": "x"}] * 5_000)
     with pytest.raises(PalateError, match="1000 of 1000 rows are bad"):
         list(readable(open_source("own", Request(path))))
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ({"chosen": [assistant("A") | {"tool_calls": [{"id": "1"}]}]}, "chosen[0]: 'tool_calls'"),
+        ({"rejected": [assistant("B") | {"thinking": "x"}]}, "rejected[0]: 'thinking'"),
+        ({"prompt": [USER | {"images": ["a"]}]}, "prompt[0]: 'images'"),
+        ({"tools": [{"type": "function"}]}, "'tools' is content that Palate does not read"),
+    ],
+)
+def test_content_that_is_not_read_is_a_bad_row(
+    tmp_path: Path, row: dict[str, Any], reason: str
+) -> None:
+    good, bad = opened("own", write_jsonl(tmp_path / "a.jsonl", [ROW, ROW | row]))
+    assert (len(good), [b.row for b in bad]) == (1, [2])
+    assert reason in bad[0].reason

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
+from palate.data.messages import as_messages
 from palate.data.sources.source import Unfit
-from palate.types import ROLES, Message, Rating, Role
+from palate.types import Message, PalateError, Rating
 
 _SHOWN = 40  # Characters of a wrong value that an error repeats.
 _ABSENT = object()
@@ -160,19 +161,11 @@ def mapping(value: object, column: str) -> Mapping[str, Any]:
 
 
 def messages(value: object, column: str) -> tuple[Message, ...]:
-    """Chat messages: objects with `role` (system, user, assistant) and plain-text `content`."""
-    if not isinstance(value, list | tuple) or not value:
-        got = "an empty list" if value == [] else shown(value)
-        raise Unfit(f"{column}: expected a list of messages, got {got}")
-    return tuple(_message(item, f"{column}[{at}]") for at, item in enumerate(value))
-
-
-def _message(item: object, column: str) -> Message:
-    turn = mapping(item, column)
-    role = required(turn, "role")
-    if role not in ROLES:
-        raise Unfit(f"{column}.role: expected {_either(ROLES)}, got {shown(role)}")
-    return Message(cast(Role, role), as_text(required(turn, "content"), f"{column}.content"))
+    """Chat messages: objects with `role` and `content`; see `palate.data.messages`."""
+    try:
+        return as_messages(value, column)
+    except PalateError as error:
+        raise Unfit(str(error)) from None
 
 
 def _either(values: Sequence[object]) -> str:

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from palate.data.messages import unread_beside
 from palate.data.sources import fields
 from palate.data.sources.conversation import (
     Turns,
@@ -92,6 +93,8 @@ def _comparison(record: Record, named: str | None) -> Iterator[Row]:
 
 def _sides(data: Mapping[str, Any]) -> tuple[Turns, str, str, dict[str, Any]]:
     """Prompt, chosen and rejected reply, and markers for `meta`."""
+    if reason := unread_beside(data):
+        raise Unfit(reason)
     if data.get("prompt") is not None:
         prompt = _prompt(data["prompt"])
         return prompt, _reply(data, "chosen"), _reply(data, "rejected"), {}

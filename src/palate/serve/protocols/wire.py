@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.requests import Request
 
+from palate.data.messages import unread
 from palate.serve.desk import TALLY
 from palate.serve.faults import invalid
 from palate.serve.reading import Conversation, Form, Ids, Written
@@ -37,6 +38,14 @@ class Turn(BaseModel):
 
     role: Literal["system", "developer", "user", "assistant"]
     content: str | Annotated[list[Part], Field(fail_fast=True)]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole(cls, value: Any) -> Any:
+        """Refuse what would be dropped: calls of tools, reasoning in a field of its own, images."""
+        if isinstance(value, dict) and (reason := unread(value)):
+            raise ValueError(reason)
+        return value
 
     def message(self) -> Message:
         """As the model's template takes it."""
