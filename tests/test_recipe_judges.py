@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from palate.evaluate.absent import read_absent
-from palate.judges import JUDGES
+from palate.judges import JUDGES, chat_spec
 from palate.recipe import load_recipe, run
-from palate.recipe.judges import PAPER_JUDGES, name_of, with_judges
+from palate.recipe.judges import PAPER_JUDGES, chat_judge, name_of, with_judges
+from palate.recipe.schema import CHAT_JUDGE
 from palate.records import read_header, read_verdicts
 from palate.types import PalateError, Preference
 
@@ -148,8 +149,10 @@ def test_judges_left_out_for_a_while_are_not_asked_again(tmp_path, recipe, lette
 
 
 def test_all_is_the_recipes_judges_and_the_papers(recipe):
-    every = with_judges(load_recipe(recipe, environment={}), "all").judges
-    assert every == ("random", {"letter": {}}, "longer", *PAPER_JUDGES.values())
+    plain = load_recipe(recipe, environment={})
+    every = with_judges(plain, "all").judges
+    papers = (*PAPER_JUDGES.values(), chat_judge(plain))
+    assert every == ("random", {"letter": {}}, "longer", *papers)
     again = load_recipe(recipe, [f"judges={json.dumps(every)}"], environment={})
     assert with_judges(again, "all").judges == every, "none of them twice"
 
@@ -159,12 +162,32 @@ def test_all_is_the_recipes_judges_and_the_papers(recipe):
     [
         ("longer", ("longer",)),
         ("letter, first", ({"letter": {}}, "first")),
-        ("gpt-4,random,gpt-4", (PAPER_JUDGES["gpt-4"], "random")),
-        ("longer,all", ("longer", "random", {"letter": {}}, *PAPER_JUDGES.values())),
+        ("steamshp-xl,random,steamshp-xl", (PAPER_JUDGES["steamshp-xl"], "random")),
     ],
 )
 def test_judges_by_name(recipe, wanted, expected):
     assert with_judges(load_recipe(recipe, environment={}), wanted).judges == expected
+
+
+def test_the_chat_judge_is_a_setting_and_the_papers_one_its_former_name(recipe):
+    plain = load_recipe(recipe, environment={})
+    (spec,) = with_judges(plain, "chat").judges
+    assert chat_spec(spec["chat"]).temperature is None, "models that reason take none"
+    said = []
+    assert with_judges(plain, "gpt-4", said.append).judges == (spec,)
+    assert len(said) == 1
+    assert "2026-10-23" in said[0]
+    assert "judging.chat=NAME" in said[0]
+    other = load_recipe(recipe, ["judging.chat=gpt-7"], environment={})
+    assert chat_judge(other) == {"chat": spec["chat"] | {"model": "gpt-7"}}
+    local = load_recipe(
+        recipe, ["judging.chat={model: m, base_url: 'http://h/v1'}"], environment={}
+    )
+    assert chat_spec(chat_judge(local)["chat"]).base_url == "http://h/v1"
+    own = {"chat": {"model": "gpt-4", "base_url": "http://h/v1"}}
+    mine = plain.model_copy(update={"judges": (own,)})
+    assert with_judges(mine, "gpt-4", said.append).judges == (own,), "the recipe's own comes first"
+    assert len(said) == 1
 
 
 @pytest.mark.parametrize(
@@ -204,7 +227,7 @@ def test_run_with_all_judges_without_hub_and_key_fills_what_it_can(tmp_path, rec
     command = [sys.executable, "-m", "palate", "run", recipe, "--judges", "all", "--out", out]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
-    absent = ["SteamSHP-flan-t5-xl", "reward-model-deberta-v3-large-v2", "gpt-4"]
+    absent = ["SteamSHP-flan-t5-xl", "reward-model-deberta-v3-large-v2", CHAT_JUDGE["model"]]
     lines = done.stderr.splitlines()
     left_out = [line for line in lines if line.startswith("left out: ")]
     assert [line.split(": ")[1] for line in left_out] == absent
@@ -218,6 +241,5 @@ def test_run_with_all_judges_without_hub_and_key_fills_what_it_can(tmp_path, rec
     assert set(orders(out)) == {
         f"{j} on {b}" for j in ("random", "longer") for b in values["benchmarks"]
     }
-    assert yaml.safe_load((out / "recipe.yaml").read_text())["judges"][2:] == list(
-        PAPER_JUDGES.values()
-    )
+    asked = yaml.safe_load((out / "recipe.yaml").read_text())["judges"]
+    assert asked[2:] == [*PAPER_JUDGES.values(), {"chat": dict(CHAT_JUDGE)}]

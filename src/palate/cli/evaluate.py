@@ -97,7 +97,7 @@ def _spec(what: str, budget: float | None) -> JudgeSpec:
         try:
             spec = yaml.safe_load(what)
         except yaml.YAMLError:
-            raise PalateError(f"{what}: expected one judge such as '{{chat: gpt-4}}'") from None
+            raise PalateError(f"{what}: expected one judge such as '{{chat: MODEL}}'") from None
     return spec if budget is None else with_budget([spec], budget)[0]
 
 

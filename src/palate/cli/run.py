@@ -101,14 +101,14 @@ def run_recipe(
     with interruptible(command_line()), crew() as leads:
         if not leads:
             return
+        say = progress()
         recipe = load_recipe(name, overrides or (), data=data)
         if judges is not None:
-            recipe = with_judges(recipe, judges)
+            recipe = with_judges(recipe, judges, say)
         if budget is not None:
             recipe = recipe.model_copy(update={"judges": with_budget(recipe.judges, budget)})
         until = "mix" if dry_run else until
         folder = out or Path("runs") / recipe.name
-        say = progress()
         run_stages(recipe, folder, resume=resume, until=until, say=say, counting=counting)
     if dry_run:
         show_costs(_costs(recipe, folder), form)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import PurePosixPath
 from typing import Any
 
-from palate.recipe.schema import TRIVIAL_JUDGES, Recipe
+from palate.recipe.schema import CHAT_JUDGE, TRIVIAL_JUDGES, Recipe
 from palate.types import PalateError
 
 JudgeSpec = str | dict[str, Any]
@@ -21,17 +21,23 @@ PAPER_JUDGES: Mapping[str, dict[str, Any]] = {
             "over_limit": "cut-oldest",  # It reads 512 tokens, and the paper scored every item.
         }
     },
-    "gpt-4": {"chat": {"model": "gpt-4", "preset": "llama2-zero-shot"}},
 }
-"""The judges of Llama 2's Table 7 that were not trained for it, by the names of `--judges`."""
+"""Reward models of Llama 2's Table 7 that were not trained for it, by the names of `--judges`."""
+CHAT, FORMER_CHAT = "chat", "gpt-4"
 ALL = "all"
 
 
-def with_judges(recipe: Recipe, wanted: str) -> Recipe:
+def chat_judge(recipe: Recipe) -> JudgeSpec:
+    """The chat model that is asked where the paper asked GPT-4, which OpenAI no longer serves."""
+    said = recipe.judging.chat
+    return {"chat": {**CHAT_JUDGE, **(said if isinstance(said, dict) else {"model": said})}}
+
+
+def with_judges(recipe: Recipe, wanted: str, say: Callable[[str], None] = lambda _: None) -> Recipe:
     """The recipe with the judges named in `wanted`, by commas.
 
     `all` means those of the recipe and the paper's. A name is a trivial judge's, a model's, one
-    of `PAPER_JUDGES`, or that of a judge in the recipe.
+    of `PAPER_JUDGES`, `chat` for the one of `judging.chat`, or that of a judge in the recipe.
 
     Raises:
         PalateError: no judge has that name.
@@ -40,12 +46,19 @@ def with_judges(recipe: Recipe, wanted: str) -> Recipe:
     known = {
         **{name: name for name in (*TRIVIAL_JUDGES, *recipe.models)},
         **PAPER_JUDGES,
+        CHAT: chat_judge(recipe),
         **own,
     }
     judges: list[JudgeSpec] = []
     for name in (part.strip() for part in wanted.split(",")):
         if name == ALL:
-            judges += [*recipe.judges, *PAPER_JUDGES.values()]
+            judges += [*recipe.judges, *PAPER_JUDGES.values(), known[CHAT]]
+        elif name == FORMER_CHAT and name not in known:
+            say(
+                f"--judges: OpenAI ended {FORMER_CHAT} on 2026-10-23; {name_of(known[CHAT])} is "
+                "asked, as by --judges chat (another: --set judging.chat=NAME)"
+            )
+            judges.append(known[CHAT])
         elif name in known:
             judges.append(known[name])
         else:

@@ -17,6 +17,15 @@ from palate.types import PalateError, digest
 
 Options = TypeVar("Options", bound=BaseModel)
 TRIVIAL_JUDGES = ("random", "longer", "shorter", "first")
+# In the place of the paper's GPT-4, which ended on 2026-10-23: a snapshot with no end announced in
+# openai 3.57.0. Models that reason take no temperature, and their reasoning counts as answer.
+CHAT_JUDGE: Mapping[str, Any] = {
+    "model": "gpt-5.5-2026-04-23",
+    "preset": "llama2-zero-shot",
+    "temperature": None,
+    "reasoning_effort": "low",
+    "reasoning_tokens": 2048,
+}
 
 
 class SourcePlan(BaseModel, frozen=True, extra="forbid"):
@@ -107,6 +116,12 @@ class JudgingPlan(BaseModel, frozen=True, extra="forbid"):
     order: OrderPlan = Field(
         "auto",
         description="Order of sides: auto is both for judges that see both responses at once.",
+    )
+    chat: dict[str, Any] | str = Field(
+        CHAT_JUDGE["model"],
+        description="What `--judges chat` asks in the place of the paper's GPT-4: a model's name, "
+        "or options of a chat judge. What is not said is as by default: no temperature, low "
+        "reasoning_effort with room for 2,048 tokens of it.",
     )
 
 

@@ -44,6 +44,10 @@ def test_words_give_a_choice_without_scores_and_are_kept():
         (answer("Both are fine."), "unparsed"),
         (answer(""), "unparsed: empty"),
         (answer("", finish="content_filter"), "unparsed: content filter"),
+        (
+            answer("", finish="length"),
+            "unparsed: no token was left for the answer; raise reasoning_tokens",
+        ),
         (Refused("too long", 0.1), "too long"),
     ],
 )
@@ -59,6 +63,23 @@ def test_logprobs_come_before_words_and_are_restricted_to_the_letters():
     assert found.choice == "first", "both tokens of A count"
     assert found.first_score == pytest.approx(0.2 / 0.35)
     assert found.second_score == pytest.approx(0.15 / 0.35)
+
+
+@pytest.mark.parametrize(
+    ("text", "choice"),
+    [
+        ("<think>A is short. B it is.</think>\n\nB", "second"),
+        ("A looks fine, but ...\n</think>\n\nB", "second"),  # The template wrote the beginning.
+        ("<thinking>\nB?\n</thinking>A", "first"),
+        ("<think>A, since", None),
+        ("<think>B</think>\nBoth are fine.", None),
+        ("<think>no</think> <think>yes</think> A", None),
+    ],
+)
+def test_reasoning_before_the_answer_is_not_the_answer(text, choice):
+    """The first token is one of the reasoning: what stood beside it says nothing."""
+    found = preference("p", answer(text, {"<think>": -0.01, "A": -9.0, "B": -9.5}))
+    assert (found.choice, found.first_score, found.answer) == (choice, None, text)
 
 
 def test_a_letter_that_is_not_listed_is_no_likelier_than_the_least_listed():

@@ -64,6 +64,8 @@ def test_palate_s_own_table_is_for_openai_alone(spoken):
     price = price_of(chat_spec(spoken | {"model": "gpt-4"}))
     assert price is not None
     assert price.source
+    assert price.ends is not None, "as its maker announced"
+    assert f"ends on {price.ends}" in estimate(chat_spec(spoken | {"model": "gpt-4"}), []).price
     assert price.of(1_000_000, 500_000) == price.input_per_million + price.output_per_million / 2
 
 

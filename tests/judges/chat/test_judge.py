@@ -17,7 +17,9 @@ import pytest
 from answering import Reply, answers, endpoint, fails, judges, message, pair, says
 from palate.judges import chat_spec, open_judge
 from palate.judges.chat.cache import Cache
-from palate.judges.chat.request import request
+from palate.judges.chat.fault import of_status
+from palate.judges.chat.pool import Pool
+from palate.judges.chat.request import LIMITS, request
 from palate.judges.prompt import load_prompt
 from palate.types import Message, Pair, PalateError, Preference, digest
 
@@ -75,6 +77,83 @@ def test_logprobs_are_read_where_given_and_not_asked_for_again_where_refused(opt
     with endpoint(refuses) as server:
         assert choices(ask(options(server.url, concurrency=2))) == RIGHT
         assert sum("logprobs" in body for body in server.bodies) <= 2
+
+
+def test_the_limit_is_sent_under_the_name_that_the_endpoint_knows(options):
+    def reasons(body, before):
+        if "max_tokens" in body:
+            return fails(
+                400,
+                "Unsupported parameter: 'max_tokens' is not supported with this model. "
+                "Use 'max_completion_tokens' instead.",
+            )
+        return judges(body, before)
+
+    with endpoint(reasons) as server:
+        given = options(server.url, concurrency=2, max_tokens=8, reasoning_tokens=100)
+        assert choices(ask(given)) == RIGHT
+        assert sum("max_tokens" in body for body in server.bodies) <= 2
+        assert {body.get("max_completion_tokens") for body in server.bodies} <= {None, 108}
+    assert choices(ask(given)) == RIGHT, "kept under either name: the endpoint is gone"
+
+    def neither(body, _before):
+        return fails(400, f"Unsupported parameter: '{next(n for n in LIMITS if n in body)}'")
+
+    with endpoint(neither) as server, pytest.raises(PalateError, match="max_tokens: null"):
+        ask(options(server.url, seed=1))
+
+
+def test_openai_is_sent_the_limit_that_its_models_know():
+    pool = Pool(chat_spec({"model": "m", "max_tokens": 8}), None)
+    asked = request(pool._spec, load_prompt("llama2-zero-shot"), PAIRS[0])
+    assert pool._body(asked)["max_completion_tokens"] == 8
+    assert "max_tokens" not in pool._body(asked)
+    assert asked.body["max_tokens"] == 8, "what its answer is kept under stays as it was"
+
+
+def test_reasoning_that_stands_apart_leaves_the_words_to_be_read(options):
+    def reasons(body, before):
+        reply = says("B", top={"We": -0.1, "A": -5.0, "B": -6.0})
+        reply.body["choices"][0]["message"]["reasoning_content"] = "We compare ..."
+        return reply
+
+    with endpoint(reasons) as server:
+        found = ask(options(server.url, reasoning_effort="low"))
+    assert {(f.choice, f.first_score) for f in found} == {("second", None)}
+    assert {body["reasoning_effort"] for body in server.bodies} == {"low"}
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "cure"),
+    [
+        (404, "The model `m` does not exist or you do not have access to it.", "chat: NAME"),
+        (404, "The model `m` has been deprecated, learn more here", "judging.chat=NAME"),
+        (410, "this model is retired", "chat: NAME"),
+        (404, "no such page", "check model, and base_url"),
+        (
+            400,
+            "Unsupported value: 'temperature' does not support 0 with this model. Only the "
+            "default (1) value is supported.",
+            "temperature: null",
+        ),
+    ],
+)
+def test_a_model_that_is_gone_or_takes_no_option_is_one_line_with_the_cure(
+    options, status, words, cure
+):
+    with (
+        endpoint(lambda *_: fails(status, words)) as server,
+        pytest.raises(PalateError) as caught,
+    ):
+        ask(options(server.url))
+    assert cure in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_that_is_gone_names_the_end_its_maker_announced():
+    spec = chat_spec({"model": "gpt-4"})
+    fault = of_status(spec, 404, {}, "model_not_found", {})
+    assert "2026-10-23" in fault.line
 
 
 def test_the_same_question_is_asked_once_in_a_call_and_never_again(options):

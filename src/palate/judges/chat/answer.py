@@ -1,8 +1,9 @@
 """What came back for one request, and the preference it amounts to.
 
-Logprobs come first: of the first token's likeliest, those that are A or B but for white space.
-Else the words, strictly: A or B alone, or in the forms that `LETTER` tolerates. Anything else is
-unparsed, which is unscored: it is never guessed at and never counted as half right.
+Reasoning before the answer is not read. Logprobs come first: of the first token's likeliest, those
+that are A or B but for white space. Else the words, strictly: A or B alone, or in the forms that
+`LETTER` tolerates. Anything else is unparsed, which is unscored: it is never guessed at and never
+counted as half right.
 """
 
 from __future__ import annotations
@@ -17,8 +18,12 @@ from palate.types import Preference
 UNPARSED = "unparsed"
 # `A`, ` b`: no. `A`, `A.`, `(B)`, `B)`, `[A]`, `"B"`, `**A**`, `Answer: B`, `answer A`: yes.
 LETTER = re.compile(r"[\s\"'`*(\[]*(?i:answer\s*:?)?[\s\"'`*(\[]*(?P<letter>[AB])[\s\"'`*)\].]*")
+# What open models that reason in their answer write around it; the end alone where the template
+# has written the beginning.
+REASONED = re.compile(r"\s*(?:<think(?:ing)?>)?.*?</think(?:ing)?>", re.S | re.I)
+REASONS = re.compile(r"\s*<think(?:ing)?>", re.I)
 LONGEST = 40  # Characters; no tolerated form is longer, and matching stays cheap.
-PARSER = "first-token logprobs of A and B, else exactly one letter A or B; version 1"
+PARSER = "first-token logprobs of A and B, else exactly one letter A or B; version 2"
 
 TopTokens = tuple[tuple[str, float], ...]
 
@@ -47,13 +52,14 @@ def preference(pair_id: str, reply: Answer | Refused) -> Preference:
     """The preference that a reply amounts to, with its words and its seconds."""
     if isinstance(reply, Refused):
         return Preference(pair_id, None, reason=reply.reason, seconds=reply.seconds)
-    if found := first_token(reply.top):
+    words, reasoned = _without_reasoning(reply.text)
+    if not reasoned and (found := first_token(reply.top)):
         choice, share = found
         read = Preference(pair_id, choice, share, 1.0 - share)
-    elif letter := parse(reply.text):
+    elif letter := parse(words):
         read = Preference(pair_id, "first" if letter == "A" else "second")
     else:
-        read = Preference(pair_id, None, reason=_why(reply))
+        read = Preference(pair_id, None, reason=_why(reply, words))
     return replace(read, answer=reply.text, seconds=reply.seconds)
 
 
@@ -93,9 +99,21 @@ def _sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
 
 
-def _why(answer: Answer) -> str:
+def _without_reasoning(text: str) -> tuple[str, bool]:
+    """The answer proper, and whether reasoning stood before it.
+
+    Its first token then is one of the reasoning, and the likeliest beside that say nothing.
+    """
+    if block := REASONED.match(text):
+        return text[block.end() :], True
+    return ("", True) if REASONS.match(text) else (text, False)
+
+
+def _why(answer: Answer, words: str) -> str:
     if answer.finish == "content_filter":
         return f"{UNPARSED}: content filter"
-    if not answer.text.strip():
+    if not words.strip():
+        if answer.finish == "length":
+            return f"{UNPARSED}: no token was left for the answer; raise reasoning_tokens"
         return f"{UNPARSED}: empty"
     return UNPARSED

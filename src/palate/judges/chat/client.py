@@ -27,6 +27,7 @@ UNREADABLE = (
     ArithmeticError,
     RecursionError,
 )
+REASONING = ("reasoning_content", "reasoning", "thinking")  # vLLM, SGLang and others.
 NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
 
 
@@ -63,8 +64,7 @@ class Client:
         except openai.APIStatusError as error:
             words = said(error.body, self._key)
             headers = error.response.headers
-            asked = "logprobs" in body
-            return of_status(self._spec, error.status_code, headers, words, logprobs=asked)
+            return of_status(self._spec, error.status_code, headers, words, body)
         except (TimeoutError, openai.APITimeoutError):
             seconds = self._spec.timeout_seconds
             return Passing(f"{self._at}: no answer in {seconds:g} s (timeout_seconds)", billed=True)
@@ -84,7 +84,9 @@ class Client:
             whole = json.loads(text)
             choice = whole["choices"][0]
             words = choice["message"]["content"]
-            top = _top(choice.get("logprobs"))
+            # Where a model reasons apart, the first token is one of its reasoning.
+            reasons = any(choice["message"].get(name) for name in REASONING)
+            top = () if reasons else _top(choice.get("logprobs"))
             usage = whole.get("usage") or {}
             return Answer(
                 "" if words is None else self._clean(str(words)),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from palate.judges.chat.cache import Cache
-from palate.judges.chat.price import price_of
+from palate.judges.chat.price import Price, price_of
 from palate.judges.chat.request import METHOD, request
 from palate.judges.chat.spec import ChatSpec
 from palate.judges.prompt import load_prompt
@@ -59,8 +59,13 @@ def estimate(spec: ChatSpec, pairs: Iterable[Pair]) -> Cost:
         money=price.of(about, answers) if price else None,
         most_money=price.of(most, answers) if price and spec.most_tokens else None,
         currency=price.currency if price else "",
-        price=f"{price.date}, {price.source}" if price else "unknown; name a table: prices: FILE",
+        price=_origin(price) if price else "unknown; name a table: prices: FILE",
     )
+
+
+def _origin(price: Price) -> str:
+    end = f"; the model ends on {price.ends:%Y-%m-%d}" if price.ends else ""
+    return f"{price.date}, {price.source}{end}"
 
 
 def _kept(spec: ChatSpec, keys: Iterable[str]) -> set[str]:

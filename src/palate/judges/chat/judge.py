@@ -39,6 +39,8 @@ class ChatJudge:
             "prompt_fingerprint": self._prompt.fingerprint,
             "temperature": spec.temperature,
             "max_tokens": spec.max_tokens,
+            "reasoning_effort": spec.reasoning_effort,
+            "reasoning_tokens": spec.reasoning_tokens,
             "seed": spec.seed,
             "logprobs": spec.logprobs,
             "extra": spec.extra,

@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from palate.judges.chat.answer import Answer, Refused
 from palate.judges.chat.cache import Cache, Claim, Held
 from palate.judges.chat.client import Client
-from palate.judges.chat.fault import NoLogprobs, Passing, Permanent, Unanswerable
+from palate.judges.chat.fault import NoLogprobs, OtherLimit, Passing, Permanent, Unanswerable
 from palate.judges.chat.pace import Pace
 from palate.judges.chat.price import Price
-from palate.judges.chat.request import Request
+from palate.judges.chat.request import LIMITS, Request
 from palate.judges.chat.spec import ChatSpec
 from palate.types import PalateError
 
@@ -37,6 +37,8 @@ class Pool:
         self._stop = threading.Event()
         self._failure: PalateError | None = None
         self._logprobs = True
+        # Names to send the limit under, the first in use.
+        self._limits = list(reversed(LIMITS) if spec.at_openai else LIMITS)
         self._jitter = random.Random()
 
     def stop(self) -> None:
@@ -100,6 +102,10 @@ class Pool:
                     return Refused(reply.reason, time.monotonic() - begun)
                 case NoLogprobs():
                     self._logprobs = False
+                case OtherLimit():
+                    self._limits = [name for name in self._limits if name != reply.refused]
+                    if not self._limits:
+                        raise PalateError(f"{reply.line}; {_kept(cache)}")
                 case Permanent():
                     raise PalateError(f"{reply.line}; {_kept(cache)}")
                 case Passing() if tries == self._spec.retries:
@@ -153,8 +159,12 @@ class Pool:
         return self._stop.is_set() or not threading.main_thread().is_alive()
 
     def _body(self, request: Request) -> dict[str, object]:
-        off = () if self._logprobs else ("logprobs", "top_logprobs")
-        return {name: value for name, value in request.body.items() if name not in off}
+        body = dict(request.body)
+        if not self._logprobs:
+            body = {k: v for k, v in body.items() if k not in ("logprobs", "top_logprobs")}
+        if LIMITS[0] in body:
+            body[self._limits[0]] = body.pop(LIMITS[0])
+        return body
 
     def _worst(self, request: Request) -> float | None:
         if self._price is None:

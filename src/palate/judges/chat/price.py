@@ -25,6 +25,7 @@ class Price(BaseModel):
     currency: str = "USD"
     date: datetime.date
     source: str
+    ends: datetime.date | None = Field(None, description="When its maker says that it ends.")
 
     def of(self, prompt_tokens: int, completion_tokens: int) -> float:
         """Money for one call."""
@@ -58,6 +59,12 @@ def price_of(spec: ChatSpec) -> Price | None:
             "answer; set max_tokens or extra.max_completion_tokens"
         )
     return price
+
+
+def end_of(spec: ChatSpec) -> datetime.date | None:
+    """When the judge's model ends, as its maker announced; None where no table says."""
+    price = price_of(spec.model_copy(update={"budget": None}))
+    return price.ends if price else None
 
 
 def _read(path: Path) -> dict[str, Price]:

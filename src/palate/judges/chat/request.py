@@ -14,12 +14,19 @@ from palate.types import Pair, digest
 CHARACTERS_PER_TOKEN = 4.0  # A rule of thumb for English; assumed.
 TEMPLATE_TOKENS = 64  # More than a chat template writes around one user message; assumed.
 TOP_LOGPROBS = 20  # The most that OpenAI and vLLM give.
+# One limit under two names: OpenAI's models that reason refuse the older, and servers of others
+# may know that one alone.
+LIMITS = ("max_tokens", "max_completion_tokens")
 METHOD = "characters / 4 of the message, and max_tokens of the answer"
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request body without key, and `key`, the hash of it and of where it is sent."""
+    """A request body without key, and `key`, the hash of it and of where it is sent.
+
+    The limit on an answer's tokens is called `max_tokens` here, whatever it is sent as: the same
+    question is the same request, under either name.
+    """
 
     key: str
     body: Mapping[str, Any]
@@ -45,7 +52,12 @@ def request(spec: ChatSpec, prompt: Prompt, pair: Pair) -> Request:
         "model": spec.model,
         "messages": [{"role": "user", "content": _sendable(prompt.ask(pair))}],
     }
-    given = {"temperature": spec.temperature, "max_tokens": spec.max_tokens, "seed": spec.seed}
+    given = {
+        "temperature": spec.temperature,
+        "max_tokens": spec.limit,
+        "reasoning_effort": spec.reasoning_effort,
+        "seed": spec.seed,
+    }
     body |= {key: value for key, value in given.items() if value is not None}
     if spec.logprobs == "auto":
         body |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}

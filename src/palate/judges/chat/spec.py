@@ -12,14 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 OPENAI = "https://api.openai.com/v1"
 # An extra of this name would change what is asked or how an answer is read.
 RESERVED = ("model", "messages", "n", "stream", "stream_options")
-OPTIONS = ("temperature", "max_tokens", "seed", "logprobs")
+OPTIONS = ("temperature", "max_tokens", "seed", "logprobs", "reasoning_effort")
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
 class ChatSpec(BaseModel):
     """A chat model at an endpoint, the prompt it is shown, and what it may cost.
 
     Only what changes an answer is part of the protocol: the endpoint, the model, the prompt,
-    `temperature`, `max_tokens`, `seed`, `logprobs` and `extra`.
+    `temperature`, `max_tokens`, `seed`, `logprobs`, `reasoning_effort`, `reasoning_tokens` and
+    `extra`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -35,6 +37,12 @@ class ChatSpec(BaseModel):
     preset: str = Field("llama2-zero-shot", description="A prompt of Palate's or a file.")
     temperature: float | None = Field(0.0, ge=0, description="null: not sent.")
     max_tokens: int | None = Field(8, ge=1, description="Of an answer; null: not sent.")
+    reasoning_effort: Effort | None = Field(
+        None, description="Of a model that reasons before it answers; null: not sent."
+    )
+    reasoning_tokens: int = Field(
+        0, ge=0, description="Room for reasoning, beside the max_tokens of the answer itself."
+    )
     seed: int | None = Field(None, description="Sent where given.")
     logprobs: Literal["auto", "off"] = Field(
         "auto", description="Read the first token's A and B where the endpoint gives them."
@@ -64,6 +72,8 @@ class ChatSpec(BaseModel):
 
     @model_validator(mode="after")
     def _nothing_twice(self) -> Self:
+        if self.reasoning_tokens and self.max_tokens is None:
+            raise ValueError("reasoning_tokens: room beside max_tokens, which is not set")
         for name in self.extra:
             if name in RESERVED or (name in OPTIONS and getattr(self, name) is not None):
                 raise ValueError(f"extra.{name}: set by Palate; leave it out")
@@ -72,13 +82,22 @@ class ChatSpec(BaseModel):
     @property
     def key_variable(self) -> str | None:
         """The environment variable that holds the key, if one is to be sent."""
-        ours = urlsplit(self.base_url).hostname == urlsplit(OPENAI).hostname
-        return self.key_env or ("OPENAI_API_KEY" if ours else None)
+        return self.key_env or ("OPENAI_API_KEY" if self.at_openai else None)
+
+    @property
+    def at_openai(self) -> bool:
+        """Whether the endpoint is OpenAI's own."""
+        return urlsplit(self.base_url).hostname == urlsplit(OPENAI).hostname
+
+    @property
+    def limit(self) -> int | None:
+        """The most tokens of reasoning and answer together; None: not sent."""
+        return self.max_tokens + self.reasoning_tokens if self.max_tokens else None
 
     @property
     def most_tokens(self) -> int | None:
         """The most tokens an answer may have, under either name; None where nothing says."""
-        limit = self.max_tokens or self.extra.get("max_completion_tokens")
+        limit = self.limit or self.extra.get("max_completion_tokens")
         return int(limit) if limit else None
 
     @property
