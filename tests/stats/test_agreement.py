@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from statsmodels.stats.inter_rater import cohens_kappa
 
 from palate.stats import cohen_kappa, krippendorff_alpha
 
@@ -80,3 +81,21 @@ def test_kappa_of_a_table_by_hand():
     assert (found.n, cohen_kappa([1, 0], [1, 0]).value) == (50, 1.0)
     with pytest.raises(ValueError, match="expected the same items"):
         cohen_kappa([1], [1, 0])
+
+
+@pytest.mark.parametrize("labels", [2, 4])
+def test_kappa_and_its_interval_are_those_of_statsmodels(labels):
+    rng = np.random.default_rng(labels)
+    first = rng.integers(0, labels, 300)
+    second = np.where(rng.random(300) < 0.3, rng.integers(0, 2, 300), first)
+    table = np.zeros((labels, labels))
+    np.add.at(table, (first, second), 1)
+    theirs, found = cohens_kappa(table), cohen_kappa(first, second)
+    assert found.value == pytest.approx(theirs.kappa)
+    assert found.error == pytest.approx(theirs.std_kappa)
+    assert (found.low, found.high) == pytest.approx((theirs.kappa_low, theirs.kappa_upp))
+
+
+def test_kappa_of_people_who_never_use_the_same_label_is_zero():
+    found = cohen_kappa([0] * 5, [1] * 5)
+    assert (found.value, found.error) == (0.0, 0.0)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from palate.stats.estimate import Estimate
+from palate.stats.estimate import Estimate, normal_quantile
 from palate.stats.intervals import cluster_codes
 
 Floats = NDArray[np.float64]
@@ -21,7 +21,10 @@ def cohen_kappa(first: ArrayLike, second: ArrayLike, *, fingerprint: str = "") -
 
     kappa = (p - e) / (1 - e), where p is the share of items on which they agree and e what they
     would share by chance with the labels each of them uses. Error and 95 % interval are the
-    large-sample ones of Fleiss, Cohen and Everitt (1969), for independent items.
+    large-sample ones for independent items, with shares p_ij of items, p_i. and p_.j of labels:
+
+    V = (sum_i p_ii (1 - (p_i. + p_.i)(1 - kappa))^2 + (1 - kappa)^2 sum_{i != j} p_ij
+    (p_.i + p_j.)^2 - (kappa - e (1 - kappa))^2) / (N (1 - e)^2).
 
     Args:
         first: [N] labels of one annotator.
@@ -34,6 +37,8 @@ def cohen_kappa(first: ArrayLike, second: ArrayLike, *, fingerprint: str = "") -
 
     Raises:
         ValueError: the two have different lengths.
+
+    Source: Fleiss, Cohen and Everitt, Psychological Bulletin 72 (1969) 323-327.
     """
     one, other = np.asarray(first), np.asarray(second)
     if one.shape != other.shape:
@@ -42,15 +47,18 @@ def cohen_kappa(first: ArrayLike, second: ArrayLike, *, fingerprint: str = "") -
     method, size = "Cohen's kappa, large sample", one.size
     if labels.size < 2:
         return Estimate(math.nan, math.nan, -1.0, 1.0, size, 0, size, method, fingerprint)
-    # Imported here: statsmodels brings pandas with it, a second at every start.
-    from statsmodels.stats.inter_rater import cohens_kappa
-
-    table = np.zeros((labels.size, labels.size))
-    np.add.at(table, (codes[:size], codes[size:]), 1)
-    found = cohens_kappa(table)
-    error = math.sqrt(max(0.0, float(found.var_kappa)))
-    low, high = (max(-1.0, float(found.kappa_low)), min(1.0, float(found.kappa_upp)))
-    return Estimate(float(found.kappa), error, low, high, size, 0, size, method, fingerprint)
+    table = np.zeros((labels.size, labels.size))  # [L, L]: shares of items by both labels.
+    np.add.at(table, (codes[:size], codes[size:]), 1 / size)
+    rows, columns, same = table.sum(axis=1), table.sum(axis=0), np.eye(labels.size, dtype=np.bool_)
+    agreed, chance = float(np.trace(table)), float(rows @ columns)
+    kappa = (agreed - chance) / (1 - chance)
+    crossed = (columns[:, None] + rows[None, :]) * (1 - kappa)
+    variance = float((table * np.where(same, 1 - crossed, crossed) ** 2).sum())
+    variance -= (kappa - chance * (1 - kappa)) ** 2
+    error = math.sqrt(max(0.0, variance) / size) / (1 - chance)
+    reach = normal_quantile() * error
+    low, high = max(-1.0, kappa - reach), min(1.0, kappa + reach)
+    return Estimate(kappa, error, low, high, size, 0, size, method, fingerprint)
 
 
 def krippendorff_alpha(
