@@ -16,7 +16,6 @@ from palate.evaluate.metrics import read_tally
 from palate.evaluate.run import evaluate
 from palate.judges import open_judge
 from palate.records import read_comparisons, write_comparisons
-from palate.stats import holm
 from palate.types import Comparison, PalateError
 
 
@@ -52,7 +51,13 @@ def test_parts_cover_all_items_and_are_adjusted_together(run: Path) -> None:
     for way in by - {"safety bin"}:  # A chosen response that alone is unsafe is in no bin.
         assert sum(p.difference.estimate.n for p in compared.parts if p.by == way) == 300
     split = compared.parts[1:]
-    assert [p.adjusted_p for p in split] == holm([p.difference.p_value for p in split])
+    alone = [compare_judges(*tallies, [], np.random.default_rng(0)).whole.difference]
+    assert compared.whole.difference == alone[0], "the question asked beforehand is not adjusted"
+    for part in split:
+        e = part.difference.estimate
+        assert (part.difference.p_value < 0.05) == (e.low > 0 or e.high < 0)
+    confidences = {part.difference.estimate.confidence for part in split}
+    assert max(confidences) == 1 - 0.05 / len(split)
     longer = next(p for p in compared.parts if p.level == "chosen is longer")
     assert longer.first.value == 1, "the judge of length is right wherever the longer was chosen"
 
@@ -99,6 +104,8 @@ def test_command_prints_parts_and_writes_flips(run: Path) -> None:
     assert rows[0]["by"] == "all"
     assert rows[0]["n"] == 300
     assert {"longer", "random", "difference", "low", "high", "p", "p_holm"} <= rows[0].keys()
+    assert all((row["p"] is None) != (row["p_holm"] is None) for row in rows), "one p a row"
+    assert (rows[0]["p_holm"], rows[1]["p"]) == (None, None)
     assert f"{len(out.read_text().splitlines())} items were answered differently" in found.stderr
 
 

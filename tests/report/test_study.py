@@ -10,6 +10,7 @@ from made import pool
 from palate.report import report, write_page
 from palate.report.page import accuracies
 from palate.report.studied import StudyIndex, StudyRun, Took, write_index, write_took
+from palate.report.tables import HOLM_INTERVAL, p_value
 from palate.types import Outcome, PalateError
 
 N = 400
@@ -102,6 +103,27 @@ def test_differences_are_paired_and_adjusted(margin):
     assert same["Difference (points)"].estimate.low < 0 < same["Difference (points)"].estimate.high
     parts = [float(better[f"Error of {part}"].text) for part in ("items", "seeds")]
     assert estimate.error * 100 == pytest.approx((parts[0] ** 2 + parts[1] ** 2) ** 0.5, abs=0.1)
+
+
+def test_a_contrast_has_one_p_and_an_interval_that_agrees_with_it(write_any, tmp_path):
+    levels = {("none",): 0.6, ("a",): 0.605, ("b",): 0.61, ("c",): 0.615, ("d",): 0.63}
+    axes = {"margin": tuple(name for (name,) in levels)}
+    made = report(make_study(write_any, tmp_path / "run", axes, levels))
+    table = made.table("study-differences")
+    heads = [(column.name, column.detail) for column in table.columns]
+    assert ("Difference (points)", HOLM_INTERVAL) in heads
+    assert ("Better", "not tested") in heads
+    said = {f.difference.value: (f.p_value, f.difference) for f in made.verdict.findings}
+    decided = set()
+    for row in table.rows:
+        found = dict(zip([name for name, _ in heads], row.cells, strict=True))
+        estimate = found["Difference (points)"].estimate
+        p, difference = said[estimate.value]
+        assert difference == estimate
+        assert found["p (Holm)"].text == p_value(p)
+        assert (p < 0.05) == (estimate.low > 0 or estimate.high < 0)
+        decided.add(p < 0.05)
+    assert decided == {True, False}
 
 
 def test_the_verdict_names_the_variants_that_differ_and_says_what_is_open(margin):

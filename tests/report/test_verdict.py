@@ -1,9 +1,14 @@
 """The verdict in sentences: what is shown, what is not, what must be borne in mind."""
 
+import json
+import re
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 
-from palate.report import Report, report
+import pytest
+
+from palate.report import Report, report, write_page
 from palate.report.findings import Finding
 from palate.types import Outcome
 
@@ -103,3 +108,102 @@ def test_a_model_that_was_asked_other_items_is_said_to_stand_apart(
     said = [f.sentence for f in found(made, "caution")]
     assert "other was asked something else on bench than most: it is not compared there." in said
     assert not any("other" in f.sentence for f in made.verdict.findings if f.difference)
+
+
+class Rows(HTMLParser):
+    """The rows of all tables of a page, as the texts of their cells."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.rows: list[list[str]] = []
+        self.inside = False
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "tr":
+            self.rows.append([])
+        self.inside = tag in ("td", "th") or (self.inside and tag not in ("tr", "table", "p"))
+        if tag in ("td", "th") and self.rows:
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        self.inside = self.inside and tag not in ("td", "th")
+
+    def handle_data(self, data):
+        if self.inside and self.rows and self.rows[-1]:
+            self.rows[-1][-1] += data
+
+
+def pair_of(sentence: str) -> frozenset[str]:
+    """The two judges of a finding."""
+    match = re.match(
+        r"(?:On [^,]*, )?(.+?) (?:is (?:more|less) accurate than (.+): |and (.+) cannot)", sentence
+    )
+    assert match, sentence
+    return frozenset(name for name in match.groups() if name)
+
+
+def test_one_comparison_has_one_p_and_an_interval_that_agrees_with_it(made: Report) -> None:
+    """Over tables.json: the verdict, the best trivial judges, the letters of Table 7."""
+    path = next(path for path in made.files if path.name == "tables.json")
+    tables = {table["name"]: table for table in json.loads(path.read_text())["tables"]}
+    said: dict[tuple[str, frozenset[str]], set[tuple[str, float, float]]] = {}
+    for name, estimate_at, p_at in (("verdict", 2, 4), ("differences", 3, 5)):
+        assert "Holm" in tables[name]["columns"][p_at]["name"]
+        assert "Holm" in tables[name]["columns"][estimate_at]["detail"]
+        for row in tables[name]["rows"]:
+            cells = row["cells"]
+            if "estimate" not in cells[estimate_at]:
+                continue
+            texts = [cell["text"] for cell in cells]
+            of = texts[0], frozenset(texts[1:3])
+            if name == "verdict":
+                of = texts[1].removeprefix("On ").split(",")[0], pair_of(texts[1])
+            e, p = cells[estimate_at]["estimate"], texts[p_at]
+            arms = sorted(round(abs(end), 9) for end in (e["low"], e["high"]))
+            said.setdefault(of, set()).add((p, *arms))
+            below = p == "p < 0.001" or float(p.removeprefix("p = ")) < 0.05
+            assert below == (e["low"] > 0 or e["high"] < 0), row
+    assert len(said) == 18
+    assert all(len(one) == 1 for one in said.values()), (
+        "two p-values or intervals of one comparison"
+    )
+    letters = {row["cells"][0]["text"]: row["cells"] for row in tables["table-7"]["rows"]}
+    heads = [column["name"] for column in tables["table-7"]["columns"]]
+    for (benchmark, pair), ((p, *_),) in said.items():
+        one, two = (letters[name][heads.index(benchmark)]["text"].split()[-1] for name in pair)
+        apart = p == "p < 0.001" or float(p.removeprefix("p = ")) < 0.05
+        assert apart == set(one).isdisjoint(two), "letters that say otherwise than the verdict"
+
+
+def test_the_page_prints_one_p_for_one_comparison(made: Report) -> None:
+    rows = Rows(write_page(made).read_text()).rows
+    said: dict[tuple[str, frozenset[str]], set[str]] = {}
+    for cells in rows:
+        if len(cells) == 6 and ("accurate than" in cells[1] or "told apart" in cells[1]):
+            p = cells[5] if cells[5].startswith("<") else f"= {cells[5]}"
+            said.setdefault((cells[0], pair_of(cells[1])), set()).add(p)
+            low, high = (float(x.replace("−", "-")) for x in cells[3].split(" to "))
+            if abs(low) >= 0.1 and abs(high) >= 0.1:  # Not rounded to zero.
+                assert (p.startswith("<") or float(p[2:]) < 0.05) == (low * high > 0)
+        elif len(cells) == 8 and cells[5].startswith(("p =", "p <")):
+            said.setdefault((cells[0], frozenset(cells[1:3])), set()).add(cells[5][2:])
+    assert len(said) == 18
+    assert all(len(p_values) == 1 for p_values in said.values())
+    assert sum(cells[-1:] == ["p\u00a0(Holm)"] for cells in rows) == 2, "a list shown, a list open"
+
+
+@pytest.mark.parametrize("share", [0.58, 0.6, 0.62, 0.66])
+def test_no_interval_of_the_page_contradicts_its_p(
+    share: float, tmp_path: Path, write_file: Write
+) -> None:
+    """Four models a few points apart: unadjusted intervals would leave out zero here and there."""
+    for number, accuracy in enumerate((0.5, 0.55, share, 0.68)):
+        write_file(f"m{number}", "bench", outcome=lambda i, a=accuracy: right(a)((i * 37) % 200))
+    write_file("longer", "bench", kind="longer", outcome=right(0.5))
+    made = report(tmp_path / "run")
+    compared = [f for f in made.verdict.findings if f.difference]
+    assert len(compared) == 10
+    for finding in compared:
+        e = finding.difference
+        assert (finding.p_value < 0.05) == (e.low > 0 or e.high < 0), finding.sentence

@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -199,7 +200,79 @@ def test_paired_test_rejects_equal_judges_as_often_as_it_says() -> None:
         rejected += found.p_value <= 0.05
         covered += found.estimate.low <= 0 <= found.estimate.high
     assert rejected / draws <= 0.075
-    assert 0.925 <= covered / draws <= 0.985
+    assert covered / draws >= 0.925
+
+
+def test_an_interval_of_a_difference_leaves_out_zero_exactly_where_its_test_does() -> None:
+    rng = np.random.default_rng(5)
+    disagreed = 0
+    for _ in range(400):
+        size = int(rng.choice([3, 8, 20, 60]))
+        one, two = (rng.choice([0.0, 1.0, 0.5], size, p=[0.3, 0.6, 0.1]) for _ in range(2))
+        one[rng.random(size) < 0.3] = 1
+        whole = bool(rng.random() < 0.5)
+        codes = np.arange(size) if whole else rng.integers(0, max(2, size // 2), size)
+        if whole:  # Without ties: McNemar.
+            one, two = np.round(one - 0.1), np.round(two - 0.1)
+        found = stats.paired_difference(one, two, codes, rng)
+        for level in (0.2, 0.05, 0.01, 0.05 / 17):
+            low, high = found.ends(level)
+            assert (found.p_value < level) == (low > 0 or high < 0)
+            assert low <= found.estimate.value <= high
+        e = stats.clustered_mean(one - two, codes)
+        disagreed += (found.p_value < 0.05) != (e.low > 0 or e.high < 0)
+        low, high = found.turned().ends(0.05)
+        assert (low, high) == (-found.estimate.high, -found.estimate.low)
+    assert disagreed, "the Student-t interval alone would do"
+
+
+def test_a_family_has_one_adjusted_p_and_intervals_that_agree_with_it() -> None:
+    rng = np.random.default_rng(8)
+    codes = np.repeat(np.arange(60), 2)
+    truth = (rng.random(120) < 0.6).astype(float)
+    alone = []
+    for lead in (0.0, 0.0, 0.1, 0.12, 0.14, 0.16, 0.18, 0.25, 0.4):
+        better = np.where(rng.random(120) < lead, 1.0, truth)
+        worse = np.where(rng.random(120) < 0.15, rng.random(120).round(), truth)
+        alone.append(stats.paired_difference(better, worse, codes, rng))
+    family = stats.holm_family(alone)
+    p_values = [one.p_value for one in alone]
+    assert [one.p_value for one in family] == stats.holm(p_values)
+    levels = stats.holm_levels(p_values)
+    shown = 0
+    for one, before, level in zip(family, alone, levels, strict=True):
+        e = one.estimate
+        assert (one.p_value < 0.05) == (before.p_value < level) == (e.low > 0 or e.high < 0)
+        assert e.confidence == 1 - level
+        assert e.low <= before.estimate.low
+        assert e.high >= before.estimate.high
+        shown += one.p_value < 0.05
+    assert 0 < shown < len(family)
+    assert any(
+        one.p_value >= 0.05 and before.estimate.low > 0
+        for one, before in zip(family, alone, strict=True)
+    ), "a 95 % interval would have contradicted the adjusted p"
+    assert stats.holm_family(alone[:1]) == alone[:1]
+    assert stats.holm_family([]) == []
+
+
+def test_holms_levels_are_where_his_adjusted_p_is_below_five_percent() -> None:
+    assert stats.holm_levels([0.001, 0.2, 0.02, 0.03]) == [0.05 / 4, 0.05 / 3, 0.05 / 3, 0.05 / 3]
+    assert stats.holm_levels([0.01, 0.02]) == [0.025, 0.05]
+    rng = np.random.default_rng(1)
+    for _ in range(200):
+        p = rng.random(int(rng.integers(1, 9))) ** 4
+        below = [one < level for one, level in zip(p, stats.holm_levels(p), strict=True)]
+        assert below == [one < 0.05 for one in stats.holm(p)]
+
+
+def test_detectable_is_of_the_level_of_the_test() -> None:
+    rng = np.random.default_rng(0)
+    one, two = (rng.random((2, 300)) < 0.6).astype(float)
+    alone = stats.paired_difference(one, two, None, rng).estimate
+    one_of_ten = replace(alone, confidence=1 - 0.05 / 10)
+    assert stats.detectable(alone) == stats.minimum_detectable_difference(1, alone.error**2)
+    assert stats.detectable(one_of_ten) > 1.2 * stats.detectable(alone)
 
 
 def test_cochran_armitage_against_a_published_example() -> None:

@@ -34,8 +34,10 @@ def compare(
 ) -> None:
     """Say by how much A is better than B on the same items, on which of them, and whether by luck.
 
-    Difference is A minus B in points with a 95 % interval, clustered by prompt; p_holm is adjusted
-    over all parts. Judges that were not asked the same, or not alike, are not compared.
+    Difference is A minus B in points, clustered by prompt. All items: p and a 95 % interval. Parts:
+    p_holm is adjusted over all of them, and low and high have the level that Holm tests the part
+    at; they leave out zero where p_holm is below 0.05. Judges that were not asked the same, or not
+    alike, are not compared.
     Example: [bold]palate compare helpfulness longer --run runs/demo --benchmark safety[/bold]
     """
     import numpy as np
@@ -83,8 +85,8 @@ def _row(part: Part, compared: Compared) -> dict[str, Any]:
         "difference": round(100 * gap.value, 1),
         "low": round(100 * gap.low, 1),
         "high": round(100 * gap.high, 1),
-        "p": round(part.difference.p_value, 4),
-        "p_holm": None if part.by == "all" else round(part.adjusted_p, 4),
+        "p": round(part.difference.p_value, 4) if part.by == "all" else None,
+        "p_holm": None if part.by == "all" else round(part.difference.p_value, 4),
     }
 
 

@@ -1,7 +1,7 @@
 """Two judges on the same items: by how much one is better, on which part, and which items flipped.
 
 Parts are read off the comparisons: rating, safety bin, source, turns of the prompt, and which
-response is the longer one. Their p-values are Holm-adjusted together; the overall one stands alone.
+response is the longer one. They are one family of tests; the overall one stands alone.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ TURNS = (1, 3, 5)  # Turns of a prompt, so 1, 2-3, 4-5 and more: a question, and
 class Part:
     """Both judges on one part of the items; `by` and `level` say which, "all" for all of them.
 
-    `adjusted_p` is Holm over all parts but the whole, whose own p is not adjusted.
+    p and interval of the `difference` are those of a family of tests (`stats.holm_family`) of all
+    parts but the whole, which is a family of its own.
     """
 
     by: str
@@ -40,7 +41,6 @@ class Part:
     first: Estimate
     second: Estimate
     difference: PairedDifference
-    adjusted_p: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +87,8 @@ def compare_judges(
     overall = compare(first, second, rng)
     pair = _Aligned(first, second, values_of(second, first.ids))
     parts = pair.parts(_facts(comparisons), rng)
-    adjusted = stats.holm([part.difference.p_value for part in parts])
-    split = [replace(part, adjusted_p=p) for part, p in zip(parts, adjusted, strict=True)]
+    family = stats.holm_family([part.difference for part in parts])
+    split = [replace(part, difference=one) for part, one in zip(parts, family, strict=True)]
     whole = pair.part("all", "all items", np.ones(first.ids.size, dtype=np.bool_), overall)
     return Compared(
         first.benchmark, first.judge, second.judge, (whole, *split), tuple(pair.flips())
@@ -124,7 +124,7 @@ class _Aligned:
         second = stats.accuracy(
             self.theirs[held], self.first.clusters[held], fingerprint=self.second.fingerprint
         )
-        return Part(by, level, self.first.accuracy(held), second, difference, difference.p_value)
+        return Part(by, level, self.first.accuracy(held), second, difference)
 
     def _difference(self, held: Flags, rng: np.random.Generator) -> PairedDifference:
         return stats.paired_difference(

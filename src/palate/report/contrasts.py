@@ -18,12 +18,21 @@ from palate.report.study import (
     remarks_of,
     signed,
 )
-from palate.report.tables import Cell, Column, Row, Table, count, p_value
+from palate.report.tables import (
+    HOLM_INTERVAL,
+    HOLM_METHOD,
+    Cell,
+    Column,
+    Row,
+    Table,
+    count,
+    p_value,
+)
 from palate.stats import (
     PairedDifference,
     Replicated,
-    holm,
-    minimum_detectable_difference,
+    detectable,
+    holm_family,
     replicated_difference,
 )
 from palate.types import Rating
@@ -31,14 +40,13 @@ from palate.types import Rating
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """A variant less the baseline on all items; `adjusted_p` is Holm's over all of the study."""
+    """A variant less the baseline on all items, in one family of tests with all of the study."""
 
     sheet: Sheet
     variant: Levels
     baseline: Levels
     difference: PairedDifference
     replicated: Replicated
-    adjusted_p: float = 1.0
 
     @property
     def seeds(self) -> list[int]:
@@ -55,8 +63,8 @@ def contrasts(studied: Studied) -> list[Contrast]:
         for variant in studied.index.variants()
         if variant != baseline and sheet.seeds(variant, baseline)
     ]
-    adjusted = holm([contrast.difference.p_value for contrast in found])
-    return [replace(one, adjusted_p=p) for one, p in zip(found, adjusted, strict=True)]
+    family = holm_family([contrast.difference for contrast in found])
+    return [replace(one, difference=tested) for one, tested in zip(found, family, strict=True)]
 
 
 def _difference(
@@ -80,8 +88,8 @@ def study_differences(studied: Studied, found: Sequence[Contrast]) -> Table | No
     columns = (
         *named(studied, "Test set", "Model"),
         Column("Seeds"),
-        *(Column(RATING_NAMES[rating], estimates=True) for rating in ratings),
-        Column("Difference (points)", estimates=True),
+        *(Column(RATING_NAMES[rating], "not tested", estimates=True) for rating in ratings),
+        Column("Difference (points)", HOLM_INTERVAL, estimates=True),
         *map(Column, ("n", "p (Holm)", "Error of items", "Error of seeds", "Detectable (points)")),
     )
     rows = tuple(_row(contrast, ratings) for contrast in found)
@@ -90,7 +98,9 @@ def study_differences(studied: Studied, found: Sequence[Contrast]) -> Table | No
         *remarks_of(studied),
         f"Against {name}, paired on the items that both scored, seed by seed. The error is the "
         "root of the sum of the squares of its two parts, standard errors over prompts and over "
-        "seeds, in points; p is that of Student's t with their joint degrees of freedom.",
+        "seeds, in points; p is that of Student's t with their joint degrees of freedom, adjusted "
+        f"by Holm over all rows. {HOLM_METHOD} Differences by rating have 95 % intervals, each its "
+        "own.",
         "Detectable: the smallest true difference that this comparison would find with a power of "
         "80 %.",
     )
@@ -109,9 +119,9 @@ def _row(contrast: Contrast, ratings: Sequence[Rating]) -> Row:
         count(len(contrast.seeds)),
         *map(signed, (*by_rating, estimate)),
         count(estimate.n),
-        Cell(p_value(contrast.adjusted_p)),
+        Cell(p_value(contrast.difference.p_value)),
         Cell(points(contrast.replicated.of_items)),
         Cell(points(contrast.replicated.of_seeds)),
-        Cell(points(minimum_detectable_difference(1, estimate.error**2))),
+        Cell(points(detectable(estimate))),
     )
     return Row(cells, group_of(sheet))

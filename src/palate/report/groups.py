@@ -19,8 +19,13 @@ from palate.report.tables import percent
 from palate.stats import PairedDifference
 
 SEED = 0  # Of the permutation tests; fixed so that a report made again is the same bytes.
+FAMILY = (
+    "p is adjusted by Holm over all comparisons of the verdict: every model with the best trivial "
+    "judge of a test set and with every other model, on all test sets, paired on the items that "
+    "both scored, clustered by prompt."
+)
 Tests = Mapping[Key, PairedDifference]
-"""Paired differences by (judge, judge), in the order of `Judged.judges`."""
+"""Paired differences by (judge, judge), in the order of `Judged.judges`; p is adjusted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +38,26 @@ class Groups:
 
 
 def tests_of(judged: Judged) -> dict[str, Tests]:
-    """Every two judges that were asked alike, by benchmark."""
-    return {name: _tests(judged, name) for name in judged.benchmarks()}
+    """Every two judges that were asked alike, by benchmark: all tests of a report, made once.
+
+    Two families, each adjusted by Holm over all benchmarks: the comparisons of the verdict
+    (`in_verdict`), and the rest. One comparison has one p, wherever it stands.
+    """
+    found = {name: _tests(judged, name) for name in judged.benchmarks()}
+    pairs = [(name, pair) for name, tests in found.items() for pair in tests]
+    adjusted: dict[tuple[str, Key], PairedDifference] = {}
+    for asked in (True, False):
+        family = [(name, pair) for name, pair in pairs if in_verdict(judged, name, pair) == asked]
+        tests = stats.holm_family([found[name][pair] for name, pair in family])
+        adjusted |= dict(zip(family, tests, strict=True))
+    return {name: {pair: adjusted[name, pair] for pair in tests} for name, tests in found.items()}
+
+
+def in_verdict(judged: Judged, benchmark: str, pair: Key) -> bool:
+    """Whether it is of two models, or of a model and the best trivial judge of the benchmark."""
+    kinds, best = judged.kinds(), judged.best_trivial(benchmark)
+    trivial = [judge for judge in pair if kinds[judge] == "trivial"]
+    return not trivial or (len(trivial) == 1 and best is not None and trivial[0] == best.judge)
 
 
 def groups(
@@ -78,8 +101,7 @@ def _letters(judged: Judged, benchmark: str, tests: Tests) -> dict[str, str]:
     names = {name for pair in tests for name in pair}
     value = {name: judged.results[name, benchmark].overall.value for name in names}
     ranked = sorted((j for j in judged.judges() if j in names), key=lambda judge: -value[judge])
-    adjusted = stats.holm([difference.p_value for difference in tests.values()])
-    return stats.letters(ranked, dict(zip(tests, adjusted, strict=True)))
+    return stats.letters(ranked, {pair: found.p_value for pair, found in tests.items()})
 
 
 def _overall(names: Sequence[str], tests: Sequence[Tests]) -> dict[Key, float]:
@@ -95,17 +117,19 @@ def _overall(names: Sequence[str], tests: Sequence[Tests]) -> dict[Key, float]:
 
 def _remark(tests: Mapping[str, Tests]) -> str:
     least = ", ".join(
-        f"{escape.name(name)} {percent(median(map(_detectable, found.values())))} points"
+        f"{escape.name(name)} {percent(median(_detectable(found)))} points"
         for name, found in tests.items()
         if found
     )
     return (
-        "Letters: judges that share one cannot be told apart at the 5 % level. In a benchmark, "
-        "paired tests of every two judges, adjusted by Holm; on the macro average, the mean "
-        "difference (normal), adjusted by Benjamini-Hochberg. Smallest true difference that one "
-        f"such test would find with a power of 80 %, median over pairs: {least}."
+        "Letters: judges that share one cannot be told apart at the 5 % level. In a benchmark, by "
+        "the tests of the verdict (Holm over all of its comparisons); two judges that it does not "
+        "compare, such as two trivial ones, by the same tests, adjusted by Holm among themselves. "
+        "On the macro average, by another family: the mean difference (normal), adjusted by "
+        "Benjamini-Hochberg. Smallest true difference that one test of a benchmark would find with "
+        f"a power of 80 %, median over pairs: {least}."
     )
 
 
-def _detectable(difference: PairedDifference) -> float:
-    return stats.minimum_detectable_difference(1, difference.estimate.error**2)
+def _detectable(tests: Tests) -> list[float]:
+    return [stats.detectable(difference.estimate) for difference in tests.values()]

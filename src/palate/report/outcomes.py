@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterator, Mapping
 
-from palate.evaluate.alike import on_equal_terms, unlike
-from palate.evaluate.metrics import Result, compare
+from palate.evaluate.metrics import Result
 from palate.report import escape
 from palate.report.accuracy import judge_name
+from palate.report.groups import FAMILY, Tests
 from palate.report.read import Judged
-from palate.report.tables import Cell, Column, Row, Table, count, figure, p_value, percent
-from palate.stats import PairedDifference, holm, minimum_detectable_difference
+from palate.report.tables import (
+    HOLM_INTERVAL,
+    HOLM_METHOD,
+    Cell,
+    Column,
+    Row,
+    Table,
+    count,
+    figure,
+    p_value,
+    percent,
+)
+from palate.stats import detectable
 
-Against = tuple[Result, Result, PairedDifference, tuple[str, ...]]
-"""(model, best trivial judge, difference, footnotes)."""
 ONE_ORDER = "in the seeded order alone: one of the two was not asked in both"
-SEED = 0  # Of the permutation test; fixed so that a report made again is the same bytes.
 
 
 def outcomes(judged: Judged) -> Table:
@@ -58,66 +66,48 @@ def _outcome_row(result: Result) -> Row | None:
     return Row(cells, cells[0].text)
 
 
-def differences(judged: Judged) -> Table | None:
-    """Each model less the best trivial judge on the same items; None where no two can be."""
-    found = [pair for name in judged.benchmarks() for pair in _against_best(judged, name)]
-    if not found:
-        return None
-    adjusted = holm([difference.p_value for _, _, difference, _ in found])
+def differences(judged: Judged, tests: Mapping[str, Tests]) -> Table | None:
+    """Each model less the best trivial judge on the same items; None where no two can be.
+
+    `tests` are those of `groups.tests_of`: these comparisons are among those of the verdict.
+    """
+    rows = [row for name in judged.benchmarks() for row in _against_best(judged, name, tests[name])]
     columns = (
         Column("Benchmark", figures=False),
         Column("Model", figures=False),
         Column("Best trivial judge", figures=False),
-        Column("Difference (points)", estimates=True),
+        Column("Difference (points)", HOLM_INTERVAL, estimates=True),
         Column("n"),
         Column("p (Holm)"),
         Column("Detectable (points)"),
         Column("Test", figures=False),
     )
-    rows = tuple(
-        Row(
-            (
-                Cell(escape.name(model.benchmark)),
-                Cell(judge_name(model.judge)),
-                Cell(judge_name(rival.judge)),
-                figure(difference.estimate, *notes, signed=True),
-                count(difference.estimate.n),
-                Cell(p_value(p)),
-                Cell(_detectable(difference)),
-                Cell(difference.test),
-            ),
-            escape.name(model.benchmark),
-        )
-        for (model, rival, difference, notes), p in zip(found, adjusted, strict=True)
-    )
     remarks = (
-        "Paired on the items that both scored, clustered by prompt. Detectable: the smallest "
-        "true difference that this comparison would find with a power of 80 %.",
+        f"{FAMILY} {HOLM_METHOD}",
+        "Detectable: the smallest true difference that this comparison would find with a power of "
+        "80 %.",
     )
     title = "Models against the best trivial judge: paired difference in accuracy"
-    return Table("differences", title, columns, rows, remarks)
+    return Table("differences", title, columns, tuple(rows), remarks) if rows else None
 
 
-def _against_best(judged: Judged, name: str) -> list[Against]:
-    rival = judged.best_trivial(name)
-    if rival is None:
-        return []
-    pairs: list[Against] = []
+def _against_best(judged: Judged, name: str, tests: Tests) -> Iterator[Row]:
+    best = judged.best_trivial(name)
     for model in judged.of(name):
-        theirs = judged.tallies.get((model.judge, name))
-        if model.kind not in ("foreign", "ours") or theirs is None:
+        # Trivial judges stand first in the pairs.
+        if best is None or model.kind == "trivial" or (best.judge, model.judge) not in tests:
             continue
-        best = judged.tallies[rival.judge, name]
-        first, second = on_equal_terms(theirs, best)
-        # What was not asked alike is not compared (pitfall 28): Table 7 carries the note.
-        if not unlike(first, second):
-            difference = compare(first, second, np.random.default_rng(SEED))
-            if difference.estimate.n_clusters > 1:
-                notes = () if theirs.both == best.both else (ONE_ORDER,)
-                pairs.append((model, rival, difference, notes))
-    return pairs
-
-
-def _detectable(difference: PairedDifference) -> str:
-    estimate = difference.estimate
-    return percent(minimum_detectable_difference(1, estimate.error**2))
+        difference = tests[best.judge, model.judge].turned()
+        both = [judged.tallies[judge, name].both for judge in (model.judge, best.judge)]
+        estimate = difference.estimate
+        cells = (
+            Cell(escape.name(name)),
+            Cell(judge_name(model.judge)),
+            Cell(judge_name(best.judge)),
+            figure(estimate, *([ONE_ORDER] if both[0] != both[1] else []), signed=True),
+            count(estimate.n),
+            Cell(p_value(difference.p_value)),
+            Cell(percent(detectable(estimate))),
+            Cell(difference.test),
+        )
+        yield Row(cells, escape.name(name))

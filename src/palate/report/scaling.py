@@ -12,14 +12,26 @@ from palate.report import escape
 from palate.report.accuracy import judge_name
 from palate.report.studied import Floats, Levels, Sheet, Studied
 from palate.report.study import METHOD, accuracy_of, group_of, remarks_of, signed
-from palate.report.tables import DASH, Cell, Column, Row, Table, count, figure, p_value
+from palate.report.tables import (
+    DASH,
+    HOLM_INTERVAL,
+    HOLM_METHOD,
+    Cell,
+    Column,
+    Row,
+    Table,
+    count,
+    figure,
+    p_value,
+)
 from palate.stats import (
     Estimate,
+    PairedDifference,
     Replicated,
-    holm,
-    p_of_zero,
+    holm_family,
     replicated_difference,
     replicated_mean,
+    student_test,
 )
 
 
@@ -150,20 +162,19 @@ def scaling_trend(studied: Studied) -> Table | None:
     of = [(one, found[0]) for found in all_curves(studied) for one in found if _has_slope(one)]
     if not of:
         return None
-    slopes = [one.slope() for one, _ in of]
-    adjusted = holm([p_of_zero(slope) for slope in slopes])
+    slopes = holm_family([student_test(one.slope()) for one, _ in of])
     others = [name for name in studied.index.axes if name != studied.index.data_axis]
     columns = (
         *(Column(escape.name(name), figures=False) for name in ("Test set", "Model", *others)),
         Column("Seeds"),
-        Column("Points a doubling", estimates=True),
-        Column("p (Holm)"),
-        Column("Last step (points)", estimates=True),
-        Column("Steeper than the first (points a doubling)", estimates=True),
+        Column("Points a doubling", HOLM_INTERVAL, estimates=True),
+        Column("p (Holm)", "over the slopes"),
+        Column("Last step (points)", "95 % interval", estimates=True),
+        Column("Steeper than the first (points a doubling)", "95 % interval", estimates=True),
     )
     rows = [
-        Row((*_names(one), *_figures(one, first, slope, p)), group_of(one.sheet))
-        for (one, first), slope, p in zip(of, slopes, adjusted, strict=True)
+        Row((*_names(one), *_figures(one, first, slope)), group_of(one.sheet))
+        for (one, first), slope in zip(of, slopes, strict=True)
     ]
     remarks = (
         *remarks_of(studied),
@@ -171,6 +182,8 @@ def scaling_trend(studied: Studied) -> Table | None:
         "comparisons trained on. Last step: gained from the last amount but one to the last; an "
         "interval above zero says that the curve has not levelled off. Steeper: this slope less "
         "that of the first row of its test set. Intervals cover other prompts and other seeds.",
+        f"p is adjusted by Holm over the slopes alone: they are another family of tests than the "
+        f"differences of variants. {HOLM_METHOD} Last steps and steeper slopes are not tested.",
     )
     return Table("scaling-trend", "Scaling: the fitted trend", columns, tuple(rows), remarks)
 
@@ -184,12 +197,12 @@ def _names(one: Curve) -> list[Cell]:
     return [*(Cell(escape.name(name)) for name in names), count(len(one.seeds))]
 
 
-def _figures(one: Curve, first: Curve, slope: Replicated, p: float) -> list[Cell]:
+def _figures(one: Curve, first: Curve, slope: PairedDifference) -> list[Cell]:
     steeper = Cell(DASH)
     if one is not first and _has_slope(first) and set(one.seeds) & set(first.seeds):
         steeper = signed(one.steeper_than(first).estimate)
     last = signed(one.last_step().estimate)
-    return [signed(slope.estimate), Cell(p_value(p)), last, steeper]
+    return [signed(slope.estimate), Cell(p_value(slope.p_value)), last, steeper]
 
 
 def line(one: Curve) -> tuple[Floats, Floats] | None:

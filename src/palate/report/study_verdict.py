@@ -63,7 +63,7 @@ def _finding(contrast: Contrast, say: Say) -> Finding:
     evidence: dict[str, Any] = {
         "benchmark": escape.name(sheet.benchmark),
         "difference": contrast.difference.estimate,
-        "p_value": contrast.adjusted_p,
+        "p_value": contrast.difference.p_value,
     }
     if won:
         shares = (
@@ -79,7 +79,7 @@ def _finding(contrast: Contrast, say: Say) -> Finding:
 
 
 def _won(contrast: Contrast) -> int:
-    return beyond_luck(contrast.difference, contrast.adjusted_p)
+    return beyond_luck(contrast.difference)
 
 
 def _say(axes: Sequence[str], variant: Levels) -> str:

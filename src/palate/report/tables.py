@@ -10,6 +10,11 @@ from palate.stats import Estimate
 from palate.types import PalateError
 
 DASH = "–"
+HOLM_INTERVAL = "± at Holm's level"
+HOLM_METHOD = (
+    "An interval has the level at which Holm's procedure tests its comparison (from 95 %, to "
+    "1 - 5 % / the number of comparisons): it leaves out zero exactly where p is below 0.05."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,11 @@ def percent(share: float) -> str:
     """A fraction as percent with one decimal, without a negative zero."""
     text = f"{100 * share:.1f}"
     return "0.0" if text == "-0.0" else text
+
+
+def confidence(estimate: Estimate) -> str:
+    """The confidence of an interval in percent: `95`, or `99.722` in a family of tests."""
+    return f"{100 * estimate.confidence:.5g}"
 
 
 def p_value(p: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from palate import stats
@@ -12,13 +12,23 @@ from palate.report import escape
 from palate.report.accuracy import judge_name
 from palate.report.cautions import cautions
 from palate.report.findings import NAME, Finding, Kind, Words, clause, joined, merged
-from palate.report.groups import Tests
+from palate.report.groups import FAMILY, Tests, in_verdict
 from palate.report.read import Judged
-from palate.report.tables import Cell, Column, Row, Table, count, figure, p_value, percent
+from palate.report.tables import (
+    HOLM_INTERVAL,
+    HOLM_METHOD,
+    Cell,
+    Column,
+    Row,
+    Table,
+    count,
+    figure,
+    p_value,
+    percent,
+)
 from palate.report.training import Course
-from palate.stats import Estimate, PairedDifference
+from palate.stats import LEVEL, Estimate, PairedDifference
 
-LEVEL = 0.05
 MOST_ITEMS = 1_000_000
 
 
@@ -42,27 +52,24 @@ class _Duel:
     model: Result
     rival: Result
     difference: PairedDifference
-    adjusted_p: float = 1.0
 
     @property
     def won(self) -> int:
         """1 where the model is better beyond luck, -1 where it is worse, 0 where nobody knows."""
-        return beyond_luck(self.difference, self.adjusted_p)
+        return beyond_luck(self.difference)
 
 
-def beyond_luck(difference: PairedDifference, adjusted_p: float) -> int:
+def beyond_luck(difference: PairedDifference) -> int:
     """1 where a lead is shown, -1 where a lag is, 0 where nobody knows."""
-    return 0 if adjusted_p >= LEVEL else 1 if difference.estimate.value > 0 else -1
+    return 0 if difference.p_value >= LEVEL else 1 if difference.estimate.value > 0 else -1
 
 
 def verdict(judged: Judged, tests: Mapping[str, Tests], courses: Sequence[Course]) -> Verdict:
     """Compare every model with the best trivial judge and with every other model.
 
-    p is adjusted by Holm over all of these comparisons together.
+    `tests` are those of `groups.tests_of`: p and intervals are of all comparisons together.
     """
     duels = [duel for name in judged.benchmarks() for duel in _duels(judged, name, tests[name])]
-    adjusted = stats.holm([duel.difference.p_value for duel in duels])
-    duels = [replace(duel, adjusted_p=p) for duel, p in zip(duels, adjusted, strict=True)]
     named = {judge for duel in duels for judge in (duel.model.judge, duel.rival.judge)}
     kinds = judged.kinds()
     models = [j for j in judged.judges() if j in named and kinds[j] != "trivial"]
@@ -72,20 +79,14 @@ def verdict(judged: Judged, tests: Mapping[str, Tests], courses: Sequence[Course
 
 def _duels(judged: Judged, benchmark: str, tests: Tests) -> Iterator[_Duel]:
     results = {r.judge: r for r in judged.of(benchmark) if r.overall.n}
-    best = judged.best_trivial(benchmark)
     for (one, two), found in tests.items():
+        if not in_verdict(judged, benchmark, (one, two)):
+            continue
         # Trivial judges stand first in the pairs, so a model's lead over one is turned round.
         first, second = results[one], results[two]
-        if second.kind == "trivial" or (first.kind == "trivial" and first != best):
-            continue
         if first.kind == "trivial" or second.overall.value > first.overall.value:
-            first, second, found = second, first, _turned(found)
+            first, second, found = second, first, found.turned()
         yield _Duel(benchmark, first, second, found)
-
-
-def _turned(found: PairedDifference) -> PairedDifference:
-    e = found.estimate
-    return replace(found, estimate=replace(e, value=-e.value, low=-e.high, high=-e.low))
 
 
 def _sentence(model: str, duels: Sequence[_Duel]) -> Words:
@@ -129,7 +130,7 @@ def _finding(duel: _Duel) -> Finding:
     found: dict[str, Any] = {
         "benchmark": escape.name(duel.benchmark),
         "difference": estimate,
-        "p_value": duel.adjusted_p,
+        "p_value": duel.difference.p_value,
     }
     if duel.won:
         more = "more" if duel.won > 0 else "less"
@@ -145,15 +146,16 @@ def _needed(estimate: Estimate) -> str:
     said = finds(estimate)
     if estimate.value == 0:
         return f"{said}."
-    items = stats.items_needed(abs(estimate.value), estimate.error**2 * estimate.n)
+    items = stats.items_needed(
+        abs(estimate.value), estimate.error**2 * estimate.n, confidence=estimate.confidence
+    )
     many = f"more than {MOST_ITEMS:,}" if items > MOST_ITEMS else f"about {_round(items):,}"
     return f"{said}; a difference as small as this takes {many} items."
 
 
 def finds(estimate: Estimate) -> str:
     """The smallest true difference that a comparison with this error would find."""
-    least = percent(stats.minimum_detectable_difference(1, estimate.error**2))
-    return f"This test finds {least} points and more (power 80 %)"
+    return f"This test finds {percent(stats.detectable(estimate))} points and more (power 80 %)"
 
 
 def _round(number: int) -> int:
@@ -169,7 +171,7 @@ def verdict_table(found: Verdict) -> Table | None:
     columns = (
         Column("Standing", figures=False),
         Column("Finding", figures=False),
-        Column("Difference (points)", estimates=True),
+        Column("Difference (points)", HOLM_INTERVAL, estimates=True),
         Column("n"),
         Column("p (Holm)"),
     )
@@ -177,9 +179,7 @@ def verdict_table(found: Verdict) -> Table | None:
     models = tuple("".join(words) for words in found.models)
     remarks = (
         *models,
-        f"Shown: p below {LEVEL:g}, adjusted by Holm over all comparisons of this table: every "
-        "model with the best trivial judge of the test set and with every other model, paired on "
-        "the items that both scored, clustered by prompt.",
+        f"Shown: p below {LEVEL:g}. {FAMILY} {HOLM_METHOD}",
     )
     title = "Verdict: what the evidence shows, and what it does not yet"
     return Table("verdict", title, columns, rows, remarks)

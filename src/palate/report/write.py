@@ -180,7 +180,7 @@ def _accuracy_tables(
         table_29(judged),
         thresholds(judged),
         verdict_table(found),
-        differences(judged),
+        differences(judged, tests),
         length(judged),
         parts(judged, items),
         gaps(judged),

@@ -32,11 +32,20 @@ from palate.stats.compare import (
     benjamini_hochberg,
     cochran_armitage,
     holm,
+    holm_family,
+    holm_levels,
     mcnemar_mid_p,
     paired_difference,
     sign_flip_p,
 )
-from palate.stats.estimate import CONFIDENCE, Estimate, combine, macro_average, micro_average
+from palate.stats.estimate import (
+    CONFIDENCE,
+    LEVEL,
+    Estimate,
+    combine,
+    macro_average,
+    micro_average,
+)
 from palate.stats.groups import letters, pairs
 from palate.stats.intervals import (
     TIE_VALUE,
@@ -50,17 +59,24 @@ from palate.stats.intervals import (
 )
 from palate.stats.length import length_controlled
 from palate.stats.position import chose_first, consistent
-from palate.stats.power import half_width, items_needed, minimum_detectable_difference
+from palate.stats.power import (
+    detectable,
+    half_width,
+    items_needed,
+    minimum_detectable_difference,
+)
 from palate.stats.replicates import (
     Replicated,
     p_of_zero,
     replicated_accuracy,
     replicated_difference,
     replicated_mean,
+    student_test,
 )
 
 __all__ = [
     "CONFIDENCE",
+    "LEVEL",
     "TIE_VALUE",
     "Bounds",
     "Calibration",
@@ -82,10 +98,13 @@ __all__ = [
     "cohen_kappa",
     "combine",
     "consistent",
+    "detectable",
     "divergence",
     "half_width",
     "held_out_differences",
     "holm",
+    "holm_family",
+    "holm_levels",
     "items_needed",
     "krippendorff_alpha",
     "length_controlled",
@@ -103,6 +122,7 @@ __all__ = [
     "replicated_difference",
     "replicated_mean",
     "sign_flip_p",
+    "student_test",
     "temperature",
     "wilson",
 ]

@@ -3,31 +3,47 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtr, chdtrc
+from scipy.special import bdtr, chdtrc, stdtrit
 
-from palate.stats.estimate import Estimate
+from palate.stats.estimate import LEVEL, Estimate
 from palate.stats.intervals import Codes, Floats, cluster_codes, clustered_mean, wilson
 
 EXACT_CLUSTERS = 14  # 2^14 sign patterns are enumerated in milliseconds; beyond, they are drawn.
 DRAWS = 9_999
+
+Ends = Callable[[float], tuple[float, float]]
+"""The ends of an interval that fails with a probability of at most this."""
+Luck = Callable[[float], float]
+"""The largest |sum of differences| that a test at a level takes for luck."""
 
 
 @dataclass(frozen=True, slots=True)
 class PairedDifference:
     """How much more accurate one judge is than another on the same items, and whether by luck.
 
-    `estimate.value` is first minus second; `p_value` is two-sided, by the named `test`.
+    `estimate.value` is first minus second; `p_value` is two-sided, by the named `test`. Alone, the
+    interval has 95 %; in a family of tests (`holm_family`) p is the adjusted one and the interval
+    has the level that Holm tests it at. Either way it leaves out zero exactly where p is below 5 %.
+    `ends` are those of its interval at another level.
     """
 
     estimate: Estimate
     p_value: float
     test: str
+    ends: Ends = field(compare=False, repr=False)
+
+    def turned(self) -> PairedDifference:
+        """Second minus first."""
+        e, ends = self.estimate, self.ends
+        estimate = replace(e, value=-e.value, low=-e.high, high=-e.low)
+        return replace(self, estimate=estimate, ends=lambda x: (-ends(x)[1], -ends(x)[0]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +65,11 @@ def paired_difference(
 ) -> PairedDifference:
     """The accuracy of `first` minus `second` on the items that both scored.
 
-    The interval is Student-t on the cluster-robust variance of the differences; where all
-    differences are equal, Wilson's bound on an unseen discordance among the clusters. The test
-    is mid-p McNemar where items are independent and untied, else a cluster sign-flip permutation.
+    The test is mid-p McNemar where items are independent and untied, else a cluster sign-flip
+    permutation. The interval is Student-t on the cluster-robust variance of the differences;
+    where all differences are equal, Wilson's bound on an unseen discordance among the clusters.
+    Where the two disagree about zero, the test decides: the end nearer to zero is then the value
+    less the largest difference that the test takes for luck.
 
     Args:
         first, second: [N] values as in `accuracy`, item by item; NaN unscored.
@@ -69,18 +87,63 @@ def paired_difference(
     estimate = clustered_mean(difference, codes, limits=(-1.0, 1.0), fingerprint=fingerprint)
     keep = ~np.isnan(difference)
     difference, codes = difference[keep], codes[keep]
-    if estimate.n_clusters > 1 and estimate.error == 0:
-        estimate = _unseen_discordance(estimate)
     if estimate.n == estimate.n_clusters and np.isin(difference, (-1.0, 0.0, 1.0)).all():
         wins, losses = int((difference > 0).sum()), int((difference < 0).sum())
-        return PairedDifference(estimate, mcnemar_mid_p(wins, losses), "mid-p McNemar")
-    return PairedDifference(estimate, sign_flip_p(difference, codes, rng), "cluster sign-flip")
+        p, test = mcnemar_mid_p(wins, losses), "mid-p McNemar"
+        luck: Luck = partial(_mcnemar_luck, wins + losses)
+    else:
+        observed, values, chances = _sign_flips(difference, codes, rng)
+        p, test = _sign_flip_p(observed, values, chances), "cluster sign-flip"
+        luck = partial(_sign_flip_luck, values, chances)
+    if estimate.n_clusters > 1 and estimate.error == 0:
+        estimate = unseen_discordance(estimate)
+        free: Ends = partial(discordance_ends, estimate)
+    else:
+        free = partial(student_ends, estimate, max(1.0, estimate.n_clusters - 1), (-1.0, 1.0))
+    return agreeing(estimate, p, test, free, luck)
 
 
-def _unseen_discordance(estimate: Estimate) -> Estimate:
-    reach = wilson(0, estimate.n_clusters).high
-    low, high = max(-1.0, estimate.value - reach), min(1.0, estimate.value + reach)
-    return replace(estimate, error=reach / 2, low=low, high=high, method="wilson on discordance")
+def agreeing(e: Estimate, p: float, test: str, free: Ends, luck: Luck) -> PairedDifference:
+    """A difference whose interval, `free` by itself, says of zero what its test says."""
+    ends = partial(_agreeing_ends, e, p, free, luck)
+    low, high = ends(LEVEL)
+    return PairedDifference(replace(e, low=low, high=high), p, test, ends)
+
+
+def _agreeing_ends(
+    e: Estimate, p: float, free: Ends, luck: Luck, level: float
+) -> tuple[float, float]:
+    """The ends of `free`, the one nearer to zero moved where the test decides otherwise."""
+    low, high = free(level)
+    if e.n == 0 or (p < level) == (low > 0 or high < 0):
+        return low, high
+    reach = luck(level) / e.n  # |value| is above it exactly where p is below the level.
+    if e.value > 0:
+        return max(-1.0, e.value - reach), high
+    return low, min(1.0, e.value + reach)
+
+
+def student_ends(
+    e: Estimate, freedom: float, limits: tuple[float, float], level: float
+) -> tuple[float, float]:
+    """value -+ t error within limits; all between them where the error is unknown."""
+    if not math.isfinite(e.error):
+        return limits
+    reach = float(stdtrit(freedom, 1 - level / 2)) * e.error
+    return max(limits[0], e.value - reach), min(limits[1], e.value + reach)
+
+
+def unseen_discordance(e: Estimate) -> Estimate:
+    """Where all differences are equal: Wilson's bound on one not seen yet among the clusters."""
+    reach = wilson(0, e.n_clusters).high
+    low, high = discordance_ends(e, LEVEL)
+    return replace(e, error=reach / 2, low=low, high=high, method="wilson on discordance")
+
+
+def discordance_ends(e: Estimate, level: float) -> tuple[float, float]:
+    """The ends of `unseen_discordance` at a level."""
+    reach = wilson(0, e.n_clusters, confidence=1 - level).high
+    return max(-1.0, e.value - reach), min(1.0, e.value + reach)
 
 
 def mcnemar_mid_p(wins: int, losses: int) -> float:
@@ -93,6 +156,14 @@ def mcnemar_mid_p(wins: int, losses: int) -> float:
         return 1.0
     below = float(bdtr(least - 1, total, 0.5)) if least > 0 else 0.0
     return min(1.0, below + float(bdtr(least, total, 0.5)))
+
+
+def _mcnemar_luck(total: int, level: float) -> float:
+    """The largest |wins - losses| of `total` discordant items whose mid-p is not below `level`."""
+    lead = total % 2
+    while lead < total and mcnemar_mid_p((total + lead) // 2 + 1, (total - lead) // 2 - 1) >= level:
+        lead += 2
+    return float(lead)
 
 
 def sign_flip_p(
@@ -110,21 +181,41 @@ def sign_flip_p(
         rng: draws the signs.
         draws: sign patterns drawn where not all are enumerated.
     """
+    return _sign_flip_p(*_sign_flips(differences, codes, rng, draws=draws))
+
+
+def _sign_flips(
+    differences: Floats, codes: Codes, rng: np.random.Generator, *, draws: int = DRAWS
+) -> tuple[float, Floats, Floats]:
+    """|sum|, the values [V] in ascending order that it takes with flipped signs, and p [V] of each.
+
+    The last value is infinite: its p is that of a sum beyond all patterns.
+    """
     sums = np.bincount(cluster_codes(codes), weights=differences)
     # Halves and ones add up exactly in binary; rounding only guards values of other kinds.
     sizes = np.abs(np.round(sums, 9))
-    observed = abs(float(np.round(differences.sum(), 9))) - 1e-9
+    observed = abs(float(np.round(differences.sum(), 9)))
     magnitudes, counts = np.unique(sizes[sizes > 0], return_counts=True)
     total = int(counts.sum())
-    if total == 0:
-        return 1.0
-    if total <= EXACT_CLUSTERS:
+    drawn = total > EXACT_CLUSTERS
+    if drawn:
+        heads = rng.binomial(counts, 0.5, size=(draws, counts.size))
+        flipped = (2 * heads - counts) @ magnitudes
+    else:
         patterns = np.arange(2**total)[:, None] >> np.arange(total) & 1
         flipped = (2 * patterns - 1) @ np.repeat(magnitudes, counts)
-        return float((np.abs(flipped) >= observed).mean())
-    heads = rng.binomial(counts, 0.5, size=(draws, counts.size))
-    flipped = (2 * heads - counts) @ magnitudes
-    return float((1 + (np.abs(flipped) >= observed).sum()) / (1 + draws))
+    values, times = np.unique(np.round(np.abs(flipped), 9), return_counts=True)
+    hits = np.append(times[::-1].cumsum()[::-1], 0)
+    return observed, np.append(values, np.inf), (drawn + hits) / (drawn + flipped.size)
+
+
+def _sign_flip_p(observed: float, values: Floats, p: Floats) -> float:
+    return float(p[np.searchsorted(values, observed - 1e-9)])
+
+
+def _sign_flip_luck(values: Floats, p: Floats, level: float) -> float:
+    """The largest |sum| whose p is not below `level`; infinite where none is."""
+    return float(values[p >= level][-1])
 
 
 def cochran_armitage(
@@ -174,6 +265,38 @@ def holm(p_values: Sequence[float]) -> list[float]:
     order = np.argsort(p)
     stepped = np.maximum.accumulate((p.size - np.arange(p.size)) * p[order])
     return _in_place(np.minimum(stepped, 1.0), order)
+
+
+def holm_levels(p_values: Sequence[float], *, level: float = LEVEL) -> list[float]:
+    """The level at which Holm's procedure tests each p-value: p is below it where it is rejected.
+
+    Of N, level / (N - k) for the k-th smallest (from 0) as long as all before it are rejected,
+    and for the first one that is not; that one's for all after it.
+
+    Source: Holm, Scandinavian Journal of Statistics 6 (1979) 65-70.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    order = np.argsort(p)
+    levels = level / (p.size - np.arange(p.size))
+    kept = np.flatnonzero(p[order] >= levels)
+    if kept.size:
+        levels[kept[0] :] = levels[kept[0]]
+    return _in_place(levels, order)
+
+
+def holm_family(differences: Sequence[PairedDifference]) -> list[PairedDifference]:
+    """The differences as one family of tests: p adjusted by Holm, intervals at his levels.
+
+    An interval leaves out zero exactly where the adjusted p is below 5 %. `estimate.confidence`
+    is from 95 % to 1 - 5 % / N. A family of one is what it was.
+    """
+    p_values = [difference.p_value for difference in differences]
+    family = []
+    for one, p, level in zip(differences, holm(p_values), holm_levels(p_values), strict=True):
+        low, high = one.ends(level)
+        estimate = replace(one.estimate, low=low, high=high, confidence=1 - level)
+        family.append(replace(one, estimate=estimate, p_value=p))
+    return family
 
 
 def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:

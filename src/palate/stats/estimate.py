@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from scipy.special import ndtri
 
 CONFIDENCE = 0.95
+LEVEL = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A figure with all that is needed to read it; shares are fractions, not percent.
 
-    `error` is the standard error of `value`; `low` and `high` bound the 95 % interval that
-    `method` names. `n` counts scored items, `n_unscored` those left out of `value`,
-    `n_clusters` the independent groups among the scored. `fingerprint` says under which protocol
-    and on which data the figure was made. With `n` = 0 the value and error are NaN.
+    `error` is the standard error of `value`; `low` and `high` bound the interval that `method`
+    names, of 95 % unless `confidence` says otherwise. `n` counts scored items, `n_unscored` those
+    left out of `value`, `n_clusters` the independent groups among the scored. `fingerprint` says
+    under which protocol and on which data the figure was made. With `n` = 0 the value and error
+    are NaN.
     """
 
     value: float
@@ -31,6 +33,7 @@ class Estimate:
     n_clusters: int = 0
     method: str = ""
     fingerprint: str = ""
+    confidence: float = CONFIDENCE
 
     @property
     def half_width(self) -> float:

@@ -5,13 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtr, stdtrit
 
-from palate.stats.compare import PairedDifference
+from palate.stats.compare import (
+    Ends,
+    PairedDifference,
+    agreeing,
+    discordance_ends,
+    student_ends,
+    unseen_discordance,
+)
 from palate.stats.estimate import CONFIDENCE, Estimate, normal_quantile
 from palate.stats.intervals import cluster_codes, clustered_variance, wilson
 
@@ -103,16 +111,26 @@ def replicated_difference(
     if one.shape != two.shape:
         raise ValueError(f"paired values have shapes {one.shape} and {two.shape}: expected equal")
     found = replicated_mean(one - two, clusters, limits=(-1.0, 1.0), fingerprint=fingerprint)
-    if found.estimate.n_clusters > 1 and found.estimate.error == 0:
-        found = replace(found, estimate=_unseen(found.estimate))
-    return PairedDifference(found.estimate, p_of_zero(found), TEST), found
+    if found.estimate.n_clusters < 2 or found.estimate.error > 0:
+        difference = student_test(found, limits=(-1.0, 1.0))
+    else:
+        found = replace(found, estimate=unseen_discordance(found.estimate))
+        free: Ends = partial(discordance_ends, found.estimate)
+        difference = agreeing(found.estimate, p_of_zero(found), TEST, free, partial(_luck, found))
+    return difference, replace(found, estimate=difference.estimate)
 
 
-def _unseen(e: Estimate) -> Estimate:
-    """Where all differences are equal: Wilson's bound on one not seen yet among the clusters."""
-    reach = wilson(0, e.n_clusters).high
-    low, high = max(-1.0, e.value - reach), min(1.0, e.value + reach)
-    return replace(e, error=reach / 2, low=low, high=high, method="wilson on discordance")
+def student_test(
+    found: Replicated, *, limits: tuple[float, float] = (-math.inf, math.inf)
+) -> PairedDifference:
+    """A mean beside zero, by Student's t; `limits` are where it can lie."""
+    free = partial(student_ends, found.estimate, found.freedom, limits)
+    return agreeing(found.estimate, p_of_zero(found), TEST, free, partial(_luck, found))
+
+
+def _luck(found: Replicated, level: float) -> float:
+    """The largest |sum of differences| that `p_of_zero` at a level takes for luck."""
+    return float(stdtrit(found.freedom, 1 - level / 2)) * found.estimate.error * found.estimate.n
 
 
 def p_of_zero(found: Replicated) -> float:

@@ -20,7 +20,7 @@ from palate.report.page.failures import choose
 from palate.report.page.provenance import Provenance, provenance
 from palate.report.page.render import render
 from palate.report.scaling import all_curves
-from palate.report.tables import p_value, percent
+from palate.report.tables import HOLM_METHOD, p_value, percent
 from palate.report.write import Report
 
 PAGE = "report.html"
@@ -47,6 +47,7 @@ def page(made: Report) -> str:
         "charts_shown": charts,
         "failures": shown,
         "origin": origin,
+        "holm_method": HOLM_METHOD,
         "problems": [escape.plain(problem, 400) for problem in made.problems],
     }
     specs = {name: {key: asdict(chart)[key] for key in SPEC_KEYS} for name, chart in charts.items()}

@@ -9,7 +9,7 @@ from itertools import groupby
 from palate.evaluate.metrics import Result
 from palate.report.escape import plain
 from palate.report.render import PAPER_MARK, below
-from palate.report.tables import DASH, Cell, Column, Row, Table, percent
+from palate.report.tables import DASH, Cell, Column, Row, Table, confidence, percent
 from palate.stats import Estimate
 
 Link = Callable[[Mapping[str, str]], str]
@@ -142,7 +142,11 @@ def _tip(e: Estimate, behind: Mapping[str, str], results: Mapping[tuple[str, str
     among = f" in {e.n_clusters:,} prompts" if e.n_clusters not in (0, e.n) else ""
     unscored = f", {e.n_unscored:,} without a score" if e.n_unscored else ""
     low, high = percent(e.low), percent(e.high)
-    lines = [f"95 % interval {low} to {high}", f"n = {e.n:,}{among}{unscored}", e.method]
+    lines = [
+        f"{confidence(e)} % interval {low} to {high}",
+        f"n = {e.n:,}{among}{unscored}",
+        e.method,
+    ]
     result = results.get((behind.get("judge", ""), behind.get("benchmark", "")))
     if result is not None:
         if result.counts is not None and len(behind) == 2:
