@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from palate.client.options import options
-from palate.client.rows import Item, halves, requests, turns
+from palate.client.rows import Item, conversation, halves, requests, turns
 from palate.types import Message, PalateError
 
 ROWS = st.lists(
@@ -79,10 +79,23 @@ def test_turns_may_be_text_messages_mappings_or_blocks():
         (["Hello"], "expected turns with role and content, got str 'Hello'"),
         ([{"role": "tool", "content": "3"}], "role str 'tool'; a reward model reads system, user"),
         ([{"role": "user", "content": None}], "expected text, got NoneType"),
-        ([{"role": "user", "content": [{"type": "image"}]}], "expected text, got list"),
+        ([{"role": "user", "content": [{"type": "image"}]}], "a part of type .image. is content"),
         (7, "expected text or turns, got int"),
     ],
 )
 def test_what_is_no_conversation_is_one_line(prompt, match):
     with pytest.raises(PalateError, match=match):
         turns(prompt)
+
+
+def test_a_prompt_in_text_is_sent_as_its_messages():
+    prompt = "\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: Why?\n\nAssistant:"
+    turns, response = conversation(prompt, " No.")
+    assert [turn.content for turn in turns] == ["Hi", "Yes?", "Why?"]
+    assert response == "No."
+
+
+def test_content_that_is_not_read_is_refused():
+    call = {"role": "assistant", "content": "", "tool_calls": [{"type": "function"}]}
+    with pytest.raises(PalateError, match="'tool_calls' is content that Palate does not read"):
+        conversation([call], "x")

@@ -70,10 +70,13 @@ def test_the_last_of_several_turns_is_the_response(func, offline):
 
 def test_what_ends_in_no_response_has_no_reward_and_its_neighbours_have(func, offline):
     call = {"role": "assistant", "content": None, "tool_calls": [{"type": "function"}]}
-    completions = [[call], [], turns("A user's turn"), [{"role": "assistant", "content": "Blue."}]]
-    found = called(func, [turns("Sea?")] * 4, completions, safety_prompt=[True, True, True, False])
-    assert found[:3] == [None, None, None]
-    assert found[3:] == pytest.approx(offline([("Sea?", "Blue.")]), abs=1e-5)
+    blue = {"role": "assistant", "content": "Blue."}
+    reasoned = [blue | {"reasoning_content": "The sea."}]  # Read without it, it were another.
+    completions = [[call], [], turns("A user's turn"), reasoned, [blue]]
+    flags = [True, True, True, True, False]
+    found = called(func, [turns("Sea?")] * 5, completions, safety_prompt=flags)
+    assert found[:4] == [None, None, None, None]
+    assert found[4:] == pytest.approx(offline([("Sea?", "Blue.")]), abs=1e-5)
 
 
 def test_trl_knows_by_the_call_which_to_await_and_logs_a_name(url, folder):

@@ -1,4 +1,6 @@
+import json
 from collections import Counter, defaultdict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from made import made, pool
-from palate.data.groups import RowKeys, group, read_keys
+from palate.data.groups import RowKeys, group, ranks, read_keys
 from palate.data.holdout import (
     SIDES,
     Holdout,
@@ -16,9 +18,11 @@ from palate.data.holdout import (
     split,
     split_by_share,
 )
-from palate.data.prompts import cluster_key, prompt_key
+from palate.data.prompts import cluster_key, prompt_key, text_key
+from palate.data.sources import Request, open_source
+from palate.data.sources.source import prompt_cluster
 from palate.records import read_comparisons, read_header, write_comparisons
-from palate.types import PalateError
+from palate.types import Comparison, Message, PalateError
 
 
 def row(number, prompt, cluster, batch, source="made"):
@@ -77,6 +81,7 @@ def assigned(rows, state, **options):
         np.array([cluster_key(r.source, r.prompt_id) for r in rows], np.uint64),
         np.array(batches, np.int32),
         list(numbers),
+        np.array([prompt_key(r.prompt) for r in rows], np.uint64),
     )
     sides, done = assign(row_keys, Holdout(**options), state)
     return {r.id: SIDES[side] for r, side in zip(rows, sides, strict=True)}, done
@@ -249,3 +254,71 @@ def test_groups_are_connected_through_prompts_and_clusters(tmp_path):
     read = read_keys([tmp_path / "in.parquet"])
     numbers = group(read.prompts, read.clusters).tolist()
     assert numbers[0] == numbers[1] == numbers[2] != numbers[3]
+
+
+def transcripts(folder: Path, name: str, count: int) -> Path:
+    """Rows of `name` with the prompt as a transcript, two depths of every conversation."""
+    rows = []
+    for i in range(count):
+        first = f"\n\nHuman: The question numbered {i // 2}?"
+        said = first if i % 2 else f"{first}\n\nAssistant: Well.\n\nHuman: Number {i}?"
+        prompt = f"{said}\n\nAssistant:"
+        rows.append({"prompt": prompt, "chosen": f" yes {i}", "rejected": f" no {i}"})
+    path = folder / f"{name}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def as_it_was(comparison, text):
+    """The comparison as it was read when a transcript was one user's turn."""
+    meta = {key: comparison.meta[key] for key in ("file", "row")}
+    turn = (Message("user", text),)
+    return replace(comparison, prompt=turn, prompt_id=prompt_cluster(text), meta=meta)
+
+
+def test_a_batch_of_transcripts_stays_where_it_was_when_it_is_imported_again(tmp_path):
+    """Its prompts were known by their whole texts; now they are known by their first turns."""
+    path = transcripts(tmp_path, "week-1", 40)
+    texts = [json.loads(line)["prompt"] for line in path.read_text().splitlines()]
+    now = [r for r in open_source("own", Request(path)) if isinstance(r, Comparison)]
+    before = [as_it_was(r, text) for r, text in zip(now, texts, strict=True)]
+    state = HoldoutState(0)
+    old = RowKeys(  # What `read_keys` gave of these rows then.
+        np.array([text_key(text) for text in texts], np.uint64),
+        np.array([cluster_key(r.source, r.prompt_id) for r in before], np.uint64),
+        np.zeros(40, np.int32),
+        [("own", "week-1")],
+        np.array([text_key(text) for text in texts], np.uint64),
+    )
+    sides, _ = assign(old, Holdout(per_batch=10), state)
+    sides = [SIDES[side] for side in sides]
+    assert Counter(sides) == {"train": 30, "test": 10}
+    state.save(tmp_path / "holdout.parquet")
+    for rows in (before, now, now):  # The old file, the file imported again, and once more.
+        found, done = run(tmp_path, rows, per_batch=10)
+        assert [found[r.id] for r in rows] == sides
+        assert (done.batches[0].test, done.batches[0].neither) == (10, 0)
+
+
+def test_a_new_batch_of_transcripts_is_split_by_conversation(tmp_path):
+    rows = list(open_source("own", Request(transcripts(tmp_path, "week-1", 40))))
+    messages = [made(f"The question numbered {i}?", "a", "b", id=f"m{i}") for i in range(20)]
+    found, _ = run(tmp_path, [*rows, *messages], per_batch=10)
+    for i, message in enumerate(messages):
+        assert {found[rows[2 * i].id], found[rows[2 * i + 1].id]} == {found[message.id]}
+
+
+def test_halves_of_transcripts_stay_as_they_were(tmp_path):
+    path = transcripts(tmp_path, "week-1", 40)
+    texts = [json.loads(line)["prompt"] for line in path.read_text().splitlines()]
+    now = [r for r in open_source("own", Request(path)) if isinstance(r, Comparison)][::2]
+    before = [as_it_was(r, text) for r, text in zip(now, texts[::2], strict=True)]
+    halves = []
+    for rows in (before, now):
+        write_comparisons(tmp_path / "in.parquet", rows)
+        first, second = tmp_path / "first.parquet", tmp_path / "second.parquet"
+        split_by_share(tmp_path / "in.parquet", first, second, 0.5, seed=0)
+        halves.append({r.id for r in read_comparisons(first)})
+    keys = np.array([text_key(text) for text in texts[::2]], np.uint64)
+    expected = ranks(keys, np.arange(20, dtype=np.int32), 0) < 2.0**63
+    assert halves[0] == halves[1] == {r.id for r, at in zip(now, expected, strict=True) if at}

@@ -126,8 +126,8 @@ def test_a_foreign_file_is_not_replaced(responses, tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("{", r"in.jsonl:2: not JSON"),
-        ("[]", r"in.jsonl:2: expected an object"),
+        ("{", r"in.jsonl:2: .*broken JSON"),
+        ("[]", r"in.jsonl:2: expected a JSON object"),
         ('{"response": "x"}', r"in.jsonl:2: expected `prompt` .* got nothing"),
         ('{"prompt": "x"}', r"in.jsonl:2: expected either `response`"),
         ('{"prompt": "x", "response": "a", "responses": ["b"]}', "expected either"),
@@ -153,7 +153,7 @@ def test_paths_that_cannot_work_are_one_line(responses, tmp_path):
     for source, out, message in [
         (tmp_path / "none.jsonl", tmp_path / "out.jsonl", "no such file"),
         (responses, responses, "would replace their input"),
-        (responses, tmp_path / "out.parquet", "no fixed columns"),
+        (responses, tmp_path / "out.parquet", "have fixed columns"),
         (responses, tmp_path / "out.txt", "ends in .jsonl or .parquet"),
     ]:
         with pytest.raises(PalateError, match=message):
@@ -162,7 +162,7 @@ def test_paths_that_cannot_work_are_one_line(responses, tmp_path):
 
 def test_an_empty_file_is_one_line(tmp_path):
     (tmp_path / "in.jsonl").write_text("\n")
-    with pytest.raises(PalateError, match="no rows to score"):
+    with pytest.raises(PalateError, match="expected rows, the file is empty"):
         score_file(Lengths(), tmp_path / "in.jsonl", tmp_path / "out.jsonl")
 
 
@@ -196,3 +196,24 @@ def test_a_row_with_content_that_is_not_read_is_named(tmp_path, row):
         file.write(json.dumps(row | {"response": "b"}) + "\n")
     with pytest.raises(PalateError, match=r"in.jsonl:2: .*content that Palate does not read"):
         score_file(Lengths(), path, tmp_path / "out.jsonl")
+
+
+def test_a_prompt_in_text_is_scored_as_its_messages(tmp_path):
+    """The same conversation as a transcript and as messages; the rows come back as they went in."""
+    rows = [
+        {
+            "prompt": "\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: Why?\n\nAssistant:",
+            "response": " No.",
+        },
+        {
+            "prompt": "<|im_start|>user\nWhy?<|im_end|>\n<|im_start|>assistant\n",
+            "responses": ["No.<|im_end|>", "Yes."],
+        },
+    ]
+    path = tmp_path / "in.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scorer = Lengths()
+    one, many = lines(score_file(scorer, path, tmp_path / "out.jsonl"))
+    assert [turn.content for turn in scorer.asked[0].prompt] == ["Hi", "Yes?", "Why?"]
+    assert [asked.responses for asked in scorer.asked] == [("No.",), ("No.", "Yes.")]
+    assert (one["response"], many["responses"]) == (" No.", ["No.<|im_end|>", "Yes."])

@@ -407,3 +407,28 @@ def test_content_of_a_message_that_is_not_read_is_refused(path: str, running: Li
     assert "'tool_calls' is content that Palate does not read" in answer.text
     empty = running.post(path, {"messages": [TURNS[0] | {"tool_calls": []}, TURNS[1]]})
     assert empty.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("prompt", "response"),
+    [
+        (f"\n\nHuman: {PROMPT}\n\nAssistant:", f" {RESPONSE}"),
+        (f"<|im_start|>user\n{PROMPT}<|im_end|>\n<|im_start|>assistant\n", RESPONSE),
+    ],
+)
+def test_a_prompt_in_text_has_the_reward_of_its_messages(
+    prompt: str, response: str, running: Live, rewards: tuple[float, float]
+) -> None:
+    own = running.ok("/v1/reward", {"prompt": prompt, "responses": [response]})
+    pair = running.ok(
+        "/v1/compare", {"pairs": [{"prompt": prompt, "first": response, "second": ""}]}
+    )
+    score = running.ok("/score", {"text_1": prompt, "text_2": response, **RAW})
+    rank = running.ok("/v1/rerank", {"query": prompt, "documents": [response], **RAW})
+    found = [
+        own["data"][0]["reward"],
+        pair["data"][0]["first"]["reward"],
+        score["data"][0]["score"],
+        rank["results"][0]["relevance_score"],
+    ]
+    assert found == pytest.approx([rewards[0]] * 4, rel=1e-5, abs=1e-5)

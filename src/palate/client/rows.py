@@ -11,11 +11,14 @@ from itertools import groupby
 from typing import Any
 
 from palate.client.options import Options
+from palate.data.messages import unread
+from palate.data.transcript import Prompt as Written
+from palate.data.transcript import read_prompt
 from palate.types import ROLES, Message, PalateError
 
 Turn = Message | Mapping[str, Any]
 Prompt = str | Sequence[Turn]
-"""What stands before the response: one user turn as text, or all turns."""
+"""What stands before the response: all turns, or text: one user's, or with its turns marked."""
 Row = tuple[Prompt, str]
 """A prompt and a response to it."""
 _Row = tuple[tuple[Message, ...], str, bool | None]
@@ -77,10 +80,22 @@ def halves(items: Sequence[Item]) -> tuple[Sequence[Item], Sequence[Item]] | Non
     return [replace(item, responses=first)], [replace(item, responses=second)]
 
 
+def conversation(prompt: Prompt, response: Any) -> tuple[tuple[Message, ...], str]:
+    """A prompt as messages, and the response as text.
+
+    Raises:
+        PalateError: either is neither text nor turns, or has content that Palate does not read.
+    """
+    if not isinstance(prompt, str):
+        return turns(prompt), text(response)
+    read = _read(prompt)
+    return read.turns, read.reply(text(response))
+
+
 def turns(prompt: Prompt) -> tuple[Message, ...]:
-    """A prompt as messages; raises `PalateError` where it is neither text nor turns."""
+    """A prompt as messages; raises `PalateError` as `conversation` does."""
     if isinstance(prompt, str):
-        return (Message("user", prompt),)
+        return _read(prompt).turns
     if not isinstance(prompt, Sequence):
         raise PalateError(f"reward client: expected text or turns, got {_shown(prompt)}")
     return tuple(turn if isinstance(turn, Message) else _message(turn) for turn in prompt)
@@ -98,10 +113,10 @@ def text(content: Any) -> str:
 
 def _rows(rows: Iterable[Row], safety: Iterable[bool | None] | None) -> Iterator[_Row]:
     if safety is None:
-        yield from ((turns(prompt), text(response), None) for prompt, response in rows)
+        yield from ((*conversation(*row), None) for row in rows)
         return
-    for (prompt, response), flag in zip(rows, safety, strict=True):
-        yield turns(prompt), text(response), flag
+    for row, flag in zip(rows, safety, strict=True):
+        yield (*conversation(*row), flag)
 
 
 def _items(rows: Iterable[_Row], most: int) -> Iterator[Item]:
@@ -122,7 +137,16 @@ def _message(turn: Any) -> Message:
         raise PalateError(
             f"reward client: a turn of role {_shown(role)}; a reward model reads {', '.join(ROLES)}"
         )
+    if reason := unread(turn):
+        raise PalateError(f"reward client: {reason}")
     return Message(role, text(content))
+
+
+def _read(prompt: str) -> Written:
+    try:
+        return read_prompt(prompt)
+    except PalateError as error:
+        raise PalateError(f"reward client: {error}") from None
 
 
 def _shown(value: Any) -> str:

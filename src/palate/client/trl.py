@@ -13,8 +13,9 @@ from typing import Any, Unpack
 
 from palate.client.asynchronous import AsyncRewardClient
 from palate.client.options import Chosen
-from palate.client.rows import Prompt, Row, text, turns
+from palate.client.rows import Prompt, Row, conversation, turns
 from palate.client.synchronous import RewardClient
+from palate.data.messages import unread
 from palate.types import Candidates, PalateError, Score
 
 Completion = str | Sequence[Mapping[str, Any]]
@@ -107,10 +108,11 @@ class LocalReward:
 
 
 def rows_of(prompts: Sequence[Prompt], completions: Sequence[Completion]) -> list[Row | None]:
-    """What TRL gives as rows; None where a completion ends in no assistant's text.
+    """What TRL gives as rows; None where a completion cannot be read.
 
-    A prompt of text is one user turn. Of a completion of several turns the last is the response
-    and those before it are part of the prompt.
+    That is one that ends in no assistant's text, or has content beside its text (calls of tools).
+    A prompt of text is one user turn, or the turns that are marked in it. Of a completion of
+    several turns the last is the response and those before it are part of the prompt.
     """
     return [_row(*pair) for pair in zip(prompts, completions, strict=True)]
 
@@ -120,6 +122,8 @@ def _row(prompt: Prompt, completion: Completion) -> Row | None:
         return prompt, completion
     last = completion[-1] if completion else {}
     if last.get("role") != "assistant" or last.get("content") is None:
+        return None
+    if any(map(unread, completion)):
         return None
     return (*turns(prompt), *completion[:-1]), last["content"]
 
@@ -142,5 +146,5 @@ def _placed(rows: Sequence[Row | None], scores: Sequence[Score]) -> Rewards:
 
 
 def _candidates(row: Row) -> Candidates:
-    prompt, response = row
-    return Candidates(tuple(turns(prompt)), (text(response),))
+    prompt, response = conversation(*row)
+    return Candidates(prompt, (response,))

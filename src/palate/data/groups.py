@@ -1,7 +1,8 @@
-"""Groups of rows that must not be parted: rows of one prompt or one cluster, in 20 bytes a row."""
+"""Groups of rows that must not be parted: rows of one prompt or one cluster, in 28 bytes a row."""
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +13,8 @@ import numpy.typing as npt
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from palate.data.prompts import cluster_key, hash64, prompt_key
+from palate.data.prompts import EARLIER_KEY, cluster_key, hash64, prompt_key, text_key
+from palate.data.transcript import as_turns
 from palate.records import read_header, read_rows
 from palate.types import Message
 
@@ -20,28 +22,35 @@ Keys = npt.NDArray[np.uint64]
 Numbers = npt.NDArray[np.int32]
 BatchName = tuple[str, str]  # A source and one of its annotation batches.
 
-_COLUMNS = ["source", "batch", "prompt", "prompt_id"]
+_COLUMNS = ["source", "batch", "prompt", "prompt_id", "meta"]
 
 
 @dataclass(frozen=True, slots=True)
 class RowKeys:
-    """What splits need of R rows: prompts [R], clusters [R], and batches [R] into `names`."""
+    """What splits need of R rows: prompts [R], clusters [R], and batches [R] into `names`.
+
+    `earlier` [R] is what a prompt was known by while one that came as a transcript or templated
+    text was read as a single turn; of all others it is `prompts`. Sides that were given, and the
+    seeded order, go by it, so that such rows stay where they were.
+    """
 
     prompts: Keys
     clusters: Keys
     batches: Numbers
     names: list[BatchName]
+    earlier: Keys
 
 
 def read_keys(paths: Iterable[Path]) -> RowKeys:
     """The keys of all rows of comparison files, in order; responses are not read."""
-    prompts, clusters, batches = array("Q"), array("Q"), array("i")
+    prompts, clusters, earlier, batches = array("Q"), array("Q"), array("Q"), array("i")
     numbers: dict[BatchName, int] = {}
     for path in paths:
         read_header(path, "comparisons")
         for row in read_rows(path, _COLUMNS):
             prompt = tuple(Message(m["role"], m["content"]) for m in row["prompt"])
             prompts.append(prompt_key(prompt))
+            earlier.append(_earlier_key(prompt, row["meta"], prompts[-1]))
             clusters.append(cluster_key(row["source"], row["prompt_id"]))
             batches.append(numbers.setdefault((row["source"], row["batch"]), len(numbers)))
     return RowKeys(
@@ -49,7 +58,15 @@ def read_keys(paths: Iterable[Path]) -> RowKeys:
         np.array(clusters, np.uint64),
         np.array(batches, np.int32),
         list(numbers),
+        np.array(earlier, np.uint64),
     )
+
+
+def _earlier_key(prompt: tuple[Message, ...], meta: str | None, key: int) -> int:
+    if meta and EARLIER_KEY in meta:  # Imported since, as messages.
+        return int(json.loads(meta).get(EARLIER_KEY, f"{key:x}"), 16)
+    # Imported before, as one turn.
+    return text_key(prompt[0].content) if as_turns(prompt) is not prompt else key
 
 
 def group(prompts: Keys, clusters: Keys) -> Numbers:

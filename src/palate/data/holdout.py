@@ -12,6 +12,9 @@ names, and a batch's groups in order of a seeded hash of their prompts:
 3. Of a new batch's unseen groups, the first that fit whole into what is left of N are test.
 4. All others are train, and every prompt's side is written to the state, which later runs extend.
 
+A prompt that came as a transcript or templated text was known by that whole text until such texts
+were read as turns; a side that it was given so is its side still (`RowKeys.earlier`).
+
 So an earlier batch's membership does not depend on later batches, and nothing depends on the
 order of rows. Groups are not cut: a batch gives N exactly where its groups can make N up, and more
 only where old test prompts alone exceed it.
@@ -167,7 +170,7 @@ class HoldoutState:
 def split(pools: Mapping[str, Path], folder: Path, holdout: Holdout, state: Path) -> Split:
     """Split comparison files into `folder/train/POOL.parquet` and `folder/test/POOL.parquet`.
 
-    Two passes: the first reads prompts and keeps 20 bytes a row, the second copies rows. `state`
+    Two passes: the first reads prompts and keeps 28 bytes a row, the second copies rows. `state`
     is read if it exists, extended, and written before the rows are.
     """
     known = HoldoutState.load(state, holdout.seed)
@@ -199,7 +202,7 @@ def split_by_share(path: Path, first: Path, second: Path, share: float, seed: in
     """
     rows = read_keys([path])
     groups = group(rows.prompts, rows.clusters)
-    sides = np.less(ranks(rows.prompts, groups, seed)[groups], share * 2.0**64).astype(np.int8)
+    sides = np.less(ranks(rows.earlier, groups, seed)[groups], share * 2.0**64).astype(np.int8)
     header = read_header(path, "comparisons")
     for target, side in ((first, TEST), (second, TRAIN)):
         _copy(
@@ -223,8 +226,8 @@ def assign(rows: RowKeys, holdout: Holdout, state: HoldoutState) -> tuple[Codes,
         known = (source, batch) in state.batches
         asked = holdout.asked(source)
         most = 0 if known else min(asked, int(holdout.max_share * len(mine)))
-        prompts, clusters = rows.prompts[mine], rows.clusters[mine]
-        part = _assign_batch(prompts, clusters, most, state)
+        prompts, clusters, earlier = rows.prompts[mine], rows.clusters[mine], rows.earlier[mine]
+        part = _assign_batch(prompts, clusters, earlier, most, state)
         sides[mine] = part
         state.learn(np.concatenate([prompts, clusters]), np.concatenate([part, part]))
         if not known:
@@ -234,11 +237,13 @@ def assign(rows: RowKeys, holdout: Holdout, state: HoldoutState) -> tuple[Codes,
     return sides, report
 
 
-def _assign_batch(prompts: Keys, clusters: Keys, most: int, state: HoldoutState) -> Codes:
+def _assign_batch(
+    prompts: Keys, clusters: Keys, earlier: Keys, most: int, state: HoldoutState
+) -> Codes:
     groups = group(prompts, clusters)
     sizes = np.bincount(groups)
     touches = np.zeros((3, len(sizes)), bool)
-    for keys in (prompts, clusters):
+    for keys in (prompts, clusters, earlier):
         known = state.look_up(keys)
         met = np.flatnonzero(known >= 0)
         touches[known[met], groups[met]] = True
@@ -247,19 +252,25 @@ def _assign_batch(prompts: Keys, clusters: Keys, most: int, state: HoldoutState)
     side_of[touches[NEITHER] | (touches[TEST] & touches[TRAIN])] = NEITHER
     fresh = np.logical_not(np.asarray(touches.any(axis=0)))
     left = most - int(sizes[side_of == TEST].sum())
-    for number in np.argsort(ranks(prompts, groups, state.seed), kind="stable").tolist():
+    for number in np.argsort(ranks(earlier, groups, state.seed), kind="stable").tolist():
         if left <= 0:
             break
         if fresh[number] and sizes[number] <= left:
             side_of[number] = TEST
             left -= int(sizes[number])
-    return _keep_known(side_of[groups], prompts, clusters, state)
+    return _keep_known(side_of[groups], prompts, clusters, earlier, state)
 
 
-def _keep_known(sides: Codes, prompts: Keys, clusters: Keys, state: HoldoutState) -> Codes:
-    """A row met before keeps its side, though a newer row may bridge its group to the other."""
-    by_prompt, by_cluster = state.look_up(prompts), state.look_up(clusters)
-    return np.where((by_prompt >= 0) & (by_prompt == by_cluster), by_prompt, sides)
+def _keep_known(
+    sides: Codes, prompts: Keys, clusters: Keys, earlier: Keys, state: HoldoutState
+) -> Codes:
+    """A row met before keeps its side, though a newer row may bridge its group to the other.
+
+    One that was met as a single turn of text was known by that text alone.
+    """
+    by_text, by_prompt, by_cluster = map(state.look_up, (earlier, prompts, clusters))
+    known = np.where((by_prompt >= 0) & (by_prompt == by_cluster), by_prompt, sides)
+    return np.where((earlier != prompts) & (by_text >= 0), by_text, known)
 
 
 def _in_order(names: Sequence[BatchName], known: Sequence[BatchName]) -> list[int]:

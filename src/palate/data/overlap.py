@@ -28,6 +28,7 @@ import pyarrow as pa
 from datasketch import MinHash, MinHashLSH
 
 from palate.data.prompts import hash64, normalise, prompt_key, words
+from palate.data.transcript import as_turns
 from palate.records import Header, write_table
 from palate.types import Comparison, Message
 
@@ -203,7 +204,8 @@ class BenchmarkIndex:
 
 
 def _words(prompt: Sequence[Message]) -> list[str]:
-    return [w for turn in prompt if turn.role != "system" for w in words(normalise(turn.content))]
+    turns = (turn for turn in as_turns(tuple(prompt)) if turn.role != "system")
+    return [word for turn in turns for word in words(normalise(turn.content))]
 
 
 @dataclass(slots=True)

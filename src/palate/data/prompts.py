@@ -11,9 +11,11 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from palate.data.transcript import as_turns
 from palate.types import Message
 
 NORMALISATION = 1  # Raised when `normalise` or `opening` changes: stored hashes then go stale.
+EARLIER_KEY = "prompt_text_key"  # In `meta`: the `text_key`, in hex, of a prompt read from text.
 OPENING_WORDS = 3  # A first turn shorter than this ("Hi!") does not identify a conversation.
 
 # Only marks that carry no meaning between words. Operators stay ("2+2" is not "2-2"), and so do
@@ -42,10 +44,12 @@ def words(text: str) -> list[str]:
 def opening(prompt: Sequence[Message]) -> str:
     """The normalised first user turn; later turns join it until it has `OPENING_WORDS` words.
 
-    Text of a system turn is left out: it belongs to the deployment, not to the question.
+    Text of a system turn is left out: it belongs to the deployment, not to the question. Turns
+    that the only message holds as text count as turns, so that one conversation has one opening
+    in whatever form it comes.
     """
     said, started = "", False
-    for turn in prompt:
+    for turn in as_turns(tuple(prompt)):
         started = started or turn.role == "user"
         if not started or turn.role == "system":
             continue
@@ -64,6 +68,15 @@ def hash64(*parts: str) -> int:
 def prompt_key(prompt: Sequence[Message]) -> int:
     """The 64-bit identity of a prompt: equal openings are one prompt, in any source."""
     return hash64("prompt", opening(prompt))
+
+
+def text_key(text: str) -> int:
+    """The key of a prompt by its text as it stands, marks of turns included.
+
+    It is the key that a transcript had while it was read as one user's turn: sides given under it
+    hold for ever.
+    """
+    return hash64("prompt", normalise(text))
 
 
 def cluster_key(source: str, prompt_id: str) -> int:

@@ -1,4 +1,4 @@
-"""Rows of JSONL or Parquet that ask for rewards: a prompt, and what was answered to it."""
+"""Rows of a file that ask for rewards: a prompt, and what was answered to it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from palate.data.messages import as_messages, unread_beside
-from palate.records import read_rows
-from palate.types import Candidates, Message, PalateError
+from palate.data.messages import unread_beside
+from palate.data.sources import fields, own
+from palate.data.sources.files import read_file
+from palate.data.sources.source import BadRow, Unfit
+from palate.types import Candidates, PalateError
 
 Shape = Literal["response", "responses", "pair"]
 SHAPES: Mapping[Shape, str] = {
@@ -22,26 +24,33 @@ SHAPES: Mapping[Shape, str] = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One input row: where it stands, what to score, and the row itself."""
+    """One input row: where it stands, what to score, the row, and its responses as it has them."""
 
     index: int
     where: str
     candidates: Candidates
     shape: Shape
     row: Mapping[str, Any]
+    responses: tuple[str, ...]
 
 
 def requests(path: Path, takes: tuple[Shape, ...] = ("response", "responses")) -> Iterator[Request]:
-    """The rows of a JSONL or Parquet file, validated, in bounded memory.
+    """The rows of a file in any format that `palate data import` takes, validated.
 
-    A row has `prompt` (text, or a list of {role, content}) and one of the shapes in `takes`.
+    Memory is bounded, but for a JSON array, which is read whole. A row has `prompt` (text, also
+    with its turns marked inside, or a list of {role, content}) and one of the shapes in `takes`.
 
     Raises:
         PalateError: a row that has not, with file and row.
     """
-    rows = enumerate(read_rows(path), 1) if is_parquet(path) else _json_lines(path)
-    for index, (number, row) in enumerate(rows):
-        yield _request(index, row, f"{path}:{number}", takes)
+    for index, record in enumerate(read_file(path)):
+        if isinstance(record, BadRow):
+            raise PalateError(str(record))
+        where = f"{record.file}:{record.row}"
+        try:
+            yield _request(index, record.data, where, takes)
+        except Unfit as unfit:
+            raise PalateError(f"{where}: {unfit.reason}") from None
 
 
 def is_parquet(path: Path) -> bool:
@@ -50,34 +59,44 @@ def is_parquet(path: Path) -> bool:
 
 
 def _request(index: int, row: Mapping[str, Any], where: str, takes: tuple[Shape, ...]) -> Request:
-    if reason := unread_beside(row):
-        raise PalateError(f"{where}: {reason}")
-    prompt = row.get("prompt")
-    if isinstance(prompt, str):
-        messages: tuple[Message, ...] = (Message("user", prompt),)
-    elif isinstance(prompt, list):
-        messages = as_messages(prompt, f"{where}: prompt")
-    else:
-        raise PalateError(
-            f"{where}: expected `prompt` as text or a list of messages, got {_kind(prompt)}"
-        )
-    found = [(shape, texts) for shape in takes if (texts := _texts(row, shape)) is not None]
+    if row.get("prompt") is None and "pair" not in takes:
+        raise Unfit("expected `prompt` as text or a list of messages, got nothing")
+    found = [shape for shape in takes if _holds(row, shape)]
     if len(found) != 1:
         expected = " or ".join(SHAPES[shape] for shape in takes)
         got = ", ".join(f"{name} {_kind(row.get(name))}" for name in _columns(takes))
         either = "either " if len(takes) > 1 else ""
-        raise PalateError(f"{where}: expected {either}{expected}, got {got}")
-    shape, texts = found[0]
-    return Request(index, where, Candidates(messages, texts), shape, row)
+        raise Unfit(f"expected {either}{expected}, got {got}")
+    (shape,) = found
+    if shape == "pair":
+        prompt, *sides = own.sides(row)[:3]
+        return Request(index, where, Candidates(prompt, tuple(sides)), shape, row, tuple(sides))
+    if reason := unread_beside(row):
+        raise Unfit(reason)
+    asked = fields.prompt(row)
+    given = tuple(_listed(row["responses"]) or ()) if shape == "responses" else (row["response"],)
+    answers = tuple(asked.reply(fields.as_text(text, shape)) for text in given)
+    return Request(index, where, Candidates(asked.turns, answers), shape, row, given)
 
 
-def _texts(row: Mapping[str, Any], shape: Shape) -> tuple[str, ...] | None:
-    """The row's responses where it has that shape."""
-    if shape == "responses":
-        many = row.get("responses")
-        return tuple(many) if isinstance(many, list) and _all_text(many) else None
-    values = [row.get(name) for name in _columns((shape,))]
-    return tuple(str(value) for value in values) if _all_text(values) else None
+def _holds(row: Mapping[str, Any], shape: Shape) -> bool:
+    """Whether the row has that shape."""
+    if shape == "response":
+        return isinstance(row.get("response"), str)
+    if shape == "pair":
+        return row.get("chosen") is not None and row.get("rejected") is not None
+    many = _listed(row.get("responses"))
+    return bool(many) and all(isinstance(text, str) for text in many or ())
+
+
+def _listed(value: Any) -> list[Any] | None:
+    """A list, also as the JSON that a format without lists, such as CSV, holds of it."""
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, list) else None
 
 
 def _columns(takes: tuple[Shape, ...]) -> list[str]:
@@ -86,29 +105,5 @@ def _columns(takes: tuple[Shape, ...]) -> list[str]:
     ]
 
 
-def _all_text(values: list[Any]) -> bool:
-    return bool(values) and all(isinstance(value, str) for value in values)
-
-
 def _kind(value: object) -> str:
     return "nothing" if value is None else type(value).__name__
-
-
-def _json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    yield number, _json_object(line, f"{path}:{number}")
-    except OSError as error:
-        raise PalateError(f"{path}: cannot be read ({error.strerror or error})") from None
-
-
-def _json_object(line: bytes, where: str) -> dict[str, Any]:
-    try:
-        value = json.loads(line)
-    except ValueError as error:
-        raise PalateError(f"{where}: not JSON ({error}); expected one object a line") from None
-    if not isinstance(value, dict):
-        raise PalateError(f"{where}: expected an object with prompt and response")
-    return value

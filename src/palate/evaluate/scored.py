@@ -78,8 +78,6 @@ def scored_file(
     if is_parquet(out_path):
         _schema(in_path, product)
     total = sum(1 for _ in requests(in_path, product.takes))
-    if not total:
-        raise PalateError(f"{in_path}: holds no rows to score")
     details = _details(scorer, in_path, product)
     fingerprint = details["protocol_fingerprint"]
     kept_path = out_path.with_name(f"{out_path.name}.{fingerprint[:12]}.journal.jsonl")
@@ -123,17 +121,16 @@ def _details(scorer: Scorer | None, in_path: Path, product: Product) -> dict[str
 
 
 def _check_paths(in_path: Path, out_path: Path) -> None:
-    for path in (in_path, out_path):
-        if path.suffix not in (".jsonl", ".parquet"):
-            raise PalateError(f"{path}: expected a name that ends in .jsonl or .parquet")
+    if out_path.suffix not in (".jsonl", ".parquet"):
+        raise PalateError(f"{out_path}: expected a name that ends in .jsonl or .parquet")
     if not in_path.is_file():
         raise PalateError(f"{in_path}: no such file")
     if in_path.resolve() == out_path.resolve():
         raise PalateError(f"{out_path}: the rewards would replace their input; name another file")
     if is_parquet(out_path) and not is_parquet(in_path):
         raise PalateError(
-            f"{out_path}: JSONL rows have no fixed columns; name the output .jsonl, "
-            "or give the input as Parquet"
+            f"{out_path}: only the rows of a Parquet file have fixed columns; name the output "
+            ".jsonl, or give the input as Parquet"
         )
 
 

@@ -181,7 +181,7 @@ def _ordered(request: Request, answer: Answer, order: Sequence[int]) -> dict[str
     columns = zip(*(answer[i] for i in order), strict=True)
     return {
         **request.row,
-        "responses": [request.candidates.responses[i] for i in order],
+        "responses": [request.responses[i] for i in order],
         **{name: list(values) for name, values in zip(MANY, columns, strict=True)},
         "rewards_order": list(order),
     }

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from palate.data import transcript
 from palate.data.sources.conversation import split_transcript
 from palate.data.sources.source import Unfit
 from palate.types import Candidates, Message, PalateError, Score
@@ -95,9 +96,12 @@ class Rewards:
 
 
 def read_prompt(text: str) -> tuple[Message, ...]:
-    """The turns of a prompt as typed: one user turn, or a transcript of `Human:`, `Assistant:`."""
+    """The turns of a prompt as typed: one user turn, or those that are marked in the text.
+
+    Beyond what a file's prompt may be, a lone `Human:` begins a transcript: `write_prompt` does so.
+    """
     if not text.lstrip().startswith("Human:"):
-        return (Message("user", text),)
+        return transcript.read_prompt(text).turns
     try:
         turns, _ = split_transcript(f"\n\n{text.strip()}\n\nAssistant:", "prompt")
     except Unfit as unfit:

@@ -18,6 +18,7 @@ from .rows import opened, write_jsonl
 
 ROW = {"prompt": "Why?", "chosen": "Because.", "rejected": "No."}
 USER = {"role": "user", "content": "Why?"}
+OTHER = {"role": "user", "content": "Who?"}
 
 
 def assistant(text: str) -> dict[str, str]:
@@ -145,7 +146,8 @@ def test_a_palate_file_comes_back_as_it_was(tmp_path: Path) -> None:
             "expected system, user or assistant",
         ),
         (ROW | {"prompt": [USER, assistant("x")]}, "expected the last message to be the user's"),
-        (ROW | {"chosen": [USER, assistant("x")]}, "expected one assistant message"),
+        (ROW | {"chosen": [OTHER, assistant("x")]}, "expected one assistant message"),
+        (ROW | {"chosen": [USER, OTHER]}, "expected the last message to be assistant, got user"),
         (ROW | {"chosen": "\ud83d"}, "expected UTF-8 text, got broken characters"),
         (ROW | {"rating": "great"}, "rating: expected significantly, better"),
         (ROW | {"rating": 5}, "got 5"),

@@ -6,16 +6,21 @@ numbers and known labels goes further.
 
 from __future__ import annotations
 
+import ast
+import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from palate.data.messages import as_messages
 from palate.data.sources.source import Unfit
+from palate.data.transcript import Prompt, read_conversation, read_prompt
 from palate.types import Message, PalateError, Rating
 
 _SHOWN = 40  # Characters of a wrong value that an error repeats.
 _ABSENT = object()
+_MESSAGES_AS_TEXT = re.compile(r"""\s*\[\s*\{\s*['"](?:role|content)['"]""")
 
 RATINGS: Mapping[str, Rating] = {
     "significantly": Rating.SIGNIFICANTLY,
@@ -166,6 +171,44 @@ def messages(value: object, column: str) -> tuple[Message, ...]:
         return as_messages(value, column)
     except PalateError as error:
         raise Unfit(str(error)) from None
+
+
+def prompt(data: Mapping[str, Any], column: str = "prompt") -> Prompt:
+    """A prompt: messages, text with its turns marked inside, or the text of one user's turn."""
+    value = structured(required(data, column))
+    if not isinstance(value, str):
+        return Prompt(messages(value, column))
+    try:
+        return read_prompt(as_text(value, column))
+    except PalateError as error:
+        raise Unfit(f"{column}: {error}") from None
+
+
+def conversation(value: str, column: str) -> tuple[tuple[Message, ...], str] | None:
+    """A conversation in one text as prompt and reply; None where it is none."""
+    try:
+        return read_conversation(value)
+    except PalateError as error:
+        raise Unfit(f"{column}: {error}") from None
+
+
+def structured(value: Any) -> Any:
+    """A list of messages that a format without lists, such as CSV, holds as text; else the value.
+
+    JSON, or what Python prints for it, as pandas writes into a CSV.
+    """
+    if not isinstance(value, str) or not _MESSAGES_AS_TEXT.match(value):
+        return value
+    for reader in (json.loads, ast.literal_eval):
+        try:
+            found = reader(value)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+        if isinstance(found, list) and all(
+            isinstance(item, dict) and {"role", "content"} <= item.keys() for item in found
+        ):
+            return found
+    return value
 
 
 def _either(values: Sequence[object]) -> str:

@@ -6,7 +6,11 @@ Three layouts are told apart row by row:
 - TRL's explicit prompt: the same, with messages for `prompt` and one assistant message each for
   `chosen` and `rejected`;
 - TRL's implicit prompt: `chosen` and `rejected` are whole conversations, as messages or as
-  "\\n\\nHuman: ... \\n\\nAssistant: ..." transcripts; both end in the assistant's turn.
+  "\\n\\nHuman: ... \\n\\nAssistant: ..." transcripts; both end in the assistant's turn. A `prompt`
+  may stand beside them (UltraFeedback-binarized), with which they must begin.
+
+A `prompt` in text whose turns are marked inside (a transcript, ChatML, ...) is read as these turns
+(`palate.data.transcript`), and its replies without what that form puts around them.
 """
 
 from __future__ import annotations
@@ -17,14 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from palate.data.messages import unread_beside
+from palate.data.prompts import EARLIER_KEY, text_key
 from palate.data.sources import fields
-from palate.data.sources.conversation import (
-    Turns,
-    first_user_turn,
-    join,
-    split_messages,
-    split_transcript,
-)
+from palate.data.sources.conversation import Turns, first_user_turn, join, split_messages
 from palate.data.sources.files import ending, read_file
 from palate.data.sources.location import locate, parts, records
 from palate.data.sources.source import (
@@ -37,6 +36,7 @@ from palate.data.sources.source import (
     each,
     prompt_cluster,
 )
+from palate.data.transcript import Prompt
 from palate.records import HEADER_KEY, read_comparisons
 from palate.types import Comparison, comparison_id, digest
 
@@ -72,7 +72,7 @@ def _is_ours(path: Path) -> bool:
 
 def _comparison(record: Record, named: str | None) -> Iterator[Row]:
     data = record.data
-    prompt, chosen, rejected, marks = _sides(data)
+    prompt, chosen, rejected, marks = sides(data)
     source = fields.optional_text(data, "source") or named or NAME
     cluster = fields.optional_text(data, "prompt_id")
     yield Comparison(
@@ -91,50 +91,73 @@ def _comparison(record: Record, named: str | None) -> Iterator[Row]:
     )
 
 
-def _sides(data: Mapping[str, Any]) -> tuple[Turns, str, str, dict[str, Any]]:
-    """Prompt, chosen and rejected reply, and markers for `meta`."""
+def sides(data: Mapping[str, Any]) -> tuple[Turns, str, str, dict[str, Any]]:
+    """Prompt, chosen and rejected reply of a row in any layout, and markers for `meta`.
+
+    Raises:
+        Unfit: it is in none, or has content that Palate does not read.
+    """
     if reason := unread_beside(data):
         raise Unfit(reason)
-    if data.get("prompt") is not None:
-        prompt = _prompt(data["prompt"])
-        return prompt, _reply(data, "chosen"), _reply(data, "rejected"), {}
-    chosen, rejected = _conversation(data, "chosen"), _conversation(data, "rejected")
-    return chosen[0], chosen[1], rejected[1], join(chosen, rejected)
-
-
-def _prompt(value: object) -> Turns:
-    if isinstance(value, str):
-        return ask(fields.as_text(value, "prompt"))
-    turns = fields.messages(value, "prompt")
-    if turns[-1].role == "assistant":
+    if data.get("prompt") is None:
+        chosen, rejected = _conversation(data, "chosen"), _conversation(data, "rejected")
+        return chosen[0], chosen[1], rejected[1], join(chosen, rejected)
+    prompt = fields.prompt(data)
+    chosen, rejected = _answer(data, "chosen", prompt), _answer(data, "rejected", prompt)
+    marks = join(chosen, rejected)
+    if isinstance(text := data["prompt"], str) and prompt.turns != ask(text):
+        # What this prompt was known by when its text was one user's turn; see `data.groups`.
+        marks[EARLIER_KEY] = f"{text_key(text):016x}"
+    if chosen[0][-1].role == "assistant":
         raise Unfit("prompt: expected the last message to be the user's, got assistant")
-    return turns
+    return chosen[0], chosen[1], rejected[1], marks
 
 
-def _reply(data: Mapping[str, Any], column: str) -> str:
-    value = fields.required(data, column)
+def _answer(data: Mapping[str, Any], column: str, prompt: Prompt) -> tuple[Turns, str]:
+    """The prompt and the reply of a column beside a prompt: a reply, or both in one."""
+    value = fields.structured(fields.required(data, column))
     if isinstance(value, str):
-        return fields.as_text(value, column)
+        text = fields.as_text(value, column)
+        # Prompt and response in one text, as older trainers want them.
+        whole = prompt.form is not None and text.startswith(data["prompt"])
+        return prompt.turns, prompt.reply(text.removeprefix(data["prompt"]) if whole else text)
     if not isinstance(value, list):
         raise Unfit(f"{column}: expected text or one assistant message, got {fields.shown(value)}")
     turns = fields.messages(value, column)
-    if len(turns) != 1 or turns[0].role != "assistant":
+    if len(turns) == 1 and turns[0].role == "assistant":
+        return prompt.turns, turns[0].content
+    before, reply = split_messages(turns, column)
+    if not _begins(before, prompt.turns):
         roles = ", ".join(turn.role for turn in turns)
-        raise Unfit(f"{column}: expected one assistant message beside a prompt, got {roles}")
-    return turns[0].content
+        raise Unfit(
+            f"{column}: expected one assistant message beside a prompt, or a conversation that "
+            f"begins with that prompt, got {roles}"
+        )
+    return before, reply
+
+
+def _begins(turns: Turns, prompt: Turns) -> bool:
+    """Whether a conversation begins with a prompt, a system's turn before it aside."""
+    if turns[0].role == "system" and prompt[0].role != "system":
+        turns = turns[1:]
+    pairs = list(zip(turns, prompt, strict=False))
+    return len(pairs) == len(prompt) and all(
+        one.role == other.role and one.content.strip() == other.content.strip()
+        for one, other in pairs
+    )
 
 
 def _conversation(data: Mapping[str, Any], column: str) -> tuple[Turns, str]:
-    value = fields.required(data, column)
+    value = fields.structured(fields.required(data, column))
     if isinstance(value, list):
         return split_messages(fields.messages(value, column), column)
-    text = fields.as_text(value, column)
-    if not text.startswith("\n\nHuman:"):
+    found = fields.conversation(fields.as_text(value, column), column)
+    if found is None:
         raise Unfit(
             f"missing column 'prompt', and {column} is no conversation that would hold it "
             "(a list of messages, or a transcript)"
         )
-    return split_transcript(text, column)
+    return found
 
 
 SOURCE = Source(

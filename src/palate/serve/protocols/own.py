@@ -13,6 +13,7 @@ from palate.serve.protocols.wire import (
     Texts,
     Turns,
     Usage,
+    answers,
     conversation,
     made,
     one_of,
@@ -20,10 +21,11 @@ from palate.serve.protocols.wire import (
     usage,
 )
 from palate.serve.reading import Conversation
-from palate.types import Message
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Prompt = Annotated[str | Turns, Field(description="A user's text, or messages.")]
+Prompt = Annotated[
+    str | Turns, Field(description="Messages, or text: one user's, or with its turns marked.")
+]
 
 
 class Item(BaseModel):
@@ -50,11 +52,12 @@ class Item(BaseModel):
         """One for each response, and for a reference that is one too."""
         if self.messages is not None:
             said = conversation(self.messages)
-            prompt, responses = said.prompt, [said.response]
-        else:
-            prompt, responses = _messages(self.prompt or ""), list(self.responses or ())
-        beside = [self.reference] if isinstance(self.reference, str) else []
-        return [Conversation(prompt, response) for response in (*responses, *beside)]
+            return [said, *(Conversation(said.prompt, text) for text in self._beside)]
+        return answers(self.prompt or "", [*(self.responses or ()), *self._beside])
+
+    @property
+    def _beside(self) -> list[str]:
+        return [self.reference] if isinstance(self.reference, str) else []
 
 
 class RewardRequest(BaseModel):
@@ -167,10 +170,7 @@ def router(desk: Desk) -> APIRouter:
     @routes.post("/v1/compare")
     async def compare(request: Request, body: CompareRequest) -> CompareAnswer:
         """Which of two responses is better, and how probable that is."""
-        held = [
-            [Conversation(_messages(pair.prompt), said) for said in (pair.first, pair.second)]
-            for pair in body.pairs
-        ]
+        held = [answers(pair.prompt, [pair.first, pair.second]) for pair in body.pairs]
         flags = [(pair.safety_prompt, 2) for pair in body.pairs]
         scored = await _score(desk, request, held, body.model, flags, body.deadline_seconds)
         number, created, model = made(request, "compare")
@@ -252,9 +252,3 @@ def _compared(number: int, first: Scored, second: Scored) -> CompareRow:
         choice = "tie" if first.reward == second.reward else "second"
         choice = "first" if first.reward > second.reward else choice
     return CompareRow(choice=choice, probability=rows[0].probability, first=rows[0], second=rows[1])
-
-
-def _messages(prompt: str | Turns) -> tuple[Message, ...]:
-    if isinstance(prompt, str):
-        return (Message("user", prompt),)
-    return tuple(turn.message() for turn in prompt)

@@ -11,10 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from starlette.requests import Request
 
 from palate.data.messages import unread
+from palate.data.transcript import read_prompt
 from palate.serve.desk import TALLY
 from palate.serve.faults import invalid
 from palate.serve.reading import Conversation, Form, Ids, Written
-from palate.types import Message
+from palate.types import Message, PalateError
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 # Lists stop at their first mistake: a million wrong elements would be a million errors in memory.
@@ -81,8 +82,28 @@ def conversation(turns: Sequence[Turn]) -> Conversation:
 
 
 def answered(prompt: str, response: str) -> Conversation:
-    """One user's turn and its response."""
-    return Conversation((Message("user", prompt),), response)
+    """A prompt in text and its response."""
+    (one,) = answers(prompt, [response])
+    return one
+
+
+def answers(prompt: str | Sequence[Turn], responses: Sequence[str]) -> list[Conversation]:
+    """A prompt and each response to it.
+
+    Text with its turns marked inside (a transcript, what a chat template writes) is read as these
+    turns, and the responses as that form writes them; any other text is one user's turn.
+
+    Raises:
+        Fault: a turn in it has content that is not read.
+    """
+    if not isinstance(prompt, str):
+        turns = tuple(turn.message() for turn in prompt)
+        return [Conversation(turns, response) for response in responses]
+    try:
+        read = read_prompt(prompt)
+    except PalateError as error:
+        raise invalid(f"prompt: {error}") from None
+    return [Conversation(read.turns, read.reply(response)) for response in responses]
 
 
 def forms(given: Input) -> list[Form]:

@@ -1,0 +1,273 @@
+r"""Conversations written as one text: transcripts, and what chat templates write.
+
+Many data sets hold a prompt as text with its turns marked inside: "\n\nHuman: ...\n\nAssistant:",
+or ChatML's "<|im_start|>user\n...<|im_end|>\n<|im_start|>assistant\n". Taken as one user's turn it
+is another prompt than the same conversation in messages: a judge sees the marks as words, and the
+same question in two forms is in training and test at once. So every prompt that comes as text is
+read here, and only where the text can be nothing else: from its first mark to its last it must be
+turns of one form. Marks elsewhere stay words (`marks_in` names them for lint).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from palate.types import Message, PalateError, Role
+
+Turns = tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a conversation is written as text.
+
+    `sign` is in every text of this form. `opening` matches where a turn begins and `ending` what
+    closes it, at the end of its text; `closed` says that a turn must be closed before the next
+    begins. White space around a turn's text is the form's own where `padded`. `introduced`: text
+    before the first turn is the system's.
+    """
+
+    name: str
+    sign: str
+    opening: re.Pattern[str]
+    ending: re.Pattern[str]
+    roles: Mapping[str, Role]
+    closed: bool = True
+    padded: bool = False
+    introduced: bool = False
+
+    def said(self, text: str) -> str:
+        """The text of a turn without what this form puts around it."""
+        said = self.ending.sub("", text, count=1)
+        return said.strip() if self.padded else said
+
+
+_ROLES: Mapping[str, Role] = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "model": "assistant",
+}
+_NOTHING = re.compile(r"(?!)")
+
+TRANSCRIPT = Form(
+    "transcript",
+    "Human:",
+    re.compile(r"\n\n(?P<role>Human|Assistant):"),
+    _NOTHING,
+    {"Human": "user", "Assistant": "assistant"},
+    closed=False,
+    padded=True,
+    introduced=True,
+)
+TEMPLATES = (
+    Form(  # Qwen, SmolLM, LFM, Nemotron and many more.
+        "ChatML",
+        "<|im_start|>",
+        re.compile(r"<\|im_start\|>(?P<role>[\w-]+)\n"),
+        re.compile(r"<\|im_end\|>\s*\Z"),
+        _ROLES,
+    ),
+    Form(
+        "Llama 3",
+        "<|start_header_id|>",
+        re.compile(r"<\|start_header_id\|>(?P<role>[\w-]+)<\|end_header_id\|>\n\n"),
+        re.compile(r"<\|eot_id\|>\s*\Z"),
+        _ROLES,
+    ),
+    Form(
+        "Llama 4",
+        "<|header_start|>",
+        re.compile(r"<\|header_start\|>(?P<role>[\w-]+)<\|header_end\|>\n\n"),
+        re.compile(r"<\|eot\|>\s*\Z"),
+        _ROLES,
+    ),
+    Form(
+        "Gemma",
+        "<start_of_turn>",
+        re.compile(r"<start_of_turn>(?P<role>[\w-]+)\n"),
+        re.compile(r"<end_of_turn>\s*\Z"),
+        _ROLES,
+    ),
+    Form(
+        "Granite",
+        "<|start_of_role|>",
+        re.compile(r"<\|start_of_role\|>(?P<role>[\w-]+)<\|end_of_role\|>"),
+        re.compile(r"<\|end_of_text\|>\s*\Z"),
+        _ROLES,
+    ),
+    Form(  # Phi-3 and -4-mini, Zephyr, Tulu, GLM-4: who speaks is the token.
+        "role tokens",
+        "<|user|>",
+        re.compile(r"<\|(?P<role>system|user|assistant)\|>\n?"),
+        re.compile(r"(?:<\|end\|>|</s>|<\|endoftext\|>)?\s*\Z"),
+        _ROLES,
+        closed=False,
+    ),
+    Form(
+        "DeepSeek",
+        "<｜User｜>",
+        re.compile(r"<｜(?P<role>User|Assistant)｜>"),
+        re.compile(r"<｜end▁of▁sentence｜>\s*\Z"),
+        {"User": "user", "Assistant": "assistant"},
+        closed=False,
+        introduced=True,
+    ),
+    Form(  # Llama 2 and Mistral.
+        "[INST]",
+        "[INST]",
+        re.compile(r"\s*(?:<s>\s*)?\[(?P<role>/?INST|SYSTEM_PROMPT)\]"),
+        re.compile(r"\s*(?:</s>|\[/SYSTEM_PROMPT\])\s*\Z"),
+        {"INST": "user", "/INST": "assistant", "SYSTEM_PROMPT": "system"},
+        closed=False,
+        padded=True,
+    ),
+)
+# Begin a text whatever the form; a tokenizer adds them again.
+_BEGINNING = re.compile(
+    r"\s*(?:(?:<s>|<bos>|<\|begin_of_text\|>|<\|startoftext\|>|<｜begin▁of▁sentence｜>|\[gMASK\]"
+    r"|<sop>)\s*)*"
+)
+# After the mark at which the assistant goes on; Qwen 3 writes no reasoning as an empty block.
+_CUE = re.compile(r"\s*(?:<think>\s*</think>\s*)?")
+_SYSTEM_IN_USER = re.compile(r"\A\s*<<SYS>>\n(?P<system>.*?)\n<</SYS>>\s*", re.DOTALL)
+_MARKS = re.compile(
+    r"<\|(?:im_start|im_end|im_sep|start_header_id|end_header_id|eot_id|eot|header_start|header_end"
+    r"|begin_of_text|end_of_text|endoftext|start_of_role|end_of_role|system|user|assistant|end"
+    r"|turn|channel|message|return)\|>"
+    r"|<(?:start_of_turn|end_of_turn|bos|eos)>|<｜[^｜\s]{1,30}｜>|\[/?INST\]|<</?SYS>>"
+    r"|\A\s*<s>|</s>\s*\Z|\A\s*Human:(?=.*\n\nAssistant:)|\n\n(?:Human|Assistant):",
+    re.DOTALL,
+)
+_SIGNS = re.compile("|".join(re.escape(form.sign) for form in (TRANSCRIPT, *TEMPLATES)))
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A prompt as messages, and the form of its text where it was written in one."""
+
+    turns: Turns
+    form: Form | None = None
+
+    def reply(self, text: str) -> str:
+        """A response to it without what the form puts around one: white space, an end mark."""
+        return text if self.form is None else self.form.said(text)
+
+
+def read_prompt(text: str) -> Prompt:
+    r"""The messages of a prompt that came as text: those written in it, or one user's turn.
+
+    The mark at which the assistant is to go on is no turn. A text that ends within the
+    assistant's turn gives that turn as its last message.
+
+    >>> read_prompt("\n\nHuman: Hi\n\nAssistant: Hello!\n\nHuman: A fruit?\n\nAssistant:").turns[2]
+    Message(role='user', content='A fruit?')
+
+    Raises:
+        PalateError: a turn of a tool or another role that Palate does not read.
+    """
+    found = _read(text)
+    if found is None:
+        return Prompt((Message("user", text),))
+    form, turns, going_on = found
+    return Prompt(turns[:-1] if going_on else turns, form)
+
+
+def read_conversation(text: str) -> tuple[Turns, str] | None:
+    """The prompt and the reply of a whole conversation in one text; None where it is none.
+
+    Of a transcript all that follows the last "Assistant:" is the reply.
+
+    Raises:
+        PalateError: as `read_prompt`.
+    """
+    before, cue, reply = text.replace("\r\n", "\n").rpartition("\n\nAssistant:")
+    if cue and (prompt := _transcript(before + cue)) is not None:
+        return prompt[:-1], reply.strip()
+    found = _read(text)
+    if found is None or found[0] is TRANSCRIPT:
+        return None
+    _, turns, _ = found
+    if turns[-1].role != "assistant" or len(turns) < 2:
+        return None
+    return turns[:-1], turns[-1].content
+
+
+def as_turns(prompt: Turns) -> Turns:
+    """A prompt with the turns apart that its only message holds as text; any other as it is."""
+    if len(prompt) != 1 or prompt[0].role != "user":
+        return prompt
+    try:
+        return read_prompt(prompt[0].content).turns or prompt
+    except PalateError:
+        return prompt
+
+
+def marks_in(text: str) -> str:
+    """The first mark of a template or transcript that is left in a text, or ""."""
+    found = _MARKS.search(text)
+    return found[0].strip() if found else ""
+
+
+def _read(text: str) -> tuple[Form, Turns, bool] | None:
+    """The form, its turns, and whether the last is the mark at which the assistant goes on."""
+    if not _SIGNS.search(text):
+        return None
+    if (turns := _transcript(text)) is not None:
+        return TRANSCRIPT, turns, turns[-1] == Message("assistant", "")
+    body = text[_BEGINNING.match(text).end() :]  # type: ignore[union-attr] # Matches nothing too.
+    for form in TEMPLATES:
+        if form.sign in body and (read := _turns(form, body)) is not None:
+            return form, *read
+    return None
+
+
+def _transcript(text: str) -> Turns | None:
+    text = text.replace("\r\n", "\n")
+    body = "\n\n" + text.lstrip()
+    before, *marks = TRANSCRIPT.opening.split(body)
+    roles, said = marks[::2], marks[1::2]
+    if "Human" not in roles:
+        return None
+    going_on = roles[-1] == "Assistant" and not said[-1].strip()
+    if before.strip() and not going_on:
+        return None  # Prose that quotes a conversation.
+    # One "Human:" may begin any text; blank lines before it, or the cue at its end, are a form.
+    led = text.startswith("\n\n") or going_on
+    if not led and not ("Assistant" in roles and roles[-1] == "Human"):
+        return None
+    turns = [Message(TRANSCRIPT.roles[r], s.strip()) for r, s in zip(roles, said, strict=True)]
+    system = [Message("system", before.strip())] if before.strip() else []
+    return (*system, *turns)
+
+
+def _turns(form: Form, body: str) -> tuple[Turns, bool] | None:
+    """The turns of a text that is of this form from its beginning to its end, or None."""
+    places = list(form.opening.finditer(body))
+    if not places or (body[: places[0].start()].strip() and not form.introduced):
+        return None
+    turns = [Message("system", before)] if (before := body[: places[0].start()].strip()) else []
+    ends = [place.start() for place in places[1:]] + [len(body)]
+    for place, end in zip(places, ends, strict=True):
+        last, piece = end == len(body), body[place.end() : end]
+        role = form.roles.get(place["role"])
+        if role is None:
+            raise PalateError(
+                f"a turn of {place['role']!r} in {form.name} is content that Palate does not read"
+            )
+        going_on = last and role == "assistant" and _CUE.fullmatch(piece) is not None
+        if form.closed and not form.ending.search(piece) and not (last and role == "assistant"):
+            return None
+        turns += _system_and_user(form, Message(role, "" if going_on else form.said(piece)))
+    return (tuple(turns), going_on) if any(turn.role == "user" for turn in turns) else None
+
+
+def _system_and_user(form: Form, turn: Message) -> list[Message]:
+    """The turn; Llama 2 writes the system's text into the first user's turn."""
+    found = _SYSTEM_IN_USER.match(turn.content) if form.sign == "[INST]" else None
+    if found is None or turn.role != "user":
+        return [turn]
+    return [Message("system", found["system"]), Message("user", turn.content[found.end() :])]
