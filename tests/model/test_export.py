@@ -19,7 +19,7 @@ from palate.model.quiet import quiet
 from palate.model.reward_model import RewardModel
 from palate.model.tokens import ChatTokens
 from palate.types import Message, PalateError
-from tiny import CHATML, END, EXPORTED, PAD, START, save_tiny, tiny_tokenizer
+from tiny import BOS, CHATML, END, EXPORTED, PAD, START, save_tiny, tiny_tokenizer
 
 CARD = Card(name="tiny", base="tiny/base", base_revision="r1", recipe_fingerprint="f1")
 PROMPT = (
@@ -145,8 +145,79 @@ def test_pitfall_04_a_tokenizer_with_bos_adds_none_of_its_own(tmp_path: Path) ->
     model = reward_model(save_tiny(tmp_path / "base", "llama", tokenizer=tokenizer))
     folder = export(model, tmp_path / "exported", card=CARD)
     exported = AutoTokenizer.from_pretrained(folder)
-    assert exported(texts(exported)[0])["input_ids"].count(exported.bos_token_id) == 1
+    bos = exported.convert_tokens_to_ids(BOS)
+    assert exported(texts(exported)[0])["input_ids"].count(bos) == 1
     torch.testing.assert_close(stock(folder), ours(model), atol=1e-4, rtol=0)
+
+
+# Of a template that asks the tokenizer for its BOS, one that writes it out, one whose turns begin
+# with it (SmolLM2), and one without any.
+BEGINNINGS = [
+    (BOS, "{{ bos_token }}" + CHATML), (BOS, "\n{{- bos_token }}\n" + CHATML),
+    (BOS, BOS + CHATML), (START, CHATML), (BOS, CHATML),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("bos", "template"), BEGINNINGS)
+def test_pitfall_38_a_client_that_cuts_the_declared_bos_cuts_nothing(
+    bos: str, template: str, tmp_path: Path
+) -> None:
+    """verl cuts what the text begins with, if it is the BOS that the tokenizer declares."""
+    tokenizer = tiny_tokenizer(bos=True, template=template)
+    tokenizer.bos_token = bos
+    model = reward_model(save_tiny(tmp_path / "base", "llama", tokenizer=tokenizer))
+    folder = export(model, tmp_path / "exported", card=CARD)
+    again = load_reward_model(folder)
+    twice = export(again, tmp_path / "twice", card=CARD)
+    for made in (folder, twice):
+        stranger = AutoTokenizer.from_pretrained(made)
+        for text, response in zip(texts(stranger), RESPONSES, strict=True):
+            declared = stranger.bos_token
+            sent = text.removeprefix(declared) if declared else text
+            encoded = model.chat.encode(PROMPT, response)
+            assert encoded is not None
+            assert stranger(sent)["input_ids"] == encoded.ids.tolist()
+            # Our server puts back what a client of an older export cut.
+            assert again.chat.encode_text(text.removeprefix(bos)).ids.tolist() == (
+                encoded.ids.tolist() if text.startswith(bos) else stranger(text)["input_ids"]
+            )
+    assert again.chat.fingerprint == model.chat.fingerprint
+    assert again.chat.template == model.chat.template
+    assert again.chat.tokenizer.bos_token == bos
+
+
+def test_pitfall_35_the_tokenizer_says_how_long_text_is_cut(
+    tiny_folder: Folders, tmp_path: Path
+) -> None:
+    """As a stranger would: the pipeline, which cuts on the right unless it is told."""
+    model = reward_model(tiny_folder("llama"), max_tokens=40)
+    folder = export(model, tmp_path / "exported", card=CARD)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert (tokenizer.truncation_side, tokenizer.padding_side) == ("left", "right")
+    assert tokenizer.model_max_length == 40
+    scored = pipeline("text-classification", model=str(folder), device="cpu")
+    long = "How do I bake bread? " * 20
+    turns = [
+        [{"role": "user", "content": long}, {"role": "assistant", "content": response}]
+        for response in RESPONSES[:3]
+    ]
+    whole = [tokenizer.apply_chat_template(t, tokenize=False) for t in turns]
+    found = [scored(text, truncation=True)[0]["score"] for text in whole]
+    ids = [model.chat.encode_text(text).ids for text in whole]
+    assert {len(i) for i in ids} == {40}
+    with torch.no_grad():
+        expected = model.forward_padded(ids).reward
+    torch.testing.assert_close(torch.tensor(found), expected, atol=1e-4, rtol=0)
+    assert expected.std() > 0.05
+
+
+def test_pitfall_37_whoever_may_read_the_folder_may_read_the_weights(
+    tiny_folder: Folders, tmp_path: Path
+) -> None:
+    model = reward_model(tiny_folder("llama"), safety_head=True)
+    folder = export(model, tmp_path / "exported", card=CARD, max_shard_size="100KB")
+    expected = folder.stat().st_mode & 0o666
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {expected}
 
 
 def test_pitfall_07_a_pinned_date_travels_with_the_template(tmp_path: Path) -> None:

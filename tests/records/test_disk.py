@@ -29,6 +29,30 @@ def test_a_folder_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o002, 0o664), (0o077, 0o600)])
+def test_pitfall_37_the_umask_says_who_reads_a_folder_whatever_wrote_it(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
+    """In a process of its own, since the umask is one for all threads."""
+    script = f"""
+import os
+from pathlib import Path
+import torch
+from palate.records import atomic_folder
+from safetensors.torch import save_file
+os.umask({umask})
+with atomic_folder(Path({str(tmp_path)!r}) / "model") as partial:
+    save_file({{"weight": torch.zeros(1)}}, partial / "model.safetensors")
+    (partial / "below").mkdir()
+    save_file({{"weight": torch.zeros(1)}}, partial / "below" / "head.safetensors")
+    (partial / "config.json").write_text("{{}}")
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+    files = [path for path in (tmp_path / "model").rglob("*") if path.is_file()]
+    assert len(files) == 3
+    assert {path.stat().st_mode & 0o777 for path in files} == {mode}
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing_half_written(tmp_path: Path) -> None:
     """The system refuses to write past 1 MB, as a full disk would."""
     script = f"""

@@ -48,6 +48,13 @@ def test_weights_and_moments_come_back_bit_for_bit(parts, tmp_path: Path) -> Non
         assert value.dtype == found[name].dtype
 
 
+def test_pitfall_37_the_umask_says_who_reads_it(parts, tmp_path: Path) -> None:
+    save(*parts, tmp_path, 3)
+    (folder,) = tmp_path.iterdir()
+    expected = folder.stat().st_mode & 0o666
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {expected}
+
+
 def test_what_is_saved_is_the_moment_of_saving(parts, tmp_path: Path) -> None:
     model, optimizer = parts
     expected = whole(*parts)

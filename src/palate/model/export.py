@@ -2,12 +2,14 @@
 
 Anyone can load it with `AutoModelForSequenceClassification` and get the same rewards: one label,
 the head inside, a pad token that differs from the terminal token, a chat template that ends in
-the terminal token, a tokenizer that adds nothing of its own (`pitfalls.md` 3, 4, 29).
+the terminal token, a tokenizer that adds nothing of its own, declares no BOS and truncates on the
+left (`pitfalls.md` 3, 4, 29, 35, 36, 38).
 """
 
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,15 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import processors
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification
 
 from palate.model.backbone import drop_dropout
 from palate.model.card import Card, render_card
 from palate.model.older import write_older_keys
 from palate.model.quiet import quiet
 from palate.model.reward_model import RewardModel
+from palate.model.templates import write_bos
+from palate.model.tokenizer import save_tokenizer
 from palate.model.tokens import ChatTokens
 from palate.records import atomic_folder, write_text
 from palate.types import PalateError, digest
@@ -49,9 +53,8 @@ def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str 
         tokenizer = portable_tokenizer(model.chat)
         with atomic_folder(folder) as partial:
             classifier.save_pretrained(partial, max_shard_size=max_shard_size)
-            tokenizer.save_pretrained(partial)
+            save_tokenizer(tokenizer, partial)
             write_older_keys(partial)
-            _check_adds_nothing(partial)
             if model.safety_head is not None:
                 weight = model.safety_head.weight.detach().cpu().contiguous()
                 save_file({"weight": weight}, partial / SAFETY_FILE)
@@ -101,7 +104,8 @@ def _config(model: RewardModel, card: Card) -> Any:
         "terminal_token": chat.terminal,
         "terminal_token_id": chat.terminal_id,
         "max_tokens": chat.max_tokens,
-        "chat_template": chat.template,
+        "chat_template": write_bos(chat.template, chat.tokenizer.bos_token),
+        "bos_token": chat.tokenizer.bos_token,
         "chat_template_fingerprint": digest(chat.template),
         "base": card.base,
         "base_revision": card.base_revision,
@@ -135,31 +139,48 @@ def _classifier(config: Any, backbone: Mapping[str, Tensor], head: Tensor) -> An
 def portable_tokenizer(chat: ChatTokens) -> Any:
     """A copy of the tokenizer with which stock code makes our tokens.
 
-    It pads on the right with a token that is not the terminal one, truncates on the left,
-    adds no special tokens (the template writes them), and its template ends in the terminal
-    token.
+    It pads on the right with a token that is not the terminal one, truncates on the left, to the
+    model's own length, adds no special tokens (the template writes them), declares no BOS, and
+    its template ends in the terminal token.
     """
     tokenizer = copy.deepcopy(chat.tokenizer)
     tokenizer.padding_side, tokenizer.truncation_side = "right", "left"
     tokenizer.model_max_length = chat.max_tokens
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(chat.pad_id)
-    tokenizer.chat_template = closed_template(chat.template, chat.terminal)
+    tokenizer.chat_template = closed_template(
+        write_bos(chat.template, tokenizer.bos_token), chat.terminal
+    )
     _add_nothing(tokenizer)
+    # Clients that expect a tokenizer to add its BOS cut it from the text that the template wrote
+    # (verl 0.9.1), and nothing here puts it back. What is not declared is not cut.
+    tokenizer.bos_token = None
     return tokenizer
+
+
+# Whether a token is of the assistant, for training: nothing is rendered, only Python's Jinja with
+# an extension of transformers knows the tag, and `if true` treats the white space alike.
+GENERATION = (
+    (re.compile(r"\{%([-+]?)\s*generation\s*([-+]?)%\}"), r"{%\1 if true \2%}"),
+    (re.compile(r"\{%([-+]?)\s*endgeneration\s*([-+]?)%\}"), r"{%\1 endif \2%}"),
+)
 
 
 def closed_template(template: str, terminal: str) -> str:
     """`template` with its output cut after the last `terminal`.
 
     Where a generation prompt is asked for, the output is left as it is. The empty expressions
-    keep Jinja's block trimming away from the template's own first and last line.
+    keep Jinja's block trimming away from the template's own first and last line. What is added
+    here runs in every Jinja that is met in servers: Python's, minijinja, llama.cpp's, JavaScript's.
     """
     body = template.removesuffix("\n")  # As Jinja itself does at the end of a template.
+    for tag, plain in GENERATION:
+        body = tag.sub(plain, body)
     end = repr(terminal)  # A Jinja literal reads Python's escapes.
     return (
         f"{{% set palate_text %}}{{{{ '' }}}}{body}{{{{ '' }}}}{{% endset %}}"
         "{% if add_generation_prompt %}{{ palate_text }}"
-        f"{{% elif {end} in palate_text %}}{{{{ palate_text.rpartition({end})[0] + {end} }}}}"
+        f"{{% elif {end} in palate_text %}}"
+        f"{{{{ palate_text.split({end})[:-1] | join({end}) }}}}{{{{ {end} }}}}"
         f"{{% else %}}{{{{ palate_text + {end} }}}}{{% endif %}}"
     )
 
@@ -171,14 +192,3 @@ def _add_nothing(tokenizer: Any) -> None:
             setattr(tokenizer, name, False)
     if tokenizer("x")["input_ids"] != tokenizer("x", add_special_tokens=False)["input_ids"]:
         tokenizer.backend_tokenizer.post_processor = processors.Sequence([])
-
-
-def _check_adds_nothing(folder: Path) -> None:
-    """Read the tokenizer back: some classes put their BOS in again when they are opened."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    plain = tokenizer("x", add_special_tokens=False)["input_ids"]
-    if tokenizer("x")["input_ids"] != plain:
-        raise PalateError(
-            f"{type(tokenizer).__name__} adds special tokens whatever it is told, so other tools "
-            "would score other tokens; use a base model with a plain tokenizer.json"
-        )

@@ -25,6 +25,7 @@ from tokenizers import pre_tokenizers as pre
 from transformers import AutoModel, AutoTokenizer
 
 from palate.model.quiet import quiet
+from palate.model.tokenizer import save_tokenizer
 from palate.records import atomic_folder, file_digest, write_json
 from palate.types import PalateError
 
@@ -96,7 +97,7 @@ def _convert(path: Path, revision: str, folder: Path) -> None:
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     with atomic_folder(folder, replace=False) as partial:
         config.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
+        save_tokenizer(tokenizer, partial)
         save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
         facts = {"revision": revision, "file": path.name, "licence": metadata["licence"]}
         write_json(partial / FACTS, facts)

@@ -24,6 +24,7 @@ from palate.model.export import FORMAT, HEAD_KEY, SAFETY_FILE
 from palate.model.options import BaseOptions
 from palate.model.quiet import quiet
 from palate.model.reward_model import RewardModel
+from palate.model.templates import without_bos
 from palate.model.tokens import ChatTokens
 from palate.types import PalateError
 
@@ -91,6 +92,9 @@ def chat_tokens(
     if ours:
         # The template before it was closed, so that the protocol's fingerprint is the trained one.
         tokenizer.chat_template = ours["chat_template"]
+        if (bos := ours.get("bos_token")) is not None:  # An export declares none to its clients.
+            tokenizer.bos_token = bos
+            tokenizer.chat_template = without_bos(ours["chat_template"], bos)
     chat = ChatTokens(
         tokenizer,
         BaseOptions(

@@ -13,10 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from palate.model.tokenizer import FAST
 from palate.records import write_json
 
-# Classes that read everything from tokenizer.json, under the name that both generations know.
-FAST = "PreTrainedTokenizerFast"
 # vLLM and sentence-transformers squash the one label of /score, /rerank unless told not to.
 IDENTITY = "torch.nn.modules.linear.Identity"
 
@@ -60,6 +59,9 @@ def _tokenizer(values: dict[str, Any], template: str | None) -> dict[str, Any]:
     older: dict[str, Any] = {
         "model_input_names": ["input_ids", "attention_mask"],
         "clean_up_tokenization_spaces": False,
+        # llama.cpp adds the BOS of Llama 3's tokenizer unless it is told not to.
+        "add_bos_token": False,
+        "add_eos_token": False,
     }
     if values.get("tokenizer_class") == "TokenizersBackend":
         older["tokenizer_class"] = FAST

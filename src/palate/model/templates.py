@@ -68,3 +68,20 @@ def _source(own: str | None, options: BaseOptions) -> str:
             f"{options.model} has no chat template; set base.template to chatml or a Jinja file"
         )
     return own
+
+
+def write_bos(template: str, bos: str | None) -> str:
+    """`template` with the BOS that it asks its tokenizer for written into it."""
+    if bos is None or "bos_token" not in template:
+        return template
+    return _bos_line(bos) + template
+
+
+def without_bos(template: str, bos: str) -> str:
+    """`template` before `write_bos`."""
+    return template.removeprefix(_bos_line(bos))
+
+
+def _bos_line(bos: str) -> str:
+    # The empty expression keeps Jinja's block trimming away from the template's first line.
+    return f"{{% set bos_token = {bos!r} %}}{{{{ '' }}}}"

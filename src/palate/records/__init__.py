@@ -9,6 +9,7 @@ from palate.records.disk import (
     atomic,
     atomic_folder,
     file_digest,
+    follow_umask,
     write_json,
     write_text,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "comparison_to_row",
     "count_groups",
     "file_digest",
+    "follow_umask",
     "git_revision",
     "package_versions",
     "read_batches",

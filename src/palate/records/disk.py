@@ -35,7 +35,8 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Generator[Path]:
     """Yield an empty temporary folder beside `path`; rename it there on success.
 
     A folder already at `path` is replaced, or kept where `replace` is false (a cache that
-    another process filled meanwhile). On failure nothing is left behind.
+    another process filled meanwhile). On failure nothing is left behind. What may read the files
+    is the umask's affair, whichever library wrote them.
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     old = path.with_name(f".{path.name}.{os.getpid()}.old")
@@ -43,6 +44,7 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Generator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir()
         yield partial
+        follow_umask(partial)
         if path.exists() and replace:
             path.rename(old)
         if not path.exists():
@@ -52,6 +54,20 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Generator[Path]:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def follow_umask(folder: Path) -> None:
+    """Give the files in `folder` the mode of any new file, as `folder` has that of a new one.
+
+    safetensors 0.8 makes files that nobody but their owner reads (mode 0600), and a server that
+    runs as another user cannot open the model.
+    """
+    # Of a folder that was just made: the umask itself can only be read by setting it, for every
+    # thread at once.
+    mode = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(mode)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -28,7 +28,7 @@ from torch.nn import Parameter
 from torch.optim import AdamW
 
 from palate.model.reward_model import RewardModel
-from palate.records import file_digest, package_versions, write_json
+from palate.records import file_digest, follow_umask, package_versions, write_json
 from palate.train.ranks import Ranks
 from palate.train.shards import copy_to_cpu, read_shards, shard_contents, shard_name, write_shards
 from palate.types import PalateError, digest
@@ -233,6 +233,7 @@ def _commit(
         "files": {name: facts for part in files for name, facts in part.items()},
     }
     write_json(partial / MANIFEST, content | {"digest": digest(content)})
+    follow_umask(partial)
     _sync(partial)
     if target.exists():
         _remove(target)
