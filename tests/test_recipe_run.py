@@ -7,9 +7,10 @@ import pytest
 
 from made import made
 from palate.recipe import load_recipe, run
-from palate.recipe.learn import keep_apart
+from palate.recipe.learn import OPTIONS, keep_apart, settle_one
 from palate.recipe.workspace import Workspace
 from palate.records import read_comparisons, read_header, write_comparisons
+from palate.train.options import TrainOptions
 from palate.types import PalateError
 from tiny import save_tiny
 
@@ -148,3 +149,92 @@ def test_pitfall_22_a_benchmark_that_was_trained_on_stops_the_run(experiment, tm
     write_comparisons(asked, [made("Shared?", "other", "none"), made("New?", "yes", "no")])
     with pytest.raises(PalateError, match="of 2 comparisons 0 were trained on and 1"):
         keep_apart(work, {"mixture": trained}, {"mine": asked})
+
+
+UNSAID = """
+name: few
+data:
+  sources: {help: {source: simulated, options: {weeks: 1, comparisons_per_week: 60}}}
+  holdout: {per_batch: 10, sources: [help]}
+benchmarks: {held-out: {held_out: [help]}}
+mixtures: {all: {all: [help]}}
+base: {max_tokens: 64, dtype: float32, model: MODEL}
+train: {eval_rows: 0, trackers: []}
+models: {mine: {mixture: all}}
+judges: [longer, mine]
+"""
+
+
+@pytest.fixture(scope="module")
+def few(tmp_path_factory) -> tuple[Path, Path, list[str]]:
+    """As `experiment`, of a recipe that states nothing of steps and rates."""
+    folder = tmp_path_factory.mktemp("few")
+    recipe, said = folder / "few.yaml", []
+    recipe.write_text(UNSAID.replace("MODEL", str(save_tiny(folder / "tiny", "llama"))))
+    run(load_recipe(recipe, environment={}), folder / "run", say=said.append)
+    return recipe, folder / "run", said
+
+
+def trained_with(folder: Path) -> dict:
+    return json.loads((folder / "train" / "mine" / OPTIONS).read_text())["train"]
+
+
+def test_what_a_recipe_does_not_state_follows_from_its_rows_and_is_said(few, tmp_path):
+    _, folder, said = few
+    rows = read_header(folder / "mixtures" / "all.parquet").rows
+    (line,) = [line for line in said if "warm-up" in line]
+    assert line.startswith(
+        f"  mine: {rows} rows: 21 steps of 8 pairs (3 epochs), 3 of them warm-up"
+    )
+    assert line.endswith("learning rate 0.0002, head 0.002; set train.pairs_per_step to override")
+    kept = trained_with(folder)
+    assert (kept["pairs_per_step"], kept["epochs"], kept["learning_rate"]) == (8, 3, 2e-4)
+    assert "21 steps of 8 pairs" in (folder / "models" / "mine" / "README.md").read_text()
+    saved = load_recipe(folder / "recipe.yaml", environment={}).training("mine")
+    assert (saved.pairs_per_step, saved.epochs, saved.learning_rate) == (8, 3, 2e-4)
+    assert again(few) == ["report"], "the same rows make the same steps"
+    other = again((folder / "recipe.yaml", tmp_path, []), until="train")
+    assert trained_with(tmp_path) == kept, other
+
+
+def test_mix_says_the_steps_to_come_and_whether_they_can_teach(few, tmp_path):
+    said: list[str] = []
+    stated = load_recipe(few[0], ["train.pairs_per_step=512"], environment={})
+    run(stated, tmp_path, until="mix", say=said.append)
+    assert any("3 steps of 50 pairs (3 epochs)" in line for line in said), said
+    assert any("WARNING: only 2 of 3 steps after warm-up" in line for line in said), said
+
+
+def test_the_report_and_the_card_say_that_nothing_was_taught(few, tmp_path):
+    stated = ["train.pairs_per_step=512", "train.epochs=1"]
+    run(load_recipe(few[0], stated, environment={}), tmp_path)
+    why = "none of 1 step after warm-up"
+    assert why in (tmp_path / "tables" / "verdict.md").read_text()
+    assert why in (tmp_path / "models" / "mine" / "README.md").read_text()
+    assert why not in (few[1] / "tables" / "verdict.md").read_text()
+
+
+def test_a_training_that_was_begun_keeps_its_own_steps(few, tmp_path):
+    """Also one of a release that took the paper's 512 pairs where nothing was stated."""
+    recipe, folder, _ = few
+    mixture, loaded = folder / "mixtures" / "all.parquet", load_recipe(recipe, environment={})
+    options, base = loaded.training("mine"), loaded.backbone("mine")
+
+    def settled(**stated) -> TrainOptions:
+        given = {**options.model_dump(exclude_unset=True), **stated}
+        return settle_one("mine", TrainOptions(**given), base, mixture, tmp_path)[0]
+
+    kept = json.loads((folder / "train" / "mine" / OPTIONS).read_text())
+    kept["train"]["pairs_per_step"] = 24
+    (tmp_path / OPTIONS).write_text(json.dumps(kept))
+    assert settled().pairs_per_step == 24
+    assert settled(weight_decay=0.5).pairs_per_step == 8, "other options are another training"
+    assert settle_one("mine", options, base, mixture, tmp_path, resume=False)[0].pairs_per_step == 8
+    kept["mixture"] = "other rows"
+    (tmp_path / OPTIONS).write_text(json.dumps(kept))
+    assert settled().pairs_per_step == 8
+    (tmp_path / OPTIONS).unlink()
+    (tmp_path / "metrics.jsonl").write_text("")
+    assert settled().pairs_per_step == 512
+    (tmp_path / "experiment.json").write_text('"of other data"')
+    assert settled().pairs_per_step == 8

@@ -156,6 +156,8 @@ def _figures(one: Forecast, machines: Machines) -> dict[str, Any]:
         "comparisons": data.comparisons,
         "tokens_per_comparison": data.tokens,
         "steps": data.steps,
+        "warmup_steps": one.course.warmup,
+        "warning": one.course.trouble or None,
         "microbatches_per_step": microbatches(data, setup),
         "flops": done.model * data.comparisons * data.epochs,
         "recomputed_flops": done.recomputed * data.comparisons * data.epochs,
@@ -188,6 +190,8 @@ def _print(one: Forecast, values: Mapping[str, Any]) -> None:
         sys.stdout.write(
             f"DOES NOT FIT: {total:.1f} of {room:.1f} GB; cure: {', or '.join(values['cures'])}\n"
         )
+    if values["warning"]:
+        sys.stdout.write(f"WARNING: {one.name}: {values['warning']}\n")
 
 
 def _facts(one: Forecast, values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -200,6 +204,7 @@ def _facts(one: Forecast, values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         "number format": f"{values['dtype']}, float32 weights",
         "comparisons": f"{data.comparisons:,} of {data.tokens:,.0f} tokens",
         "steps": f"{data.steps:,} of {data.pairs_per_step:,} comparisons, "
+        f"{values['warmup_steps']:,} of them warm-up, "
         f"{values['microbatches_per_step']:,} micro-batches a device",
         "operations": f"{values['flops']:.3g}, and {values['recomputed_flops']:.3g} done again",
     }

@@ -42,7 +42,7 @@ def _train_file(
 ) -> None:
     from palate.cli.output import progress
     from palate.recipe.crew import crew
-    from palate.recipe.learn import train_one
+    from palate.recipe.learn import settle_one, train_one
     from palate.recipe.open import load_options
     from palate.types import PalateError
 
@@ -50,11 +50,12 @@ def _train_file(
         raise PalateError("a file is trained into a folder of your choice; add --out FOLDER")
     options, base = load_options(overrides)
     watched = {path.stem: path for path in watch}
+    folder = out.with_name(f"{out.name}.train")
     with interruptible(command_line()), crew() as leads:
         if not leads:
             return
-        train_one(
-            out.name, base, options, file, watched, out.with_name(f"{out.name}.train"), out,
-            resume=resume,
-        )  # fmt: skip
+        options, base = settle_one(
+            out.name, options, base, file, folder, resume=resume, say=progress()
+        )
+        train_one(out.name, base, options, file, watched, folder, out, resume=resume)
     progress()(f"checkpoint: {out}")

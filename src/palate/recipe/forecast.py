@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palate.model.options import BaseOptions
 from palate.recipe.schema import Recipe
 from palate.records import read_header
+from palate.train.defaults import Course, follow
 from palate.types import PalateError
 
 if TYPE_CHECKING:  # torch is slow to import.
@@ -46,6 +48,7 @@ class Forecast:
     """One model's memory on each device and its time; `pace` None where no rate is known."""
 
     name: str
+    course: Course
     anatomy: Anatomy
     data: Data
     setup: Setup
@@ -64,34 +67,34 @@ def forecast(recipe: Recipe, name: str, folder: Path, machines: Machines, asked:
         PalateError: no such shape or checkpoint, or neither mixtures nor numbers to count on.
     """
     from palate.train.anatomy import anatomy
-    from palate.train.work import pace
+    from palate.train.work import Data, pace
 
-    options = recipe.training(name)
-    model = anatomy(_config(recipe, name, asked), options)
-    data = _data(recipe, name, folder, asked)
+    rows, tokens, share = _amounts(recipe, name, folder, asked)
+    options, base = follow(recipe.training(name), recipe.backbone(name), rows, None)
+    model = anatomy(_config(base, asked), options)
+    course, response = Course.of(options, rows), (1 - share) * tokens / 2
+    data = Data(rows, share * tokens, response, options.pairs_per_step, options.epochs)
     setup = _setup(recipe, name, model, data, machines)
     if machines.rate is None:
-        return Forecast(name, model, data, setup, None)
+        return Forecast(name, course, model, data, setup, None)
     speed = pace(model, data, setup, rate=machines.rate, utilisation=machines.utilisation)
-    return Forecast(name, model, data, setup, speed)
+    return Forecast(name, course, model, data, setup, speed)
 
 
-def _config(recipe: Recipe, name: str, asked: Asked) -> Any:
+def _config(base: BaseOptions, asked: Asked) -> Any:
     from palate.model.backbone import load_config
     from palate.train.shapes import SHAPES, shape_config
 
-    base = recipe.backbone(name)
     if asked.shape is not None:
         return (shape_config if asked.shape in SHAPES else load_config)(asked.shape)
     return load_config(base.model, revision=base.revision, layers=base.layers)
 
 
-def _data(recipe: Recipe, name: str, folder: Path, asked: Asked) -> Data:
-    """Rows and tokens: as asked; else of the token file; else of the mixture, estimated."""
+def _amounts(recipe: Recipe, name: str, folder: Path, asked: Asked) -> tuple[int, float, float]:
+    """(rows, tokens of one, the prompt's share of them): as asked; else of the token file; else of
+    the mixture, estimated."""
     from palate.train.examples import Examples
-    from palate.train.work import Data
 
-    options = recipe.training(name)
     tokens = folder / "train" / name / "tokens" / "mixture.arrow"
     mixture = folder / "mixtures" / f"{recipe.models[name].mixture}.parquet"
     rows, size, share = asked.comparisons, asked.tokens, asked.prompt_share
@@ -108,8 +111,7 @@ def _data(recipe: Recipe, name: str, folder: Path, asked: Asked) -> Data:
             f"{mixture}: not made yet; make it with `palate mix`, or say --comparisons and "
             "--tokens-per-comparison"
         )
-    response = (1 - share) * size / 2
-    return Data(rows, share * size, response, options.pairs_per_step, options.epochs)
+    return rows, size, share
 
 
 def _setup(recipe: Recipe, name: str, model: Anatomy, data: Data, machines: Machines) -> Setup:

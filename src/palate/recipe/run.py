@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
@@ -57,7 +58,10 @@ def run(
         mixtures = learn.make_mixtures(work, pools)
         learn.keep_apart(work, mixtures, benchmarks)
         if until == "mix":
+            learn.say_courses(work, mixtures)
             return folder
+        work = replace(work, recipe=learn.settle(work, mixtures))
+        save_recipe(work.recipe, folder / "recipe.yaml")
         models = learn.train_models(work, mixtures, benchmarks)
         if until == "train":
             return folder

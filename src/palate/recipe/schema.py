@@ -12,6 +12,7 @@ from palate.evaluate.benchmark import OrderPlan
 from palate.model.options import BaseOptions
 from palate.recipe.load import explain, merge, refuse_unknown
 from palate.recipe.vary import StudyPlan, Variant, applied
+from palate.train.defaults import FOLLOWING
 from palate.train.options import TrainOptions
 from palate.types import PalateError, digest
 
@@ -225,10 +226,16 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
 
 
 def resolved(recipe: Recipe) -> dict[str, Any]:
-    """Everything a recipe says, defaults included, as plain values that make the same recipe."""
+    """Everything a recipe says, defaults included, as plain values that make the same recipe.
+
+    What follows from something else, and must still do so when read again, is left out where it
+    is not stated: the seed of training from `seed`, and from the rows what `train.defaults` says.
+    """
     values = recipe.model_dump(mode="json", exclude_none=True)
-    if "seed" not in recipe.train.model_fields_set:
-        del values["train"]["seed"]  # It follows `seed`, and must still do so when read again.
+    for key in {"seed", *FOLLOWING} - recipe.train.model_fields_set:
+        values["train"].pop(key, None)
+    if not {"model", "layers"} & recipe.base.model_fields_set:
+        del values["base"]["model"]  # How many layers are kept follows where no base is named.
     return values
 
 

@@ -12,6 +12,7 @@ from palate.report.groups import Tests
 from palate.report.read import Judged
 from palate.report.tables import percent
 from palate.report.training import Course
+from palate.train.defaults import trouble
 
 UNSCORED_SHARE = 0.05
 LENGTH_GAP = 0.25
@@ -29,6 +30,7 @@ def cautions(
     for judge in dict.fromkeys(result.judge for result, _ in models):
         yield from _by_length(judge, [votes for result, votes in models if result.judge == judge])
     for course in courses:
+        yield from _too_short(course)
         yield from _overfitted(course)
     for judge, why in judged.absent.items():
         yield Finding(
@@ -91,6 +93,20 @@ def _length_gap(votes: Tally) -> tuple[float, float, str, float, str] | None:
     gap = high.value - low.value
     apart = gap > LENGTH_GAP and high.low > low.high
     return (gap, high.value, more, low.value, less) if apart else None
+
+
+def _too_short(course: Course) -> Iterator[Finding]:
+    """A training that ended before, or hardly after, the rate had reached its peak."""
+    rates = [
+        (float(rate), -int(step["step"]))
+        for step in course.steps
+        if isinstance(rate := step.get("learning_rate"), int | float)
+    ]
+    if not rates:
+        return
+    last, peak = int(course.steps[-1]["step"]), -max(rates)[1]
+    if why := trouble(last, last - peak):
+        yield Finding("caution", ("Training of ", escape.name(course.model), f": {why}."))
 
 
 def _overfitted(course: Course) -> Iterator[Finding]:

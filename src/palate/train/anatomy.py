@@ -91,6 +91,11 @@ def anatomy(config: Any, options: TrainOptions) -> Anatomy:
     )
 
 
+def count_parameters(config: Any, options: TrainOptions) -> int:
+    """Parameters of the reward model that `options` would train on a backbone of `config`."""
+    return _count(_weightless(config, options).parameters())
+
+
 def _weightless(config: Any, options: TrainOptions) -> RewardModel:
     with quiet(), torch.device("meta"):
         backbone = cast(PreTrainedModel, AutoModel.from_config(config))

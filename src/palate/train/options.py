@@ -1,7 +1,11 @@
-"""What a recipe may say of training; every default is the paper's (`paper.md`, Training)."""
+"""What a recipe may say of training; every default is the paper's (`paper.md`, Training).
+
+A recipe's own defaults for rows and base at hand are in `train.defaults`.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -52,14 +56,32 @@ class TrainOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: int = Field(1, ge=1, description="The paper trains one: longer over-fits.")
-    pairs_per_step: int = Field(512, ge=1, description="Effective batch, in comparisons.")
+    epochs: int = Field(
+        1,
+        ge=1,
+        description="The paper trains one: longer over-fits. Not stated in a recipe: as many as "
+        "make 36 steps, at most 3.",
+    )
+    pairs_per_step: int = Field(
+        512,
+        ge=1,
+        description="Effective batch, in comparisons. Not stated in a recipe: follows from the "
+        "rows, 8 of 300 and 512 of a million.",
+    )
     tokens_per_microbatch: int = Field(
         4096, ge=64, description="Token budget of one forward; no effect on the result."
     )
-    learning_rate: float = Field(1e-5, gt=0, description="Peak; 5e-6 for the paper's 70B.")
+    learning_rate: float = Field(
+        1e-5,
+        gt=0,
+        description="Peak; 5e-6 for the paper's 70B. Not stated in a recipe: follows from the "
+        "base's size.",
+    )
     head_learning_rate: float | None = Field(
-        None, gt=0, description="Peak for the fresh head alone; default: learning_rate."
+        None,
+        gt=0,
+        description="Peak for the fresh head alone; default: learning_rate, and ten times it "
+        "where that is not stated in a recipe.",
     )
     adam_beta1: float = Field(0.9, ge=0, lt=1)
     adam_beta2: float = Field(0.95, ge=0, lt=1)
@@ -86,6 +108,11 @@ class TrainOptions(BaseModel):
         """The options on which the trained weights depend, rounding aside; the others may change
         between a stop and a resume."""
         return self.model_dump(mode="json", exclude=set(FREE))
+
+    def warmup_steps(self, steps: int) -> int:
+        """How many of `steps` optimizer steps warm up: a share of them, with a floor."""
+        share = math.ceil(self.warmup_fraction * steps)
+        return min(max(share, self.warmup_steps_min), steps)
 
     def margins(self) -> dict[Rating | None, float]:
         """Margin by rating (Table 27), and under None that of comparisons without one."""

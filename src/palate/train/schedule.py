@@ -28,8 +28,7 @@ class Schedule:
     @classmethod
     def of(cls, options: TrainOptions, steps: int) -> Schedule:
         """The schedule of a run of `steps` optimizer steps, all epochs together."""
-        warmup = max(math.ceil(options.warmup_fraction * steps), options.warmup_steps_min)
-        return cls(steps, min(warmup, steps), options.final_lr_fraction)
+        return cls(steps, options.warmup_steps(steps), options.final_lr_fraction)
 
     def factor(self, step: int) -> float:
         """The factor at `step`, 1 <= step <= steps."""

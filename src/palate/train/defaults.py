@@ -1,0 +1,129 @@
+"""What a recipe leaves unsaid of training follows from the number of rows and the base's size.
+
+The paper's 512 comparisons a step and 1e-5 suit millions of comparisons and billions of weights.
+Of 300 rows they make one step, all of it warm-up, which teaches nothing. What a recipe states
+always wins, and the recipes that come with Palate state everything.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from palate.model.options import BaseOptions
+from palate.train.options import TrainOptions
+
+FOLLOWING = ("pairs_per_step", "epochs", "warmup_steps_min", "learning_rate", "head_learning_rate")
+"""The keys of `train` that follow where they are not stated; of `base`, `layers` does."""
+STEPS_WANTED = 36
+MOST_EPOCHS = 3  # The paper trains one, for longer over-fits; few rows need to be seen again.
+FEWEST_PAIRS, MOST_PAIRS = 8, 512
+LEAST_TAUGHT = 10
+"""Steps at the full rate below which the report says that nothing can have been learnt."""
+# Peak rate by the number of parameters below. Measured: the first, on the first layers of
+# SmolLM2-135M (LOG.md). The paper's: the last two. Between them assumed.
+RATES = ((1e8, 2e-4), (1e9, 5e-5), (7e9, 2e-5), (5e10, 1e-5), (math.inf, 5e-6))
+RATE_OF_ADAPTERS = 1e-4  # Low-rank adapters take a higher rate than the weights; assumed.
+HEAD_RATE = 10  # The head is fresh where the backbone is trained (LOG.md, the demo).
+# A few thousand rows teach the first layers of the embedded base more than all 30 (LOG.md).
+FEW_ROWS, FEW_LAYERS = 10_000, 6
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How many steps a training takes, of how many comparisons, and how many only warm up."""
+
+    rows: int
+    pairs_per_step: int
+    epochs: int
+    steps: int
+    warmup: int
+
+    @classmethod
+    def of(cls, options: TrainOptions, rows: int) -> Course:
+        """The course of `options` over `rows` comparisons."""
+        steps = math.ceil(rows / options.pairs_per_step) * options.epochs
+        warmup = options.warmup_steps(steps)
+        return cls(rows, options.pairs_per_step, options.epochs, steps, warmup)
+
+    def __str__(self) -> str:
+        """`300 rows: 38 steps of 8 pairs (1 epoch), 4 of them warm-up`."""
+        pairs = min(self.pairs_per_step, self.rows)
+        return (
+            f"{self.rows:,} rows: {_several(self.steps, 'step')} of {_several(pairs, 'pair')} "
+            f"({_several(self.epochs, 'epoch')}), {self.warmup:,} of them warm-up"
+        )
+
+    @property
+    def trouble(self) -> str:
+        """Why these steps cannot teach, with the cure; empty where they can."""
+        return trouble(self.steps, self.steps - self.warmup)
+
+
+def trouble(steps: int, taught: int) -> str:
+    """Why a training of `steps`, `taught` of them after warm-up, cannot teach; empty if it can."""
+    if taught >= LEAST_TAUGHT:
+        return ""
+    after = "none" if taught < 1 else f"only {taught}"
+    return (
+        f"{after} of {_several(steps, 'step')} after warm-up, too few to teach a model; "
+        "collect more comparisons, or set a smaller train.pairs_per_step or more train.epochs"
+    )
+
+
+def follow(
+    train: TrainOptions, base: BaseOptions, rows: int, size: Callable[[BaseOptions], int] | None
+) -> tuple[TrainOptions, BaseOptions]:
+    """The options with what they do not state filled in; what they state stays as it is.
+
+    - `pairs_per_step`: the power of two nearest to sqrt(rows) / 2, between 8 and 512. So 8 of up
+      to 500 rows, 16 of 1,000, 64 of 16,000, and the paper's 512 from half a million on.
+    - `epochs`: as many as make 36 steps, at most 3.
+    - `warmup_steps_min`: the paper's 5, or a tenth of the steps where that is less.
+    - `learning_rate`: by the number of parameters (`RATES`); the head's is ten times that.
+    - `base.layers`: 6 of the embedded base up to 10,000 rows. A base that is stated keeps all.
+
+    Pure: the same arguments give the same options. Where `learning_rate` is stated, the head's
+    is what it says of itself (`TrainOptions`).
+
+    Args:
+        rows: comparisons to train on.
+        size: gives the number of parameters of a base; None leaves the rates as they are. Asked
+            only where a rate follows.
+    """
+    stated = train.model_fields_set
+    found: dict[str, Any] = {}
+    if "layers" not in base.model_fields_set and "model" not in base.model_fields_set:
+        base = base.model_copy(update={"layers": FEW_LAYERS if rows <= FEW_ROWS else None})
+    if "pairs_per_step" not in stated:
+        power = round(math.log2(max(1.0, math.sqrt(rows) / 2)))
+        found["pairs_per_step"] = min(max(FEWEST_PAIRS, 2**power), MOST_PAIRS)
+    pairs = found.get("pairs_per_step", train.pairs_per_step)
+    if "epochs" not in stated:
+        found["epochs"] = min(MOST_EPOCHS, math.ceil(STEPS_WANTED / math.ceil(rows / pairs)))
+    if "warmup_steps_min" not in stated:
+        steps = math.ceil(rows / pairs) * found.get("epochs", train.epochs)
+        found["warmup_steps_min"] = min(train.warmup_steps_min, math.ceil(steps / 10))
+    if size is not None and "learning_rate" not in stated:
+        found["learning_rate"] = _rate(train, size(base))
+        if "head_learning_rate" not in stated:
+            found["head_learning_rate"] = HEAD_RATE * found["learning_rate"]
+    return train.model_copy(update=found), base
+
+
+def follows(train: TrainOptions, base: BaseOptions) -> bool:
+    """Whether anything is left to follow."""
+    unsaid = set(FOLLOWING) - {"head_learning_rate"} - train.model_fields_set
+    return bool(unsaid) or not {"model", "layers"} & base.model_fields_set
+
+
+def _rate(train: TrainOptions, parameters: int) -> float:
+    if train.trainable != "full" and train.trainable.lora is not None:
+        return RATE_OF_ADAPTERS
+    return next(rate for below, rate in RATES if parameters < below)
+
+
+def _several(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
