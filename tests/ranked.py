@@ -69,7 +69,7 @@ def train_with_trouble(
     world: World, mixture: Path, folder: Path, options: dict[str, Any], trouble: str
 ) -> None:
     """As `train_tiny`, but rank 1 meets `trouble` in step 2."""
-    steps, real = 0, loop._step
+    steps, real = 0, loop._gradients
 
     def troubled(*arguments: Any) -> Any:
         nonlocal steps
@@ -81,7 +81,7 @@ def train_with_trouble(
                 raise MemoryError
         return real(*arguments)
 
-    loop._step = troubled
+    loop._gradients = troubled
     train_tiny(world, mixture, folder, options, torch.float32)
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -187,10 +188,21 @@ def test_stages_one_after_the_other_and_nothing_twice(tmp_path, recipe):
     done = palate("run", recipe, "--out", out, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert " ...\n" not in done.stderr.replace("report ...\n", "")
-    assert "Table 7" in done.stdout
+    assert len(done.stdout.splitlines()) < 15, "the tables are `palate report`'s"
+    for said in (
+        "No model was judged",
+        "report.html",
+        f"palate report {out}",
+        f"palate view {out}",
+    ):
+        assert said in done.stdout
     assert (out / "tables" / "table-7.md").is_file()
-    again = palate("report", out, cwd=tmp_path)
-    assert again.stdout.startswith(done.stdout[:200])
+    assert "Table 7" in palate("report", out, cwd=tmp_path).stdout
+    log = (out / "log.txt").read_text()
+    assert log.count("palate run") == 1
+    assert "judge/longer--held-out" in log
+    quiet = palate("run", recipe, "--out", out, "--no-resume", "--quiet", cwd=tmp_path)
+    assert (quiet.returncode, quiet.stderr) == (0, "")
 
 
 def test_a_changed_option_makes_again_only_what_hangs_on_it(tmp_path, recipe):
@@ -275,3 +287,39 @@ def test_doctor_says_what_is_there(tmp_path):
     assert findings["data root"]["found"] == str(tmp_path)
     missing = palate("doctor", PALATE_DATA=str(tmp_path / "nowhere"))
     assert missing.returncode == 1
+
+
+def commands() -> list[list[str]]:
+    """Every command as it is typed, groups included."""
+    from typer.main import get_command
+
+    from palate.cli import app
+
+    root = get_command(app)
+    groups = {name: list(getattr(c, "commands", {})) for name, c in root.commands.items()}
+    return [
+        [],
+        *([name, *rest] for name, inner in groups.items() for rest in [[], *([i] for i in inner)]),
+    ]
+
+
+@pytest.mark.parametrize("command", commands(), ids=" ".join)
+def test_help_fits_80_columns_and_breaks_no_sentence(command):
+    done = palate(*command, "--help", COLUMNS="80", TERMINAL_WIDTH="80")
+    assert done.returncode == 0, done.stderr
+    lines = [line.rstrip() for line in done.stdout.splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert "…" not in done.stdout, "a word is cut"
+    said = [line.strip() for line in lines[: next(n for n, x in enumerate(lines) if "╭" in x)]]
+    for line, following in pairwise(said):
+        if line and following and not following.startswith("palate "):
+            word = following.split()[0]
+            assert len(f" {line} {word}") > 79, f"broken before {word!r}: {line}"
+
+
+def test_completion_lists_the_recipes(tmp_path):
+    words = {"_PALATE_COMPLETE": "complete_bash", "COMP_WORDS": "palate run ll", "COMP_CWORD": "2"}
+    done = palate(cwd=tmp_path, **words)
+    assert done.stdout.split() == [
+        "llama2", "llama2-full", "llama2-margin", "llama2-small", "llama2-two-epochs",
+    ]  # fmt: skip

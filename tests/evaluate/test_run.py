@@ -304,10 +304,8 @@ def test_an_unknown_order_is_one_line(make_benchmark, tmp_path):
 
 def test_progress_counts_answers(make_benchmark, tmp_path):
     told = []
-    evaluate(
-        Recorder(), make_benchmark(3), tmp_path, progress=lambda done, total, _: told.append(done)
-    )
-    assert told == [1, 2, 3]
+    evaluate(Recorder(), make_benchmark(3), tmp_path, progress=lambda *said: told.append(said[:2]))
+    assert told == [(0, 3), (1, 3), (2, 3), (3, 3)], "the total is known before the first answer"
 
 
 def test_names_become_file_names():

@@ -1,9 +1,12 @@
 """The loop on a tiny model: invariance, learning, resume, refusal."""
 
+import hashlib
 import json
 import math
 import os
 import signal
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from palate.train.examples import Examples, tokenise
 from palate.train.loop import train
 from palate.train.microbatch import split_step
 from palate.train.options import LoraOptions, SafetyLoss, Trainable, TrainOptions
-from palate.train.stop import Interrupted
+from palate.train.stop import Interrupted, stop_signals
 from palate.types import Comparison, Message, PalateError, Rating
 from tiny import tiny_model, tiny_tokenizer
 
@@ -102,7 +105,7 @@ def test_pitfall_31_stopped_and_resumed_equals_uninterrupted(
 ) -> None:
     examples, settings = examples_of(tmp_path, 30), options(epochs=2)
     whole = train(model(), examples, {}, settings, tmp_path / "whole")
-    calls, real = 0, loop._step
+    calls, real = 0, loop._gradients
 
     def interrupted(*arguments: Any) -> Any:
         nonlocal calls
@@ -111,7 +114,7 @@ def test_pitfall_31_stopped_and_resumed_equals_uninterrupted(
             os.kill(os.getpid(), signal.SIGINT)
         return real(*arguments)
 
-    monkeypatch.setattr(loop, "_step", interrupted)
+    monkeypatch.setattr(loop, "_gradients", interrupted)
     with pytest.raises(Interrupted, match="saved at step 3"):
         train(model(), examples, {}, settings, tmp_path / "cut")
     monkeypatch.undo()
@@ -119,6 +122,46 @@ def test_pitfall_31_stopped_and_resumed_equals_uninterrupted(
     assert torch.equal(weights(resumed), weights(whole))
     losses = [[r["loss"] for r in metrics(tmp_path / name)] for name in ("whole", "cut")]
     assert losses[0] == losses[1]
+
+
+def test_pitfall_31_a_second_ctrl_c_gives_up_the_step_in_hand_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples, settings = examples_of(tmp_path, 30), options(epochs=2)
+    whole = train(model(), examples, {}, settings, tmp_path / "whole")
+    calls, real = 0, loop._gradients
+
+    def interrupted(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        result = real(*arguments)
+        if calls == 3:
+            for _ in range(2):
+                os.kill(os.getpid(), signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(loop, "_gradients", interrupted)
+    with pytest.raises(Interrupted, match="saved at step 2"):
+        train(model(), examples, {}, settings, tmp_path / "cut")
+    monkeypatch.undo()
+    resumed = train(model(), examples, {}, settings, tmp_path / "cut")
+    assert torch.equal(weights(resumed), weights(whole))
+    steps = [r["step"] for r in metrics(tmp_path / "cut")]
+    assert steps == [r["step"] for r in metrics(tmp_path / "whole")]
+
+
+def test_ctrl_c_is_answered_while_a_step_computes() -> None:
+    """Python would run a handler only after the call into C, which here takes a second."""
+    said: list[tuple[str, float]] = []
+    with stop_signals(lambda line: said.append((line, time.monotonic()))) as stop:
+        timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        hashlib.pbkdf2_hmac("sha256", b"a long", b"step", 2_000_000)
+        ended = time.monotonic()
+        assert stop()
+    ((line, at),) = said
+    assert at < ended
+    assert line == "stopping after this step; again to stop now"
 
 
 def test_a_checkpoint_of_another_experiment_is_refused(tmp_path: Path) -> None:

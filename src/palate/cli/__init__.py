@@ -6,6 +6,7 @@ Each command imports what it needs when it runs, so that `palate --help` stays i
 from __future__ import annotations
 
 import errno
+import re
 import sys
 
 import typer
@@ -66,6 +67,21 @@ app.command("serve")(serve.serve)
 app.command("combine")(combine.combine)
 app.command("view")(view.view)
 app.command("doctor")(doctor.doctor)
+
+
+def _paragraphs(text: str) -> str:
+    """A docstring's paragraphs, and its examples, each on a line of its own.
+
+    typer breaks a line where the docstring does, in the middle of a sentence.
+    """
+    paragraphs = re.split(r"\n\s*\n", text.strip())
+    lines = [re.sub(r"\s*\n\s*(?!\[bold\]palate|\s)", " ", paragraph) for paragraph in paragraphs]
+    return "\n\n".join(re.sub(r"\s+Example: ", "\n\nExample: ", line) for line in lines)
+
+
+for _group in (app, data.app, recipes.app, tokens.app):
+    for _command in _group.registered_commands:
+        _command.help = _paragraphs((_command.callback and _command.callback.__doc__) or "")
 
 
 def _version(asked: bool) -> None:

@@ -9,6 +9,8 @@ import typer
 
 from palate.cli.output import DataOption, Format, FormatOption, emit, progress
 
+HERE = {"own": "your file", "simulated": "made here"}
+"""Of sources that are not read from a data root, where they are."""
 app = typer.Typer(help="Sources of comparisons: list, show, lint, import.", no_args_is_help=True)
 
 SourceArgument = Annotated[
@@ -29,12 +31,13 @@ BadShareOption = Annotated[
 
 
 @app.command("list")
-def list_sources(form: FormatOption = Format.TABLE) -> None:
-    """List the sources with their licence and what has been run on them.
+def list_sources(data: DataOption = None, form: FormatOption = Format.TABLE) -> None:
+    """List the sources, their licence, and whether they are in the data root.
 
-    Example: [bold]palate data list[/bold]
+    Example: [bold]palate data list --data DIR[/bold]
     """
     from palate.data.sources import SOURCES
+    from palate.recipe.locate import locate
 
     emit(
         (
@@ -44,7 +47,8 @@ def list_sources(form: FormatOption = Format.TABLE) -> None:
                 "kind": source.kind,
                 "hub id": source.hub_id,
                 "licence": source.licence,
-                "at hand": source.at_hand,
+                "here": HERE.get(name) or str(locate(None, source.folder, data) or "no"),
+                "tried on": source.tried_on,
             }
             for name, source in SOURCES.items()
         ),

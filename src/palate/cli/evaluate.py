@@ -11,11 +11,13 @@ from palate.cli.output import (
     DataOption,
     Format,
     FormatOption,
+    QuietOption,
     SetOption,
     command_line,
     counting,
     emit,
     interruptible,
+    progress,
 )
 from palate.cli.run import (
     BudgetOption,
@@ -23,6 +25,7 @@ from palate.cli.run import (
     JudgesOption,
     OutOption,
     ResumeOption,
+    recipe_names,
     run_recipe,
     show_costs,
 )
@@ -38,6 +41,7 @@ def evaluate(
         typer.Argument(
             metavar="RECIPE|JUDGE",
             help="A recipe, a checkpoint, a trivial judge, or '{KIND: {OPTION: VALUE}}'.",
+            autocompletion=recipe_names,
         ),
     ],
     benchmark: Annotated[
@@ -54,6 +58,7 @@ def evaluate(
     judges: JudgesOption = None,
     dry_run: DryRunOption = False,
     budget: BudgetOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Ask the judges of a recipe, or one judge on files, and keep their verdicts.
 
@@ -63,7 +68,7 @@ def evaluate(
     if not benchmark:
         run_recipe(
             what, overrides, data, out, resume,
-            until="evaluate", form=form, judges=judges, dry_run=dry_run, budget=budget,
+            until="evaluate", form=form, judges=judges, dry_run=dry_run, budget=budget, quiet=quiet,
         )  # fmt: skip
         return
     from palate.recipe.crew import sharing
@@ -72,6 +77,7 @@ def evaluate(
     if judges is not None:
         raise PalateError("--judges: asks judges of a recipe; with --benchmark, WHAT is the judge")
     spec = _spec(what, budget)
+    progress(quiet=quiet)
     if dry_run:
         from palate.recipe.costs import costs
 

@@ -27,6 +27,9 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="A.B=C", help="Override one key of the recipe; repeatable."),
 ]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print results and errors, no progress.")
+]
 DataOption = Annotated[
     str | None,
     typer.Option("--data", envvar="PALATE_DATA", show_envvar=True, help="Data root folder."),
@@ -81,13 +84,12 @@ def _cell(value: Any) -> str:
     return "".join(c if c.isprintable() else " " for c in str(value))
 
 
-def progress() -> Callable[[str], None]:
+def progress(*, quiet: bool = False) -> Callable[[str], None]:
     """A function that writes a line of progress to stderr; of several ranks, rank 0 speaks."""
-    from rich.console import Console
+    from palate.progress import on_screen, say
 
-    console = Console(stderr=True, quiet=rank() > 0)
-    # soft_wrap: in a log, a reason that is longer than a window stays one line.
-    return lambda line: console.print(line, markup=False, highlight=False, soft_wrap=True)
+    on_screen(quiet=quiet or rank() > 0)
+    return say
 
 
 @contextmanager
@@ -95,11 +97,10 @@ def interruptible(resume: str) -> Generator[None]:
     """Turn Ctrl-C into one line that says how to go on, and exit code 130."""
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         if rank() == 0:
-            sys.stderr.write(
-                f"\npalate: interrupted; what was finished is saved; resume with: {resume}\n"
-            )
+            how = str(stopped) or "what was finished is saved"  # A training says its step.
+            sys.stderr.write(f"\npalate: interrupted; {how}; resume with: {resume}\n")
         raise typer.Exit(130) from None
 
 
@@ -121,20 +122,14 @@ def command_line() -> str:
 
 @contextmanager
 def counting(unit: str) -> Generator[Callable[[int, int, str], None]]:
-    """A bar on stderr, and the function that moves it: (done, in all, what there is to say)."""
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
+    """A bar, and the function that moves it: (done, in all, what there is to say)."""
+    from palate.progress import Bar, say
 
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    # A bar in a log file is a line for each of its states; of several ranks, rank 0 shows one.
-    hidden = not console.is_terminal or rank() > 0
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        task = bar.add_task(unit, total=None)
+    with Bar(unit, shown=rank() == 0) as bar:
 
         def told(done: int, total: int, note: str) -> None:
-            bar.update(task, completed=done, total=total)
+            bar.update(done, total)
             if note and rank() == 0:
-                bar.console.print(note, markup=False, highlight=False)
+                say(f"  {note}")
 
         yield told

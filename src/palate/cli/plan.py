@@ -34,14 +34,17 @@ def plan(
     overrides: SetOption = None,
     out: OutOption = None,
     gpus: Annotated[
-        int, typer.Option("--gpus", min=0, help="GPUs to train on; 0 is this machine's CPU.")
+        int,
+        typer.Option(
+            "--gpus", metavar="N", min=0, help="GPUs to train on; 0 is this machine's CPU."
+        ),
     ] = 0,
     gpu: Annotated[str, typer.Option("--gpu", help="a100, h100, h200 or b200.")] = "h100",
     gpu_memory: Annotated[
         str, typer.Option("--gpu-memory", metavar="80G", help="Memory of one GPU.")
     ] = "80G",
     per_node: Annotated[
-        int, typer.Option("--gpus-per-node", min=1, help="GPUs of one machine.")
+        int, typer.Option("--gpus-per-node", metavar="N", min=1, help="GPUs of one machine.")
     ] = 8,
     shape: Annotated[
         str | None,
@@ -62,7 +65,9 @@ def plan(
     ] = None,
     mfu: Annotated[
         float | None,
-        typer.Option("--mfu", min=0.01, max=1, help="Model FLOPs over peak; assumed 0.4."),
+        typer.Option(
+            "--mfu", metavar="N", min=0.01, max=1, help="Model FLOPs over peak; assumed 0.4."
+        ),
     ] = None,
     measure: Annotated[
         bool, typer.Option("--measure", help="Time a matrix product here, for a CPU's hours.")

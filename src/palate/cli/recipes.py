@@ -8,6 +8,7 @@ import sys
 import typer
 
 from palate.cli.output import DataOption, Format, FormatOption, SetOption, emit
+from palate.cli.run import RecipeArgument
 
 app = typer.Typer(help="List, show and describe recipes.", no_args_is_help=True)
 
@@ -36,7 +37,7 @@ def list_recipes(form: FormatOption = Format.TABLE) -> None:
 
 @app.command("show")
 def show(
-    recipe: str = typer.Argument(help="A built-in name or a YAML file."),
+    recipe: RecipeArgument,
     overrides: SetOption = None,
     data: DataOption = None,
 ) -> None:

@@ -10,6 +10,7 @@ import typer
 from palate.cli.output import (
     DataOption,
     Format,
+    QuietOption,
     SetOption,
     command_line,
     counting,
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from palate.recipe import Recipe
     from palate.recipe.run import Stage
 
+LOG = "log.txt"
+"""Everything that was said of a run, each line with its time, in the run's folder."""
 OutOption = Annotated[
     Path | None, typer.Option("--out", help="Folder of the results; default runs/NAME.")
 ]
@@ -45,7 +48,20 @@ BudgetOption = Annotated[
     float | None,
     typer.Option("--budget", metavar="MONEY", help="Most money for each chat judge, ever."),
 ]
-RecipeArgument = Annotated[str, typer.Argument(help="A built-in recipe's name or a YAML file.")]
+
+
+def recipe_names(incomplete: str) -> list[str]:
+    """The built-in recipes that begin so, for a shell's completion; files it completes itself."""
+    import palate
+
+    names = (path.stem for path in (Path(palate.__file__).parent / "recipes").glob("*.yaml"))
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+RecipeArgument = Annotated[
+    str,
+    typer.Argument(help="A built-in recipe's name or a YAML file.", autocompletion=recipe_names),
+]
 
 
 def run(
@@ -57,21 +73,30 @@ def run(
     judges: JudgesOption = None,
     dry_run: DryRunOption = False,
     budget: BudgetOption = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Run a recipe: data, mixtures, training, judging, tables.
 
     Stopped, it goes on where it was. A judge that cannot be opened is left out, and the exit code
     says so. Example: [bold]palate run llama2 --data DIR --judges all[/bold]
     """
-    run_recipe(recipe, overrides, data, out, resume, judges=judges, dry_run=dry_run, budget=budget)
+    run_recipe(
+        recipe, overrides, data, out, resume,
+        judges=judges, dry_run=dry_run, budget=budget, quiet=quiet,
+    )  # fmt: skip
 
 
-def demo(overrides: SetOption = None, out: OutOption = None, resume: ResumeOption = True) -> None:
+def demo(
+    overrides: SetOption = None,
+    out: OutOption = None,
+    resume: ResumeOption = True,
+    quiet: QuietOption = False,
+) -> None:
     """Run the embedded default: two reward models from a simulated campaign, in minutes.
 
     Needs no data and no GPU. Example: [bold]palate demo --set train.epochs=2[/bold]
     """
-    run_recipe("demo", overrides, None, out, resume)
+    run_recipe("demo", overrides, None, out, resume, quiet=quiet)
 
 
 def run_recipe(
@@ -85,6 +110,7 @@ def run_recipe(
     judges: str | None = None,
     dry_run: bool = False,
     budget: float | None = None,
+    quiet: bool = False,
 ) -> None:
     """Run a recipe up to a stage and print what that stage has to show.
 
@@ -92,6 +118,7 @@ def run_recipe(
         PalateError: at the end, where a judge could not be asked.
     """
     from palate.cli.show import show_stage
+    from palate.progress import kept_in
     from palate.recipe import load_recipe
     from palate.recipe import run as run_stages
     from palate.recipe.costs import with_budget
@@ -101,7 +128,7 @@ def run_recipe(
     with interruptible(command_line()), crew() as leads:
         if not leads:
             return
-        say = progress()
+        say = progress(quiet=quiet)
         recipe = load_recipe(name, overrides or (), data=data)
         if judges is not None:
             recipe = with_judges(recipe, judges, say)
@@ -109,7 +136,8 @@ def run_recipe(
             recipe = recipe.model_copy(update={"judges": with_budget(recipe.judges, budget)})
         until = "mix" if dry_run else until
         folder = out or Path("runs") / recipe.name
-        run_stages(recipe, folder, resume=resume, until=until, say=say, counting=counting)
+        with kept_in(folder / LOG, command_line()):
+            run_stages(recipe, folder, resume=resume, until=until, say=say, counting=counting)
     if dry_run:
         show_costs(_costs(recipe, folder), form)
         return

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.output import command_line, counting, interruptible, progress
+from palate.cli.output import QuietOption, command_line, counting, interruptible, progress
 
 
 def score(
@@ -17,6 +17,7 @@ def score(
         Path | None,
         typer.Option("--out", "-o", help=".jsonl or .parquet; default: FILE.rewards.jsonl here."),
     ] = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Give every response a reward; columns: prompt and response, or responses (a list).
 
@@ -28,9 +29,10 @@ def score(
     from palate.judges import ScorerJudge, open_judge
     from palate.recipe.crew import sharing
 
+    say = progress(quiet=quiet)
     target = out or Path(f"{file.stem}.rewards{file.suffix}")
     with interruptible(command_line()), sharing() as share, counting("rows") as told:
         judge = open_judge({"reward-model": model})
         assert isinstance(judge, ScorerJudge)
         score_file(judge.scorer, file, target, progress=told, share=share)
-    progress()(f"rewards: {target}")
+    say(f"rewards: {target}")

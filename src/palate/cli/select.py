@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.output import command_line, counting, interruptible, progress
+from palate.cli.output import QuietOption, command_line, counting, interruptible, progress
 
 if TYPE_CHECKING:
     from palate.evaluate.share import Share
@@ -43,6 +43,7 @@ def rank(
         Path | None,
         typer.Option("--out", "-o", help=".jsonl or .parquet; default: FILE.ranked.jsonl here."),
     ] = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Order the responses of each prompt by reward, best first; --top 1 is best-of-n.
 
@@ -53,6 +54,7 @@ def rank(
     """
     from palate.evaluate.select import rank_file
 
+    progress(quiet=quiet)
     model, file = _model_and_file(words)
     target = out or Path(f"{file.stem}.ranked{file.suffix}")
     with _scoring(model) as (scorer, share, told):
@@ -76,6 +78,7 @@ def filter_rows(
         Path | None,
         typer.Option("--out", "-o", help=".jsonl or .parquet; default: FILE.kept.jsonl here."),
     ] = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Keep the rows whose reward is high enough: an absolute reward, or a share of the best.
 
@@ -86,6 +89,7 @@ def filter_rows(
     """
     from palate.evaluate.select import Bar, filter_file
 
+    progress(quiet=quiet)
     model, file = _model_and_file(words)
     bar = Bar(min_reward, top_percent, on.value)
     target = out or Path(f"{file.stem}.kept{file.suffix}")
@@ -119,6 +123,7 @@ def _scoring(model: str | None) -> Generator[tuple[Scorer | None, Share, Any]]:
 
 def _say(path: Path, done: str) -> None:
     from palate.evaluate.scored import facts_of
+    from palate.progress import say
 
     facts = facts_of(path)
     line = f"{done}: {facts['kept']:,} of {facts['rows']:,} rows"
@@ -126,4 +131,4 @@ def _say(path: Path, done: str) -> None:
         line += f", reward at least {facts['threshold']:.6g}"
     if facts.get("unscored"):
         line += f"; {facts['unscored']:,} responses without a score are left out"
-    progress()(f"{line}: {path}")
+    say(f"{line}: {path}")

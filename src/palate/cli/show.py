@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from palate.cli.output import Format, emit
+
+if TYPE_CHECKING:
+    from palate.report.verdict import Verdict
+
+MOST_CAUTIONS = 4
 
 
 def show_stage(stage: str, folder: Path, form: Format = Format.TABLE) -> None:
@@ -74,11 +81,58 @@ def _verdicts(folder: Path, form: Format) -> None:
 
 
 def _report(folder: Path, form: Format) -> None:
-    """The tables of a run that has just written its page."""
+    """What can be concluded of a run that has just written its page, and what to do next."""
+    from rich.console import Console
+    from rich.text import Text
+
+    from palate.report import report
     from palate.report.page.build import PAGE
 
-    show_report([folder], form, page=False)
-    _say_page(folder / PAGE)
+    del form  # A run has no --format: its tables are `palate report`'s.
+    made, console = report(folder), Console()
+    console.print()
+    for line in _concluded(made.verdict):
+        console.print(Text(line), soft_wrap=not console.is_terminal)
+    _say_problems(made.problems)
+    console.print(
+        f"\npage: {folder / PAGE} (open it in a browser)\nnext:", style=None, markup=False
+    )
+    width = max(len(command) for command, _ in _next(folder))
+    for command, why in _next(folder):
+        console.print(
+            f"  {command:{width}}  # {why}", markup=False, highlight=False, soft_wrap=True
+        )
+
+
+def _concluded(verdict: Verdict) -> list[str]:
+    """A sentence a model, and what must be borne in mind of them; the rest is on the page."""
+    models = ["".join(words) for words in verdict.models]
+    cautions = [f"Caution: {finding.sentence}" for finding in verdict.of("caution")]
+    more = len(cautions) - MOST_CAUTIONS
+    left_out = [f"{more} more cautions are on the page."] if more > 0 else []
+    none = [] if models else ["No model was judged; what the judges answered is on the page."]
+    return [*models, *none, *cautions[:MOST_CAUTIONS], *left_out]
+
+
+def _next(folder: Path) -> list[tuple[str, str]]:
+    """The three commands that are asked for most after a run, as they can be pasted."""
+    run = shlex.quote(str(folder))
+    models = sorted(path for path in (folder / "models").glob("*") if path.is_dir())
+    use = (
+        (f"palate score {shlex.quote(str(models[0]))} responses.jsonl", "rewards for your own rows")
+        if models
+        else ("palate recipes show demo", "a recipe that trains models")
+    )
+    return [
+        (f"palate report {run}", "all tables"),
+        (f"palate view {run}", "every comparison, to look at and to mark"),
+        use,
+    ]
+
+
+def _say_problems(problems: Sequence[str]) -> None:
+    for problem in problems:
+        sys.stderr.write(f"palate: left out: {problem}\n")
 
 
 def show_report(
@@ -89,8 +143,6 @@ def show_report(
     page: bool = True,
 ) -> None:
     """Make the tables of runs anew and print them; CSV prints Table 7 and JSON all tables."""
-    import sys
-
     from rich.console import Console
 
     from palate.report import report, write_page
@@ -102,8 +154,7 @@ def show_report(
     elif form is Format.CSV:
         first = made.tables[0].name
         sys.stdout.write((tables / f"{first}.csv").read_text(encoding="utf-8"))
-    for problem in made.problems:
-        sys.stderr.write(f"palate: left out: {problem}\n")
+    _say_problems(made.problems)
     if page:
         _say_page(write_page(made))
 

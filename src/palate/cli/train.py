@@ -7,14 +7,18 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.output import DataOption, SetOption, command_line, interruptible
-from palate.cli.run import OutOption, ResumeOption, run_recipe
+from palate.cli.output import DataOption, QuietOption, SetOption, command_line, interruptible
+from palate.cli.run import OutOption, ResumeOption, recipe_names, run_recipe
 
 
 def train(
     what: Annotated[
         str,
-        typer.Argument(metavar="RECIPE|FILE", help="A recipe, or a Parquet file of comparisons."),
+        typer.Argument(
+            metavar="RECIPE|FILE",
+            help="A recipe, or a Parquet file of comparisons.",
+            autocompletion=recipe_names,
+        ),
     ],
     overrides: SetOption = None,
     data: DataOption = None,
@@ -24,6 +28,7 @@ def train(
         list[Path] | None,
         typer.Option("--watch", help="Held-out file evaluated during training (FILE only)."),
     ] = None,
+    quiet: QuietOption = False,
 ) -> None:
     """Train the reward models of a recipe, or one on a file.
 
@@ -32,15 +37,17 @@ def train(
     Example: [bold]palate train week-1.parquet --out model --set train.epochs=2[/bold]
     """
     if not what.endswith(".parquet"):
-        run_recipe(what, overrides, data, out, resume, until="train")
+        run_recipe(what, overrides, data, out, resume, until="train", quiet=quiet)
         return
-    _train_file(Path(what), out, overrides or [], watch or [], resume)
+    _train_file(Path(what), out, overrides or [], watch or [], resume, quiet)
 
 
 def _train_file(
-    file: Path, out: Path | None, overrides: list[str], watch: list[Path], resume: bool
+    file: Path, out: Path | None, overrides: list[str], watch: list[Path], resume: bool, quiet: bool
 ) -> None:
     from palate.cli.output import progress
+    from palate.cli.run import LOG
+    from palate.progress import kept_in
     from palate.recipe.crew import crew
     from palate.recipe.learn import settle_one, train_one
     from palate.recipe.open import load_options
@@ -54,8 +61,10 @@ def _train_file(
     with interruptible(command_line()), crew() as leads:
         if not leads:
             return
-        options, base = settle_one(
-            out.name, options, base, file, folder, resume=resume, say=progress()
-        )
-        train_one(out.name, base, options, file, watched, folder, out, resume=resume)
-    progress()(f"checkpoint: {out}")
+        say = progress(quiet=quiet)
+        with kept_in(folder / LOG, command_line()):
+            options, base = settle_one(
+                out.name, options, base, file, folder, resume=resume, say=say
+            )
+            train_one(out.name, base, options, file, watched, folder, out, resume=resume)
+    say(f"checkpoint: {out}")

@@ -76,8 +76,8 @@ def evaluate(
     answers_path = path.with_name(f"{path.stem}.{fingerprint[:12]}.journal.jsonl")
     earlier = before.answers(protocol, benchmark.items(seed, order))
     known = earlier | gathered(answers_path, fingerprint)
-    if known:
-        tell(len(known), total, f"continued: {len(known)} answers were kept")
+    # At once, for the first answer may take long, and a bar without a total says nothing.
+    tell(len(known), total, f"continued: {len(known)} answers were kept" if known else "")
     items = share.part(benchmark.items(seed, order), total)
     missing = (item for item in items if item.pair.id not in known)
 

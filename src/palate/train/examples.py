@@ -26,11 +26,10 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from palate.model.device import cores
 from palate.model.tokens import ChatTokens
+from palate.progress import Bar, say
 from palate.records import count_groups, read_header, write_json
 from palate.train.chunks import SCHEMA, chunks
 from palate.train.example import Example
@@ -224,29 +223,18 @@ def _alone(out: Path) -> Generator[None]:
 
 @contextmanager
 def _bar(name: str, cuts: Counter[str], rows: int) -> Generator[Callable[[], None]]:
-    """A bar on stderr that follows `cuts`, and one line at the end that says what was cut."""
-    console, started, before = Console(stderr=True), time.perf_counter(), cuts["rows"]
-    columns = (
-        TextColumn("[bold]tokenise {task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]:,.0f} rows/s"),
-        TimeRemainingColumn(),
-    )
+    """A bar that follows `cuts`, and one line at the end that says what was cut."""
+    started, before = time.perf_counter(), cuts["rows"]
 
     def rate() -> float:
         return (cuts["rows"] - before) / (time.perf_counter() - started)
 
-    hidden = not console.is_terminal  # A bar in a log file is a line for each of its states.
-    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
-        task = bar.add_task(name, total=rows, completed=before, rate=0.0)
-        yield lambda: bar.update(task, completed=cuts["rows"], rate=rate())
-    console.print(
-        f"tokenised {name}: {cuts['kept']:,} of {cuts['rows']:,} comparisons kept, "
-        f"{cuts['too_long']:,} too long, {cuts['identical']:,} identical, "
-        f"{cuts['truncated']:,} prompts cut, {rate():,.0f} rows/s",
-        style="dim",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    with Bar(f"tokenise {name}", rows, unit="rows") as bar:
+        bar.update(before)
+        yield lambda: bar.update(cuts["rows"], figures=f"{rate():,.0f} rows/s")
+        say(
+            f"tokenised {name}: {cuts['kept']:,} of {cuts['rows']:,} comparisons kept, "
+            f"{cuts['too_long']:,} too long, {cuts['identical']:,} identical, "
+            f"{cuts['truncated']:,} prompts cut, {rate():,.0f} rows/s",
+            dim=True,
+        )

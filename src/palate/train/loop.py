@@ -79,7 +79,7 @@ def train(
     with (
         peers(world),
         RunLog(folder, name, schedule.steps, options.trackers, shown=world.leads) as log,
-        stop_signals() as stop,
+        stop_signals(log.say) as stop,
         checkpoints,
         closing(ahead(_shares(examples, options, world, done))) as shares,
     ):
@@ -88,24 +88,43 @@ def train(
         saved_at = time.monotonic()
         if not done:
             log.evaluations(0, 0.0, watched.figures(model, world))
-        for number, step in shares:
-            started = time.perf_counter()
-            rate = set_learning_rate(optimizer, schedule.factor(number))
-            with _enough_memory(step, options):
-                sums = _step(model, optimizer, step, options, world)
-            seconds = time.perf_counter() - started
-            log.step(number, sums.figures(step, rate, seconds))
-            if _is_eval_step(number, per_epoch, options):
-                log.evaluations(number, number / per_epoch, watched.figures(model, world))
-            last = number == schedule.steps
-            overdue = time.monotonic() - saved_at > 60 * options.save_every_minutes
-            stopped, due = world.any(stop(), overdue)
-            if stopped or due or last:
-                state = {"step": number, "fingerprint": fingerprint}
-                checkpoints.save(model, optimizer, state, wait=stopped or last)
-                saved_at = time.monotonic()
-            if stopped and not last:
-                raise Interrupted(number)
+        log.starts(done)
+        at = done  # Steps that the weights have had.
+
+        def save(*, wait: bool) -> None:
+            with stop.whole():
+                state = {"step": at, "fingerprint": fingerprint}
+                checkpoints.save(model, optimizer, state, wait=wait)
+
+        try:
+            for number, step in shares:
+                started = time.perf_counter()
+                rate = set_learning_rate(optimizer, schedule.factor(number))
+                with _enough_memory(step, options):
+                    sums = _gradients(model, optimizer, step, options, world)
+                    with stop.whole():
+                        optimizer.step()
+                        optimizer.zero_grad(set_to_none=True)
+                        at = number
+                        seconds = time.perf_counter() - started
+                        log.step(number, sums.figures(step, rate, seconds))
+                if _is_eval_step(number, per_epoch, options):
+                    log.evaluations(number, number / per_epoch, watched.figures(model, world))
+                last = number == schedule.steps
+                overdue = time.monotonic() - saved_at > 60 * options.save_every_minutes
+                stopped, due = world.any(stop(), overdue)
+                if stopped or due or last:
+                    save(wait=stopped or last)
+                    saved_at = time.monotonic()
+                if stopped and not last:
+                    raise Interrupted(number)
+        except KeyboardInterrupt as error:
+            # Asked again: this step is given up, and no step before it. Several processes would
+            # have to meet for it, and they stand at different places.
+            if isinstance(error, Interrupted) or world.size > 1:
+                raise
+            save(wait=True)
+            raise Interrupted(at) from None
     model.eval()
     return model
 
@@ -147,10 +166,10 @@ class StepSums:
         }
 
 
-def _step(
+def _gradients(
     model: RewardModel, optimizer: AdamW, step: Step, options: TrainOptions, world: World
 ) -> StepSums:
-    """One optimizer step; the gradient depends neither on the micro-batches nor on the ranks.
+    """The clipped gradients of one step; they depend neither on the micro-batches nor on the ranks.
 
     Each micro-batch adds the *sum* of its losses over the pairs of the whole step: a mean of
     micro-batch means would weigh pairs by the company they keep (pitfall 12). FSDP averages
@@ -168,8 +187,6 @@ def _step(
     figures = torch.cat((world.total(totals), norm[None])).tolist()
     if not all(map(math.isfinite, figures)):
         _refuse_non_finite(model, step, world)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
     return StepSums(*figures)
 
 

@@ -1,4 +1,4 @@
-"""What a user sees of a run: a bar on stderr, `metrics.jsonl`, and the trackers they asked for."""
+"""What a user sees of a run: a bar, `metrics.jsonl`, and the trackers they asked for."""
 
 from __future__ import annotations
 
@@ -9,16 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
+from palate.progress import Bar, say
 from palate.records import write_text
 from palate.types import PalateError
 
@@ -38,19 +29,11 @@ class RunLog:
         path = folder / "metrics.jsonl" if shown else Path(os.devnull)
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self._tracks = [_open_tracker(t, folder, name) for t in trackers if shown]
-        self._bar = Progress(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True, quiet=not shown),
-        )
-        self._task = self._bar.add_task(name, total=steps, figures="")
+        self._shown = shown
+        self._bar = Bar(name, steps, unit="steps", shown=shown)
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        self._bar.__enter__()
         return self
 
     def __exit__(
@@ -59,23 +42,25 @@ class RunLog:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        self._bar.__exit__(kind, error, trace)
         self._file.close()
+        if error is None:
+            self.say(self._bar.line())
 
     def say(self, line: str) -> None:
-        """Print a line above the bar."""
-        self._bar.console.print(line, style="dim", highlight=False)
+        """A line of progress; of several ranks one says it."""
+        if self._shown:
+            say(line, dim=True)
+
+    def starts(self, done: int) -> None:
+        """Training goes on after step `done`; the time that is left is measured from here."""
+        self._bar.update(done)
 
     def step(self, step: int, figures: Mapping[str, float]) -> None:
         """Record one optimizer step."""
         self._write({"step": step, **figures})
         self._track(step, {f"train/{k}": v for k, v in figures.items()})
-        shown = (
-            f"loss {figures['loss']:.3f} · acc {figures['accuracy']:.2f} · "
-            f"{figures['pairs_per_second']:.1f} pairs/s · "
-            f"{figures['tokens_per_second']:,.0f} tokens/s"
-        )
-        self._bar.update(self._task, completed=step, figures=shown)
+        self._bar.update(step, figures=f"loss {figures['loss']:.3f} acc {figures['accuracy']:.2f}")
 
     def evaluations(self, step: int, epoch: float, sets: Mapping[str, Mapping[str, float]]) -> None:
         """Record the evaluations on held-out sets, by name."""

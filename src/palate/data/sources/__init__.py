@@ -150,7 +150,7 @@ def describe(name: str) -> list[tuple[str, str]]:
         ("subsets", ", ".join(source.subsets) or "-"),
         *cuts,
         *options,
-        ("tried on", source.at_hand),
+        ("tried on", source.tried_on),
         ("notes", source.notes or "-"),
     ]
 

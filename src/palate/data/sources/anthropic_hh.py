@@ -83,7 +83,7 @@ SOURCE = Source(
     load=load,
     subsets=SUBSETS,
     folder="anthropic_hh",
-    at_hand="test splits of all four subsets (8,552 rows); train splits and hub not run",
+    tried_on="test splits of all four subsets (8,552 rows); train splits and hub not run",
     notes=(
         "split at the last assistant turn; a row whose two prompts differ is marked "
         "rejected_prompt_differs; cluster: first human turn; batch: subset"

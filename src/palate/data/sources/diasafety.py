@@ -104,7 +104,7 @@ SOURCE = Source(
     kind="safety",
     load=load,
     folder="diasafety",
-    at_hand="all three splits (11,209 rows)",
+    tried_on="all three splits (11,209 rows)",
     notes=(
         "pairs of a safe and an unsafe reply to one context; social-media chat, not assistant "
         "style; cluster: context; batch: split; offensive and harmful text"

@@ -46,6 +46,6 @@ SOURCE = Source(
     url=f"https://huggingface.co/datasets/{HUB_ID}",
     kind="helpful",
     load=load,
-    at_hand="hand-made rows only",
+    tried_on="hand-made rows only",
     notes="no human labels: the chosen reply is the stronger model's; cluster: prompt",
 )

@@ -147,6 +147,6 @@ SOURCE = Source(
     cuts=(CUTS,),
     options={"language": "keep the trees of one language, as `lang` has it (default: all)"},
     folder="oasst1_en_validation",
-    at_hand="English validation split (2,022 messages); hub form: hand-made rows only",
+    tried_on="English validation split (2,022 messages); hub form: hand-made rows only",
     notes="siblings ranked; prompt: path from the root; cluster: tree",
 )

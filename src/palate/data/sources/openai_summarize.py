@@ -161,7 +161,7 @@ SOURCE = Source(
     kind="helpful",
     load=load,
     cuts=(BIPOLAR, UNIPOLAR),
-    at_hand="hand-made rows only",
+    tried_on="hand-made rows only",
     notes=(
         "splits train, valid1 (selection), valid2 (final figure); the direction of confidence is "
         "decided from the data; cluster: post"

@@ -71,6 +71,6 @@ SOURCE = Source(
     kind="helpful",
     load=load,
     cuts=(CUTS,),
-    at_hand="hand-made rows only",
+    tried_on="hand-made rows only",
     notes="one split; ties (score 0) are counted and skipped; cluster: question",
 )

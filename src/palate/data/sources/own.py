@@ -169,7 +169,7 @@ SOURCE = Source(
     kind="both",
     load=load,
     options={"source": "the name these rows go by (default: their `source` column, or own)"},
-    at_hand="hand-made files of every layout",
+    tried_on="hand-made files of every layout",
     notes=(
         "batch: the `batch` column, else the file's name; cluster: `prompt_id`, else the first "
         "user turn"

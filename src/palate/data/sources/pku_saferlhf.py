@@ -78,6 +78,6 @@ SOURCE = Source(
     load=load,
     options={"preference": "which preference labels the pair: safer (default) or better"},
     folder="pku_saferlhf",
-    at_hand="safe_vs_unsafe.json (5,135 rows, 930 prompts); hub form: hand-made rows only",
+    tried_on="safe_vs_unsafe.json (5,135 rows, 930 prompts); hub form: hand-made rows only",
     notes="non-commercial; cluster: prompt; offensive and harmful text",
 )

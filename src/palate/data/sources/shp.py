@@ -132,6 +132,6 @@ SOURCE = Source(
         "min_ratio": f"least score_ratio in the train split (default {MIN_RATIO:g})",
         "max_pairs_per_post": f"in the train split (default {MAX_PAIRS_PER_POST})",
     },
-    at_hand="hand-made rows only",
+    tried_on="hand-made rows only",
     notes="cluster: post; batch: domain; test split whole",
 )

@@ -35,6 +35,6 @@ SOURCE = Source(
     kind="both",
     load=load,
     options={"seed": "of the campaign (default 0)", "*": "the fields of CampaignOptions"},
-    at_hand="made here",
+    tried_on="made here",
     notes="latent truth known, so the best possible accuracy is known",
 )

@@ -115,7 +115,7 @@ class Source:
     """A data set that Palate reads.
 
     `options` names the keys that `Request.options` may hold, each with its meaning and default;
-    `folder` is the name of its folder in a local data root; `at_hand` says what of it the
+    `folder` is the name of its folder in a local data root; `tried_on` says what of it the
     loader has been run against.
     """
 
@@ -126,7 +126,7 @@ class Source:
     url: str
     kind: Literal["helpful", "safety", "both"]
     load: Callable[[Request], Iterator[Row]]
-    at_hand: str
+    tried_on: str
     cuts: tuple[Cuts, ...] | None = None
     notes: str = ""
     options: Mapping[str, str] = field(default_factory=dict[str, str])

@@ -209,6 +209,6 @@ SOURCE = Source(
         )
     },
     folder="stackexchange",
-    at_hand="dumps of three sites (3,086 pairs); hub form: hand-made rows only",
+    tried_on="dumps of three sites (3,086 pairs); hub form: hand-made rows only",
     notes="answers with equal scores are no pair; HTML made text; cluster: question; batch: site",
 )
