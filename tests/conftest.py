@@ -6,8 +6,18 @@ from pathlib import Path
 # Tiny models gain nothing from a second thread, and parallel test workers that each spin on two
 # threads slow one another tenfold. Set before torch reads it.
 os.environ["OMP_NUM_THREADS"] = "1"
+# `dtype: auto` is float32 here, whatever the CPU; PALATE_NATIVE_BF16=1 makes it bfloat16. What
+# depends on it is tested both ways by `native_bf16`.
+os.environ.setdefault("PALATE_NATIVE_BF16", "0")
 
 import pytest
+
+
+@pytest.fixture(params=["0", "1"], ids=["bf16-emulated", "bf16-native"])
+def native_bf16(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Runs a test with bfloat16 counting as emulated and as native; what counts is in the env."""
+    monkeypatch.setenv("PALATE_NATIVE_BF16", request.param)
+    return bool(int(request.param))
 
 
 @pytest.fixture(scope="session")

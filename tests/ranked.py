@@ -85,8 +85,13 @@ def train_with_trouble(
     train_tiny(world, mixture, folder, options, torch.float32)
 
 
-def run_crew(_world: World, mixture: Path, base: Path, out: Path) -> None:
-    """What `palate train` does for a recipe of two models."""
+def run_crew(world: World | None, mixture: Path, base: Path, out: Path, *native: str) -> None:
+    """What `palate train` does for a recipe of two models.
+
+    `native`: whether bfloat16 counts as native, by rank, for ranks on unlike machines.
+    """
+    if native:
+        os.environ["PALATE_NATIVE_BF16"] = native[world.rank if world else 0]
     with crew() as leads:
         for seed in (1, 2) if leads else ():
             options = TrainOptions(pairs_per_step=8, trackers=(), learning_rate=1e-3, seed=seed)

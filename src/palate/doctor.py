@@ -56,14 +56,17 @@ def _devices() -> list[Finding]:
     import torch
 
     from palate.model.device import cores, default_device, native_bfloat16
+    from palate.model.precision import choose_dtype, name_of
 
     device = default_device()
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{cores()} cores"
-    native = native_bfloat16(device)
+    native = "native" if native_bfloat16(device) else "emulated"
+    auto = choose_dtype("auto", device, "training")
     threads = torch.get_num_threads()
     return [
         Finding("device", "ok", f"{device.type}: {name}, {threads} threads"),
-        Finding("bfloat16", "ok", "native" if native else "emulated: dtype auto takes float32"),
+        Finding("bfloat16", "ok", native),
+        Finding("dtype auto", "ok", f"trains in {name_of(auto.dtype)}: {auto.why}"),
     ]
 
 

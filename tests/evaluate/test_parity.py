@@ -106,14 +106,6 @@ def test_pitfall_3_a_reward_read_one_token_early_is_caught(
     assert found["Palate: packed, prompts not shared"].holds
 
 
-def test_a_way_that_cannot_run_says_why(llama: Path, asked: list[Candidates]) -> None:
-    ways = reward_model_ways(RewardScorer(llama))
-    device = torch.device("meta")  # It has no hardware for any number format.
-    found = parity(ways, asked, emulated=False, device=device)
-    (half,) = (agreement for agreement in found if agreement.kind == "bfloat16")
-    assert half.not_run == EMULATED
-
-
 def test_rewards_that_are_all_equal_compare_nothing(llama: Path, asked: list[Candidates]) -> None:
     flat = Way("flat", "float32", lambda candidates: np.zeros(2 * len(candidates)))
     with pytest.raises(PalateError, match="no two different rewards to 24 responses"):
@@ -132,9 +124,29 @@ def test_command_prints_saves_and_fails_above_the_tolerance(llama: Path, tmp_pat
     assert {row["verdict"] for row in printed} == {"same"}
     assert len(json.loads(saved.read_text())["ways"]) == len(printed) == 10
 
-    strict = CliRunner().invoke(app, [*arguments, "--tolerance", "0"])
-    assert isinstance(strict.exception, PalateError)
-    assert "not the same scores by" in str(strict.exception)
+    for format_of, least in (("", "one prompt at a time"), ("bfloat16=", "Palate: bfloat16")):
+        strict = CliRunner().invoke(app, [*arguments, "--tolerance", f"{format_of}0"])
+        assert strict.exit_code == 1
+        assert f"not the same scores by Palate: {least.removeprefix('Palate: ')}" in str(
+            strict.exception
+        )
+
+
+@pytest.mark.parametrize("words", ["-1", "much", "int8=0.1", "float32=", "nan"])
+def test_a_tolerance_that_is_none_is_one_line(words: str, llama: Path) -> None:
+    found = CliRunner().invoke(app, ["parity", str(llama), "--tolerance", words])
+    assert isinstance(found.exception, PalateError)
+    assert "FORMAT one of float32, float16, bfloat16, rounded" in str(found.exception)
+
+
+def test_what_is_emulated_is_not_run_and_what_is_native_is(
+    llama: Path, asked: list[Candidates], native_bf16: bool
+) -> None:
+    ways = reward_model_ways(RewardScorer(llama))
+    found = parity(ways, asked, emulated=False, device=torch.device("cpu"))
+    (half,) = (agreement for agreement in found if agreement.kind == "bfloat16")
+    assert half.not_run == ("" if native_bf16 else EMULATED)
+    assert all(agreement.holds for agreement in found)
 
 
 def test_pitfall_30_a_server_is_compared_too(llama: Path) -> None:
@@ -149,4 +161,4 @@ def test_pitfall_30_a_server_is_compared_too(llama: Path) -> None:
 
 
 def test_tolerance_of_bfloat16_is_wider() -> None:
-    assert TOLERANCE["float32"] < TOLERANCE["bfloat16"]
+    assert TOLERANCE["float32"] < TOLERANCE["float16"] < TOLERANCE["bfloat16"]

@@ -1,6 +1,7 @@
 """Every shape gives the reward of `palate score`, as its own protocol says it is given."""
 
 import base64
+import json
 import math
 import struct
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from palate.judges.endpoint import RewardEndpoint
 from palate.judges.reward_model import RewardScorer
 from palate.judges.spec import RewardEndpointSpec
 from palate.types import Candidates, Message
-from server import Live
+from server import Live, live, server_of
 from tiny import END, pairs_of_words
 
 PROMPT, RESPONSE = "How do I bake bread?", "Mix flour, water, salt and yeast."
@@ -392,11 +393,31 @@ def test_pitfall_30_our_own_endpoint_judge_reads_the_same_rewards(
     assert found == pytest.approx(here, rel=1e-6, abs=1e-6)
 
 
-def test_pitfall_30_parity_finds_the_server_the_same(running: Live, tiny_folder: Path) -> None:
+def test_pitfall_30_parity_finds_the_server_the_same(
+    running: Live, tiny_folder: Path, native_bf16: bool
+) -> None:
+    """Ways in bfloat16, run where it is native, are held to its own tolerance, not to 1e-4."""
     asked = f"--n 3 --tolerance 1e-4 --format json --url {running.url}"
     found = CliRunner().invoke(app, ["parity", str(tiny_folder), *asked.split()])
     assert "served: vllm-classify" in found.stdout
     assert found.exit_code == 0, found.output
+    ways = {row["way"]: row for row in json.loads(found.stdout)}
+    assert ways["Palate: bfloat16"]["tolerance"] == (0.2 if native_bf16 else None), "run or not"
+    assert ways["Palate: one prompt at a time"]["tolerance"] == 1e-4
+
+
+def test_pitfall_44_a_server_in_bfloat16_is_held_to_bfloat16(tiny_folder: Path) -> None:
+    with live(server_of({"tiny": str(tiny_folder)}, dtype="bfloat16")) as served:
+        words = f"parity {tiny_folder} --n 3 --format json --url {served.url}".split()
+        found = CliRunner().invoke(app, words)
+        assert found.exit_code == 0, found.output
+        row = json.loads(found.stdout)[-1]
+        assert row["way"] == f"served: vllm-classify at {served.url}, in bfloat16"
+        assert (row["verdict"], row["tolerance"]) == ("same", 0.2)
+        assert row["in SD"] > 1e-3, "it would have failed as float32"
+        strict = CliRunner().invoke(app, [*words, "--tolerance", "rounded=1e-6"])
+        assert strict.exit_code == 1
+        assert "not the same scores by served: vllm-classify" in str(strict.exception)
 
 
 @pytest.mark.parametrize("path", ["/v1/reward", "/pooling", "/classify"])

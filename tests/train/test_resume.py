@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from apart import finish, kill_when, start, together
+from palate.model.reward_model import RewardModel
 from palate.records import write_comparisons
-from palate.train.checkpoint import MANIFEST, damage_of
+from palate.train.checkpoint import MANIFEST, damage_of, stored_dtype
 from palate.train.examples import tokenise
 from palate.train.loop import train
 from palate.train.options import LoraOptions, Trainable
@@ -30,6 +31,7 @@ from resumed import (
     train_on,
     whole,
 )  # fmt: skip
+from tiny import tiny_model
 
 WORDS = ["bread", "sea", "Paris", "poem", "yeast", "dough", "honest", "short", "safer", "blue"]
 
@@ -46,6 +48,17 @@ def mixture(folder: Path, pairs: int) -> Path:
         ),
     )
     return path
+
+
+def test_a_training_goes_on_in_the_number_format_it_began_in(tmp_path: Path) -> None:
+    data, folder = mixture(tmp_path, 16), tmp_path / "run"
+    train_on(data, folder)
+    assert stored_dtype(folder / "checkpoints") == "float32"
+    examples = tokenise(data, CHAT, folder / "tokens.arrow")
+    model = RewardModel(tiny_model("llama"), CHAT, dtype=torch.bfloat16)
+    with pytest.raises(PalateError, match=r"began in float32 .* set base.dtype=float32, or train"):
+        train(model, examples, {}, OPTIONS, folder)
+    assert stored_dtype(tmp_path / "none") is None
 
 
 def newest(folder: Path) -> Path | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+import math
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ import typer
 from palate.cli.output import Format, FormatOption, emit, progress
 
 if TYPE_CHECKING:
-    from palate.evaluate.parity import Agreement, Way
+    from palate.evaluate.parity import Agreement, Kind, Way
     from palate.types import Candidates
 
 
@@ -26,8 +27,13 @@ def parity(
     ] = None,
     count: Annotated[int, typer.Option("--n", min=2, help="Prompts that are scored.")] = 64,
     tolerance: Annotated[
-        float | None,
-        typer.Option(min=0, help="In SD of the rewards; default: 0.001, in bfloat16 0.2."),
+        list[str] | None,
+        typer.Option(
+            metavar="[FORMAT=]SD",
+            help="In SD of the rewards, for ways in float32; for others bfloat16=SD (computed "
+            "here), rounded=SD (stored, or a server's), float16=SD. "
+            "Default: 0.001, 0.2, 0.2, 0.025.",
+        ),
     ] = None,
     form_of: Annotated[
         str, typer.Option("--input", help="Input of a foreign model: chat, pair or plain.")
@@ -63,7 +69,7 @@ def parity(
     from palate.records import write_json
     from palate.types import PalateError
 
-    say = progress()
+    say, allowed = progress(), _tolerance(tolerance or [])
     with _whole(model, base) as whole:
         ways = _ways(whole, form_of)
         if whole != model:
@@ -74,7 +80,7 @@ def parity(
         found = compare(
             ways,
             _candidates(items, count),
-            tolerance=tolerance,
+            tolerance=allowed,
             told=lambda name: say(f"{name} ..."),
             emulated=emulated,
             device=default_device(),
@@ -88,6 +94,28 @@ def parity(
             f"{model}: not the same scores by {'; '.join(broken)}; do not mix them, or allow the "
             "difference with --tolerance"
         )
+
+
+def _tolerance(given: Sequence[str]) -> dict[Kind, float]:
+    """SD by number format, of `SD` (of float32) and `FORMAT=SD`."""
+    from palate.evaluate.parity import TOLERANCE
+    from palate.types import PalateError
+
+    found: dict[Kind, float] = {}
+    for words in given:
+        name, _, number = words.rpartition("=")
+        kind = next((known for known in TOLERANCE if known == (name or "float32")), None)
+        try:
+            allowed = float(number)
+        except ValueError:
+            allowed = math.nan
+        if kind is None or not allowed >= 0:
+            raise PalateError(
+                f"--tolerance {words}: expected a number of at least 0, alone or as FORMAT=NUMBER "
+                f"with FORMAT one of {', '.join(TOLERANCE)}"
+            )
+        found[kind] = allowed
+    return found
 
 
 @contextmanager
@@ -146,13 +174,15 @@ def _other(folder: Path, form: str) -> Way:
 
 
 def _served(model: str, url: str, shape: str, form: str) -> Way:
-    from palate.evaluate.ways import scorer_way
+    from palate.evaluate.ways import kind_of, scorer_way, served_dtype
     from palate.judges import ScorerJudge, open_judge
 
     options = {"url": url, "shape": shape, "input": form, "tokenizer": model}
     judge = open_judge({"reward-endpoint": options})
     assert isinstance(judge, ScorerJudge)
-    return scorer_way(f"served: {shape} at {url}", judge.scorer)
+    dtype = served_dtype(url)
+    name = f"served: {shape} at {url}" + ("" if dtype == "float32" else f", in {dtype}")
+    return scorer_way(name, judge.scorer, kind_of(dtype))
 
 
 def _candidates(items: Path | None, count: int) -> list[Candidates]:

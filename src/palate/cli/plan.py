@@ -129,7 +129,7 @@ def _machines(
 def _measured_rate() -> float:
     import torch
 
-    from palate.model.device import compute_dtype
+    from palate.model.precision import compute_dtype
     from palate.train.work import gemm_rate
 
     return gemm_rate(576, 1_536, compute_dtype("auto", torch.device("cpu")))

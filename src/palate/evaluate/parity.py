@@ -7,9 +7,10 @@ differences in units of the reference's standard deviation, and pairs whose verd
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -21,11 +22,14 @@ from palate.model.device import native_bfloat16
 from palate.types import Candidates, PalateError
 
 Floats = NDArray[np.float64]
-Kind = Literal["float32", "bfloat16", "rounded"]
+Kind = Literal["float32", "float16", "bfloat16", "rounded"]
 # In standard deviations of the rewards. float32: what an export must keep (rounding of another
-# order of sums stays near 1e-5). bfloat16: 8 bits of mantissa; tiny models reach 0.11. rounded:
-# weights stored in 16 bits, computed in float32.
-TOLERANCE: dict[Kind, float] = {"float32": 1e-3, "bfloat16": 0.2, "rounded": 0.2}
+# order of sums stays near 1e-5). bfloat16, computed here: 8 bits of mantissa; tiny models reach
+# 0.11. rounded: bfloat16 that is not computed here, but stored, or computed by a server. float16,
+# stored or computed by a server: 3 bits more.
+TOLERANCE: Mapping[Kind, float] = MappingProxyType(
+    {"float32": 1e-3, "float16": 0.2 / 8, "bfloat16": 0.2, "rounded": 0.2}
+)
 EMULATED = "this device emulates bfloat16; ask for it with --emulated, or run it on a GPU"
 
 
@@ -69,7 +73,7 @@ def parity(
     ways: Sequence[Way],
     candidates: Sequence[Candidates],
     *,
-    tolerance: float | None = None,
+    tolerance: Mapping[Kind, float] = TOLERANCE,
     told: Callable[[str], None] = lambda _: None,
     emulated: bool = True,
     device: torch.device | None = None,
@@ -78,7 +82,8 @@ def parity(
 
     Args:
         ways: at least two.
-        tolerance: in standard deviations of the rewards; default `TOLERANCE` of the way's kind.
+        tolerance: of each number format, in standard deviations of the rewards; `TOLERANCE` of
+            those that it does not name.
         told: called with the name of each way before it runs.
         emulated: False leaves bfloat16 out where `device` has no hardware for it.
 
@@ -96,7 +101,7 @@ def parity(
         )
     found = []
     for way in others:
-        limit = TOLERANCE[way.kind] if tolerance is None else tolerance
+        limit = tolerance.get(way.kind, TOLERANCE[way.kind])
         slow = device is not None and way.kind == "bfloat16" and not native_bfloat16(device)
         if slow and not emulated:
             found.append(Agreement(way.name, way.kind, limit, not_run=EMULATED))

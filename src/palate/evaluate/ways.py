@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
 import torch
 from transformers import pipeline
@@ -43,6 +44,28 @@ def scorer_way(name: str, scorer: Scorer, kind: Kind = "float32") -> Way:
         return np.array(values, dtype=np.float64)
 
     return Way(name, kind, score)
+
+
+def kind_of(dtype: str) -> Kind:
+    """The kind of a way by the number format that is stored, or that a server computes in."""
+    name = dtype.removeprefix("torch.")
+    if name == "float16":
+        return "float16"
+    return "rounded" if name == "bfloat16" else "float32"
+
+
+def served_dtype(url: str) -> str:
+    """The number format that a server says it computes in: Palate's /v1/models, TEI's /info.
+
+    float32 where it does not say (vLLM's and SGLang's do not).
+    """
+    for path in ("v1/models", "info"):
+        with suppress(httpx2.HTTPError, ValueError, LookupError, TypeError):
+            said = httpx2.get(f"{url.rstrip('/')}/{path}", timeout=10).json()
+            dtype = said["model_dtype"] if path == "info" else said["data"][0]["dtype"]
+            if dtype in ("float32", "float16", "bfloat16"):
+                return str(dtype)
+    return "float32"
 
 
 def reward_model_ways(scorer: RewardScorer) -> list[Way]:
@@ -163,7 +186,7 @@ def pipeline_way(folder: str) -> Way:
 def export_way(folder: Path, form: str) -> Way:
     """Another checkpoint of the model, as transformers opens it: in float32, whatever it stores."""
     dtype = getattr(load_config(str(folder)), "dtype", None)
-    kind: Kind = "float32" if dtype in (None, torch.float32) else "rounded"
+    kind = kind_of(str(dtype or torch.float32))
     spec = sequence_classifier_spec(
         {"model": str(folder), "format": form, "over_limit": "unscored"}
     )

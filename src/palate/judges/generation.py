@@ -23,8 +23,9 @@ from palate.judges.scalar import NON_FINITE
 from palate.judges.spec import GenerationSpec
 from palate.judges.trivial import better
 from palate.model.backbone import Backbone, load_backbone
-from palate.model.device import autocast, compute_dtype, default_device, keep_memory
+from palate.model.device import autocast, default_device, keep_memory
 from palate.model.options import BaseOptions
+from palate.model.precision import compute_dtype
 from palate.model.templates import choose_template
 from palate.types import Pair, PalateError, Preference, digest
 

@@ -13,9 +13,10 @@ import torch
 from palate.judges.scalar import NON_FINITE
 from palate.model.backbone import folder_digest
 from palate.model.batch import Group, group, microbatches
-from palate.model.device import compute_dtype, default_device, keep_memory
+from palate.model.device import default_device, keep_memory
 from palate.model.load import load_reward_model
 from palate.model.options import Dtype
+from palate.model.precision import compute_dtype
 from palate.model.tokens import TOO_LONG, Encoded
 from palate.types import Candidates, Score
 

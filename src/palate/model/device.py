@@ -1,4 +1,4 @@
-"""Which device and number format to compute with, and an allocator that keeps its memory."""
+"""Which device to compute on and what it does natively, and an allocator that keeps its memory."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from palate.model.options import Dtype
+from palate.types import PalateError
 
+NATIVE_BF16 = "PALATE_NATIVE_BF16"
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
 
@@ -26,24 +27,36 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def native_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies bfloat16 matrices in hardware.
+def said_of_bfloat16() -> bool | None:
+    """What the environment says of bfloat16: native (1) or emulated (0); None: ask the device.
 
-    Without it bf16 is emulated: on a CPU with AVX2 alone, 1.2 GFLOP/s against 84 in float32.
+    Raises:
+        PalateError: it says something else.
     """
+    said = os.environ.get(NATIVE_BF16, "auto").strip().lower()
+    known = {"1": True, "0": False, "auto": None, "": None}
+    if said not in known:
+        raise PalateError(f"{NATIVE_BF16}={said}: expected 0, 1 or auto")
+    return known[said]
+
+
+def native_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 counts as native: multiplied in hardware, by the libraries that are used.
+
+    Without it bf16 is emulated: on a CPU with AVX2 alone, 1.2 GFLOP/s against 84 in float32. The
+    CPU's flags do not suffice: oneDNN and torch's own kernels may be told to leave instructions
+    out (ONEDNN_MAX_CPU_ISA, ATEN_CPU_CAPABILITY). `PALATE_NATIVE_BF16` overrides all of it.
+    """
+    said = said_of_bfloat16()
+    if said is not None:
+        return said
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":
-        capabilities = (torch.cpu._is_avx512_bf16_supported, torch.cpu._is_amx_tile_supported)
-        return any(capability() for capability in capabilities)
+        flags = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        kernels = "AVX512" in torch.backends.cpu.get_cpu_capability()
+        return flags and kernels and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
     return False
-
-
-def compute_dtype(option: Dtype, device: torch.device) -> torch.dtype:
-    """The number format of matrix products; weights, head and loss stay float32."""
-    if option == "auto":
-        return torch.bfloat16 if native_bfloat16(device) else torch.float32
-    return torch.bfloat16 if option == "bfloat16" else torch.float32
 
 
 def autocast(dtype: torch.dtype, device: torch.device) -> AbstractContextManager[object]:

@@ -29,7 +29,7 @@ class BaseOptions(BaseModel):
         1024, ge=8, description="Longest conversation; the oldest turns are cut to fit."
     )
     dtype: Dtype = Field(
-        "auto", description="'auto' takes bfloat16 where the device computes it natively."
+        "auto", description="'auto' takes bfloat16 where it is native and, measured once, faster."
     )
 
 

@@ -24,6 +24,8 @@ from palate.train.options import TrainOptions
 from palate.types import Judge, PalateError, digest
 
 if TYPE_CHECKING:  # torch is slow to import and only training needs it.
+    import torch
+
     from palate.model.backbone import Backbone
     from palate.model.reward_model import RewardModel
     from palate.model.tokens import ChatTokens
@@ -134,8 +136,23 @@ def judge_together(judging: Judging, opened: dict[str, Judge], progress: Progres
     from palate.train.parallel import join
 
     world = join()
+    judging = judging.model_copy(update={"judge": _of_one_dtype(judging.judge, world.device)})
     world.tell(judging.model_dump_json())
     return _judge(judging, opened, _share(world), progress)
+
+
+def _of_one_dtype(judge: str | dict[str, Any], device: torch.device) -> str | dict[str, Any]:
+    """The judge with rank 0's number format in place of `auto`: ranks may be unlike machines."""
+    from palate.model.precision import compute_dtype, name_of
+
+    if not isinstance(judge, dict):
+        return judge
+    return {
+        kind: {**options, "dtype": name_of(compute_dtype("auto", device))}
+        if isinstance(options, dict) and options.get("dtype") == "auto"
+        else options
+        for kind, options in judge.items()
+    }
 
 
 def _judge(
@@ -163,7 +180,7 @@ def _open(spec: str | dict[str, Any], opened: dict[str, Judge], share: Share) ->
 
 def _train(training: Training, world: World) -> tuple[RewardModel, Backbone]:
     from palate.model.backbone import load_backbone
-    from palate.model.device import compute_dtype, keep_memory
+    from palate.model.device import keep_memory
     from palate.model.reward_model import RewardModel
     from palate.model.tokens import ChatTokens
     from palate.train.loop import train
@@ -171,12 +188,13 @@ def _train(training: Training, world: World) -> tuple[RewardModel, Backbone]:
 
     base, options = training.base, training.train
     keep_memory()
+    dtype = _agreed_dtype(training, world)
     backbone = load_backbone(base.model, revision=base.revision, layers=base.layers)
     chat = ChatTokens(backbone.tokenizer, base)
     model = RewardModel(
         backbone.model,
         chat,
-        dtype=compute_dtype(base.dtype, world.device),
+        dtype=dtype,
         safety_head=options.safety_loss is not None and options.safety_loss.on == "head",
         seed=options.seed,
     )
@@ -188,6 +206,26 @@ def _train(training: Training, world: World) -> tuple[RewardModel, Backbone]:
     )  # fmt: skip
     gather(model, world)
     return model, backbone
+
+
+def _agreed_dtype(training: Training, world: World) -> torch.dtype:
+    """The number format of every rank: the one that a checkpoint there began in, else rank 0's.
+
+    Ranks may be on unlike machines, and a training may go on on another one.
+    """
+    from palate.model.device import native_bfloat16
+    from palate.model.precision import choose_dtype, name_of, named_dtype
+    from palate.train.checkpoint import stored_dtype
+
+    name: str = training.base.dtype
+    if name == "auto" and world.leads:
+        stored = stored_dtype(training.folder / "checkpoints") if training.resume else None
+        chosen = choose_dtype(stored or "auto", world.device, "training")
+        name, why = name_of(chosen.dtype), "as it began" if stored else chosen.why
+        if name == "bfloat16" and not native_bfloat16(world.device):
+            why += f"; this {world.device.type} emulates it, which is slow"
+        sys.stderr.write(f"{training.name}: number format {name}, {why}\n")
+    return named_dtype(world.tell(name))
 
 
 def _tokens(

@@ -117,7 +117,7 @@ def _amounts(recipe: Recipe, name: str, folder: Path, asked: Asked) -> tuple[int
 def _setup(recipe: Recipe, name: str, model: Anatomy, data: Data, machines: Machines) -> Setup:
     import torch
 
-    from palate.model.device import compute_dtype
+    from palate.model.precision import compute_dtype
     from palate.train.footprint import Setup, capacity, shard_over
     from palate.train.work import microbatches
 
@@ -126,7 +126,9 @@ def _setup(recipe: Recipe, name: str, model: Anatomy, data: Data, machines: Mach
     setup = Setup(
         processes=max(1, machines.gpus),
         device="cuda" if machines.gpus else "cpu",
-        bfloat16=dtype != "float32" if machines.gpus else compute_dtype(dtype, cpu) != torch.float,
+        bfloat16=dtype != "float32"
+        if machines.gpus
+        else compute_dtype(dtype, cpu, "training") == torch.bfloat16,
         checkpointing=options.compute.activation_checkpointing,
         microbatch=options.tokens_per_microbatch,
         prompt=data.prompt,

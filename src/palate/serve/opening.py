@@ -13,9 +13,10 @@ import torch
 
 from palate import __version__
 from palate.model.backbone import folder_digest
-from palate.model.device import compute_dtype, cores, default_device, keep_memory
+from palate.model.device import cores, default_device, keep_memory
 from palate.model.load import load_reward_model
 from palate.model.options import Dtype
+from palate.model.precision import compute_dtype
 from palate.model.reward_model import RewardModel
 from palate.serve.combination import SafetyWords, read_combination
 from palate.serve.combined import Combined

@@ -19,7 +19,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -170,6 +170,26 @@ class Checkpoints:
         share = slice(self._ranks.rank, None, self._ranks.world)
         found = self._ranks.every(lambda: damage_of(folder, share))
         return next((damage for damage in found if damage), None)
+
+
+def stored_dtype(folder: Path) -> Literal["float32", "bfloat16"] | None:
+    """The number format that the checkpoints in `folder` were made in, where one says so."""
+    for path in sorted(folder.glob(f"step-*/{MANIFEST}"), reverse=True):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            dtype = _read_manifest(path.parent)["state"].get("dtype")
+            if dtype in ("float32", "bfloat16"):
+                return dtype
+    return None
+
+
+def refuse_other_dtype(folder: Path, state: Mapping[str, Any], dtype: str) -> None:
+    """Raise where a checkpoint was made in another number format than it would go on in."""
+    stored = state.get("dtype", dtype)  # Older ones do not say.
+    if stored != dtype:
+        raise PalateError(
+            f"{folder}: this training began in {stored} and would go on in {dtype}; set "
+            f"base.dtype={stored}, or train with --no-resume or a new folder"
+        )
 
 
 def _refuse_other(folder: Path, state: Mapping[str, Any], fingerprint: str) -> None:

@@ -14,8 +14,9 @@ from torch import Tensor
 from torch.optim import AdamW
 
 from palate.model.compute import apply_compute
+from palate.model.precision import name_of
 from palate.model.reward_model import RewardModel
-from palate.train.checkpoint import Checkpoints
+from palate.train.checkpoint import Checkpoints, refuse_other_dtype
 from palate.train.examples import Examples
 from palate.train.footprint import describe
 from palate.train.loss import accuracy, ranking_loss, safety_loss
@@ -72,6 +73,8 @@ def train(
     fingerprint = digest(examples.fingerprint, options.decisive(), len(examples), origin)
     checkpoints = Checkpoints(folder / "checkpoints")
     state = checkpoints.load(model, optimizer, fingerprint) if resume else None
+    if state:
+        refuse_other_dtype(folder, state, name_of(model.dtype))
     done = state["step"] if state else 0
     if world.leads:
         drop_after(folder, done or -1)  # A new start evaluates at step 0 once more.
@@ -93,7 +96,7 @@ def train(
 
         def save(*, wait: bool) -> None:
             with stop.whole():
-                state = {"step": at, "fingerprint": fingerprint}
+                state = {"step": at, "fingerprint": fingerprint, "dtype": name_of(model.dtype)}
                 checkpoints.save(model, optimizer, state, wait=wait)
 
         try:

@@ -1,0 +1,222 @@
+"""The number format of matrix products: the one asked for, or the faster one of this machine.
+
+`auto` takes bfloat16 where hardware multiplies it and it is faster. The two are not the same: on
+one CPU the matrix product is seven times faster in bfloat16 and the backward pass of attention
+four times slower, on another the product itself is slower. So a decoder layer is timed in both
+formats, once for each CPU, library and number of threads, and the result is kept.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import platform
+import time
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, Field, TypeAdapter
+
+from palate.model.device import NATIVE_BF16, autocast, native_bfloat16, said_of_bfloat16
+from palate.model.gguf import cache_root
+from palate.model.options import Dtype
+from palate.records import write_text
+from palate.types import digest
+
+Work = Literal["scoring", "training"]
+"""A forward pass alone, or with its backward pass."""
+
+# What bfloat16 must win to be taken: less is noise, and float32 keeps more digits.
+WORTH = 1.05
+# The layer that is timed, SmolLM2-135M's, and two HH pairs; raise TIMED where either changes.
+WIDTH, INNER, HEADS, KEY_HEADS, PROMPT, RESPONSE, PAIRS, TIMED = 576, 1_536, 9, 3, 128, 48, 2, 1
+ROUNDS = 3
+HOPELESS = 3.0  # Times slower in the first round: another round would say the same.
+
+log = logging.getLogger(__name__)
+
+
+class Seconds(BaseModel, frozen=True):
+    """Seconds of one decoder layer over two comparisons: the best of a few rounds."""
+
+    float32: float = Field(gt=0)
+    bfloat16: float = Field(gt=0)
+
+    @property
+    def faster(self) -> torch.dtype:
+        """The faster format; float32 where bfloat16 wins less than noise."""
+        return torch.bfloat16 if self.float32 > WORTH * self.bfloat16 else torch.float32
+
+
+class Timing(BaseModel, frozen=True):
+    """Both formats, in a forward pass alone and with its backward pass."""
+
+    scoring: Seconds
+    training: Seconds
+
+    def of(self, work: Work) -> Seconds:
+        """The part for one kind of work."""
+        return self.scoring if work == "scoring" else self.training
+
+
+class Note(BaseModel, frozen=True):
+    """A timing as it is kept, with what it depends on in words."""
+
+    timing: Timing
+    machine: dict[str, str]
+    threads: int
+
+
+NOTES = TypeAdapter(dict[str, Note])
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A number format and why it was taken."""
+
+    dtype: torch.dtype
+    why: str
+
+
+def name_of(dtype: torch.dtype) -> Literal["float32", "bfloat16"]:
+    """The name in recipes and protocols."""
+    return "bfloat16" if dtype == torch.bfloat16 else "float32"
+
+
+def named_dtype(name: str) -> torch.dtype:
+    """The number format of a name, which is not `auto`."""
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+def compute_dtype(option: Dtype, device: torch.device, work: Work = "scoring") -> torch.dtype:
+    """The number format of matrix products; weights, head and loss stay float32."""
+    chosen = choose_dtype(option, device, work)
+    if option == "auto":
+        log.info("number format of %s: %s, %s", work, name_of(chosen.dtype), chosen.why)
+    return chosen.dtype
+
+
+def choose_dtype(option: Dtype, device: torch.device, work: Work = "scoring") -> Choice:
+    """As `compute_dtype`, with the reason.
+
+    `auto` is decided by `PALATE_NATIVE_BF16` where that is set, else by the hardware, and on a
+    CPU with native bfloat16 by timing both, which takes a second on first use.
+    """
+    if option != "auto":
+        return Choice(named_dtype(option), "as asked")
+    native, said = native_bfloat16(device), said_of_bfloat16()
+    if said is not None:
+        return Choice(torch.bfloat16 if native else torch.float32, f"{NATIVE_BF16}={int(said)}")
+    if not native:
+        return Choice(torch.float32, f"this {device.type} emulates bfloat16")
+    if device.type != "cpu":
+        return Choice(torch.bfloat16, f"native on this {device.type}")
+    seconds = timing().of(work)
+    return Choice(
+        seconds.faster,
+        f"{work} a layer takes {1e3 * seconds.bfloat16:.0f} ms in bfloat16, "
+        f"{1e3 * seconds.float32:.0f} in float32 (measured once, kept in {stored_at()})",
+    )
+
+
+def timing() -> Timing:
+    """What is known of this CPU's formats, measured where nothing is known yet."""
+    return _timing(stored_at(), torch.get_num_threads())
+
+
+@cache
+def _timing(path: Path, threads: int) -> Timing:
+    known, key = _read(path), digest(_machine(), threads)
+    if key in known:
+        return known[key].timing
+    found = measure()
+    known[key] = Note(timing=found, machine=_machine(), threads=threads)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, NOTES.dump_json(known, indent=2).decode() + "\n")
+    except OSError as error:  # A read-only home: measured again by the next process.
+        log.warning("%s: cannot be written (%s); set PALATE_CACHE", path, error.strerror)
+    return found
+
+
+def stored_at() -> Path:
+    """The file of all timings."""
+    return cache_root() / "number-formats.json"
+
+
+def _read(path: Path) -> dict[str, Note]:
+    """The timings in the file; none where it is damaged, since they are soon made again."""
+    try:
+        return NOTES.validate_json(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+
+
+def _machine() -> dict[str, str]:
+    """What the timing depends on, but for threads: the CPU, its instructions, the library."""
+    return {
+        "cpu": _cpu_name(),
+        "instructions": digest({k: str(v) for k, v in torch.cpu.get_capabilities().items()}),
+        "aten": torch.backends.cpu.get_cpu_capability(),
+        "onednn": os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "")),
+        "torch": torch.__version__,
+        "timed": str(TIMED),
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, platform.processor() or platform.machine())
+
+
+def measure() -> Timing:
+    """Time a decoder layer in both formats, in turns, so that a neighbour slows both alike."""
+    from transformers import LlamaConfig, LlamaModel
+
+    from palate.model.attention import NAME
+    from palate.model.batch import Group, Packed, pack
+
+    config = LlamaConfig(
+        vocab_size=2, num_hidden_layers=1, hidden_size=WIDTH, intermediate_size=INNER,
+        num_attention_heads=HEADS, num_key_value_heads=KEY_HEADS, pad_token_id=None,
+        bos_token_id=None, eos_token_id=None,
+    )  # fmt: skip
+    cpu = torch.device("cpu")
+    tokens = [np.zeros(length, dtype=np.int32) for length in (PROMPT, RESPONSE, RESPONSE)]
+
+    def once(model: LlamaModel, packed: Packed, dtype: torch.dtype) -> tuple[float, float]:
+        """Seconds of the forward pass, and of both."""
+        start = time.perf_counter()
+        with autocast(dtype, cpu):
+            hidden = model(
+                input_ids=packed.ids, position_ids=packed.positions, layout=packed.layout,
+                use_cache=False,
+            ).last_hidden_state  # fmt: skip
+        forward = time.perf_counter() - start
+        hidden.float().square().mean().backward()
+        return forward, time.perf_counter() - start
+
+    found: dict[torch.dtype, list[tuple[float, float]]] = {torch.float32: [], torch.bfloat16: []}
+    # Nobody's random numbers move, and whoever asks may be in inference mode.
+    with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
+        model = LlamaModel(config)
+        model.set_attn_implementation(NAME)
+        packed = pack([Group(tokens[0], (tokens[1], tokens[2]))] * PAIRS)
+        for _ in range(1 + ROUNDS):  # The first warms up.
+            for dtype, seconds in found.items():
+                seconds.append(once(model, packed, dtype))
+            if found[torch.bfloat16][0][1] > HOPELESS * found[torch.float32][0][1]:
+                break
+    best = [
+        Seconds(**{name_of(d): min(row[i] for row in s[1:] or s) for d, s in found.items()})
+        for i in range(2)
+    ]
+    return Timing(scoring=best[0], training=best[1])
