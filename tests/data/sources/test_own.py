@@ -1,7 +1,9 @@
 """Own data: every layout read, every kind of damage told by file and row."""
 
+import codecs
 import csv
 import gzip
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -196,7 +198,7 @@ def test_ratings_by_name_or_number(tmp_path: Path, value: object, level: int | N
     ("line", "reason"),
     [
         (b'{"prompt": ', "broken JSON"),
-        (b"\xff\xfe{}", "expected UTF-8"),
+        (b"\xe9{}", "expected UTF-8"),
         (b"[" * 100_000, "nested too deeply"),
         (b'{"prompt": ' + b"9" * 5_000 + b"}", "broken JSON"),
     ],
@@ -224,7 +226,7 @@ def test_bad_csv_rows(tmp_path: Path) -> None:
     assert len(good) == 1
     assert [b.row for b in bad] == [2, 3, 4]
     assert "expected 3 cells, got 2" in bad[0].reason
-    assert "broken characters" in bad[2].reason
+    assert "expected UTF-8, got other bytes (Windows-1252" in bad[2].reason
 
 
 @pytest.mark.parametrize(
@@ -297,3 +299,44 @@ def test_content_that_is_not_read_is_a_bad_row(
     good, bad = opened("own", write_jsonl(tmp_path / "a.jsonl", [ROW, ROW | row]))
     assert (len(good), [b.row for b in bad]) == (1, [2])
     assert reason in bad[0].reason
+
+
+TEXTS = ['Größe, "so";\tund\nso | é?', "Because.", "No."]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("form", ["a.csv", "a;csv", "a\tcsv", "a|csv", "a\ttsv", "sep=;", "jsonl"])
+def test_separators_and_encodings_are_seen(tmp_path: Path, form: str, encoding: str) -> None:
+    if form == "jsonl":
+        text = json.dumps(dict(zip(ROW, TEXTS, strict=True)), ensure_ascii=False) + "\n"
+        path = tmp_path / "a.jsonl"
+    else:
+        separator = ";" if form == "sep=;" else form[1].replace(".", ",")
+        file = io.StringIO()
+        csv.writer(file, delimiter=separator).writerows([list(ROW), TEXTS])
+        text = ("sep=;\r\n" if form == "sep=;" else "") + file.getvalue()
+        path = tmp_path / ("a.tsv" if form.endswith("tsv") else "a.csv")
+    mark = codecs.BOM_UTF16_BE if encoding == "utf-16-be" else b""
+    path.write_bytes(mark + text.encode(encoding))
+    found = only(path)
+    assert [found.prompt[0].content, found.chosen, found.rejected] == TEXTS
+
+
+def test_an_encoding_that_cannot_be_seen_is_named(tmp_path: Path) -> None:
+    for name, text in (("a.csv", "prompt;chosen;rejected\nCafé?;a;b\n"), ("a.jsonl", '{"a": "é"}')):
+        (tmp_path / name).write_bytes(text.encode("latin-1"))
+        _, bad = opened("own", tmp_path / name)
+        assert "iconv -f WINDOWS-1252 -t UTF-8" in bad[0].reason
+
+
+@pytest.mark.parametrize("write", [json.dumps, str])
+def test_messages_in_the_cells_of_a_csv(tmp_path: Path, write: Any) -> None:
+    before = [USER, assistant("It's so."), {"role": "user", "content": "And?"}]
+    rows = [{"prompt": write(before), "chosen": write([assistant("A")]), "rejected": "B"}]
+    with (tmp_path / "a.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    found = only(tmp_path / "a.csv")
+    assert [turn.content for turn in found.prompt] == ["Why?", "It's so.", "And?"]
+    assert (found.chosen, found.rejected) == ("A", "B")

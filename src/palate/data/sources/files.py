@@ -1,4 +1,6 @@
-"""Local files as records, one at a time: JSONL, JSON arrays, CSV and Parquet, gzipped or not.
+"""Local files as records, one at a time: JSONL, JSON arrays, CSV, TSV and Parquet, gzipped or not.
+
+Text is UTF-8, or UTF-16 and UTF-32 where the file begins with their mark, as Windows writes them.
 
 A line that cannot be read becomes a `BadRow` and reading goes on; a file that cannot be read at
 all (missing, empty, cut, not what its name says) is a `PalateError`.
@@ -6,10 +8,12 @@ all (missing, empty, cut, not what its name says) is a `PalateError`.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,11 +26,24 @@ from palate.data.sources.fields import shown
 from palate.data.sources.source import BadRow, Record, Records
 from palate.types import PalateError
 
-ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+SEPARATORS = (",", ";", "\t", "|")  # Of CSV: which it is shows in the header.
+ENCODINGS = (  # By the mark at a file's beginning; UTF-32's little-endian one begins with UTF-16's.
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+NOT_UTF8 = (
+    "expected UTF-8, got other bytes (Windows-1252 or Latin-1?); convert the file: "
+    "iconv -f WINDOWS-1252 -t UTF-8"
+)
 # A longer line is damage, not a conversation; it is skipped without being held in memory.
 MAX_LINE_BYTES = 32 * 2**20
 MAX_CELL_CHARACTERS = 32 * 2**20
 ROWS_PER_READ = 1_024
+HEADER_BYTES = 65_536
+_ESCAPED = re.compile("[\udc80-\udcff]")  # What Python makes of bytes that are no UTF-8.
 
 
 def ending(path: Path) -> str:
@@ -75,7 +92,7 @@ def _belongs(path: Path, split: str | None, subset: str | None) -> bool:
 def read_file(path: Path, part: str | None = None) -> Records:
     """Yield the records of one file in order."""
     part = part or stem(path)
-    readers = {".csv": _read_csv, ".parquet": _read_parquet, ".json": _read_json}
+    readers = {".csv": _read_csv, ".tsv": _read_csv, ".parquet": _read_parquet, ".json": _read_json}
     reader = readers.get(ending(path), _read_jsonl)
     if not ending(path):
         raise PalateError(f"{path}: expected one of {', '.join(ENDINGS)} (or these with .gz)")
@@ -103,8 +120,37 @@ def _whole(path: Path, records: Records) -> Records:
 
 
 def _open(path: Path) -> IO[bytes]:
-    gzipped = path.name.lower().endswith(".gz")
-    return cast(IO[bytes], gzip.open(path) if gzipped else path.open("rb"))
+    """The file's bytes, unpacked, in UTF-8."""
+    opened = gzip.open if path.name.lower().endswith(".gz") else open
+    file = cast(io.BufferedReader, opened(path, "rb"))
+    head = file.peek(4)[:4]
+    encoding = next((name for mark, name in ENCODINGS if head.startswith(mark)), None)
+    return file if encoding is None else io.BufferedReader(_Recoded(file, encoding))
+
+
+class _Recoded(io.RawIOBase):
+    """A file in another encoding, as UTF-8."""
+
+    def __init__(self, file: IO[bytes], encoding: str) -> None:
+        self._file, self._kept = file, b""
+        self._decoder = codecs.getincrementaldecoder(encoding)(errors="surrogatepass")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        while not self._kept:
+            read = self._file.read(io.DEFAULT_BUFFER_SIZE)
+            self._kept = self._decoder.decode(read, final=not read).encode(errors="surrogatepass")
+            if not read:
+                break
+        count = min(len(buffer), len(self._kept))
+        buffer[:count], self._kept = self._kept[:count], self._kept[count:]
+        return count
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes | None]:
@@ -131,7 +177,7 @@ def _json_record(path: Path, part: str, row: int, line: bytes) -> Record | BadRo
     try:
         data = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
     except UnicodeDecodeError:
-        return BadRow(str(path), row, "expected UTF-8, got other bytes")
+        return BadRow(str(path), row, NOT_UTF8)
     except RecursionError:
         return BadRow(str(path), row, "JSON nested too deeply")
     except ValueError as error:  # JSONDecodeError, or a number of too many digits.
@@ -155,6 +201,8 @@ def _read_json(path: Path, part: str) -> Records:
     with _open(path) as file:
         try:
             data = json.loads(file.read().removeprefix(b"\xef\xbb\xbf"))
+        except UnicodeDecodeError:
+            raise PalateError(f"{path}: {NOT_UTF8}") from None
         except (ValueError, RecursionError) as error:
             raise PalateError(f"{path}: expected a JSON array, got broken JSON ({error})") from None
     for row, item in enumerate(data, start=1):
@@ -167,7 +215,10 @@ def _read_csv(path: Path, part: str) -> Records:
     with _open(path) as raw:
         # Bytes that are not UTF-8 pass as surrogates here and are refused with their column.
         lines = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        reader = csv.reader(lines, strict=True)
+        separator, skipped = _separator(path)
+        for _ in range(skipped):
+            lines.readline()
+        reader = csv.reader(lines, strict=True, delimiter=separator)
         columns: list[str] | None = None
         while True:
             try:
@@ -180,7 +231,24 @@ def _read_csv(path: Path, part: str) -> Records:
             if columns is None:
                 columns = cells
             elif cells:
-                yield _csv_record(path, part, reader.line_num, columns, cells)
+                yield _csv_record(path, part, skipped + reader.line_num, columns, cells)
+
+
+def _separator(path: Path) -> tuple[str, int]:
+    """What parts the cells of a CSV, and how many lines stand before its header.
+
+    Spreadsheets of half of Europe write semicolons; some say so in a first line, `sep=;`. Else it
+    is what parts the header into most cells.
+    """
+    with _open(path) as file:
+        text = file.read(HEADER_BYTES).decode("utf-8-sig", "replace")
+    first, _, rest = text.partition("\n")
+    if said := re.fullmatch(r"sep=(.)\r?", first):
+        return said[1], 1
+    header = first if first.count('"') % 2 == 0 else first + "\n" + rest
+    order = ("\t", *SEPARATORS) if ending(path) == ".tsv" else SEPARATORS
+    counts = {one: len(next(csv.reader(io.StringIO(header), delimiter=one), ())) for one in order}
+    return max(order, key=counts.__getitem__), 0
 
 
 def _csv_record(
@@ -188,6 +256,9 @@ def _csv_record(
 ) -> Record | BadRow:
     if len(cells) != len(columns):
         return BadRow(str(path), row, f"expected {len(columns)} cells, got {len(cells)}")
+    for cell in cells:
+        if not cell.isascii() and _ESCAPED.search(cell):
+            return BadRow(str(path), row, NOT_UTF8)
     return Record(str(path), row, part, dict(zip(columns, cells, strict=True)))
 
 
