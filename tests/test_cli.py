@@ -1,5 +1,7 @@
 """The command line: what a user types, what they get, and one line where they are mistaken."""
 
+import csv
+import gzip
 import io
 import json
 import signal
@@ -11,7 +13,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from palate.cli import main
 from palate.records import read_header
@@ -323,3 +328,55 @@ def test_completion_lists_the_recipes(tmp_path):
     assert done.stdout.split() == [
         "llama2", "llama2-full", "llama2-margin", "llama2-small", "llama2-two-epochs",
     ]  # fmt: skip
+
+
+def in_format(mine: Path, form: str) -> Path:
+    """The rows of `mine` in another format, beside it."""
+    rows = [json.loads(line) for line in mine.read_text().splitlines()]
+    path = mine.with_suffix(form)
+    if form == ".jsonl":
+        return mine
+    if form == ".json":
+        path.write_text(json.dumps(rows))
+    elif form == ".jsonl.gz":
+        path.write_bytes(gzip.compress(mine.read_bytes()))
+    elif form == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if form == ".tsv" else ";")
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+FORMATS = [".jsonl", ".json", ".csv", ".tsv", ".parquet", ".jsonl.gz"]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_every_command_takes_every_format_that_import_takes(
+    mine: Path, form: str, tmp_path: Path
+) -> None:
+    path = in_format(mine, form)
+    for judge in ("longer", "random"):
+        done = palate("evaluate", judge, "--benchmark", path, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    verdicts = sorted((tmp_path / "verdicts").glob("*.parquet"))
+    done = palate("compare", *verdicts, "--items", path, "--flips", "flips.jsonl", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "flips.jsonl").read_text()
+    # Read, and a model is looked for.
+    options = ["--watch", path, "--out", "m", "--set", "base.model=./nowhere"]
+    assert "nowhere" in palate("train", path, *options, cwd=tmp_path).stderr
+    assert read_header(tmp_path / "m.train/data/mine.parquet", "comparisons").rows == 60
+
+
+def test_data_in_the_place_of_a_recipe_is_named(mine: Path) -> None:
+    expected = "expected a recipe in YAML, got a file of data; `palate train FILE"
+    assert expected in one_line(palate("run", mine))
+
+
+def test_a_recipe_in_json_is_still_a_recipe(recipe: Path) -> None:
+    path = recipe.with_suffix(".json")
+    path.write_text(json.dumps(yaml.safe_load(recipe.read_text())))
+    assert palate("recipes", "show", path).returncode == 0

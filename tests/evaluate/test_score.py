@@ -1,4 +1,6 @@
+import csv
 import datetime
+import gzip
 import json
 import math
 
@@ -7,6 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from palate.evaluate.score import score_file
+from palate.evaluate.scored import beside
+from palate.evaluate.select import Bar, filter_file, rank_file
 from palate.records import read_header
 from palate.types import PalateError, Score
 
@@ -217,3 +221,53 @@ def test_a_prompt_in_text_is_scored_as_its_messages(tmp_path):
     assert [turn.content for turn in scorer.asked[0].prompt] == ["Hi", "Yes?", "Why?"]
     assert [asked.responses for asked in scorer.asked] == [("No.",), ("No.", "Yes.")]
     assert (one["response"], many["responses"]) == (" No.", ["No.<|im_end|>", "Yes."])
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "json", "jsonl.gz", "parquet"])
+def test_every_format_that_import_takes_is_scored(tmp_path, form):
+    rows = [{"prompt": "Größe?", "responses": ["a", "bb"]}, {"prompt": "b", "responses": ["ccc"]}]
+    path = tmp_path / f"in.{form}"
+    if form == "json":
+        path.write_text(json.dumps(rows))
+    elif form == "jsonl.gz":
+        path.write_bytes(gzip.compress("\n".join(map(json.dumps, rows)).encode()))
+    elif form == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, delimiter=";" if form == "csv" else "\t")
+            writer.writerow(rows[0])
+            writer.writerows([row["prompt"], json.dumps(row["responses"])] for row in rows)
+    scored = lines(score_file(Lengths(), path, tmp_path / "out.jsonl"))
+    assert [row["rewards"] for row in scored] == [[1 / 3, 2 / 3], [1]]
+    ranked = lines(rank_file(Lengths(), path, tmp_path / "ranked.jsonl", top=1))
+    assert [row["responses"] for row in ranked] == [["bb"], ["ccc"]]
+    assert (
+        beside(path, "rewards").name == f"in.rewards.{'parquet' if form == 'parquet' else 'jsonl'}"
+    )
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Why?", "chosen": "Because.", "rejected": "No."},
+        {"prompt": "\n\nHuman: Why?\n\nAssistant:", "chosen": " Because.", "rejected": " No."},
+        {
+            "chosen": "\n\nHuman: Why?\n\nAssistant: Because.",
+            "rejected": "\n\nHuman: Why?\n\nAssistant: No.",
+        },
+        {
+            "prompt": "Why?",
+            "chosen": [
+                {"role": "user", "content": "Why?"},
+                {"role": "assistant", "content": "Because."},
+            ],
+            "rejected": [{"role": "assistant", "content": "No."}],
+        },
+    ],
+)
+def test_filter_takes_every_layout_that_import_takes(tmp_path, row):
+    path = tmp_path / "in.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    (kept,) = lines(filter_file(Lengths(), path, tmp_path / "out.jsonl", Bar(min_reward=0)))
+    assert kept == row | {"chosen_reward": 8 / 3, "rejected_reward": 1.0}

@@ -24,7 +24,7 @@ def compare(
     ] = None,
     items: Annotated[
         Path | None,
-        typer.Option("--items", help="Parquet file of the comparisons; a run knows its own."),
+        typer.Option("--items", help="File of the comparisons; a run knows its own."),
     ] = None,
     flips: Annotated[
         Path | None,
@@ -42,9 +42,10 @@ def compare(
     """
     import numpy as np
 
+    from palate.cli.sources import all_of
     from palate.evaluate.compare import compare_judges, flipped_rows, verdict_files
     from palate.evaluate.metrics import read_tally
-    from palate.records import read_comparisons, write_text
+    from palate.records import write_text
     from palate.types import PalateError
 
     paths = [Path(first), Path(second)]
@@ -56,7 +57,7 @@ def compare(
     ours, theirs = map(read_tally, paths)
     if run is not None and items is None:
         items = run / "benchmarks" / f"{ours.benchmark}.parquet"
-    asked = list(read_comparisons(items)) if items is not None else []
+    asked = list(all_of(items)) if items is not None else []
     compared = compare_judges(ours, theirs, asked, np.random.default_rng(0))
     emit([_row(part, compared) for part in compared.parts], form, _title(compared))
     _say(compared)

@@ -135,10 +135,11 @@ def import_file(
     Example: [bold]palate data import week-1.jsonl --out week-1.parquet[/bold]
     """
     from palate.cli.sources import comparisons
+    from palate.data.sources.files import stem
     from palate.records import write_comparisons
 
     stream, bad = comparisons(source, path, subset, split, option, data, max_bad_share)
-    out = out or Path(f"{Path(source).stem}.comparisons.parquet")
+    out = out or Path(f"{stem(Path(source))}.comparisons.parquet")
     header = write_comparisons(out, stream, details={"source": source})
     say = progress()
     for row in bad[:5]:

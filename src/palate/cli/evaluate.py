@@ -46,7 +46,7 @@ def evaluate(
     ],
     benchmark: Annotated[
         list[Path] | None,
-        typer.Option("--benchmark", help="Parquet file of comparisons; makes WHAT a judge."),
+        typer.Option("--benchmark", help="File of comparisons, in any format; makes WHAT a judge."),
     ] = None,
     overrides: SetOption = None,
     data: DataOption = None,
@@ -79,9 +79,12 @@ def evaluate(
     spec = _spec(what, budget)
     progress(quiet=quiet)
     if dry_run:
+        from palate.cli.sources import comparison_file
+        from palate.data.sources.files import stem
         from palate.recipe.costs import costs
 
-        files = {file.stem: file for file in benchmark}
+        folder = (out or Path("verdicts")) / "benchmarks"
+        files = {stem(file): comparison_file(file, folder) for file in benchmark}
         show_costs(costs([spec], files, seed=seed, order=order), form)
         return
     with interruptible(command_line()), sharing() as share:
@@ -110,6 +113,8 @@ def _spec(what: str, budget: float | None) -> JudgeSpec:
 def _judge_files(
     spec: JudgeSpec, files: list[Path], folder: Path, order: Any, seed: int, share: Share
 ) -> list[dict[str, Any]]:
+    from palate.cli.sources import comparison_file
+    from palate.data.sources.files import stem
     from palate.evaluate.benchmark import Benchmark, order_for
     from palate.evaluate.metrics import read_tally, summarise
     from palate.evaluate.run import evaluate as ask
@@ -119,14 +124,15 @@ def _judge_files(
     sides = order_for(judge, order)
     rows = []
     for file in files:
-        with counting(f"{judge.name} on {file.stem}") as told:
-            asked = Benchmark(file.stem, file)
+        items = comparison_file(file, folder / "benchmarks")
+        with counting(f"{judge.name} on {stem(file)}") as told:
+            asked = Benchmark(stem(file), items)
             path = ask(judge, asked, folder, seed=seed, order=sides, progress=told, share=share)
         found = summarise(read_tally(path)).overall
         rows.append(
             {
                 "judge": judge.name,
-                "benchmark": file.stem,
+                "benchmark": stem(file),
                 "accuracy": round(found.value, 4),
                 "low": round(found.low, 4),
                 "high": round(found.high, 4),

@@ -188,21 +188,16 @@ def _served(model: str, url: str, shape: str, form: str) -> Way:
 def _candidates(items: Path | None, count: int) -> list[Candidates]:
     from itertools import islice
 
-    from palate.evaluate.score import requests
-    from palate.records import read_comparisons, read_header
-    from palate.types import Candidates, PalateError
+    from palate.evaluate.request import SHAPES, requests
+    from palate.types import Candidates
 
     if items is None:
         from palate.data.campaign import CampaignOptions, simulate
 
         campaign = simulate(CampaignOptions(weeks=1, comparisons_per_week=count), seed=0)
         return [Candidates(c.prompt, (c.chosen, c.rejected)) for c in campaign]
-    try:
-        read_header(items, "comparisons")
-    except PalateError:
-        return [request.candidates for request in islice(requests(items), count)]
-    rows = islice(read_comparisons(items), count)
-    return [Candidates(c.prompt, (c.chosen, c.rejected)) for c in rows]
+    takes = tuple(SHAPES)
+    return [request.candidates for request in islice(requests(items, takes), count)]
 
 
 def _row(agreement: Agreement) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from palate.cli.output import QuietOption, command_line, counting, interruptible
 
 def score(
     model: Annotated[str, typer.Argument(help="Folder or hub id of a reward model.")],
-    file: Annotated[Path, typer.Argument(help="JSONL or Parquet of prompts and responses.")],
+    file: Annotated[Path, typer.Argument(help="JSONL, JSON, CSV, TSV or Parquet.")],
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help=".jsonl or .parquet; default: FILE.rewards.jsonl here."),
@@ -26,11 +26,12 @@ def score(
     Example: [bold]palate score runs/demo/models/helpfulness responses.jsonl -o rewards.jsonl[/bold]
     """
     from palate.evaluate.score import score_file
+    from palate.evaluate.scored import beside
     from palate.judges import ScorerJudge, open_judge
     from palate.recipe.crew import sharing
 
     say = progress(quiet=quiet)
-    target = out or Path(f"{file.stem}.rewards{file.suffix}")
+    target = out or beside(file, "rewards")
     with interruptible(command_line()), sharing() as share, counting("rows") as told:
         judge = open_judge({"reward-model": model})
         assert isinstance(judge, ScorerJudge)

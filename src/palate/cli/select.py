@@ -20,8 +20,8 @@ Words = Annotated[
     list[str],
     typer.Argument(
         metavar="[MODEL] FILE",
-        help="Reward model (folder or hub id), then JSONL or Parquet; FILE alone where it has "
-        "rewards already, from `palate score`.",
+        help="Reward model (folder or hub id), then JSONL, JSON, CSV, TSV or Parquet; FILE alone "
+        "where it has rewards already, from `palate score`.",
         show_default=False,
     ),
 ]
@@ -52,11 +52,12 @@ def rank(
     it out.
     Example: [bold]palate rank runs/demo/models/safety samples.jsonl --top 1 -o best.jsonl[/bold]
     """
+    from palate.evaluate.scored import beside
     from palate.evaluate.select import rank_file
 
     progress(quiet=quiet)
     model, file = _model_and_file(words)
-    target = out or Path(f"{file.stem}.ranked{file.suffix}")
+    target = out or beside(file, "ranked")
     with _scoring(model) as (scorer, share, told):
         rank_file(scorer, file, target, top=top, progress=told, share=share)
     _say(target, "ranked")
@@ -87,12 +88,13 @@ def filter_rows(
     Example: [bold]palate filter runs/demo/models/safety pairs.parquet --min-reward 0.5[/bold]
     Example: [bold]palate filter rewards.jsonl --top-percent 10 -o best.jsonl[/bold]
     """
+    from palate.evaluate.scored import beside
     from palate.evaluate.select import Bar, filter_file
 
     progress(quiet=quiet)
     model, file = _model_and_file(words)
     bar = Bar(min_reward, top_percent, on.value)
-    target = out or Path(f"{file.stem}.kept{file.suffix}")
+    target = out or beside(file, "kept")
     with _scoring(model) as (scorer, share, told):
         filter_file(scorer, file, target, bar, progress=told, share=share)
     _say(target, "kept")

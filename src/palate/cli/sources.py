@@ -1,4 +1,4 @@
-"""From what was typed after `palate data` to a stream of comparisons."""
+"""From the files and sources that were typed to comparisons."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ from typing import Any
 
 import yaml
 
+from palate.cli.output import progress
 from palate.data.sources import SOURCES, BadRow, Request, open_source, readable, source_named
+from palate.data.sources.files import stem
+from palate.data.sources.own import is_ours
 from palate.recipe.locate import locate
+from palate.records import write_comparisons
 from palate.types import Comparison, PalateError
 
 
@@ -27,6 +31,30 @@ def comparisons(
     request = Request(location, split, subset, _options(options or ()))
     bad: list[BadRow] = []
     return readable(open_source(name, request), max_bad_share, bad.append), bad
+
+
+def all_of(file: Path) -> Iterator[Comparison]:
+    """The comparisons of a file, Palate's own or in any other format that it imports."""
+    return readable(open_source("own", Request(file)))
+
+
+def comparison_file(file: Path, folder: Path) -> Path:
+    """The file itself where Palate wrote it, else what it holds as comparisons, in `folder`.
+
+    Raises:
+        PalateError: there is no such file, or more than 1 % of its rows cannot be read.
+    """
+    if is_ours(file) or not file.is_file():
+        return file  # What is missing, or of another kind, is said where it is used.
+    out = folder / f"{stem(file)}.parquet"
+    bad: list[BadRow] = []
+    rows = readable(open_source("own", Request(file)), on_bad=bad.append)
+    header = write_comparisons(out, rows, details={"source": str(file)})
+    say = progress()
+    for row in bad[:5]:
+        say(str(row))
+    say(f"{file}: {header.rows:,} comparisons, {len(bad):,} rows not read; kept in {out}")
+    return out
 
 
 def _named(source: str, path: str | None, data: str | None) -> tuple[str, Path | str | None]:

@@ -16,7 +16,7 @@ def train(
         str,
         typer.Argument(
             metavar="RECIPE|FILE",
-            help="A recipe, or a Parquet file of comparisons.",
+            help="A recipe, or a file of comparisons: Parquet, JSONL, JSON, CSV or TSV.",
             autocompletion=recipe_names,
         ),
     ],
@@ -36,7 +36,9 @@ def train(
     [bold]base[/bold] and [bold]train[/bold], and --out is the checkpoint's folder.
     Example: [bold]palate train week-1.parquet --out model --set train.epochs=2[/bold]
     """
-    if not what.endswith(".parquet"):
+    from palate.recipe.load import is_data
+
+    if not is_data(Path(what)):
         run_recipe(what, overrides, data, out, resume, until="train", quiet=quiet)
         return
     _train_file(Path(what), out, overrides or [], watch or [], resume, quiet)
@@ -47,6 +49,8 @@ def _train_file(
 ) -> None:
     from palate.cli.output import progress
     from palate.cli.run import LOG
+    from palate.cli.sources import comparison_file
+    from palate.data.sources.files import stem
     from palate.progress import kept_in
     from palate.recipe.crew import crew
     from palate.recipe.learn import settle_one, train_one
@@ -56,15 +60,17 @@ def _train_file(
     if out is None:
         raise PalateError("a file is trained into a folder of your choice; add --out FOLDER")
     options, base = load_options(overrides)
-    watched = {path.stem: path for path in watch}
     folder = out.with_name(f"{out.name}.train")
     with interruptible(command_line()), crew() as leads:
         if not leads:
             return
         say = progress(quiet=quiet)
         with kept_in(folder / LOG, command_line()):
+            data = folder / "data"
+            mixture = comparison_file(file, data)
+            watched = {stem(path): comparison_file(path, data / "watched") for path in watch}
             options, base = settle_one(
-                out.name, options, base, file, folder, resume=resume, say=say
+                out.name, options, base, mixture, folder, resume=resume, say=say
             )
-            train_one(out.name, base, options, file, watched, folder, out, resume=resume)
+            train_one(out.name, base, options, mixture, watched, folder, out, resume=resume)
     say(f"checkpoint: {out}")

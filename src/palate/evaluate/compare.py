@@ -220,6 +220,6 @@ def verdict_files(run: Path, judges: Sequence[str], benchmark: str | None) -> li
             known = ", ".join(f"{j!r} on {b!r}" for j, b in found)
             raise PalateError(
                 f"{run}: no verdicts of {judge!r} on {chosen!r}; "
-                f"choose --judges and --benchmark of: {known}"
+                f"choose A, B and --benchmark of: {known}"
             )
     return [found[judge, str(chosen)] for judge in judges]

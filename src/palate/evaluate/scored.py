@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from palate.data.sources.files import stem
 from palate.evaluate.journal import Journal, Located, journal
 from palate.evaluate.request import Request, Shape, is_parquet, requests
 from palate.evaluate.share import ALONE, Share, journals
@@ -98,6 +99,11 @@ def scored_file(
             used.unlink()
     share.wait()
     return out_path
+
+
+def beside(in_path: Path, made: str) -> Path:
+    """The name in this folder of what is made of a file: NAME.MADE.jsonl, or .parquet of one."""
+    return Path(f"{stem(in_path)}.{made}{'.parquet' if is_parquet(in_path) else '.jsonl'}")
 
 
 def facts_of(path: Path, kind: str | None = None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -12,6 +13,7 @@ from typing import Any, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from palate.data.sources.files import ending
 from palate.types import PalateError
 
 BUILT_IN = Path(__file__).parents[1] / "recipes"
@@ -98,6 +100,11 @@ def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _parse(path: Path) -> dict[str, Any]:
+    if is_data(path):
+        raise PalateError(
+            f"{path}: expected a recipe in YAML, got a file of data; `palate train FILE --out "
+            "FOLDER` trains on it, `palate data lint FILE` looks at it"
+        )
     try:
         value = _yaml(path.read_text(encoding="utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as error:
@@ -110,6 +117,17 @@ def _parse(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise PalateError(f"{path}: expected keys and values, got {type(value).__name__}")
     return value
+
+
+def is_data(path: Path) -> bool:
+    """Whether a path names data by its ending; a `.json` of one object of keys is a recipe too."""
+    if ending(path) != ".json" or not path.is_file():
+        return bool(ending(path))
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return True
+    return not isinstance(value, dict) or "chosen" in value
 
 
 def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

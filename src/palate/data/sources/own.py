@@ -51,13 +51,13 @@ def load(request: Request) -> Iterator[Row]:
         yield from each(records(request, None), make)
         return
     for path, part in parts(where, request.split, request.subset):
-        if _is_ours(path):
+        if is_ours(path):
             yield from read_comparisons(path)
         else:
             yield from each(read_file(path, part), make)
 
 
-def _is_ours(path: Path) -> bool:
+def is_ours(path: Path) -> bool:
     """Whether Palate wrote the file, so that nothing of it need be guessed."""
     if ending(path) != ".parquet":
         return False
