@@ -54,6 +54,16 @@ PAIR = {"text_1": PROMPT, "text_2": RESPONSE}
 # What is posted of (text, ids), and where in the answer the reward is.
 Shape = tuple[str, Callable[[str, list[int]], Any], Callable[[Any], float]]
 RAW_SHAPES: dict[str, Shape] = {
+    "vLLM classify without options": (
+        "/classify",
+        lambda t, _i: {"input": t},
+        lambda a: a["data"][0]["probs"][0],
+    ),
+    "vLLM score without options": (
+        "/score",
+        lambda _t, _i: PAIR,
+        lambda a: a["data"][0]["score"],
+    ),
     "palate": (
         "/v1/reward",
         lambda _t, _i: {"prompt": PROMPT, "responses": [RESPONSE]},
@@ -155,12 +165,16 @@ def test_pitfall_30_the_served_reward_is_the_one_in_python(
 
 
 DOCUMENTED: dict[str, Shape] = {
-    "vLLM classify": (
+    "vLLM classify, asked for it": (
         "/classify",
-        lambda t, _i: {"input": t},
+        lambda t, _i: {"input": t, "use_activation": True},
         lambda a: a["data"][0]["probs"][0],
     ),
-    "vLLM score": ("/score", lambda _t, _i: PAIR, lambda a: a["data"][0]["score"]),
+    "vLLM score, asked for it": (
+        "/score",
+        lambda _t, _i: PAIR | {"use_activation": True},
+        lambda a: a["data"][0]["score"],
+    ),
     "Cohere": (
         "/v2/rerank",
         lambda _t, _i: {"model": "tiny", "query": PROMPT, "documents": [{"text": RESPONSE}]},

@@ -61,15 +61,18 @@ class ChatTokens:
         sample = self.tokenizer("The 21 quick\n\nfoxes — naïve?", add_special_tokens=False)
         return digest(self.template, self.terminal, self.max_tokens, list(sample["input_ids"]))
 
-    def encode(self, prompt: Sequence[Message], response: str) -> Encoded | None:
-        """Tokens of the conversation, cut to `max_tokens` at its oldest end.
+    def encode(
+        self, prompt: Sequence[Message], response: str, *, most: int | None = None
+    ) -> Encoded | None:
+        """Tokens of the conversation, cut to `most` (default `max_tokens`) at its oldest end.
 
         Whole oldest turns go first (a leading system turn stays), then the oldest tokens of the
         first kept turn; never the response or its terminal token. None where the response alone
         is too long.
         """
+        limit = min(most or self.max_tokens, self.max_tokens)
         ids = self._ids(prompt, response)
-        if len(ids) <= self.max_tokens:
+        if len(ids) <= limit:
             return Encoded(ids)
         system, turns = _split_system(prompt)
 
@@ -78,12 +81,12 @@ class ChatTokens:
 
         # Bisected: a client's ten thousand short turns must not be tokenised ten thousand times.
         first, *fewer = _starts(turns)
-        fits = bisect_left(fewer[:-1], True, key=lambda s: len(from_turn(s)) <= self.max_tokens)
+        fits = bisect_left(fewer[:-1], True, key=lambda s: len(from_turn(s)) <= limit)
         cut_turns = fewer[fits] if fewer else first
         ids = from_turn(cut_turns)
-        if len(ids) <= self.max_tokens:
+        if len(ids) <= limit:
             return Encoded(ids, cut_turns)
-        return self._cut_oldest_tokens(system, turns[cut_turns:], response, cut_turns)
+        return self._cut_oldest_tokens(system, turns[cut_turns:], response, cut_turns, limit)
 
     def encode_text(self, text: str, *, most: int | None = None) -> Encoded | None:
         """Tokens of a conversation that a client's template has already written.
@@ -207,6 +210,7 @@ class ChatTokens:
         turns: tuple[Message, ...],
         response: str,
         cut_turns: int,
+        limit: int,
     ) -> Encoded | None:
         if not turns:
             return None
@@ -218,11 +222,11 @@ class ChatTokens:
         while cut < len(offsets):
             # At the seam a cut may cost a token more, so repeat until it fits.
             excess = len(self._ids((*system, _tail(first, offsets, cut), *rest), response))
-            if excess <= self.max_tokens:
+            if excess <= limit:
                 break
-            cut = min(len(offsets), cut + excess - self.max_tokens)
+            cut = min(len(offsets), cut + excess - limit)
         ids = self._ids((*system, _tail(first, offsets, cut), *rest), response)
-        return Encoded(ids, cut_turns, cut) if len(ids) <= self.max_tokens else None
+        return Encoded(ids, cut_turns, cut) if len(ids) <= limit else None
 
 
 def _split_system(prompt: Sequence[Message]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:

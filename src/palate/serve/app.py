@@ -27,6 +27,9 @@ from palate.serve.telemetry import Telemetry
 
 DESCRIPTION = """Rewards of responses, in the shapes that trainers and rankers already speak.
 The raw reward comes back unless a protocol's own default is another."""
+GUIDE = (
+    "docs/serve.md beside Palate's source: shapes, fields, limits; `palate serve --help`: options"
+)
 UNTRACED = frozenset({"/health", "/ready", "/metrics"})
 STATUSES = (400, 401, 404, 408, 413, 421, 422, 429, 500, 503, 504)
 
@@ -79,6 +82,7 @@ def create_app(server: Server) -> ASGIApp:
     desk = Desk(server.models, server.settings.limits, server.telemetry)
     for family in FAMILIES:
         app.include_router(family(desk))
+    _about(app, server)
     _health(app, server)
     app.add_exception_handler(Fault, _fault)
     app.add_exception_handler(RequestValidationError, _unreadable)
@@ -92,6 +96,36 @@ def create_app(server: Server) -> ASGIApp:
         tokens=server.tokens,
         paths=frozenset(app.openapi()["paths"]),
     )
+
+
+class About(BaseModel):
+    """What answers here, and where it is described."""
+
+    name: str
+    version: str
+    about: str
+    models: list[str]
+    shapes: dict[str, str]
+    docs: dict[str, str]
+
+
+def _about(app: FastAPI, server: Server) -> None:
+    @app.get("/", tags=["operation"])
+    async def about() -> About:
+        """What this server is, and where its documents are."""
+        operations = app.openapi()["paths"].items()
+        return About(
+            name="Palate",
+            version=__version__,
+            about=DESCRIPTION,
+            models=[served.name for served in server.models],
+            shapes={
+                f"POST {path}": methods["post"]["description"].splitlines()[0]
+                for path, methods in operations
+                if "post" in methods
+            },
+            docs={"every path and field": "/openapi.json", "models": "/v1/models", "guide": GUIDE},
+        )
 
 
 def _health(app: FastAPI, server: Server) -> None:

@@ -54,6 +54,10 @@ class Desk:
         self.models, self.limits, self.telemetry = models, limits, telemetry
         self._token_allowance = Allowance(limits.tokens_per_minute)
 
+    def served(self, request: Request, model: str | None) -> Served:
+        """The model that a request names in its body or its address, or the first."""
+        return self.models.get(model or request.query_params.get("model"))
+
     async def rewards(
         self,
         request: Request,
@@ -83,7 +87,7 @@ class Desk:
         Raises:
             Fault: for whatever reason there is no answer; with `whole`, a response too long too.
         """
-        served = self.models.get(model or request.query_params.get("model"))
+        served = self.served(request, model)
         if len(forms) > self.limits.conversations_per_request:
             raise too_large(
                 f"{len(forms)} conversations; at most {self.limits.conversations_per_request} "

@@ -75,7 +75,10 @@ def overloaded(message: str, retry_after_seconds: float) -> Fault:
 
 def said(errors: Sequence[Any]) -> str:
     """What pydantic found, without the values it found it in: those are a client's text."""
-    lines = [f"{_place(error['loc'])}: {error['msg']}" for error in errors[:3]]
+    lines = [
+        f"{_place(error['loc'])}: {error['msg'].removeprefix('Value error, ')}"
+        for error in errors[:3]
+    ]
     more = f"; and {len(errors) - 3} more" if len(errors) > 3 else ""
     # Escaped, since half a surrogate pair in a key could not be sent back.
     return ("; ".join(lines) + more).encode("ascii", "backslashreplace").decode()

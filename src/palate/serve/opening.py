@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
+from transformers import PretrainedConfig
 
 from palate import __version__
 from palate.model.backbone import folder_digest
 from palate.model.device import cores, default_device, keep_memory
 from palate.model.load import load_reward_model
+from palate.model.older import IDENTITY
 from palate.model.options import Dtype
 from palate.model.precision import compute_dtype
 from palate.model.reward_model import RewardModel
@@ -96,9 +98,22 @@ def open_models(
         facts = _facts(model, location, compute, device)
         fingerprint = digest(facts["revision"], model.chat.fingerprint, facts["dtype"])
         reader = Reader(model.chat, engine.vocabulary, most_characters)
-        served[name] = Served(name, engine, reader, fingerprint, facts, location)
+        raw = _raw(model.backbone.config)
+        served[name] = Served(name, engine, reader, fingerprint, facts, location, raw)
         engines.append(engine)
     return served, engines
+
+
+def _raw(config: PretrainedConfig) -> bool:
+    """Whether a checkpoint's configuration asks for its one label as it is.
+
+    As vLLM reads it (`get_act_fn` of 0.33): by `problem_type`, else by the activation that
+    sentence-transformers keeps there, else a sigmoid.
+    """
+    if problem := getattr(config, "problem_type", None):
+        return bool(problem == "regression")
+    named = (getattr(config, "sentence_transformers", None) or {}).get("activation_fn")
+    return (named or getattr(config, "sbert_ce_default_activation_function", None)) == IDENTITY
 
 
 def _workers(load: Callable[..., RewardModel], lanes: Sequence[threading.Lock]) -> list[Worker]:

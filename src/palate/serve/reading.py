@@ -73,14 +73,22 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Cutting:
-    """What is done with a text or ids over the limit: refused with `status`, or cut to `most`.
+    """What is done with what is too long, as a request's own fields say.
 
-    Conversations are always cut by the rule that the model was trained with, which never touches
-    the response, and the answer says so.
+    A text is cut at its oldest end, a conversation by the rule that the model was trained with,
+    neither ever in its response; where `texts` or `conversations` is false, it is refused with
+    `status`. Ids are refused. `most` is how many tokens are kept, None for all that the model
+    reads. What would cut a response is refused where it would come to it: `newest` names the
+    field that asks for the newest tokens to go, and a part of a pair may have no more tokens than
+    `max_tokens_per_query` and `max_tokens_per_doc` allow.
     """
 
-    allowed: bool = True
+    texts: bool = True
+    conversations: bool = True
     most: int | None = None
+    newest: str = ""
+    max_tokens_per_query: int | None = None
+    max_tokens_per_doc: int | None = None
     status: int = HTTPStatus.BAD_REQUEST
 
 
@@ -117,8 +125,13 @@ class Reader:
 
         Raises:
             Fault: a text over the limit where `cutting` refuses it, ids that the model does not
-                have, turns that its template refuses.
+                have, turns that its template refuses, a limit that is none.
         """
+        if cutting.most is not None and not 0 < cutting.most <= self.chat.max_tokens:
+            raise invalid(
+                f"truncate_prompt_tokens: expected 1 to {self.chat.max_tokens}, as many as the "
+                f"model reads, or -1 for these; got {cutting.most}"
+            )
         loop = asyncio.get_running_loop()
         found: list[Read | None] = []
         for start in range(0, len(forms), READ_TOGETHER):
@@ -137,11 +150,11 @@ class Reader:
         self._check(form.texts, number)
         match form:
             case Conversation():
-                return self._conversation(form, number)
+                return self._conversation(form, number, cutting)
             case Written():
                 encoded = self.chat.encode_text(form.text, most=cutting.most)
-                if encoded is not None and encoded.truncated and not cutting.allowed:
-                    self._refuse(number, len(encoded.ids) + encoded.cut_tokens, cutting)
+                if encoded is not None and encoded.truncated:
+                    self._cut(number, encoded, cutting, cutting.texts)
                 prompt, opening, _ = form.text.rpartition(self.chat.opening or END)
                 tagged = self._tags([Message("user", prompt)])
                 return _read(encoded, untemplated=not opening, tagged=tagged)
@@ -159,27 +172,59 @@ class Reader:
         except UnicodeEncodeError:  # JSON can hold it, UTF-8 and the tokenizer cannot.
             raise invalid(f"conversation {number} holds half a surrogate pair") from None
 
-    def _conversation(self, form: Conversation, number: int) -> Read | None:
+    def _conversation(self, form: Conversation, number: int, cutting: Cutting) -> Read | None:
+        self._check_parts(form, number, cutting)
         try:
-            encoded = self.chat.encode(form.prompt, form.response)
+            encoded = self.chat.encode(form.prompt, form.response, most=cutting.most)
         except PalateError as error:
             raise invalid(f"conversation {number}: {_first_line(error)}") from None
+        if encoded is not None and encoded.truncated:
+            self._cut(number, encoded, cutting, cutting.conversations)
         return _read(encoded, tagged=self._tags(form.prompt))
+
+    def _check_parts(self, form: Conversation, number: int, cutting: Cutting) -> None:
+        """Refuse a pair of which a limit of the client's would cut one side in its end."""
+        sides = (
+            ("max_tokens_per_query", cutting.max_tokens_per_query, form.prompt[-1:]),
+            ("max_tokens_per_doc", cutting.max_tokens_per_doc, [Message("user", form.response)]),
+        )
+        for field, most, said in sides:
+            tokens = sum(self._count(one.content) for one in said) if most else 0
+            if most and tokens > most:
+                raise invalid(
+                    f"{field}: conversation {number} has {tokens} tokens there, more than {most}; "
+                    "neither query nor response is cut at its end: cut it before, or raise it"
+                )
+
+    def _count(self, text: str) -> int:
+        return len(self.chat.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _ids(self, form: Ids, number: int, cutting: Cutting) -> Read:
         if not 0 <= min(form.ids) <= max(form.ids) < self._vocabulary:
             raise invalid(f"conversation {number}: token ids must be in 0..{self._vocabulary - 1}")
         encoded = self.chat.encode_ids(form.ids)
-        if len(encoded.ids) > self.chat.max_tokens:
-            self._refuse(number, len(encoded.ids), cutting)
+        if len(encoded.ids) > (cutting.most or self.chat.max_tokens):
+            raise self._too_long(number, encoded, cutting)
         return Read(encoded.ids)
 
-    def _refuse(self, number: int, tokens: int, cutting: Cutting) -> None:
-        raise Fault(
-            cutting.status,
-            "too_long",
-            f"conversation {number} has {tokens} tokens; the model reads {self.chat.max_tokens}",
-        )
+    def _cut(self, number: int, encoded: Encoded, cutting: Cutting, allowed: bool) -> None:
+        """Nothing where a cut is what was asked for; raises `Fault` where it is not."""
+        if not allowed:
+            raise self._too_long(number, encoded, cutting)
+        if cutting.newest:
+            raise invalid(
+                f"{cutting.newest}: conversation {number} is too long, and its newest tokens are "
+                "the response, which is never cut; send left, or leave it out"
+            )
+
+    def _too_long(self, number: int, encoded: Encoded, cutting: Cutting) -> Fault:
+        limit = cutting.most or self.chat.max_tokens
+        # What turns that were cut came to is not known.
+        known = len(encoded.ids) + encoded.cut_tokens
+        tokens = f"more than {limit}" if encoded.cut_turns else str(known)
+        reads = "truncate_prompt_tokens keeps" if cutting.most else "the model reads"
+        message = f"conversation {number} has {tokens} tokens; {reads} {limit}"
+        return Fault(cutting.status, "too_long", message)
 
 
 def require(reads: Sequence[Read | None]) -> list[Read]:

@@ -26,7 +26,8 @@ class Served:
     """One model as clients know it; `facts` is what /v1/models and /info say of it.
 
     `location` is the folder or hub id it was opened from, which trainers send as its name that
-    start the engine themselves elsewhere (verl).
+    start the engine themselves elsewhere (verl). `raw` is whether its own configuration asks for
+    its value as it is, which engines go by where a request does not say.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Served:
     fingerprint: str
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
     location: str = ""
+    raw: bool = True
     created: int = field(default_factory=lambda: int(time.time()))
 
 

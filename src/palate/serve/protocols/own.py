@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from palate.model.tokens import TOO_LONG
 from palate.serve.desk import Desk, Scored
@@ -15,17 +15,26 @@ from palate.serve.protocols.wire import (
     Usage,
     answers,
     conversation,
+    honoured,
     made,
     one_of,
     sigmoid,
+    spelled,
     usage,
 )
 from palate.serve.reading import Conversation
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Prompt = Annotated[
-    str | Turns, Field(description="Messages, or text: one user's, or with its turns marked.")
+A_PROMPT = honoured("messages, or text: one user's, or with its turns marked")
+Prompt = Annotated[str | Turns, A_PROMPT]
+Name = Annotated[str | None, honoured("which model, where several are served")]
+Deadline = Annotated[Seconds | None, honoured("how long the client waits at most")]
+Safety = Annotated[
+    bool | None, honoured("whether the prompt is about safety, which the combined reward goes by")
 ]
+Response = Annotated[str, honoured("a response to the prompt")]
+# Nobody else's shape, so a key that is not known is a mistake.
+STRICT = ConfigDict(extra="forbid")
 
 
 class Item(BaseModel):
@@ -34,13 +43,20 @@ class Item(BaseModel):
     `reference` is what the reward is compared with: a response to the same prompt, or a reward.
     """
 
-    model_config = one_of(("messages",), ("prompt", "responses"))
+    model_config = one_of(("messages",), ("prompt", "responses")) | STRICT
 
-    messages: Turns | None = None
-    prompt: Prompt | None = None
-    responses: Annotated[Texts, Field(min_length=1)] | None = None
-    reference: str | Annotated[float, Field(allow_inf_nan=False)] | None = None
-    safety_prompt: bool | None = Field(None, description="Whether it is about safety: `combined`.")
+    messages: Annotated[Turns | None, honoured("a conversation, which ends in the response")] = None
+    prompt: Annotated[str | Turns | None, A_PROMPT] = None
+    responses: Annotated[
+        Annotated[Texts, Field(min_length=1)] | None, honoured("responses to the prompt")
+    ] = None
+    reference: Annotated[
+        str | Annotated[float, Field(allow_inf_nan=False)] | None,
+        honoured("a response to the same prompt, or a reward: what probability is over"),
+    ] = None
+    safety_prompt: Safety = None
+
+    _spelled = model_validator(mode="before")(spelled)
 
     @model_validator(mode="after")
     def _one_form(self) -> Item:
@@ -63,17 +79,26 @@ class Item(BaseModel):
 class RewardRequest(BaseModel):
     """Several items; where there is one, its keys may stand here instead of `items`."""
 
-    items: Annotated[list[Item], Field(min_length=1, fail_fast=True)]
-    model: str | None = None
-    deadline_seconds: Seconds | None = None
+    model_config = STRICT
 
+    items: Annotated[
+        Annotated[list[Item], Field(min_length=1, fail_fast=True)],
+        honoured("several of what may stand here once: messages, or prompt and responses"),
+    ]
+    model: Name = None
+    deadline_seconds: Deadline = None
+
+    _spelled = model_validator(mode="before")(spelled)
+
+    # Of validators before the fields the last is called first.
     @model_validator(mode="before")
     @classmethod
     def _lone_item(cls, body: Any) -> Any:
         if not isinstance(body, dict) or "items" in body:
             return body
-        lone = {key: body[key] for key in Item.model_fields if key in body}
-        return {**body, "items": [lone]}
+        whole = {key: value for key, value in body.items() if key in cls.model_fields}
+        lone = {key: value for key, value in body.items() if key not in cls.model_fields}
+        return {**whole, "items": [lone]}
 
 
 class RewardRow(BaseModel):
@@ -107,18 +132,29 @@ class RewardAnswer(BaseModel):
 class Pair(BaseModel):
     """Two responses to one prompt."""
 
+    model_config = STRICT
+
     prompt: Prompt
-    first: str
-    second: str
-    safety_prompt: bool | None = None
+    first: Response
+    second: Response
+    safety_prompt: Safety = None
+
+    _spelled = model_validator(mode="before")(spelled)
 
 
 class CompareRequest(BaseModel):
     """Pairs to compare."""
 
-    pairs: Annotated[list[Pair], Field(min_length=1, fail_fast=True)]
-    model: str | None = None
-    deadline_seconds: Seconds | None = None
+    model_config = STRICT
+
+    pairs: Annotated[
+        Annotated[list[Pair], Field(min_length=1, fail_fast=True)],
+        honoured("prompts with two responses each"),
+    ]
+    model: Name = None
+    deadline_seconds: Deadline = None
+
+    _spelled = model_validator(mode="before")(spelled)
 
 
 class CompareRow(BaseModel):

@@ -1,42 +1,62 @@
-"""Text Embeddings Inference: a sigmoid unless `raw_scores`, and errors of its own shape."""
+"""Text Embeddings Inference: a sigmoid unless `raw_scores`, and errors of its own shape.
+
+Fields are those of TEI 1.9.3.
+"""
 
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from palate.serve.desk import Desk
 from palate.serve.protocols.vllm import LABEL
-from palate.serve.protocols.wire import Texts, activated, answered, ranking
+from palate.serve.protocols.wire import Texts, activated, answered, honoured, ranking, spelled
 from palate.serve.reading import Cutting, Form, Written
 
 Pair = Annotated[Texts, Field(min_length=1, max_length=2)]
+RawScores = Annotated[bool, honoured("true: the raw reward; false: its sigmoid", "TEI 0.6.0")]
+Truncate = Annotated[
+    bool | None,
+    honoured("true: what is too long is cut at its oldest end; false: it is refused", "TEI 0.6.0"),
+]
+Direction = Annotated[
+    Literal["left", "Left", "right", "Right"] | None,
+    honoured("left, as without it: the oldest tokens go. right would cut the response and is "
+             "refused where anything has to be cut", "TEI 1.3.0"),
+]  # fmt: skip
 
 
 class PredictRequest(BaseModel):
-    """A text, a pair of prompt and response, or a list of lists of one or two."""
+    """A text, a pair of prompt and response, or a list of lists of one or two.
 
-    inputs: str | Pair | Annotated[list[Pair], Field(min_length=1, fail_fast=True)]
-    raw_scores: bool = False
-    truncate: bool | None = None
+    A text that is too long is refused unless `truncate` is set.
+    """
 
-    @property
-    def cutting(self) -> Cutting:
-        """What is too long is refused unless `truncate` is set."""
-        return Cutting(bool(self.truncate), status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    inputs: Annotated[
+        str | Pair | Annotated[list[Pair], Field(min_length=1, fail_fast=True)],
+        honoured("a text, a pair of prompt and response, or a list of these", "TEI 0.6.0"),
+    ]
+    raw_scores: RawScores = False
+    truncate: Truncate = None
+    truncation_direction: Direction = None
+
+    _spelled = model_validator(mode="before")(spelled)
 
 
 class TeiRerankRequest(BaseModel):
     """A prompt, and responses to rank."""
 
-    query: str
-    texts: Annotated[Texts, Field(min_length=1)]
-    raw_scores: bool = False
-    return_text: bool = False
-    truncate: bool | None = None
+    query: Annotated[str, honoured("the prompt", "TEI 0.6.0")]
+    texts: Annotated[Annotated[Texts, Field(min_length=1)], honoured("the responses", "TEI 0.6.0")]
+    raw_scores: RawScores = False
+    return_text: Annotated[bool, honoured("whether the texts come back", "TEI 0.6.0")] = False
+    truncate: Truncate = None
+    truncation_direction: Direction = None
+
+    _spelled = model_validator(mode="before")(spelled)
 
 
 class Prediction(BaseModel):
@@ -66,7 +86,7 @@ def router(desk: Desk) -> APIRouter:
         inputs = body.inputs
         batch = not isinstance(inputs, str) and isinstance(inputs[0], list)
         asked = [_form(one) for one in inputs] if batch else [_form(inputs)]
-        rewards = await desk.rewards(request, asked, cutting=body.cutting)
+        rewards = await desk.rewards(request, asked, cutting=cutting(body))
         rows = [[Prediction(score=s)] for s in activated(rewards, raw=body.raw_scores)]
         return rows if batch else rows[0]
 
@@ -93,11 +113,22 @@ def router(desk: Desk) -> APIRouter:
 async def rerank(desk: Desk, request: Request, body: TeiRerankRequest) -> list[Rank]:
     """TEI's /rerank: `texts` as responses to the prompt `query`, the best first."""
     asked = [answered(body.query, text) for text in body.texts]
-    values = activated(await desk.rewards(request, asked), raw=body.raw_scores)
+    rewards = await desk.rewards(request, asked, cutting=cutting(body))
+    values = activated(rewards, raw=body.raw_scores)
     return [
         Rank(index=i, score=values[i], text=body.texts[i] if body.return_text else None)
         for i in ranking(values)
     ]
+
+
+def cutting(body: PredictRequest | TeiRerankRequest) -> Cutting:
+    """What a request says of what is too long: by itself, a pair is cut and a text is not."""
+    return Cutting(
+        texts=bool(body.truncate),
+        conversations=body.truncate is not False,
+        newest="truncation_direction" if body.truncation_direction in ("right", "Right") else "",
+        status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    )
 
 
 def _form(given: Any) -> Form:

@@ -1,23 +1,31 @@
-"""Trainers that send finished texts: OpenRLHF, LLaMA-Factory, slime. Always the raw reward."""
+"""Trainers that send finished texts: OpenRLHF, LLaMA-Factory, slime. Always the raw reward.
+
+Fields are those of OpenRLHF 0.11.2, LLaMA-Factory 0.9.5 (`ScoreEvaluationRequest`) and slime's
+`remote_rm`.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, model_validator
 
 from palate.serve.desk import Desk
-from palate.serve.protocols.wire import Texts, Turns, made
-from palate.serve.reading import Conversation, Form, Written
+from palate.serve.protocols.wire import Texts, Turns, honoured, made, no_effect, spelled
+from palate.serve.reading import Conversation, Cutting, Form, Written
+
+OPENRLHF, LLAMA_FACTORY, SLIME = "OpenRLHF 0.11.2", "LLaMA-Factory 0.9.5", "slime"
 
 
 class OpenRlhfRequest(BaseModel):
     """`query` is prompt and response as one text; `prompts` and `labels` are not needed."""
 
-    query: str | Texts
-    prompts: Any = None
-    labels: Any = None
+    query: Annotated[str | Texts, honoured("prompt and response as one text, or several", OPENRLHF)]
+    prompts: Annotated[Any, no_effect("they begin the query's texts", OPENRLHF)] = None
+    labels: Annotated[Any, no_effect("a reward model knows no right answer", OPENRLHF)] = None
+
+    _spelled = model_validator(mode="before")(spelled)
 
 
 class OpenRlhfAnswer(BaseModel):
@@ -31,8 +39,18 @@ class OpenRlhfAnswer(BaseModel):
 class LlamaFactoryRequest(BaseModel):
     """`model` is a fixed word in LLaMA-Factory's own client, so the default model answers."""
 
-    messages: Texts
-    model: str | None = None
+    messages: Annotated[Texts, honoured("finished texts", LLAMA_FACTORY)]
+    model: Annotated[
+        str | None, no_effect("its client always sends `model`; name one by ?model=", LLAMA_FACTORY)
+    ] = None
+    max_length: Annotated[
+        int | None,
+        Field(ge=1),
+        honoured("how many tokens are kept, the newest; at most what the model reads",
+                 LLAMA_FACTORY),
+    ] = None  # fmt: skip
+
+    _spelled = model_validator(mode="before")(spelled)
 
 
 class LlamaFactoryAnswer(BaseModel):
@@ -47,9 +65,11 @@ class LlamaFactoryAnswer(BaseModel):
 class SlimeRequest(BaseModel):
     """`prompt` is the text that slime's template wrote, or messages where it wrote none."""
 
-    prompt: str | Turns
-    response: str
-    label: Any = None
+    prompt: Annotated[str | Turns, honoured("a text that a template wrote, or messages", SLIME)]
+    response: Annotated[str, honoured("the text after it", SLIME)]
+    label: Annotated[Any, no_effect("a reward model knows no right answer", SLIME)] = None
+
+    _spelled = model_validator(mode="before")(spelled)
 
 
 def router(desk: Desk) -> APIRouter:
@@ -66,23 +86,26 @@ def router(desk: Desk) -> APIRouter:
     @routes.post("/v1/score/evaluation")
     async def llama_factory(request: Request, body: LlamaFactoryRequest) -> LlamaFactoryAnswer:
         """LLaMA-Factory's `--reward_model_type api`."""
-        scores = await desk.rewards(request, [Written(text) for text in body.messages])
+        reads = desk.served(request, None).reader.chat.max_tokens
+        cutting = Cutting(most=min(body.max_length or reads, reads))
+        texts = [Written(text) for text in body.messages]
+        scores = await desk.rewards(request, texts, cutting=cutting)
         number, _, model = made(request, "scoreval")
         return LlamaFactoryAnswer(id=number, model=model, scores=scores)
 
     @routes.post("/slime")
     async def slime(request: Request, body: SlimeRequest) -> float:
         """slime's `--rm-type remote_rm --rm-url`: the reward is the whole answer."""
-        (reward,) = await desk.rewards(request, [_slime_form(body, desk)])
+        (reward,) = await desk.rewards(request, [_slime_form(request, body, desk)])
         return reward
 
     return routes
 
 
-def _slime_form(body: SlimeRequest, desk: Desk) -> Form:
+def _slime_form(request: Request, body: SlimeRequest, desk: Desk) -> Form:
     if isinstance(body.prompt, str):
         return Written(body.prompt + body.response)
     # slime's response is decoded with the special token that ended it.
-    end = desk.models.get(None).reader.chat.terminal
+    end = desk.served(request, None).reader.chat.terminal
     prompt = tuple(turn.message() for turn in body.prompt)
     return Conversation(prompt, body.response.rstrip().removesuffix(end))

@@ -1,40 +1,142 @@
 """vLLM's pooling endpoints, as verl, reward_hub and vLLM's own clients call them.
 
-vLLM sends one label through a sigmoid unless `use_activation` is false (`activation` in verl).
-/pooling is how it serves reward models, without one; it is raw here unless asked otherwise.
+Where a request does not say whether it wants an activation, /classify and /score do what vLLM does
+with the same checkpoint: its configuration decides, and that of a model that Palate exported asks
+for none. /pooling is raw unless asked otherwise. /rerank is Jina's and Cohere's shape too, whose
+scores are between 0 and 1: a sigmoid, unless asked otherwise.
+
+Fields are those of vLLM 0.33.0, cohere 7.3.1 (its rerank of v1 and v2) and Jina's documentation.
+The releases of vLLM looked at for `since` are 0.10.2, 0.12, 0.16, 0.24, 0.28, 0.30, 0.32 and 0.33.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Protocol
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
+from palate.data.messages import unread
 from palate.serve.desk import Desk
 from palate.serve.faults import invalid
 from palate.serve.protocols.wire import (
     Input,
-    Texts,
+    Part,
     Turns,
     Usage,
     activated,
     answered,
     conversation,
     forms,
+    honoured,
     made,
+    no_effect,
     one_of,
+    packed,
     ranking,
+    refused,
+    spelled,
     usage,
 )
 from palate.serve.reading import Cutting, Form
 
 LABEL = "reward"
+COHERE = "cohere 7.3.1"
 
-
-Name = Annotated[str | None, Field(description="Which model, where several are served.")]
-Activation = Annotated[bool | None, Field(description="False: the raw reward.")]
-ActivationOfVerl = Annotated[bool | None, Field(description="verl's name for use_activation.")]
+Model = Annotated[str | None, honoured("which model, where several are served", "vLLM 0.10.2")]
+User = Annotated[str | None, no_effect("who asks is known by the token", "vLLM 0.10.2")]
+RequestId = Annotated[
+    str | None,
+    Field(min_length=1, max_length=128),
+    honoured("the end of the answer's id, unless the header x-request-id is", "vLLM 0.12"),
+]
+Priority = Annotated[
+    int | None, no_effect("clients take turns by tokens, whatever they claim", "vLLM 0.10.2")
+]
+CacheSalt = Annotated[
+    str | None, no_effect("nothing of a prompt is kept after its micro-batch", "vLLM 0.16")
+]
+UseActivation = Annotated[
+    bool | None, honoured("false: the raw reward; true: its sigmoid", "vLLM 0.12")
+]
+Activation = Annotated[
+    bool | None, honoured("the older name of use_activation, once verl's", "vLLM 0.10.2 to 0.12")
+]
+Softmax = Annotated[bool | None, honoured("another older name of use_activation", "vLLM 0.12")]
+Normalize = Annotated[
+    Any, refused("vLLM took it out; send use_activation", "vLLM 0.10.2 to 0.16", (None,))
+]
+MostTokens = Annotated[
+    int | None,
+    Field(ge=-1, le=2**31),
+    honoured("how many tokens are kept of what is too long; -1: as many as the model reads",
+             "vLLM 0.10.2"),
+]  # fmt: skip
+TruncationSide = Annotated[
+    Literal["left", "right"] | None,
+    honoured("left, as without it: the oldest tokens go. right would cut the response and is "
+             "refused where anything has to be cut", "vLLM 0.24"),
+]  # fmt: skip
+MostOfQuery = Annotated[
+    int | None,
+    Field(ge=0),
+    honoured("a query with more tokens is refused: it is never cut at its end", "vLLM 0.24"),
+]
+MostOfDocument = Annotated[
+    int | None,
+    Field(ge=0),
+    honoured("a document with more tokens is refused: a response is never cut", "vLLM 0.24"),
+]
+Padding = Annotated[
+    Any,
+    refused("nothing is padded; leave it out", "vLLM 0.30", (None, "do_not_pad")),
+]
+SpecialTokens = Annotated[
+    bool | None,
+    no_effect("BOS and the last token are there once, as in training, either way", "vLLM 0.12"),
+]
+GenerationPrompt = Annotated[
+    Any,
+    refused("a reward is read at the end of the response; leave it out", "vLLM 0.12"),
+]
+ContinueFinal = Annotated[
+    Any,
+    refused("a reward is read at the end of a finished response; leave it out", "vLLM 0.16"),
+]
+Template = Annotated[
+    Any,
+    refused("a reward model reads the template it was trained with; send input, written by "
+            "yours, if that is meant", "vLLM 0.12"),
+]  # fmt: skip
+TemplateOptions = Annotated[
+    Any,
+    refused("a reward model reads its template as it was trained; leave it out", "vLLM 0.12"),
+]
+Instruction = Annotated[
+    Any, refused("write it into the prompt, or send messages with a system turn", "vLLM 0.24")
+]
+Media = Annotated[Any, refused("only text is read; leave it out", "vLLM 0.10.2")]
+Tools = Annotated[Any, refused("only messages are read; write them into these")]
+Dimensions = Annotated[
+    Any, refused("a reward is one number; leave it out", "vLLM 0.10.2", (None, 1))
+]
+Encoding = Annotated[
+    Literal["float", "base64"],
+    honoured("float; on /pooling also base64, of a float32", "vLLM 0.12"),
+]
+Task = Annotated[
+    Any, refused("the only task is classify; leave it out", "vLLM 0.12", (None, "classify"))
+]
+PluginData = Annotated[Any, refused("there are no plugins; send input or messages", "vLLM 0.12")]
+EncodedAs = Annotated[
+    Any, refused("base64 is of float32; leave it out", "vLLM 0.12", (None, "float32"))
+]
+Endianness = Annotated[
+    Any,
+    refused("base64 has the lowest byte first; leave it out", "vLLM 0.12",
+            (None, "little", "native")),
+]  # fmt: skip
 
 
 class PoolingRequest(BaseModel):
@@ -45,12 +147,41 @@ class PoolingRequest(BaseModel):
 
     model_config = one_of(("input",), ("messages",))
 
-    model: Name = None
-    use_activation: Activation = None
-    activation: ActivationOfVerl = None
-    truncate_prompt_tokens: int | None = Field(None, ge=-1, le=2**31)
-    input: Input | None = None
-    messages: Turns | None = None
+    input: Annotated[Input | None, honoured("texts or token ids, one or many", "vLLM 0.10.2")] = (
+        None
+    )
+    messages: Annotated[
+        Turns | None, honoured("one conversation, which ends in the response", "vLLM 0.12")
+    ] = None
+    model: Model = None
+    use_activation: UseActivation = None
+    activation: Activation = None
+    softmax: Softmax = None
+    normalize: Normalize = None
+    truncate_prompt_tokens: MostTokens = None
+    truncation_side: TruncationSide = None
+    padding: Padding = None
+    add_special_tokens: SpecialTokens = None
+    add_generation_prompt: GenerationPrompt = None
+    continue_final_message: ContinueFinal = None
+    chat_template: Template = None
+    chat_template_kwargs: TemplateOptions = None
+    tools: Tools = None
+    documents: Tools = None
+    task: Task = None
+    data: PluginData = None
+    dimensions: Dimensions = None
+    encoding_format: Encoding = "float"
+    embed_dtype: EncodedAs = None
+    endianness: Endianness = None
+    media_io_kwargs: Media = None
+    mm_processor_kwargs: Media = None
+    cache_salt: CacheSalt = None
+    priority: Priority = None
+    request_id: RequestId = None
+    user: User = None
+
+    _spelled = model_validator(mode="before")(spelled)
 
     def forms(self) -> list[Form]:
         """What is to be scored."""
@@ -61,49 +192,159 @@ class PoolingRequest(BaseModel):
     @property
     def cutting(self) -> Cutting:
         """What is done with what is too long."""
-        most = self.truncate_prompt_tokens
-        return Cutting(most is not None, most if most is not None and most > 0 else None)
-
-
-class ScoreRequest(BaseModel):
-    """Prompts and responses; one prompt may stand for all."""
-
-    model: Name = None
-    use_activation: Activation = None
-    activation: ActivationOfVerl = None
-    text_1: str | Texts = Field(description="A prompt, or one for each response.")
-    text_2: str | Texts
-
-    def forms(self) -> list[Form]:
-        """Each response with its prompt."""
-        first = [self.text_1] if isinstance(self.text_1, str) else self.text_1
-        second = [self.text_2] if isinstance(self.text_2, str) else self.text_2
-        if len(first) not in (1, len(second)) or not second:
-            raise invalid(f"{len(first)} texts in text_1 for {len(second)} in text_2")
-        prompts = first * len(second) if len(first) == 1 else first
-        return [answered(p, r) for p, r in zip(prompts, second, strict=True)]
+        return cutting(self, texts=self.truncate_prompt_tokens is not None)
 
 
 class Document(BaseModel):
-    """A document as Cohere's clients may send one."""
+    """A document as Cohere's and Jina's clients may send one (`text`), or vLLM's (`content`)."""
 
-    text: str
+    model_config = one_of(("text",), ("content",))
+
+    text: str | None = None
+    content: Annotated[list[Part], Field(min_length=1, fail_fast=True)] | None = None
+    image: Annotated[Any, refused("only text is read")] = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole(cls, value: Any) -> Any:
+        if isinstance(value, dict) and (reason := unread({"content": value.get("content")})):
+            raise ValueError(reason)
+        return value
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Document:
+        if (self.text is None) == (self.content is None):
+            raise ValueError("expected either text or content")
+        return self
+
+    @property
+    def said(self) -> str:
+        """Its text."""
+        return self.text or "".join(part.text for part in self.content or ())
+
+
+Text = str | Document
+OneOrMany = Text | Annotated[list[Text], Field(fail_fast=True)]
+PAIRS = (("text_1", "text_2"), ("queries", "documents"), ("queries", "items"), ("data_1", "data_2"))
+Prompts = Annotated[OneOrMany | None, honoured("a prompt, or one for each response", "vLLM 0.16")]
+Responses = Annotated[OneOrMany | None, honoured("a response, or several", "vLLM 0.16")]
+
+
+class ScoreRequest(BaseModel):
+    """Prompts and responses, under the names of one of `PAIRS`; one prompt may stand for all."""
+
+    model_config = one_of(*PAIRS)
+
+    text_1: Annotated[
+        OneOrMany | None, honoured("a prompt, or one for each response", "vLLM 0.10.2")
+    ] = None
+    text_2: Annotated[OneOrMany | None, honoured("a response, or several", "vLLM 0.10.2")] = None
+    queries: Prompts = None
+    documents: Responses = None
+    items: Responses = None
+    data_1: Prompts = None
+    data_2: Responses = None
+    model: Model = None
+    use_activation: UseActivation = None
+    activation: Activation = None
+    softmax: Softmax = None
+    normalize: Normalize = None
+    truncate_prompt_tokens: MostTokens = None
+    truncation_side: TruncationSide = None
+    max_tokens_per_query: MostOfQuery = None
+    max_tokens_per_doc: MostOfDocument = None
+    padding: Padding = None
+    instruction: Instruction = None
+    chat_template_kwargs: TemplateOptions = None
+    mm_processor_kwargs: Media = None
+    cache_salt: CacheSalt = None
+    priority: Priority = None
+    request_id: RequestId = None
+    user: User = None
+
+    _spelled = model_validator(mode="before")(spelled)
+
+    @model_validator(mode="after")
+    def _one_pair(self) -> ScoreRequest:
+        given = {name for pair in PAIRS for name in pair if getattr(self, name) is not None}
+        if given not in map(set, PAIRS):
+            pairs = ", ".join(" and ".join(pair) for pair in PAIRS)
+            got = " and ".join(sorted(given)) or "none of them"
+            raise ValueError(f"expected one of {pairs}; got {got}")
+        return self
+
+    def forms(self) -> list[Form]:
+        """Each response with its prompt."""
+        one, other = next(pair for pair in PAIRS if getattr(self, pair[1]) is not None)
+        first, second = said(getattr(self, one)), said(getattr(self, other))
+        if len(first) not in (1, len(second)) or not second:
+            raise invalid(f"{len(first)} texts in {one} for {len(second)} in {other}")
+        prompts = first * len(second) if len(first) == 1 else first
+        return [answered(p, r) for p, r in zip(prompts, second, strict=True)]
+
+    @property
+    def cutting(self) -> Cutting:
+        """What is done with what is too long."""
+        return cutting(self, limits=(self.max_tokens_per_query, self.max_tokens_per_doc))
 
 
 class RerankRequest(BaseModel):
-    """A prompt and the responses to rank; also Jina's and Cohere's shape."""
+    """A prompt and the responses to rank; also Jina's, Cohere's and SGLang's shape."""
 
-    model: Name = None
-    use_activation: Activation = None
-    activation: ActivationOfVerl = None
-    query: str
-    documents: Annotated[list[str | Document], Field(min_length=1, fail_fast=True)]
-    top_n: int | None = Field(None, ge=0, description="How many come back; 0 or absent: all.")
-    return_documents: bool = True
+    query: Annotated[Text, honoured("the prompt", "vLLM 0.10.2")]
+    documents: Annotated[
+        Text | Annotated[list[Text], Field(min_length=1, fail_fast=True)],
+        honoured("the responses", "vLLM 0.10.2"),
+    ]
+    top_n: Annotated[
+        int | None,
+        Field(ge=0),
+        honoured("how many come back; 0 or absent: all", "vLLM 0.10.2"),
+    ] = None
+    return_documents: Annotated[
+        bool, honoured("whether the texts come back", "cohere 7.3.1 (v1), Jina, SGLang 0.5.23")
+    ] = True
+    model: Model = None
+    use_activation: UseActivation = None
+    activation: Activation = None
+    softmax: Softmax = None
+    raw_scores: Annotated[bool | None, honoured("true: the raw reward, as in TEI's shape")] = None
+    normalize: Normalize = None
+    truncate_prompt_tokens: MostTokens = None
+    truncation_side: TruncationSide = None
+    max_tokens_per_query: MostOfQuery = None
+    max_tokens_per_doc: MostOfDocument = None
+    max_chunks_per_doc: Annotated[
+        int | None, no_effect("a document is one piece and never cut", f"{COHERE} (v1)")
+    ] = None
+    rank_fields: Annotated[
+        Any,
+        refused("send each document as one text", f"{COHERE} (v1)", (None, [], ["text"])),
+    ] = None
+    relevant_spans: Annotated[
+        Any,
+        refused("a reward is of the whole response", COHERE, (None, {"mode": "disabled"})),
+    ] = None
+    padding: Padding = None
+    instruction: Instruction = None
+    instruct: Annotated[Any, refused("write it into the query", "SGLang 0.5.23")] = None
+    chat_template_kwargs: TemplateOptions = None
+    mm_processor_kwargs: Media = None
+    cache_salt: CacheSalt = None
+    priority: Priority = None
+    request_id: RequestId = None
+    user: User = None
+
+    _spelled = model_validator(mode="before")(spelled)
 
     def texts(self) -> list[str]:
         """The documents' texts."""
-        return [one if isinstance(one, str) else one.text for one in self.documents]
+        return said(self.documents)
+
+    @property
+    def cutting(self) -> Cutting:
+        """What is done with what is too long."""
+        return cutting(self, limits=(self.max_tokens_per_query, self.max_tokens_per_doc))
 
 
 class ClassRow(BaseModel):
@@ -116,11 +357,11 @@ class ClassRow(BaseModel):
 
 
 class PoolingRow(BaseModel):
-    """The one value of one input."""
+    """The one value of one input: a list of one number, or its four bytes in base64."""
 
     index: int
     object: str = "pooling"
-    data: list[float]
+    data: list[float] | str
 
 
 class ScoreRow(BaseModel):
@@ -172,19 +413,24 @@ def router(desk: Desk) -> APIRouter:
     @routes.post("/pooling")
     async def pooling(request: Request, body: PoolingRequest) -> Answer:
         """The raw reward, unless `use_activation` is true."""
+        raw = is_raw(body, unless_asked=True)
         rewards = await desk.rewards(request, body.forms(), body.model, body.cutting)
-        values = activated(rewards, raw=is_raw(body, default=True))
-        rows = [PoolingRow(index=i, data=[value]) for i, value in enumerate(values)]
-        return listed(request, "pool", rows)
+        in_base64 = body.encoding_format == "base64"
+        rows = [
+            PoolingRow(index=i, data=packed(value) if in_base64 else [value])
+            for i, value in enumerate(activated(rewards, raw=raw))
+        ]
+        return listed(request, "pool", rows, body.request_id)
 
     @routes.post("/score")
     @routes.post("/v1/score")
     async def score(request: Request, body: ScoreRequest) -> Answer:
-        """`text_2` as responses to the prompts `text_1`."""
-        rewards = await desk.rewards(request, body.forms(), body.model)
-        values = activated(rewards, raw=is_raw(body))
+        """The first of each pair as a prompt, the second as the response to it."""
+        raw = is_raw(body, unless_asked=desk.served(request, body.model).raw)
+        rewards = await desk.rewards(request, body.forms(), body.model, body.cutting)
+        values = activated(rewards, raw=raw)
         rows = [ScoreRow(index=i, score=value) for i, value in enumerate(values)]
-        return listed(request, "score", rows)
+        return listed(request, "score", rows, body.request_id)
 
     @routes.post("/v1/rerank")
     @routes.post("/v2/rerank")
@@ -195,24 +441,62 @@ def router(desk: Desk) -> APIRouter:
     return routes
 
 
-def is_raw(body: PoolingRequest | ScoreRequest | RerankRequest, default: bool = False) -> bool:
-    """Whether the reward is wanted as it is."""
-    wanted = body.activation if body.use_activation is None else body.use_activation
-    return default if wanted is None else not wanted
+def is_raw(body: PoolingRequest | ScoreRequest | RerankRequest, unless_asked: bool) -> bool:
+    """Whether the reward is wanted as it is; raises `Fault` where a request says both."""
+    votes = {body.use_activation, body.activation, body.softmax}
+    if isinstance(body, RerankRequest) and body.raw_scores is not None:
+        votes.add(not body.raw_scores)
+    votes.discard(None)
+    if len(votes) > 1:
+        raise invalid("use_activation and its other names disagree; send one of them")
+    return not votes.pop() if votes else unless_asked
+
+
+class Truncating(Protocol):
+    """A request with vLLM's fields of what is too long."""
+
+    truncate_prompt_tokens: int | None
+    truncation_side: Literal["left", "right"] | None
+
+
+def cutting(
+    body: Truncating,
+    *,
+    texts: bool = True,
+    limits: tuple[int | None, int | None] = (None, None),
+) -> Cutting:
+    """What a request says of what is too long; `limits` are the tokens of query and document."""
+    most = body.truncate_prompt_tokens
+    return Cutting(
+        texts=texts,
+        most=None if most == -1 else most,
+        newest="truncation_side" if body.truncation_side == "right" else "",
+        max_tokens_per_query=limits[0],
+        max_tokens_per_doc=limits[1],
+    )
+
+
+def said(given: Text | Sequence[Text]) -> list[str]:
+    """The texts of one or many."""
+    many = [given] if isinstance(given, str | Document) else given
+    return [one if isinstance(one, str) else one.said for one in many]
 
 
 async def classify(desk: Desk, request: Request, body: PoolingRequest) -> Answer:
     """vLLM's /classify."""
+    raw = is_raw(body, unless_asked=desk.served(request, body.model).raw)
     rewards = await desk.rewards(request, body.forms(), body.model, body.cutting)
-    values = activated(rewards, raw=is_raw(body))
-    return listed(request, "classify", [ClassRow(index=i, probs=[v]) for i, v in enumerate(values)])
+    values = activated(rewards, raw=raw)
+    rows = [ClassRow(index=i, probs=[value]) for i, value in enumerate(values)]
+    return listed(request, "classify", rows, body.request_id)
 
 
 async def rerank(desk: Desk, request: Request, body: RerankRequest) -> RerankAnswer:
     """vLLM's /rerank."""
-    texts = body.texts()
-    asked = [answered(body.query, text) for text in texts]
-    values = activated(await desk.rewards(request, asked, body.model), raw=is_raw(body))
+    texts, (query,) = body.texts(), said(body.query)
+    raw = is_raw(body, unless_asked=False)
+    asked = [answered(query, text) for text in texts]
+    values = activated(await desk.rewards(request, asked, body.model, body.cutting), raw=raw)
     best = ranking(values)[: body.top_n or None]
     rows = [
         RerankRow(
@@ -222,13 +506,16 @@ async def rerank(desk: Desk, request: Request, body: RerankRequest) -> RerankAns
         )
         for index in best
     ]
-    number, _, model = made(request, "rerank")
+    number, _, model = made(request, "rerank", body.request_id)
     return RerankAnswer(id=number, model=model, usage=usage(request), results=rows)
 
 
 def listed(
-    request: Request, kind: str, rows: list[ClassRow] | list[PoolingRow] | list[ScoreRow]
+    request: Request,
+    kind: str,
+    rows: list[ClassRow] | list[PoolingRow] | list[ScoreRow],
+    wanted: str | None,
 ) -> Answer:
-    """Rows with what vLLM puts around them."""
-    number, created, model = made(request, kind)
+    """Rows with what vLLM puts around them; `wanted` is the id that the request asks for."""
+    number, created, model = made(request, kind, wanted)
     return Answer(id=number, created=created, model=model, data=rows, usage=usage(request))

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import base64
+import difflib
 import math
+import struct
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+from pydantic_core import core_schema
 from starlette.requests import Request
 
 from palate.data.messages import unread
@@ -22,9 +35,89 @@ TokenId = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 Texts = Annotated[list[str], Field(fail_fast=True)]
 TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 Input = str | Texts | TokenIds | Annotated[list[TokenIds], Field(fail_fast=True)]
+UNKNOWN_LOOKED_AT = 32  # Keys of a body, of which each is compared with all of the shape's.
+SHOWN = 40  # Characters of such a key that are said back.
+ALIKE = 0.8  # `top_k` for `top_n`, `use_activaton`, `document`; not `texts` for `text_1`.
+
+NOTHING: tuple[Any, ...] = (None, False, "", [], {})
+"""Values by which a request asks for nothing."""
 
 
-# Keys that no shape names are other servers' options and ignored, as pydantic does by default.
+@dataclass(frozen=True, slots=True)
+class Fate:
+    """What becomes of a field of a request, said beside it.
+
+    It is what the OpenAPI document and the table of `docs/serve.md` say of the field. One that is
+    refused is so by name, with `says` as the cure, but for the values in `harmless`. `since` is
+    the oldest release looked at whose own requests have the field.
+    """
+
+    word: Literal["honoured", "no effect", "refused"]
+    says: str
+    since: str = ""
+    harmless: tuple[Any, ...] = NOTHING
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> core_schema.CoreSchema:
+        schema = handler(source)
+        if self.word != "refused":
+            return schema
+        return core_schema.no_info_after_validator_function(self._refuse, schema)
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        if self.word == "refused":
+            return {"enum": [*self.harmless], "description": f"Refused: {self.says}."}
+        said = f"{self.word.capitalize()}: {self.says}."
+        return {**handler(schema), "description": said}
+
+    def _refuse(self, value: Any) -> Any:
+        if value not in self.harmless:
+            raise ValueError(f"not done here: {self.says}")
+        return value
+
+
+def honoured(says: str, since: str = "") -> Fate:
+    """A field that does what its protocol says it does."""
+    return Fate("honoured", says, since)
+
+
+def no_effect(says: str, since: str = "") -> Fate:
+    """A field that is read and changes no reward; `says` why it need not."""
+    return Fate("no effect", says, since)
+
+
+def refused(cure: str, since: str = "", harmless: tuple[Any, ...] = NOTHING) -> Fate:
+    """A field that would change the answer and is not done here."""
+    return Fate("refused", cure, since, harmless)
+
+
+def fate(model: type[BaseModel], field: str) -> Fate:
+    """What becomes of a field of a request; every one says so."""
+    stated = (one for one in model.model_fields[field].metadata if isinstance(one, Fate))
+    return next(stated)
+
+
+def spelled(cls: type[BaseModel], body: Any) -> Any:
+    """A model's validator of keys that it has not.
+
+    One that looks like a misspelling of a field that matters is refused, and every one where the
+    shape forbids others (`extra="forbid"`). The rest is ignored, as the shape's own server does.
+    """
+    if not isinstance(body, dict):
+        return body
+    known = list(cls.model_fields)
+    matter = [name for name in known if fate(cls, name).word != "no effect"]
+    forbids = cls.model_config.get("extra") == "forbid"
+    # No more than some: comparing a million keys of a client's would take its time from others.
+    for key in islice((key for key in body if key not in cls.model_fields), UNKNOWN_LOOKED_AT):
+        near = difflib.get_close_matches(key[:SHOWN], matter, 1, ALIKE)
+        if near or forbids:
+            cure = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise ValueError(f"{key[:SHOWN]!r}: no such key; {cure}")
+    return body
 
 
 class Part(BaseModel):
@@ -132,10 +225,15 @@ def usage(request: Request) -> Usage:
     return Usage(prompt_tokens=tokens, total_tokens=tokens)
 
 
-def made(request: Request, kind: str) -> tuple[str, int, str]:
-    """An answer's id, its time in seconds since 1970, and the name of the model."""
+def made(request: Request, kind: str, wanted: str | None = None) -> tuple[str, int, str]:
+    """An answer's id, its time in seconds since 1970, and the name of the model.
+
+    The id is of the header `x-request-id`, else what the body's own key `wanted`.
+    """
     tally = request.scope[TALLY]
-    return f"{kind}-{request.state.request_id}", int(time.time()), tally.model
+    by_header = wanted is None or "x-request-id" in request.headers
+    number = request.state.request_id if by_header else wanted
+    return f"{kind}-{number}", int(time.time()), tally.model
 
 
 def sigmoid(reward: float) -> float:
@@ -149,6 +247,11 @@ def sigmoid(reward: float) -> float:
 def activated(rewards: Iterable[float], *, raw: bool) -> list[float]:
     """The rewards, through a sigmoid unless they are wanted raw."""
     return [reward if raw else sigmoid(reward) for reward in rewards]
+
+
+def packed(reward: float) -> str:
+    """A reward as OpenAI's clients ask for it: its four bytes, the lowest first, in base64."""
+    return base64.b64encode(struct.pack("<f", reward)).decode()
 
 
 def ranking(scores: Sequence[float]) -> list[int]:
