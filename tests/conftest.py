@@ -6,6 +6,7 @@ from pathlib import Path
 # Tiny models gain nothing from a second thread, and parallel test workers that each spin on two
 # threads slow one another tenfold. Set before torch reads it.
 os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # `dtype: auto` is float32 here, whatever the CPU; PALATE_NATIVE_BF16=1 makes it bfloat16. What
 # depends on it is tested both ways by `native_bf16`.
 os.environ.setdefault("PALATE_NATIVE_BF16", "0")

@@ -1,12 +1,18 @@
 """Palate turns human comparisons into reward models people can trust, and proves it."""
 
+import os
 from typing import TYPE_CHECKING, Any
+
+from palate.cpus import thread_settings
 
 if TYPE_CHECKING:
     from palate.client import AsyncRewardClient, RewardClient
 
 __all__ = ["AsyncRewardClient", "RewardClient", "__version__"]
 __version__ = "0.1.0"
+
+# Before anything here imports torch, and for every process that is started from here.
+os.environ.update(thread_settings(os.environ))
 
 
 def __getattr__(name: str) -> Any:

@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from palate.cpus import CORES, affinity, cores, said_of_cores
+
 State = Literal["ok", "warn", "missing"]
 PACKAGES = ("torch", "transformers", "peft", "gguf", "datasets", "pyarrow", "scipy")
 GIB = 2**30
@@ -36,6 +38,7 @@ def examine(data: str | None = None, folder: Path = Path("runs")) -> list[Findin
         Finding("python", "ok", f"{platform.python_version()} on {platform.platform(terse=True)}"),
         *map(_package, PACKAGES),
         *_devices(),
+        *_said(),
         _memory(),
         _disk(folder),
         _data(data or os.environ.get("PALATE_DATA")),
@@ -55,11 +58,11 @@ def _devices() -> list[Finding]:
         return []
     import torch
 
-    from palate.model.device import cores, default_device, native_bfloat16
+    from palate.model.device import default_device, native_bfloat16
     from palate.model.precision import choose_dtype, name_of
 
     device = default_device()
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"{cores()} cores"
+    name = torch.cuda.get_device_name() if device.type == "cuda" else _cores()
     native = "native" if native_bfloat16(device) else "emulated"
     auto = choose_dtype("auto", device, "training")
     threads = torch.get_num_threads()
@@ -68,6 +71,19 @@ def _devices() -> list[Finding]:
         Finding("bfloat16", "ok", native),
         Finding("dtype auto", "ok", f"trains in {name_of(auto.dtype)}: {auto.why}"),
     ]
+
+
+def _said() -> list[Finding]:
+    said = os.environ.get(CORES, "").strip()
+    if not said or said_of_cores() is not None:
+        return []
+    return [Finding(CORES, "warn", f"{said!r} is not used", "expected a whole number from 1 on")]
+
+
+def _cores() -> str:
+    waits = os.environ.get("OMP_WAIT_POLICY", "").lower() or "active"
+    limited = f" of {affinity()}, by a quota or PALATE_CORES" if cores() != affinity() else ""
+    return f"{cores()} cores{limited}, waiting {waits}"
 
 
 def _memory() -> Finding:

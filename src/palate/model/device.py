@@ -20,13 +20,6 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def cores() -> int:
-    """CPU cores that this process may use: `taskset`, Slurm and the like leave it fewer."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def said_of_bfloat16() -> bool | None:
     """What the environment says of bfloat16: native (1) or emulated (0); None: ask the device.
 

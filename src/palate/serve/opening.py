@@ -13,8 +13,9 @@ import torch
 from transformers import PretrainedConfig
 
 from palate import __version__
+from palate.cpus import cores
 from palate.model.backbone import folder_digest
-from palate.model.device import cores, default_device, keep_memory
+from palate.model.device import default_device, keep_memory
 from palate.model.load import load_reward_model
 from palate.model.older import IDENTITY
 from palate.model.options import Dtype

@@ -27,7 +27,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from palate.model.device import cores
+from palate.cpus import cores
 from palate.model.tokens import ChatTokens
 from palate.progress import Bar, say
 from palate.records import count_groups, read_header, write_json

@@ -11,6 +11,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
+from palate.cpus import cores
 from palate.records import read_header
 from palate.types import Bin, PalateError, Rating
 from palate.view.opinions import Opinions, VerdictFile, one_line, read_opinions, verdict_files
@@ -133,7 +134,9 @@ def open_catalogue(folder: Path) -> Catalogue:
 
 
 def _database() -> duckdb.DuckDBPyConnection:
-    options: dict[str, Any] = {"memory_limit": MEMORY, "autoinstall_known_extensions": False}
+    options: dict[str, Any] = {
+        "memory_limit": MEMORY, "threads": cores(), "autoinstall_known_extensions": False,
+    }  # fmt: skip
     database = duckdb.connect(config=options)
     database.execute(
         "CREATE TABLE items (item INTEGER, part UTINYINT, id VARCHAR, prompt_id VARCHAR)"
