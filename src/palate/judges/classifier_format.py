@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 from palate.judges.spec import SequenceClassifierSpec
-from palate.judges.turns import defused, labelled, question, special_tokens, without_oldest
+from palate.judges.turns import labelled, question, without_oldest
+from palate.model.markers import breaking, broken, markers
+from palate.model.templates import RefusedTurnsError, render
 from palate.types import Message, PalateError, digest
 
 TOO_LONG = "too long"
@@ -53,7 +54,13 @@ class InputFormat:
         self._spec = spec
         self._template = _template(tokenizer) if spec.format == "chat" else ""
         self.limit = limit
-        self._special = special_tokens(tokenizer)
+        self._variables = {"date_string": spec.date}
+        self.markers = markers(
+            tokenizer,
+            self._template or None,
+            variables=self._variables,
+            prefixes=() if spec.format == "chat" else (*spec.prefixes.values(), spec.suffix),
+        )
 
     @property
     def protocol(self) -> Mapping[str, Any]:
@@ -70,7 +77,7 @@ class InputFormat:
             "tokenizer": tokenizer_digest(self._tokenizer),
             "max_tokens": self.limit,
             "over_limit": spec.over_limit,
-            "special_tokens_in_text": "broken by a zero-width space",
+            "special_tokens_in_text": breaking(self._tokenizer, self.markers),
         }
 
     def encode(self, prompt: Sequence[Message], response: str) -> Encoded | Refused:
@@ -80,8 +87,8 @@ class InputFormat:
             if len(whole.ids) <= self.limit:
                 return whole if whole.ids else Refused("no tokens")
             cut = self._cut(prompt, response) if self._spec.over_limit == "cut-oldest" else None
-        except TemplateError as error:
-            return Refused(f"template refuses: {str(error).strip()[:120]}")
+        except RefusedTurnsError as refusal:
+            return Refused(f"template refuses: {refusal.said}")
         return cut or Refused(TOO_LONG, len(whole.ids))
 
     def _cut(self, prompt: Sequence[Message], response: str) -> Encoded | None:
@@ -113,8 +120,8 @@ class InputFormat:
         return replace(best, truncated=True) if best else None
 
     def _tokens(self, prompt: Sequence[Message], response: str) -> Encoded:
-        clean = [Message(m.role, defused(m.content, self._special)) for m in prompt]
-        answer = defused(response, self._special)
+        clean = [Message(m.role, broken(m.content, self.markers)) for m in prompt]
+        answer = broken(response, self.markers)
         texts, special = self._texts(clean, answer)
         # No truncation here, ever: `verbose` only silences advice about long texts.
         out = self._tokenizer(*texts, add_special_tokens=special, truncation=False, verbose=False)
@@ -135,13 +142,8 @@ class InputFormat:
                 return (labelled(turns, self._spec.prefixes) + self._spec.suffix,), True
 
     def _chat(self, turns: list[Message]) -> str:
-        text = self._tokenizer.apply_chat_template(
-            [{"role": m.role, "content": m.content} for m in turns],
-            chat_template=self._template,
-            tokenize=False,
-            date_string=self._spec.date,
-        )
-        return str(text)
+        said = [{"role": m.role, "content": m.content} for m in turns]
+        return render(self._tokenizer, self._template, said, self._variables)
 
     def _check_bos(self, ids: tuple[int, ...]) -> None:
         bos = self._tokenizer.bos_token_id

@@ -24,6 +24,7 @@ from palate.judges.spec import GenerationSpec
 from palate.judges.trivial import better
 from palate.model.backbone import Backbone, load_backbone
 from palate.model.device import autocast, default_device, keep_memory
+from palate.model.markers import breaking, markers
 from palate.model.options import BaseOptions
 from palate.model.precision import compute_dtype
 from palate.model.templates import choose_template
@@ -53,12 +54,7 @@ class GenerationJudge:
         self._template = _template(spec, opened.tokenizer.chat_template)
         self._letters = [_letter(opened, letter) for letter in "AB"]
         self._limit = _limit(spec, opened)
-        # Written out in data they would be read as turns of the conversation.
-        special = {
-            *map(str, opened.tokenizer.get_added_vocab()),
-            *self._tokenizer.all_special_tokens,
-        }
-        self._special = sorted(special, key=len, reverse=True)
+        self._markers = markers(opened.tokenizer, self._template)
         self.name = spec.name or Path(spec.model).name
         self.protocol: Mapping[str, Any] = {
             "judge": "generation",
@@ -67,6 +63,7 @@ class GenerationJudge:
             "prompt": self._prompt.name,
             "prompt_fingerprint": self._prompt.fingerprint,
             "template": digest(self._template),
+            "special_tokens_in_text": breaking(self._tokenizer, self._markers),
             "letters": self._letters,
             "max_tokens": self._limit,
             "truncation": "never",
@@ -92,7 +89,7 @@ class GenerationJudge:
                 yield _preference(pair.id, found.get(ids))
 
     def _encode(self, pair: Pair) -> Ids:
-        turn = {"role": "user", "content": self._prompt.ask(pair, self._special)}
+        turn = {"role": "user", "content": self._prompt.ask(pair, self._markers)}
         text = self._tokenizer.apply_chat_template(
             [turn], chat_template=self._template, tokenize=False, add_generation_prompt=True
         )

@@ -15,7 +15,8 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from palate.judges.classifier_format import TOO_LONG, Encoded, Refused, tokenizer_digest
-from palate.judges.turns import defused, question, special_tokens, without_oldest
+from palate.judges.turns import question, without_oldest
+from palate.model.markers import breaking, broken, markers
 from palate.types import Message, Role, digest
 
 PROMPT = (
@@ -38,7 +39,7 @@ class PairPrompt:
         self._tokenizer = tokenizer
         self._limit = max_tokens
         self._prefixes = prefixes
-        self._special = special_tokens(tokenizer)
+        self._markers = markers(tokenizer, prefixes=prefixes.values())
 
     @property
     def protocol(self) -> Mapping[str, Any]:
@@ -49,7 +50,7 @@ class PairPrompt:
             "max_tokens": self._limit,
             "truncation": "oldest turns of the context, then its last words; never a response",
             "line_breaks": "a space",
-            "special_tokens_in_text": "broken by a zero-width space",
+            "special_tokens_in_text": breaking(self._tokenizer, self._markers),
         }
 
     def text(self, prompt: Sequence[Message], first: str, second: str) -> str:
@@ -94,7 +95,7 @@ class PairPrompt:
 
     def _text(self, context: str, first: str, second: str) -> str:
         clean = {
-            name: _one_line(defused(text, self._special))
+            name: broken(_one_line(text), self._markers)
             for name, text in (("context", context), ("first", first), ("second", second))
         }
         return PROMPT.format(**clean)

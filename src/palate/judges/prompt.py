@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from palate.judges.turns import defused
+from palate.model.markers import BREAK, broken, untokenised_markers
 from palate.types import Pair, PalateError, digest
 
 FOLDER = Path(__file__).with_name("prompts")
@@ -20,9 +20,7 @@ PLACES = ("conversation", "answer_a", "answer_b")
 PLACE = re.compile(r"\{(" + "|".join(PLACES) + r")\}")
 # What delimits data, in any case and spacing; data that spells it out gets a zero-width space.
 TAG = re.compile(r"<(?=\s*/?\s*(?:conversation|system|user|assistant|answer_[ab])\b)", re.I)
-# Marks by which servers tell turns apart; some read them in text as well, and a turn is forged.
-TURN = re.compile(r"<(?=\||/?s>|(?:start|end)_of_turn>|<SYS>>|<?/SYS>>)|\[(?=/?INST\])")
-LAYOUT = 1  # Raise it when the same file and pair would give another message.
+LAYOUT = 2  # Raise it when the same file and pair would give another message.
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +34,16 @@ class Prompt:
     def fingerprint(self) -> str:
         return digest("prompt", LAYOUT, self.text)
 
-    def ask(self, pair: Pair, special: Sequence[str] = ()) -> str:
+    def ask(self, pair: Pair, markers: Sequence[str] = ()) -> str:
         """The message for one pair, each text between tags that no text can close.
 
-        `special` are a tokenizer's special tokens, which are broken in data too.
+        `markers` are what its reader's tokenizer would read as more than text.
         """
-        turns = [_tagged(m.role, _inert(m.content, special)) for m in pair.prompt]
+        turns = [_tagged(m.role, _inert(m.content, markers)) for m in pair.prompt]
         filled = {
             "conversation": _tagged("conversation", "\n".join(turns)),
-            "answer_a": _tagged("answer_A", _inert(pair.first, special)),
-            "answer_b": _tagged("answer_B", _inert(pair.second, special)),
+            "answer_a": _tagged("answer_A", _inert(pair.first, markers)),
+            "answer_b": _tagged("answer_B", _inert(pair.second, markers)),
         }
         return PLACE.sub(lambda place: filled[place[1]], self.text)
 
@@ -82,6 +80,7 @@ def _tagged(tag: str, text: str) -> str:
     return f"<{tag}>\n{text}\n</{tag}>"
 
 
-def _inert(text: str, special: Sequence[str]) -> str:
-    """Text that neither closes a tag nor forges a turn."""
-    return defused(TURN.sub("\\g<0>\u200b", TAG.sub("<\u200b", text)), special)
+def _inert(text: str, markers: Sequence[str]) -> str:
+    """Text that neither closes a tag nor forges a turn, which some servers read in text as well."""
+    text = TAG.sub(f"<{BREAK}", text)
+    return broken(text, (*markers, *untokenised_markers(text)))

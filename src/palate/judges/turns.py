@@ -1,9 +1,8 @@
-"""A conversation as plain text: turns under prefixes, and no special tokens but the model's own."""
+"""A conversation as plain text: turns under prefixes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from palate.types import Message, Role
 
@@ -26,16 +25,3 @@ def without_oldest(turns: Sequence[Message]) -> tuple[Message, ...]:
     while len(left) > 1 and left[0].role != "user":
         left = left[1:]
     return left
-
-
-def special_tokens(tokenizer: Any) -> tuple[str, ...]:
-    """What a tokenizer reads as more than text, longest first."""
-    return tuple(sorted(filter(None, tokenizer.all_special_tokens), key=len, reverse=True))
-
-
-def defused(text: str, special: Sequence[str]) -> str:
-    """Break special tokens that data writes out: they would forge a turn or a second BOS."""
-    for token in special:
-        if token in text:
-            text = text.replace(token, f"{token[0]}\u200b{token[1:]}")
-    return text

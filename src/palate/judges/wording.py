@@ -11,6 +11,7 @@ from transformers import AutoTokenizer
 from palate.judges.classifier_format import NO_LIMIT, Encoded, InputFormat, Refused
 from palate.judges.spec import RewardEndpointSpec, SequenceClassifierSpec
 from palate.judges.turns import labelled, question
+from palate.model.markers import broken, untokenised_markers
 from palate.model.quiet import quiet
 from palate.types import Message, PalateError, digest
 
@@ -52,18 +53,31 @@ class Wording:
             return {**self._format.protocol, "sent": sent}
         spec = self._spec
         rule: list[Any] = [] if spec.input == "messages" else [dict(spec.prefixes), spec.suffix]
-        return {"format": spec.input, "template": digest(rule), "sent": spec.input}
+        return {
+            "format": spec.input,
+            "template": digest(rule),
+            "sent": spec.input,
+            "special_tokens_in_text": "known ones broken by a zero-width space",
+        }
 
     def of(self, prompt: Sequence[Message], response: str) -> Asked | Refused:
         """What is sent, or the reason why nothing is."""
-        alone = question(prompt, self._spec.prefixes)
+        clean = [Message(m.role, self._broken(m.content)) for m in prompt]
+        alone = question(clean, self._spec.prefixes)
         if self._format is None:
-            return Asked(self._untokenised(prompt, response, alone), alone)
+            return Asked(self._untokenised(clean, self._broken(response), alone), alone)
         encoded = self._format.encode(prompt, response)
         if isinstance(encoded, Refused):
             return encoded
         said = encoded.ids if self._takes_ids else self._text(encoded)
         return Asked(said, alone, encoded.truncated, len(encoded.ids))
+
+    def _broken(self, text: str) -> str:
+        """`text` without what the server would read as the end of a turn."""
+        if self._format is not None:
+            return broken(text, self._format.markers)
+        written = (*self._spec.prefixes.values(), self._spec.suffix)
+        return broken(text, untokenised_markers(text, written))
 
     def _untokenised(self, prompt: Sequence[Message], response: str, alone: str) -> Said:
         turns = (*prompt, Message("assistant", response))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from palate.model.options import BaseOptions
-from palate.types import PalateError
+from palate.types import PalateError, Role
 
 # ChatML without a default system turn: SmolLM2's own template writes 23 tokens of system prompt
 # before every conversation, a tenth of an average HH pair.
@@ -20,6 +21,13 @@ CHATML = (
 )
 BUILT_IN = {"chatml": CHATML}
 CLOCKS = ("strftime_now", "date_string", "datetime")
+# Conversations by which a template is tried: with and without a system turn, of several turns.
+PROBES: tuple[tuple[Role, ...], ...] = (
+    ("user", "assistant"),
+    ("system", "user", "assistant"),
+    ("user", "assistant") * 3,
+    ("system", *("user", "assistant") * 2),
+)
 PINNED_CLOCK = "{% macro strftime_now(format) %}"  # What an exported template begins with.
 
 
@@ -85,3 +93,34 @@ def without_bos(template: str, bos: str) -> str:
 def _bos_line(bos: str) -> str:
     # The empty expression keeps Jinja's block trimming away from the template's first line.
     return f"{{% set bos_token = {bos!r} %}}{{{{ '' }}}}"
+
+
+class RefusedTurnsError(PalateError):
+    """A chat template that refuses a conversation; `said` is its own reason, on one line."""
+
+    def __init__(self, roles: Sequence[str], said: str) -> None:
+        self.said = said
+        super().__init__(f"the chat template refuses turns {'/'.join(roles)}: {said}")
+
+
+def render(
+    tokenizer: Any,
+    template: str,
+    turns: Sequence[Mapping[str, str]],
+    variables: Mapping[str, str] | None = None,
+) -> str:
+    """What `template` writes of a conversation; raises `RefusedTurnsError` where it refuses it."""
+    try:
+        text = tokenizer.apply_chat_template(
+            list(turns), chat_template=template, tokenize=False, **(variables or {})
+        )
+    except Exception as error:  # Jinja templates raise whatever their author wrote.
+        # It may quote the conversation, so no more than its beginning.
+        said = " ".join(str(error).split())[:120] or type(error).__name__
+        raise RefusedTurnsError([turn["role"] for turn in turns], said) from None
+    return str(text)
+
+
+def probe_words(roles: Sequence[Role]) -> list[str]:
+    """For each turn of a probe a content that no template writes by itself."""
+    return [f"{role}probe{place}word" for place, role in enumerate(roles)]

@@ -15,8 +15,9 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from palate.model.batch import Tokens
+from palate.model.markers import broken, markers
 from palate.model.options import BaseOptions
-from palate.model.templates import choose_template
+from palate.model.templates import choose_template, render
 from palate.types import Message, PalateError, digest
 
 TOO_LONG = "the response alone exceeds max_tokens"
@@ -44,7 +45,8 @@ class ChatTokens:
         self.tokenizer = tokenizer
         self.max_tokens = options.max_tokens
         self.template = choose_template(tokenizer.chat_template, options)
-        # Special tokens written out in data would be read as turns of the conversation.
+        self._markers = markers(tokenizer, self.template)
+        # Among these are the end of a turn and what to pad with.
         self._special = sorted(
             {str(t) for t in tokenizer.get_added_vocab()} | set(tokenizer.all_special_tokens),
             key=len,
@@ -59,7 +61,11 @@ class ChatTokens:
     def fingerprint(self) -> str:
         """Digest of everything that decides the tokens of a conversation."""
         sample = self.tokenizer("The 21 quick\n\nfoxes — naïve?", add_special_tokens=False)
-        return digest(self.template, self.terminal, self.max_tokens, list(sample["input_ids"]))
+        rule = [self.template, self.terminal, self.max_tokens, list(sample["input_ids"])]
+        # All added tokens were broken once; where that was another set, tokens were others.
+        if set(self._markers) != set(self._special):
+            rule.append(self._markers)
+        return digest(*rule)
 
     def encode(
         self, prompt: Sequence[Message], response: str, *, most: int | None = None
@@ -105,9 +111,10 @@ class ChatTokens:
 
     def render(self, prompt: Sequence[Message], response: str) -> str:
         """The conversation as the template writes it, ending in the terminal token."""
-        turns = [{"role": m.role, "content": self._defuse(m.content)} for m in prompt]
-        turns.append({"role": "assistant", "content": self._defuse(response)})
-        text = self._apply(turns)
+        turns = [*prompt, Message("assistant", response)]
+        text = self._apply(
+            [{"role": m.role, "content": broken(m.content, self._markers)} for m in turns]
+        )
         end = text.rfind(self.terminal)
         return text[: end + len(self.terminal)] if end >= 0 else text + self.terminal
 
@@ -155,21 +162,7 @@ class ChatTokens:
         return Encoded(np.concatenate((ids[:first], ids[first + excess :])), 0, excess)
 
     def _apply(self, turns: list[dict[str, str]]) -> str:
-        try:
-            text = self.tokenizer.apply_chat_template(
-                turns, chat_template=self.template, tokenize=False
-            )
-        except Exception as error:  # Jinja templates raise whatever their author wrote.
-            roles = "/".join(turn["role"] for turn in turns)
-            raise PalateError(f"the chat template refuses turns {roles}: {error}") from None
-        return str(text)
-
-    def _defuse(self, content: str) -> str:
-        """Break special tokens spelled out in untrusted text with a zero-width space."""
-        for token in self._special:
-            if token in content:
-                content = content.replace(token, f"{token[0]}\u200b{token[1:]}")
-        return content
+        return render(self.tokenizer, self.template, turns)
 
     def _find_terminal(self) -> str:
         """The special token that ends the template's assistant turn, else the EOS token."""

@@ -1,0 +1,147 @@
+"""What in a text would be read as more than text, and how it is broken.
+
+A response that spells out `<|im_end|>` would end its turn, and what follows would be a turn that
+nobody took. Special tokens are three lists (pitfall 33): a tokenizer's named tokens, those marked
+special in its table, and its whole added vocabulary, where Gemma 3 keeps line breaks and HTML tags,
+GPT-NeoX runs of blanks, and Qwen 3 `<think>`. Broken are the first two, and what of the third, or
+in brackets, a template writes between turns; all else is text and stays as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from palate.model.templates import PROBES, RefusedTurnsError, probe_words, render
+from palate.types import digest
+
+BREAK = "\u200b"  # A zero-width space: no tokenizer reads across it, and no reader sees it.
+# Marks that templates write out of ordinary tokens: [INST], <<SYS>>, <|user|>, [|assistant|].
+_BRACKETED = re.compile(r"<{1,2}[^\s<>]{1,60}>{1,2}|\[[^\s\[\]]{1,60}\]")
+# A model writes these in its own response, so they cannot tell turns apart, whatever a template
+# writes before one.
+_REASONING = re.compile(
+    r"[<\[]/?(?:\w+[:_])?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|answer)(?:[:_]\w+)?[>\]]|"
+    r"<[|｜]\w*(?:think|thought|reason)\w*[|｜]>",
+    re.I,
+)
+_PIPED = re.compile(r"<[|｜][^\s<>]{1,60}[|｜]>")
+# Where the tokenizer is not known: the marks by which chat models tell turns apart.
+KNOWN = re.compile(
+    r"<[|｜][^\s|｜<>]{1,60}[|｜]>|\[\|\w{1,60}\|\]|</?s>|<(?:[be]os|(?:start|end)_of_turn)>|"
+    r"<</?SYS>>|\[/?(?:INST|SYSTEM_PROMPT|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS)\]"
+)
+
+
+def markers(
+    tokenizer: Any,
+    template: str | None = None,
+    *,
+    variables: Mapping[str, str] | None = None,
+    prefixes: Iterable[str] = (),
+) -> tuple[str, ...]:
+    """The strings that are broken in untrusted text for this tokenizer, longest first.
+
+    `prefixes` are what is written around turns where no `template`, rendered with `variables`,
+    writes them.
+    """
+    added = tokenizer.added_tokens_decoder  # Made anew whenever it is read.
+    found = {str(token) for token in tokenizer.all_special_tokens}
+    found |= {str(token) for token in added.values() if token.special}
+
+    def marks(written: str) -> set[str]:
+        """Tokens of the added vocabulary, and marks in brackets, that are no block of its own."""
+        ids = tokenizer(written, add_special_tokens=False, verbose=False)["input_ids"]
+        named = {str(added[i]) for i in ids if i in added} | set(_BRACKETED.findall(written))
+        return {m for m in named if _is_marker(m) and not _in_block(m, written)}
+
+    if template is not None:
+        found |= _between_turns(tokenizer, template, variables or {}, marks)
+        # Those of turns that no probe has, such as a tool's; they are spelled out in its source.
+        named = {str(token) for token in added.values() if _PIPED.fullmatch(str(token))}
+        found |= {token for token in named if token in template and _is_marker(token)}
+    for prefix in prefixes:
+        found |= marks(prefix)
+    return _longest_first(found)
+
+
+def untokenised_markers(text: str, prefixes: Iterable[str] = ()) -> tuple[str, ...]:
+    """The strings that are broken in `text` where its reader's tokenizer is not known."""
+    found = set(KNOWN.findall(text))
+    for prefix in prefixes:
+        found |= {mark for mark in _BRACKETED.findall(prefix) if _is_marker(mark)}
+    return _longest_first(found)
+
+
+def broken(text: str, markers: Sequence[str]) -> str:
+    """`text` with a zero-width space after the first character of every marker in it."""
+    for marker in markers:
+        if marker in text:
+            text = text.replace(marker, marker[0] + BREAK + marker[1:])
+    return text
+
+
+def breaking(tokenizer: Any, markers: Sequence[str]) -> str:
+    """How `markers` are broken, in words for a protocol.
+
+    They are named where they are more than the tokenizer's named tokens, which alone were broken
+    once; where they are not, tokens and so fingerprints are what they were.
+    """
+    rule = "broken by a zero-width space"
+    named = {token for token in tokenizer.all_special_tokens if token}
+    return rule if named == set(markers) else f"{rule}: {digest(markers)}"
+
+
+def _longest_first(found: Iterable[str]) -> tuple[str, ...]:
+    # White space is text in every list, and one character cannot be broken.
+    strings = {marker for marker in found if len(marker) > 1 and not marker.isspace()}
+    return tuple(sorted(strings, key=lambda marker: (-len(marker), marker)))
+
+
+def _between_turns(
+    tokenizer: Any,
+    template: str,
+    variables: Mapping[str, str],
+    marks: Callable[[str], set[str]],
+) -> set[str]:
+    """What the template writes between turns of two roles, every time."""
+    found: set[str] = set()
+    for roles in PROBES:
+        words = probe_words(roles)
+        turns = [{"role": r, "content": w} for r, w in zip(roles, words, strict=True)]
+        try:
+            text = render(tokenizer, template, turns, variables)
+        except RefusedTurnsError:  # Some know no system turn.
+            continue
+        seams: dict[tuple[str, str], set[str]] = {}
+        for seam, between in _seams(text, roles, words):
+            seen = marks(between)
+            seams[seam] = seams.get(seam, seen) & seen
+        found.update(*seams.values())
+    return found
+
+
+def _seams(
+    text: str, roles: Sequence[str], words: Sequence[str]
+) -> Iterable[tuple[tuple[str, str], str]]:
+    """The roles on both sides of each text between contents, in the order they are written."""
+    places = sorted((text.find(w), w, r) for r, w in zip(roles, words, strict=True) if w in text)
+    start, before = 0, ""
+    for place, word, role in places:
+        yield (before, role), text[start:place]
+        start, before = place + len(word), role
+    yield (before, ""), text[start:]
+
+
+def _is_marker(mark: str) -> bool:
+    """Whether it is more than a word, a line break or a colon, and no tag of reasoning."""
+    word = any(c.isalnum() for c in mark)
+    return word and not mark.strip().isalnum() and not _REASONING.fullmatch(mark)
+
+
+def _in_block(mark: str, written: str) -> bool:
+    """Whether it opens or closes a block inside `written`, which is then no turn's beginning."""
+    name = mark.lstrip("<[").lstrip("/")
+    opening, closing = written.find(mark[0] + name), written.find(f"{mark[0]}/{name}")
+    return 0 <= opening < closing
