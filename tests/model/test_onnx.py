@@ -1,14 +1,19 @@
 """The ONNX export gives the checkpoint's rewards, alone and padded. Tracing takes half a minute."""
 
 import json
+import shlex
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 from typer.testing import CliRunner
 
 from packed import tiny_reward_model
 from palate.cli import app
+from palate.extras import EXTRAS, install_command
 from palate.judges import ScorerJudge, open_judge
 from palate.judges.onnx import OnnxScorer
 from palate.judges.reward_model import RewardScorer
@@ -108,6 +113,31 @@ def test_export_refuses_what_would_go_wrong(checkpoint: Path, tmp_path: Path) ->
         assert isinstance(found.exception, PalateError)
         assert message in str(found.exception)
     assert (tmp_path / "mine/thesis.tex").read_text() == "years of work"
+
+
+def test_missing_packages_are_told_at_once_with_the_command_that_installs_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the model is opened: here there is none."""
+    for name in ("onnxscript", "onnxruntime"):
+        monkeypatch.setitem(sys.modules, name, None)  # As Python sees what is not installed.
+    to = tmp_path / "graph"
+    words = ["export", "no/model", "--to", str(to), "--format", "onnx"]
+    said = str(CliRunner().invoke(app, words).exception)
+    assert said.startswith("--format onnx: not installed: onnxscript, onnxruntime; run: ")
+    python, dash_m, pip, install, *packages = shlex.split(said.partition("run: ")[2])
+    assert (python, dash_m, pip, install) == (sys.executable, "-m", "pip", "install")
+    named = {Requirement(package).name: Requirement(package) for package in packages}
+    assert named.keys() == set(EXTRAS["onnx"])  # Neither Palate nor a path of this machine.
+    assert all(version(name) in requirement.specifier for name, requirement in named.items())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("extra", EXTRAS)
+def test_every_extra_has_a_command_and_names_only_packages(extra: str) -> None:
+    packages = shlex.split(install_command(extra))[4:]
+    assert packages
+    assert all(Requirement(package).name != "palate" for package in packages)
 
 
 def test_export_again_keeps_card_facts_and_rewards(checkpoint: Path, tmp_path: Path) -> None:

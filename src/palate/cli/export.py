@@ -53,13 +53,15 @@ def export(
     import torch
 
     from palate.model.export import export as write
-    from palate.model.onnx import export_onnx
+    from palate.model.onnx import check_packages, export_onnx
     from palate.model.reopen import reopen
     from palate.types import PalateError
 
     _check_target(model, to)
     if kind is Kind.ONNX and dtype not in (Dtype.STORED, Dtype.FLOAT32):
         raise PalateError(f"--dtype {dtype}: an ONNX export is float32; leave it out")
+    if kind is Kind.ONNX:
+        check_packages()
     stored = dtype is Dtype.STORED and kind is Kind.HF
     name = "float32" if kind is Kind.ONNX else dtype.value
     opened, card = reopen(model, base=base, weights=None if stored else getattr(torch, name))

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification
 
+from palate.extras import install_command, missing
 from palate.model.card import onnx_card
 from palate.model.quiet import quiet
 from palate.records import atomic_folder, write_json, write_text
@@ -29,13 +30,23 @@ GRAPH = "model.onnx"  # With the name of the data beside it: what TEI and optimu
 DATA = "model.onnx_data"
 ONE_FILE_BYTES = 1_900_000_000  # A protobuf holds 2 GiB; above, the weights lie beside it.
 TOLERANCE = 1e-4  # Of rewards, or of a part of them where they are above 1.
-EXTRA = "pip install 'palate[onnx]'"
 CHATTY = ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")
 
 
 def is_onnx(folder: Path | str) -> bool:
     """Whether the folder holds an ONNX export."""
     return (Path(folder) / GRAPH).is_file()
+
+
+def check_packages() -> None:
+    """Raise `PalateError`, with the command that installs them, where packages are missing.
+
+    To be asked before a model is opened: it is minutes until they are needed.
+    """
+    if absent := missing("onnx"):
+        raise PalateError(
+            f"--format onnx: not installed: {', '.join(absent)}; run: {install_command('onnx')}"
+        )
 
 
 def export_onnx(checkpoint: Path, folder: Path) -> float:
@@ -48,6 +59,7 @@ def export_onnx(checkpoint: Path, folder: Path) -> float:
         PalateError: the packages are missing, the architecture cannot be traced, the rewards
             differ by more than 1e-4.
     """
+    check_packages()
     with quiet():
         model = AutoModelForSequenceClassification.from_pretrained(
             checkpoint, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
@@ -70,7 +82,7 @@ def open_session(folder: Path) -> Any:
     try:
         import onnxruntime
     except ImportError:
-        raise PalateError(f"{folder}: needs ONNX Runtime; {EXTRA}") from None
+        raise PalateError(f"{folder}: needs ONNX Runtime; run: {install_command('onnx')}") from None
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 3  # Errors; its warnings are of fusions that it did not find.
@@ -92,11 +104,8 @@ def run(session: Any, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArra
 
 def _traced(model: Any, checkpoint: Path) -> Any:
     """The classifier as an ONNX program."""
-    try:
-        import onnxscript  # noqa: F401  What the exporter needs is told before minutes of tracing.
-        from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
-    except ImportError as error:
-        raise PalateError(f"{checkpoint}: {error.name} is missing; {EXTRA}") from None
+    from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
+
     ids, mask = _sample(model.config)
     inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
     batch, length = torch.export.Dim("batch"), torch.export.Dim("length")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from palate.extras import install_command
 from palate.serve.engine import Engine
 from palate.serve.reading import Read
 from palate.types import PalateError
@@ -99,7 +100,7 @@ def start_tracing() -> None:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
     except ImportError as error:
         raise PalateError(
-            f"--trace needs OpenTelemetry ({error.name}); install it: pip install 'palate[otel]'"
+            f"--trace needs OpenTelemetry ({error.name}); run: {install_command('otel')}"
         ) from None
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: "palate"}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from palate.extras import install_command
 from palate.progress import Bar, say
 from palate.records import write_text
 from palate.types import PalateError
@@ -90,7 +91,7 @@ def _open_tracker(tracker: str, folder: Path, name: str) -> Track:
         module = __import__(tracker)
     except ImportError:
         raise PalateError(
-            f"train.trackers: {tracker} is not installed; pip install 'palate[{tracker}]'"
+            f"train.trackers: {tracker} is not installed; run: {install_command(tracker)}"
         ) from None
     run = module.init(project="palate", name=name)
     return lambda step, figures: run.log(dict(figures), step=step)
