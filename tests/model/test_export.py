@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from palate.model.backbone import load_backbone
@@ -209,6 +210,39 @@ def test_pitfall_35_the_tokenizer_says_how_long_text_is_cut(
         expected = model.forward_padded(ids).reward
     torch.testing.assert_close(torch.tensor(found), expected, atol=1e-4, rtol=0)
     assert expected.std() > 0.05
+
+
+def tensors_of_engines(folder: Path) -> dict[str, torch.Tensor]:
+    """What vLLM and SGLang load: every safetensors file, or those that the index names."""
+    files = set(folder.glob("*.safetensors"))
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        named = json.loads(index.read_text())["weight_map"]
+        files = {folder / name for name in named.values()}
+    read = [load_file(file) for file in sorted(files)]
+    assert sum(map(len, read)) == len({name for tensors in read for name in tensors})
+    return {name: tensor for tensors in read for name, tensor in tensors.items()}
+
+
+@pytest.mark.parametrize("safety_head", [False, True])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3"])
+def test_pitfall_39_engines_read_the_head_and_what_they_add_to_it_is_zero(
+    family: str, safety_head: bool, tiny_folder: Folders, tmp_path: Path
+) -> None:
+    """vLLM refuses tensors it does not know; SGLang leaves a bias that no file has random."""
+    model = reward_model(tiny_folder(family), safety_head=safety_head)
+    folder = export(model, tmp_path / "exported", card=CARD)
+    loaded, info = AutoModelForSequenceClassification.from_pretrained(
+        folder, output_loading_info=True
+    )
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    found = tensors_of_engines(folder)
+    bias = found.pop("score.bias", None)
+    assert (bias is not None) == family.startswith("qwen")
+    assert bias is None or bias.tolist() == [0.0]
+    assert found.keys() == loaded.state_dict().keys()
+    torch.testing.assert_close(stock(folder), ours(model), atol=1e-4, rtol=0)
+    assert (load_reward_model(folder).safety_head is not None) == safety_head
 
 
 def test_pitfall_37_whoever_may_read_the_folder_may_read_the_weights(

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from tokenizers import processors
 from torch import Tensor
@@ -28,12 +29,17 @@ from palate.model.reward_model import RewardModel
 from palate.model.templates import write_bos
 from palate.model.tokenizer import save_tokenizer
 from palate.model.tokens import ChatTokens
-from palate.records import atomic_folder, write_text
+from palate.records import atomic_folder, write_json, write_text
 from palate.types import PalateError, digest
 
 FORMAT = 1
 SAFETY_FILE = "safety_head.safetensors"  # Inside the weights it would be an unexpected key.
 HEAD_KEY = "score.weight"
+INDEX_FILE = "model.safetensors.index.json"
+# SGLang (0.5.23) gives the heads of these a bias, and leaves it random where no file has one. Stock
+# loaders open model.safetensors alone, to which a bias would be an unexpected key.
+BIASED = ("qwen2", "qwen3")
+BIAS_FILE = "score_bias.safetensors"
 
 
 def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str = "5GB") -> Path:
@@ -58,10 +64,36 @@ def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str 
             if model.safety_head is not None:
                 weight = model.safety_head.weight.detach().cpu().contiguous()
                 save_file({"weight": weight}, partial / SAFETY_FILE)
+            _write_for_engines(partial, config.model_type)
             chat = model.chat
             text = render_card(card, terminal=chat.terminal, max_tokens=chat.max_tokens)
             write_text(partial / "README.md", text)
     return folder
+
+
+def _write_for_engines(folder: Path, kind: str) -> None:
+    """Let vLLM and SGLang read what is theirs: they open every safetensors file that lies there.
+
+    An index keeps them from the safety head, which is no part of the classifier and which vLLM
+    refuses. Shards have an index, by which all readers go; there a bias cannot be hidden from
+    stock loaders, and is left out.
+    """
+    index = folder / INDEX_FILE
+    if index.is_file():
+        return
+    if kind in BIASED:
+        save_file({"score.bias": torch.zeros(1)}, folder / BIAS_FILE)
+    if not (folder / SAFETY_FILE).is_file():
+        return
+    names: dict[str, str] = {}
+    size = 0
+    for path in sorted(folder.glob("*.safetensors")):
+        if path.name == SAFETY_FILE:
+            continue
+        with safe_open(path, framework="pt") as tensors:
+            names |= dict.fromkeys(tensors.keys(), path.name)
+        size += path.stat().st_size
+    write_json(index, {"metadata": {"total_size": size}, "weight_map": names})
 
 
 def merged_weights(backbone: Any) -> dict[str, Tensor]:
