@@ -1,11 +1,13 @@
 """Every way to score with one model gives the same numbers, and a broken way is caught."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
 from typer.testing import CliRunner
 
 from packed import tiny_reward_model
@@ -17,14 +19,15 @@ from palate.evaluate.parity import (
     Way,
     parity,
 )
-from palate.evaluate.ways import classifier_ways, reward_model_ways
+from palate.evaluate.ways import classifier_ways, reward_model_ways, template_way
 from palate.judges import sequence_classifier_spec
 from palate.judges.reward_model import RewardScorer
 from palate.model.card import Card
 from palate.model.export import export
-from palate.types import Candidates, PalateError
+from palate.model.tokens import ChatTokens
+from palate.types import Candidates, Message, PalateError
 from serving import serving
-from tiny import EXPORTED
+from tiny import EXPORTED, tiny_config, tiny_tokenizer
 
 
 def exported(folder: Path, family: str) -> Path:
@@ -106,6 +109,29 @@ def test_pitfall_3_a_reward_read_one_token_early_is_caught(
     assert found["Palate: packed, prompts not shared"].holds
 
 
+def test_pitfall_32_a_reward_read_before_the_templates_newline_is_caught(
+    tmp_path: Path, asked: list[Candidates], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stock code on the template as it stands: no way that gets Palate's tokens would notice."""
+    own = tiny_tokenizer()
+    config = tiny_config("llama", len(own), num_labels=1, pad_token_id=own.pad_token_id)
+    torch.manual_seed(0)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
+    own.save_pretrained(tmp_path)
+    whole = template_way(str(tmp_path), 1024)
+    (agreement,) = parity([reward_model_ways(RewardScorer(tmp_path))[0], whole], asked)
+    assert agreement.holds
+    monkeypatch.setattr(ChatTokens, "render", _to_the_terminal)
+    (agreement,) = parity([reward_model_ways(RewardScorer(tmp_path))[0], whole], asked)
+    assert not agreement.holds
+
+
+def _to_the_terminal(self: ChatTokens, prompt: Sequence[Message], response: str) -> str:
+    turns = [{"role": m.role, "content": m.content} for m in prompt]
+    turns.append({"role": "assistant", "content": response})
+    return str(self.tokenizer.apply_chat_template(turns, tokenize=False)).rstrip("\n")
+
+
 def test_rewards_that_are_all_equal_compare_nothing(llama: Path, asked: list[Candidates]) -> None:
     flat = Way("flat", "float32", lambda candidates: np.zeros(2 * len(candidates)))
     with pytest.raises(PalateError, match="no two different rewards to 24 responses"):
@@ -122,7 +148,7 @@ def test_command_prints_saves_and_fails_above_the_tolerance(llama: Path, tmp_pat
     assert found.exit_code == 0, found.output
     printed = json.loads(found.stdout)
     assert {row["verdict"] for row in printed} == {"same"}
-    assert len(json.loads(saved.read_text())["ways"]) == len(printed) == 10
+    assert len(json.loads(saved.read_text())["ways"]) == len(printed) == 11
 
     for format_of, least in (("", "one prompt at a time"), ("bfloat16=", "Palate: bfloat16")):
         strict = CliRunner().invoke(app, [*arguments, "--tolerance", f"{format_of}0"])

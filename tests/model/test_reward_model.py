@@ -1,5 +1,6 @@
 """The three paths give one reward: padded reference, packed, packed with shared prefixes."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -9,11 +10,10 @@ from transformers import BertConfig, BertModel
 
 from packed import conversations, flat, gradients, rewards, tiny_reward_model
 from palate.model.attention import supports_shared_prefix
-from palate.model.batch import Tokens
+from palate.model.batch import Tokens, group
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
 from palate.model.tokens import ChatTokens
-from palate.types import PalateError
 from tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 WIDE = {"mistral": {"sliding_window": 128}}  # No conversation is longer.
@@ -53,9 +53,15 @@ def assert_equal(model: RewardModel, path: str, made: Sequence[Sequence[Tokens]]
     assert (ours - reference).norm() <= 1e-5 * reference.norm()
 
 
-def test_a_sliding_window_shorter_than_a_conversation_is_refused() -> None:
-    with pytest.raises(PalateError, match="sliding window of 16"):
-        rewards(tiny_reward_model("mistral"), "shared", conversations())
+def test_a_sliding_window_shorter_than_a_conversation_takes_the_padded_path() -> None:
+    model = tiny_reward_model("mistral")  # Its window is 16.
+    assert (model.shared, model.window) == (True, 16)
+    assert tiny_reward_model("qwen2").window == math.inf
+    for made in (conversations(), [[np.arange(9, dtype=np.int32)] * 2]):
+        groups = [group(rows) for rows in made]
+        expected = rewards(model, "padded", made)
+        with torch.no_grad():
+            torch.testing.assert_close(model(groups).reward, expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

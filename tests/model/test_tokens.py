@@ -176,8 +176,54 @@ def test_pitfall_30_a_text_that_is_templated_already_has_the_tokens_of_training(
             found = rule.encode_text(text)
             assert found is not None
             assert found.ids.tolist() == encoded.ids.tolist(), text
-            ids = rule.tokenizer(text, add_special_tokens=False)["input_ids"]
-            assert rule.encode_ids(ids).ids.tolist() == encoded.ids.tolist(), text
+        assert rule.encode_ids(encoded.ids.tolist()).ids.tolist() == encoded.ids.tolist()
+
+
+def test_token_ids_of_a_client_are_never_altered() -> None:
+    """What does not begin or end as the template writes it is scored as it stands, and said."""
+    rule = ChatTokens(tiny_tokenizer(bos=True, template=BOS + CHATML), BaseOptions())
+    encoded = rule.encode((USER,), "Paris.")
+    assert encoded is not None
+    whole = encoded.ids.tolist()
+    assert rule.fits(encoded.ids)
+    newline = rule.tokenizer("\n", add_special_tokens=False)["input_ids"]
+    for odd in (whole[:-1], whole[1:], [*whole, *newline], whole[:1] + whole):
+        found = rule.encode_ids(odd).ids
+        assert found.tolist() == odd
+        assert rule.fits(found) == (odd[-1] == rule.terminal_id and odd[0] == whole[0])
+    assert rule.encode_ids([*whole, rule.pad_id, rule.pad_id]).ids.tolist() == whole
+    with pytest.raises(PalateError, match=r"begins with padding \(token 3\); send"):
+        rule.encode_ids([rule.pad_id, *whole])
+    with pytest.raises(PalateError, match="nothing but padding"):
+        rule.encode_ids([rule.pad_id] * 3)
+
+
+@pytest.mark.parametrize("pad", [PAD, END, None])
+@pytest.mark.parametrize("template", [CHATML, CHATML.replace(" + '\n' }}", " }}", 1)])
+def test_pitfall_32_the_templates_whole_text_is_read_at_its_end(
+    pad: str | None, template: str
+) -> None:
+    """As stock code reads it: the last token that is not the one it takes for padding."""
+    tokenizer = tiny_tokenizer(pad=pad, template=template)
+    rule = ChatTokens(tokenizer, BaseOptions(), ending="template", skipped=tokenizer.pad_token_id)
+    turns = [{"role": "user", "content": USER.content}, {"role": "assistant", "content": "Paris."}]
+    stock = tokenizer.apply_chat_template(turns, return_dict=False)
+    while stock[-1] == tokenizer.pad_token_id:
+        stock = stock[:-1]
+    encoded = rule.encode((USER,), "Paris.")
+    assert encoded is not None
+    assert encoded.ids.tolist() == stock
+    assert rule.encode_ids(stock).ids.tolist() == stock
+    assert rule.fits(encoded.ids)
+    text = tokenizer.apply_chat_template(turns, tokenize=False)
+    for written in (text, text.rstrip("\n"), text.rstrip("\n").removesuffix(END)):
+        found = rule.encode_text(written)
+        assert found is not None
+        assert found.ids.tolist() == stock
+    assert rule.pad_id not in (stock[-1], None)
+    assert rule.fingerprint != ChatTokens(tokenizer, BaseOptions()).fingerprint
+    last = repr(tokenizer.decode([stock[-1]]))
+    assert ("the response's last" if last == "'.'" else last) in rule.read_at
 
 
 def test_pitfall_29_the_terminal_token_is_there_once_even_of_nothing() -> None:

@@ -242,16 +242,34 @@ def test_an_ask_that_cannot_be_computed_takes_no_other_with_it() -> None:
 
 
 def test_what_the_model_refuses_is_said_in_its_words() -> None:
-    model = tiny_reward_model("mistral").eval()
+    model = tiny_reward_model("llama").eval()
+
+    def refuse(_: Any, inputs: Any) -> None:
+        if any(7 in suffix for item in inputs[0] for suffix in item.suffixes):
+            raise PalateError("sevens are too many")
+
+    model.register_forward_pre_hook(refuse)
 
     async def steps(engine: Engine) -> Any:
-        asks = [Ask((np.arange(n, dtype=np.int32),)) for n in (10, 20)]
+        asks = [Ask((np.full(n, n, np.int32),)) for n in (6, 7)]
         return await asyncio.gather(*map(engine.rewards, asks), return_exceptions=True)
 
     short, long = run(model, steps)
     assert len(short) == 1
     assert isinstance(long, PalateError)
-    assert "sliding window" in str(long)
+    assert str(long) == "sevens are too many"
+
+
+def test_a_conversation_longer_than_a_sliding_window_is_answered() -> None:
+    model = tiny_reward_model("mistral").eval()  # Its window is 16.
+    rows = [np.arange(n, dtype=np.int32) for n in (10, 20)]
+
+    async def steps(engine: Engine) -> Any:
+        return await asyncio.gather(*(engine.rewards(Ask((row,))) for row in rows))
+
+    with torch.no_grad():
+        expected = model.forward_padded(rows).reward.tolist()
+    assert [reward for (reward,) in run(model, steps)] == pytest.approx(expected, abs=NOISE)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from palate.model.load import load_reward_model
 from palate.serve.engine import Ask, Engine, Failed
 from palate.serve.worker import DiedError, Worker
 from palate.types import PalateError
+from refusing import refusing
 
 
 @pytest.mark.slow
@@ -52,9 +53,9 @@ def test_a_killed_worker_loses_no_ask(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_what_fails_in_a_worker_is_said_here(tmp_path: Path) -> None:
-    model = tiny_reward_model("mistral").eval()
+    model = tiny_reward_model("llama").eval()
     folder = export(model, tmp_path / "model", card=Card("tiny", "tiny", "0"))
-    worker = Worker(partial(load_reward_model, folder), threads=1)
+    worker = Worker(partial(refusing, folder), threads=1)
     broken = Worker(partial(load_reward_model, tmp_path / "none"), threads=1)
     with pytest.raises(DiedError, match="no such folder"):
         broken.open()
@@ -62,7 +63,7 @@ def test_what_fails_in_a_worker_is_said_here(tmp_path: Path) -> None:
     async def steps() -> None:
         engine = Engine(model, name="tiny", workers=[worker])
         engine.start()
-        with pytest.raises(PalateError, match="sliding window"):
+        with pytest.raises(PalateError, match="20 tokens are too many"):
             await engine.rewards(Ask((np.arange(20, dtype=np.int32),)))
         assert len(await engine.rewards(Ask((np.arange(10, dtype=np.int32),)))) == 1
         other = Engine(model, name="broken", workers=[broken])

@@ -60,7 +60,8 @@ def parity(
     """Score the same responses every way the model can be scored; exit 1 if the numbers part.
 
     Alone and in batches, padded, packed, with shared prompts, in bfloat16, by transformers' class
-    and pipeline, as other exports (--with), as an adapter merged and not, by a server (--url).
+    and pipeline and on its template as it stands, as other exports (--with), as an adapter merged
+    and not, by a server (--url).
     Without --items: a simulated campaign's responses.
     Example: [bold]palate parity runs/demo/models/safety --with safety-onnx[/bold]
     """
@@ -139,9 +140,16 @@ def _whole(model: str, base: str | None) -> Generator[str]:
 
 def _ways(model: str, form: str) -> list[Way]:
     """Our engine where it can open the model, transformers' own class and its pipeline."""
-    from palate.evaluate.ways import classifier_ways, pipeline_way, reward_model_ways
+    from palate.evaluate.ways import (
+        classifier_ways,
+        pipeline_way,
+        reward_model_ways,
+        template_way,
+    )
     from palate.judges import sequence_classifier_spec
     from palate.judges.reward_model import RewardScorer
+    from palate.model.backbone import load_config
+    from palate.model.load import MAKERS, maker_of
     from palate.types import PalateError
 
     spec = sequence_classifier_spec({"model": model, "format": form, "over_limit": "unscored"})
@@ -153,9 +161,14 @@ def _ways(model: str, form: str) -> list[Way]:
     except PalateError as error:
         progress()(f"Palate's engine is left out: {error}")
         return stock
-    # A foreign template may go on after the end of the turn; only an export's is closed there.
-    ours = [pipeline_way(model)] if hasattr(scorer.model.backbone.config, "palate") else []
-    return [*reward_model_ways(scorer), *stock, *ours]
+    ways = reward_model_ways(scorer)
+    maker = maker_of(load_config(model), model)
+    if maker in ("openrlhf", "llama-factory"):
+        progress()(f"transformers is left out: {MAKERS[maker]}, and no class of its does")
+        return ways
+    ways += [*stock, template_way(model, scorer.model.chat.max_tokens)]
+    # Of a foreign tokenizer the pipeline may add a second BOS to the template's.
+    return [*ways, pipeline_way(model)] if maker == "palate" else ways
 
 
 def _unmerged(model: str, base: str | None, merged: str) -> Way:

@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 import numpy as np
 import torch
-from transformers import pipeline
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
 from palate.evaluate.parity import Floats, Kind, Way
 from palate.judges import sequence_classifier_spec
@@ -181,6 +181,40 @@ def pipeline_way(folder: str) -> Way:
         return np.array(found, dtype=np.float64)
 
     return Way("transformers: text-classification pipeline", "float32", score)
+
+
+def template_way(folder: str, max_tokens: int) -> Way:
+    """Stock class and stock tokenizer: ids as `apply_chat_template` writes them, one at a time.
+
+    Nothing of Palate's touches the tokens, so a reward that is read at another place shows here.
+    What is over `max_tokens` has none: it would not be cut as we do.
+    """
+
+    def score(candidates: Sequence[Candidates]) -> Floats:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            model = AutoModelForSequenceClassification.from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True
+            ).eval()
+        rows = [
+            tokenizer.apply_chat_template(
+                [
+                    *({"role": m.role, "content": m.content} for m in item.prompt),
+                    {"role": "assistant", "content": response},
+                ],
+                return_dict=False,
+            )
+            for item in candidates
+            for response in item.responses
+        ]
+        with torch.inference_mode():
+            values = [
+                _logits(model, [np.asarray(row)])[0] if len(row) <= max_tokens else math.nan
+                for row in rows
+            ]
+        return np.array(values, dtype=np.float64)
+
+    return Way("transformers: the template as it stands", "float32", score)
 
 
 def export_way(folder: Path, form: str) -> Way:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +11,13 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
+from palate.model.backbone import VOCABULARY_HEADS
 from palate.model.device import default_device
 from palate.model.quiet import quiet
 from palate.records import file_digest
 from palate.types import PalateError, digest
+
+log = logging.getLogger(__name__)
 
 PICKLE = "pickle can run code when opened"
 
@@ -69,6 +73,7 @@ def open_checkpoint(
     except Exception as error:  # Each architecture and file format raises its own.
         raise PalateError(f"{name}: {_reason(error, what)}") from None
     _check_weights(name, what, info)
+    _tell_unused(name, info)
     return Checkpoint(config, tokenizer, model.eval(), _identity(name, config))
 
 
@@ -119,6 +124,17 @@ def _check_weights(name: str, what: str, info: Mapping[str, Any]) -> None:
             f"{name}: {len(absent)} weights are missing or of another shape, such as "
             f"{absent[0]}; {what} is saved whole, head included"
         )
+
+
+def _tell_unused(name: str, info: Mapping[str, Any]) -> None:
+    """Name the weights of the file that the model has no place for: a head, a bias, a tower."""
+    unused = sorted(map(str, info["unexpected_keys"]))
+    if unused := [key for key in unused if not key.startswith(VOCABULARY_HEADS)]:
+        more = f" and {len(unused) - 8} more" if len(unused) > 8 else ""
+        log.warning(
+            "%s: weights that it has and this model does not use: %s%s",
+            name, ", ".join(unused[:8]), more,
+        )  # fmt: skip
 
 
 def _identity(name: str, config: Any) -> dict[str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from palate.judges.padding import batches
-from palate.judges.reward_model import score_of
+from palate.judges.reward_model import read_elsewhere, score_of
 from palate.model.batch import Tokens
 from palate.model.load import load_chat
 from palate.model.onnx import GRAPH, open_session, run
@@ -40,6 +40,7 @@ class OnnxScorer:
             "truncation": "oldest turns of the prompt; never the response",
             "dtype": "float32",
             "reward": "raw",
+            **read_elsewhere(self._chat),
         }
 
     def score(self, candidates: Iterable[Candidates]) -> Iterator[tuple[Score, ...]]:

@@ -17,7 +17,7 @@ from palate.model.device import default_device, keep_memory
 from palate.model.load import load_reward_model
 from palate.model.options import Dtype
 from palate.model.precision import compute_dtype
-from palate.model.tokens import TOO_LONG, Encoded
+from palate.model.tokens import TOO_LONG, ChatTokens, Encoded
 from palate.types import Candidates, Score
 
 WINDOW = 256  # Prompts read ahead: enough to fill micro-batches, few enough to show progress.
@@ -55,6 +55,7 @@ class RewardScorer:
             "attention": self.model.path,
             "device": device.type,
             "reward": "raw",
+            **read_elsewhere(self.model.chat),
         }
 
     def score(self, candidates: Iterable[Candidates]) -> Iterator[tuple[Score, ...]]:
@@ -84,6 +85,11 @@ class RewardScorer:
             keys = [row.ids.tobytes() for i in indices for row in prompts[i]]
             rewards.update(zip(keys, values, strict=True))
         return rewards
+
+
+def read_elsewhere(chat: ChatTokens) -> dict[str, str]:
+    """For a protocol: where the reward is read, unless at the terminal token, as ours all are."""
+    return {} if chat.ending == "terminal" else {"reward_read_at": chat.read_at}
 
 
 def score_of(row: Encoded | None, rewards: Mapping[bytes, float]) -> Score:

@@ -20,6 +20,8 @@ from palate.judges.classifier_format import NO_LIMIT, Encoded, InputFormat, Refu
 from palate.judges.padding import batches, padded
 from palate.judges.scalar import NON_FINITE
 from palate.judges.spec import SequenceClassifierSpec
+from palate.model.export import check_exportable
+from palate.model.load import MAKERS, maker_of
 from palate.types import Candidates, PalateError, Score
 
 Inputs = tuple[tuple[int, ...], tuple[int, ...] | None]
@@ -126,6 +128,13 @@ def _score(encoded: Encoded | Refused, values: Mapping[Inputs, float]) -> Score:
 
 
 def _check_labels(spec: SequenceClassifierSpec, config: Any) -> None:
+    if (maker := maker_of(config, spec.model)) in ("openrlhf", "llama-factory"):
+        raise PalateError(
+            f"{spec.model}: {MAKERS[maker]}, which transformers' classifier does not; judge it as "
+            f"{{reward-model: {spec.model}}}"
+        )
+    if maker == "palate":
+        check_exportable(config)  # Registers the classifier of an architecture that lacks one.
     if config.num_labels != 1:
         raise PalateError(
             f"{spec.model}: has {config.num_labels} labels, a scalar reward model has 1; a base "

@@ -1,7 +1,8 @@
 """A PEFT adapter beside its base model, opened as one reward model: the weights are merged.
 
 What TRL's reward trainer and others save: `adapter_config.json`, `adapter_model.safetensors`, the
-scalar head among them, and the name of the base model.
+scalar head among them, and the name of the base model. LLaMA-Factory's adapts a causal model, and
+its head lies beside it.
 """
 
 from __future__ import annotations
@@ -21,12 +22,22 @@ from palate.model.backbone import (
     check_whole,
     drop_dropout,
     find_checkpoint,
+    load_backbone,
     load_tokenizer,
     silence_dropout,
+    text_decoder,
     unreadable,
 )
 from palate.model.export import HEAD_KEY
-from palate.model.load import chat_tokens
+from palate.model.load import (
+    Head,
+    Maker,
+    chat_tokens,
+    facts_of,
+    read_value_head,
+    tell_reading,
+    value_head_of,
+)
 from palate.model.quiet import quiet
 from palate.model.reward_model import RewardModel
 from palate.types import PalateError
@@ -40,6 +51,8 @@ class Adapter:
 
     model: Any = field(repr=False)
     tokenizer: Any = field(repr=False)
+    config: Any = field(repr=False)
+    maker: Maker
     folder: Path
     base: str
     base_revision: str
@@ -52,7 +65,9 @@ def is_adapter(folder: Path | str) -> bool:
 
 
 def open_adapter(folder: Path, *, base: str | None = None) -> Adapter:
-    """Open the adapter in `folder` on its base model, a one-label classifier in float32.
+    """Open the adapter in `folder` on its base model, in float32.
+
+    That is a one-label classifier, or LLaMA-Factory's causal model, which `maker` tells apart.
 
     `base` says where the base model is now; default: what the adapter says. The tokenizer is the
     adapter's where it brings one.
@@ -63,7 +78,12 @@ def open_adapter(folder: Path, *, base: str | None = None) -> Adapter:
     _check_weights(folder)
     location = base or _named_base(folder)
     source = find_checkpoint(location)
-    classifier = _classifier(source, location, may_lack_head=_has_head(folder))
+    valued = value_head_of(folder) is not None
+    if valued:
+        classifier = load_backbone(location, speaks=True).model
+    else:
+        classifier = _classifier(source, location, may_lack_head=_has_head(folder))
+    config = classifier.config
     try:
         from peft import PeftModel
 
@@ -78,9 +98,18 @@ def open_adapter(folder: Path, *, base: str | None = None) -> Adapter:
             f"{folder}: does not fit {location} ({said}); name its own base model with --base"
         ) from error
     own = Source(str(folder)) if (folder / "tokenizer.json").is_file() else source
+    tokenizer = load_tokenizer(own, own.path)
+    maker: Maker = "llama-factory" if valued else "stock"
+    if facts_of(config, location):
+        maker = "palate"
+    elif not valued and own is not source:
+        # The trainer's padding, which it read past; the base's config is from before.
+        config.get_text_config().pad_token_id = tokenizer.pad_token_id
     return Adapter(
         model=model.eval(),
-        tokenizer=load_tokenizer(own, own.path),
+        tokenizer=tokenizer,
+        config=config,
+        maker=maker,
         folder=folder,
         base=location,
         base_revision=source.revision or getattr(classifier.config, "_commit_hash", None) or "",
@@ -103,11 +132,21 @@ def load_adapter(folder: Path, *, base: str | None = None) -> tuple[RewardModel,
         raise PalateError(
             f"{folder}: an adapter of kind {kind} cannot be merged ({error})"
         ) from None
-    config = merged.config
-    chat = chat_tokens(str(folder), opened.tokenizer, config, getattr(config, "palate", None) or {})
-    model = RewardModel(getattr(merged, merged.base_model_prefix), chat)
-    with torch.no_grad():
-        model.head.weight.copy_(merged.score.weight)
+    chat = chat_tokens(str(folder), opened.tokenizer, opened.config, opened.maker)
+    backbone = getattr(merged, merged.base_model_prefix)
+    if opened.config.get_text_config() is not opened.config:
+        backbone, _ = text_decoder(backbone, opened.base)
+    path = value_head_of(folder)
+    head = (
+        Head(HEAD_KEY, merged.score.weight)
+        if path is None
+        else read_value_head(path, backbone.config.hidden_size)
+    )
+    if opened.maker != "palate":
+        tell_reading(str(folder), opened.maker, chat)
+    model = RewardModel(backbone, chat)
+    head.put(model)
+    model.bias = head.bias
     return model.eval(), opened
 
 

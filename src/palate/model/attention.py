@@ -8,6 +8,7 @@ Shape letters: H heads, T tokens of the packed row, K keys of all segments, D wi
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, cast
 
 import torch
@@ -17,7 +18,6 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, PreTrainedModel
 
 from palate.model.layout import Layout, spread
-from palate.types import PalateError
 
 NAME = "palate_shared_prefix"
 Path = Literal["padded", "shared prefix (sdpa)", "shared prefix (varlen)"]
@@ -44,14 +44,24 @@ def supports_shared_prefix(model: PreTrainedModel) -> bool:
     )
 
 
+def shortest_window(model: PreTrainedModel) -> float:
+    """Tokens that the narrowest sliding window of a backbone reaches over; infinite without one."""
+    # Some attention modules know whether their layer slides, others read the configuration.
+    shared = getattr(model.config, "sliding_window", None)
+    layers = [m for m in model.modules() if hasattr(m, "is_causal")]
+    found = [getattr(layer, "sliding_window", shared) for layer in layers]
+    return min((w for w in found if w), default=math.inf)
+
+
 def attention_path(
     backbone: PreTrainedModel, *, shared: bool, device: torch.device, dtype: torch.dtype
 ) -> Path:
     """The one rule for how attention is computed.
 
-    Padded rows where the backbone cannot share (`shared` is False). Else one varlen call a layer
-    where its kernel serves: on CUDA, in bfloat16, heads of at most 256 and a multiple of 8. Else,
-    so on every CPU and for float32 anywhere, one small SDPA call a segment.
+    Padded rows where the backbone cannot share (`shared` is False), and for a micro-batch with a
+    conversation longer than its sliding window, which the reward model looks at each time. Else
+    one varlen call a layer where its kernel serves: on CUDA, in bfloat16, heads of at most 256 and
+    a multiple of 8. Else, so on every CPU and for float32 anywhere, one small SDPA call a segment.
     """
     if not shared:
         return PADDED
@@ -83,21 +93,18 @@ def shared_prefix_attention(
         varlen: one call for all segments, by a kernel that only CUDA has.
         scaling: factor on the logits; 1/sqrt(D) where None.
         dropout: must be 0; a reward model has none.
-        sliding_window: refused where a conversation is longer than the window.
+        sliding_window: must reach over every conversation.
 
     Returns:
         [1, T, H, D] and None for the weights; zeros for tokens that do not query.
 
     Raises:
-        PalateError: a sliding window shorter than a conversation.
+        ValueError: a mask, dropout, no layout, a sliding window shorter than a conversation.
     """
     if layout is None or attention_mask is not None or dropout:
         raise ValueError(f"{NAME} needs a layout, no mask and no dropout")
     if sliding_window is not None and layout.longest_key > sliding_window:
-        raise PalateError(
-            f"a conversation of {layout.longest_key} tokens is longer than the backbone's sliding "
-            f"window of {sliding_window}; set base.max_tokens to at most {sliding_window}"
-        )
+        raise ValueError(f"{NAME} needs a window over all {layout.longest_key} tokens")
     # Rows of tokens, so that the gather copies whole rows and its gradient is one index_add.
     key, value = (t.transpose(1, 2).index_select(1, layout.gather) for t in (key, value))
     attend = _one_call if varlen else _call_a_segment

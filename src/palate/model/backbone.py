@@ -8,7 +8,9 @@ checkpoint is never run.
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,17 @@ from palate.records import file_digest
 from palate.types import PalateError
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
+# A reward model has no vocabulary: the head over it is left out without a word.
+VOCABULARY_HEADS = ("lm_head.", "embed_out.")
+# The text part of a vision model that is, for text alone, another architecture: its positions in
+# three sections are one and the same number. That one has a classifier in transformers.
+TWINS: Mapping[str, str] = {
+    "qwen2_vl_text": "qwen2",
+    "qwen2_5_vl_text": "qwen2",
+    "qwen3_vl_text": "qwen3",
+}
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,7 +45,9 @@ class Backbone:
 
     `revision` is the hub commit, or a digest of a local folder's or GGUF file's contents;
     `licence` is what the checkpoint says of itself, if anything; `layers` is the number of
-    decoder layers kept where the checkpoint has more, else None.
+    decoder layers kept where the checkpoint has more, else None. `config` is the whole
+    checkpoint's, `model.config` the decoder's. `unused` names its weights that the decoder has no
+    place for; `facts` is what a model card must say of how it was opened.
     """
 
     model: Any = field(repr=False)  # transformers ships no types; a PreTrainedModel.
@@ -41,6 +56,18 @@ class Backbone:
     revision: str
     licence: str | None = None
     layers: int | None = None
+    config: Any = field(default=None, repr=False)
+    unused: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    def tell_unused(self, *known: str) -> None:
+        """Name the weights of the checkpoint that are in no use, but those that are `known`."""
+        if names := [name for name in self.unused if name not in known]:
+            more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+            log.warning(
+                "%s: weights that it has and this model does not use: %s%s",
+                self.location, ", ".join(names[:8]), more,
+            )  # fmt: skip
 
 
 def load_backbone(
@@ -54,8 +81,9 @@ def load_backbone(
 ) -> Backbone:
     """Open the checkpoint at `location` (hub id, folder, .gguf file, `smollm2`) as a backbone.
 
-    `layers` keeps the first N decoder layers only; `speaks` keeps the vocabulary head. The model
-    is in evaluation mode, with every dropout at 0 and the key-value cache off.
+    `layers` keeps the first N decoder layers only; `speaks` keeps the vocabulary head, and all of
+    a model that also sees or hears, of which else the text decoder is kept. The model is in
+    evaluation mode, with every dropout at 0 and the key-value cache off.
 
     Raises `PalateError` for a missing, unreadable, incomplete or pickle-only checkpoint, for one
     that needs its own code, and for `layers` outside 1..the checkpoint's.
@@ -63,10 +91,14 @@ def load_backbone(
     source = find_checkpoint(location)
     config = _config(source, location, revision)
     kept = keep_layers(config, layers, location)
-    config.use_cache = False
-    drop_dropout(config)
+    for part in {id(c): c for c in (config, config.get_text_config())}.values():
+        part.use_cache = False
+        drop_dropout(part)
     kind = AutoModelForCausalLM if speaks else AutoModel
-    model = _load_model(kind, source, location, config, dtype, attention, revision)
+    model, unused = _load_model(kind, source, location, config, dtype, attention, revision)
+    facts: dict[str, str] = {}
+    if not speaks and config.get_text_config() is not config:
+        model, facts = text_decoder(model, location)
     silence_dropout(model)
     return Backbone(
         model=model.eval(),
@@ -75,6 +107,9 @@ def load_backbone(
         revision=source.revision or getattr(config, "_commit_hash", None) or revision or "",
         licence=source.licence or _licence(source, config),
         layers=kept,
+        config=config,
+        unused=tuple(name for name in unused if not _left_out(name, kept)),
+        facts=facts,
     )
 
 
@@ -182,7 +217,7 @@ def _load_model(
     dtype: torch.dtype,
     attention: str,
     revision: str | None,
-) -> Any:
+) -> tuple[Any, list[str]]:
     try:
         with quiet():
             model, info = kind.from_pretrained(
@@ -198,7 +233,61 @@ def _load_model(
     except Exception as error:
         raise unreadable(location, error) from error
     check_whole(info, location)
-    return model
+    return model, sorted(map(str, info["unexpected_keys"]))
+
+
+def _left_out(name: str, layers: int | None) -> bool:
+    """Whether a weight is one that nobody asked for: of the vocabulary, of a layer cut off."""
+    numbers = (int(part) for part in name.split(".") if part.isdigit())
+    cut = layers is not None and any(number >= layers for number in numbers)
+    return cut or any(head in f"{name}." for head in VOCABULARY_HEADS)
+
+
+def text_decoder(model: Any, location: str) -> tuple[Any, dict[str, str]]:
+    """The decoder of a model that also sees or hears, and what a card says of the rest."""
+    decoder = model.get_decoder()
+    if decoder is None or decoder is model:
+        raise PalateError(
+            f"{location}: {type(model).__name__} has no text decoder of its own; use a text model"
+        )
+    held = {id(p) for p in decoder.parameters()}
+    parts = {
+        name: sum(p.numel() for p in part.parameters() if id(p) not in held)
+        for name, part in model.named_children()
+    }
+    others = [f"{name} ({count:,})" for name, count in parts.items() if count]
+    log.warning(
+        "%s: its text decoder alone is used; these parts are left out, with so many weights: %s",
+        location, ", ".join(others),
+    )  # fmt: skip
+    return _twin(decoder), {"text only": f"left out of {type(model).__name__}: {', '.join(others)}"}
+
+
+def decoder_config(config: Any) -> Any:
+    """The configuration of the text decoder that `load_backbone` makes of a checkpoint."""
+    text = config.get_text_config()
+    twin = TWINS.get(text.model_type)
+    if twin is None:
+        return text
+    kind = AutoConfig.for_model(twin)
+    values = {name: value for name, value in text.to_dict().items() if hasattr(kind, name)}
+    rope = dict(values.get("rope_parameters") or {})
+    rope = {name: value for name, value in rope.items() if not name.startswith("mrope")}
+    if rope.get("rope_type") == "mrope":
+        rope["rope_type"] = "default"
+    return AutoConfig.for_model(twin, **values | {"model_type": twin, "rope_parameters": rope})
+
+
+def _twin(decoder: Any) -> Any:
+    """`decoder`, or the plain architecture that computes the same of text, with its weights."""
+    config = decoder_config(decoder.config)
+    if config is decoder.config:
+        return decoder
+    with torch.device("meta"):
+        twin = AutoModel.from_config(config, dtype=decoder.dtype)
+    twin.load_state_dict(decoder.state_dict(), strict=True, assign=True)
+    twin.rotary_emb = type(twin.rotary_emb)(config=twin.config)  # Its buffers are in no file.
+    return twin
 
 
 def check_whole(info: Any, location: str) -> None:
@@ -251,6 +340,7 @@ def keep_layers(config: Any, layers: int | None, location: str) -> int | None:
 
     Every list in the configuration with one entry a layer is cut as well.
     """
+    config = config.get_text_config()
     total = int(config.num_hidden_layers)
     if layers is None or layers == total:
         return None

@@ -83,14 +83,23 @@ def _rank(licence: str) -> int:
     return next((rank for pattern, rank in _RANKS if re.search(pattern, text)), UNKNOWN_RANK)
 
 
-def render_card(card: Card, *, terminal: str, max_tokens: int) -> str:
-    """The README.md of a checkpoint: front matter for the hub, then Markdown."""
-    if card.text:
-        return card.text
+def render_card(card: Card, *, terminal: str, max_tokens: int, ending: str = "terminal") -> str:
+    """The README.md of a checkpoint: front matter for the hub, then Markdown.
+
+    `ending` says where the reward is read: at `terminal`, or at the end of the `template`'s text.
+    """
+    place = _place(terminal, ending)
+    if card.text:  # Another program's card does not say what its own reading code knows.
+        told = ending == "terminal" or place in card.text
+        return (
+            card.text
+            if told
+            else f"{card.text.rstrip()}\n\n## Where the reward is read\n\n{place}\n"
+        )
     parts = [
         _front_matter(card),
         f"# {escape(card.name)}\n\n{escape(card.summary) or _SUMMARY}",
-        _usage(terminal, max_tokens),
+        _usage(place, max_tokens),
         _origin(card),
         _data(card),
         *(f"## {escape(title)}\n\n{_tame(table)}" for title, table in card.tables.items()),
@@ -123,7 +132,20 @@ def _front_matter(card: Card) -> str:
     return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=10_000)}---"
 
 
-def _usage(terminal: str, max_tokens: int) -> str:
+def _place(terminal: str, ending: str) -> str:
+    if ending == "terminal":
+        return (
+            f"The text must end in {escape(repr(terminal))}, where the reward is read; the chat "
+            "template sees to\nit."
+        )
+    return (
+        "The reward is read at the last token of the chat template's whole text (that is not the "
+        "pad\ntoken), a newline after the end of the turn included: add nothing to it and cut "
+        "nothing off."
+    )
+
+
+def _usage(place: str, max_tokens: int) -> str:
     return f"""## Use
 
 ```python
@@ -139,8 +161,7 @@ with torch.no_grad():
     reward = model(**inputs).logits[0, 0].item()
 ```
 
-The text must end in {escape(repr(terminal))}, where the reward is read; the chat template sees to
-it. Conversations were at most {max_tokens} tokens in training; the tokenizer truncates from the
+{place} Conversations were at most {max_tokens} tokens in training; the tokenizer truncates from the
 left, which keeps the response. The reward is the raw logit: no softmax, no sigmoid. Load in
 float32: in bfloat16 the head is rounded and close rewards tie."""
 

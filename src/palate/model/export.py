@@ -9,8 +9,10 @@ left (`pitfalls.md` 3, 4, 29, 35, 36, 38).
 from __future__ import annotations
 
 import copy
+import logging
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,11 @@ from safetensors.torch import save_file
 from tokenizers import processors
 from torch import Tensor
 from transformers import AutoModelForSequenceClassification
+from transformers.modeling_layers import GenericForSequenceClassification
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING,
+    MODEL_MAPPING,
+)
 
 from palate.model.backbone import drop_dropout
 from palate.model.card import Card, render_card
@@ -32,7 +39,9 @@ from palate.model.tokens import ChatTokens
 from palate.records import atomic_folder, write_json, write_text
 from palate.types import PalateError, digest
 
-FORMAT = 1
+# Format 2 is of models that are read where their template's whole text ends, and not after the
+# terminal token: what reads format 1 alone must not open them.
+FORMATS = (1, 2)
 SAFETY_FILE = "safety_head.safetensors"  # Inside the weights it would be an unexpected key.
 HEAD_KEY = "score.weight"
 INDEX_FILE = "model.safetensors.index.json"
@@ -40,6 +49,8 @@ INDEX_FILE = "model.safetensors.index.json"
 # loaders open model.safetensors alone, to which a bias would be an unexpected key.
 BIASED = ("qwen2", "qwen3")
 BIAS_FILE = "score_bias.safetensors"
+
+log = logging.getLogger(__name__)
 
 
 def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str = "5GB") -> Path:
@@ -53,6 +64,8 @@ def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str 
             architecture, or the folder cannot be written.
     """
     merged = merged_weights(model.backbone)
+    if model.bias:
+        card = _without_constant(card, model.bias, folder)
     config = _config(model, card)
     with quiet():
         classifier = _classifier(config, merged, model.head.weight.detach())
@@ -66,7 +79,9 @@ def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str 
                 save_file({"weight": weight}, partial / SAFETY_FILE)
             _write_for_engines(partial, config.model_type)
             chat = model.chat
-            text = render_card(card, terminal=chat.terminal, max_tokens=chat.max_tokens)
+            text = render_card(
+                card, terminal=chat.terminal, max_tokens=chat.max_tokens, ending=chat.ending
+            )
             write_text(partial / "README.md", text)
     return folder
 
@@ -132,7 +147,7 @@ def _config(model: RewardModel, card: Card) -> Any:
     config.get_text_config().pad_token_id = chat.pad_id
     config.use_cache = False
     config.palate = {
-        "format": FORMAT,
+        "format": 1 if chat.ending == "terminal" else 2,
         "terminal_token": chat.terminal,
         "terminal_token_id": chat.terminal_id,
         "max_tokens": chat.max_tokens,
@@ -145,21 +160,54 @@ def _config(model: RewardModel, card: Card) -> Any:
         "recipe": card.recipe_fingerprint,
         "safety_head": SAFETY_FILE if model.safety_head is not None else None,
     }
+    if chat.ending == "template":
+        config.palate["ending"] = chat.ending
     return config
+
+
+def _without_constant(card: Card, constant: float, folder: Path) -> Card:
+    """A stock head has no bias: the export leaves a peer's constant out, and says so."""
+    said = f"rewards are {abs(constant):.6g} {'lower' if constant > 0 else 'higher'} than there"
+    log.warning("%s: a stock head has no constant, so its %s", folder, said)
+    return replace(card, facts={**card.facts, "constant left out": said})
+
+
+def check_exportable(config: Any) -> None:
+    """See that the decoder of `config` can be saved with a linear head.
+
+    Where transformers has no classifier of the architecture (Gemma 4), its generic one is made of
+    it and registered in this process; whoever reads the export does the same, as its card says.
+
+    Raises:
+        PalateError: an architecture that its generic classifier does not fit either.
+    """
+    kind = type(config)
+    if kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
+        return
+    backbone = MODEL_MAPPING.get(kind)
+    parents = [] if backbone is None else backbone.__mro__[1:]
+    base = next((c for c in parents if c.__name__.endswith("PreTrainedModel")), None)
+    if backbone is None or base is None:
+        raise _unexportable(config)
+    name = f"{backbone.__name__.removesuffix('Model')}ForSequenceClassification"
+    made = type(name, (GenericForSequenceClassification, base), {"__module__": base.__module__})
+    AutoModelForSequenceClassification.register(kind, made)
+
+
+def _unexportable(config: Any) -> PalateError:
+    return PalateError(
+        f"transformers has no sequence classification with a linear {HEAD_KEY} for "
+        f"{config.model_type}; use a decoder of another architecture"
+    )
 
 
 def _classifier(config: Any, backbone: Mapping[str, Tensor], head: Tensor) -> Any:
     """The stock classifier around the given tensors, without copying or initialising any."""
-    try:
-        with torch.device("meta"):
-            classifier = AutoModelForSequenceClassification.from_config(config)
-    except ValueError:
-        classifier = None
-    if classifier is None or HEAD_KEY not in classifier.state_dict():
-        raise PalateError(
-            f"transformers has no sequence classification with a linear {HEAD_KEY} for "
-            f"{config.model_type}; keep the training checkpoint instead"
-        )
+    check_exportable(config)
+    with torch.device("meta"):
+        classifier = AutoModelForSequenceClassification.from_config(config)
+    if HEAD_KEY not in classifier.state_dict():
+        raise _unexportable(config)
     prefix = classifier.base_model_prefix
     weights = {f"{prefix}.{name}": tensor for name, tensor in backbone.items()}
     classifier.load_state_dict(weights | {HEAD_KEY: head}, strict=True, assign=True)
@@ -179,9 +227,9 @@ def portable_tokenizer(chat: ChatTokens) -> Any:
     tokenizer.padding_side, tokenizer.truncation_side = "right", "left"
     tokenizer.model_max_length = chat.max_tokens
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(chat.pad_id)
-    tokenizer.chat_template = closed_template(
-        write_bos(chat.template, tokenizer.bos_token), chat.terminal
-    )
+    tokenizer.chat_template = write_bos(chat.template, tokenizer.bos_token)
+    if chat.ending == "terminal":
+        tokenizer.chat_template = closed_template(tokenizer.chat_template, chat.terminal)
     _add_nothing(tokenizer)
     # Clients that expect a tokenizer to add its BOS cut it from the text that the template wrote
     # (verl 0.9.1), and nothing here puts it back. What is not declared is not cut.

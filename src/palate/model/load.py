@@ -1,11 +1,13 @@
-"""Opening a reward model again: Palate's own export, or any one-label decoder classifier."""
+"""Opening a reward model: Palate's own export, a one-label decoder classifier, a peer's folder."""
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import safe_open
@@ -20,15 +22,28 @@ from palate.model.backbone import (
     load_config,
     load_tokenizer,
 )
-from palate.model.export import FORMAT, HEAD_KEY, SAFETY_FILE
+from palate.model.export import FORMATS, HEAD_KEY, SAFETY_FILE, check_exportable, closed_template
 from palate.model.options import BaseOptions
 from palate.model.quiet import quiet
 from palate.model.reward_model import RewardModel
-from palate.model.templates import without_bos
-from palate.model.tokens import ChatTokens
+from palate.model.templates import choose_template, without_bos
+from palate.model.tokens import ChatTokens, Ending
 from palate.types import PalateError
 
 FOREIGN_MAX_TOKENS = 4_096  # Where a checkpoint allows more: what fits beside other work.
+
+# What trained a reward model, and so how it is read; "stock" is TRL, ms-swift and whoever else
+# saves transformers' classifier.
+Maker = Literal["palate", "stock", "openrlhf", "llama-factory"]
+MAKERS: Mapping[Maker, str] = {
+    "stock": "stock transformers reads it (TRL and ms-swift train so)",
+    "openrlhf": "OpenRLHF reads it",
+    "llama-factory": "LLaMA-Factory reads it",
+}
+VALUE_HEAD = "value_head.safetensors"  # LLaMA-Factory's file beside a causal model.
+MOMENTS = (("mean", 0.0), ("std", 1.0))  # OpenRLHF's, in the config.
+
+log = logging.getLogger(__name__)
 
 FACTS = {"chat_template", "terminal_token", "terminal_token_id", "max_tokens"}
 
@@ -45,27 +60,79 @@ def load_reward_model(
 ) -> RewardModel:
     """The reward model in `folder` (or at a hub id), in evaluation mode.
 
-    Reads what `export` wrote, and any other `*ForSequenceClassification` decoder with one label
-    and a linear head; for those the terminal token is taken from the chat template. `dtype` is
-    that of the matrix products and `weights` that of the stored backbone; the head is read and
-    kept in float32.
+    Reads what `export` wrote, any other `*ForSequenceClassification` decoder with one label and a
+    linear head, and the folders of OpenRLHF and LLaMA-Factory; `chat_tokens` says where each
+    is read. `dtype` is that of the matrix products and `weights` that of the stored backbone; the
+    head is read and kept in float32.
 
     Raises:
         PalateError: no such checkpoint, another kind of model, or a damaged one.
     """
     opened = load_backbone(str(folder), dtype=weights, revision=revision)
-    ours = facts_of(opened.model.config, opened.location)
-    head = _head(opened, revision)
+    maker = _known_maker(opened.config, opened.location)
+    head = trained_head(opened, maker, revision)
     chat = chat_tokens(
-        str(folder), opened.tokenizer, opened.model.config, ours, max_tokens, template_variables
+        opened.location, opened.tokenizer, opened.config, maker, max_tokens, template_variables
     )
-    safety = ours.get("safety_head")
-    model = RewardModel(opened.model, chat, dtype=dtype, safety_head=safety is not None)
-    with torch.no_grad():
-        model.head.weight.copy_(head)
-        if model.safety_head is not None:
-            model.safety_head.weight.copy_(_safety_head(opened, revision))
+    opened.tell_unused(head.name)
+    if maker != "palate":
+        tell_reading(opened.location, maker, chat)
+    model = RewardModel(opened.model, chat, dtype=dtype, safety_head=head.safety is not None)
+    head.put(model)
+    model.bias = head.bias
     return model.to(device).eval()
+
+
+def start_model(
+    base: BaseOptions, *, dtype: torch.dtype = torch.float32, safety_head: bool = False,
+    seed: int = 0,
+) -> tuple[RewardModel, Backbone]:  # fmt: skip
+    """The reward model that training starts from, and what was opened for it.
+
+    A pretrained decoder gets a new head. A reward model goes on with its own head, read where it
+    was read, with its template and length where `base` leaves those at their defaults.
+
+    Raises:
+        PalateError: what `load_backbone` raises.
+    """
+    opened = load_backbone(base.model, revision=base.revision, layers=base.layers)
+    check_exportable(opened.model.config)  # Before training, not after hours of it.
+    maker = maker_of(opened.config, opened.location)
+    if maker is None or opened.layers is not None:
+        if maker is not None:
+            log.warning(
+                "%s: a reward model, but base.layers cuts it to %d layers, of which its head knows "
+                "nothing: training starts with a new head", base.model, opened.layers,
+            )  # fmt: skip
+        opened.tell_unused()
+        chat = ChatTokens(opened.tokenizer, base)
+        return RewardModel(
+            opened.model, chat, dtype=dtype, safety_head=safety_head, seed=seed
+        ), opened
+    head = trained_head(opened, maker, base.revision)
+    own_length = base.max_tokens == BaseOptions.model_fields["max_tokens"].default
+    chat = chat_tokens(
+        base.model,
+        opened.tokenizer,
+        opened.config,
+        maker,
+        None if own_length else base.max_tokens,
+        base.template_variables,
+        template=base.template,
+    )
+    opened.tell_unused(head.name)
+    model = RewardModel(opened.model, chat, dtype=dtype, safety_head=safety_head, seed=seed)
+    head.put(model)
+    said = f"{head.name}, read at {chat.read_at}, conversations of at most {chat.max_tokens} tokens"
+    log.warning("%s: a reward model: training goes on with its head %s", base.model, said)
+    if head.bias:
+        log.warning("%s: the head's constant %+.4g is left out", base.model, head.bias)
+    if head.safety is not None and not safety_head:
+        log.warning(
+            "%s: its safety head is left out; train.safety_loss.on: head would train it too",
+            base.model,
+        )
+    return model, replace(opened, facts={**opened.facts, "head": f"taken over: {said}"})
 
 
 def load_chat(folder: Path) -> ChatTokens:
@@ -77,33 +144,53 @@ def load_chat(folder: Path) -> ChatTokens:
     location = str(folder)
     config = load_config(location)
     tokenizer = load_tokenizer(Source(location), location)
-    return chat_tokens(location, tokenizer, config, facts_of(config, location))
+    return chat_tokens(location, tokenizer, config, _known_maker(config, location))
 
 
 def chat_tokens(
     location: str,
     tokenizer: Any,
     config: Any,
-    ours: Mapping[str, Any],
+    maker: Maker,
     max_tokens: int | None = None,
     template_variables: Mapping[str, str] | None = None,
+    *,
+    template: str = "model",
 ) -> ChatTokens:
-    """The way to tokens by `ours`, the `palate` part of the config, else by the tokenizer's own."""
+    """The way to tokens of a reward model, and the one place that decides where it is read.
+
+    Ours says so in the `palate` part of its config. TRL and ms-swift train at the end of all that
+    the template writes, a newline after the end of the turn included, and save a stock
+    classifier, which reads the last token that is not its padding. LLaMA-Factory reads the same
+    end by the mask, so whatever token it is. OpenRLHF takes newlines off the end and reads an EOS
+    token, which it adds behind a blank where the template's text does not end in it.
+    """
+    ours = facts_of(config, location)
+    ending: Ending = "template"
+    skipped = config.get_text_config().pad_token_id if maker in ("palate", "stock") else None
     if ours:
         # The template before it was closed, so that the protocol's fingerprint is the trained one.
         tokenizer.chat_template = ours["chat_template"]
         if (bos := ours.get("bos_token")) is not None:  # An export declares none to its clients.
             tokenizer.bos_token = bos
             tokenizer.chat_template = without_bos(ours["chat_template"], bos)
-    chat = ChatTokens(
-        tokenizer,
-        BaseOptions(
-            model=location,
-            max_tokens=max_tokens or ours.get("max_tokens") or _longest(config, tokenizer),
-            template_variables=dict(template_variables or {}),
-        ),
+        ending = ours.get("ending", "terminal")
+    elif maker == "openrlhf":
+        ending = "terminal"
+    options = BaseOptions(
+        model=location,
+        max_tokens=max_tokens or ours.get("max_tokens") or _longest(config, tokenizer),
+        template=template,
+        template_variables=dict(template_variables or {}),
     )
-    if ours and chat.terminal_id != ours["terminal_token_id"]:
+    if maker == "openrlhf":
+        tokenizer.chat_template = _ending_in_eos(
+            choose_template(tokenizer.chat_template, options), tokenizer, location
+        )
+        options = options.model_copy(update={"template": "model", "template_variables": {}})
+    terminal = tokenizer.eos_token if maker == "openrlhf" else ours.get("terminal_token")
+    chat = ChatTokens(tokenizer, options, ending=ending, terminal=terminal, skipped=skipped)
+    if ours and template == "model" and chat.terminal_id != ours["terminal_token_id"]:
         raise PalateError(
             f"{location}: scored at {ours['terminal_token']!r}, but its template now ends turns in "
             f"{chat.terminal!r}; restore the tokenizer files it was exported with"
@@ -111,26 +198,151 @@ def chat_tokens(
     return chat
 
 
-def facts_of(config: Any, location: str) -> dict[str, Any]:
-    """The `palate` part of config.json, or {} for a foreign checkpoint of the right kind."""
-    kinds = list(getattr(config, "architectures", None) or ["unknown"])
-    if not kinds[0].endswith("ForSequenceClassification") or config.num_labels != 1:
+def tell_reading(location: str, maker: Maker, chat: ChatTokens) -> None:
+    """Say where a checkpoint is read that does not say it itself."""
+    log.warning(
+        "%s: does not say where its reward is read; read as %s, at %s",
+        location, MAKERS[maker], chat.read_at,
+    )  # fmt: skip
+
+
+def maker_of(config: Any, location: str) -> Maker | None:
+    """What trained the reward model in `location`, by which it is known how it is read.
+
+    None where it is no reward model: a pretrained decoder, a classifier with several labels.
+    """
+    if facts_of(config, location):
+        return "palate"
+    if value_head_of(location) is not None:
+        return "llama-factory"
+    if _architecture(config) == "RewardModel" and hasattr(config, "normalize_reward"):
+        return "openrlhf"
+    stock = _architecture(config).endswith("ForSequenceClassification") and config.num_labels == 1
+    return "stock" if stock else None
+
+
+def _known_maker(config: Any, location: str) -> Maker:
+    maker = maker_of(config, location)
+    if maker is None:
         raise PalateError(
-            f"{location}: {kinds[0]} with {config.num_labels} labels; expected a reward model, "
-            "*ForSequenceClassification with one label"
+            f"{location}: {_architecture(config)} with {config.num_labels} labels; expected a "
+            "reward model, *ForSequenceClassification with one label"
         )
+    return maker
+
+
+def value_head_of(folder: Path | str) -> Path | None:
+    """LLaMA-Factory's head in `folder`, if there is one; raises `PalateError` for a pickle."""
+    path = Path(folder).expanduser() / VALUE_HEAD
+    if path.is_file():
+        return path
+    if path.with_suffix(".bin").is_file():
+        raise PalateError(
+            f"{folder}: its head is a pickle ({VALUE_HEAD.removesuffix('.safetensors')}.bin), "
+            "which can run code when opened; train with save_safetensors, or convert it where you "
+            "trust it"
+        )
+    return None
+
+
+def _architecture(config: Any) -> str:
+    return str([*(getattr(config, "architectures", None) or ()), "unknown"][0])
+
+
+def facts_of(config: Any, location: str) -> dict[str, Any]:
+    """The `palate` part of config.json, or {} where another program wrote it."""
     ours = dict(getattr(config, "palate", None) or {})
     missing = FACTS - ours.keys()
-    if ours and missing and ours.get("format") == FORMAT:
+    if ours and ours.get("format") not in FORMATS:
+        raise PalateError(
+            f"{location}: exported in format {ours.get('format')}, this Palate reads "
+            f"{', '.join(map(str, FORMATS))}; export it again with this version"
+        )
+    if ours and missing:
         raise PalateError(
             f"{location}: the palate part of config.json lacks {min(missing)}; export it again"
         )
-    if ours and ours.get("format") != FORMAT:
-        raise PalateError(
-            f"{location}: exported in format {ours.get('format')}, this Palate reads {FORMAT}; "
-            "export it again with this version"
-        )
     return ours
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A trained scalar head: reward = weight . h + bias, h the hidden state that is read.
+
+    `weight` and `safety`, the head of a safety label where there is one: [1, D] float32.
+    """
+
+    name: str
+    weight: Tensor
+    bias: float = 0.0
+    safety: Tensor | None = None
+
+    @torch.no_grad()
+    def put(self, model: RewardModel) -> None:
+        """Copy the weights into `model`'s heads."""
+        model.head.weight.copy_(self.weight)
+        if model.safety_head is not None and self.safety is not None:
+            model.safety_head.weight.copy_(self.safety)
+
+
+def trained_head(opened: Backbone, maker: Maker, revision: str | None = None) -> Head:
+    """The head as stored: opened with the backbone it would be cast to its dtype.
+
+    Raises:
+        PalateError: none is there, or none that is one row of weights.
+    """
+    width = opened.model.config.hidden_size
+    if maker == "llama-factory":
+        return read_value_head(Path(opened.location).expanduser() / VALUE_HEAD, width)
+    names = [HEAD_KEY]
+    if maker == "openrlhf":
+        prefix = getattr(opened.config, "value_head_prefix", None)
+        names = [f"{prefix}.weight"] if prefix else [HEAD_KEY, "value_head.weight"]
+    for name in names:
+        found = _tensor(opened, name, revision)
+        bias = None if found is None else _tensor(opened, name.replace("weight", "bias"), revision)
+        if found is not None and found.shape == (1, width) and (bias is None or not bias.any()):
+            head = Head(name, found.float())
+            break
+    else:
+        raise PalateError(
+            f"{opened.location}: no {names[0]} without a bias; expected a linear scalar head. "
+            "Judge it as a foreign sequence classifier instead"
+        )
+    if maker == "openrlhf" and opened.config.normalize_reward:
+        mean, std = (float(getattr(opened.config, key, None) or one) for key, one in MOMENTS)
+        head = replace(head, weight=head.weight / std, bias=-mean / std)
+    facts = facts_of(opened.config, opened.location)
+    if facts.get("safety_head") is not None:
+        head = replace(head, safety=_safety_head(opened, revision))
+    return head
+
+
+def read_value_head(path: Path, width: int) -> Head:
+    """LLaMA-Factory's head, which is trl's value head: a linear layer with a bias.
+
+    Raises:
+        PalateError: another head than one row of `width` weights.
+    """
+    held = load_file(path)
+    weight, bias = held.get("v_head.summary.weight"), held.get("v_head.summary.bias")
+    if weight is None or weight.shape != (1, width):
+        raise PalateError(f"{path}: no v_head.summary.weight of 1 by {width}; save the model again")
+    return Head(path.name, weight.float(), 0.0 if bias is None else float(bias))
+
+
+def _ending_in_eos(template: str, tokenizer: Any, location: str) -> str:
+    """`template` with OpenRLHF's end: its EOS token, behind a blank where it ends otherwise."""
+    eos = tokenizer.eos_token
+    if eos is None:
+        raise PalateError(f"{location}: OpenRLHF reads the EOS token, and its tokenizer has none")
+    options = BaseOptions(model=location, template="model")
+    tokenizer.chat_template = template
+    terminal = ChatTokens(tokenizer, options).terminal
+    if terminal == eos:
+        return template
+    added = f"{{% if not add_generation_prompt %}}{{{{ {' ' + eos!r} }}}}{{% endif %}}"
+    return closed_template(template, terminal) + added
 
 
 def _longest(config: Any, tokenizer: Any) -> int:
@@ -149,23 +361,18 @@ def _file(opened: Backbone, name: str, revision: str | None) -> Path | None:
     return Path(found) if found else None
 
 
-def _head(opened: Backbone, revision: str | None) -> Tensor:
-    """The head as stored, [1, D]: opened with the backbone it would be cast to its dtype."""
+def _tensor(opened: Backbone, name: str, revision: str | None) -> Tensor | None:
+    """One tensor of the checkpoint's weights, by its name."""
     index = _file(opened, "model.safetensors.index.json", revision)
     shard = "model.safetensors"
     if index is not None:
         names = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        shard = names.get(HEAD_KEY, shard)
+        shard = names.get(name, shard)
     path = _file(opened, shard, revision)
-    if path is not None:
-        with safe_open(path, framework="pt") as tensors:
-            keys = set(tensors.keys())
-            if HEAD_KEY in keys and "score.bias" not in keys:
-                return tensors.get_tensor(HEAD_KEY).float()
-    raise PalateError(
-        f"{opened.location}: no {HEAD_KEY} without a bias; expected a linear scalar head. Judge it "
-        "as a foreign sequence classifier instead"
-    )
+    if path is None:
+        return None
+    with safe_open(path, framework="pt") as tensors:
+        return tensors.get_tensor(name) if name in set(tensors.keys()) else None
 
 
 def _safety_head(opened: Backbone, revision: str | None) -> Tensor:

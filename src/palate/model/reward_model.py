@@ -13,7 +13,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from palate.model.attention import NAME, VARLEN, Path, attention_path, supports_shared_prefix
+from palate.model.attention import (
+    NAME,
+    VARLEN,
+    Path,
+    attention_path,
+    shortest_window,
+    supports_shared_prefix,
+)
 from palate.model.batch import Group, Packed, Tokens, pack
 from palate.model.device import autocast
 from palate.model.last_layer import read_ends_only
@@ -50,7 +57,9 @@ class RewardModel(nn.Module):
         super().__init__()
         width = backbone.config.get_text_config().hidden_size
         self.backbone, self.chat, self.dtype = backbone, chat, dtype
+        self.bias = 0.0  # A peer's constant, added to every reward; nothing trains it.
         self.shared = supports_shared_prefix(backbone)
+        self.window = shortest_window(backbone)
         self.narrow = self.shared and read_ends_only(backbone)
         self._select_attention(NAME if self.shared else "sdpa")
         generator = torch.Generator().manual_seed(seed)
@@ -73,11 +82,12 @@ class RewardModel(nn.Module):
         """Rewards of every response of every group, in order.
 
         Packed with shared prefixes where the backbone can, else padded rows (encoders and
-        hybrids): the rule is `attention_path`, its outcome `path`.
+        hybrids; a sliding window shorter than a conversation): the rule is `attention_path`, its
+        outcome `path`.
         """
-        if not self.shared:
-            return self.forward_padded([c for g in groups for c in _conversations(g)])
-        return self.forward_packed(pack(groups, self.device))
+        if self.shared and max(map(_longest, groups), default=0) <= self.window:
+            return self.forward_packed(pack(groups, self.device))
+        return self.forward_padded([c for g in groups for c in _conversations(g)])
 
     def forward_packed(self, packed: Packed) -> Rewards:
         """Rewards of one packed row, read at its `ends`."""
@@ -113,7 +123,8 @@ class RewardModel(nn.Module):
     def _read(self, last: Tensor) -> Rewards:
         last = last.float()
         safety = None if self.safety_head is None else self.safety_head(last)[:, 0]
-        return Rewards(self.head(last)[:, 0], safety)
+        reward = self.head(last)[:, 0]
+        return Rewards(reward + self.bias if self.bias else reward, safety)
 
     def _select_attention(self, name: str) -> None:
         self.backbone.set_attn_implementation(name)
@@ -123,6 +134,10 @@ def _linear(width: int, generator: torch.Generator) -> nn.Linear:
     layer = nn.Linear(width, 1, bias=False, dtype=torch.float32)
     nn.init.normal_(layer.weight, std=HEAD_STD, generator=generator)
     return layer
+
+
+def _longest(item: Group) -> int:
+    return len(item.prefix) + max(map(len, item.suffixes))
 
 
 def _conversations(item: Group) -> list[Tokens]:

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -21,11 +22,15 @@ from palate.model.templates import choose_template, render
 from palate.types import Message, PalateError, digest
 
 TOO_LONG = "the response alone exceeds max_tokens"
+# Where a conversation ends, which is where its reward is read. `terminal`: after the token that
+# ends the response, what a template writes behind it (a newline) cut off; every model that Palate
+# trains. `template`: where the template's whole text ends, which stock code reads (TRL, ms-swift).
+Ending = Literal["terminal", "template"]
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A conversation as tokens, ending in the terminal token; what was cut from its prompt."""
+    """A conversation as tokens, the last of which is read; what was cut from its prompt."""
 
     ids: Tokens
     cut_turns: int = 0
@@ -38,12 +43,27 @@ class Encoded:
 
 
 class ChatTokens:
-    """A tokenizer, its chat template, its terminal token and a limit, as one fixed rule."""
+    """A tokenizer, its chat template, where its text ends and a limit, as one fixed rule."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, options: BaseOptions) -> None:
-        """Fix the rule; raises `PalateError` where the template cannot give a stable reward."""
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        options: BaseOptions,
+        *,
+        ending: Ending = "terminal",
+        terminal: str | None = None,
+        skipped: int | None = None,
+    ) -> None:
+        """Fix the rule; raises `PalateError` where the template cannot give a stable reward.
+
+        `terminal` is meant where the template writes several special tokens behind a response.
+        `skipped` is the id that stock code takes for padding: with `ending` "template" it reads
+        the last token that is another one, though the template itself may end in it.
+        """
         self.tokenizer = tokenizer
         self.max_tokens = options.max_tokens
+        self.ending: Ending = ending
+        self._skipped = skipped if ending == "template" else None
         self.template = choose_template(tokenizer.chat_template, options)
         self._markers = markers(tokenizer, self.template)
         # Among these are the end of a turn and what to pad with.
@@ -52,7 +72,7 @@ class ChatTokens:
             key=len,
             reverse=True,
         )
-        self.terminal = self._find_terminal()
+        self.terminal = self._find_terminal(terminal)
         self.terminal_id = int(tokenizer.convert_tokens_to_ids(self.terminal))
         self.pad_id = self._find_pad()
         self.opening = self._find_opening()
@@ -65,7 +85,20 @@ class ChatTokens:
         # All added tokens were broken once; where that was another set, tokens were others.
         if set(self._markers) != set(self._special):
             rule.append(self._markers)
+        if self.ending == "template":  # Left out where it is the rule of every model before.
+            rule += [self.ending, self._tail.tolist()]
         return digest(*rule)
+
+    @property
+    def read_at(self) -> str:
+        """The token whose hidden state becomes the reward, in words."""
+        if self.ending == "terminal":
+            return f"the terminal token {self.terminal!r}"
+        tail = self._tail
+        last = repr(self.tokenizer.decode([tail[-1]])) if len(tail) else "the response's last"
+        passed = "" if self._skipped is None else self.tokenizer.decode([self._skipped])
+        passed = f", passing over {passed!r}" if passed == self.terminal else ""
+        return f"the last token of the template's text, {last}{passed}"
 
     def encode(
         self, prompt: Sequence[Message], response: str, *, most: int | None = None
@@ -98,23 +131,50 @@ class ChatTokens:
         """Tokens of a conversation that a client's template has already written.
 
         They are those of `encode`, if it is the same template: special tokens are read as such,
-        padding at both ends goes, BOS is there once if the template writes one, and the terminal
-        token once, whether the text had it or not. Over `most` tokens (default `max_tokens`) the
-        oldest of the prompt are cut; None where the response alone is too long.
+        padding at both ends goes, BOS is there once if the template writes one, and what ends a
+        conversation once, whether the text had it or not. Over `most` tokens (default
+        `max_tokens`) the oldest of the prompt are cut; None where the response alone is too long.
         """
         ids = self._framed(self._tokenise(text))
         return self._cut_text(text, ids, min(most or self.max_tokens, self.max_tokens))
 
     def encode_ids(self, ids: Sequence[int]) -> Encoded:
-        """As `encode_text`, of token ids; never cut, since where the prompt ends is not known."""
-        return Encoded(self._framed(np.asarray(ids, np.int32)))
+        """Token ids that a client has made, as they stand, up to the last that is not padding.
+
+        Never cut, since where the prompt ends is not known, and never mended: see `fits`.
+
+        Raises:
+            PalateError: padding in front, which the tokens behind it would attend to.
+        """
+        tokens = np.asarray(ids, np.int32)
+        padded = self.pad_id if self.ending == "terminal" else self._skipped
+        kept = _without_last(tokens, padded)
+        if not len(kept):
+            raise PalateError("nothing but padding; send the conversation's token ids")
+        if kept[0] == padded != self._sample[0]:
+            raise PalateError(
+                f"begins with padding (token {padded}); send token ids without it, or padded at "
+                "the end"
+            )
+        return Encoded(kept)
+
+    def fits(self, ids: Tokens) -> bool:
+        """Whether `ids` begin and end as the template makes a conversation begin and end.
+
+        Where they do not, the reward is read at a token where the model never learnt to be read.
+        """
+        tail = self._tail
+        begins = not self._writes_bos or ids[0] == self._sample[0]
+        return begins and (not len(tail) or np.array_equal(ids[-len(tail) :], tail))
 
     def render(self, prompt: Sequence[Message], response: str) -> str:
-        """The conversation as the template writes it, ending in the terminal token."""
+        """The conversation as the template writes it, up to where it ends."""
         turns = [*prompt, Message("assistant", response)]
         text = self._apply(
             [{"role": m.role, "content": broken(m.content, self._markers)} for m in turns]
         )
+        if self.ending == "template":
+            return text
         end = text.rfind(self.terminal)
         return text[: end + len(self.terminal)] if end >= 0 else text + self.terminal
 
@@ -123,6 +183,8 @@ class ChatTokens:
         bos = self.tokenizer.bos_token_id
         if len(ids) > 1 and bos is not None and ids[0] == ids[1] == bos:
             raise PalateError("the template and the tokenizer both write a BOS token")
+        if self.ending == "template":
+            return _without_last(ids, self._skipped)
         if ids[-1] != self.terminal_id:
             raise PalateError(f"a conversation must end in {self.terminal!r}; check the template")
         return ids
@@ -133,8 +195,10 @@ class ChatTokens:
         return np.asarray(encoded["input_ids"], np.int32)
 
     def _framed(self, ids: Tokens) -> Tokens:
-        """`ids` without padding, with the template's BOS before and the terminal token behind."""
-        tokenizer = self.tokenizer
+        """`ids` without padding, with the template's BOS before and its end behind."""
+        tokenizer, tail = self.tokenizer, self._tail
+        if not len(tail) or tail[0] != self.terminal_id:
+            return _without_last(ids, self._skipped)  # Nothing tells an end from the response.
         ends = [self.terminal_id, tokenizer.pad_token_id, tokenizer.eos_token_id]
         ends = [token for token in ends if token is not None]
         start, stop = 0, len(ids)
@@ -147,13 +211,13 @@ class ChatTokens:
                 break
             stop = last
         bos = [tokenizer.bos_token_id] if self._writes_bos else []
-        return np.array([*bos, *ids[start:stop], self.terminal_id], np.int32)
+        return np.array([*bos, *ids[start:stop], *tail], np.int32)
 
     def _cut_text(self, text: str, ids: Tokens, most: int) -> Encoded | None:
         excess = len(ids) - most
         if excess <= 0:
             return Encoded(ids)
-        kept, first = 1, int(self._writes_bos)
+        kept, first = len(self._tail), int(self._writes_bos)
         if self.opening and self.opening in text:
             # Else nothing tells prompt and response apart.
             kept += len(self._tokenise(text.rpartition(self.opening)[2]))
@@ -164,13 +228,13 @@ class ChatTokens:
     def _apply(self, turns: list[dict[str, str]]) -> str:
         return render(self.tokenizer, self.template, turns)
 
-    def _find_terminal(self) -> str:
+    def _find_terminal(self, meant: str | None) -> str:
         """The special token that ends the template's assistant turn, else the EOS token."""
         turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "\x00"}]
         tail = self._apply(turns).rpartition("\x00")[2]
         found = [t for t in self._special if t in tail]
         if found:
-            return min(found, key=tail.find)
+            return meant if meant and meant in found else min(found, key=tail.find)
         if self.tokenizer.eos_token is None:
             raise PalateError("neither the template nor the tokenizer has an end-of-turn token")
         return str(self.tokenizer.eos_token)
@@ -184,16 +248,33 @@ class ChatTokens:
         return between.rpartition(self.terminal)[2]
 
     @cached_property
+    def _sample(self) -> Tokens:
+        return self._ids((Message("user", "x"),), "y")
+
+    @cached_property
+    def _tail(self) -> Tokens:
+        """What stands behind every response, up to the token that is read."""
+        if self.ending == "terminal":
+            return np.array([self.terminal_id], np.int32)
+        turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "\x00"}]
+        return _without_last(
+            self._tokenise(self._apply(turns).rpartition("\x00")[2]), self._skipped
+        )
+
+    @cached_property
     def _writes_bos(self) -> bool:
         bos = self.tokenizer.bos_token_id
-        return bos is not None and bool(self._ids((Message("user", "x"),), "y")[0] == bos)
+        return bos is not None and bool(self._sample[0] == bos)
 
     def _find_pad(self) -> int:
-        """A padding id that differs from the terminal token (pitfall 3)."""
+        """A padding id that differs from the token that is read (pitfall 3)."""
+        if self._skipped is not None:
+            return self._skipped
+        read = self.terminal_id if self.ending == "terminal" else int(self._sample[-1])
         named = [self.tokenizer.pad_token_id, self.tokenizer.unk_token_id]
         others = self.tokenizer.convert_tokens_to_ids(sorted(self._special))
         for candidate in [*named, *others]:
-            if candidate is not None and candidate != self.terminal_id:
+            if candidate is not None and candidate not in (self.terminal_id, read):
                 return int(candidate)
         raise PalateError("the tokenizer has no special token left to pad with; add one")
 
@@ -220,6 +301,12 @@ class ChatTokens:
             cut = min(len(offsets), cut + excess - limit)
         ids = self._ids((*system, _tail(first, offsets, cut), *rest), response)
         return Encoded(ids, cut_turns, cut) if len(ids) <= limit else None
+
+
+def _without_last(ids: Tokens, skipped: int | None) -> Tokens:
+    """`ids` up to the last that is not `skipped`."""
+    others = np.flatnonzero(ids != skipped)
+    return ids if skipped is None else ids[: others[-1] + 1 if others.size else 0]
 
 
 def _split_system(prompt: Sequence[Message]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:

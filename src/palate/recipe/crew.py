@@ -179,26 +179,20 @@ def _open(spec: str | dict[str, Any], opened: dict[str, Judge], share: Share) ->
 
 
 def _train(training: Training, world: World) -> tuple[RewardModel, Backbone]:
-    from palate.model.backbone import load_backbone
     from palate.model.device import keep_memory
-    from palate.model.reward_model import RewardModel
-    from palate.model.tokens import ChatTokens
+    from palate.model.load import start_model
     from palate.train.loop import train
     from palate.train.parallel import gather
 
     base, options = training.base, training.train
     keep_memory()
-    dtype = _agreed_dtype(training, world)
-    backbone = load_backbone(base.model, revision=base.revision, layers=base.layers)
-    chat = ChatTokens(backbone.tokenizer, base)
-    model = RewardModel(
-        backbone.model,
-        chat,
-        dtype=dtype,
+    model, backbone = start_model(
+        base,
+        dtype=_agreed_dtype(training, world),
         safety_head=options.safety_loss is not None and options.safety_loss.on == "head",
         seed=options.seed,
     )
-    examples, heldout = _tokens(training, chat, world)
+    examples, heldout = _tokens(training, model.chat, world)
     train(
         model, examples, heldout, options, training.folder,
         name=training.name, origin=digest(backbone.revision, base.layers),

@@ -278,8 +278,11 @@ def add_tables(work: Workspace, models: Files, tables: Mapping[str, str]) -> Non
         shares = tuple(DataShare(**share) for share in values.pop("data"))
         card = Card(**values | {"data": shares, "tables": dict(tables)})
         facts = json.loads((folder / "config.json").read_text(encoding="utf-8"))["palate"]
-        terminal, longest = facts["terminal_token"], facts["max_tokens"]
-        write_text(folder / "README.md", render_card(card, terminal=terminal, max_tokens=longest))
+        text = render_card(
+            card, terminal=facts["terminal_token"], max_tokens=facts["max_tokens"],
+            ending=facts.get("ending", "terminal"),
+        )  # fmt: skip
+        write_text(folder / "README.md", text)
 
 
 def _facts(options: TrainOptions, rows: int) -> dict[str, str]:
@@ -304,7 +307,7 @@ def _card(
         recipe="" if values is None else yaml.safe_dump(values, sort_keys=False),
         recipe_fingerprint="" if values is None else digest(values),
         data=tuple(_shares(mixture, recipe)),
-        facts=facts,
+        facts={**backbone.facts, **facts},
     )
 
 

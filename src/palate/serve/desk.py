@@ -23,6 +23,7 @@ from palate.serve.telemetry import Telemetry
 from palate.types import PalateError
 
 CLIENT, TALLY, TRUNCATED = "palate.client", "palate.tally", "x-palate-truncated"
+UNFRAMED = "x-palate-unframed"
 DEADLINE = "x-deadline-seconds"
 T = TypeVar("T")
 CUT = Cutting()
@@ -39,12 +40,13 @@ class Scored:
 
 @dataclass(slots=True)
 class Tally:
-    """What a request came to, for its log line and the header that says what was cut."""
+    """What a request came to, for its log line and the headers that say what was cut or odd."""
 
     model: str = ""
     conversations: int = 0
     tokens: int = 0
     truncated: int = 0
+    unframed: int = 0
 
 
 class Desk:
@@ -151,6 +153,7 @@ class Desk:
         tally.conversations += len(reads)
         tally.tokens += sum(len(read.ids) for read in reads)
         tally.truncated += sum(read.truncated for read in reads)
+        tally.unframed += sum(read.unframed for read in reads)
         self.telemetry.count(served.name, reads)
 
 

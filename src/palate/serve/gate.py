@@ -16,7 +16,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from palate.serve.access import Tokens
-from palate.serve.desk import CLIENT, TALLY, TRUNCATED, Tally, closing
+from palate.serve.desk import CLIENT, TALLY, TRUNCATED, UNFRAMED, Tally, closing
 from palate.serve.faults import CLIENT_GONE, SHAPE, Fault, overloaded, too_large
 from palate.serve.limits import Allowance
 from palate.serve.settings import LOOPBACK_NAMES, Settings
@@ -154,6 +154,8 @@ class _Visit:
             headers["x-content-type-options"] = "nosniff"
             if tally := self.scope[TALLY]:
                 headers[TRUNCATED] = str(tally.truncated)
+                if tally.unframed:
+                    headers[UNFRAMED] = str(tally.unframed)
             if self.close:
                 headers["connection"] = "close"
         await self._send(message)

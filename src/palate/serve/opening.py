@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -28,6 +29,8 @@ from palate.serve.reading import Reader
 from palate.serve.served import Served
 from palate.serve.worker import Worker
 from palate.types import PalateError, digest
+
+LOG = logging.getLogger("palate.serve")
 
 
 def named(models: Sequence[str]) -> dict[str, str]:
@@ -97,6 +100,7 @@ def open_models(
             workers=_workers(load, lanes),
         )
         facts = _facts(model, location, compute, device)
+        LOG.info("%s: the reward is read at %s", name, model.chat.read_at)
         fingerprint = digest(facts["revision"], model.chat.fingerprint, facts["dtype"])
         reader = Reader(model.chat, engine.vocabulary, most_characters)
         raw = _raw(model.backbone.config)
@@ -140,6 +144,7 @@ def _facts(
         "device": device.type,
         "attention": model.path,
         "terminal_token": model.chat.terminal,
+        "reward_read_at": model.chat.read_at,
         "reward": "raw",
         "version": __version__,
     }

@@ -62,13 +62,15 @@ Tags = Callable[[Sequence[Message]], bool]
 class Read:
     """One conversation's tokens.
 
-    `untemplated`: a text in which no response begins. `tagged`: its prompt is about safety.
+    `untemplated`: a text in which no response begins. `unframed`: ids that do not begin or end as
+    the model's template writes a conversation. `tagged`: its prompt is about safety.
     """
 
     ids: Tokens
     truncated: bool = False
     untemplated: bool = False
     tagged: bool = False
+    unframed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,10 +204,13 @@ class Reader:
     def _ids(self, form: Ids, number: int, cutting: Cutting) -> Read:
         if not 0 <= min(form.ids) <= max(form.ids) < self._vocabulary:
             raise invalid(f"conversation {number}: token ids must be in 0..{self._vocabulary - 1}")
-        encoded = self.chat.encode_ids(form.ids)
+        try:
+            encoded = self.chat.encode_ids(form.ids)
+        except PalateError as error:
+            raise invalid(f"conversation {number}: {error}") from None
         if len(encoded.ids) > (cutting.most or self.chat.max_tokens):
             raise self._too_long(number, encoded, cutting)
-        return Read(encoded.ids)
+        return Read(encoded.ids, unframed=not self.chat.fits(encoded.ids))
 
     def _cut(self, number: int, encoded: Encoded, cutting: Cutting, allowed: bool) -> None:
         """Nothing where a cut is what was asked for; raises `Fault` where it is not."""

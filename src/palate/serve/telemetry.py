@@ -61,6 +61,11 @@ class Telemetry:
         self._untemplated = self._counter(
             "palate_untemplated_texts", "Texts without a turn of the model's template", "model"
         )
+        self._unframed = self._counter(
+            "palate_unframed_ids",
+            "Token ids that begin or end otherwise than the template",
+            "model",
+        )
 
     def watch(self, engines: Iterable[Engine]) -> None:
         """Add the counters of engines."""
@@ -72,6 +77,7 @@ class Telemetry:
         self._tokens.labels(model).inc(sum(len(read.ids) for read in reads))
         self._truncated.labels(model).inc(sum(read.truncated for read in reads))
         self._untemplated.labels(model).inc(sum(read.untemplated for read in reads))
+        self._unframed.labels(model).inc(sum(read.unframed for read in reads))
 
     def answered(self, path: str, status: int, seconds: float) -> None:
         """A request that was answered."""

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
 
+from palate.model.backbone import decoder_config
 from palate.model.last_layer import of_keys
 from palate.model.quiet import quiet
 from palate.model.reward_model import RewardModel
@@ -52,7 +53,7 @@ class Anatomy:
 def anatomy(config: Any, options: TrainOptions) -> Anatomy:
     """The anatomy of the reward model that `options` would train on a backbone of `config`."""
     model = _weightless(config, options)
-    text = config.get_text_config()
+    text = decoder_config(config)
     layers = _layers(model, text.num_hidden_layers)
     learns = [any(p.requires_grad for p in layer.parameters()) for layer in layers]
     embeddings = {
@@ -98,7 +99,7 @@ def count_parameters(config: Any, options: TrainOptions) -> int:
 
 def _weightless(config: Any, options: TrainOptions) -> RewardModel:
     with quiet(), torch.device("meta"):
-        backbone = cast(PreTrainedModel, AutoModel.from_config(config))
+        backbone = cast(PreTrainedModel, AutoModel.from_config(decoder_config(config)))
     safety = options.safety_loss is not None and options.safety_loss.on == "head"
     # Nothing is tokenised here, so there is no tokenizer to open.
     model = RewardModel(backbone, cast(ChatTokens, None), safety_head=safety)

@@ -118,13 +118,17 @@ class RewardRow(BaseModel):
 
 
 class RewardAnswer(BaseModel):
-    """Rows in the order of items and of responses in them."""
+    """Rows in the order of items and of responses in them.
+
+    `reward_read_at` says at which token of a conversation this model's reward is read.
+    """
 
     id: str
     object: str = "palate.rewards"
     created: int
     model: str
     fingerprint: str
+    reward_read_at: str
     data: list[RewardRow]
     usage: Usage
 
@@ -194,11 +198,13 @@ def router(desk: Desk) -> APIRouter:
             for row in _rows(number, item, values)
         ]
         number, created, model = made(request, "reward")
+        served = desk.models.get(model)
         return RewardAnswer(
             id=number,
             created=created,
             model=model,
-            fingerprint=desk.models.get(model).fingerprint,
+            fingerprint=served.fingerprint,
+            reward_read_at=str(served.facts.get("reward_read_at", "")),
             data=rows,
             usage=usage(request),
         )

@@ -1,0 +1,306 @@
+"""Reward models of other programs: each is read where its trainer read it, or refused by name."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
+
+from palate.judges import ScorerJudge, open_judge
+from palate.model.card import Card
+from palate.model.export import export
+from palate.model.load import load_chat, load_reward_model, start_model
+from palate.model.options import BaseOptions
+from palate.model.quiet import quiet
+from palate.model.reopen import reopen
+from palate.types import Candidates, Message, PalateError
+from tiny import CHATML, END, PAD, TEXT_END, save_tiny, tiny_config, tiny_tokenizer
+
+PROMPT, RESPONSES = (Message("user", "How do I bake bread?"),), ("Mix flour.", "No.", "The sea.")
+Families = Callable[[str], Path]
+
+
+def save_classifier(folder: Path, family: str = "qwen3", **tokenizer: Any) -> Path:
+    """What TRL's and ms-swift's trainers save: transformers' classifier, pad in the config."""
+    own = tiny_tokenizer(**tokenizer)
+    config = tiny_config(family, len(own), initializer_range=0.1)
+    config.num_labels, config.pad_token_id = 1, own.pad_token_id
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = AutoModelForSequenceClassification.from_config(config)
+        torch.nn.init.normal_(model.score.weight)
+    model.save_pretrained(folder)
+    own.save_pretrained(folder)
+    return folder
+
+
+def save_openrlhf(
+    folder: Path, *, moments: tuple[float, float] | None = (0.5, 2.0), **tokenizer: Any
+) -> Path:
+    """OpenRLHF 0.11.2: class RewardModel, two labels by default, mean and std in the config."""
+    save_classifier(folder, "llama", **tokenizer)
+    path = folder / "config.json"
+    config = json.loads(path.read_text())
+    config |= {"architectures": ["RewardModel"], "normalize_reward": moments is not None}
+    config.pop("id2label", None), config.pop("label2id", None)
+    if moments is not None:
+        config |= {"mean": moments[0], "std": moments[1]}
+    path.write_text(json.dumps(config))
+    return folder
+
+
+def save_llama_factory(folder: Path, **tokenizer: Any) -> Path:
+    """LLaMA-Factory 0.9.5: a causal model, trl's value head beside it."""
+    own = tiny_tokenizer(**tokenizer)
+    config = tiny_config("llama", len(own), initializer_range=0.1)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+        head = {
+            "v_head.summary.weight": torch.randn(1, 48),
+            "v_head.summary.bias": torch.tensor([0.25]),
+        }
+    save_file(head, folder / "value_head.safetensors", metadata={"format": "pt"})
+    own.save_pretrained(folder)
+    return folder
+
+
+def texts(folder: Path) -> list[str]:
+    """The conversations as the checkpoint's own tokenizer writes them."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    turns = [{"role": m.role, "content": m.content} for m in PROMPT]
+    return [
+        tokenizer.apply_chat_template([*turns, {"role": "assistant", "content": r}], tokenize=False)
+        for r in RESPONSES
+    ]
+
+
+def ids(folder: Path, text: str) -> torch.Tensor:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    found: torch.Tensor = tokenizer(text, add_special_tokens=False, return_tensors="pt")
+    return found["input_ids"]
+
+
+@torch.no_grad()
+def stock(folder: Path) -> list[float]:
+    """The checkpoint's own answer: stock transformers on its template's whole text."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    return [float(model(ids(folder, text)).logits[0, 0]) for text in texts(folder)]
+
+
+def judged(folder: Path) -> list[float | None]:
+    """By `palate score` and `evaluate`: the shared-prefix engine."""
+    judge = open_judge({"reward-model": str(folder)})
+    assert isinstance(judge, ScorerJudge)
+    return [s.value for s in next(iter(judge.scorer.score([Candidates(PROMPT, RESPONSES)])))]
+
+
+CLOSED = CHATML.replace(
+    "message['content'] + '<|im_end|>' + '\n'", "message['content'] + '<|im_end|>'"
+)
+
+
+@pytest.mark.parametrize("template", [CHATML, CLOSED], ids=["newline", "closed"])
+@pytest.mark.parametrize("pad", [PAD, END, None], ids=["pad", "pad is end", "no pad"])
+def test_pitfall_32_a_stock_checkpoint_is_read_where_stock_code_reads_it(
+    tmp_path: Path, pad: str | None, template: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = save_classifier(tmp_path / "rm", pad=pad, template=template)
+    expected = stock(folder)
+    assert judged(folder) == pytest.approx(expected, abs=1e-5)
+    assert "does not say where its reward is read" in caplog.text
+    model, card = reopen(str(folder))
+    again = export(model, tmp_path / "again", card=card)
+    assert stock(again) == pytest.approx(expected, abs=1e-5), "the export keeps the place"
+    assert judged(again) == pytest.approx(expected, abs=1e-5)
+    caplog.clear()
+    assert load_chat(again).fingerprint == model.chat.fingerprint
+    assert "does not say" not in caplog.text
+    assert "whole text" in (again / "README.md").read_text()
+
+
+def test_pitfall_32_our_own_model_keeps_its_terminal_token(
+    tmp_path: Path, tiny_folder: Families
+) -> None:
+    model, _ = start_model(BaseOptions(model=str(tiny_folder("llama"))))
+    folder = export(model, tmp_path / "rm", card=Card("tiny", "tiny", "0"))
+    ours = json.loads((folder / "config.json").read_text())["palate"]
+    assert ours["format"] == 1
+    assert "ending" not in ours
+    opened = load_reward_model(folder)
+    assert (opened.chat.ending, opened.chat.read_at) == ("terminal", f"the terminal token {END!r}")
+
+
+def test_pitfall_32_a_judge_of_a_foreign_checkpoint_says_where_it_is_read(tmp_path: Path) -> None:
+    judge = open_judge({"reward-model": str(save_classifier(tmp_path / "rm"))})
+    assert isinstance(judge, ScorerJudge)
+    assert "'\\n'" in judge.scorer.protocol["reward_read_at"]
+
+
+@pytest.mark.parametrize("moments", [(0.5, 2.0), None], ids=["normalized", "plain"])
+@pytest.mark.parametrize("eos", [END, TEXT_END], ids=["eos ends turns", "another eos"])
+def test_openrlhf_is_read_at_its_eos_and_normalized(
+    tmp_path: Path, moments: tuple[float, float] | None, eos: str
+) -> None:
+    """As its `RewardDataset` and `RewardModel` do: newlines go, EOS is there, (r - mean) / std."""
+    folder = save_openrlhf(tmp_path / "rm", moments=moments)
+    if eos != END:
+        path = folder / "tokenizer_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token": eos}))
+    weights = load_file(folder / "model.safetensors")
+    backbone = AutoModel.from_pretrained(folder).eval()
+    mean, std = moments or (0.0, 1.0)
+    expected = []
+    for text in texts(folder):
+        ended = text.rstrip("\n")
+        ended += "" if ended.endswith(eos) else f" {eos}"
+        with torch.no_grad():
+            hidden = backbone(ids(folder, ended)).last_hidden_state[0, -1]
+        expected.append((float(hidden @ weights["score.weight"][0]) - mean) / std)
+    assert judged(folder) == pytest.approx(expected, abs=1e-5)
+    model, card = reopen(str(folder))
+    exported = export(model, tmp_path / "exported", card=card)
+    left_out = [value + mean / std for value in expected]
+    assert judged(exported) == pytest.approx(left_out, abs=1e-5)
+    assert stock(exported) == pytest.approx(left_out, abs=1e-5)
+
+
+def test_openrlhf_as_a_stock_classifier_is_refused_with_the_cure(tmp_path: Path) -> None:
+    folder = save_openrlhf(tmp_path / "rm")
+    with pytest.raises(PalateError, match=r"OpenRLHF reads it.*judge it as \{reward-model"):
+        open_judge({"sequence-classifier": {"model": str(folder), "format": "chat"}})
+
+
+def test_llama_factory_is_read_at_the_end_with_its_constant(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = save_llama_factory(tmp_path / "rm", pad=END)
+    head = load_file(folder / "value_head.safetensors")
+    model = AutoModelForCausalLM.from_pretrained(folder).eval()
+    expected = []
+    for text in texts(folder):
+        with torch.no_grad():
+            hidden = model(ids(folder, text), output_hidden_states=True).hidden_states[-1][0, -1]
+        expected.append(float(hidden @ head["v_head.summary.weight"][0]) + 0.25)
+    assert judged(folder) == pytest.approx(expected, abs=1e-5)
+    opened, card = reopen(str(folder))
+    exported = export(opened, tmp_path / "exported", card=card)
+    assert "constant" in caplog.text
+    assert "0.25 lower" in (exported / "README.md").read_text()
+    assert stock(exported) == pytest.approx([value - 0.25 for value in expected], abs=1e-5)
+    assert judged(exported) == pytest.approx([value - 0.25 for value in expected], abs=1e-5)
+
+
+def test_llama_factorys_adapter_is_merged_under_its_head(tmp_path: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+
+    base = save_tiny(tmp_path / "base", "llama")
+    causal = AutoModelForCausalLM.from_config(tiny_config("llama", 400, initializer_range=0.1))
+    causal.save_pretrained(base)
+    lora = LoraConfig(
+        task_type="CAUSAL_LM", r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False
+    )
+    with quiet():
+        adapted = get_peft_model(AutoModelForCausalLM.from_pretrained(base), lora).eval()
+    folder = tmp_path / "lora"
+    adapted.save_pretrained(folder)
+    head = torch.randn(1, 48)
+    held = {"v_head.summary.weight": head, "v_head.summary.bias": torch.zeros(1)}
+    save_file(held, folder / "value_head.safetensors")
+    tiny_tokenizer().save_pretrained(folder)
+    row = ids(folder, texts(folder)[0])
+    with torch.no_grad():
+        hidden = adapted(row, output_hidden_states=True).hidden_states[-1][0, -1]
+    model, _ = reopen(str(folder))
+    with torch.no_grad():
+        found = model.forward_padded([model.chat.encode(PROMPT, RESPONSES[0]).ids]).reward
+    assert float(found) == pytest.approx(float(hidden @ head[0]), abs=1e-5)
+
+
+def test_a_pickled_value_head_is_refused_with_the_cure(tmp_path: Path) -> None:
+    folder = save_llama_factory(tmp_path / "rm")
+    (folder / "value_head.safetensors").rename(folder / "value_head.bin")
+    with pytest.raises(PalateError, match=r"its head is a pickle.*save_safetensors"):
+        load_reward_model(folder)
+
+
+def test_pitfall_41_a_reward_model_as_the_base_goes_on_with_its_head(
+    tmp_path: Path, tiny_folder: Families, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = BaseOptions(model=str(tiny_folder("llama")), max_tokens=200, template="chatml")
+    first, _ = start_model(options, safety_head=True, seed=3)
+    folder = export(first, tmp_path / "rm", card=Card("tiny", "tiny", "0"))
+    model, opened = start_model(BaseOptions(model=str(folder)), safety_head=True, seed=4)
+    assert torch.equal(model.head.weight, first.head.weight)
+    assert torch.equal(model.safety_head.weight, first.safety_head.weight)
+    assert model.chat.fingerprint == first.chat.fingerprint, "its template and its length"
+    assert "training goes on with its head" in caplog.text
+    assert "taken over" in opened.facts["head"]
+    asked, _ = start_model(BaseOptions(model=str(folder), max_tokens=300, template="model"))
+    assert asked.chat.max_tokens == 300, "what the recipe asks for goes before"
+    assert "its safety head is left out" in caplog.text
+
+
+@pytest.mark.parametrize("save", [save_classifier, save_openrlhf, save_llama_factory])
+def test_pitfall_41_a_peers_reward_model_as_the_base_goes_on_where_it_is_read(
+    save: Callable[[Path], Path], tmp_path: Path
+) -> None:
+    folder = save(tmp_path / "rm")
+    model, _ = start_model(BaseOptions(model=str(folder)))
+    expected = load_reward_model(folder)
+    assert torch.equal(model.head.weight, expected.head.weight)
+    assert model.chat.fingerprint == expected.chat.fingerprint
+    assert model.bias == 0, "a constant that a ranking loss cannot see"
+
+
+def test_pitfall_41_layers_cut_leave_a_head_that_knows_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = save_classifier(tmp_path / "rm")
+    model, _ = start_model(BaseOptions(model=str(folder), layers=2))
+    assert model.head.weight.abs().max() < 0.01
+    assert "training starts with a new head" in caplog.text
+    assert "score.weight" in caplog.text
+
+
+def test_pitfall_41_weights_without_a_place_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING)
+    folder = save_classifier(tmp_path / "rm")
+    weights = load_file(folder / "model.safetensors") | {"v_head.weight": torch.zeros(1, 48)}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    for opened in (
+        lambda: load_reward_model(folder),
+        lambda: start_model(BaseOptions(model=str(folder))),
+        lambda: open_judge({"sequence-classifier": {"model": str(folder), "format": "chat"}}),
+    ):
+        caplog.clear()
+        opened()
+        (line,) = [r.getMessage() for r in caplog.records if "does not use" in r.getMessage()]
+        assert line.endswith("does not use: v_head.weight")
+
+
+def test_pitfall_41_a_classifier_with_several_labels_is_no_head(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = save_classifier(tmp_path / "rm")
+    config = json.loads((folder / "config.json").read_text())
+    labels = {str(i): f"l{i}" for i in range(3)}
+    config |= {"id2label": labels, "label2id": {name: int(i) for i, name in labels.items()}}
+    (folder / "config.json").write_text(json.dumps(config))
+    weights = load_file(folder / "model.safetensors") | {"score.weight": torch.ones(3, 48)}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    model, _ = start_model(BaseOptions(model=str(folder)))
+    assert model.head.weight.abs().max() < 0.01
+    assert "does not use: score.weight" in caplog.text
