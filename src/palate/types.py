@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, Literal, Protocol, get_args
 
+UNREAD_COLUMNS = "columns"
+"""In a comparison's `meta`: the columns of the user's file that Palate does not read, by name."""
+
 Role = Literal["system", "user", "assistant"]
 ROLES: tuple[Role, ...] = get_args(Role)
 

@@ -91,6 +91,65 @@ def test_two_annotators_of_one_pair_are_two_observations():
     assert kinds(*rows) == [Kind.DUPLICATE]
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_disagreement_is_counted_whether_or_not_annotators_are_named(named):
+    swapped = {"chosen": "Colour.", "rejected": "Taste."}
+    rows = [
+        made(prompt=f"Question {i}?", annotator=f"ann-{n}" if named else None, **sides)
+        for i, judgements in enumerate([[{}, swapped, {}], [{}, {}], [{}], [swapped, {}]])
+        for n, sides in enumerate(judgements)
+    ]
+    kept, report = linted(*rows)
+    line = {"source": "made", "pairs": 4, "judged_again": 3, "disagreed": 2}
+    assert report.agreement() == [line]
+    assert report.to_json()["agreement"] == [line]
+    kind = Kind.DISAGREEMENT if named else Kind.CONTRADICTORY
+    assert report.counts["made", kind] >= 2
+    assert len(kept) == (8 if named else 4)
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [
+        ({"score_chosen": 7.0, "score_rejected": 7.0}, [Kind.SCORES_EQUAL]),
+        ({"score_chosen": "7", "score_rejected": "8"}, [Kind.SCORES_CONTRADICT]),
+        ({"chosen_rating": 1, "rejected_rating": 4}, [Kind.SCORES_CONTRADICT]),
+        ({"score_chosen": 8, "score_rejected": 7}, []),
+        ({"score_chosen": 8}, []),
+        ({"score_chosen": "good", "score_rejected": "bad"}, []),
+        ({"margin": -1}, [Kind.SCORES_CONTRADICT]),
+        ({"margin": 0.0}, []),
+    ],
+)
+def test_scores_beside_a_pair_that_deny_its_label(columns, found):
+    kept, report = linted(made(meta={"columns": columns}))
+    assert [f.kind for f in report.findings] == found
+    assert len(kept) == (0 if found else 1)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"chosen": "Taste.<|im_end|>"},
+        {"rejected": "Colour.</s>"},
+        {"chosen": "Taste.\n\nHuman: And?"},
+        {"prompt": "<|im_start|>user\nWhat?"},
+        {"prompt": "Human: What?\n\nAssistant: This."},
+        {"chosen": "[INST] Taste. [/INST]"},
+    ],
+)
+def test_marks_left_in_text_are_noted_and_the_row_stays(fields):
+    kept, report = linted(made(**fields))
+    assert len(kept) == 1
+    assert [f.kind for f in report.findings] == [Kind.MARKS]
+    assert report.table()[0]["rows"] == "kept"
+    assert not report.excluded
+
+
+def test_ordinary_angle_brackets_and_brackets_are_no_marks():
+    assert kinds(made(chosen="if a < b: x[0] = <s>old</s> text; Human: yes")) == []
+
+
 def test_a_bad_row_is_not_what_later_rows_duplicate():
     rows = [made(chosen_safe=False, rejected_safe=True), made()]
     assert kinds(*rows) == [Kind.UNSAFE_CHOSEN]
@@ -116,8 +175,8 @@ def test_pitfall_06_mismatched_and_empty_transcripts_are_excluded_and_counted():
 def test_the_report_is_a_table_json_and_a_file(tmp_path):
     _, report = linted(made(chosen=""), made(source="other"), made(source="other", id="x"))
     assert report.table() == [
-        {"source": "made", "kind": "empty-chosen", "findings": 1, "share": 1.0},
-        {"source": "other", "kind": "duplicate", "findings": 1, "share": 0.5},
+        {"source": "made", "kind": "empty-chosen", "findings": 1, "share": 1.0, "rows": "left out"},
+        {"source": "other", "kind": "duplicate", "findings": 1, "share": 0.5, "rows": "left out"},
     ]
     report.write(tmp_path / "lint.parquet")
     rows = list(read_rows(tmp_path / "lint.parquet"))

@@ -73,7 +73,7 @@ def test_data_tables(with_data: Path) -> None:
     assert source == ["pku", "PKU-SafeRLHF", "CC BY-NC 4.0", "9", "3", "1", "2"]
     (finding,) = texts(made, "lint")
     assert finding[:4] == ["pku", "empty-chosen", "1", "11.1"]
-    assert finding[5] == "empty one"
+    assert finding[4:] == ["left out", "the chosen reply is empty", "empty one"]
     (overlap,) = texts(made, "overlap")
     assert overlap[:4] == ["Own Safety", "pku", "8", "2"]
     assert "No overlap was found with Held-out Helpful." in made.table("overlap").remarks
@@ -112,3 +112,20 @@ def test_several_runs_need_a_folder_and_are_given_once(whole_run: Path, tmp_path
         report([whole_run, tmp_path])
     with pytest.raises(PalateError, match="given twice"):
         report([whole_run, whole_run], out=tmp_path)
+
+
+def test_disagreement_of_annotators_is_reported_though_their_rows_stay(with_data: Path) -> None:
+    rows = [
+        comparison(f"q{i}", *sides, source="pku", annotator=name, id=f"{i}{name}")
+        for i in range(4)
+        for name, sides in (("ann", "ab"), ("bob", "ab" if i else "ba"))
+    ]
+    found = LintReport()
+    clean = with_data / "data" / "clean" / "pku.parquet"
+    write_comparisons(clean, lint(rows, found), details=found.to_json)
+    found.write(clean.with_suffix(".findings.parquet"))
+    made = report(with_data)
+    (finding,) = texts(made, "lint")
+    assert finding[1:5] == ["annotators-disagree", "1", "12.5", "kept"]
+    (remark,) = made.table("lint").remarks
+    assert "4 of 4 pairs stand in several rows; in 1 of these (25.0%)" in remark

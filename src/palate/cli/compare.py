@@ -57,6 +57,7 @@ def compare(
     ours, theirs = map(read_tally, paths)
     if run is not None and items is None:
         items = run / "benchmarks" / f"{ours.benchmark}.parquet"
+    progress()
     asked = list(all_of(items)) if items is not None else []
     compared = compare_judges(ours, theirs, asked, np.random.default_rng(0))
     emit([_row(part, compared) for part in compared.parts], form, _title(compared))

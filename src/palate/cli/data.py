@@ -105,11 +105,17 @@ def lint(
     from palate.data.lint import LintReport
     from palate.data.lint import lint as find
 
+    say = progress()
     stream, bad = comparisons(source, path, subset, split, option, data, max_bad_share)
     report = LintReport()
     kept = sum(1 for _ in find(stream, report))
     emit(report.table(), form, f"Findings in {source}")
-    progress()(f"{kept:,} of {sum(report.rows.values()):,} rows kept, {len(bad):,} not read")
+    for agreement in report.agreement():
+        say(
+            f"{agreement['source']}: {agreement['judged_again']:,} of {agreement['pairs']:,} pairs "
+            f"stand in several rows; in {agreement['disagreed']:,} of them the rows disagree"
+        )
+    say(f"{kept:,} of {sum(report.rows.values()):,} rows kept, {len(bad):,} not read")
     if out is not None:
         report.write(out)
 
@@ -138,10 +144,10 @@ def import_file(
     from palate.data.sources.files import stem
     from palate.records import write_comparisons
 
+    say = progress()
     stream, bad = comparisons(source, path, subset, split, option, data, max_bad_share)
     out = out or Path(f"{stem(Path(source))}.comparisons.parquet")
     header = write_comparisons(out, stream, details={"source": source})
-    say = progress()
     for row in bad[:5]:
         say(str(row))
     say(f"{header.rows:,} comparisons in {out}, {len(bad):,} rows not read")

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from palate.cli.output import progress
 from palate.data.sources import SOURCES, BadRow, Request, open_source, readable, source_named
 from palate.data.sources.files import stem
 from palate.data.sources.own import is_ours
+from palate.progress import say
 from palate.recipe.locate import locate
 from palate.records import write_comparisons
 from palate.types import Comparison, PalateError
@@ -50,7 +50,6 @@ def comparison_file(file: Path, folder: Path) -> Path:
     bad: list[BadRow] = []
     rows = readable(open_source("own", Request(file)), on_bad=bad.append)
     header = write_comparisons(out, rows, details={"source": str(file)})
-    say = progress()
     for row in bad[:5]:
         say(str(row))
     say(f"{file}: {header.rows:,} comparisons, {len(bad):,} rows not read; kept in {out}")

@@ -1,14 +1,16 @@
 """Lint: comparisons that cannot teach or would teach the wrong thing are found and excluded.
 
 Nothing is silent: every excluded row is in the report with its id, its kinds and the reason, and
-counts are kept by source and kind. Memory holds 8 bytes of digest a row, never text.
+counts are kept by source and kind. Some findings (`NOTES`) leave the row where it is: they say what
+to look at. Memory holds digests of a row, never text.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -17,8 +19,9 @@ from typing import Any
 import pyarrow as pa
 
 from palate.data.prompts import hash64
+from palate.data.transcript import marks_in
 from palate.records import Header, write_table
-from palate.types import Comparison
+from palate.types import UNREAD_COLUMNS, Comparison
 
 FINDING_SCHEMA = pa.schema(
     [
@@ -45,6 +48,20 @@ class Kind(StrEnum):
     DUPLICATE = "duplicate"
     NEAR_DUPLICATE = "near-duplicate"
     CONTRADICTORY = "contradictory"
+    SCORES_EQUAL = "scores-equal"
+    SCORES_CONTRADICT = "scores-contradict"
+    DISAGREEMENT = "annotators-disagree"
+    MARKS = "template-marks"
+
+
+NOTES = frozenset({Kind.DISAGREEMENT, Kind.MARKS})
+"""Findings that leave the row: two annotators are two observations, and a text may quote a mark."""
+# Columns that users' files have beside a pair: chosen and rejected, on one scale.
+_SCORES = (
+    ("score_chosen", "score_rejected"),
+    ("chosen_score", "rejected_score"),
+    ("chosen_rating", "rejected_rating"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +78,18 @@ class Finding:
 class LintReport:
     """What lint saw: rows read and excluded by source, and every finding.
 
-    A row may have several findings; it is excluded once.
+    A row may have several findings; it is excluded once. `pairs`, by source, counts the pairs of
+    replies to a prompt; `judged_again` those that stand in several rows, whoever judged them and
+    whether or not that is said; `disagreed` those of them in which the rows prefer different
+    replies.
     """
 
     rows: Counter[str] = field(default_factory=Counter[str])
     excluded: Counter[str] = field(default_factory=Counter[str])
     findings: list[Finding] = field(default_factory=list[Finding])
+    pairs: Counter[str] = field(default_factory=Counter[str])
+    judged_again: Counter[str] = field(default_factory=Counter[str])
+    disagreed: Counter[str] = field(default_factory=Counter[str])
 
     @property
     def counts(self) -> Counter[tuple[str, Kind]]:
@@ -74,9 +97,15 @@ class LintReport:
         return Counter((f.source, f.kind) for f in self.findings)
 
     def table(self) -> list[dict[str, Any]]:
-        """One row for each source and kind found: source, kind, findings, share of rows."""
+        """One row for each source and kind found: findings, share of rows, what became of them."""
         return [
-            {"source": s, "kind": k.value, "findings": n, "share": n / self.rows[s]}
+            {
+                "source": s,
+                "kind": k.value,
+                "findings": n,
+                "share": n / self.rows[s],
+                "rows": "kept" if k in NOTES else "left out",
+            }
             for (s, k), n in sorted(self.counts.items())
         ]
 
@@ -86,7 +115,20 @@ class LintReport:
             "rows": dict(sorted(self.rows.items())),
             "excluded": dict(sorted(self.excluded.items())),
             "findings": self.table(),
+            "agreement": self.agreement(),
         }
+
+    def agreement(self) -> list[dict[str, Any]]:
+        """One row for each source in which a pair is judged more than once."""
+        return [
+            {
+                "source": source,
+                "pairs": self.pairs[source],
+                "judged_again": again,
+                "disagreed": self.disagreed[source],
+            }
+            for source, again in sorted(self.judged_again.items())
+        ]
 
     def write(self, path: Path) -> Header:
         """Write the findings (id, source, kind, detail) to Parquet, with the counts in its head."""
@@ -103,22 +145,25 @@ def lint(
     *,
     max_characters: int | None = None,
 ) -> Iterator[Comparison]:
-    """Yield the comparisons with nothing wrong, in order; put the others into `report`.
+    """Yield the comparisons with nothing wrong but `NOTES`, in order; put findings into `report`.
 
     `max_characters` bounds prompt and responses together; None sets no bound (the tokeniser's
     own limit is applied where the model is known).
     """
-    seen = _Seen()
+    seen, judged = _Seen(), _Judged(report)
     for comparison in comparisons:
         report.rows[comparison.source] += 1
-        wrong = list(_inspect(comparison, max_characters)) or list(seen.check(comparison))
-        if not wrong:
-            yield comparison
-            continue
-        report.excluded[comparison.source] += 1
+        found = list(_inspect(comparison, max_characters))
+        if not found:
+            disagrees = judged.disagrees(comparison)
+            found = list(seen.check(comparison)) or [*disagrees, *_marks(comparison)]
         report.findings.extend(
-            Finding(comparison.id, comparison.source, kind, detail) for kind, detail in wrong
+            Finding(comparison.id, comparison.source, kind, detail) for kind, detail in found
         )
+        if all(kind in NOTES for kind, _ in found):
+            yield comparison
+        else:
+            report.excluded[comparison.source] += 1
 
 
 def _inspect(c: Comparison, max_characters: int | None) -> Iterator[tuple[Kind, str]]:
@@ -139,12 +184,48 @@ def _inspect(c: Comparison, max_characters: int | None) -> Iterator[tuple[Kind, 
         yield Kind.MISMATCHED, "the two replies answer different prompts"
     if c.chosen_safe is False and c.rejected_safe is True:
         yield Kind.UNSAFE_CHOSEN, "the chosen reply is unsafe and the rejected one is safe"
+    yield from _contradicted(c.meta.get(UNREAD_COLUMNS) or {})
     texts = [*(turn.content for turn in c.prompt), c.chosen, c.rejected]
     if reason := next(filter(None, map(_garbage, texts)), ""):
         yield Kind.NOT_TEXT, reason
     characters = sum(map(len, texts))
     if max_characters is not None and characters > max_characters:
         yield Kind.TOO_LONG, f"{characters} characters, the limit is {max_characters}"
+
+
+def _contradicted(columns: Mapping[str, Any]) -> Iterator[tuple[Kind, str]]:
+    """Whether scores that stand beside a pair deny its label."""
+    for names in _SCORES:
+        chosen, rejected = (_number(columns.get(name)) for name in names)
+        if chosen is None or rejected is None or chosen > rejected:
+            continue
+        detail = f"{names[0]} is {chosen:g} and {names[1]} {rejected:g}"
+        if chosen == rejected:
+            yield Kind.SCORES_EQUAL, f"a tie written as a win: {detail}"
+        else:
+            yield Kind.SCORES_CONTRADICT, f"the label is the other way round: {detail}"
+    if (margin := _number(columns.get("margin"))) is not None and margin < 0:
+        yield Kind.SCORES_CONTRADICT, f"the chosen reply is worse by its margin of {margin:g}"
+
+
+def _number(value: object) -> float | None:
+    """A finite number, also as the text of a CSV; None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _marks(c: Comparison) -> Iterator[tuple[Kind, str]]:
+    """Marks of a template or transcript that are left in the texts: judges read them as words."""
+    texts = {f"prompt[{at}]": turn.content for at, turn in enumerate(c.prompt)}
+    for name, text in (texts | {"chosen": c.chosen, "rejected": c.rejected}).items():
+        if mark := marks_in(text):
+            yield Kind.MARKS, f"{name} holds {mark}"
+            return
 
 
 # C0 and C1 controls except the white space ones and NEL; surrogates; noncharacters.
@@ -179,9 +260,10 @@ class _Seen:
         self._near: set[int] = set()  # Lowest bit: which of the two sides, sorted, was chosen.
 
     def check(self, c: Comparison) -> Iterator[tuple[Kind, str]]:
-        exact = _judgement(c, [f"{t.role}\0{t.content}" for t in c.prompt], c.chosen, c.rejected)
+        who, said = c.annotator or "", [f"{t.role}\0{t.content}" for t in c.prompt]
+        exact = _judgement(said, c.chosen, c.rejected, who)
         turns = [_loose(turn.content) for turn in c.prompt]
-        near = _judgement(c, turns, _loose(c.chosen), _loose(c.rejected))
+        near = _judgement(turns, _loose(c.chosen), _loose(c.rejected), who)
         if near ^ 1 in self._near and near not in self._near:
             detail = "an earlier row has this prompt and pair with the labels swapped"
             yield Kind.CONTRADICTORY, detail
@@ -195,11 +277,40 @@ class _Seen:
             self._near.add(near)
 
 
+class _Judged:
+    """Which side of each pair was preferred so far, by anybody: whether annotators agree."""
+
+    _SWAPPED, _STRAIGHT, _AGAIN, _SPLIT = 1, 2, 4, 8
+
+    def __init__(self, report: LintReport) -> None:
+        self._report = report
+        self._seen: dict[int, int] = {}
+
+    def disagrees(self, c: Comparison) -> list[tuple[Kind, str]]:
+        """Count the judgement; the finding where an earlier row prefers the other reply."""
+        turns = [_loose(turn.content) for turn in c.prompt]
+        key = _judgement(turns, _loose(c.chosen), _loose(c.rejected), "")
+        side = self._STRAIGHT if key & 1 else self._SWAPPED
+        before = now = self._seen.get(key & ~1, 0)
+        if not before:
+            self._report.pairs[c.source] += 1
+        elif not before & self._AGAIN:
+            self._report.judged_again[c.source] += 1
+            now |= self._AGAIN
+        other = bool(before & (self._SWAPPED | self._STRAIGHT) & ~side)
+        if other and not before & self._SPLIT:
+            self._report.disagreed[c.source] += 1
+            now |= self._SPLIT
+        self._seen[key & ~1] = now | side
+        detail = "an earlier row, by another annotator, prefers the other reply"
+        return [(Kind.DISAGREEMENT, detail)] if other else []
+
+
 def _loose(text: str) -> str:
     return _spaced(text).casefold()
 
 
-def _judgement(c: Comparison, turns: Sequence[str], chosen: str, rejected: str) -> int:
+def _judgement(turns: Sequence[str], chosen: str, rejected: str, annotator: str) -> int:
     low, high = sorted((chosen, rejected))
-    key = hash64(*turns, "pair", low, high, c.annotator or "")
+    key = hash64(*turns, "pair", low, high, annotator)
     return key & ~1 | (chosen == low)

@@ -78,6 +78,9 @@ def _lint(work: Workspace, alias: str, path: Path) -> Path:
         findings = out.with_suffix(".findings.parquet")
         report.write(findings)
         work.say(f"  {alias}: {report.excluded.total():,} of {report.rows.total():,} excluded")
+        if again := report.judged_again.total():
+            disagreed = report.disagreed.total()
+            work.say(f"    in {disagreed:,} of {again:,} pairs with several rows these disagree")
         return {"clean": out, "findings": findings}
 
     return work.step(f"lint/{alias}", plan, {"imported": path}, make)["clean"]

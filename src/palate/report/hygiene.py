@@ -92,10 +92,23 @@ def lint_table(runs: Sequence[Path]) -> Table | None:
     columns = (
         *(Column(name, figures=False) for name in ("Source", "Finding")),
         *(Column(name) for name in ("Rows", "of rows (%)")),
-        *(Column(name, figures=False) for name in ("Why", "Example prompt")),
+        *(Column(name, figures=False) for name in ("What became of them", "Why", "Example prompt")),
     )
-    title = "Lint: comparisons that were left out"
-    return Table("lint", title, columns, tuple(dict.fromkeys(rows)), ()) if rows else None
+    title = "Lint: what was found in the comparisons"
+    remarks = tuple(dict.fromkeys(line for run in runs for line in _agreement(run)))
+    return Table("lint", title, columns, tuple(dict.fromkeys(rows)), remarks) if rows else None
+
+
+def _agreement(run: Path) -> Iterator[str]:
+    """How often the rows of one pair prefer different replies, for sources with such pairs."""
+    for path in sorted((run / "data" / "clean").glob("*.findings.parquet")):
+        for line in _details(path).get("agreement", []):
+            again, disagreed = int(line["judged_again"]), int(line["disagreed"])
+            yield (
+                f"{escape.name(line['source'])}: {again:,} of {int(line['pairs']):,} pairs stand "
+                f"in several rows; in {disagreed:,} of these ({disagreed / again:.1%}) the rows "
+                "prefer different replies."
+            )
 
 
 def _lint(run: Path) -> Iterator[Row]:
@@ -118,6 +131,7 @@ def _lint(run: Path) -> Iterator[Row]:
                     Cell(escape.name(line["kind"])),
                     count(line["findings"]),
                     Cell(percent(line["share"])),
+                    Cell(line.get("rows", "left out")),
                     Cell(escape.plain(str(example.get("detail", "")), SNIPPET)),
                     Cell(prompts.get(str(example.get("id", "")), "")),
                 ),

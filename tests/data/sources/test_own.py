@@ -2,6 +2,7 @@
 
 import codecs
 import csv
+import datetime
 import gzip
 import io
 import json
@@ -299,6 +300,43 @@ def test_content_that_is_not_read_is_a_bad_row(
     good, bad = opened("own", write_jsonl(tmp_path / "a.jsonl", [ROW, ROW | row]))
     assert (len(good), [b.row for b in bad]) == (1, [2])
     assert reason in bad[0].reason
+
+
+def test_columns_that_are_not_read_are_named_once_a_file_and_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [
+        ROW | {"margin": 1.5, "status": "discarded", "note": None},
+        ROW | {"margin": 0, "status": "submitted", "messages": [USER] * 200, "\x1b[2J": "x"},
+        ROW | {"margin": float("nan"), "status": "submitted", "rating": "better"},
+    ]
+    with caplog.at_level("INFO", "palate"):
+        good, bad = opened("own", write_jsonl(tmp_path / "a.jsonl", rows))
+    assert bad == []
+    assert [c.meta["columns"] for c in good] == [
+        {"margin": 1.5, "status": "discarded"},
+        {"margin": 0, "status": "submitted", " [2J": "x"},
+        {"margin": "nan", "status": "submitted"},
+    ]
+    (line,) = caplog.messages
+    assert line.startswith(
+        f"{tmp_path / 'a.jsonl'}: read prompt, chosen, rejected, rating; not read"
+    )
+    assert "status (submitted × 2, discarded × 1)" in line
+    assert "messages (too long to keep in 1 rows)" in line
+    assert "Palate takes margins from `rating`" in line
+    assert line.isprintable()
+    assert "note" not in line
+
+
+def test_what_a_parquet_column_holds_is_kept_as_json(tmp_path: Path) -> None:
+    row = ROW | {"day": datetime.date(2026, 1, 2), "score_chosen": 7.0, "score_rejected": 8.0}
+    pq.write_table(pa.Table.from_pylist([row]), tmp_path / "a.parquet")
+    found = only(tmp_path / "a.parquet")
+    kept = {"day": "2026-01-02", "score_chosen": 7.0, "score_rejected": 8.0}
+    assert found.meta["columns"] == kept
+    write_comparisons(tmp_path / "kept.parquet", [found])
+    assert only(tmp_path / "kept.parquet").meta["columns"] == kept
 
 
 TEXTS = ['Größe, "so";\tund\nso | é?', "Because.", "No."]

@@ -9,13 +9,19 @@ Three layouts are told apart row by row:
   "\\n\\nHuman: ... \\n\\nAssistant: ..." transcripts; both end in the assistant's turn. A `prompt`
   may stand beside them (UltraFeedback-binarized), with which they must begin.
 
+Other columns are named once a file and kept in `meta`, where lint looks at scores beside the pair.
+
 A `prompt` in text whose turns are marked inside (a transcript, ChatML, ...) is read as these turns
 (`palate.data.transcript`), and its replies without what that form puts around them.
 """
 
 from __future__ import annotations
 
+import json
+import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +34,7 @@ from palate.data.sources.files import ending, read_file
 from palate.data.sources.location import locate, parts, records
 from palate.data.sources.source import (
     Record,
+    Records,
     Request,
     Row,
     Source,
@@ -37,24 +44,38 @@ from palate.data.sources.source import (
     prompt_cluster,
 )
 from palate.data.transcript import Prompt
+from palate.progress import say
 from palate.records import HEADER_KEY, read_comparisons
-from palate.types import Comparison, comparison_id, digest
+from palate.types import UNREAD_COLUMNS, Comparison, comparison_id, digest
 
 NAME = "own"
+READ = (
+    "prompt", "chosen", "rejected", "rating", "batch", "chosen_safe", "rejected_safe", "prompt_id",
+    "annotator", "source",
+)  # fmt: skip
+MOST_VALUES = 4  # A column with no more is a label, and its values are said.
+SHOWN_CHARACTERS = 40
+KEPT_CHARACTERS = 4_096  # Of a column's JSON in `meta`: longer ones repeat the conversation.
 
 
 def load(request: Request) -> Iterator[Row]:
     """Comparisons of a file, of all files of a folder, or of a hub data set."""
-    make = partial(_comparison, named=request.options.get("source"))
-    where = locate(request, None)
+    named, where = request.options.get("source"), locate(request, None)
     if isinstance(where, str):
-        yield from each(records(request, None), make)
+        yield from _comparisons(where, records(request, None), named)
         return
     for path, part in parts(where, request.split, request.subset):
         if is_ours(path):
             yield from read_comparisons(path)
         else:
-            yield from each(read_file(path, part), make)
+            yield from _comparisons(str(path), read_file(path, part), named)
+
+
+def _comparisons(name: str, records: Records, named: str | None) -> Iterator[Row]:
+    """The comparisons of one file, and at its end a line that says which columns were read."""
+    columns = Columns()
+    yield from each(records, partial(_comparison, named=named, columns=columns))
+    say(f"{name}: {columns.said()}")
 
 
 def is_ours(path: Path) -> bool:
@@ -70,7 +91,7 @@ def is_ours(path: Path) -> bool:
         return False  # read_file says what is wrong with it.
 
 
-def _comparison(record: Record, named: str | None) -> Iterator[Row]:
+def _comparison(record: Record, named: str | None, columns: Columns) -> Iterator[Row]:
     data = record.data
     prompt, chosen, rejected, marks = sides(data)
     source = fields.optional_text(data, "source") or named or NAME
@@ -87,8 +108,72 @@ def _comparison(record: Record, named: str | None) -> Iterator[Row]:
         chosen_safe=fields.truth(data, "chosen_safe"),
         rejected_safe=fields.truth(data, "rejected_safe"),
         annotator=fields.optional_text(data, "annotator"),
-        meta={**record.origin, **marks},
+        meta={**record.origin, **marks, **columns.unread(data)},
     )
+
+
+@dataclass(slots=True)
+class Columns:
+    """Which columns of a file are read and which are not, and what stands in those."""
+
+    read: Counter[str] = field(default_factory=Counter[str])
+    others: dict[str, Counter[str]] = field(default_factory=dict[str, Counter[str]])
+    too_long: Counter[str] = field(default_factory=Counter[str])
+
+    def unread(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Count a row's columns; what is not read of it, for `meta`."""
+        kept = {}
+        for name, value in data.items():
+            if value is None or value == "" or value == []:
+                continue
+            if name in READ:
+                self.read[name] += 1
+                continue
+            text = _json(value)
+            values = self.others.setdefault(str(name), Counter())
+            if len(values) <= MOST_VALUES or text in values:
+                values[text[:SHOWN_CHARACTERS]] += 1
+            if len(text) > KEPT_CHARACTERS:
+                self.too_long[str(name)] += 1
+            else:
+                kept[_shown(str(name))] = json.loads(text)
+        return {UNREAD_COLUMNS: kept} if kept else {}
+
+    def said(self) -> str:
+        """One line: what was read, what was not and what it holds."""
+        line = f"read {', '.join(name for name in READ if self.read[name]) or 'no column'}"
+        if not self.others:
+            return line
+        others = "; ".join(f"{_shown(name)}{self._held(name)}" for name in self.others)
+        line = f"{line}; not read, kept in meta: {others}"
+        if "margin" in self.others:
+            line += (
+                "; trainers such as TRL subtract this margin, Palate takes margins from `rating`"
+            )
+        return line
+
+    def _held(self, name: str) -> str:
+        """What a column holds, where that is a few words: `status` may say "discarded"."""
+        notes = []
+        values = self.others[name]
+        if len(values) <= MOST_VALUES and values.total() > 1:
+            notes = [f"{_shown(text.strip(chr(34)))} × {n}" for text, n in values.most_common()]
+        if self.too_long[name]:
+            notes = [f"too long to keep in {self.too_long[name]} rows"]
+        return f" ({', '.join(notes)})" if notes else ""
+
+
+def _json(value: Any) -> str:
+    """A value as JSON that a file of UTF-8 can hold; what JSON has no form for, as its text."""
+    if isinstance(value, float) and not math.isfinite(value):
+        value = str(value)
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _shown(text: str) -> str:
+    """Text of a file in a line of ours: short, and nothing that moves a terminal's cursor."""
+    return "".join(c if c.isprintable() else " " for c in text[:SHOWN_CHARACTERS])
 
 
 def sides(data: Mapping[str, Any]) -> tuple[Turns, str, str, dict[str, Any]]:
