@@ -187,11 +187,11 @@ class Reader:
     def _check_parts(self, form: Conversation, number: int, cutting: Cutting) -> None:
         """Refuse a pair of which a limit of the client's would cut one side in its end."""
         sides = (
-            ("max_tokens_per_query", cutting.max_tokens_per_query, form.prompt[-1:]),
-            ("max_tokens_per_doc", cutting.max_tokens_per_doc, [Message("user", form.response)]),
+            ("max_tokens_per_query", cutting.max_tokens_per_query, form.texts[:-1]),
+            ("max_tokens_per_doc", cutting.max_tokens_per_doc, form.texts[-1:]),
         )
         for field, most, said in sides:
-            tokens = sum(self._count(one.content) for one in said) if most else 0
+            tokens = sum(map(self._count, said)) if most else 0
             if most and tokens > most:
                 raise invalid(
                     f"{field}: conversation {number} has {tokens} tokens there, more than {most}; "

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Protocol
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
 from palate.data.messages import unread
 from palate.serve.desk import Desk
@@ -223,8 +223,22 @@ class Document(BaseModel):
         return self.text or "".join(part.text for part in self.content or ())
 
 
-Text = str | Document
-OneOrMany = Text | Annotated[list[Text], Field(fail_fast=True)]
+def _kind(value: Any) -> str:
+    """Which of a union's members is meant, so that an error is of that one alone."""
+    if isinstance(value, dict | Document):
+        return "document"
+    return "list" if isinstance(value, list) else "text"
+
+
+Text = Annotated[
+    Annotated[str, Tag("text")] | Annotated[Document, Tag("document")], Discriminator(_kind)
+]
+OneOrMany = Annotated[
+    Annotated[str, Tag("text")]
+    | Annotated[Document, Tag("document")]
+    | Annotated[list[Text], Field(min_length=1, fail_fast=True), Tag("list")],
+    Discriminator(_kind),
+]
 PAIRS = (("text_1", "text_2"), ("queries", "documents"), ("queries", "items"), ("data_1", "data_2"))
 Prompts = Annotated[OneOrMany | None, honoured("a prompt, or one for each response", "vLLM 0.16")]
 Responses = Annotated[OneOrMany | None, honoured("a response, or several", "vLLM 0.16")]
@@ -293,7 +307,7 @@ class RerankRequest(BaseModel):
 
     query: Annotated[Text, honoured("the prompt", "vLLM 0.10.2")]
     documents: Annotated[
-        Text | Annotated[list[Text], Field(min_length=1, fail_fast=True)],
+        OneOrMany,
         honoured("the responses", "vLLM 0.10.2"),
     ]
     top_n: Annotated[

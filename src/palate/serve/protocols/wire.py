@@ -106,16 +106,13 @@ def spelled(cls: type[BaseModel], body: Any) -> Any:
     One that looks like a misspelling of a field that matters is refused, and every one where the
     shape forbids others (`extra="forbid"`). The rest is ignored, as the shape's own server does.
     """
-    if not isinstance(body, dict):
-        return body
-    known = list(cls.model_fields)
-    matter = [name for name in known if fate(cls, name).word != "no effect"]
-    forbids = cls.model_config.get("extra") == "forbid"
+    unknown = (key for key in body if key not in cls.model_fields) if isinstance(body, dict) else ()
     # No more than some: comparing a million keys of a client's would take its time from others.
-    for key in islice((key for key in body if key not in cls.model_fields), UNKNOWN_LOOKED_AT):
+    for key in islice(unknown, UNKNOWN_LOOKED_AT):
+        matter = [name for name in cls.model_fields if fate(cls, name).word != "no effect"]
         near = difflib.get_close_matches(key[:SHOWN], matter, 1, ALIKE)
-        if near or forbids:
-            cure = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+        if near or cls.model_config.get("extra") == "forbid":
+            cure = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(matter)}"
             raise ValueError(f"{key[:SHOWN]!r}: no such key; {cure}")
     return body
 
