@@ -1,10 +1,12 @@
 """The data of a run as tables, and what was found wrong with it."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
 from made import made as comparison
 from palate.data.lint import LintReport, lint
@@ -129,3 +131,14 @@ def test_disagreement_of_annotators_is_reported_though_their_rows_stay(with_data
     assert finding[1:5] == ["annotators-disagree", "1", "12.5", "kept"]
     (remark,) = made.table("lint").remarks
     assert "4 of 4 pairs stand in several rows; in 1 of these (25.0%)" in remark
+
+
+def test_a_run_that_cannot_be_written_shows_its_tables_and_the_way_out(
+    with_data: Path, tmp_path: Path
+) -> None:
+    (with_data / "tables").write_text("in the way, as a folder without permission is")
+    shown = io.StringIO()
+    with pytest.raises(PalateError, match=r"cannot be written \(.*elsewhere with --out FOLDER"):
+        report(with_data, Console(file=shown, width=120))
+    assert "Table 7" in shown.getvalue()
+    assert report(with_data, out=tmp_path / "elsewhere").files

@@ -103,5 +103,5 @@ def test_a_body_has_a_known_and_bounded_length(browse, marking):
 
 
 def test_a_token_that_can_be_guessed_is_refused(whole):
-    with pytest.raises(PalateError, match="expected 16 characters"):
+    with pytest.raises(PalateError, match="PALATE_VIEW_TOKEN: expected 16 characters"):
         serve([whole], annotator="ann", token="secret", opened=print)

@@ -208,6 +208,8 @@ def as_turns(prompt: Turns) -> Turns:
 
 def marks_in(text: str) -> str:
     """The first mark of a template or transcript that is left in a text, or ""."""
+    if not any(sign in text for sign in ("<", "[", "Human:", "Assistant:")):
+        return ""
     found = _MARKS.search(text)
     return found[0].strip() if found else ""
 

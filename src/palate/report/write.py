@@ -111,10 +111,12 @@ def report(
     if studies and len(folders) > 1:
         raise PalateError(f"{studies[0]}: a study is reported alone, it compares its own runs")
     made = _study_report(folders[0], folder) if studies else _run_report(folders, folder)
-    files = _write(folder / "tables", made.tables)
     if console is not None:
         show((table for table in made.tables if table.name not in QUIET), console)
-    return replace(made, files=files)
+    try:
+        return replace(made, files=_write(folder / "tables", made.tables))
+    except PalateError as error:  # A run may lie where nobody may write, and is read all the same.
+        raise PalateError(f"{error}; write the report elsewhere with --out FOLDER") from error
 
 
 def _run_report(runs: tuple[Path, ...], folder: Path) -> Report:

@@ -41,7 +41,10 @@ def serve(
     from palate.view.app import build_app
 
     if token and len(token) < MIN_TOKEN_CHARACTERS:
-        raise PalateError(f"token: expected {MIN_TOKEN_CHARACTERS} characters or more")
+        raise PalateError(
+            f"PALATE_VIEW_TOKEN: expected {MIN_TOKEN_CHARACTERS} characters or more, got "
+            f"{len(token)}; make it longer, or leave it unset for a random one"
+        )
     token = token or new_token()
     with _listening(port) as listener:
         port = listener.getsockname()[1]
