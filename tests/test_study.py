@@ -179,11 +179,11 @@ def test_the_command_line_runs_shows_and_remakes_a_study(recipe, study, tmp_path
     folder, _ = study
     done = palate("run", recipe, "--out", folder)
     assert done.returncode == 0, done.stderr
-    assert "Table 28" in done.stdout
+    assert "with another variant than with" in done.stdout
+    assert f"palate score {folder / 'variants' / 'none' / 'seed-0' / 'models' / 'm'}" in done.stdout
     assert "finished before" in done.stderr
     (folder / "tables" / "study-accuracy.md").unlink()
-    again = palate("report", folder)
-    assert again.stdout == done.stdout
+    assert "Table 28" in palate("report", folder).stdout
     assert (folder / "tables" / "study-accuracy.md").is_file()
 
 

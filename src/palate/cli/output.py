@@ -58,8 +58,11 @@ def _table(rows: list[Mapping[str, Any]], title: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    if not rows:
+        sys.stdout.write(f"{title}: none\n" if title else "")
+        return
     table = Table(title=title or None, title_justify="left")
-    for name in rows[0] if rows else []:
+    for name in rows[0]:
         numbers = [row[name] for row in rows if row[name] not in (None, "")]
         numeric = all(isinstance(n, int | float) for n in numbers)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")

@@ -62,10 +62,13 @@ def _training(folder: Path, form: Format) -> None:
     rows = [
         {**names, "model": path.name, "checkpoint": str(path)}
         for run, names in _runs(folder)
-        for path in sorted((run / "models").glob("*"))
-        if path.is_dir()
+        for path in _models(run)
     ]
     emit(rows, form, "Checkpoints")
+
+
+def _models(run: Path) -> list[Path]:
+    return sorted(path for path in (run / "models").glob("*") if path.is_dir())
 
 
 def _verdicts(folder: Path, form: Format) -> None:
@@ -117,7 +120,7 @@ def _concluded(verdict: Verdict) -> list[str]:
 def _next(folder: Path) -> list[tuple[str, str]]:
     """The three commands that are asked for most after a run, as they can be pasted."""
     run = shlex.quote(str(folder))
-    models = sorted(path for path in (folder / "models").glob("*") if path.is_dir())
+    models = [path for one, _ in _runs(folder) for path in _models(one)]
     use = (
         (f"palate score {shlex.quote(str(models[0]))} responses.jsonl", "rewards for your own rows")
         if models
