@@ -1,6 +1,8 @@
 """Fixtures shared by every room's tests."""
 
+import logging
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 # Tiny models gain nothing from a second thread, and parallel test workers that each spin on two
@@ -12,6 +14,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("PALATE_NATIVE_BF16", "0")
 
 import pytest
+
+from palate.progress import LOG
 
 
 @pytest.fixture(params=["0", "1"], ids=["bf16-emulated", "bf16-native"])
@@ -29,3 +33,18 @@ def data_root() -> Path:
     if not (root / "INDEX.md").is_file():
         pytest.skip(f"real data not at {root}; set PALATE_DATA")
     return root
+
+
+@pytest.fixture
+def warned() -> Generator[list[str]]:
+    """What is said of results that may be another than they seem, line by line."""
+    lines: list[str] = []
+
+    class Lines(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    handler = Lines(logging.WARNING)
+    LOG.addHandler(handler)
+    yield lines
+    LOG.removeHandler(handler)

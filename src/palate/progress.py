@@ -49,6 +49,11 @@ def say(line: str, *, dim: bool = False) -> None:
     LOG.info("%s", line, extra={"dim": dim})
 
 
+def warn(line: str) -> None:
+    """A line of what may make a result another than it seems."""
+    LOG.warning("%s", line)
+
+
 def on_screen(*, quiet: bool = False) -> None:
     """From now on, lines and bars are on stderr, or nowhere."""
     LOG.handlers = [h for h in LOG.handlers if not isinstance(h, Screen)]

@@ -18,7 +18,7 @@ from palate.records import table, write_comparisons
 from palate.train import chunks
 from palate.train.examples import Examples, tokenise
 from palate.types import Comparison, Message, PalateError, Rating, digest
-from tiny import tiny_tokenizer
+from tiny import CHATML, tiny_tokenizer
 
 ROWS = 42
 TESTS = Path(__file__).parents[1]
@@ -102,6 +102,71 @@ def test_pitfall_02_identical_and_overlong_pairs_are_left_out_and_counted(tmp_pa
     cuts = examples.cuts
     assert (cuts.rows, cuts.kept, cuts.too_long, cuts.identical, cuts.truncated) == (5, 3, 1, 1, 1)
     assert [example.id for example in examples] == [rows[0].id, rows[1].id, "cut"]
+
+
+STRICT = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}"
+    "{% endif %}" + CHATML
+)
+R1 = CHATML.replace("message['content']", "message['content'].split('</think>')[-1]")
+
+
+def reading(template: str) -> ChatTokens:
+    return ChatTokens(tiny_tokenizer(template=template), BaseOptions(max_tokens=64))
+
+
+def refused(out: Path) -> list[dict[str, str]]:
+    return [json.loads(line) for line in out.with_suffix(".refused.jsonl").read_text().splitlines()]
+
+
+def test_rows_that_the_template_refuses_are_left_out_counted_and_listed(
+    mixture: Path, tmp_path: Path, warned: list[str]
+) -> None:
+    """One in the first group and one in the last; listed once, also where a run was killed."""
+    system = (Message("system", "Be kind."), Message("user", "x"))
+    odd = [Comparison(f"odd-{i}", "made", system, "Yes.", "No.", "p") for i in range(2)]
+    write_comparisons(mixture, [odd[0], *map(comparison, range(ROWS)), odd[1]])
+    out = tmp_path / "tokens.arrow"
+    examples = tokenise(mixture, reading(STRICT), out)
+    assert (examples.cuts.refused, len(examples)) == (2, len(usable()))
+    listed = refused(out)
+    assert [row["id"] for row in listed] == ["odd-0", "odd-1"]
+    assert "System role not supported" in listed[0]["reason"]
+    assert "2 left out, first row odd-0: the chat template refuses turns system/user/" in warned[0]
+    rewound = note(out) | {"done": 1, "size": 0, "cuts": {"rows": 4, "kept": 2, "refused": 1}}
+    out.with_suffix(".json").write_text(json.dumps(rewound))
+    tokenise(mixture, reading(STRICT), out)
+    assert [row["id"] for row in refused(out)] == [
+        "odd-0", "odd-1"
+    ]  # fmt: skip
+    tokenise(mixture, CHAT, out)
+    assert not out.with_suffix(".refused.jsonl").exists()
+
+
+def test_pairs_that_the_template_writes_alike_are_said_with_their_own_cure(
+    tmp_path: Path, warned: list[str]
+) -> None:
+    prompt = (Message("user", "What is 1 + 1?"),)
+    lost = Comparison(
+        "a", "made", prompt, "<think>\nAdd.</think>2", "<think>\nGuess.</think>2", "p"
+    )
+    write_comparisons(tmp_path / "m.parquet", [lost])
+    with pytest.raises(PalateError) as raised:
+        tokenise(tmp_path / "m.parquet", reading(R1), tmp_path / "t.arrow")
+    assert "1 written alike by the chat template" in str(raised.value)
+    assert str(raised.value).endswith("or to a Jinja file that writes it")
+    assert "raise base.max_tokens" not in str(raised.value)
+    write_comparisons(tmp_path / "m.parquet", [lost, comparison(0)])
+    cuts = tokenise(tmp_path / "m.parquet", reading(R1), tmp_path / "t.arrow").cuts
+    assert (cuts.kept, cuts.identical, cuts.alike) == (1, 1, 1)
+    assert "1 of the identical differ in what the chat template does not" in warned[0]
+
+
+def test_rows_all_refused_are_one_line_with_the_reason(tmp_path: Path) -> None:
+    system = (Message("system", "Be kind."), Message("user", "x"))
+    write_comparisons(tmp_path / "m.parquet", [Comparison("s", "made", system, "Yes", "No", "p")])
+    with pytest.raises(PalateError, match=r"1 refused by it\); row s: .*System role not supported"):
+        tokenise(tmp_path / "m.parquet", reading(STRICT), tmp_path / "t.arrow")
 
 
 def test_nothing_left_to_train_on_is_one_clear_line_each_time(tmp_path: Path) -> None:

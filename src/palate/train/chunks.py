@@ -1,8 +1,9 @@
 """Row groups of comparisons as chunks of tokens, made in this process or by several.
 
 Pairs that tokenise to the same conversation, and pairs with a response over the limit, teach
-nothing or the wrong thing; they are left out here and counted (pitfalls 1, 2). A chunk is a pure
-function of its row group, so it does not matter who makes it.
+nothing or the wrong thing; they are left out here and counted (pitfalls 1, 2). So are pairs that
+the chat template refuses, each with the reason. A chunk is a pure function of its row group, so it
+does not matter who makes it.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from palate.model.templates import RefusedTurnsError
 from palate.model.tokens import ChatTokens
 from palate.records import read_comparisons
 from palate.train.example import Example
@@ -38,10 +40,14 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One row group as an Arrow message, and what making it cost, by name in `Cuts`."""
+    """One row group as an Arrow message, and what making it cost, by name in `Cuts`.
+
+    `refused` are the ids of rows that the chat template refuses, with its reason.
+    """
 
     message: bytes
     counts: Counter[str]
+    refused: tuple[tuple[str, str], ...] = ()
 
 
 def chunks(
@@ -50,7 +56,7 @@ def chunks(
     """The chunks of row groups in order; more than one worker are processes of their own.
 
     Raises:
-        PalateError: the template refuses a row, or a process died.
+        PalateError: the template writes no stable end, or a process died.
     """
     if workers == 1:
         return (_chunk(comparisons, chat, number) for number in groups)
@@ -59,27 +65,39 @@ def chunks(
 
 def _chunk(comparisons: Path, chat: ChatTokens, number: int) -> Chunk:
     counts: Counter[str] = Counter()
+    refused: list[tuple[str, str]] = []
     prompts, lengths, packed = [], [], []
-    for example in _examples(read_comparisons(comparisons, groups=[number]), chat, counts):
+    rows = read_comparisons(comparisons, groups=[number])
+    for example in _examples(rows, chat, counts, refused):
         tokens, data = example.pack()
         prompts.append(bytes.fromhex(example.prompt))
         lengths.append(tokens)
         packed.append(data)
     arrays = [pa.array(c, t) for c, t in zip((prompts, lengths, packed), SCHEMA.types, strict=True)]
-    return Chunk(pa.record_batch(arrays, schema=SCHEMA).serialize().to_pybytes(), counts)
+    message = pa.record_batch(arrays, schema=SCHEMA).serialize().to_pybytes()
+    return Chunk(message, counts, tuple(refused))
 
 
 def _examples(
-    comparisons: Iterable[Comparison], chat: ChatTokens, counts: Counter[str]
+    comparisons: Iterable[Comparison],
+    chat: ChatTokens,
+    counts: Counter[str],
+    refused: list[tuple[str, str]],
 ) -> Iterator[Example]:
     for comparison in comparisons:
         counts["rows"] += 1
-        chosen = chat.encode(comparison.prompt, comparison.chosen)
-        rejected = chat.encode(comparison.prompt, comparison.rejected)
+        try:
+            chosen = chat.encode(comparison.prompt, comparison.chosen)
+            rejected = chat.encode(comparison.prompt, comparison.rejected)
+        except RefusedTurnsError as refusal:
+            counts["refused"] += 1
+            refused.append((comparison.id, str(refusal)))
+            continue
         if chosen is None or rejected is None:
             counts["too_long"] += 1
         elif np.array_equal(chosen.ids, rejected.ids):
             counts["identical"] += 1
+            counts["alike"] += comparison.chosen != comparison.rejected
         else:
             counts["kept"] += 1
             counts["truncated"] += chosen.truncated or rejected.truncated

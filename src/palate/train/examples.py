@@ -3,7 +3,7 @@
 `NAME.arrow` is an Arrow stream, a chunk for each row group of the comparisons; it only grows.
 `NAME.json` beside it notes how much of it is finished and what it was made of, and is replaced
 whole after each chunk. What lies beyond the note was being written when a run was killed, and is
-cut off when tokenising goes on.
+cut off when tokenising goes on. `NAME.refused.jsonl` lists the rows that the chat template refuses.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ import time
 import weakref
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from palate.cpus import cores
 from palate.model.tokens import ChatTokens
-from palate.progress import Bar, say
-from palate.records import count_groups, read_header, write_json
+from palate.progress import Bar, say, warn
+from palate.records import count_groups, read_header, write_json, write_text
 from palate.train.chunks import SCHEMA, chunks
 from palate.train.example import Example
 from palate.types import PalateError, digest
@@ -43,13 +43,18 @@ ROWS_PER_WORKER = 8_192
 
 @dataclass(frozen=True, slots=True)
 class Cuts:
-    """What tokenising cost: rows left out by reason, prompts cut."""
+    """What tokenising cost: rows left out by reason, prompts cut.
+
+    `alike` of the `identical` have responses that differ: the template writes both the same.
+    """
 
     rows: int = 0
     kept: int = 0
     too_long: int = 0
     identical: int = 0
     truncated: int = 0
+    refused: int = 0
+    alike: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,12 +165,42 @@ def tokenise(
             _go_on(comparisons, chat, out, note, source.rows, workers)
     examples = Examples(out)
     if not len(examples):
-        raise PalateError(
-            f"{comparisons}: none of {examples.cuts.rows} pairs can be used at "
-            f"max_tokens={chat.max_tokens} ({examples.cuts.too_long} too long, "
-            f"{examples.cuts.identical} identical); raise base.max_tokens"
-        )
+        raise PalateError(_nothing_left(comparisons, chat.max_tokens, examples.cuts, out))
     return examples
+
+
+def _nothing_left(comparisons: Path, max_tokens: int, cuts: Cuts, out: Path) -> str:
+    """That no pair can be used, and the cure of what most of them lack."""
+    same = cuts.identical - cuts.alike
+    another = "set base.template to chatml or to a Jinja file"
+    cures = (
+        (cuts.too_long, "raise base.max_tokens"),
+        (same, "give pairs whose responses differ"),
+        (
+            cuts.alike,
+            "their responses differ only in what the chat template does not write, such as "
+            f"reasoning before </think>; {another} that writes it",
+        ),
+        (cuts.refused, f"{_first_refusal(out)}; {another} that takes such turns"),
+    )
+    return (
+        f"{comparisons}: none of {cuts.rows} pairs can be used ({cuts.too_long} longer than "
+        f"max_tokens={max_tokens}, {same} with one response twice, {cuts.alike} written alike by "
+        f"the chat template, {cuts.refused} refused by it); {max(cures)[1]}"
+    )
+
+
+def _refusals(out: Path) -> Path:
+    return out.with_suffix(".refused.jsonl")
+
+
+def _first_refusal(out: Path) -> str:
+    path = _refusals(out)
+    if not path.is_file():
+        return ""
+    with path.open(encoding="utf-8") as lines:
+        first = json.loads(next(lines, "null"))
+    return f"row {first['id']}: {first['reason']}" if first else ""
 
 
 def _paying(rows: int) -> int:
@@ -179,13 +214,15 @@ def _go_on(
     """Append the row groups that `note` lacks."""
     made = chunks(comparisons, chat, range(note.done, note.groups), workers)
     cuts = Counter(asdict(note.cuts))
+    _relist(_refusals(out), note.cuts.refused)
     with (
         _appending(out, note) as file,
-        _bar(comparisons.stem, cuts, rows) as show,
+        _bar(comparisons.stem, cuts, rows, out) as show,
         closing(made),  # Ends the workers, whatever goes wrong here.
     ):
         for number, chunk in enumerate(made, note.done + 1):
             _append(file, chunk.message)
+            _list(_refusals(out), chunk.refused)
             cuts.update(chunk.counts)
             Note(note.fingerprint, note.groups, number, file.tell(), Cuts(**cuts)).write(out)
             show()
@@ -212,6 +249,24 @@ def _append(file: IO[bytes], message: bytes) -> None:
     os.fsync(file.fileno())  # Before the note that says so.
 
 
+def _relist(path: Path, count: int) -> None:
+    """Keep the first `count` refused rows; those behind are of a chunk that was never finished."""
+    kept = []
+    if count and path.is_file():
+        with path.open(encoding="utf-8") as lines:
+            kept = list(islice(lines, count))
+    path.unlink(missing_ok=True)
+    if kept:
+        write_text(path, "".join(kept))
+
+
+def _list(path: Path, refused: Sequence[tuple[str, str]]) -> None:
+    """Add rows to the list of those that the chat template refuses."""
+    if refused:
+        with path.open("a", encoding="utf-8") as lines:
+            lines.writelines(json.dumps({"id": id_, "reason": why}) + "\n" for id_, why in refused)
+
+
 @contextmanager
 def _alone(out: Path) -> Generator[None]:
     """Wait for other processes that tokenise to `out`; the lock goes when its process does."""
@@ -222,7 +277,7 @@ def _alone(out: Path) -> Generator[None]:
 
 
 @contextmanager
-def _bar(name: str, cuts: Counter[str], rows: int) -> Generator[Callable[[], None]]:
+def _bar(name: str, cuts: Counter[str], rows: int, out: Path) -> Generator[Callable[[], None]]:
     """A bar that follows `cuts`, and one line at the end that says what was cut."""
     started, before = time.perf_counter(), cuts["rows"]
 
@@ -238,3 +293,10 @@ def _bar(name: str, cuts: Counter[str], rows: int) -> Generator[Callable[[], Non
             f"{cuts['truncated']:,} prompts cut, {rate():,.0f} rows/s",
             dim=True,
         )
+    if cuts["alike"]:
+        warn(
+            f"  {cuts['alike']:,} of the identical differ in what the chat template does not "
+            "write, such as reasoning that it strips; base.template can name another"
+        )
+    if cuts["refused"]:
+        warn(f"  {cuts['refused']:,} left out, first {_first_refusal(out)}; all: {_refusals(out)}")
