@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from palate.model.card import Card, DataShare, most_restrictive, render_card
+from palate.model.card import Card, DataShare, most_restrictive, onnx_card, render_card
 
 CARD = Card(
     name="Helpfulness RM",
@@ -74,3 +74,21 @@ def test_the_most_restrictive_licence_binds(
     licences: list[str | None], binding: str | None
 ) -> None:
     assert most_restrictive(licences) == binding
+
+
+def test_says_how_it_must_be_read_and_what_each_engine_must_be_told() -> None:
+    text = render_card(CARD, terminal="<|im_end|>", max_tokens=512)
+    for expected in (
+        "At most 512 tokens", "--max-model-len 512", "--dtype float32", "use_activation",
+        '"truncation_side": "left"', "raw logit", "raw_scores", "random bias",
+    ):  # fmt: skip
+        assert expected in text
+
+
+def test_the_card_of_an_onnx_export_speaks_of_its_own_use_alone() -> None:
+    text = onnx_card(render_card(CARD, terminal="<|im_end|>", max_tokens=512))
+    assert re.findall(r"(?m)^## (.*)", text) == [
+        "Use", "How it must be read", "Origin", "Training data", "Table 7", "Recipe", "Licence",
+    ]  # fmt: skip
+    assert "vLLM" not in text
+    assert onnx_card("# A stranger's\n").startswith("# A stranger's\n\n## Use\n")

@@ -1,10 +1,12 @@
 """The ONNX export gives the checkpoint's rewards, alone and padded. Tracing takes half a minute."""
 
 import json
+import re
 import shlex
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -73,6 +75,15 @@ def test_the_folder_is_what_servers_of_onnx_look_for(checkpoint: Path, graph: Pa
     session = OnnxScorer(graph)._session
     assert [value.name for value in session.get_inputs()] == ["input_ids", "attention_mask"]
     assert [value.name for value in session.get_outputs()] == ["logits"]
+
+
+@pytest.mark.slow
+def test_the_card_runs_where_it_lies(graph: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(graph)
+    (code,) = re.findall(r"```python\n(.*?)```", Path("README.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["rewards"].shape == (1, 1)
 
 
 @pytest.mark.slow

@@ -135,13 +135,13 @@ def _front_matter(card: Card) -> str:
 def _place(terminal: str, ending: str) -> str:
     if ending == "terminal":
         return (
-            f"The text must end in {escape(repr(terminal))}, where the reward is read; the chat "
-            "template sees to\nit."
+            f"The text must end in {escape(repr(terminal))}, where the reward\n"
+            "  is read; the chat template sees to it."
         )
     return (
-        "The reward is read at the last token of the chat template's whole text (that is not the "
-        "pad\ntoken), a newline after the end of the turn included: add nothing to it and cut "
-        "nothing off."
+        "The reward is read at the last token of the\n"
+        "  chat template's whole text (that is not the pad token), a newline after the end of the\n"
+        "  turn included: add nothing to it and cut nothing off."
     )
 
 
@@ -152,27 +152,44 @@ def _usage(place: str, max_tokens: int) -> str:
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+folder = "."  # Where this file is; or the model's name on a hub.
 tokenizer = AutoTokenizer.from_pretrained(folder)
 model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
 turns = [{{"role": "user", "content": "Hello"}}, {{"role": "assistant", "content": "Hello, you!"}}]
 text = tokenizer.apply_chat_template(turns, tokenize=False)
-inputs = tokenizer(text, return_tensors="pt")
+inputs = tokenizer(text, truncation=True, return_tensors="pt")
 with torch.no_grad():
     reward = model(**inputs).logits[0, 0].item()
 ```
 
-{place} Conversations were at most {max_tokens} tokens in training; the tokenizer truncates from the
-left, which keeps the response. The reward is the raw logit: no softmax, no sigmoid. Load in
-float32: in bfloat16 the head is rounded and close rewards tie."""
+## How it must be read
+
+- **Rendered by its own chat template, and nothing added.** {place}
+  The template writes a BOS where one is due.
+- **At most {max_tokens} tokens**, as in training; the tokenizer truncates from the left, which
+  keeps the response.
+- **The raw logit**: no softmax, no sigmoid. Only differences between responses to one prompt count.
+- **In float32**: in bfloat16 the head is rounded, and close rewards tie.
+
+## Engines
+
+- **vLLM**: `--runner pooling --dtype float32 --max-model-len {max_tokens}`. Ask `/classify` with
+  `messages`, or with the rendered text as `input`, and `"use_activation": false`; `/score` joins
+  texts without the template. Longer text is refused, or cut where the request has
+  `"truncate_prompt_tokens": {max_tokens}, "truncation_side": "left"`.
+- **SGLang**: `--is-embedding --dtype float32`. Ask `/classify` with the rendered text. It gives the
+  head of Qwen2 and Qwen3 a random bias, except from an export in one file, which brings a zero.
+- **Text Embeddings Inference**: from an ONNX export, `/predict` with the rendered text and
+  `"raw_scores": true`."""
 
 
 def onnx_card(text: str) -> str:
-    """A checkpoint's card for its ONNX export: the section on use is another, the rest stays."""
-    before, found, rest = text.partition("## Use\n")
-    if not found:
+    """A checkpoint's card for its ONNX export: use and engines are others, the rest stays."""
+    parts = re.split(r"(?m)^(?=## )", text)
+    if not any(part.startswith("## Use\n") for part in parts):
         return f"{text.rstrip()}\n\n{_ONNX_USAGE}\n"
-    after = rest.find("\n## ")
-    return before + _ONNX_USAGE + (rest[after:] if after >= 0 else "\n")
+    kept = [part for part in parts if not part.startswith("## Engines\n")]
+    return "".join(f"{_ONNX_USAGE}\n\n" if p.startswith("## Use\n") else p for p in kept)
 
 
 _ONNX_USAGE = """## Use
@@ -181,16 +198,18 @@ _ONNX_USAGE = """## Use
 import onnxruntime
 from transformers import AutoTokenizer
 
+folder = "."  # Where this file is.
 tokenizer = AutoTokenizer.from_pretrained(folder)
 session = onnxruntime.InferenceSession(f"{folder}/model.onnx")
 turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello, you!"}]
 text = tokenizer.apply_chat_template(turns, tokenize=False)
-inputs = tokenizer([text], padding=True, return_tensors="np")
+inputs = tokenizer([text], padding=True, truncation=True, return_tensors="np")
 (rewards,) = session.run(["logits"], dict(inputs))
 ```
 
 The graph takes `input_ids` and `attention_mask`, int64, padded on the right, and computes in
-float32. The reward is the raw logit: no softmax, no sigmoid."""
+float32. The reward is the raw logit: no softmax, no sigmoid. Text Embeddings Inference, built with
+ONNX Runtime, reads the folder: ask `/predict` with the rendered text and `"raw_scores": true`."""
 
 
 def _origin(card: Card) -> str:

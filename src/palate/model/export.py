@@ -227,7 +227,7 @@ def portable_tokenizer(chat: ChatTokens) -> Any:
     tokenizer.padding_side, tokenizer.truncation_side = "right", "left"
     tokenizer.model_max_length = chat.max_tokens
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(chat.pad_id)
-    tokenizer.chat_template = write_bos(chat.template, tokenizer.bos_token)
+    tokenizer.chat_template = without_marks(write_bos(chat.template, tokenizer.bos_token))
     if chat.ending == "terminal":
         tokenizer.chat_template = closed_template(tokenizer.chat_template, chat.terminal)
     _add_nothing(tokenizer)
@@ -245,6 +245,13 @@ GENERATION = (
 )
 
 
+def without_marks(template: str) -> str:
+    """`template` without the tags that mark what the assistant wrote."""
+    for tag, plain in GENERATION:
+        template = tag.sub(plain, template)
+    return template
+
+
 def closed_template(template: str, terminal: str) -> str:
     """`template` with its output cut after the last `terminal`.
 
@@ -253,8 +260,6 @@ def closed_template(template: str, terminal: str) -> str:
     here runs in every Jinja that is met in servers: Python's, minijinja, llama.cpp's, JavaScript's.
     """
     body = template.removesuffix("\n")  # As Jinja itself does at the end of a template.
-    for tag, plain in GENERATION:
-        body = tag.sub(plain, body)
     end = repr(terminal)  # A Jinja literal reads Python's escapes.
     return (
         f"{{% set palate_text %}}{{{{ '' }}}}{body}{{{{ '' }}}}{{% endset %}}"
