@@ -94,7 +94,7 @@ Padding = Annotated[
 ]
 SpecialTokens = Annotated[
     bool | None,
-    no_effect("BOS and the last token are there once, as in training, either way", "vLLM 0.12"),
+    no_effect("a text has BOS and its end once, as in training; ids stay as they are", "vLLM 0.12"),
 ]
 GenerationPrompt = Annotated[
     Any,
