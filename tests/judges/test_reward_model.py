@@ -2,18 +2,21 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from palate.evaluate.ways import pipeline_way, reward_model_ways, template_way
 from palate.judges import open_judge
 from palate.judges.reward_model import RewardScorer
+from palate.judges.scalar import ScorerJudge
 from palate.model.card import Card
 from palate.model.export import export
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
 from palate.model.tokens import TOO_LONG, ChatTokens
 from palate.types import Candidates, Message, Pair, PalateError
-from tiny import tiny_model, tiny_tokenizer
+from tiny import CHATML, tiny_model, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +56,33 @@ def test_a_response_over_the_limit_is_unscored_and_a_cut_prompt_is_said(folder: 
     assert (long.value, long.reason) == (None, TOO_LONG)
     assert short.truncated
     assert short.tokens <= 64
+
+
+def test_a_row_that_the_template_refuses_is_unscored_with_the_reason(tmp_path: Path) -> None:
+    """The others are scored; a pair is unscored; parity's ways have no number there either."""
+    strict = (
+        "{% if messages[0]['role'] == 'system' %}"
+        "{{ raise_exception('System role not supported') }}{% endif %}"
+    )
+    chat = ChatTokens(tiny_tokenizer(template=strict + CHATML), BaseOptions(max_tokens=64))
+    folder = export(
+        RewardModel(tiny_model("llama"), chat), tmp_path / "rm", card=Card("a", "b", "")
+    )
+    system = Candidates((Message("system", "Be kind."), *QUESTIONS[0].prompt), ("Blue.", "Wide."))
+    scorer = RewardScorer(folder)
+    good, refused = scorer.score([QUESTIONS[0], system])
+    assert all(score.value is not None for score in good)
+    reason = "the chat template refuses turns system/user/assistant: System role not supported"
+    assert [(score.value, score.reason) for score in refused] == [(None, reason)] * 2
+    pairs = [Pair("p", system.prompt, "Blue.", "Wide."), Pair("q", QUESTIONS[0].prompt, "a", "b")]
+    one, other = ScorerJudge(scorer).judge(pairs)
+    assert (one.choice, one.reason, other.reason) == (None, reason, "")
+    for way in (
+        *reward_model_ways(scorer),
+        pipeline_way(str(folder)),
+        template_way(str(folder), 64),
+    ):
+        assert np.isnan(way.score([system, QUESTIONS[0]])).tolist() == [True, True, False, False]
 
 
 def test_it_judges_pairs_and_names_its_protocol(folder: Path) -> None:

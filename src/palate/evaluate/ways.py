@@ -20,7 +20,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 from palate.evaluate.parity import Floats, Kind, Way
 from palate.judges import sequence_classifier_spec
 from palate.judges.onnx import OnnxScorer
-from palate.judges.reward_model import RewardScorer
+from palate.judges.reward_model import RewardScorer, encode
 from palate.judges.sequence_classifier import SequenceClassifier
 from palate.judges.spec import SequenceClassifierSpec
 from palate.model.adapter import open_adapter
@@ -29,7 +29,8 @@ from palate.model.batch import Tokens, group, microbatches
 from palate.model.device import autocast
 from palate.model.quiet import quiet
 from palate.model.reward_model import RewardModel
-from palate.model.tokens import ChatTokens
+from palate.model.templates import RefusedTurnsError, render
+from palate.model.tokens import ChatTokens, Encoded
 from palate.types import Candidates, Scorer
 
 BUDGET, ROWS = 4_096, 16
@@ -139,10 +140,10 @@ def _by_rows(
     reward: Callable[[Sequence[Tokens]], Floats],
 ) -> Floats:
     """Rewards of every response as a row of its own; NaN where it has no tokens."""
-    encoded = [chat.encode(item.prompt, r) for item in candidates for r in item.responses]
-    known = [row.ids for row in encoded if row is not None]
+    encoded = [encode(chat, item.prompt, r) for item in candidates for r in item.responses]
+    known = [row.ids for row in encoded if isinstance(row, Encoded)]
     values = iter(reward(known) if known else ())
-    return np.array([math.nan if row is None else next(values) for row in encoded])
+    return np.array([next(values) if isinstance(row, Encoded) else math.nan for row in encoded])
 
 
 def _packed(model: RewardModel, rows: Sequence[Tokens]) -> Floats:
@@ -169,18 +170,25 @@ def pipeline_way(folder: str) -> Way:
                 "text-classification", model=folder, device="cpu", dtype=torch.float32
             )
         tokenizer, found = scored.tokenizer, []
-        for item in candidates:
-            turns = [{"role": m.role, "content": m.content} for m in item.prompt]
-            for response in item.responses:
-                said = [*turns, {"role": "assistant", "content": response}]
-                text = tokenizer.apply_chat_template(said, tokenize=False)
-                fits = len(tokenizer(text)["input_ids"]) <= tokenizer.model_max_length
-                found.append(
-                    scored(text, function_to_apply="none")[0]["score"] if fits else math.nan
-                )
+        for text in _templated(tokenizer, candidates):
+            fits = text and len(tokenizer(text)["input_ids"]) <= tokenizer.model_max_length
+            found.append(scored(text, function_to_apply="none")[0]["score"] if fits else math.nan)
         return np.array(found, dtype=np.float64)
 
     return Way("transformers: text-classification pipeline", "float32", score)
+
+
+def _templated(tokenizer: Any, candidates: Sequence[Candidates]) -> Iterator[str | None]:
+    """Every conversation as the tokenizer's own template writes it; None where it refuses it."""
+    template = tokenizer.get_chat_template()
+    for item in candidates:
+        turns = [{"role": m.role, "content": m.content} for m in item.prompt]
+        for response in item.responses:
+            said = [*turns, {"role": "assistant", "content": response}]
+            try:
+                yield render(tokenizer, template, said)
+            except RefusedTurnsError:
+                yield None
 
 
 def template_way(folder: str, max_tokens: int) -> Way:
@@ -197,19 +205,12 @@ def template_way(folder: str, max_tokens: int) -> Way:
                 folder, dtype=torch.float32, use_safetensors=True
             ).eval()
         rows = [
-            tokenizer.apply_chat_template(
-                [
-                    *({"role": m.role, "content": m.content} for m in item.prompt),
-                    {"role": "assistant", "content": response},
-                ],
-                return_dict=False,
-            )
-            for item in candidates
-            for response in item.responses
+            [] if text is None else tokenizer(text, add_special_tokens=False)["input_ids"]
+            for text in _templated(tokenizer, candidates)
         ]
         with torch.inference_mode():
             values = [
-                _logits(model, [np.asarray(row)])[0] if len(row) <= max_tokens else math.nan
+                _logits(model, [np.asarray(row)])[0] if 0 < len(row) <= max_tokens else math.nan
                 for row in rows
             ]
         return np.array(values, dtype=np.float64)

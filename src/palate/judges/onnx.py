@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from palate.judges.padding import batches
-from palate.judges.reward_model import read_elsewhere, score_of
+from palate.judges.reward_model import encode, read_elsewhere, score_of
 from palate.model.batch import Tokens
 from palate.model.load import load_chat
 from palate.model.onnx import GRAPH, open_session, run
+from palate.model.tokens import Encoded
 from palate.records import file_digest
 from palate.types import Candidates, Score
 
@@ -47,8 +48,10 @@ class OnnxScorer:
         """Scores in the order asked; reads ahead one window of `candidates`."""
         stream = iter(candidates)
         while window := list(islice(stream, WINDOW)):
-            rows = [[self._chat.encode(c.prompt, r) for r in c.responses] for c in window]
-            distinct = {e.ids.tobytes(): e.ids for row in rows for e in row if e is not None}
+            rows = [[encode(self._chat, c.prompt, r) for r in c.responses] for c in window]
+            distinct = {
+                e.ids.tobytes(): e.ids for row in rows for e in row if isinstance(e, Encoded)
+            }
             rewards: dict[bytes, float] = {}
             for batch in batches(list(distinct.values()), len, self._budget):
                 values = self._rewards(batch)

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from palate.judges.classifier_format import Refused
 from palate.judges.scalar import NON_FINITE
 from palate.model.backbone import folder_digest
 from palate.model.batch import Group, group, microbatches
@@ -17,8 +18,9 @@ from palate.model.device import default_device, keep_memory
 from palate.model.load import load_reward_model
 from palate.model.options import Dtype
 from palate.model.precision import compute_dtype
+from palate.model.templates import RefusedTurnsError
 from palate.model.tokens import TOO_LONG, ChatTokens, Encoded
-from palate.types import Candidates, Score
+from palate.types import Candidates, Message, Score
 
 WINDOW = 256  # Prompts read ahead: enough to fill micro-batches, few enough to show progress.
 
@@ -65,13 +67,13 @@ class RewardScorer:
             yield from self._score_window(window)
 
     def _score_window(self, window: Sequence[Candidates]) -> list[tuple[Score, ...]]:
-        encoded: dict[Candidates, tuple[Encoded | None, ...]] = {}
+        encoded: dict[Candidates, tuple[Encoded | Refused, ...]] = {}
         prompts: dict[object, dict[bytes, Encoded]] = {}
         for item in window:
-            rows = tuple(self.model.chat.encode(item.prompt, r) for r in item.responses)
+            rows = tuple(encode(self.model.chat, item.prompt, r) for r in item.responses)
             encoded[item] = rows
             distinct = prompts.setdefault(item.prompt, {})
-            distinct.update((row.ids.tobytes(), row) for row in rows if row is not None)
+            distinct.update((row.ids.tobytes(), row) for row in rows if isinstance(row, Encoded))
         rewards = self._rewards([list(rows.values()) for rows in prompts.values() if rows])
         return [tuple(score_of(row, rewards) for row in encoded[item]) for item in window]
 
@@ -92,10 +94,18 @@ def read_elsewhere(chat: ChatTokens) -> dict[str, str]:
     return {} if chat.ending == "terminal" else {"reward_read_at": chat.read_at}
 
 
-def score_of(row: Encoded | None, rewards: Mapping[bytes, float]) -> Score:
-    """The score of a conversation by its tokens; None is one whose response is too long."""
-    if row is None:
-        return Score(None, TOO_LONG)
+def encode(chat: ChatTokens, prompt: Sequence[Message], response: str) -> Encoded | Refused:
+    """The tokens of a conversation, or the reason why it has none."""
+    try:
+        return chat.encode(prompt, response) or Refused(TOO_LONG)
+    except RefusedTurnsError as refusal:
+        return Refused(str(refusal))
+
+
+def score_of(row: Encoded | Refused, rewards: Mapping[bytes, float]) -> Score:
+    """The score of a conversation by its tokens."""
+    if isinstance(row, Refused):
+        return Score(None, row.reason)
     value = rewards[row.ids.tobytes()]
     if not math.isfinite(value):
         return Score(None, NON_FINITE, row.truncated, len(row.ids))
