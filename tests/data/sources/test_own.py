@@ -241,6 +241,13 @@ def test_bad_csv_rows(tmp_path: Path) -> None:
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 99, mtime=0)[:-9], "cut or not gzip"),
         ("a.parquet", b"PAR1", "not a whole Parquet file"),
         ("a.txt", b"x", "expected one of .jsonl"),
+        ("a.jsonl", b"PAR1\x15", "is a Parquet file; let its name end in .parquet"),
+        ("a.jsonl", gzip.compress(b"{}"), "is packed; let its name end in .gz"),
+        (
+            "a.csv",
+            b"prompt,chosen,rejected,chosen\na,b,c,d\n",
+            "column 'chosen' stands twice in the header",
+        ),
     ],
 )
 def test_a_file_wrong_as_a_whole_is_one_line(

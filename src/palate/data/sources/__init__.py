@@ -122,8 +122,10 @@ def readable(
         if good == 0 and bad >= ROWS_BEFORE_GIVING_UP:
             break
     if first is not None and bad > max_bad_share * (good + bad):
+        more = "; `palate data import --max-bad-share` (in a recipe data.max_bad_share) allows more"
         raise PalateError(
             f"{bad} of {good + bad} rows are bad, more than {max_bad_share:.1%}; the first: {first}"
+            + (more if good else "")
         )
     if not found:
         raise PalateError("expected comparisons, found none")

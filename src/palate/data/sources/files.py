@@ -15,6 +15,7 @@ import io
 import json
 import re
 import zlib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any, cast
@@ -41,6 +42,7 @@ NOT_UTF8 = (
 # A longer line is damage, not a conversation; it is skipped without being held in memory.
 MAX_LINE_BYTES = 32 * 2**20
 MAX_CELL_CHARACTERS = 32 * 2**20
+GZIP, PARQUET = b"\x1f\x8b", b"PAR1"  # What such files begin with.
 ROWS_PER_READ = 1_024
 HEADER_BYTES = 65_536
 _ESCAPED = re.compile("[\udc80-\udcff]")  # What Python makes of bytes that are no UTF-8.
@@ -124,6 +126,12 @@ def _open(path: Path) -> IO[bytes]:
     opened = gzip.open if path.name.lower().endswith(".gz") else open
     file = cast(io.BufferedReader, opened(path, "rb"))
     head = file.peek(4)[:4]
+    if head.startswith(GZIP) and opened is open:
+        file.close()
+        raise PalateError(f"{path}: is packed; let its name end in .gz")
+    if head == PARQUET:
+        file.close()
+        raise PalateError(f"{path}: is a Parquet file; let its name end in .parquet")
     encoding = next((name for mark, name in ENCODINGS if head.startswith(mark)), None)
     return file if encoding is None else io.BufferedReader(_Recoded(file, encoding))
 
@@ -230,6 +238,10 @@ def _read_csv(path: Path, part: str) -> Records:
                 continue
             if columns is None:
                 columns = cells
+                if twice := [name for name, n in Counter(cells).items() if n > 1 and name]:
+                    raise PalateError(
+                        f"{path}: column {shown(twice[0])} stands twice in the header; rename one"
+                    )
             elif cells:
                 yield _csv_record(path, part, skipped + reader.line_num, columns, cells)
 

@@ -75,7 +75,8 @@ def _comparisons(name: str, records: Records, named: str | None) -> Iterator[Row
     """The comparisons of one file, and at its end a line that says which columns were read."""
     columns = Columns()
     yield from each(records, partial(_comparison, named=named, columns=columns))
-    say(f"{name}: {columns.said()}")
+    if columns.read:
+        say(f"{name}: {columns.said()}")
 
 
 def is_ours(path: Path) -> bool:
@@ -141,7 +142,7 @@ class Columns:
 
     def said(self) -> str:
         """One line: what was read, what was not and what it holds."""
-        line = f"read {', '.join(name for name in READ if self.read[name]) or 'no column'}"
+        line = f"read {', '.join(name for name in READ if self.read[name])}"
         if not self.others:
             return line
         others = "; ".join(f"{_shown(name)}{self._held(name)}" for name in self.others)
