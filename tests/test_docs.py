@@ -1,22 +1,141 @@
-"""The README's and the docs' code runs, and what they name exists."""
+"""The README's, the docs' and the card's code runs, and what they name exists."""
 
 import importlib.util
+import json
 import re
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
+import pyarrow.parquet
 import pytest
+import torch
+import typer.main
 import yaml
+from typer.testing import CliRunner
 
-from palate.recipe import built_in
+from palate.cli import app
+from palate.recipe import built_in, load_recipe, run
 from palate.recipe.schema import validate
 from palate.records import read_header
+from server import live, server_of
+from tiny import save_tiny
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+LANGUAGES = {"python", "sh", "yaml", "text"}  # A block of any other would be looked at by nobody.
+SERVER = "http://127.0.0.1:8000"
+
+# What is not run, by the first reason that fits, and where it is run instead. Every command of
+# Palate's own is at least read by its own parser.
+LONG = "minutes to hours; tests/test_recipe_run.py and tests/test_study.py run small ones"
+UNTIL_STOPPED = "runs until it is stopped; tests/serve, tests/view"
+HUB = "needs a model or repository of a hub; tests/model/test_push.py, tests/model/test_adapter.py"
+OTHERS = "another program, which is not installed here"
+NOT_RUN = {
+    r"palate (run|mix|train|evaluate|demo)\b.*\b(llama2|margin|scaling|my\.yaml)\b": LONG,
+    r"palate (run|train|demo)\b": LONG,
+    r"palate view .*--export": "there are no marks yet; tests/view/test_marks.py",
+    r"palate report runs/margin": "a study; tests/test_study.py",
+    r"palate (serve|view)\b": UNTIL_STOPPED,
+    r"palate push\b(?!.*--dry-run)|--base Qwen|OpenAssistant/": HUB,
+    r"--format onnx|--with safety-onnx": "half a minute of tracing; tests/model/test_onnx.py",
+    r"--url ": "needs a server; tests/evaluate/test_parity.py",
+    r"palate evaluate '\{chat:": "asks an endpoint; tests/judges/chat",
+    r"palate doctor|palate plan": "speaks of this machine; tests/test_cli.py, tests/test_plan.py",
+    r"torchrun ": "several processes; tests/test_sharing.py, tests/test_crew.py",
+    r"curl ": "needs a server; tests/serve/test_protocols.py asks the same",
+    r"make |source ": "what made the environment of these tests",
+    r"python (examples/trl_grpo|-m openrlhf|-m verl)|\.\.\. --rm-type": OTHERS,
+    r"vllm |python -m sglang|text-embeddings-router": OTHERS,
+    r"export HF_TOKEN": "a secret",
+}
+PYTHON_NOT_RUN = {
+    "from trl import": "TRL is not installed here; tests/client/test_trl.py",
+    "import cohere": "clients that are not installed here; tests/client/test_stacks.py",
+    "import onnxruntime": "needs a graph, half a minute of tracing; tests/model/test_onnx.py",
+}
 
 
 def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
+
+
+def commands(page: Path) -> Iterator[str]:
+    """The commands of a page, each on one line, without its comment."""
+    for block in blocks(page, "sh"):
+        joined = re.sub(r"\\\n\s*", " ", re.sub(r"(?m)(^|\s)#.*$", "", block))
+        # What curl sends goes over several lines, in one pair of quotes.
+        for command in re.findall(r"(?:'[^']*'|[^'\n])+", joined):
+            if command.strip():
+                yield command.strip()
+
+
+def words_of(command: str) -> list[str] | None:
+    """The words behind `palate`, also where the shell or torchrun starts it; None: not Palate's."""
+    inner = re.search(r"\$\((palate .*)\)", command)
+    words = shlex.split(inner[1] if inner else command)
+    words = words[: words.index(">")] if ">" in words else words
+    if words[:1] == ["torchrun"] and "palate" in words:
+        return words[words.index("palate") + 1 :]
+    return words[1:] if words[:1] == ["palate"] else None
+
+
+def reason(command: str) -> str | None:
+    return next((why for fits, why in NOT_RUN.items() if re.search(fits, command)), None)
+
+
+def parse(words: list[str]) -> None:
+    """Read a command line as Palate would, without doing anything."""
+    command: click.Command = typer.main.get_command(app)
+    while isinstance(command, click.Group):
+        command, words = command.commands[words[0]], words[1:]
+    command.make_context("palate", list(words))
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory) -> Path:
+    """A folder in which the docs' commands find what they name: a small whole run, and files."""
+    folder = tmp_path_factory.mktemp("docs")
+    base = save_tiny(folder / "tiny", "llama", num_hidden_layers=1)
+    options = "data.sources.campaign-{}.options.comparisons_per_week=30"
+    small = [
+        f"base.model={base}", "base.layers=null", "train.epochs=1", "train.trackers=[]",
+        "train.trainable.last_layers=null", "data.holdout.per_batch=6",
+        options.format("helpfulness"), options.format("safety"),
+    ]  # fmt: skip
+    demo = run(load_recipe("demo", small, environment={}), folder / "runs/demo", say=lambda _: None)
+    for name in ("llama2", "one-epoch", "two-epochs", "mine"):
+        shutil.copytree(demo, folder / "runs" / name)
+    (folder / "runs/mine/models/mine").symlink_to(demo / "models/safety")
+    (folder / "model").symlink_to(demo / "models/safety")
+    example("own_data").main(folder)
+    held_out = demo / "benchmarks/held-out helpfulness.parquet"
+    for name in ("held-out", "mine", "hh", "pairs", "runs/data/helpful-base"):
+        target = folder / f"{name}.parquet"
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(held_out, target)
+    for name, judge in (("old", "longer"), ("new", "shorter")):
+        (folder / name / "verdicts").mkdir(parents=True)
+        verdicts = demo / f"verdicts/{judge}--held-out-helpfulness.parquet"
+        shutil.copy(verdicts, folder / name / "verdicts/rm--hh.parquet")
+    rows = [(f"What is {n} plus 1?", f"{n + k}.") for n in range(6) for k in range(3)]
+    flat = [{"prompt": prompt, "response": response} for prompt, response in rows]
+    write_lines(folder / "flat.jsonl", flat)
+    write_lines(folder / "responses.jsonl", flat)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(flat), folder / "answers.parquet")
+    asked = dict.fromkeys(prompt for prompt, _ in rows)
+    samples = [{"prompt": p, "responses": [r for q, r in rows if q == p]} for p in asked]
+    write_lines(folder / "samples.jsonl", samples)
+    return folder
+
+
+def write_lines(path: Path, rows: list[dict]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
 def example(name: str):
@@ -39,6 +158,12 @@ def test_readme_python_runs(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_block_is_of_a_language_that_is_looked_at(page):
+    opened = re.findall(r"(?m)^[ >]*```(\w*)[^\n]*\n(?:.*?)^[ >]*```", page.read_text(), re.DOTALL)
+    assert set(opened) - {""} <= LANGUAGES
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_recipes_in_the_docs_are_valid(page):
     for block in blocks(page, "yaml"):
         values = yaml.safe_load(block)
@@ -48,20 +173,89 @@ def test_recipes_in_the_docs_are_valid(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_commands_in_the_docs_exist(page):
-    from palate.cli import app
+    makefile = (ROOT / "Makefile").read_text()
+    for command in commands(page):
+        if (words := words_of(command)) is not None:
+            parse(words)
+            if words[0] in ("run", "mix", "train", "plan") and not Path(words[1]).suffix:
+                assert words[1] in built_in(), command
+        elif command.startswith("make "):
+            assert re.search(rf"(?m)^{command.split()[1]}:", makefile), command
+        elif command.startswith("python examples/"):
+            assert (ROOT / command.split()[1]).is_file()
+        else:
+            assert reason(command), command
 
-    groups = {"data": {"list", "show", "lint", "import"}, "recipes": {"list", "show", "schema"}}
-    groups |= {"tokens": {"add", "revoke", "list"}}
-    verbs = {command.name for command in app.registered_commands} | set(groups)
-    for line in "\n".join(blocks(page, "sh")).splitlines():
-        words = line.split("#")[0].split()
-        if words[:1] != ["palate"]:
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_commands_in_the_docs_run(page, request, monkeypatch):
+    asked = [command for command in commands(page) if reason(command) is None]
+    if not asked:
+        pytest.skip("no command that can be run here")
+    monkeypatch.chdir(request.getfixturevalue("workspace"))
+    for command in asked:
+        done = CliRunner().invoke(app, words_of(command))
+        assert done.exit_code == 0, f"{command}\n{done.output}\n{done.exception!r}"
+
+
+def test_every_reason_not_to_run_a_command_is_needed():
+    every = [command for page in PAGES for command in commands(page)]
+    assert [fits for fits in NOT_RUN if not any(re.search(fits, c) for c in every)] == []
+    code = "\n".join(block for page in PAGES for block in blocks(page, "python"))
+    assert [first for first in PYTHON_NOT_RUN if first not in code] == []
+
+
+@pytest.fixture(scope="module")
+def server(workspace) -> Iterator[str]:
+    models = {
+        name: str(workspace / "runs/demo/models" / name) for name in ("helpfulness", "safety")
+    }
+    with live(server_of(models)) as running:
+        yield running.url
+
+
+@pytest.mark.parametrize("page", PAGES[1:], ids=lambda p: p.name)
+def test_python_in_the_docs_runs(page, request, monkeypatch, tmp_path):
+    """Or, where it cannot be run, names nothing that is undefined."""
+    if not blocks(page, "python"):
+        pytest.skip("no Python on this page")
+    monkeypatch.chdir(request.getfixturevalue("workspace"))
+    for number, code in enumerate(blocks(page, "python")):
+        if any(first in code for first in PYTHON_NOT_RUN):
+            path = tmp_path / f"{number}.py"
+            path.write_text(code)
+            check = [
+                sys.executable,
+                "-m",
+                "ruff",
+                "check",
+                "--isolated",
+                "--select=F821",
+                str(path),
+            ]
+            done = subprocess.run(check, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout
             continue
-        assert words[1] in verbs, line
-        if words[1] in groups:
-            assert words[2] in groups[words[1]], line
-        if words[1] in ("run", "mix", "train", "evaluate") and not Path(words[2]).suffix:
-            assert words[2] in built_in() or words[1] == "evaluate", line
+        if SERVER in code:
+            code = code.replace(SERVER, request.getfixturevalue("server"))
+        exec(compile(code, page.name, "exec"), {"__name__": page.stem})
+
+
+@pytest.mark.parametrize("name", ["helpfulness", "safety"])
+def test_the_card_runs_where_it_lies_and_gives_the_reward(name, workspace, monkeypatch):
+    from palate.model.load import load_reward_model
+    from palate.types import Message
+
+    folder = workspace / "runs/demo/models" / name
+    monkeypatch.chdir(folder)
+    (code,) = blocks(Path("README.md"), "python")
+    names: dict = {}
+    exec(compile(code, "README.md", "exec"), names)
+    model = load_reward_model(folder)
+    encoded = model.chat.encode((Message("user", "Hello"),), "Hello, you!")
+    with torch.no_grad():
+        expected = model.forward_padded([encoded.ids]).reward.item()
+    assert names["reward"] == pytest.approx(expected, abs=1e-4)
 
 
 def test_the_file_map_of_the_readme_is_true():
