@@ -10,7 +10,7 @@ import pytest
 
 import palate
 from palate import cpus
-from palate.cpus import affinity, cores, thread_settings
+from palate.cpus import affinity, cores, library_settings
 
 SOURCE = str(Path(palate.__file__).parents[1])
 V1 = "11:memory:/docker/abc\n4:cpu,cpuacct:/docker/abc\n"
@@ -77,7 +77,7 @@ def test_pitfall_40_cores_follow_affinity_and_the_quota_of_either_cgroup(
 ) -> None:
     root = write(tmp_path, files)
     assert cores(root) == expected
-    threads = thread_settings({}, root).get("OMP_NUM_THREADS")
+    threads = library_settings({}, root).get("OMP_NUM_THREADS")
     assert threads == (None if expected == 8 else str(expected)), "what OpenMP sees is left to it"
 
 
@@ -91,9 +91,10 @@ def test_their_number_can_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_the_user_says_is_not_changed(tmp_path: Path, eight: None) -> None:
     root = write(tmp_path, {"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/cpu.max": "200000 100000"})
-    assert thread_settings({}, root) == {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "2"}
-    own = {"OMP_WAIT_POLICY": "ACTIVE", "OMP_NUM_THREADS": "5"}
-    assert thread_settings(own, root) == {}
+    found = library_settings({}, root)
+    assert found == {"OMP_WAIT_POLICY": "PASSIVE", "OMP_NUM_THREADS": "2", **cpus.KERNELS}
+    own = dict.fromkeys(found, "own")
+    assert library_settings(own, root) == {}
 
 
 PROBE = """

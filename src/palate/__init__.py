@@ -3,7 +3,7 @@
 import os
 from typing import TYPE_CHECKING, Any
 
-from palate.cpus import thread_settings
+from palate.cpus import library_settings
 
 if TYPE_CHECKING:
     from palate.client import AsyncRewardClient, RewardClient
@@ -12,7 +12,7 @@ __all__ = ["AsyncRewardClient", "RewardClient", "__version__"]
 __version__ = "0.1.0"
 
 # Before anything here imports torch, and for every process that is started from here.
-os.environ.update(thread_settings(os.environ))
+os.environ.update(library_settings(os.environ))
 
 
 def __getattr__(name: str) -> Any:

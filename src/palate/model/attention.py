@@ -9,6 +9,7 @@ Shape letters: H heads, T tokens of the packed row, K keys of all segments, D wi
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any, Literal, cast
 
 import torch
@@ -117,7 +118,15 @@ def shared_prefix_attention(
 def _call_a_segment(
     query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float | None
 ) -> Tensor:
-    """query [1, T, H, D], key and value [1, K, Hkv, D] to [1, T, H, D]."""
+    """query [1, T, H, D], key and value [1, K, Hkv, D] to [1, T, H, D], in the format of `value`.
+
+    On a CPU in float32 whatever the format: its backward kernel for bfloat16 takes 3.6 times as
+    long, and keeps machine code, megabytes for each new pair of lengths, until the process ends
+    (measured, torch 2.13 with AMX; `findings/bf16_kernels_are_kept.sh`).
+    """
+    dtype, on_cpu = value.dtype, query.device.type == "cpu"
+    if on_cpu:
+        query, key, value = query.float(), key.float(), value.float()
     # Split at once: the gradient of a split is one concatenation, that of a slice a row of zeros.
     parts = zip(
         query.transpose(1, 2).split(layout.query_lengths, dim=2),
@@ -126,13 +135,14 @@ def _call_a_segment(
         layout.masks,
         strict=True,
     )
-    pieces = [
-        scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
-        ).transpose(1, 2)
-        for q, k, v, mask in parts
-    ]
-    return torch.cat(pieces, dim=1)
+    with torch.autocast("cpu", enabled=False) if on_cpu else nullcontext():
+        pieces = [
+            scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=True
+            ).transpose(1, 2)
+            for q, k, v, mask in parts
+        ]
+    return torch.cat(pieces, dim=1).to(dtype)
 
 
 def _one_call(

@@ -60,7 +60,8 @@ def layer_bytes(model: Anatomy, setup: Setup) -> float:
     """Bytes a token that one decoder layer keeps for its backward pass.
 
     Of the norms `norm_width` in float32, of the MLP `mlp_width`. Of attention: queries, gathered
-    keys and values, output, a float32 sum a head, and on a CPU the masks. And the inputs of the
+    keys and values, output, a float32 sum a head, and on a CPU, where all of that is float32, the
+    masks. And the inputs of the
     matrices, which autocast casts anew for each of them. Written down from what autograd keeps of
     a Llama in transformers 5.23, and compared with it in tests/train/test_footprint.py.
     """
@@ -73,10 +74,11 @@ def layer_bytes(model: Anatomy, setup: Setup) -> float:
         stream = 4 * model.norm_width + 2 * 5 * d
     else:  # bfloat16 weights gathered by FSDP: a bfloat16 one, and norms in both formats.
         stream = 3 * model.norm_width + 2 * 2 * d
+    attended = q + 2 * setup.keys_per_token * k
     # A CPU's output is joined from segments, so that it is kept as such and joined.
-    attention = size * ((2 if cuda else 3) * q + 2 * setup.keys_per_token * k) + 4 * model.heads
-    masks = 0.0 if cuda else size * _mask_width(setup)
-    return stream + attention + masks + size * model.mlp_width + 2 * 4
+    attention = size * (attended + q) if cuda else 4 * (attended + q) + size * q
+    masks = 0.0 if cuda else 4 * _mask_width(setup)
+    return stream + attention + 4 * model.heads + masks + size * model.mlp_width + 2 * 4
 
 
 def last_layer_bytes(model: Anatomy, setup: Setup) -> float:
@@ -89,7 +91,8 @@ def last_layer_bytes(model: Anatomy, setup: Setup) -> float:
     keys = 2 * (p + r) / (p + 2 * r)  # A token: each response reads its prompt's and its own.
     inputs = 2 * model.width * size if setup.bfloat16 else model.width * size
     zeros = size * model.query_width  # Queries of all tokens, and attention's output for them.
-    return 4 * model.norm_width / 2 + inputs + size * 2 * keys * model.key_width + zeros
+    attended = size if setup.device == "cuda" else 4
+    return 4 * model.norm_width / 2 + inputs + attended * 2 * keys * model.key_width + zeros
 
 
 def _mask_width(setup: Setup) -> float:
