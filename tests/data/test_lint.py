@@ -146,6 +146,12 @@ def test_marks_left_in_text_are_noted_and_the_row_stays(fields):
     assert not report.excluded
 
 
+def test_a_prompt_imported_as_one_text_is_noted_with_the_cure():
+    _, report = linted(made(prompt="\n\nHuman: What?\n\nAssistant:"))
+    assert [f.kind for f in report.findings] == [Kind.MARKS]
+    assert "import its file again" in report.findings[0].detail
+
+
 def test_ordinary_angle_brackets_and_brackets_are_no_marks():
     assert kinds(made(chosen="if a < b: x[0] = <s>old</s> text; Human: yes")) == []
 

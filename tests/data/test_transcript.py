@@ -159,6 +159,11 @@ def _written(form: str, c: Comparison) -> dict[str, Any]:
         "prompt inside": {"prompt": said, "chosen": said + chosen, "rejected": said + rejected},
         "implicit": whole,
         "UltraFeedback": {"prompt": c.prompt[0].content, **whole},
+        "first turn": {
+            "prompt": c.prompt[0].content,
+            "chosen": said + chosen,
+            "rejected": said + rejected,
+        },
     }
     return rows[form]
 
@@ -167,7 +172,7 @@ def _written(form: str, c: Comparison) -> dict[str, Any]:
     "form",
     [
         "messages", "transcript", "ChatML", "stripped", "prompt inside", "implicit",
-        "UltraFeedback",
+        "UltraFeedback", "first turn",
     ],
 )  # fmt: skip
 def test_pitfall_42_a_test_prompt_is_excluded_in_every_form(

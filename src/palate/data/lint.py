@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from palate.data.prompts import hash64
-from palate.data.transcript import marks_in
+from palate.data.transcript import as_turns, marks_in
 from palate.records import Header, write_table
 from palate.types import UNREAD_COLUMNS, Comparison
 
@@ -221,6 +221,9 @@ def _number(value: object) -> float | None:
 
 def _marks(c: Comparison) -> Iterator[tuple[Kind, str]]:
     """Marks of a template or transcript that are left in the texts: judges read them as words."""
+    if as_turns(c.prompt) is not c.prompt:
+        yield Kind.MARKS, "the prompt is a conversation in one text; import its file again"
+        return
     texts = {f"prompt[{at}]": turn.content for at, turn in enumerate(c.prompt)}
     for name, text in (texts | {"chosen": c.chosen, "rejected": c.rejected}).items():
         if mark := marks_in(text):

@@ -197,13 +197,14 @@ def read_conversation(text: str) -> tuple[Turns, str] | None:
 
 
 def as_turns(prompt: Turns) -> Turns:
-    """A prompt with the turns apart that its only message holds as text; any other as it is."""
+    """A prompt with the turns apart that its only message holds as text; any other itself."""
     if len(prompt) != 1 or prompt[0].role != "user":
         return prompt
     try:
-        return read_prompt(prompt[0].content).turns or prompt
+        read = read_prompt(prompt[0].content)
     except PalateError:
         return prompt
+    return prompt if read.form is None else read.turns
 
 
 def marks_in(text: str) -> str:

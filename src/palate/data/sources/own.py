@@ -204,6 +204,9 @@ def _answer(data: Mapping[str, Any], column: str, prompt: Prompt) -> tuple[Turns
     value = fields.structured(fields.required(data, column))
     if isinstance(value, str):
         text = fields.as_text(value, column)
+        found = fields.conversation(text, column)
+        if found is not None and _begins(found[0], prompt.turns):
+            return found
         # Prompt and response in one text, as older trainers want them.
         whole = prompt.form is not None and text.startswith(data["prompt"])
         return prompt.turns, prompt.reply(text.removeprefix(data["prompt"]) if whole else text)
