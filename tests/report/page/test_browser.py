@@ -180,6 +180,45 @@ def test_a_narrow_screen_scrolls_tables_not_the_page(browser, hostile_page: Path
         assert wide == 0
 
 
+def test_a_narrow_screen_reads_words_not_letters(browser, hostile_page: Path) -> None:
+    opened = browser.new_page(viewport=PHONE, reduced_motion="reduce")
+    for tab in _watched(opened, hostile_page):
+        draw_all(tab)
+        tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
+        squeezed = tab.evaluate(
+            "[...document.querySelectorAll('th, td')].filter(cell => cell.offsetWidth"
+            " && cell.offsetWidth < 40 && cell.innerText.trim().length > 5)"
+            ".map(cell => cell.innerText)"
+        )
+        assert not squeezed
+        finding = tab.locator(".findings tbody td").first.bounding_box()
+        assert finding["width"] > 0.8 * PHONE["width"]
+        small = tab.evaluate(
+            "[...document.querySelectorAll('.plot svg')].filter(svg =>"
+            " Number(svg.getAttribute('width')) > svg.parentNode.clientWidth + 1)"
+            ".map(svg => `${svg.closest('.plot').dataset.chart} ${svg.getAttribute('width')}`)"
+        )
+        assert not small, "charts wider than the screen are drawn smaller, their words too"
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+@pytest.mark.parametrize("name", ["provenance", "data", "failures", "rewards"])
+def test_a_link_to_a_section_lands_on_it(browser, hostile_page: Path, size, name) -> None:
+    """Charts above it are drawn on the way, and grow: it was 600 to 1,300 pixels off."""
+    away = f"document.getElementById('{name}').getBoundingClientRect().top"
+    below = "document.documentElement.scrollHeight - innerHeight - scrollY"
+    for from_link in (True, False):
+        opened = browser.new_page(viewport=size, reduced_motion="reduce")
+        opened.goto(hostile_page.as_uri() + ("" if from_link else f"#{name}"))
+        opened.wait_for_selector(".plot[data-drawn]")
+        if from_link:
+            opened.locator(f"nav a[href='#{name}']").click()
+        opened.wait_for_function(f"Math.abs({away}) < 60 || {below} < 2")
+        opened.wait_for_timeout(300)
+        assert opened.evaluate(f"Math.abs({away}) < 60 || {below} < 2"), "it moved away again"
+        opened.close()
+
+
 def test_it_prints(browser, hostile_page: Path, tmp_path: Path) -> None:
     opened = browser.new_page()
     opened.goto(hostile_page.as_uri())

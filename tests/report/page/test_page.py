@@ -5,6 +5,7 @@ import csv
 import hashlib
 import io
 import re
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import hostile
 import pytest
 
 from palate.report import Report, report, write_page
+from palate.report.corpus import NONE, Contents
+from palate.report.page import mixtures
 from palate.report.page.render import as_json
 
 
@@ -187,3 +190,41 @@ def test_a_page_of_training_alone_and_of_nothing_else(tmp_path: Path, write_trai
     assert {a["href"] for a in seen.of("a")} <= {f"#{name}" for name in sections} | {
         "#t-training-curve"
     }
+
+
+def test_a_finding_can_be_read_without_its_headings(made: Report) -> None:
+    """On a phone its cells are blocks: each says what it is, and is still a cell to a reader."""
+    seen = Seen(write_page(made).read_text())
+    tables = [a for a in seen.of("table") if a.get("class") == "findings"]
+    assert tables
+    assert all(table["role"] == "table" for table in tables)
+    figures = [a for a in seen.of("td") if a.get("data-label")]
+    assert {a["data-label"] for a in figures} == {"points", "interval", "n", "p"}
+    assert all(a["role"] == "cell" for a in figures)
+
+
+def of_ratings(**counts: int) -> Contents:
+    """What is in a mixture whose rows are rated so, in two batches."""
+    batches = {(f"week {i}", label): n // 2 for label, n in counts.items() for i in (1, 2)}
+    return Contents(
+        "mix", "mixture", sum(counts.values()), ratings=Counter(counts), batches=Counter(batches)
+    )
+
+
+def test_data_without_ratings_draws_no_grey_bars() -> None:
+    """Bars of one grey, all as long, without a legend."""
+    unrated = of_ratings(**{NONE: 40})
+    assert mixtures.ratings([unrated]) is None
+    batches = mixtures.batches([unrated])
+    colour = batches.spec["spec"]["layer"][0]["encoding"]["color"]
+    assert colour["scale"] == {"domain": ["Unrated"], "range": ["var(--s1)"]}
+    assert "none has a rating" in batches.caption
+
+
+@pytest.mark.parametrize("counts", [{"better": 40}, {"better": 20, NONE: 20}])
+def test_a_chart_of_ratings_says_which_they_are(counts: dict[str, int]) -> None:
+    rated = of_ratings(**counts)
+    for chart in (mixtures.ratings([rated]), mixtures.batches([rated])):
+        encoding = chart.spec.get("encoding") or chart.spec["spec"]["layer"][0]["encoding"]
+        assert encoding["color"]["legend"] is not None, "one shade alone says nothing"
+        assert encoding["color"]["scale"]["domain"][0] == "Better"

@@ -114,7 +114,7 @@ def _intervals(
     order = list(dict.fromkeys(names))
     known = [row for row in rows if row["kind"] == OURS]
     judges: Spec = {"field": "judge", "type": "nominal", "sort": order, "title": None,
-                    "axis": {"labelLimit": 170}}  # fmt: skip
+                    "axis": {"labelLimit": 148}}  # fmt: skip
     colour = series.colour(known, legend=False)
     layers = [
         CHANCE,

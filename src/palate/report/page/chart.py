@@ -69,11 +69,12 @@ class Series:
         there = {row[key] for row in rows}
         return [name for name in self.names if name in there]
 
-    def colour(self, rows: Rows, *, legend: bool = True) -> Spec:
-        """The colour channel for the series in these rows."""
+    def colour(self, rows: Rows, *, legend: bool = True, alone: bool = False) -> Spec:
+        """The colour channel for the series in these rows; `alone`: with a legend even of one."""
         names = self.among(rows)
         scale = {"domain": names, "range": [self.colours[name] for name in names]}
-        drawn = {"title": None, "orient": "top"} if legend and len(names) > 1 else None
+        some = legend and len(names) > (0 if alone else 1)
+        drawn = {"title": None, "orient": "top"} if some else None
         return {"field": "series", "type": "nominal", "scale": scale, "legend": drawn}
 
     def shape(self, rows: Rows, *, legend: bool = True) -> Spec:

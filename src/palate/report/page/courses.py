@@ -55,7 +55,7 @@ def training(courses: Sequence[Course], series: Series) -> Chart | None:
     )
     spec = panels(rows, layers, 130, "x", "y")
     return Chart(
-        "training", "Training by step", caption, spec, "training-curve", left=0, between=52
+        "training", "Training by step", caption, spec, "training-curve", left=58, between=52
     )
 
 

@@ -14,6 +14,7 @@ from palate.report.page.chart import TIP, Chart, Rows, Series, Spec, panels, rec
 from palate.report.tables import DASH, Table
 
 STEPS = 30
+UNRATED = "Unrated"
 GRADES = ("var(--r4)", "var(--r3)", "var(--r2)", "var(--r1)", "var(--r0)")
 
 
@@ -54,7 +55,7 @@ def shares(table: Table) -> Chart | None:
 
 def ratings(contents: Sequence[Contents]) -> Chart | None:
     """How sure annotators were, in every mixture and benchmark."""
-    names = [*(RATING_NAMES[rating] for rating in RATINGS), "Unrated"]
+    names = [*(RATING_NAMES[rating] for rating in RATINGS), UNRATED]
     rows: Rows = []
     for one in contents:
         counts = [*(one.ratings[rating.label] for rating in RATINGS), one.ratings[NONE]]
@@ -64,15 +65,15 @@ def ratings(contents: Sequence[Contents]) -> Chart | None:
                 of = f"{escape.name(one.name)} ({one.role})"
                 tip = f"{of}: {name.lower()}, {number:,} of {one.rows:,} ({share:.1f} %)"
                 rows.append({"data": of, "series": name, "v": number, "place": place, "tip": tip})
-    if not rows:
-        return None
+    if {row["series"] for row in rows} <= {UNRATED}:
+        return None  # Bars of one shade, all as long.
     series = Series(tuple(names), dict(zip(names, GRADES, strict=True)))
     encoding: dict[str, Any] = {
         "y": {"field": "data", "type": "nominal", "sort": None, "title": None,
               "axis": {"labelLimit": 230}},
         "x": {"field": "v", "type": "quantitative", "stack": "normalize", "title": "share",
               "axis": {"format": "%"}},
-        "color": series.colour(rows), "order": {"field": "place"}, "tooltip": TIP,
+        "color": series.colour(rows, alone=True), "order": {"field": "place"}, "tooltip": TIP,
     }  # fmt: skip
     spec: Spec = {"data": {"values": rows}, "height": {"step": 20},
                   "mark": {"type": "bar", "height": {"band": 0.8}},
@@ -83,7 +84,7 @@ def ratings(contents: Sequence[Contents]) -> Chart | None:
 
 def batches(contents: Sequence[Contents]) -> Chart | None:
     """Comparisons by annotation batch, in the order of their names, by rating."""
-    names = [*(RATING_NAMES[rating] for rating in RATINGS), "Unrated"]
+    names = [*(RATING_NAMES[rating] for rating in RATINGS), UNRATED]
     keys = dict(zip([*(rating.label for rating in RATINGS), NONE], names, strict=True))
     rows: Rows = []
     for one in contents:
@@ -96,15 +97,19 @@ def batches(contents: Sequence[Contents]) -> Chart | None:
                          "tip": f"{name}: {number:,} {keys[rating].lower()}"})  # fmt: skip
     if not rows:
         return None
-    series = Series(tuple(names), dict(zip(names, GRADES, strict=True)))
+    rated = {row["series"] for row in rows} - {UNRATED}
+    grades = GRADES if rated else [*GRADES[:-1], "var(--s1)"]  # Grey is for what is left over.
+    series = Series(tuple(names), dict(zip(names, grades, strict=True)))
     encoding: dict[str, Any] = {
         "x": {"field": "batch", "type": "nominal", "title": "batch",
               "axis": {"labelAngle": -40, "labelLimit": 110}},
         "y": {"field": "v", "type": "quantitative", "title": "comparisons"},
-        "color": series.colour(rows), "order": {"field": "place"}, "tooltip": TIP,
+        "color": series.colour(rows, alone=bool(rated)), "order": {"field": "place"},
+        "tooltip": TIP,
     }  # fmt: skip
     spec = panels(rows, [{"mark": "bar", "encoding": encoding}], 140, "x", "y", titled=True)
-    return Chart("batches", "Annotation batches over time", "Comparisons by batch and rating.",
+    caption = "by batch and rating." if rated else "by batch; none has a rating."
+    return Chart("batches", "Annotation batches over time", f"Comparisons {caption}",
                  spec, "batches", panel=320, columns=2, left=44, between=56, below=120)  # fmt: skip
 
 

@@ -48,7 +48,17 @@
     legend: { ...label, labelColor: "var(--ink)", labelFontSize: 13, symbolSize: 70, symbolOpacity: 1, labelLimit: 260, orient: "top",
       columnPadding: 16, offset: 8 },
   };
-  function draw(plot) {
+  const NARROW = 480; // Pixels: a legend takes two columns, or one where it begins after long labels.
+  function fitted(width, left) {
+    if (width >= NARROW) return config;
+    const columns = left > 100 ? 1 : 2;
+    const labelLimit = (width - left) / columns - 44;
+    return { ...config, header: { ...config.header, labelLimit: width - left - 20 },
+      legend: { ...config.legend, columns, labelLimit } };
+  }
+  const drawings = new Map();
+  const draw = (plot) => drawings.set(plot, drawn(plot)).get(plot);
+  function drawn(plot) {
     const { spec, panel, columns, left, between, below } = specs[plot.dataset.chart];
     const made = structuredClone(spec);
     const width = plot.clientWidth;
@@ -60,7 +70,7 @@
       made.bounds = "flush"; // Panels stand on a grid, whatever their labels.
       made.spec.width = Math.floor((width - left - (fit - 1) * between) / fit) - 12;
     } else made.width = width - left - 16;
-    const view = new View(parse(compile(made, { config }).spec, null, { ast: true }), {
+    const view = new View(parse(compile(made, { config: fitted(width, left) }).spec, null, { ast: true }), {
       expr: expressionInterpreter, renderer: "svg", container: plot, hover: false,
     });
     view.tooltip((_, event, item, value) => tell(value ? String(value) : "", event.clientX, event.clientY));
@@ -71,12 +81,14 @@
   }
   const redraw = (plot) => { if (Number(plot.dataset.width) !== plot.clientWidth) { plot.replaceChildren(); draw(plot); } };
   const plots = all(".plot");
+  const isBefore = (one, other) => one.compareDocumentPosition(other) & Node.DOCUMENT_POSITION_FOLLOWING;
   const near = new IntersectionObserver((seen) => {
     for (const { isIntersecting, target } of seen) if (isIntersecting && !target.dataset.width) draw(target);
   }, { rootMargin: "400px" });
   // Labels are measured with the fonts that draw them.
-  Promise.all(['400 12px "Palate Sans"', '600 12px "Palate Sans"'].map((face) => document.fonts.load(face)))
-    .finally(() => plots.forEach((plot) => near.observe(plot)));
+  const fonts = Promise.allSettled(
+    ['400 12px "Palate Sans"', '600 12px "Palate Sans"'].map((face) => document.fonts.load(face)));
+  fonts.then(() => plots.forEach((plot) => near.observe(plot)));
   let waiting;
   addEventListener("resize", () => {
     clearTimeout(waiting);
@@ -161,14 +173,23 @@
   }
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") tell(""); });
 
-  // Links into a folded table open it.
-  function unfold() {
-    const target = location.hash.length > 1 && document.getElementById(location.hash.slice(1));
-    const fold = target && target.closest("details");
-    if (fold && !fold.open) { fold.open = true; target.scrollIntoView(); }
+  // Links open the folded table they lead into. Charts grow when they are drawn: those above the
+  // target are drawn before the page stops there.
+  async function arrive(hash, how) {
+    const target = hash.length > 1 && document.getElementById(hash.slice(1));
+    if (!target) return;
+    const fold = target.closest("details");
+    if (fold) fold.open = true;
+    target.scrollIntoView(how);
+    await fonts;
+    await Promise.all(plots.filter((plot) => isBefore(plot, target)).map((plot) => drawings.get(plot) ?? draw(plot)));
+    target.scrollIntoView(how);
   }
-  addEventListener("hashchange", unfold);
-  unfold();
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest('a[href^="#"]');
+    if (link) setTimeout(() => arrive(link.hash));
+  });
+  arrive(location.hash, { behavior: "instant" });
 
   // Light or dark: the reader's system decides until they do.
   const button = $("#theme");
