@@ -1,6 +1,7 @@
 # One environment, in .venv; stamp files make every target idempotent.
 #   make demo   the whole experiment on the embedded default     make test   environment, checks, tests
 #   make check  format, lint, types, layers, site                make docs   the site under site/
+#   make test-installed   a plain `pip install .` without extras: every module, command and page
 #   make bench-train, bench-score, bench-serve   beside the peers, in turns; needs PALATE_DATA; QUICK=1 is shorter
 #   make bench-report               time of a report of 100,000 verdicts, to make and to open
 #   make screenshots RUN=runs/demo  pictures of a run's page for the docs, with the system's chromium
@@ -37,7 +38,7 @@ RLHF_ALONE := openrlhf==0.11.2 verl==0.9.1 llamafactory==0.9.5 reward-hub==0.1.1
 
 SAY_WHERE = echo; echo "palate is in $(BIN). In every new shell, first: source $(BIN)/activate"
 
-.PHONY: demo test test-slow check format docs install develop clean help bench-train bench-score bench-serve bench-statistics bench-clients bench-report screenshots tokenizers
+.PHONY: demo test test-slow test-installed check format docs install develop clean help bench-train bench-score bench-serve bench-statistics bench-clients bench-report screenshots tokenizers
 .DEFAULT_GOAL := help
 
 help:
@@ -49,6 +50,12 @@ demo: $(VENV)/.installed
 
 test: develop check
 	$(BIN)/pytest -n 2 -m "not slow and not gpu"
+
+# What a user has: the package and what it requires, in an environment of its own.
+INSTALLED := .venv-installed
+test-installed: $(INSTALLED)/.installed
+	$(INSTALLED)/bin/pip --disable-pip-version-check --quiet install --no-deps --force-reinstall .
+	$(INSTALLED)/bin/python tests/installed.py
 
 test-slow: develop
 	$(BIN)/pytest -n 2 -m slow
@@ -118,6 +125,13 @@ $(VENV)/.installed: $(VENV)/.torch pyproject.toml
 $(VENV)/.developed: $(VENV)/.installed
 	$(PIP) install -e '.[dev,docs]'
 	@touch $@
+
+$(INSTALLED)/.installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "needs Python 3.11 or newer on PATH; or: make PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(INSTALLED)
+	$(INSTALLED)/bin/pip --disable-pip-version-check --quiet install --no-compile $(TORCH)
+	$(INSTALLED)/bin/pip --disable-pip-version-check --quiet install --no-compile .
+	touch $@
 
 $(TRL_VENV)/.installed: PACKAGES := $(TRL)
 $(REWARDBENCH_VENV)/.installed: PACKAGES := $(REWARDBENCH)
