@@ -38,6 +38,11 @@ class Rating(IntEnum):
         """The name used in files and recipes: `significantly`, `better`, ..."""
         return self.name.lower()
 
+    @property
+    def words(self) -> str:
+        """As it is said: `significantly better`, `better`, ..."""
+        return self.label if self is Rating.BETTER else f"{self.label} better"
+
 
 class Bin(StrEnum):
     """Safety bin of a pair (section 3.2.1), named by chosen and rejected."""

@@ -16,7 +16,7 @@ from palate.evaluate.metrics import read_tally
 from palate.evaluate.run import evaluate
 from palate.judges import open_judge
 from palate.records import read_comparisons, write_comparisons
-from palate.types import Comparison, PalateError
+from palate.types import Bin, Comparison, PalateError
 
 
 @pytest.fixture
@@ -60,6 +60,17 @@ def test_parts_cover_all_items_and_are_adjusted_together(run: Path) -> None:
     assert max(confidences) == 1 - 0.05 / len(split)
     longer = next(p for p in compared.parts if p.level == "chosen is longer")
     assert longer.first.value == 1, "the judge of length is right wherever the longer was chosen"
+
+
+def test_ratings_stand_in_their_order_not_in_that_of_their_names(run: Path) -> None:
+    tallies = [read_tally(p) for p in verdict_files(run, ("longer", "random"), None)]
+    compared = compare_judges(*tallies, asked(run), np.random.default_rng(0))
+    levels = [part.level for part in compared.parts if part.by == "rating"]
+    assert levels == ["significantly", "better", "slightly", "negligibly"]
+    bins = [part.level for part in compared.parts if part.by == "safety bin"]
+    assert bins == [bin.value for bin in Bin if bin.value in bins]
+    by_length = [part.level for part in compared.parts if part.by == "length"]
+    assert by_length == sorted(by_length)
 
 
 def test_flips_are_the_items_answered_differently_with_their_texts(run: Path) -> None:

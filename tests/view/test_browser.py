@@ -121,6 +121,35 @@ def test_filters_and_search_change_the_list_without_a_reload(page):
     assert page.evaluate("window.stays") is True
 
 
+@pytest.mark.parametrize("script", [True, False], ids=["script", "no script"])
+def test_filters_leave_the_first_screen_of_a_phone_to_the_list(chromium, address, script):
+    context = chromium.new_context(
+        viewport={"width": 390, "height": 844}, java_script_enabled=script
+    )
+    page = context.new_page()
+    page.goto(address)
+    row = page.locator("[data-row]").first
+    assert row.bounding_box()["y"] < 300
+    panel = page.locator("#filter-panel")
+    assert not panel.is_visible()
+    page.locator("label[for=filters-shown]").click()
+    assert panel.is_visible()
+    page.get_by_label("books").check()
+    if script:  # One filter after the other: what was opened stays open.
+        page.wait_for_selector("text=50 of 100")
+        assert panel.is_visible()
+        page.locator("label[for=filters-shown]").click()
+    else:
+        page.get_by_role("button", name="Apply").click()
+        page.wait_for_selector("text=50 of 100")
+    assert not panel.is_visible()
+    assert page.locator("label[for=filters-shown]").inner_text().endswith("Filters (1 on)")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    assert panel.is_visible(), "turned to a wide screen the filters stand beside the list"
+    assert not page.locator("label[for=filters-shown]").is_visible()
+    context.close()
+
+
 def test_pages_turn_by_keyboard(page):
     page.keyboard.press("]")
     page.wait_for_selector("text=51–100")
@@ -143,7 +172,7 @@ def test_hostile_texts_do_nothing_in_a_browser(page):
 
 def test_blind_mode_by_keyboard(page):
     page.locator("[data-row]").nth(4).click()
-    page.wait_for_selector("text=Disagree")
+    page.wait_for_selector(".sides")
     page.keyboard.press("Shift+B")
     page.wait_for_selector("text=A is better")
     assert page.locator(".verdicts").count() == 0

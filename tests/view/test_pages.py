@@ -216,3 +216,27 @@ def test_visitors_at_once_each_get_their_own_answer(browse, marking):
     with ThreadPoolExecutor(8) as people:
         together = dict(zip(paths, people.map(lambda p: fresh.get(p).text, paths), strict=True))
     assert together == alone
+
+
+def test_how_much_better_is_said_once(browse, opened):
+    """A rating of `better` was shown as "better better"."""
+    browser = browse(opened)
+    text = browser.get("/r/0/?rating=better").text
+    assert 'title="better"' in text
+    number = re.search(r"/r/0/item/(\d+)", text)[1]
+    item = browser.get(f"/r/0/item/{number}").text
+    assert "<li>better</li>" in item
+    assert "better better" not in text + item
+    assert [rating.words for rating in Rating] == [
+        "negligibly better", "slightly better", "better", "significantly better",
+    ]  # fmt: skip
+
+
+def test_filters_are_folded_by_style_alone(browse, opened):
+    """What opens them on a phone is no filter itself, and needs no script."""
+    text = browse(opened).get("/r/0/?rating=better").text
+    (toggle,) = re.findall(r"<input[^>]*filters-shown[^>]*>", text)
+    assert 'type="checkbox"' in toggle
+    assert "name=" not in toggle, "it would stand in the address"
+    assert "checked" not in toggle
+    assert '<label for="filters-shown">Filters (1 on)</label>' in text

@@ -19,7 +19,7 @@ from palate.evaluate.metrics import Tally, compare, values_of
 from palate.evaluate.tally import Flags, Floats
 from palate.records import read_header
 from palate.stats import TIE_VALUE, Estimate, PairedDifference
-from palate.types import Comparison, PalateError, digest
+from palate.types import Bin, Comparison, PalateError, Rating, digest
 
 Preferred = Literal["chosen", "rejected", "tie", "unscored"]
 Facts = Mapping[str, str]
@@ -106,7 +106,8 @@ class _Aligned:
     def parts(self, facts: Mapping[str, Facts], rng: np.random.Generator) -> list[Part]:
         """Every part of every way to split, in the order of the facts.
 
-        A way that leaves all items together says nothing that the whole does not.
+        A way that leaves all items together says nothing that the whole does not. Ratings and
+        bins have the order of the tables, the strongest first, other parts that of their names.
         """
         known = [facts.get(name, {}) for name in self.first.ids]
         found = []
@@ -114,7 +115,7 @@ class _Aligned:
             levels = np.array([item.get(by, "") for item in known])
             if np.all(levels == levels[0]):
                 continue
-            for level in sorted({*levels.tolist()} - {""}):
+            for level in sorted({*levels.tolist()} - {""}, key=_place):
                 held = levels == level
                 found.append(self.part(by, level, held, self._difference(held, rng)))
         return found
@@ -151,6 +152,13 @@ def preferred(value: float) -> Preferred:
     if value == TIE_VALUE:
         return "tie"
     return "chosen" if value > TIE_VALUE else "rejected"
+
+
+_ORDER = {name: i for i, name in enumerate([*(r.label for r in reversed(Rating)), *Bin])}
+
+
+def _place(level: str) -> tuple[int, str]:
+    return _ORDER.get(level, len(_ORDER)), level
 
 
 def _facts(comparisons: Iterable[Comparison]) -> dict[str, Facts]:

@@ -50,7 +50,7 @@ def _environment() -> Environment:
     }
     environment.globals |= {
         "glyphs": GLYPHS,
-        "ratings": [(int(r), r.label) for r in Rating],
+        "ratings": [(int(r), r.label, r.words) for r in Rating],
         "marked_labels": MARKED_LABELS,
     }
     return environment

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from palate.data.difference import Piece, differences
 from palate.report import escape
-from palate.report.accuracy import judge_name
+from palate.report.accuracy import RATINGS, judge_name
 from palate.report.page.failures import APART, SURE, Chosen, Failure, Opinion
-from palate.types import Message
+from palate.types import Bin, Message
 
 RESPONSE, PROMPT, TURNS = 3_000, 1_500, 6
 """Most characters of a response and of a turn, most turns of a prompt."""
@@ -71,8 +71,10 @@ def examples(chosen: Chosen) -> Examples:
     codes = {
         "benchmark": _codes(f.benchmark for f in failures),
         "judge": _codes(o.judge for f in failures for o in f.opinions),
-        "rating": _codes(sorted({_rating(f) for f in failures} - {""})),
-        "bin": _codes(sorted({_bin(f) for f in failures} - {""})),
+        "rating": _codes(
+            r.label for r in RATINGS if any(f.comparison.rating == r for f in failures)
+        ),
+        "bin": _codes(b.value for b in Bin if any(f.comparison.bin == b for f in failures)),
         "source": _codes(sorted({f.comparison.source for f in failures})),
         "kind": {SURE: "sure", APART: "apart"},
         "cluster": _codes(name for name, _ in Counter(f.cluster for f in failures).most_common()),
@@ -106,7 +108,8 @@ def _example(number: int, f: Failure, codes: Mapping[str, Mapping[str, str]]) ->
     responses = escape.prose(c.chosen, RESPONSE), escape.prose(c.rejected, RESPONSE)
     sides = differences(*responses) or tuple((Piece(text, False),) for text in responses)
     last = next((m.content for m in reversed(c.prompt) if m.role == "user"), c.chosen)
-    facts = [escape.name(f.benchmark), _rating(f), _bin(f), escape.name(c.source)]
+    rating = c.rating.words if c.rating else ""
+    facts = [escape.name(f.benchmark), rating, _bin(f), escape.name(c.source)]
     facts = list(dict.fromkeys(fact for fact in facts if fact))
     turns = c.prompt[-TURNS:]
     return Example(
@@ -158,6 +161,8 @@ LABELS = {
 def _choices(items: Sequence[Example], codes: Mapping[str, Mapping[str, str]]) -> Iterator[Choice]:
     """A filter for everything that distinguishes the items."""
     names = {key: dict(codes[key]) for key in LABELS if key != "outcome"}
+    words = {rating.label: rating.words for rating in RATINGS}
+    names["rating"] = {words[label]: code for label, code in codes["rating"].items()}
     names["outcome"] = {
         f"{judge_name(judge)} {said}": f"{letter}{code}"
         for judge, code in codes["judge"].items()

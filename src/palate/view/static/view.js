@@ -25,13 +25,15 @@ async function visit(url, options = {}) {
   const next = new DOMParser().parseFromString(text, "text/html");
   if (!next.getElementById("page")) return location.assign(url);
   const held = options.keep && holding();
+  const filters = options.keep && document.getElementById("filters-shown")?.checked;
   page().replaceWith(next.getElementById("page"));
   for (const part of [".tabs", ".blind", ".who"]) {
     document.querySelector(part)?.replaceWith(next.querySelector(part));
   }
   document.title = next.title;
   if (options.record !== "stay") history.pushState({}, "", answer.url);
-  fold();
+  const shown = document.getElementById("filters-shown");
+  if (shown) shown.checked = filters;
   if (held) hand(held); else if (!options.keep) scrollTo(0, 0);
   say(document.querySelector("#page h1")?.textContent.trim() || document.title);
 }
@@ -52,12 +54,6 @@ function hand(held) {
   if (!held.text) return;
   field.value = held.value;
   field.setSelectionRange(held.selectionStart, held.selectionEnd);
-}
-
-// On a narrow screen the filters would push the list out of sight.
-function fold() {
-  const panel = document.getElementById("filter-panel");
-  if (panel && matchMedia("(max-width: 52rem)").matches) panel.open = false;
 }
 
 function lost() {
@@ -108,7 +104,7 @@ const soon = (milliseconds, what) => { clearTimeout(pause); pause = setTimeout(w
 
 addEventListener("change", (event) => {
   const field = event.target;
-  if (field.form?.id === "filters" && field.type !== "search") field.form.requestSubmit();
+  if (field.form?.id === "filters" && field.name && field.type !== "search") field.form.requestSubmit();
   if (field.name === "note") field.form.requestSubmit();
   if (field.name === "annotator") field.form.submit();
 });
@@ -165,4 +161,3 @@ function step(by) {
 const help = document.querySelector("[data-help]");
 help.hidden = false;
 help.addEventListener("click", () => document.getElementById("keys").showModal());
-fold();
