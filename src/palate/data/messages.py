@@ -53,7 +53,7 @@ def unread(message: Mapping[Any, Any]) -> str:
 def unread_beside(row: Mapping[Any, Any]) -> str:
     """Why a row or request holds more than its messages say, or ""."""
     for key in BESIDE:
-        if _says_something(row.get(key)):
+        if key in row and _says_something(row[key]):
             return (
                 f"{key!r} is content that Palate does not read; "
                 "write it into the messages, or remove it"

@@ -142,7 +142,8 @@ _MARKS = re.compile(
     r"|\A\s*<s>|</s>\s*\Z|\A\s*Human:(?=.*\n\nAssistant:)|\n\n(?:Human|Assistant):",
     re.DOTALL,
 )
-_SIGNS = re.compile("|".join(re.escape(form.sign) for form in (TRANSCRIPT, *TEMPLATES)))
+# What has none of these is no conversation; most texts are told by this alone.
+_SIGNS = re.compile("Human:|<[|s｜]|" + re.escape("[INST]"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +185,8 @@ def read_conversation(text: str) -> tuple[Turns, str] | None:
     Raises:
         PalateError: as `read_prompt`.
     """
+    if not _SIGNS.search(text):
+        return None
     before, cue, reply = text.replace("\r\n", "\n").rpartition("\n\nAssistant:")
     if cue and (prompt := _transcript(before + cue)) is not None:
         return prompt[:-1], reply.strip()
