@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    PreTrainedTokenizerFast,
 )
 
 from palate.judges import ScorerJudge, open_judge
@@ -24,7 +26,7 @@ from palate.model.options import BaseOptions
 from palate.model.quiet import quiet
 from palate.model.reopen import reopen
 from palate.types import Candidates, Message, PalateError
-from tiny import CHATML, END, PAD, TEXT_END, save_tiny, tiny_config, tiny_tokenizer
+from tiny import CHATML, END, PAD, TEXT_END, save_tiny, tiny_config, tiny_model, tiny_tokenizer
 
 PROMPT, RESPONSES = (Message("user", "How do I bake bread?"),), ("Mix flour.", "No.", "The sea.")
 Families = Callable[[str], Path]
@@ -304,3 +306,103 @@ def test_pitfall_41_a_classifier_with_several_labels_is_no_head(
     model, _ = start_model(BaseOptions(model=str(folder)))
     assert model.head.weight.abs().max() < 0.01
     assert "does not use: score.weight" in caplog.text
+
+
+def alone_with_its_end() -> Any:
+    """As GPT-2's: one special token, which ends a text and can pad nothing."""
+    letters = {c: i for i, c in enumerate(["<|endoftext|>", *pre_tokenizers.ByteLevel.alphabet()])}
+    raw = Tokenizer(models.BPE(letters, []))
+    raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    raw.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<|endoftext|>")
+
+
+def test_pitfall_03_a_tokenizer_without_a_pad_token_is_given_one_by_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """GPT-2's: refused with the cure; then a row is added, said, and in the export."""
+    folder = save_tiny(tmp_path / "gpt2", "gpt_neox", tokenizer=alone_with_its_end())
+    plain = BaseOptions(model=str(folder), template="chatml")
+    with pytest.raises(PalateError, match=r"set base\.pad_token to a new one, such as <\|pad\|>"):
+        start_model(plain)
+    with pytest.raises(PalateError, match="'a' is a word of the vocabulary"):
+        start_model(plain.model_copy(update={"pad_token": "a"}))
+    model, opened = start_model(plain.model_copy(update={"pad_token": "<|pad|>"}))
+    assert model.chat.pad_id == 257 != model.chat.terminal_id
+    assert model.backbone.get_input_embeddings().weight.shape[0] == 258
+    assert "pads with '<|pad|>', a new token with a row added to the embedding" in caplog.text
+    assert opened.facts["pad token"].startswith("<|pad|>, a row added")
+    rewards = list(open_scores(export(model, tmp_path / "rm", card=Card("a", "b", ""))))
+    again, _ = start_model(plain.model_copy(update={"pad_token": "<|pad|>"}))
+    assert torch.equal(
+        model.backbone.get_input_embeddings().weight, again.backbone.get_input_embeddings().weight
+    )
+    assert len(set(rewards)) == len(rewards)
+
+
+def open_scores(folder: Path) -> list[float]:
+    """Rewards in our engine, which are the stock classifier's in a padded batch."""
+    asked = Candidates(PROMPT, RESPONSES)
+    ours, theirs = (
+        [score.value for score in next(iter(opened.scorer.score([asked])))]
+        for opened in (
+            open_judge({"reward-model": str(folder)}),
+            open_judge({"sequence-classifier": {"model": str(folder), "format": "chat"}}),
+        )
+    )
+    assert ours == pytest.approx(theirs, abs=1e-4)
+    return ours
+
+
+def test_a_spare_row_of_the_embedding_pads_by_itself(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Many checkpoints round their vocabulary up to a multiple of 64."""
+    tokenizer = alone_with_its_end()
+    tiny_model("gpt_neox", len(tokenizer) + 7).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model, _ = start_model(BaseOptions(model=str(tmp_path), template="chatml"))
+    assert model.chat.pad_id == 257
+    assert model.backbone.get_input_embeddings().weight.shape[0] == 264
+    assert "a row of the embedding that no token had" in caplog.text
+
+
+def test_a_pad_token_that_is_not_asked_for_changes_no_fingerprint() -> None:
+    assert "pad_token" not in BaseOptions().model_dump(mode="json")
+    assert BaseOptions(pad_token="<|pad|>").model_dump(mode="json")["pad_token"] == "<|pad|>"
+
+
+@pytest.mark.parametrize("what", ["base", "reward model", "judge"])
+def test_a_tokenizer_longer_than_the_embedding_is_one_line_at_opening(
+    tmp_path: Path, what: str
+) -> None:
+    """A token was added and the model not resized; torch would say `IndexError`."""
+    if what == "base":
+        save_tiny(tmp_path, "llama")
+    else:
+        save_classifier(tmp_path, "llama")
+    longer = tiny_tokenizer(template=CHATML.replace(END, "[NEW]"))
+    longer.add_special_tokens({"eos_token": "[NEW]"})
+    longer.save_pretrained(tmp_path)
+    line = r"401 tokens and the embedding 400 rows, none for '\[NEW\]' \(token 400\)"
+    folder = str(tmp_path)
+    judge = {"sequence-classifier": {"model": folder, "format": "chat"}}
+    opening = {
+        "base": lambda: start_model(BaseOptions(model=folder)),
+        "reward model": lambda: load_reward_model(folder),
+        "judge": lambda: open_judge(judge),
+    }
+    with pytest.raises(PalateError, match=line):
+        opening[what]()
+
+
+def test_a_special_token_without_a_row_that_no_text_comes_to_is_no_fault(tmp_path: Path) -> None:
+    """Gemma 3 1B: its image token is one beyond the embedding."""
+    save_tiny(tmp_path, "llama")
+    longer = tiny_tokenizer()
+    longer.add_special_tokens({"additional_special_tokens": ["<image_soft_token>"]})
+    longer.save_pretrained(tmp_path)
+    model, _ = start_model(BaseOptions(model=str(tmp_path)))
+    found = model.chat.encode(PROMPT, "a <image_soft_token> of it")
+    assert found is not None
+    assert max(found.ids) < 400

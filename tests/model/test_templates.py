@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from palate.judges.classifier_format import InputFormat
+from palate.judges.spec import SequenceClassifierSpec
 from palate.model.export import portable_tokenizer
 from palate.model.options import BaseOptions
 from palate.model.templates import CHATML
 from palate.model.tokens import ChatTokens
+from palate.types import PalateError
 from tiny import TEXT, tiny_tokenizer
 
 # As the families write them: what their templates are made of, with this tokenizer's marks.
@@ -239,3 +242,53 @@ def test_pitfall_36_javascript(exported: tuple[ChatTokens, Any]) -> None:
     assert closed == [text.rpartition(chat.terminal)[0] + chat.terminal for text in plain]
     if "lstrip" not in chat.template:
         assert closed == [expected(chat, turns) for turns in CONVERSATIONS]
+
+
+MISTRAL = (
+    "{% if messages[0]['role'] == 'system' %}{% set s = messages[0]['content'] %}{% endif %}"
+    "{% for m in messages %}{% if m['role'] == 'user' %}<|im_start|>"
+    "{% if loop.last and s is defined %}{{ s }}{% endif %}{{ m['content'] }}"
+    "{% elif m['role'] == 'assistant' %}{{ m['content'] }}<|im_end|>{% endif %}{% endfor %}"
+)
+R1 = CHATML.replace("message['content']", "message['content'].split('</think>')[-1]")
+LAST = "{% for m in messages[-2:] %}{{ m['role'] + m['content'] + '<|im_end|>' }}{% endfor %}"
+LATER = (
+    "{% for m in messages if m.role != 'system' %}{{ m.content + '<|im_end|>' }}{% endfor %}"
+    "{% for m in messages if m.role == 'system' %}{{ m.content }}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "lost"),
+    [
+        (CHATML, ()),
+        (MISTRAL, ("the system turn", "the system turn of a conversation of several turns")),
+        (R1, ("reasoning before </think> in the response",)),
+        (LAST, ("the system turn", "an earlier turn of the user")),
+        (LATER, ("the turns system/user/assistant in their order",)),
+    ],
+)  # fmt: skip
+def test_what_a_template_does_not_write_is_said_once(
+    template: str, lost: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A turn that is lost, reasoning that is stripped, turns that stand elsewhere."""
+    options = BaseOptions(model=f"model of {len(template)}")
+    for _ in range(2):
+        found = ChatTokens(tiny_tokenizer(template=template), options).unwritten
+        assert found[: len(lost)] == lost
+        assert bool(found) == bool(lost)
+    said = [record.getMessage() for record in caplog.records]
+    assert len(said) == bool(lost)
+    assert not lost or f"the chat template does not write {lost[0]}" in said[0]
+
+
+def test_a_foreign_judge_says_it_too(caplog: pytest.LogCaptureFixture) -> None:
+    spec = SequenceClassifierSpec(model="a judge", format="chat")
+    InputFormat(tiny_tokenizer(template=MISTRAL), spec, 100)
+    assert "a judge: the chat template does not write the system turn" in caplog.text
+
+
+def test_a_template_that_does_not_write_the_response_is_refused() -> None:
+    deaf = "{{ messages[0]['content'] + '<|im_end|>' }}"
+    with pytest.raises(PalateError, match="every response would get the same reward"):
+        ChatTokens(tiny_tokenizer(template=deaf), BaseOptions())

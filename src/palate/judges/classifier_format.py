@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from palate.judges.spec import SequenceClassifierSpec
 from palate.judges.turns import labelled, question, without_oldest
 from palate.model.markers import breaking, broken, markers
-from palate.model.templates import RefusedTurnsError, render
+from palate.model.templates import RefusedTurnsError, render, tell_unwritten
 from palate.types import Message, PalateError, digest
 
 TOO_LONG = "too long"
@@ -55,6 +55,8 @@ class InputFormat:
         self._template = _template(tokenizer) if spec.format == "chat" else ""
         self.limit = limit
         self._variables = {"date_string": spec.date}
+        if self._template:
+            tell_unwritten(spec.model, tokenizer, self._template, self._variables)
         self.markers = markers(
             tokenizer,
             self._template or None,
@@ -79,6 +81,12 @@ class InputFormat:
             "over_limit": spec.over_limit,
             "special_tokens_in_text": breaking(self._tokenizer, self.markers),
         }
+
+    @property
+    def sample(self) -> tuple[int, ...]:
+        """The tokens of a short conversation: those that the format writes itself are in it."""
+        encoded = self.encode([Message("user", "x")], "y")
+        return encoded.ids if isinstance(encoded, Encoded) else ()
 
     def encode(self, prompt: Sequence[Message], response: str) -> Encoded | Refused:
         """The tokens of a conversation, or the reason why it has none."""

@@ -28,6 +28,7 @@ from palate.model.markers import breaking, markers
 from palate.model.options import BaseOptions
 from palate.model.precision import compute_dtype
 from palate.model.templates import choose_template
+from palate.model.tokens import check_rows
 from palate.types import Pair, PalateError, Preference, digest
 
 FORMS = ("{}", "Ġ{}", "▁{}")  # A letter alone, and after a space in either kind of vocabulary.
@@ -55,6 +56,8 @@ class GenerationJudge:
         self._letters = [_letter(opened, letter) for letter in "AB"]
         self._limit = _limit(spec, opened)
         self._markers = markers(opened.tokenizer, self._template)
+        rows = self._model.get_input_embeddings().weight.shape[0]
+        check_rows(spec.model, opened.tokenizer, self._markers, rows)
         self.name = spec.name or Path(spec.model).name
         self.protocol: Mapping[str, Any] = {
             "judge": "generation",

@@ -22,6 +22,7 @@ from palate.judges.scalar import NON_FINITE
 from palate.judges.spec import SequenceClassifierSpec
 from palate.model.export import check_exportable
 from palate.model.load import MAKERS, maker_of
+from palate.model.tokens import check_rows
 from palate.types import Candidates, PalateError, Score
 
 Inputs = tuple[tuple[int, ...], tuple[int, ...] | None]
@@ -58,6 +59,8 @@ class SequenceClassifier:
         self._pad_id: int | None = self._text_config.pad_token_id
         self._tokenizer_pad_id: int | None = tokenizer.pad_token_id
         self._format = InputFormat(tokenizer, spec, _limit(spec, opened.config, tokenizer))
+        rows = self._model.get_input_embeddings().weight.shape[0]
+        check_rows(spec.model, tokenizer, self._format.markers, rows, self._format.sample)
         self.protocol: Mapping[str, Any] = {
             "judge": "sequence-classifier",
             "model": spec.model,

@@ -105,10 +105,10 @@ def start_model(
                 "nothing: training starts with a new head", base.model, opened.layers,
             )  # fmt: skip
         opened.tell_unused()
+        opened = _with_pad(opened, base.pad_token)
         chat = ChatTokens(opened.tokenizer, base)
-        return RewardModel(
-            opened.model, chat, dtype=dtype, safety_head=safety_head, seed=seed
-        ), opened
+        model = RewardModel(opened.model, chat, dtype=dtype, safety_head=safety_head, seed=seed)
+        return model, _noting_template(opened, chat)
     head = trained_head(opened, maker, base.revision)
     own_length = base.max_tokens == BaseOptions.model_fields["max_tokens"].default
     chat = chat_tokens(
@@ -132,7 +132,51 @@ def start_model(
             "%s: its safety head is left out; train.safety_loss.on: head would train it too",
             base.model,
         )
-    return model, replace(opened, facts={**opened.facts, "head": f"taken over: {said}"})
+    opened = replace(opened, facts={**opened.facts, "head": f"taken over: {said}"})
+    return model, _noting_template(opened, chat)
+
+
+def _noting_template(opened: Backbone, chat: ChatTokens) -> Backbone:
+    """`opened`, which the card will say the template's losses of."""
+    if not chat.unwritten:
+        return opened
+    lost = ", ".join(chat.unwritten)
+    return replace(opened, facts={**opened.facts, "not written by the chat template": lost})
+
+
+NEW_PAD = "<|pad|>"
+
+
+def _with_pad(opened: Backbone, name: str | None) -> Backbone:
+    """`opened` with a token to pad with, where its tokenizer needs one; nothing reads its row.
+
+    GPT-2's has one special token, which ends a response and so cannot pad (pitfall 3). A row of
+    the embedding that no token has yet is taken by itself; only `name` adds a row.
+
+    Raises:
+        PalateError: `name` is a word of the vocabulary, and would no longer be read as one.
+    """
+    tokenizer, embedding = opened.tokenizer, opened.model.get_input_embeddings()
+    rows, size = embedding.weight.shape[0], len(tokenizer)
+    named = {*map(str, tokenizer.get_added_vocab()), *tokenizer.all_special_tokens}
+    if name is None and (named - {tokenizer.eos_token} or size >= rows):
+        return opened
+    name = name or NEW_PAD
+    if name not in named and name in tokenizer.get_vocab():
+        raise PalateError(
+            f"base.pad_token: {name!r} is a word of the vocabulary; expected a special token or a "
+            f"new one, such as {NEW_PAD}"
+        )
+    tokenizer.add_special_tokens({"pad_token": name})
+    if name in named:
+        return opened
+    how = "a row of the embedding that no token had"
+    if size >= rows:
+        how = f"a row added to the embedding, which had {rows}"
+        opened.model.resize_token_embeddings(size + 1, mean_resizing=False)
+        opened.model.get_input_embeddings().weight.data[size:] = 0
+    log.warning("%s: pads with %r, a new token with %s", opened.location, name, how)
+    return replace(opened, facts={**opened.facts, "pad token": f"{name}, {how}"})
 
 
 def load_chat(folder: Path) -> ChatTokens:

@@ -22,6 +22,12 @@ class BaseOptions(BaseModel):
     template: str = Field(
         "model", description="'model' (the checkpoint's), 'chatml', or a Jinja file."
     )
+    pad_token: str | None = Field(
+        None,
+        description="Pads where the tokenizer has no token for it; a new one gets a row of the "
+        "embedding. Default: its own, else one that ends no response.",
+        exclude_if=lambda name: name is None,  # Runs of before keep their fingerprints.
+    )
     template_variables: dict[str, str] = Field(
         default_factory=dict, description="Pins a template's variables, such as date_string."
     )

@@ -57,6 +57,8 @@ class RewardModel(nn.Module):
         super().__init__()
         width = backbone.config.get_text_config().hidden_size
         self.backbone, self.chat, self.dtype = backbone, chat, dtype
+        if chat is not None:  # Plans have a model without weights, and no tokenizer.
+            chat.check_rows(backbone.get_input_embeddings().weight.shape[0])
         self.bias = 0.0  # A peer's constant, added to every reward; nothing trains it.
         self.shared = supports_shared_prefix(backbone)
         self.window = shortest_window(backbone)

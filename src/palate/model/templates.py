@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from palate.model.options import BaseOptions
 from palate.types import PalateError, Role
+
+log = logging.getLogger(__name__)
 
 # ChatML without a default system turn: SmolLM2's own template writes 23 tokens of system prompt
 # before every conversation, a tenth of an average HH pair.
@@ -119,6 +123,72 @@ def render(
         said = " ".join(str(error).split())[:120] or type(error).__name__
         raise RefusedTurnsError([turn["role"] for turn in turns], said) from None
     return str(text)
+
+
+def tell_unwritten(
+    name: str, tokenizer: Any, template: str, variables: Mapping[str, str] | None = None
+) -> tuple[str, ...]:
+    """What `template` does not write of conversations, in words, said once for each `name`.
+
+    Mistral's writes a system turn only before a last turn of the user's, R1's no reasoning: what
+    differs only there gets one reward, and nothing else would say so.
+
+    Raises:
+        PalateError: it does not write the response, so that all responses would get one reward.
+    """
+    lost = _unwritten(tokenizer, template, variables)
+    if RESPONSE in lost:
+        raise PalateError(
+            f"{name}: the chat template does not write the response, so every response would get "
+            "the same reward; set base.template to chatml or a Jinja file"
+        )
+    if lost and (name, lost) not in _TOLD:
+        _TOLD.add((name, lost))
+        log.warning(
+            "%s: the chat template does not write %s; what differs only there gets one reward",
+            name, ", ".join(lost),
+        )  # fmt: skip
+    return lost
+
+
+RESPONSE = "the response"
+_TOLD: set[tuple[str, tuple[str, ...]]] = set()
+
+
+def _unwritten(
+    tokenizer: Any, template: str, variables: Mapping[str, str] | None
+) -> tuple[str, ...]:
+    lost: dict[str, None] = {}  # In order, once.
+    for roles in PROBES:
+        words = probe_words(roles)
+        turns = [{"role": r, "content": w} for r, w in zip(roles, words, strict=True)]
+        try:
+            text = render(tokenizer, template, turns, variables)
+        except RefusedTurnsError:  # Whoever has such a row is told then.
+            continue
+        for place, (role, word) in enumerate(zip(roles, words, strict=True)):
+            if word not in text:
+                lost[RESPONSE if place == len(roles) - 1 else _kind(role, roles)] = None
+        places = [text.find(word) for word in words if word in text]
+        if places != sorted(places):
+            lost[f"the turns {'/'.join(roles)} in their order"] = None
+    thought, answer = probe_words(("user", "assistant"))
+    said = [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": f"<think>\n{thought}\n</think>\n\n{answer}"},
+    ]
+    with suppress(RefusedTurnsError):
+        if thought not in render(tokenizer, template, said, variables):
+            lost["reasoning before </think> in the response"] = None
+    return tuple(lost)
+
+
+def _kind(role: Role, roles: Sequence[Role]) -> str:
+    """A turn that is not the response, in words."""
+    if role == "system":
+        several = " of a conversation of several turns" if len(roles) > 3 else ""
+        return f"the system turn{several}"
+    return f"an earlier turn of the {role}"
 
 
 def probe_words(roles: Sequence[Role]) -> list[str]:

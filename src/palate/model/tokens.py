@@ -7,10 +7,10 @@ is trained, evaluated or served, one response gets the same tokens.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from palate.model.batch import Tokens
 from palate.model.markers import broken, markers
 from palate.model.options import BaseOptions
-from palate.model.templates import choose_template, render
+from palate.model.templates import choose_template, render, tell_unwritten
 from palate.types import Message, PalateError, digest
 
 TOO_LONG = "the response alone exceeds max_tokens"
@@ -60,7 +60,7 @@ class ChatTokens:
         `skipped` is the id that stock code takes for padding: with `ending` "template" it reads
         the last token that is another one, though the template itself may end in it.
         """
-        self.tokenizer = tokenizer
+        self.tokenizer, self.location = tokenizer, options.model
         self.max_tokens = options.max_tokens
         self.ending: Ending = ending
         self._skipped = skipped if ending == "template" else None
@@ -76,6 +76,8 @@ class ChatTokens:
         self.terminal_id = int(tokenizer.convert_tokens_to_ids(self.terminal))
         self.pad_id = self._find_pad()
         self.opening = self._find_opening()
+        # The fingerprint needs nothing of it: it follows from the template.
+        self.unwritten = tell_unwritten(options.model, tokenizer, self.template)
 
     @property
     def fingerprint(self) -> str:
@@ -99,6 +101,14 @@ class ChatTokens:
         passed = "" if self._skipped is None else self.tokenizer.decode([self._skipped])
         passed = f", passing over {passed!r}" if passed == self.terminal else ""
         return f"the last token of the template's text, {last}{passed}"
+
+    def check_rows(self, rows: int) -> None:
+        """Refuse an embedding of `rows` that lacks one for a token that text or template gives.
+
+        What cannot come is no fault: Gemma 3's image token is broken in text, and has no row.
+        """
+        written = {self.terminal_id, self.pad_id, *self._sample.tolist()}
+        check_rows(self.location, self.tokenizer, self._markers, rows, written)
 
     def encode(
         self, prompt: Sequence[Message], response: str, *, most: int | None = None
@@ -276,7 +286,11 @@ class ChatTokens:
         for candidate in [*named, *others]:
             if candidate is not None and candidate not in (self.terminal_id, read):
                 return int(candidate)
-        raise PalateError("the tokenizer has no special token left to pad with; add one")
+        raise PalateError(
+            f"{self.location}: the tokenizer has no token to pad with but {self.terminal!r}, which "
+            "ends a response; set base.pad_token to a new one, such as <|pad|>, for which the "
+            "embedding gets a row"
+        )
 
     def _cut_oldest_tokens(
         self,
@@ -301,6 +315,28 @@ class ChatTokens:
             cut = min(len(offsets), cut + excess - limit)
         ids = self._ids((*system, _tail(first, offsets, cut), *rest), response)
         return Encoded(ids, cut_turns, cut) if len(ids) <= limit else None
+
+
+def check_rows(
+    location: str, tokenizer: Any, markers: Sequence[str], rows: int, written: Collection[int] = ()
+) -> None:
+    """Refuse a tokenizer with tokens beyond an embedding of `rows`, which text would come to.
+
+    `markers` are broken in text, so that their tokens come only where they are in `written`.
+    """
+    if len(tokenizer) <= rows:
+        return
+    lacking = sorted(
+        (number, token)
+        for token, number in tokenizer.get_vocab().items()
+        if number >= rows and (number in written or token not in markers)
+    )
+    if lacking:
+        raise PalateError(
+            f"{location}: the tokenizer has {len(tokenizer)} tokens and the embedding {rows} rows, "
+            f"none for {lacking[0][1]!r} (token {lacking[0][0]}); save the model after "
+            "resize_token_embeddings(len(tokenizer)), or take the tokenizer that it was made with"
+        )
 
 
 def _without_last(ids: Tokens, skipped: int | None) -> Tokens:

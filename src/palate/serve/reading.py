@@ -157,6 +157,8 @@ class Reader:
                 encoded = self.chat.encode_text(form.text, most=cutting.most)
                 if encoded is not None and encoded.truncated:
                     self._cut(number, encoded, cutting, cutting.texts)
+                if encoded is not None:
+                    self._check_ids(encoded.ids, number)
                 prompt, opening, _ = form.text.rpartition(self.chat.opening or END)
                 tagged = self._tags([Message("user", prompt)])
                 return _read(encoded, untemplated=not opening, tagged=tagged)
@@ -173,6 +175,11 @@ class Reader:
             "".join(texts).encode()
         except UnicodeEncodeError:  # JSON can hold it, UTF-8 and the tokenizer cannot.
             raise invalid(f"conversation {number} holds half a surrogate pair") from None
+
+    def _check_ids(self, ids: Sequence[int] | Tokens, number: int) -> None:
+        """Refuse what the model has no row for; a text may spell out a token of pictures."""
+        if not 0 <= min(ids) <= max(ids) < self._vocabulary:
+            raise invalid(f"conversation {number}: token ids must be in 0..{self._vocabulary - 1}")
 
     def _conversation(self, form: Conversation, number: int, cutting: Cutting) -> Read | None:
         self._check_parts(form, number, cutting)
@@ -202,8 +209,7 @@ class Reader:
         return len(self.chat.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
 
     def _ids(self, form: Ids, number: int, cutting: Cutting) -> Read:
-        if not 0 <= min(form.ids) <= max(form.ids) < self._vocabulary:
-            raise invalid(f"conversation {number}: token ids must be in 0..{self._vocabulary - 1}")
+        self._check_ids(form.ids, number)
         try:
             encoded = self.chat.encode_ids(form.ids)
         except PalateError as error:
