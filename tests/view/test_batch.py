@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from palate.data.lint import LintReport, lint
+from palate.data.lint import Kind, LintReport, lint
 from palate.data.sources import Request, open_source, readable
 from palate.records import read_comparisons, read_header
 from palate.types import PalateError, Rating
@@ -54,7 +54,7 @@ def test_two_people_on_one_pair_are_two_observations_to_lint(marked, tmp_path):
     export_marks(marked.catalogue, marked.marks.all(), path)
     rows = readable(open_source("own", Request(path)))
     assert len(list(lint(rows, report))) == 4
-    assert not report.findings
+    assert {finding.kind for finding in report.findings} == {Kind.DISAGREEMENT}
 
 
 def test_nothing_to_export_is_said(marking, tmp_path):
