@@ -135,7 +135,7 @@ def load_adapter(folder: Path, *, base: str | None = None) -> tuple[RewardModel,
     chat = chat_tokens(str(folder), opened.tokenizer, opened.config, opened.maker)
     backbone = getattr(merged, merged.base_model_prefix)
     if opened.config.get_text_config() is not opened.config:
-        backbone, _ = text_decoder(backbone, opened.base)
+        backbone, _ = text_decoder(backbone, opened.tokenizer, opened.base)
     path = value_head_of(folder)
     head = (
         Head(HEAD_KEY, merged.score.weight)
@@ -192,8 +192,9 @@ def _classifier(source: Source, location: str, *, may_lack_head: bool) -> Any:
     missing = set(info["missing_keys"])
     if HEAD_KEY in missing and not may_lack_head:
         raise PalateError(
-            f"{location}: neither it nor the adapter has a trained {HEAD_KEY}; expected an adapter "
-            "of a reward model (peft: task_type SEQ_CLS)"
+            f"{location}: neither it nor the adapter has a trained {HEAD_KEY}; the trainer drew "
+            "one and did not save it: train with modules_to_save=['score'] (peft's SEQ_CLS saves "
+            "it too)"
         )
     check_whole({**info, "missing_keys": missing - {HEAD_KEY}}, location)
     if getattr(getattr(classifier, "score", None), "weight", None) is None:

@@ -96,13 +96,13 @@ def load_backbone(
         drop_dropout(part)
     kind = AutoModelForCausalLM if speaks else AutoModel
     model, unused = _load_model(kind, source, location, config, dtype, attention, revision)
-    facts: dict[str, str] = {}
+    tokenizer, facts = load_tokenizer(source, location, revision), dict[str, str]()
     if not speaks and config.get_text_config() is not config:
-        model, facts = text_decoder(model, location)
+        model, facts = text_decoder(model, tokenizer, location)
     silence_dropout(model)
     return Backbone(
         model=model.eval(),
-        tokenizer=load_tokenizer(source, location, revision),
+        tokenizer=tokenizer,
         location=location,
         revision=source.revision or getattr(config, "_commit_hash", None) or revision or "",
         licence=source.licence or _licence(source, config),
@@ -243,7 +243,7 @@ def _left_out(name: str, layers: int | None) -> bool:
     return cut or any(head in f"{name}." for head in VOCABULARY_HEADS)
 
 
-def text_decoder(model: Any, location: str) -> tuple[Any, dict[str, str]]:
+def text_decoder(model: Any, tokenizer: Any, location: str) -> tuple[Any, dict[str, str]]:
     """The decoder of a model that also sees or hears, and what a card says of the rest."""
     decoder = model.get_decoder()
     if decoder is None or decoder is model:
@@ -260,7 +260,10 @@ def text_decoder(model: Any, location: str) -> tuple[Any, dict[str, str]]:
         "%s: its text decoder alone is used; these parts are left out, with so many weights: %s",
         location, ", ".join(others),
     )  # fmt: skip
-    return _twin(decoder), {"text only": f"left out of {type(model).__name__}: {', '.join(others)}"}
+    # transformers reads a twin's tokenizer by the family's own class, whatever class it had.
+    plain = type(tokenizer).__name__ in ("TokenizersBackend", "PreTrainedTokenizerFast")
+    kept = decoder if plain else _twin(decoder)
+    return kept, {"text only": f"left out of {type(model).__name__}: {', '.join(others)}"}
 
 
 def decoder_config(config: Any) -> Any:
@@ -275,7 +278,8 @@ def decoder_config(config: Any) -> Any:
     rope = {name: value for name, value in rope.items() if not name.startswith("mrope")}
     if rope.get("rope_type") == "mrope":
         rope["rope_type"] = "default"
-    return AutoConfig.for_model(twin, **values | {"model_type": twin, "rope_parameters": rope})
+    values.pop("model_type")
+    return AutoConfig.for_model(twin, **values | {"rope_parameters": rope})
 
 
 def _twin(decoder: Any) -> Any:
@@ -346,6 +350,11 @@ def keep_layers(config: Any, layers: int | None, location: str) -> int | None:
         return None
     if not 1 <= layers < total:
         raise PalateError(f"{location}: asked for {layers} layers, it has 1 to {total}")
+    if getattr(config, "hidden_size_per_layer_input", 0):
+        raise PalateError(
+            f"{location}: its embeddings hold a part for each of its {total} layers, so they "
+            "cannot be cut; leave base.layers out"
+        )
     for name, value in list(vars(config).items()):
         if isinstance(value, list) and len(value) == total:
             setattr(config, name, value[:layers])

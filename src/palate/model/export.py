@@ -50,6 +50,8 @@ INDEX_FILE = "model.safetensors.index.json"
 BIASED = ("qwen2", "qwen3")
 BIAS_FILE = "score_bias.safetensors"
 
+MADE: set[str] = set()  # Classes that transformers lacks and this process has registered.
+
 log = logging.getLogger(__name__)
 
 
@@ -67,6 +69,8 @@ def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str 
     if model.bias:
         card = _without_constant(card, model.bias, folder)
     config = _config(model, card)
+    if made := check_exportable(config):
+        card = replace(card, facts={**card.facts, "stock class": made})
     with quiet():
         classifier = _classifier(config, merged, model.head.weight.detach())
         tokenizer = portable_tokenizer(model.chat)
@@ -172,26 +176,36 @@ def _without_constant(card: Card, constant: float, folder: Path) -> Card:
     return replace(card, facts={**card.facts, "constant left out": said})
 
 
-def check_exportable(config: Any) -> None:
+def check_exportable(config: Any) -> str:
     """See that the decoder of `config` can be saved with a linear head.
 
     Where transformers has no classifier of the architecture (Gemma 4), its generic one is made of
-    it and registered in this process; whoever reads the export does the same, as its card says.
+    it and registered in this process; what is returned tells other readers how, for the card.
 
     Raises:
         PalateError: an architecture that its generic classifier does not fit either.
     """
     kind = type(config)
-    if kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING:
-        return
-    backbone = MODEL_MAPPING.get(kind)
+    known = kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
+    made = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[kind] if known else None
+    if made is not None and made.__name__ not in MADE:
+        return ""
+    backbone = MODEL_MAPPING.get(kind, None)
     parents = [] if backbone is None else backbone.__mro__[1:]
     base = next((c for c in parents if c.__name__.endswith("PreTrainedModel")), None)
     if backbone is None or base is None:
         raise _unexportable(config)
     name = f"{backbone.__name__.removesuffix('Model')}ForSequenceClassification"
-    made = type(name, (GenericForSequenceClassification, base), {"__module__": base.__module__})
-    AutoModelForSequenceClassification.register(kind, made)
+    attributes = {"__module__": base.__module__, "config_class": kind}
+    made = type(name, (GenericForSequenceClassification, base), attributes)
+    # Without `exist_ok` transformers 5.24 does nothing, in silence, for a configuration of its own.
+    AutoModelForSequenceClassification.register(kind, made, exist_ok=True)
+    MADE.add(name)
+    return (
+        f"transformers has none for {config.model_type}; Palate opens it, others after class "
+        f"{name}(GenericForSequenceClassification, {base.__name__}): config_class = "
+        f"{kind.__name__}, registered with AutoModelForSequenceClassification, exist_ok=True"
+    )
 
 
 def _unexportable(config: Any) -> PalateError:
@@ -203,7 +217,6 @@ def _unexportable(config: Any) -> PalateError:
 
 def _classifier(config: Any, backbone: Mapping[str, Tensor], head: Tensor) -> Any:
     """The stock classifier around the given tensors, without copying or initialising any."""
-    check_exportable(config)
     with torch.device("meta"):
         classifier = AutoModelForSequenceClassification.from_config(config)
     if HEAD_KEY not in classifier.state_dict():

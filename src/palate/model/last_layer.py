@@ -23,6 +23,8 @@ NORM = "input_layernorm"
 OUTPUTS = ("self_attn.o_proj", "attention.dense")
 QUERY = "self_attn.q_proj"
 KEYS = ("k_proj", "v_proj", "query_key_value", "qkv_proj")
+# Gemma 3n and 4 add a part of the embeddings to every token within the layer.
+EVERY_TOKEN = "per_layer_input_gate"
 
 
 def read_ends_only(backbone: PreTrainedModel) -> bool:
@@ -52,7 +54,8 @@ def of_keys(name: str) -> bool:
 
 def _understood(layer: nn.Module) -> bool:
     names = {name for name, _ in layer.named_modules()}
-    return NORM in names and bool(names.intersection(OUTPUTS))
+    plain = EVERY_TOKEN not in names
+    return plain and NORM in names and bool(names.intersection(OUTPUTS))
 
 
 class _Narrow:
