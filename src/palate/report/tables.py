@@ -12,8 +12,8 @@ from palate.types import PalateError
 DASH = "–"
 HOLM_INTERVAL = "± at Holm's level"
 HOLM_METHOD = (
-    "An interval has the level at which Holm's procedure tests its comparison (from 95 %, to "
-    "1 - 5 % / the number of comparisons): it leaves out zero exactly where p is below 0.05."
+    "An interval has the level at which Holm's procedure tests its comparison (95 % or more): it "
+    "leaves out zero exactly where p is below 0.05."
 )
 
 
