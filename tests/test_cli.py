@@ -294,6 +294,20 @@ def test_doctor_says_what_is_there(tmp_path):
     assert missing.returncode == 1
 
 
+def test_data_list_says_what_is_here_and_what_was_tried(tmp_path):
+    (tmp_path / "diasafety").mkdir()
+    done = palate("data", "list", "--data", tmp_path, "--format", "json")
+    rows = {row["source"]: row for row in json.loads(done.stdout)}
+    assert rows["diasafety"]["here"] == str(tmp_path / "diasafety")
+    assert rows["stackexchange"]["here"] == "no"
+    assert rows["simulated"]["here"] == "made here"
+    assert "hand-made" in rows["shp"]["tried on"]
+
+
+def test_a_recipe_without_its_ending_names_the_file(recipe):
+    assert "did you mean 'mine.yaml'?" in one_line(palate("run", "mine", cwd=recipe.parent))
+
+
 def commands() -> list[list[str]]:
     """Every command as it is typed, groups included."""
     from typer.main import get_command

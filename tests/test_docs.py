@@ -258,6 +258,15 @@ def test_the_card_runs_where_it_lies_and_gives_the_reward(name, workspace, monke
     assert names["reward"] == pytest.approx(expected, abs=1e-4)
 
 
+def test_the_readme_is_short_and_says_where_the_command_is():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) < 120
+    assert (
+        text.index("make demo") < text.index("source .venv/bin/activate") < text.index("| judge |")
+    )
+    assert "source $(BIN)/activate" in (ROOT / "Makefile").read_text()
+
+
 def test_the_file_map_of_the_readme_is_true():
     (tree,) = re.findall(
         r"```\nsrc/palate/\n(.*?)docs/", (ROOT / "README.md").read_text(), re.DOTALL

@@ -76,7 +76,8 @@ def find(name_or_path: str | Path, beside: Path | None = None) -> Path:
     path = (beside or Path()) / Path(text).expanduser()
     if path.is_file():
         return path
-    near = get_close_matches(text, known, n=1)
+    files = [path.with_suffix(end) for end in (".yaml", ".yml")]
+    near = [str(file) for file in files if file.is_file()] or get_close_matches(text, known, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"built in: {', '.join(known)}"
     raise PalateError(f"no recipe {text!r}: neither a file nor a built-in name; {hint}")
 
