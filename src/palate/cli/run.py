@@ -156,8 +156,10 @@ def _costs(recipe: Recipe, folder: Path) -> list[dict[str, Any]]:
 
 def show_costs(rows: list[dict[str, Any]], form: Format) -> None:
     """Print what chat judges would still cost."""
+    from palate.progress import say
+
     if not rows:
-        progress()("no chat judge is asked: judging costs no money")
+        say("no chat judge is asked: judging costs no money")
     emit(rows, form, "What is still to be asked")
 
 
