@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import AutoConfig, AutoModel
 
 from palate.model.batch import Group
 from palate.model.options import BaseOptions
@@ -72,6 +73,15 @@ def test_parameters_are_those_of_the_real_model(family: str, learns: Any) -> Non
     counted = anatomy(tiny_config(family), options)
     assert counted.parameters == sum(p.numel() for p in model.parameters())
     assert counted.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def test_gpt2_which_names_no_width_of_its_mlp_is_counted() -> None:
+    config = AutoConfig.for_model("gpt2", vocab_size=99, n_embd=48, n_layer=2, n_head=4)
+    counted = anatomy(config, TrainOptions())
+    assert counted.mlp_width == 2 * 4 * 48
+    head = 48
+    real = sum(p.numel() for p in AutoModel.from_config(config).parameters())
+    assert counted.parameters == real + head
 
 
 @pytest.mark.parametrize("learns", LEARNS, ids=["full", "last_layers", "lora"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -154,7 +155,7 @@ def _with_pad(opened: Backbone, name: str | None) -> Backbone:
     the embedding that no token has yet is taken by itself; only `name` adds a row.
 
     Raises:
-        PalateError: `name` is a word of the vocabulary, and would no longer be read as one.
+        PalateError: `name` is a word like any other, and would no longer be read as one.
     """
     tokenizer, embedding = opened.tokenizer, opened.model.get_input_embeddings()
     rows, size = embedding.weight.shape[0], len(tokenizer)
@@ -162,10 +163,10 @@ def _with_pad(opened: Backbone, name: str | None) -> Backbone:
     if name is None and (named - {tokenizer.eos_token} or size >= rows):
         return opened
     name = name or NEW_PAD
-    if name not in named and name in tokenizer.get_vocab():
+    if name not in named and not re.fullmatch(r"<[^<>\s]+>|\[[^\[\]\s]+\]", name):
         raise PalateError(
-            f"base.pad_token: {name!r} is a word of the vocabulary; expected a special token or a "
-            f"new one, such as {NEW_PAD}"
+            f"base.pad_token: {name!r} may stand in text, and would no longer be read there; "
+            f"expected a special token of the tokenizer, or a new one such as {NEW_PAD}"
         )
     tokenizer.add_special_tokens({"pad_token": name})
     if name in named:

@@ -88,7 +88,7 @@ def anatomy(config: Any, options: TrainOptions) -> Anatomy:
         query_width=heads * head_width,
         key_width=int(getattr(text, "num_key_value_heads", None) or heads) * head_width,
         norm_width=_norm_width(layers[0], int(text.hidden_size)),
-        mlp_width=_mlp_width(layers[0], int(text.intermediate_size)),
+        mlp_width=_mlp_width(layers[0], _inner_width(text)),
     )
 
 
@@ -126,6 +126,12 @@ def _norm_width(layer: nn.Module, width: int) -> int:
     """What comes into both norms; RMSNorm, which transformers writes out, also what is scaled."""
     fused = any(isinstance(m, nn.LayerNorm) for m in layer.modules())
     return (2 if fused else 4) * width
+
+
+def _inner_width(text: Any) -> int:
+    """Width inside the MLP; GPT-2's name for it may be None, which is four times the model's."""
+    inner = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None)
+    return int(inner or 4 * text.hidden_size)
 
 
 def _mlp_width(layer: nn.Module, inner: int) -> int:
