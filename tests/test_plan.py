@@ -63,6 +63,15 @@ def test_what_fits_is_exit_code_0_and_what_does_not_is_1_with_a_cure_that_is_tru
         assert row["comparisons"] == 3_000_000
 
 
+def test_steps_follow_from_the_rows_and_too_few_are_named(tmp_path, recipe) -> None:
+    ask = ["plan", recipe, "--tokens-per-comparison", 100, "--format", "json", "--comparisons"]
+    (row,) = json.loads(palate(*ask, 300, cwd=tmp_path).stdout)
+    assert (row["steps"], row["warmup_steps"], row["warning"]) == (38, 4, None)
+    (row,) = json.loads(palate(*ask, 16, cwd=tmp_path).stdout)
+    assert row["steps"] == 6, "two steps an epoch, three epochs"
+    assert row["warning"].startswith("only 5 of 6 steps after warm-up, too few to teach")
+
+
 def test_a_table_says_so_in_words(tmp_path, recipe) -> None:
     done = palate("plan", recipe, *BIG[2:], cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -9,7 +9,7 @@ import typer
 
 from palate.cli.output import Format, FormatOption
 
-RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")]
+RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs.")]
 OutOption = Annotated[
     Path | None,
     typer.Option("--out", help="Folder to write in; default: the run's own. Several need one."),

@@ -16,7 +16,7 @@ LIMITS, STOP, MODELS, PAIR = "Limits", "Stopping", "Models", "Combined reward"
 
 def serve(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Folders or hub ids, or NAME=MODEL.")
+        list[str], typer.Argument(metavar="MODEL", help="Folders or hub ids, or NAME=MODEL.")
     ],
     host: Annotated[str, typer.Option(help="Address to listen at.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,

@@ -13,7 +13,7 @@ from palate.cli.output import progress
 
 def view(
     folders: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Folders of runs or studies.")
+        list[Path], typer.Argument(metavar="RUN", help="Folders of runs or studies.")
     ],
     marks: Annotated[
         Path | None,
