@@ -82,12 +82,17 @@ def test_a_table_says_so_in_words(tmp_path, recipe) -> None:
     assert "cure: " in done.stdout
 
 
-def test_this_machine_is_measured_where_asked(tmp_path, recipe) -> None:
-    done = palate("plan", recipe, *BIG[2:], "--measure", "--format", "json", cwd=tmp_path)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_this_machine_is_measured_where_asked_in_the_recipes_format(
+    dtype: str, tmp_path, recipe
+) -> None:
+    words = ["--measure", "--format", "json", "--set", f"base.dtype={dtype}"]
+    done = palate("plan", recipe, *BIG[2:], *words, cwd=tmp_path)
     (row,) = json.loads(done.stdout)
+    assert row["dtype"] == dtype
     assert row["rate_flops"] > 0
     assert row["hours"] > 0
-    assert row["utilisation"] == 0.75
+    assert row["utilisation"] == 1.0
 
 
 def test_without_data_or_numbers_it_says_which(tmp_path, recipe) -> None:

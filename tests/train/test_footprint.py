@@ -1,6 +1,11 @@
 """What the footprint says is what a real model takes."""
 
+import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +13,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
+import palate
 from palate.model.batch import Group
+from palate.model.device import native_bfloat16
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
 from palate.model.tokens import ChatTokens
@@ -116,6 +123,25 @@ def test_activations_are_within_a_quarter_of_what_autograd_keeps(
         assert saved < predicted < 1.35 * saved
     else:
         assert predicted == pytest.approx(saved, rel=0.25)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_peak_of_a_real_training_is_as_forecast(
+    dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process of its own, twelve steps of unlike lengths: within 15 % of the peak."""
+    monkeypatch.setenv("PALATE_NATIVE_BF16", "auto")
+    if dtype == "bfloat16" and not native_bfloat16(torch.device("cpu")):
+        pytest.skip("this CPU emulates bfloat16: it would take minutes")
+    here = Path(__file__).parents[1]
+    paths = os.pathsep.join([str(Path(palate.__file__).parents[1]), str(here)])
+    done = subprocess.run(
+        [sys.executable, here / "footprint_run.py", dtype, tmp_path],
+        env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2_000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found["sum"] == pytest.approx(found["took"], rel=0.15)
 
 
 def test_frozen_layers_below_keep_nothing() -> None:

@@ -19,7 +19,7 @@ from palate.train.work import (
     COLLECTIVE,
     Data,
     communication_bytes,
-    gemm_rate,
+    layer_rate,
     microbatches,
     pace,
     work,
@@ -111,5 +111,10 @@ def test_one_process_does_not_communicate() -> None:
     assert communication_bytes(TINY, DATA, Setup()) == 0
 
 
-def test_a_measured_rate_is_one() -> None:
-    assert gemm_rate(64, 64, torch.float32, seconds=0.01) > 1e6
+@pytest.mark.parametrize("family", ["llama", "gpt_neox"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_measured_rate_is_of_one_layer_and_leaves_the_configuration(family, dtype) -> None:
+    config = tiny_config(family)
+    before = config.to_dict()
+    assert 1e6 < layer_rate(config, DATA, dtype) < 1e13
+    assert config.to_dict() == before

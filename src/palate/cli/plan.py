@@ -70,7 +70,7 @@ def plan(
         ),
     ] = None,
     measure: Annotated[
-        bool, typer.Option("--measure", help="Time a matrix product here, for a CPU's hours.")
+        bool, typer.Option("--measure", help="Time a layer of the model here, for a CPU's hours.")
     ] = False,
     form: Annotated[Format, typer.Option("--format", help="How the plan is printed.")] = (
         Format.TABLE
@@ -116,23 +116,13 @@ def _machines(
     gpus: int, kind: str, memory: float, per_node: int, mfu: float | None, measure: bool
 ) -> Machines:
     from palate.recipe.forecast import Machines
-    from palate.train.work import GEMM_FRACTION, MFU, PEAKS
+    from palate.train.work import LAYER_FRACTION, MFU, PEAKS
 
     if not gpus:
-        rate = _measured_rate() if measure else None
-        return Machines(0, rate=rate, utilisation=mfu or GEMM_FRACTION)
+        return Machines(0, measures=measure, utilisation=mfu or LAYER_FRACTION)
     if kind not in PEAKS:
         raise PalateError(f"--gpu {kind}: expected one of {', '.join(PEAKS)}")
-    return Machines(gpus, per_node, round(memory), PEAKS[kind], mfu or MFU)
-
-
-def _measured_rate() -> float:
-    import torch
-
-    from palate.model.precision import compute_dtype
-    from palate.train.work import gemm_rate
-
-    return gemm_rate(576, 1_536, compute_dtype("auto", torch.device("cpu")))
+    return Machines(gpus, per_node, round(memory), PEAKS[kind], utilisation=mfu or MFU)
 
 
 def _figures(one: Forecast, machines: Machines) -> dict[str, Any]:
@@ -166,7 +156,7 @@ def _figures(one: Forecast, machines: Machines) -> dict[str, Any]:
         "microbatches_per_step": microbatches(data, setup),
         "flops": done.model * data.comparisons * data.epochs,
         "recomputed_flops": done.recomputed * data.comparisons * data.epochs,
-        "rate_flops": machines.rate,
+        "rate_flops": one.rate,
         "utilisation": machines.utilisation,
         "compute_seconds_per_step": one.pace and one.pace.compute,
         "communication_seconds_per_step": one.pace and one.pace.communication,
@@ -221,5 +211,5 @@ def _facts(one: Forecast, values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
             f"{one.pace.compute:.2f} s, beside it {one.pace.communication:.2f} s of communication"
         )
         seconds = one.pace.step * data.steps
-        facts["time"] = f"{spoken(seconds)}, without evaluation and saving"
+        facts["time"] = f"{spoken(seconds)}, without evaluation, saving and what is beside training"
     return [{"what": what, "figure": figure} for what, figure in facts.items()]

@@ -12,10 +12,12 @@ import logging
 import os
 import platform
 import time
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -178,45 +180,65 @@ def _cpu_name() -> str:
 
 
 def measure() -> Timing:
-    """Time a decoder layer in both formats, in turns, so that a neighbour slows both alike."""
-    from transformers import LlamaConfig, LlamaModel
+    """Time SmolLM2-135M's decoder layer over two comparisons in both formats."""
+    from transformers import LlamaConfig
 
-    from palate.model.attention import NAME
-    from palate.model.batch import Group, Packed, pack
-
-    config = LlamaConfig(
-        vocab_size=2, num_hidden_layers=1, hidden_size=WIDTH, intermediate_size=INNER,
-        num_attention_heads=HEADS, num_key_value_heads=KEY_HEADS, pad_token_id=None,
-        bos_token_id=None, eos_token_id=None,
+    layer = LlamaConfig(
+        hidden_size=WIDTH, intermediate_size=INNER, num_attention_heads=HEADS,
+        num_key_value_heads=KEY_HEADS,
     )  # fmt: skip
-    cpu = torch.device("cpu")
-    tokens = [np.zeros(length, dtype=np.int32) for length in (PROMPT, RESPONSE, RESPONSE)]
+    found = time_layer(layer, PROMPT, RESPONSE, PAIRS, (torch.float32, torch.bfloat16))
+    best = [Seconds(**{name_of(d): seconds[i] for d, seconds in found.items()}) for i in range(2)]
+    return Timing(scoring=best[0], training=best[1])
 
-    def once(model: LlamaModel, packed: Packed, dtype: torch.dtype) -> tuple[float, float]:
-        """Seconds of the forward pass, and of both."""
-        start = time.perf_counter()
-        with autocast(dtype, cpu):
-            hidden = model(
-                input_ids=packed.ids, position_ids=packed.positions, layout=packed.layout,
-                use_cache=False,
-            ).last_hidden_state  # fmt: skip
-        forward = time.perf_counter() - start
-        hidden.float().square().mean().backward()
-        return forward, time.perf_counter() - start
 
-    found: dict[torch.dtype, list[tuple[float, float]]] = {torch.float32: [], torch.bfloat16: []}
+def time_layer(
+    config: Any, prompt: int, response: int, pairs: int, dtypes: Sequence[torch.dtype]
+) -> dict[torch.dtype, tuple[float, float]]:
+    """Seconds of the first decoder layer of `config` with random weights: forward, and both ways.
+
+    In turns, so that a neighbour slows all formats alike; the best of a few rounds. The row is of
+    `pairs` comparisons of that many tokens, packed as in training.
+    """
+    from transformers import AutoModel
+
+    from palate.model.attention import NAME, supports_shared_prefix
+    from palate.model.backbone import keep_layers
+    from palate.model.batch import Group, pack
+
+    config = deepcopy(config.get_text_config())
+    keep_layers(config, 1, "the timed layer")
+    config.vocab_size = 2  # Embeddings take memory, and no time.
+    config.pad_token_id = config.bos_token_id = config.eos_token_id = None
+    tokens = [np.zeros(length, dtype=np.int32) for length in (prompt, response, response)]
+    found: dict[torch.dtype, list[tuple[float, float]]] = {dtype: [] for dtype in dtypes}
     # Nobody's random numbers move, and whoever asks may be in inference mode.
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
-        model = LlamaModel(config)
-        model.set_attn_implementation(NAME)
-        packed = pack([Group(tokens[0], (tokens[1], tokens[2]))] * PAIRS)
+        model = AutoModel.from_config(config).eval()  # Without dropout, as training is.
+        packed = pack([Group(tokens[0], (tokens[1], tokens[2]))] * pairs)
+        row = {"input_ids": packed.ids, "position_ids": packed.positions, "use_cache": False}
+        if supports_shared_prefix(model):
+            model.set_attn_implementation(NAME)
+            row["layout"] = packed.layout
         for _ in range(1 + ROUNDS):  # The first warms up.
             for dtype, seconds in found.items():
-                seconds.append(once(model, packed, dtype))
-            if found[torch.bfloat16][0][1] > HOPELESS * found[torch.float32][0][1]:
+                seconds.append(_once(model, row, dtype))
+            first = [seconds[0][1] for seconds in found.values()]
+            if max(first) > HOPELESS * min(first):
                 break
-    best = [
-        Seconds(**{name_of(d): min(row[i] for row in s[1:] or s) for d, s in found.items()})
-        for i in range(2)
-    ]
-    return Timing(scoring=best[0], training=best[1])
+    return {
+        dtype: (
+            min(s[0] for s in seconds[1:] or seconds),
+            min(s[1] for s in seconds[1:] or seconds),
+        )
+        for dtype, seconds in found.items()
+    }
+
+
+def _once(model: Any, row: Mapping[str, Any], dtype: torch.dtype) -> tuple[float, float]:
+    start = time.perf_counter()
+    with autocast(dtype, torch.device("cpu")):
+        hidden = model(**row).last_hidden_state
+    forward = time.perf_counter() - start
+    hidden.float().square().mean().backward()
+    return forward, time.perf_counter() - start

@@ -29,7 +29,8 @@ class Machines:
     gpus: int
     per_node: int = 8
     memory: int | None = None  # Bytes of one GPU; of a CPU this machine's.
-    rate: float | None = None  # Operations a second of one process; None: not known.
+    rate: float | None = None  # Operations a second of one GPU; None: not known.
+    measures: bool = False  # Whether a CPU's rate is measured, of each model.
     utilisation: float = 1.0
 
 
@@ -52,6 +53,7 @@ class Forecast:
     anatomy: Anatomy
     data: Data
     setup: Setup
+    rate: float | None
     pace: Pace | None
 
     @property
@@ -66,19 +68,24 @@ def forecast(recipe: Recipe, name: str, folder: Path, machines: Machines, asked:
     Raises:
         PalateError: no such shape or checkpoint, or neither mixtures nor numbers to count on.
     """
+    from palate.model.precision import named_dtype
     from palate.train.anatomy import anatomy
-    from palate.train.work import Data, pace
+    from palate.train.work import Data, layer_rate, pace
 
     rows, tokens, share = _amounts(recipe, name, folder, asked)
     options, base = follow(recipe.training(name), recipe.backbone(name), rows, None)
-    model = anatomy(_config(base, asked), options)
+    config = _config(base, asked)
+    model = anatomy(config, options)
     course, response = Course.of(options, rows), (1 - share) * tokens / 2
     data = Data(rows, share * tokens, response, options.pairs_per_step, options.epochs)
     setup = _setup(recipe, name, model, data, machines)
-    if machines.rate is None:
-        return Forecast(name, course, model, data, setup, None)
-    speed = pace(model, data, setup, rate=machines.rate, utilisation=machines.utilisation)
-    return Forecast(name, course, model, data, setup, speed)
+    rate = machines.rate
+    if machines.measures:
+        rate = layer_rate(config, data, named_dtype("bfloat16" if setup.bfloat16 else "float32"))
+    if rate is None:
+        return Forecast(name, course, model, data, setup, None, None)
+    speed = pace(model, data, setup, rate=rate, utilisation=machines.utilisation)
+    return Forecast(name, course, model, data, setup, rate, speed)
 
 
 def _config(base: BaseOptions, asked: Asked) -> Any:

@@ -1,20 +1,24 @@
 """How many operations training takes, and how long they last at a stated utilisation.
 
-Pure functions, but for `gemm_rate`, which measures. Every constant stands with its source.
+Pure functions, but for `layer_rate`, which measures. Every constant stands with its source.
 """
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from types import MappingProxyType
+from typing import Any
 
 import torch
 
-from palate.train.anatomy import Anatomy
+from palate.model.backbone import keep_layers
+from palate.model.precision import time_layer
+from palate.train.anatomy import Anatomy, anatomy
 from palate.train.footprint import Setup
+from palate.train.options import TrainOptions
 
 # Dense bfloat16 operations a second of a GPU, from NVIDIA's data sheets (without sparsity).
 PEAKS: Mapping[str, float] = MappingProxyType(
@@ -22,9 +26,9 @@ PEAKS: Mapping[str, float] = MappingProxyType(
 )
 # Model FLOPs over peak: assumed. Public pretraining runs of this size report 0.35 to 0.5.
 MFU = 0.4
-# On a CPU, of the rate that a matrix product alone reaches: 0.74 to 0.82 were measured beside it
-# (docs/numbers.md).
-GEMM_FRACTION = 0.75
+# On a CPU, of the rate at which one decoder layer runs alone: 0.69 to 1.11 (docs/numbers.md).
+LAYER_FRACTION = 1.0
+TIMED_TOKENS = 1_024
 # Bytes a second that a collective moves a GPU, in a node and between nodes of 8 network cards of
 # 400 Gbit: assumed; nccl-tests' "busbw" of all_gather measures yours.
 COLLECTIVE = 300e9
@@ -142,12 +146,17 @@ def communication_bytes(model: Anatomy, data: Data, setup: Setup) -> float:
     return each * microbatches(data, setup) + average
 
 
-def gemm_rate(width: int, inner: int, dtype: torch.dtype, seconds: float = 2.0) -> float:
-    """Operations a second of a matrix product here: 1,024 rows by [width, inner], the best run."""
-    left, right = torch.randn(1_024, width, dtype=dtype), torch.randn(width, inner, dtype=dtype)
-    best, ends = math.inf, time.perf_counter() + seconds
-    while time.perf_counter() < ends:
-        start = time.perf_counter()
-        left @ right
-        best = min(best, time.perf_counter() - start)
-    return 2 * 1_024 * width * inner / best
+def layer_rate(config: Any, data: Data, dtype: torch.dtype) -> float:
+    """Operations a second of one decoder layer of `config` on this CPU, forward and backward.
+
+    The model's own widths, format, and lengths of the data: a matrix product alone says nothing of
+    attention, norms and casts, which in bfloat16 with AMX take most of the time.
+    """
+    pairs = max(1, round(TIMED_TOKENS / data.tokens))
+    lengths = max(1, round(data.prompt)), max(1, round(data.response))
+    seconds = time_layer(config, *lengths, pairs, [dtype])[dtype][1]
+    one = deepcopy(config)
+    keep_layers(one, 1, "the timed layer")
+    layer = anatomy(one, TrainOptions())
+    whole = replace(layer, narrow=False, matrices_of_ends=0, matrices_of_ends_trained=0)
+    return work(whole, data, Setup()).model * pairs / seconds

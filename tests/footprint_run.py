@@ -1,0 +1,62 @@
+"""A training in a process of its own that says how much memory it took: DTYPE, FOLDER."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from palate.model.device import keep_memory
+from palate.model.options import BaseOptions
+from palate.model.reward_model import RewardModel
+from palate.model.tokens import ChatTokens
+from palate.records import write_comparisons
+from palate.train.anatomy import anatomy
+from palate.train.examples import tokenise
+from palate.train.footprint import Setup, parts
+from palate.train.loop import train
+from palate.train.options import TrainOptions
+from palate.types import Comparison, Message
+from tiny import TEXT, tiny_model, tiny_tokenizer
+
+
+def resident(what: str) -> int:
+    """Bytes in memory now (VmRSS) or at most so far (VmHWM)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1_024 * int(line.split()[1]) for line in lines if line.startswith(what))
+
+
+def main(dtype: torch.dtype, folder: Path) -> None:
+    keep_memory()
+    chat = ChatTokens(tiny_tokenizer(), BaseOptions(max_tokens=256))
+    rng = np.random.default_rng(0)
+
+    def words() -> str:
+        return " ".join(rng.choice(TEXT.split(), rng.integers(8, 40)))
+
+    write_comparisons(
+        folder / "c.parquet",
+        [Comparison(str(i), "made", (Message("user", words()),), words(), words(), str(i))
+         for i in range(96)],
+    )  # fmt: skip
+    examples = tokenise(folder / "c.parquet", chat, folder / "t.arrow")
+    prompt, chosen, rejected = map(float, examples.lengths().mean(0))
+    options = TrainOptions(
+        pairs_per_step=8, tokens_per_microbatch=1_024, trackers=(), learning_rate=1e-4
+    )
+    shape = {"hidden_size": 192, "intermediate_size": 576, "num_hidden_layers": 8}
+    before = resident("VmRSS")
+    model = RewardModel(tiny_model("llama", **shape), chat, dtype=dtype)
+    setup = Setup(
+        bfloat16=dtype == torch.bfloat16, microbatch=1_024, prompt=prompt,
+        response=(chosen + rejected) / 2,
+    )  # fmt: skip
+    said = {part.name: part.bytes for part in parts(anatomy(model.backbone.config, options), setup)}
+    train(model, examples, {}, options, folder / "run")
+    took = resident("VmHWM")
+    print(json.dumps({"before": before, "took": took, "said": said, "sum": sum(said.values())}))
+
+
+if __name__ == "__main__":
+    main(getattr(torch, sys.argv[1]), Path(sys.argv[2]))
