@@ -151,7 +151,8 @@ def tell_unwritten(
     return lost
 
 
-RESPONSE = "the response"
+RESPONSE, SYSTEM = "the response", "the system turn"
+SYSTEM_OF_SEVERAL = "the system turn of a conversation of several turns"
 _TOLD: set[tuple[str, tuple[str, ...]]] = set()
 
 
@@ -168,7 +169,9 @@ def _unwritten(
             continue
         for place, (role, word) in enumerate(zip(roles, words, strict=True)):
             if word not in text:
-                lost[RESPONSE if place == len(roles) - 1 else _kind(role, roles)] = None
+                kind = RESPONSE if place == len(roles) - 1 else _kind(role, roles)
+                if kind != SYSTEM_OF_SEVERAL or SYSTEM not in lost:
+                    lost[kind] = None
         places = [text.find(word) for word in words if word in text]
         if places != sorted(places):
             lost[f"the turns {'/'.join(roles)} in their order"] = None
@@ -186,8 +189,7 @@ def _unwritten(
 def _kind(role: Role, roles: Sequence[Role]) -> str:
     """A turn that is not the response, in words."""
     if role == "system":
-        several = " of a conversation of several turns" if len(roles) > 3 else ""
-        return f"the system turn{several}"
+        return SYSTEM_OF_SEVERAL if len(roles) > 3 else SYSTEM
     return f"an earlier turn of the {role}"
 
 
