@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -196,7 +197,7 @@ def gguf_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return write_gguf(tmp_path / "tiny.gguf")
 
 
-def write_gguf(path: Path, pre: str = "smollm") -> Path:
+def write_gguf(path: Path, pre: str = "smollm", head: bool = False) -> Path:
     from gguf import GGUFWriter, TokenType
 
     model, tokenizer = tiny_model("llama"), tiny_tokenizer()
@@ -225,6 +226,8 @@ def write_gguf(path: Path, pre: str = "smollm") -> Path:
     writer.add_unk_token_id(0)
     writer.add_add_bos_token(False)
     writer.add_chat_template(tokenizer.chat_template)
+    if head:  # As llama.cpp's converter writes that of a classifier.
+        writer.add_tensor("cls.output.weight", np.ones((1, 48), np.float32))
     for name, tensor in _gguf_tensors(model):
         writer.add_tensor(name, tensor.contiguous().numpy())
     writer.write_header_to_file()
@@ -262,6 +265,17 @@ def _gguf_tensors(model: Any) -> list[tuple[str, torch.Tensor]]:
             tensor = halves.swapaxes(1, 2).reshape(rows, columns)
         found.append((new, tensor))
     return found
+
+
+def test_pitfall_41_the_head_in_a_gguf_file_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("PALATE_CACHE", str(tmp_path / "cache"))
+    path = write_gguf(tmp_path / "rm.gguf", head=True)
+    for _ in range(2):  # Made, and from the cache.
+        caplog.clear()
+        load_backbone(str(path)).tell_unused()
+        assert "does not use: cls.output.weight" in caplog.text
 
 
 def test_gguf_gives_the_weights_and_a_plain_cached_copy(gguf_file: Path) -> None:

@@ -108,7 +108,7 @@ def load_backbone(
         licence=source.licence or _licence(source, config),
         layers=kept,
         config=config,
-        unused=tuple(name for name in unused if not _left_out(name, kept)),
+        unused=(*source.unused, *(name for name in unused if not _left_out(name, kept))),
         facts=facts,
     )
 
@@ -128,12 +128,16 @@ def load_config(location: str, *, revision: str | None = None, layers: int | Non
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What transformers is asked for: a folder or hub id, with its digest where it is local."""
+    """What transformers is asked for: a folder or hub id, with its digest where it is local.
+
+    `unused` names tensors of a GGUF file that are in no folder made of it.
+    """
 
     path: str
     revision: str = ""
     licence: str | None = None
     local: bool = True
+    unused: tuple[str, ...] = ()
 
 
 def find_checkpoint(location: str) -> Source:
@@ -147,7 +151,8 @@ def find_checkpoint(location: str) -> Source:
         if not path.is_file():
             raise PalateError(f"{location}: no such GGUF file; give the path of an existing one")
         folder, facts = dequantised(path)
-        return Source(str(folder), facts["revision"], facts["licence"])
+        unused = tuple(facts.get("unused", ()))
+        return Source(str(folder), facts["revision"], facts["licence"], unused=unused)
     if path.is_dir():
         _check_folder(path)
         return Source(str(path), folder_digest(path))

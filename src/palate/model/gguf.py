@@ -99,7 +99,8 @@ def _convert(path: Path, revision: str, folder: Path) -> None:
         config.save_pretrained(partial)
         save_tokenizer(tokenizer, partial)
         save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
-        facts = {"revision": revision, "file": path.name, "licence": metadata["licence"]}
+        facts = {"revision": revision, "file": path.name}
+        facts |= {name: metadata[name] for name in ("licence", "unused")}
         write_json(partial / FACTS, facts)
 
 
@@ -127,7 +128,8 @@ def _metadata(path: Path) -> dict[str, Any]:
     from gguf import GGUFReader
 
     try:
-        fields = GGUFReader(path).fields
+        reader = GGUFReader(path)
+        fields = reader.fields
     except Exception as error:
         reason = str(error).splitlines()[0]
         raise PalateError(f"{path}: not a readable GGUF file ({reason}); fetch it again") from error
@@ -140,6 +142,8 @@ def _metadata(path: Path) -> dict[str, Any]:
         "kind": field("tokenizer.ggml.model"),
         "pre": field("tokenizer.ggml.pre"),
         "chat_template": field("tokenizer.chat_template"),
+        # The head of a classifier or ranker, which transformers passes over.
+        "unused": [t.name for t in reader.tensors if t.name.startswith("cls")],
     }
 
 
