@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForSequenceClassification
 from typer.testing import CliRunner
 
 from palate.cli import app
@@ -467,3 +469,24 @@ def test_a_prompt_in_text_has_the_reward_of_its_messages(
         rank["results"][0]["relevance_score"],
     ]
     assert found == pytest.approx([rewards[0]] * 4, rel=1e-5, abs=1e-5)
+
+
+def test_pitfall_32_token_ids_are_scored_as_they_stand_and_odd_ones_are_counted(
+    running: Live, scorer: RewardScorer, tiny_folder: Path
+) -> None:
+    chat = scorer.model.chat
+    encoded = chat.encode((Message("user", PROMPT),), RESPONSE)
+    assert encoded is not None
+    whole = encoded.ids.tolist()
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_folder).eval()
+    for sent, odd in ((whole, None), (whole[:-1], "1"), ([*whole, 7], "1")):
+        answer = running.post("/classify", {"input_ids": sent})
+        with torch.no_grad():
+            expected = float(model(torch.tensor([sent])).logits)
+        assert answer.json()["embedding"][0] == pytest.approx(expected, abs=1e-4)
+        assert answer.headers.get("x-palate-unframed") == odd
+    refused = running.post("/classify", {"input_ids": [chat.pad_id, *whole]})
+    assert refused.status_code == 422
+    assert "begins with padding" in refused.text
+    said = running.ok("/v1/reward", {"prompt": PROMPT, "responses": [RESPONSE]})
+    assert said["reward_read_at"] == chat.read_at == "the terminal token '<|im_end|>'"
