@@ -164,7 +164,7 @@ def _ways(model: str, form: str) -> list[Way]:
     ways = reward_model_ways(scorer)
     maker = maker_of(load_config(model), model)
     if maker in ("openrlhf", "llama-factory"):
-        progress()(f"transformers is left out: {MAKERS[maker]}, and no class of its does")
+        progress()(f"transformers' own ways are left out: {model} is read as {MAKERS[maker]}")
         return ways
     ways += [*stock, template_way(model, scorer.model.chat.max_tokens)]
     # Of a foreign tokenizer the pipeline may add a second BOS to the template's.

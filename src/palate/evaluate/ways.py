@@ -27,6 +27,7 @@ from palate.model.adapter import open_adapter
 from palate.model.backbone import load_config
 from palate.model.batch import Tokens, group, microbatches
 from palate.model.device import autocast
+from palate.model.load import read_value_head, value_head_of
 from palate.model.quiet import quiet
 from palate.model.reward_model import RewardModel
 from palate.model.templates import RefusedTurnsError, render
@@ -242,12 +243,24 @@ def adapter_way(folder: Path, base: str | None, chat: ChatTokens) -> Way:
     """The adapter in `folder` beside its base, not merged, as peft runs it."""
 
     def score(candidates: Sequence[Candidates]) -> Floats:
-        model = open_adapter(folder, base=base).model
+        opened = open_adapter(folder, base=base)
+        model = opened.model
         # Where the base model pads with its end of turn the stock class would read another token.
         model.config.get_text_config().pad_token_id = chat.pad_id
-        return _by_rows(chat, candidates, lambda rows: _logits(model, rows))
+        path = value_head_of(folder)
+        if path is None:
+            return _by_rows(chat, candidates, lambda rows: _logits(model, rows))
+        weight = read_value_head(path, model.config.get_text_config().hidden_size).weight[0]
+        return _by_rows(chat, candidates, lambda rows: _values(model, weight, rows))
 
     return Way("peft: the adapter, not merged", "float32", score)
+
+
+def _values(model: Any, weight: torch.Tensor, rows: Sequence[Tokens]) -> Floats:
+    """LLaMA-Factory's: a causal model's last hidden state by its head, without the constant."""
+    ids = (torch.from_numpy(row.astype(np.int64))[None] for row in rows)
+    last = (model(input_ids=row, output_hidden_states=True).hidden_states[-1][0, -1] for row in ids)
+    return np.array([float(hidden.float() @ weight) for hidden in last])
 
 
 def _logits(model: Any, rows: Sequence[Tokens]) -> Floats:
