@@ -51,6 +51,7 @@ class GenerationJudge:
         self._spec, self._prompt, self._device = spec, load_prompt(spec.preset), default_device()
         self._dtype = compute_dtype(spec.dtype, self._device)
         opened = load_backbone(spec.model, revision=spec.revision, speaks=True)
+        opened.tell_unused()
         self._tokenizer, self._model = opened.tokenizer, opened.model.to(self._device)
         self._template = _template(spec, opened.tokenizer.chat_template)
         self._letters = [_letter(opened, letter) for letter in "AB"]
