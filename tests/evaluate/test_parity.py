@@ -10,7 +10,6 @@ import torch
 from transformers import AutoModelForSequenceClassification
 from typer.testing import CliRunner
 
-from packed import tiny_reward_model
 from palate.cli import app
 from palate.data.campaign import CampaignOptions, simulate
 from palate.evaluate.parity import (
@@ -24,14 +23,19 @@ from palate.judges import sequence_classifier_spec
 from palate.judges.reward_model import RewardScorer
 from palate.model.card import Card
 from palate.model.export import export
+from palate.model.load import start_model
+from palate.model.options import BaseOptions
 from palate.model.tokens import ChatTokens
 from palate.types import Candidates, Message, PalateError
 from serving import serving
-from tiny import EXPORTED, tiny_config, tiny_tokenizer
+from tiny import EXPORTED, save_tiny, tiny_config, tiny_tokenizer
 
 
 def exported(folder: Path, family: str) -> Path:
-    return export(tiny_reward_model(family), folder, card=Card(family, "tiny", "0"))
+    base = save_tiny(folder.with_name(f"{family}-base"), family)
+    model, _ = start_model(BaseOptions(model=str(base)))
+    torch.nn.init.normal_(model.head.weight, generator=torch.Generator().manual_seed(1))
+    return export(model.eval(), folder, card=Card(family, "tiny", "0"))
 
 
 @pytest.fixture(scope="module")
