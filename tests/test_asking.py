@@ -6,7 +6,7 @@ from email.utils import formatdate
 import httpx2
 import pytest
 
-from palate.asking import address, error_line, one_line, retry_after
+from palate.http import address, error_line, one_line, retry_after
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,7 @@ from hypothesis import strategies as st
 
 from made import made, pool
 from palate.data.groups import RowKeys, group, ranks, read_keys
-from palate.data.holdout import (
-    SIDES,
-    Holdout,
-    HoldoutState,
-    assign,
-    split,
-    split_by_share,
-)
+from palate.data.holdout import SIDES, Holdout, HoldoutState, assign, split, split_by_share
 from palate.data.prompts import cluster_key, prompt_key, text_key
 from palate.data.sources import Request, open_source
 from palate.data.sources.source import prompt_cluster

@@ -5,7 +5,12 @@ import random
 import pytest
 
 from made import made, user
-from palate.data.overlap import BenchmarkIndex, OverlapOptions, OverlapReport, exclude_overlap
+from palate.data.overlap import (
+    BenchmarkIndex,
+    OverlapOptions,
+    OverlapReport,
+    exclude_overlap,
+)
 from palate.data.prompts import normalise
 from palate.records import read_header, read_rows
 from palate.types import Message

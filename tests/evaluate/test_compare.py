@@ -11,7 +11,13 @@ from typer.testing import CliRunner
 from palate.cli import app
 from palate.data.campaign import CampaignOptions, simulate
 from palate.evaluate.benchmark import Benchmark
-from palate.evaluate.compare import compare_judges, facts, flipped_rows, preferred, verdict_files
+from palate.evaluate.compare import (
+    compare_judges,
+    facts,
+    flipped_rows,
+    preferred,
+    verdict_files,
+)
 from palate.evaluate.metrics import read_tally
 from palate.evaluate.run import evaluate
 from palate.judges import open_judge

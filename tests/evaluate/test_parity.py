@@ -12,12 +12,7 @@ from typer.testing import CliRunner
 
 from palate.cli import app
 from palate.data.campaign import CampaignOptions, simulate
-from palate.evaluate.parity import (
-    EMULATED,
-    TOLERANCE,
-    Way,
-    parity,
-)
+from palate.evaluate.parity import EMULATED, TOLERANCE, Way, parity
 from palate.evaluate.ways import classifier_ways, reward_model_ways, template_way
 from palate.judges import sequence_classifier_spec
 from palate.judges.reward_model import RewardScorer

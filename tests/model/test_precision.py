@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from palate.model import precision
-from palate.model.precision import Note, Seconds, Timing, choose_dtype, compute_dtype, stored_at
+from palate.model.precision import (
+    Note,
+    Seconds,
+    Timing,
+    choose_dtype,
+    compute_dtype,
+    stored_at,
+)
 
 CPU = torch.device("cpu")
 SLOWER = Timing(

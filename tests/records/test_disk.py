@@ -87,7 +87,7 @@ def test_a_large_file_is_sampled_and_still_told_apart(tmp_path: Path, monkeypatc
     path, whole = tmp_path / "weights", bytes(range(256)) * 4096
     path.write_bytes(whole)
     full = file_digest(path)
-    monkeypatch.setattr("palate.records.disk.WHOLE_DIGEST_BYTES", 1000)
+    monkeypatch.setattr("palate.records.WHOLE_DIGEST_BYTES", 1000)
     sampled = file_digest(path)
     assert sampled == file_digest(path)
     assert len(sampled) == len(full) == 32

@@ -9,12 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from older import downgrade
+from palate import records
 from palate.records import (
     HEADER_KEY,
     count_groups,
     read_header,
     read_verdicts,
-    table,
     verdict_from_row,
     verdict_to_row,
     write_comparisons,
@@ -71,7 +71,7 @@ def test_a_hostile_answer_comes_back_word_for_word(tmp_path: Path, name: str) ->
 
 
 def test_large_answers_are_written_in_small_groups(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(table, "BYTES_PER_GROUP", 50_000)
+    monkeypatch.setattr(records, "BYTES_PER_GROUP", 50_000)
     said = [replace(PLAIN, comparison_id=str(i), answer=str(i) * 20_000) for i in range(9)]
     write_verdicts(tmp_path / "v.parquet", said)
     assert count_groups(tmp_path / "v.parquet") == 3

@@ -5,7 +5,16 @@ import math
 import pytest
 
 from palate.report import paper
-from palate.report.tables import Cell, Column, Row, Table, figure, p_value, percent, published
+from palate.report.tables import (
+    Cell,
+    Column,
+    Row,
+    Table,
+    figure,
+    p_value,
+    percent,
+    published,
+)
 from palate.stats import Estimate, wilson
 from palate.types import PalateError
 

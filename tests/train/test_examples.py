@@ -12,9 +12,10 @@ import numpy as np
 import psutil
 import pytest
 
+from palate import records
 from palate.model.options import BaseOptions
 from palate.model.tokens import ChatTokens
-from palate.records import table, write_comparisons
+from palate.records import write_comparisons
 from palate.train import chunks
 from palate.train.examples import Examples, tokenise
 from palate.types import Comparison, Message, PalateError, Rating, digest
@@ -49,7 +50,7 @@ def comparison(index: int) -> Comparison:
 @pytest.fixture
 def mixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """`ROWS` comparisons in row groups of four."""
-    monkeypatch.setattr(table, "ROWS_PER_GROUP", 4)
+    monkeypatch.setattr(records, "ROWS_PER_GROUP", 4)
     path = tmp_path / "mixture.parquet"
     write_comparisons(path, map(comparison, range(ROWS)))
     return path

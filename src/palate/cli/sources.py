@@ -8,7 +8,14 @@ from typing import Any
 
 import yaml
 
-from palate.data.sources import SOURCES, BadRow, Request, open_source, readable, source_named
+from palate.data.sources import (
+    SOURCES,
+    BadRow,
+    Request,
+    open_source,
+    readable,
+    source_named,
+)
 from palate.data.sources.files import stem
 from palate.data.sources.own import is_ours
 from palate.progress import say

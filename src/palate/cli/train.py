@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.output import DataOption, QuietOption, SetOption, command_line, interruptible
+from palate.cli.output import (
+    DataOption,
+    QuietOption,
+    SetOption,
+    command_line,
+    interruptible,
+)
 from palate.cli.run import OutOption, ResumeOption, recipe_names, run_recipe
 
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import httpx2
 
-from palate.asking import PASSING, error_line, one_line, retry_after
 from palate.client.options import Options, token
 from palate.client.rows import Item, halves
+from palate.http import PASSING, error_line, one_line, retry_after
 from palate.types import PalateError, Score
 
 PATH = "/v1/reward"

@@ -7,7 +7,7 @@ from typing import TypedDict
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from palate.asking import address, bearer_key
+from palate.http import address, bearer_key
 from palate.types import PalateError
 
 TOKEN = "PALATE_TOKEN"

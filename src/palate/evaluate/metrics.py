@@ -18,14 +18,7 @@ from palate import stats
 from palate.data.campaign import item_limit
 from palate.evaluate.alike import refuse_unlike
 from palate.evaluate.safety import unsafe_recall
-from palate.evaluate.tally import (
-    BINS,
-    Floats,
-    Tally,
-    items_digest,
-    read_tally,
-    tally,
-)
+from palate.evaluate.tally import BINS, Floats, Tally, items_digest, read_tally, tally
 from palate.records import write_text
 from palate.stats import Bounds, Estimate, PairedDifference, Trend
 from palate.types import Bin, Comparison, PalateError, Rating, digest

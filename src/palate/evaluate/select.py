@@ -16,15 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from palate.evaluate.request import Request, Shape, is_parquet
-from palate.evaluate.scored import (
-    MANY,
-    ONE,
-    Answer,
-    Product,
-    Progress,
-    Scored,
-    scored_file,
-)
+from palate.evaluate.scored import MANY, ONE, Answer, Product, Progress, Scored, scored_file
 from palate.evaluate.share import ALONE, Share
 from palate.records import read_header
 from palate.types import PalateError, Scorer

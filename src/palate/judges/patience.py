@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx2
 
-from palate.asking import PASSING, REFUSED, bearer_key, error_line, one_line, retry_after
+from palate.http import PASSING, REFUSED, bearer_key, error_line, one_line, retry_after
 from palate.judges.spec import RewardEndpointSpec
 from palate.types import PalateError
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from palate.asking import address
+from palate.http import address
 from palate.model.options import Dtype
 from palate.types import Role
 

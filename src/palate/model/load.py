@@ -23,7 +23,13 @@ from palate.model.backbone import (
     load_config,
     load_tokenizer,
 )
-from palate.model.export import FORMATS, HEAD_KEY, SAFETY_FILE, check_exportable, closed_template
+from palate.model.export import (
+    FORMATS,
+    HEAD_KEY,
+    SAFETY_FILE,
+    check_exportable,
+    closed_template,
+)
 from palate.model.options import BaseOptions
 from palate.model.quiet import quiet
 from palate.model.reward_model import RewardModel

@@ -12,7 +12,17 @@ from palate.evaluate.tally import Floats
 from palate.report import escape
 from palate.report.accuracy import judge_name
 from palate.report.read import Judged
-from palate.report.tables import DASH, Cell, Column, Row, Table, count, figure, percent, quantity
+from palate.report.tables import (
+    DASH,
+    Cell,
+    Column,
+    Row,
+    Table,
+    count,
+    figure,
+    percent,
+    quantity,
+)
 from palate.stats import Calibration
 
 SEED = 0  # Of the draws for the ECE's interval; fixed so that a report made again is the same.

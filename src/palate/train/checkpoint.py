@@ -30,7 +30,13 @@ from torch.optim import AdamW
 from palate.model.reward_model import RewardModel
 from palate.records import file_digest, follow_umask, package_versions, write_json
 from palate.train.ranks import Ranks
-from palate.train.shards import copy_to_cpu, read_shards, shard_contents, shard_name, write_shards
+from palate.train.shards import (
+    copy_to_cpu,
+    read_shards,
+    shard_contents,
+    shard_name,
+    write_shards,
+)
 from palate.types import PalateError, digest
 
 MANIFEST = "manifest.json"

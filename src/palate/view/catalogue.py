@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from palate.cpus import cores
 from palate.records import read_header
 from palate.types import Bin, PalateError, Rating
-from palate.view.opinions import Opinions, VerdictFile, one_line, read_opinions, verdict_files
+from palate.view.opinions import (
+    Opinions,
+    VerdictFile,
+    one_line,
+    read_opinions,
+    verdict_files,
+)
 
 Codes = NDArray[np.signedinteger[Any]]
 

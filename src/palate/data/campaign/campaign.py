@@ -13,12 +13,7 @@ from palate.data.campaign.annotators import (
     bayes_accuracy_given_rating,
     judge,
 )
-from palate.data.campaign.assistant import (
-    answer,
-    draw_request,
-    safe_answer,
-    unsafe_answer,
-)
+from palate.data.campaign.assistant import answer, draw_request, safe_answer, unsafe_answer
 from palate.data.campaign.options import CampaignOptions, CampaignTask
 from palate.data.campaign.quality import Response, flaw_scale, respond
 from palate.data.campaign.tasks import draw_task, dress

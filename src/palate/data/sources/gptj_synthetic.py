@@ -9,7 +9,15 @@ from collections.abc import Iterator
 
 from palate.data.sources import fields
 from palate.data.sources.location import records
-from palate.data.sources.source import Record, Request, Row, Source, ask, each, prompt_cluster
+from palate.data.sources.source import (
+    Record,
+    Request,
+    Row,
+    Source,
+    ask,
+    each,
+    prompt_cluster,
+)
 from palate.types import Comparison, comparison_id
 
 NAME = "gptj-synthetic"

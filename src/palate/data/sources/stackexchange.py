@@ -18,16 +18,7 @@ from typing import Any
 from palate.data.sources import fields
 from palate.data.sources.html_text import html_to_text
 from palate.data.sources.location import locate, records
-from palate.data.sources.source import (
-    BadRow,
-    Cuts,
-    Record,
-    Request,
-    Row,
-    Source,
-    ask,
-    each,
-)
+from palate.data.sources.source import BadRow, Cuts, Record, Request, Row, Source, ask, each
 from palate.data.sources.stackexchange_dump import Post, host_of, read_dump
 from palate.types import Comparison, PalateError, comparison_id, digest
 

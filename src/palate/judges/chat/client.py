@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import openai
 
-from palate.asking import HIDDEN, bearer_key
+from palate.http import HIDDEN, bearer_key
 from palate.judges.chat.answer import Answer
 from palate.judges.chat.fault import Fault, Passing, of_status, said
 from palate.judges.chat.spec import ChatSpec

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from palate.asking import HIDDEN, retry_after
+from palate.http import HIDDEN, retry_after
 from palate.judges.chat.price import end_of
 from palate.judges.chat.request import LIMITS
 from palate.judges.chat.spec import OPTIONS, ChatSpec

@@ -11,7 +11,13 @@ from collections.abc import Callable, Iterator, Sequence
 from palate.judges.chat.answer import Answer, Refused
 from palate.judges.chat.cache import Cache, Claim, Held
 from palate.judges.chat.client import Client
-from palate.judges.chat.fault import NoLogprobs, OtherLimit, Passing, Permanent, Unanswerable
+from palate.judges.chat.fault import (
+    NoLogprobs,
+    OtherLimit,
+    Passing,
+    Permanent,
+    Unanswerable,
+)
 from palate.judges.chat.pace import Pace
 from palate.judges.chat.price import Price
 from palate.judges.chat.request import LIMITS, Request

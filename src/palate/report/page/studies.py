@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from palate.report import escape
-from palate.report.page.chart import TIP, Chart, Rows, Series, Spec, axis, interval, panels, told
+from palate.report.page.chart import (
+    TIP,
+    Chart,
+    Rows,
+    Series,
+    Spec,
+    axis,
+    interval,
+    panels,
+    told,
+)
 from palate.report.scaling import Curve, line
 from palate.report.tables import percent
 

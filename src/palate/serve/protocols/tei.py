@@ -13,7 +13,14 @@ from pydantic import BaseModel, Field, model_validator
 
 from palate.serve.desk import Desk
 from palate.serve.protocols.vllm import LABEL
-from palate.serve.protocols.wire import Texts, activated, answered, honoured, ranking, spelled
+from palate.serve.protocols.wire import (
+    Texts,
+    activated,
+    answered,
+    honoured,
+    ranking,
+    spelled,
+)
 from palate.serve.reading import Cutting, Form, Written
 
 Pair = Annotated[Texts, Field(min_length=1, max_length=2)]

@@ -15,6 +15,7 @@ from palate.types import PalateError
 if TYPE_CHECKING:
     import httpx2
 
+
 PASSING = frozenset({408, 424, 425, 429, *range(500, 600)})  # The server's fault, or its load.
 REFUSED = frozenset({400, 413, 422})  # The text's fault: asking again is vain.
 HIDDEN = "***"

@@ -1,0 +1,513 @@
+"""Parquet tables with a header that says where they came from, and a fingerprint of their rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from palate.types import Bin, Comparison, Message, Outcome, PalateError, Rating, Verdict
+
+__all__ = [
+    "COMPARISON_SCHEMA",
+    "FORMAT_VERSION",
+    "HEADER_KEY",
+    "PACKAGES",
+    "ROWS_PER_GROUP",
+    "VERDICT_SCHEMA",
+    "Fingerprint",
+    "Header",
+    "atomic",
+    "atomic_folder",
+    "comparison_from_row",
+    "comparison_to_row",
+    "count_groups",
+    "file_digest",
+    "follow_umask",
+    "git_revision",
+    "package_versions",
+    "read_batches",
+    "read_columns",
+    "read_comparisons",
+    "read_header",
+    "read_rows",
+    "read_verdicts",
+    "verdict_from_row",
+    "verdict_to_row",
+    "version_of",
+    "write_comparisons",
+    "write_json",
+    "write_table",
+    "write_text",
+    "write_verdicts",
+]
+
+
+# Files that appear whole or not at all, written beside their name and renamed; their digests.
+
+
+@contextmanager
+def atomic(path: Path) -> Generator[Path]:
+    """Yield a temporary path beside `path`; rename it there on success, remove it on failure."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        raise PalateError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        with suppress(OSError):  # What went wrong was said above.
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path, *, replace: bool = True) -> Generator[Path]:
+    """Yield an empty temporary folder beside `path`; rename it there on success.
+
+    A folder already at `path` is replaced, or kept where `replace` is false (a cache that
+    another process filled meanwhile). On failure nothing is left behind. What may read the files
+    is the umask's affair, whichever library wrote them.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    old = path.with_name(f".{path.name}.{os.getpid()}.old")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+        yield partial
+        follow_umask(partial)
+        if path.exists() and replace:
+            path.rename(old)
+        if not path.exists():
+            partial.rename(path)
+    except OSError as error:
+        raise PalateError(f"{path}: cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def follow_umask(folder: Path) -> None:
+    """Give the files in `folder` the mode of any new file, as `folder` has that of a new one.
+
+    safetensors 0.8 makes files that nobody but their owner reads (mode 0600), and a server that
+    runs as another user cannot open the model.
+    """
+    # Of a folder that was just made: the umask itself can only be read by setting it, for every
+    # thread at once.
+    mode = folder.stat().st_mode & 0o666
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(mode)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with atomic(path) as partial:
+        partial.write_text(text, encoding="utf-8", errors="surrogatepass")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write an indented JSON file whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+WHOLE_DIGEST_BYTES = 1 << 30  # Above it a file is sampled: reading 140 GB takes minutes.
+SAMPLES, SAMPLE_BYTES = 256, 1 << 16
+
+
+def file_digest(path: Path, *, whole: bool = False) -> str:
+    """A 128-bit hex digest of a file's bytes; above 1 GiB, of its size and 256 spaced samples.
+
+    With `whole`, of every byte at any size.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if whole or size <= WHOLE_DIGEST_BYTES:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        hashed = hashlib.blake2b(str(size).encode(), digest_size=16)
+        for index in range(SAMPLES):
+            file.seek(index * (size - SAMPLE_BYTES) // (SAMPLES - 1))
+            hashed.update(file.read(SAMPLE_BYTES))
+    return hashed.hexdigest()
+
+
+FORMAT_VERSION = 1
+# Kinds whose columns have changed since. By kind, so that a new column in one does not make every
+# other file of a run, and all that was trained on it, out of date.
+VERSIONS: Mapping[str, int] = {"verdicts": 3}
+# What to do with a file of an earlier format, and with one that is not whole.
+UPDATES: Mapping[str, str] = {"verdicts": "evaluate again, its answers are kept"}
+REPAIRS: Mapping[str, str] = {"verdicts": "remove it and evaluate again to remake it"}
+ROWS_PER_GROUP = 4_096  # Bounds memory on write and read: about 4 MB of HH text a group.
+BYTES_PER_GROUP = 1 << 26  # The same where a row is large: a judge may answer with a megabyte.
+HEADER_KEY = b"palate"
+PACKAGES = ("palate", "torch", "transformers", "datasets", "pyarrow", "peft", "scipy")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What a file says of itself.
+
+    `details` holds what belongs to the stage: recipe, seed, counts, shares asked and achieved.
+    `inputs` maps each input's name to its fingerprint.
+    """
+
+    kind: str
+    fingerprint: str = ""
+    rows: int = 0
+    inputs: Mapping[str, str] = field(default_factory=dict[str, str])
+    details: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    version: int = FORMAT_VERSION
+    created: str = ""
+    git: str = ""
+    packages: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@cache
+def package_versions() -> Mapping[str, str]:
+    """Versions of the packages that can change a number; absent ones are left out."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@cache
+def git_revision() -> str:
+    """The revision of the working folder's repository with `+dirty`, or "" outside one."""
+    command = ["git", "describe", "--always", "--dirty=+dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()
+
+
+class Fingerprint:
+    """Running digest of ordered rows."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=16)
+
+    def add(self, row: Mapping[str, Any]) -> int:
+        """Add a row; returns its size as JSON in bytes."""
+        text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+        line = text.encode("utf-8", "surrogatepass") + b"\n"
+        self._hash.update(line)
+        return len(line)
+
+    def hex(self) -> str:
+        return self._hash.hexdigest()
+
+
+def write_table(
+    path: Path,
+    rows: Iterable[Mapping[str, Any]],
+    schema: pa.Schema,
+    *,
+    kind: str,
+    inputs: Mapping[str, str] | None = None,
+    details: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+) -> Header:
+    """Stream `rows` to a Parquet file in bounded memory and return the header written with it.
+
+    `details` may be a function; it is called after the last row, for counts made on the way.
+    """
+    fingerprint, count = Fingerprint(), 0
+    with atomic(path) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+        for group in _groups(rows, fingerprint):
+            count += len(group)
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
+        header = Header(
+            kind=kind,
+            version=version_of(kind),
+            fingerprint=fingerprint.hex(),
+            rows=count,
+            inputs=dict(inputs or {}),
+            details=dict(details() if callable(details) else details or {}),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            git=git_revision(),
+            packages=dict(package_versions()),
+        )
+        writer.add_key_value_metadata({HEADER_KEY: json.dumps(asdict(header))})
+    return header
+
+
+def _groups(
+    rows: Iterable[Mapping[str, Any]], fingerprint: Fingerprint
+) -> Iterator[list[Mapping[str, Any]]]:
+    """Rows in groups of bounded number and size, each row added to the fingerprint."""
+    group: list[Mapping[str, Any]] = []
+    size = 0
+    for row in rows:
+        group.append(row)
+        size += fingerprint.add(row)
+        if len(group) == ROWS_PER_GROUP or size >= BYTES_PER_GROUP:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def version_of(kind: str) -> int:
+    """The format in which tables of this kind are written and read."""
+    return VERSIONS.get(kind, FORMAT_VERSION)
+
+
+def read_header(path: Path, kind: str | None = None, *, older: bool = False) -> Header:
+    """Read a table's header; a missing, foreign, cut or newer file is a one-line error.
+
+    A file of an earlier format is an error too, unless `older`.
+    """
+    with _opened(path, kind) as file:
+        raw = (file.metadata.metadata or {}).get(HEADER_KEY)
+    if raw is None:
+        raise PalateError(f"{path}: no Palate header; make it with `palate data import`")
+    header = _header(path, raw)
+    if kind is not None and header.kind != kind:
+        raise PalateError(f"{path}: holds {header.kind}, expected {kind}")
+    _check_version(path, header, older)
+    return header
+
+
+def _header(path: Path, raw: bytes) -> Header:
+    try:
+        return Header(**json.loads(raw))
+    except (ValueError, TypeError):
+        raise PalateError(f"{path}: its Palate header cannot be read; remake it") from None
+
+
+def _check_version(path: Path, header: Header, older: bool) -> None:
+    ours = version_of(header.kind)
+    if header.version == ours or (older and header.version < ours):
+        return
+    remake = UPDATES.get(header.kind, "remake it with this version")
+    cure = "update Palate" if header.version > ours else remake
+    raise PalateError(
+        f"{path}: {header.kind} written in format {header.version}, this Palate reads {ours}; "
+        f"{cure}"
+    )
+
+
+def count_groups(path: Path) -> int:
+    """The number of row groups of a table, the parts in which it can be read."""
+    with _opened(path) as file:
+        return file.num_row_groups
+
+
+def read_rows(
+    path: Path, columns: list[str] | None = None, *, groups: list[int] | None = None
+) -> Iterator[dict[str, Any]]:
+    """Yield a table's rows in order, in bounded memory; `columns`, `groups` limit what is read."""
+    with _opened(path) as file:
+        # One by one: a batch may run across groups, and rows may be large.
+        for group in range(file.num_row_groups) if groups is None else groups:
+            for batch in file.iter_batches(ROWS_PER_GROUP, row_groups=[group], columns=columns):
+                yield from batch.to_pylist()
+
+
+def read_columns(path: Path, names: list[str], kind: str) -> pa.Table:
+    """Some columns of a table of that kind, whole; raises as `read_header` does."""
+    read_header(path, kind)
+    with _opened(path, kind) as file:
+        return file.read(names)
+
+
+def read_batches(path: Path, names: list[str], kind: str) -> Iterator[pa.RecordBatch]:
+    """The same batch by batch, in bounded memory."""
+    read_header(path, kind)
+    with _opened(path, kind) as file:
+        yield from file.iter_batches(ROWS_PER_GROUP, columns=names)
+
+
+@contextmanager
+def _opened(path: Path, kind: str | None = None) -> Generator[pq.ParquetFile]:
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except FileNotFoundError:
+        raise PalateError(f"{path}: no such file; run the stage that makes it first") from None
+    except (pa.ArrowInvalid, OSError) as error:
+        reason, cure = str(error).splitlines()[0], REPAIRS.get(kind or "", "remake it")
+        raise PalateError(f"{path}: not a whole Parquet file ({reason}); {cure}") from None
+
+
+# Comparisons and verdicts as rows of a table, and back.
+
+_MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+
+COMPARISON_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("prompt", _MESSAGES, nullable=False),
+        pa.field("chosen", pa.string(), nullable=False),
+        pa.field("rejected", pa.string(), nullable=False),
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("batch", pa.string(), nullable=False),
+        pa.field("rating", pa.string()),
+        pa.field("chosen_safe", pa.bool_()),
+        pa.field("rejected_safe", pa.bool_()),
+        pa.field("annotator", pa.string()),
+        pa.field("meta", pa.string()),
+    ]
+)
+
+VERDICT_SCHEMA = pa.schema(
+    [
+        pa.field("judge", pa.string(), nullable=False),
+        pa.field("benchmark", pa.string(), nullable=False),
+        pa.field("comparison_id", pa.string(), nullable=False),
+        pa.field("outcome", pa.string(), nullable=False),
+        pa.field("chosen_score", pa.float64()),
+        pa.field("rejected_score", pa.float64()),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("truncated", pa.bool_(), nullable=False),
+        pa.field("cluster", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("rating", pa.string()),
+        pa.field("bin", pa.string()),
+        pa.field("chosen_first", pa.bool_(), nullable=False),
+        pa.field("protocol", pa.string(), nullable=False),
+        pa.field("answer", pa.string(), nullable=False),
+        pa.field("seconds", pa.float64()),
+        pa.field("chosen_length", pa.int64()),
+        pa.field("rejected_length", pa.int64()),
+    ]
+)
+
+
+def write_comparisons(
+    path: Path,
+    comparisons: Iterable[Comparison],
+    *,
+    inputs: Mapping[str, str] | None = None,
+    details: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+) -> Header:
+    """Write comparisons to Parquet; see `write_table`."""
+    rows = map(comparison_to_row, comparisons)
+    return write_table(
+        path, rows, COMPARISON_SCHEMA, kind="comparisons", inputs=inputs, details=details
+    )
+
+
+def read_comparisons(path: Path, *, groups: list[int] | None = None) -> Iterator[Comparison]:
+    """Yield the comparisons of a Palate Parquet file (or of some row groups) in order."""
+    read_header(path, "comparisons")
+    return map(comparison_from_row, read_rows(path, groups=groups))
+
+
+def write_verdicts(
+    path: Path,
+    verdicts: Iterable[Verdict],
+    *,
+    inputs: Mapping[str, str] | None = None,
+    details: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+) -> Header:
+    """Write verdicts to Parquet; see `write_table`."""
+    rows = map(verdict_to_row, verdicts)
+    return write_table(path, rows, VERDICT_SCHEMA, kind="verdicts", inputs=inputs, details=details)
+
+
+def read_verdicts(path: Path, *, older: bool = False) -> Iterator[Verdict]:
+    """Yield the verdicts of a Palate Parquet file in order.
+
+    With `older`, of an earlier format too: what it had no column for is empty.
+    """
+    read_header(path, "verdicts", older=older)
+    return map(verdict_from_row, read_rows(path))
+
+
+def comparison_to_row(comparison: Comparison) -> dict[str, Any]:
+    """The row of `COMPARISON_SCHEMA` for a comparison."""
+    rating = comparison.rating
+    return {
+        "id": comparison.id,
+        "source": comparison.source,
+        "prompt": [{"role": m.role, "content": m.content} for m in comparison.prompt],
+        "chosen": comparison.chosen,
+        "rejected": comparison.rejected,
+        "prompt_id": comparison.prompt_id,
+        "batch": comparison.batch,
+        "rating": None if rating is None else rating.label,
+        "chosen_safe": comparison.chosen_safe,
+        "rejected_safe": comparison.rejected_safe,
+        "annotator": comparison.annotator,
+        "meta": json.dumps(comparison.meta, ensure_ascii=False) if comparison.meta else None,
+    }
+
+
+def comparison_from_row(row: Mapping[str, Any]) -> Comparison:
+    """The comparison that `comparison_to_row` wrote."""
+    return Comparison(
+        id=row["id"],
+        source=row["source"],
+        prompt=tuple(Message(m["role"], m["content"]) for m in row["prompt"]),
+        chosen=row["chosen"],
+        rejected=row["rejected"],
+        prompt_id=row["prompt_id"],
+        batch=row["batch"],
+        rating=_rating(row["rating"]),
+        chosen_safe=row["chosen_safe"],
+        rejected_safe=row["rejected_safe"],
+        annotator=row["annotator"],
+        meta=json.loads(row["meta"]) if row["meta"] else {},
+    )
+
+
+def verdict_to_row(verdict: Verdict) -> dict[str, Any]:
+    """The row of `VERDICT_SCHEMA` for a verdict."""
+    rating = verdict.rating
+    return {name: getattr(verdict, name) for name in VERDICT_SCHEMA.names} | {
+        "outcome": verdict.outcome.value,
+        "rating": None if rating is None else rating.label,
+        "bin": None if verdict.bin is None else verdict.bin.value,
+        "reason": _utf8(verdict.reason),
+        "answer": _utf8(verdict.answer),
+    }
+
+
+def verdict_from_row(row: Mapping[str, Any]) -> Verdict:
+    """The verdict that `verdict_to_row` wrote."""
+    typed = {
+        "outcome": Outcome(row["outcome"]),
+        "rating": _rating(row["rating"]),
+        "bin": None if row["bin"] is None else Bin(row["bin"]),
+    }
+    known = {name: row[name] for name in VERDICT_SCHEMA.names if name in row}
+    return Verdict(**known | typed)
+
+
+def _utf8(text: str) -> str:
+    r"""The text with lone surrogates, which no file of UTF-8 can hold, written out as `\udc80`."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _rating(label: str | None) -> Rating | None:
+    return None if label is None else Rating[label.upper()]
+
+
+# Tables on disk: Parquet files that say where they came from.
+#
+# Every file carries a header (kind, format version, recipe, seed, fingerprints of its inputs, git
+# revision, package versions) and a fingerprint of its ordered contents. Files appear whole or not
+# at all: they are written beside their name and renamed.
