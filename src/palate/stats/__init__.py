@@ -16,8 +16,15 @@
 Pure functions of numpy arrays; a generator is passed in where chance is used.
 """
 
-from palate.stats.agreement import cohen_kappa, krippendorff_alpha
-from palate.stats.best_of_n import best_of_n_curve, divergence
+from palate.stats.adjusted import best_of_n_curve, divergence, length_controlled
+from palate.stats.agreement import (
+    NoiseCeiling,
+    chose_first,
+    cohen_kappa,
+    consistent,
+    krippendorff_alpha,
+    noise_ceiling,
+)
 from palate.stats.calibration import (
     Calibration,
     ReliabilityBin,
@@ -25,45 +32,39 @@ from palate.stats.calibration import (
     measure_calibration,
     temperature,
 )
-from palate.stats.ceiling import NoiseCeiling, noise_ceiling
 from palate.stats.compare import (
     PairedDifference,
     Trend,
     benjamini_hochberg,
     cochran_armitage,
+    detectable,
+    half_width,
     holm,
     holm_family,
     holm_levels,
+    items_needed,
+    letters,
     mcnemar_mid_p,
+    minimum_detectable_difference,
     paired_difference,
+    pairs,
     sign_flip_p,
 )
 from palate.stats.estimate import (
     CONFIDENCE,
     LEVEL,
-    Estimate,
-    combine,
-    macro_average,
-    micro_average,
-)
-from palate.stats.groups import letters, pairs
-from palate.stats.intervals import (
     TIE_VALUE,
     Bounds,
+    Estimate,
     accuracy,
     bounds,
     cluster_codes,
     clustered_mean,
     clustered_variance,
+    combine,
+    macro_average,
+    micro_average,
     wilson,
-)
-from palate.stats.length import length_controlled
-from palate.stats.position import chose_first, consistent
-from palate.stats.power import (
-    detectable,
-    half_width,
-    items_needed,
-    minimum_detectable_difference,
 )
 from palate.stats.replicates import (
     Replicated,

@@ -12,8 +12,15 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.special import expit, stdtrit
 
-from palate.stats.estimate import CONFIDENCE, Estimate
-from palate.stats.intervals import Codes, Floats, accuracy, cluster_codes, clustered_mean
+from palate.stats.estimate import (
+    CONFIDENCE,
+    Codes,
+    Estimate,
+    Floats,
+    accuracy,
+    cluster_codes,
+    clustered_mean,
+)
 
 BINS = 10
 DRAWS = 4_000

@@ -1,13 +1,18 @@
-"""An estimate: the only kind of figure that enters a table."""
+"""Intervals of one accuracy: Wilson, and cluster-robust where items share a prompt."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from scipy.special import ndtri
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri, stdtrit
+
+# An estimate: the only kind of figure that enters a table.
 
 CONFIDENCE = 0.95
 LEVEL = 0.05
@@ -94,3 +99,198 @@ def _joint_fingerprint(fingerprints: Sequence[str]) -> str:
     if not all(fingerprints):
         return ""
     return hashlib.blake2b("\n".join(fingerprints).encode(), digest_size=16).hexdigest()
+
+
+Floats = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+TIE_VALUE = 0.5
+"""A tie is worth a fair coin: half of it is right. Ties are also counted in their own column."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """The accuracy if every tie and every unscored item were wrong (`worst`) or right (`best`)."""
+
+    worst: float
+    best: float
+
+
+def wilson(
+    successes: float,
+    n: float,
+    *,
+    confidence: float = CONFIDENCE,
+    n_unscored: int = 0,
+    fingerprint: str = "",
+) -> Estimate:
+    """The share `successes / n` with Wilson's score interval, for independent items.
+
+    centre = (p + z^2 / 2n) / (1 + z^2 / n), half = z sqrt(p(1-p)/n + z^2/4n^2) / (1 + z^2 / n).
+    The error is sqrt(p(1-p)/n); where that is zero (all right or all wrong), the interval's
+    length over 2z. With n = 0 the interval is [0, 1] and the value NaN.
+
+    Source: Wilson 1927; recommended for small cells by Bowyer et al., arXiv 2503.01747.
+
+    Raises:
+        ValueError: `successes` is outside [0, n].
+    """
+    if not 0 <= successes <= n:
+        raise ValueError(f"{successes} successes of {n}: expected 0 <= successes <= n")
+    if n == 0:
+        return Estimate(math.nan, math.nan, 0.0, 1.0, 0, n_unscored, 0, "wilson", fingerprint)
+    share, z = successes / n, normal_quantile(confidence)
+    low, high = _wilson_interval(share, n, z)
+    error = math.sqrt(share * (1 - share) / n) or (high - low) / (2 * z)
+    count = round(n)
+    return Estimate(share, error, low, high, count, n_unscored, count, "wilson", fingerprint)
+
+
+def _wilson_interval(share: float, n: float, z: float) -> tuple[float, float]:
+    scale = 1 + z * z / n
+    centre = (share + z * z / (2 * n)) / scale
+    half = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / scale
+    # The formula touches 0 and 1 exactly at the ends; rounding must not push it past the value.
+    return min(max(0.0, centre - half), share), max(min(1.0, centre + half), share)
+
+
+def cluster_codes(labels: Iterable[Any]) -> Codes:
+    """Number cluster labels 0, 1, ...: integers by size, others by appearance. [N] int64"""
+    if isinstance(labels, np.ndarray) and labels.dtype.kind in "iu":
+        if labels.size and labels.min() >= 0 and labels.max() < 8 * labels.size:
+            # The same numbers as below, without sorting.
+            used = np.bincount(labels.reshape(-1)) > 0
+            return np.asarray((np.cumsum(used) - 1)[labels.reshape(-1)], dtype=np.int64)
+        return np.unique(labels, return_inverse=True)[1].astype(np.int64).reshape(-1)
+    seen: dict[Any, int] = {}
+    return np.fromiter((seen.setdefault(label, len(seen)) for label in labels), dtype=np.int64)
+
+
+def _integers(labels: Iterable[Any]) -> Codes:
+    """Labels as integers, which may have gaps: `clustered_variance` closes them."""
+    given = isinstance(labels, np.ndarray) and labels.dtype.kind in "iu"
+    return labels if given else cluster_codes(labels)  # type: ignore[return-value]
+
+
+def clustered_variance(values: Floats, codes: Codes) -> tuple[float, int]:
+    """Cluster-robust variance of the mean of `values` [N], and the number of clusters G.
+
+    V = G/(G-1) * sum_g (sum_{i in g} (x_i - mean))^2 / N^2. NaN for fewer than two clusters.
+
+    Source: Miller, arXiv 2411.00640, section 2.2, with the usual small-sample factor.
+    """
+    compact = cluster_codes(codes)
+    count = int(compact.max()) + 1 if compact.size else 0
+    if count < 2:
+        return math.nan, count
+    sums = np.bincount(compact, weights=values - values.mean())
+    return float(count / (count - 1) * np.dot(sums, sums) / values.size**2), count
+
+
+def clustered_mean(
+    values: ArrayLike,
+    clusters: Iterable[Any] | None = None,
+    *,
+    confidence: float = CONFIDENCE,
+    limits: tuple[float, float] = (-math.inf, math.inf),
+    fingerprint: str = "",
+) -> Estimate:
+    """The mean of `values` [N] with a Student-t interval from the cluster-robust variance.
+
+    Args:
+        values: [N]; NaN marks an unscored item.
+        clusters: [N] labels, or None where items are independent.
+        confidence: coverage asked for.
+        limits: where the mean can lie; the interval is clipped there, and is all of it where
+            fewer than two clusters leave the variance unknown.
+        fingerprint: copied to the estimate.
+    """
+    array, codes, n_unscored = _scored(values, clusters)
+    if array.size == 0:
+        return Estimate(math.nan, math.nan, *limits, 0, n_unscored, 0, "none scored", fingerprint)
+    value = float(array.mean())
+    variance, count = clustered_variance(array, codes)
+    if math.isnan(variance):
+        return Estimate(
+            value, math.nan, *limits, array.size, n_unscored, count, "one cluster", fingerprint
+        )
+    error = math.sqrt(variance)
+    reach = float(stdtrit(count - 1, 0.5 + confidence / 2)) * error
+    low, high = max(limits[0], value - reach), min(limits[1], value + reach)
+    return Estimate(
+        value, error, low, high, array.size, n_unscored, count, "clustered t", fingerprint
+    )
+
+
+def accuracy(
+    values: ArrayLike,
+    clusters: Iterable[Any] | None = None,
+    *,
+    confidence: float = CONFIDENCE,
+    fingerprint: str = "",
+) -> Estimate:
+    """A judge's accuracy with an interval that holds for clustered items and small cells.
+
+    Wilson's interval on the effective sample size n_e = p(1-p) / V, V the cluster-robust
+    variance, times (z / t_{G-1})^2 for few clusters, and never above N. Rules at the edges:
+    every item its own cluster: plain Wilson with N; all right or all wrong (V = 0): n_e = G,
+    for nothing then says how alike a cluster's items are; one cluster: n_e = 1; nothing scored:
+    [0, 1]. Ties make p(1-p) larger than the items' variance, so with ties the interval is
+    wider than it need be, never narrower.
+
+    Args:
+        values: [N]; 1 right, 0 wrong, `TIE_VALUE` tie, NaN unscored (left out and counted).
+        clusters: [N] labels (prompt, post or tree), or None where items are independent.
+        confidence: coverage asked for.
+        fingerprint: copied to the estimate.
+
+    Source: Korn and Graubard 1998 for the effective size; Dean and Pavlou 2015 for Wilson on it.
+    """
+    array, codes, n_unscored = _scored(values, clusters)
+    size = array.size
+    if size == 0:
+        return wilson(0, 0, n_unscored=n_unscored, fingerprint=fingerprint)
+    share = float(array.mean())
+    variance, count = clustered_variance(array, codes)
+    z = normal_quantile(confidence)
+    effective = _effective_size(share, variance, size, count, confidence)
+    low, high = _wilson_interval(share, effective, z)
+    known = not math.isnan(variance) and variance > 0
+    error = math.sqrt(variance) if known else (high - low) / (2 * z)
+    method = "wilson" if count == size else "wilson on effective n, clustered"
+    return Estimate(share, error, low, high, size, n_unscored, count, method, fingerprint)
+
+
+def _effective_size(
+    share: float, variance: float, size: int, count: int, confidence: float
+) -> float:
+    """How many independent items the clustered ones are worth; see `accuracy`."""
+    if count == size:
+        return size
+    if math.isnan(variance):
+        return 1.0
+    if variance <= 0:
+        return count
+    ratio = normal_quantile(confidence) / float(stdtrit(count - 1, 0.5 + confidence / 2))
+    return min(float(size), share * (1 - share) / variance * ratio**2)
+
+
+def bounds(values: ArrayLike) -> Bounds:
+    """Best and worst accuracy over all items of `values` [N], as in `accuracy`."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.size == 0:
+        return Bounds(0.0, 1.0)
+    right, wrong = int((array == 1).sum()), int((array == 0).sum())
+    return Bounds(right / array.size, (array.size - wrong) / array.size)
+
+
+def _scored(values: ArrayLike, clusters: Iterable[Any] | None) -> tuple[Floats, Codes, int]:
+    """The values that are not NaN, their cluster codes, and how many were NaN."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"values have shape {array.shape}: expected [N]")
+    codes = np.arange(array.size) if clusters is None else _integers(clusters)
+    if codes.size != array.size:
+        raise ValueError(f"{array.size} values but {codes.size} cluster labels")
+    keep = ~np.isnan(array)
+    return array[keep], codes[keep], int((~keep).sum())

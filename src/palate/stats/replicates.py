@@ -20,8 +20,14 @@ from palate.stats.compare import (
     student_ends,
     unseen_discordance,
 )
-from palate.stats.estimate import CONFIDENCE, Estimate, normal_quantile
-from palate.stats.intervals import cluster_codes, clustered_variance, wilson
+from palate.stats.estimate import (
+    CONFIDENCE,
+    Estimate,
+    cluster_codes,
+    clustered_variance,
+    normal_quantile,
+    wilson,
+)
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
