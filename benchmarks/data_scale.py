@@ -20,10 +20,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from palate.data.holdout import Holdout, split
+from palate.data.contamination import BenchmarkIndex, OverlapReport, exclude_overlap
 from palate.data.lint import LintReport, lint
 from palate.data.mixture import llama2_safety, mix
-from palate.data.overlap import BenchmarkIndex, OverlapReport, exclude_overlap
+from palate.data.split import Holdout, split
 from palate.records import read_comparisons, write_comparisons
 from palate.types import Comparison, Message
 

@@ -9,11 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from made import made, pool
-from palate.data.groups import RowKeys, group, ranks, read_keys
-from palate.data.holdout import SIDES, Holdout, HoldoutState, assign, split, split_by_share
 from palate.data.prompts import cluster_key, prompt_key, text_key
 from palate.data.sources import Request, open_source
-from palate.data.sources.source import prompt_cluster
+from palate.data.sources.base import prompt_cluster
+from palate.data.split import (
+    SIDES,
+    Holdout,
+    HoldoutState,
+    RowKeys,
+    assign,
+    group,
+    ranks,
+    read_keys,
+    split,
+    split_by_share,
+)
 from palate.records import read_comparisons, read_header, write_comparisons
 from palate.types import Comparison, Message, PalateError
 

@@ -11,9 +11,15 @@ from pydantic import ValidationError
 from scipy.stats import chisquare
 
 from made import made, pool
-from palate.data.mixture import MixtureSpec, llama2_helpfulness, llama2_safety, mix
-from palate.data.shares import rows_asked, rows_taken
-from palate.data.shuffle import shuffled
+from palate.data.mixture import (
+    MixtureSpec,
+    llama2_helpfulness,
+    llama2_safety,
+    mix,
+    rows_asked,
+    rows_taken,
+    shuffled,
+)
 from palate.records import read_comparisons, read_header, read_rows, write_comparisons
 from palate.types import PalateError
 

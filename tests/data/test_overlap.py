@@ -5,7 +5,7 @@ import random
 import pytest
 
 from made import made, user
-from palate.data.overlap import (
+from palate.data.contamination import (
     BenchmarkIndex,
     OverlapOptions,
     OverlapReport,

@@ -7,7 +7,7 @@ from typing import Any, TypeGuard
 
 import pytest
 
-from palate.data.overlap import BenchmarkIndex, OverlapReport, exclude_overlap
+from palate.data.contamination import BenchmarkIndex, OverlapReport, exclude_overlap
 from palate.data.prompts import prompt_key
 from palate.data.sources import BadRow, Request, open_source
 from palate.data.transcript import as_turns, marks_in, read_conversation, read_prompt

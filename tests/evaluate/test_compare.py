@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from palate.cli import app
-from palate.data.campaign import CampaignOptions, simulate
+from palate.data.simulation import CampaignOptions, simulate
 from palate.evaluate.benchmark import Benchmark
 from palate.evaluate.compare import (
     compare_judges,

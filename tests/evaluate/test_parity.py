@@ -11,7 +11,7 @@ from transformers import AutoModelForSequenceClassification
 from typer.testing import CliRunner
 
 from palate.cli import app
-from palate.data.campaign import CampaignOptions, simulate
+from palate.data.simulation import CampaignOptions, simulate
 from palate.evaluate.parity import EMULATED, TOLERANCE, Way, parity
 from palate.evaluate.ways import classifier_ways, reward_model_ways, template_way
 from palate.judges import sequence_classifier_spec

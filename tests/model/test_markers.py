@@ -9,7 +9,7 @@ import pytest
 
 from families import FAMILIES, REAL, REAL_TURNS, family, real
 from palate.data.sources import at_root, open_source
-from palate.data.sources.source import Request
+from palate.data.sources.base import Request
 from palate.judges.classifier_format import InputFormat
 from palate.judges.pair_prompt import PairPrompt
 from palate.judges.spec import RewardEndpointSpec, SequenceClassifierSpec

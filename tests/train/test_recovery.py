@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from palate.data.campaign import CampaignOptions, simulate
+from palate.data.simulation import CampaignOptions, simulate
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
 from palate.model.tokens import ChatTokens

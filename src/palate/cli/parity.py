@@ -205,7 +205,7 @@ def _candidates(items: Path | None, count: int) -> list[Candidates]:
     from palate.types import Candidates
 
     if items is None:
-        from palate.data.campaign import CampaignOptions, simulate
+        from palate.data.simulation import CampaignOptions, simulate
 
         campaign = simulate(CampaignOptions(weeks=1, comparisons_per_week=count), seed=0)
         return [Candidates(c.prompt, (c.chosen, c.rejected)) for c in campaign]

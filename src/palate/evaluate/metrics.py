@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from palate import stats
-from palate.data.campaign import item_limit
+from palate.data.simulation import item_limit
 from palate.evaluate.alike import refuse_unlike
 from palate.evaluate.safety import unsafe_recall
 from palate.evaluate.tally import BINS, Floats, Tally, items_digest, read_tally, tally
@@ -181,7 +181,7 @@ def bayes_limit(
     """What the best possible judge would score on these items of a simulated campaign.
 
     p of an item is the probability that the better response (by the latent truth) is the chosen
-    one; in the cells of a rating, given that rating (`palate.data.campaign.item_limit`).
+    one; in the cells of a rating, given that rating (`palate.data.simulation.item_limit`).
     value = mean p, error = sqrt(sum p(1-p)) / N: the interval is where the Bayes judge's own
     accuracy on this test set falls. None where an item's truth is not known.
     """

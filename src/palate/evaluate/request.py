@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from palate.data.messages import unread_beside
-from palate.data.sources import fields, own
+from palate.data.sources import base, own
+from palate.data.sources.base import BadRow, Unfit
 from palate.data.sources.files import read_file
-from palate.data.sources.source import BadRow, Unfit
 from palate.types import Candidates, PalateError
 
 Shape = Literal["response", "responses", "pair"]
@@ -73,9 +73,9 @@ def _request(index: int, row: Mapping[str, Any], where: str, takes: tuple[Shape,
         return Request(index, where, Candidates(prompt, tuple(sides)), shape, row, tuple(sides))
     if reason := unread_beside(row):
         raise Unfit(reason)
-    asked = fields.prompt(row)
+    asked = base.prompt(row)
     given = tuple(_listed(row["responses"]) or ()) if shape == "responses" else (row["response"],)
-    answers = tuple(asked.reply(fields.as_text(text, shape)) for text in given)
+    answers = tuple(asked.reply(base.as_text(text, shape)) for text in given)
     return Request(index, where, Candidates(asked.turns, answers), shape, row, given)
 
 

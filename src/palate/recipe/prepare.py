@@ -7,15 +7,15 @@ from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 
-from palate.data.holdout import Holdout, split, split_by_share
-from palate.data.lint import LintReport, lint
-from palate.data.overlap import (
+from palate.data.contamination import (
     BenchmarkIndex,
     OverlapOptions,
     OverlapReport,
     exclude_overlap,
 )
+from palate.data.lint import LintReport, lint
 from palate.data.sources import BadRow, Request, open_source, readable, source_named
+from palate.data.split import Holdout, split, split_by_share
 from palate.recipe.locate import locate
 from palate.recipe.schema import BenchmarkPlan, SourcePlan
 from palate.recipe.workspace import Files, Workspace

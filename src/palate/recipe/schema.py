@@ -53,7 +53,7 @@ class LintPlan(BaseModel, frozen=True, extra="forbid"):
 
 
 class OverlapPlan(BaseModel, frozen=True, extra="forbid"):
-    """Training rows whose prompt is in a benchmark; thresholds as in `palate.data.overlap`."""
+    """Training rows whose prompt is in a benchmark; see `palate.data.contamination`."""
 
     exclude: bool = Field(True, description="False reports them and trains on them all the same.")
     ngram_words: int = Field(5, ge=1)

@@ -10,7 +10,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit, gammaln, stdtrit
 
-from palate.stats.estimate import CONFIDENCE, Codes, Estimate, Floats, cluster_codes, clustered_mean
+from palate.stats.estimate import (
+    CONFIDENCE,
+    Codes,
+    Estimate,
+    Floats,
+    cluster_codes,
+    clustered_mean,
+)
 
 MAX_COEFFICIENT = 30.0  # e^-30: beyond, the data leave the curve's steepness open.
 MAX_STEPS = 50

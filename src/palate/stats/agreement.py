@@ -10,7 +10,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from palate.stats.estimate import Estimate, Floats, cluster_codes, clustered_mean, normal_quantile
+from palate.stats.estimate import (
+    Estimate,
+    Floats,
+    cluster_codes,
+    clustered_mean,
+    normal_quantile,
+)
 
 RESAMPLES = 1_000
 

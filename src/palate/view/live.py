@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from palate.data import transcript
-from palate.data.sources.conversation import split_transcript
-from palate.data.sources.source import Unfit
+from palate.data.sources.base import Unfit, split_transcript
 from palate.types import Candidates, Message, PalateError, Score
 
 if TYPE_CHECKING:

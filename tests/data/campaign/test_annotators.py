@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from palate.data.campaign.annotators import (
+from palate.data.simulation.annotators import (
     RATING_CUTS,
     bayes_accuracy,
     bayes_accuracy_given_rating,

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 from pydantic import ValidationError
 
-from palate.data.campaign import (
+from palate.data.simulation import (
     CampaignOptions,
     bag_of_words_baseline,
     bayes_limit,
@@ -18,7 +18,7 @@ from palate.data.campaign import (
     simulate,
     single_word_baseline,
 )
-from palate.data.campaign.annotators import judge
+from palate.data.simulation.annotators import judge
 from palate.types import Bin, Comparison, Rating
 
 TASKS = ("helpfulness", "safety")

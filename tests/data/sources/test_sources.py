@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from palate.data.sources import SOURCES, Request, describe, hub, open_source, safety_rows
-from palate.data.sources.location import locate
-from palate.data.sources.source import BadRow, Cuts, Record
+from palate.data.sources import SOURCES, Request, describe, files, open_source, safety_rows
+from palate.data.sources.base import BadRow, Cuts, Record
+from palate.data.sources.files import locate
 from palate.types import Comparison, PalateError, Rating
 
 from .rows import oasst_message, pku, shp, stack, summarize, webgpt, write_jsonl
@@ -46,7 +46,7 @@ def test_every_hub_source_reads_the_hub(name: str, monkeypatch: pytest.MonkeyPat
         for row, data in enumerate(HUB_ROWS[name], start=1):
             yield Record(f"hub:{hub_id}:{split}", row, split, data)
 
-    monkeypatch.setattr(hub, "stream", stream)
+    monkeypatch.setattr(files, "stream", stream)
     rows = list(open_source(name, Request(split="train")))
     assert asked == [(SOURCES[name].hub_id, "train")]
     assert rows
@@ -57,7 +57,7 @@ def test_hh_downloads_the_files_of_the_hub(tmp_path: Path, monkeypatch: pytest.M
     turn = "\n\nHuman: Hi\n\nAssistant: "
     path = write_jsonl(tmp_path / "train.jsonl", [{"chosen": turn + "a", "rejected": turn + "b"}])
     asked: list[str] = []
-    monkeypatch.setattr(hub, "download", lambda hub_id, name: asked.append(name) or path)
+    monkeypatch.setattr(files, "download", lambda hub_id, name: asked.append(name) or path)
     rows = list(open_source("anthropic-hh", Request(subset="helpful-base", split="train")))
     assert asked == ["helpful-base/train.jsonl.gz"]
     assert [row.batch for row in rows if isinstance(row, Comparison)] == ["helpful-base"]
@@ -67,10 +67,10 @@ def test_streaming_through_datasets(tmp_path: Path) -> None:
     """A local folder stands for the hub: the same call, the same code of `datasets`."""
     rows = [{"prompt": f"p{i}", "chosen": "b", "rejected": "c"} for i in range(3)]
     write_jsonl(tmp_path / "train.jsonl", rows)
-    records = list(hub.stream(str(tmp_path), split="train"))
+    records = list(files.stream(str(tmp_path), split="train"))
     assert [r.data["prompt"] for r in records if isinstance(r, Record)] == ["p0", "p1", "p2"]
     with pytest.raises(PalateError, match="not read from the hub"):
-        list(hub.stream(str(tmp_path), split="none"))
+        list(files.stream(str(tmp_path), split="none"))
 
 
 def test_a_data_set_that_is_a_program_is_read_from_its_converted_copy(
@@ -87,7 +87,7 @@ def test_a_data_set_that_is_a_program_is_read_from_its_converted_copy(
         return [{"a": 1}]
 
     monkeypatch.setattr(datasets, "load_dataset", load_dataset)
-    assert len(list(hub.stream("openai/x", split="train", name="comparisons"))) == 1
+    assert len(list(files.stream("openai/x", split="train", name="comparisons"))) == 1
     assert calls[1]["revision"] == "refs/convert/parquet"
     assert calls[1]["data_dir"] == "comparisons"
     assert not any("trust_remote_code" in call for call in calls)

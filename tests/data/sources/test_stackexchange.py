@@ -5,8 +5,7 @@ from xml.sax.saxutils import quoteattr
 
 import pytest
 
-from palate.data.sources.html_text import html_to_text
-from palate.data.sources.stackexchange_dump import host_of, licence_by_date
+from palate.data.sources.stackexchange import host_of, html_to_text, licence_by_date
 from palate.types import PalateError, Rating
 
 from .rows import opened, stack, write_jsonl

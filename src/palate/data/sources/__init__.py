@@ -26,7 +26,7 @@ from palate.data.sources import (
     simulated,
     stackexchange,
 )
-from palate.data.sources.source import BadRow, Cuts, LabelledResponse, Request, Row, Source
+from palate.data.sources.base import BadRow, Cuts, LabelledResponse, Request, Row, Source
 from palate.types import Comparison, PalateError
 
 __all__ = [

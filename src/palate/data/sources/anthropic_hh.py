@@ -9,11 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from palate.data.sources import fields, hub
-from palate.data.sources.conversation import first_user_turn, join, split_transcript
-from palate.data.sources.files import find_files, read_file, stem
-from palate.data.sources.location import locate
-from palate.data.sources.source import Record, Request, Row, Source, each, prompt_cluster
+from palate.data.sources import base, files
+from palate.data.sources.base import (
+    Record,
+    Request,
+    Row,
+    Source,
+    each,
+    first_user_turn,
+    join,
+    prompt_cluster,
+    split_transcript,
+)
+from palate.data.sources.files import find_files, locate, read_file, stem
 from palate.types import Comparison, PalateError, comparison_id
 
 NAME = "anthropic-hh"
@@ -54,12 +62,12 @@ def _local(where: Path, request: Request) -> Iterator[tuple[Path, str]]:
 def _on_hub(hub_id: str, request: Request) -> Iterator[tuple[Path, str]]:
     for subset in [request.subset] if request.subset else SUBSETS:
         for split in [request.split] if request.split else SPLITS:
-            yield hub.download(hub_id, f"{subset}/{split}.jsonl.gz"), subset
+            yield files.download(hub_id, f"{subset}/{split}.jsonl.gz"), subset
 
 
 def _comparison(record: Record) -> Iterator[Row]:
-    chosen = split_transcript(fields.text(record.data, "chosen"), "chosen")
-    rejected = split_transcript(fields.text(record.data, "rejected"), "rejected")
+    chosen = split_transcript(base.text(record.data, "chosen"), "chosen")
+    rejected = split_transcript(base.text(record.data, "rejected"), "rejected")
     prompt = chosen[0]
     yield Comparison(
         id=comparison_id(NAME, prompt, chosen[1], rejected[1], record.key),

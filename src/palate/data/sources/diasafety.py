@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from palate.data.sources import fields
-from palate.data.sources.location import records
-from palate.data.sources.source import (
+from palate.data.sources import base
+from palate.data.sources.base import (
     BadRow,
     LabelledResponse,
     Record,
@@ -23,6 +22,7 @@ from palate.data.sources.source import (
     ask,
     prompt_cluster,
 )
+from palate.data.sources.files import records
 from palate.types import Comparison, comparison_id, digest
 
 NAME = "diasafety"
@@ -51,10 +51,10 @@ def _label(record: Record | BadRow) -> LabelledResponse | BadRow:
 
 
 def _labelled(record: Record) -> LabelledResponse:
-    context, response = (fields.text(record.data, name) for name in ("context", "response"))
-    label = fields.text(record.data, "label")
+    context, response = (base.text(record.data, name) for name in ("context", "response"))
+    label = base.text(record.data, "label")
     if label not in LABELS:
-        raise Unfit(f"label: expected Safe or Unsafe, got {fields.shown(label)}")
+        raise Unfit(f"label: expected Safe or Unsafe, got {base.shown(label)}")
     return LabelledResponse(
         id=digest(NAME, record.key, context, response),
         source=NAME,
@@ -63,7 +63,7 @@ def _labelled(record: Record) -> LabelledResponse:
         safe=LABELS[label],
         prompt_id=prompt_cluster(context),
         batch=f"{NAME}/{record.part}",
-        meta={**record.origin, "category": fields.optional_text(record.data, "category")},
+        meta={**record.origin, "category": base.optional_text(record.data, "category")},
     )
 
 

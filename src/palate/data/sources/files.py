@@ -16,15 +16,14 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from palate.data.sources.fields import shown
-from palate.data.sources.source import BadRow, Record, Records
+from palate.data.sources.base import BadRow, Record, Records, Request, shown
 from palate.types import PalateError
 
 ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
@@ -281,3 +280,121 @@ def _read_parquet(path: Path, part: str) -> Records:
             for data in batch.to_pylist():
                 row += 1
                 yield Record(str(path), row, part, data)
+
+
+# Rows of the Hugging Face hub, streamed or downloaded; code of a data set is never run.
+
+# Where the hub keeps the converted copy of data sets whose own form is a program.
+CONVERTED = "refs/convert/parquet"
+
+
+def stream(
+    hub_id: str,
+    *,
+    split: str,
+    name: str | None = None,
+    data_dir: str | None = None,
+) -> Records:
+    """Yield the rows of one split of a hub data set, without storing it.
+
+    `name` is a configuration, `data_dir` a folder of the data set.
+    """
+    file = f"hub:{hub_id}:{split}"
+    part = "/".join(filter(None, (name or data_dir, split)))
+    rows = _streamed(hub_id, {"split": split, "name": name, "data_dir": data_dir})
+    for row, data in enumerate(rows, start=1):
+        yield Record(file, row, part, data)
+
+
+def _streamed(hub_id: str, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    arguments = {key: value for key, value in wanted.items() if value is not None}
+    try:
+        yield from _load_dataset(hub_id, arguments)
+    except PalateError:
+        raise
+    except Exception as error:
+        # datasets, huggingface_hub, fsspec, pyarrow and the network each raise their own.
+        raise _unreachable(hub_id, error) from error
+
+
+def _load_dataset(hub_id: str, arguments: dict[str, Any]) -> Any:
+    import datasets  # Heavy, and needed only for rows of the hub.
+
+    try:
+        return datasets.load_dataset(hub_id, streaming=True, **arguments)
+    except RuntimeError as error:
+        if "script" not in str(error):
+            raise
+        # In the converted copy a configuration is a folder.
+        folder = {"data_dir": arguments["name"]} if "name" in arguments else {}
+        plain = {key: value for key, value in arguments.items() if key != "name"} | folder
+        return datasets.load_dataset(hub_id, streaming=True, revision=CONVERTED, **plain)
+
+
+def download(hub_id: str, filename: str) -> Path:
+    """The local copy of one file of a hub data set."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(hub_id, filename, repo_type="dataset"))
+    except Exception as error:
+        raise _unreachable(f"{hub_id}/{filename}", error) from error
+
+
+def _unreachable(what: str, error: Exception) -> PalateError:
+    reason = (str(error).strip().splitlines() or [""])[0]
+    return PalateError(
+        f"{what}: not read from the hub ({type(error).__name__}: {reason}); "
+        "check the name and the connection, or give a local file or folder"
+    )
+
+
+# From a request to its records: a local file or folder, or a hub id.
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def locate(request: Request, hub_id: str | None) -> Path | str:
+    """The local path of a request, which exists, or else a hub id."""
+    location = request.location
+    if location is None:
+        if hub_id is None:
+            raise PalateError("expected a local file or folder or a hub id, got none")
+        return hub_id
+    path = Path(location).expanduser()
+    if path.exists():
+        return path
+    if isinstance(location, str) and _HUB_ID.fullmatch(location) and not ending(path):
+        return location
+    raise PalateError(f"{location}: no such file or folder")
+
+
+def records(
+    request: Request,
+    hub_id: str | None,
+    *,
+    splits: Sequence[str] = ("train",),
+    folder: bool = False,
+) -> Records:
+    """The records of a request in order.
+
+    `splits` are those of the hub form, all of them read unless one is asked for. With `folder`,
+    a subset is a folder of the data set rather than a configuration of it.
+    """
+    where = locate(request, hub_id)
+    if isinstance(where, str):
+        name, data_dir = (None, request.subset) if folder else (request.subset, None)
+        for split in [request.split] if request.split else splits:
+            yield from stream(where, split=split, name=name, data_dir=data_dir)
+        return
+    for path, part in parts(where, request.split, request.subset if folder else None):
+        yield from read_file(path, part)
+
+
+def parts(
+    location: Path, split: str | None = None, subset: str | None = None
+) -> Iterator[tuple[Path, str]]:
+    """The data files at a location, each with its name below it ("askculinary/train")."""
+    for path in find_files(location, split, subset):
+        above = path.relative_to(location).parent.parts if location.is_dir() else ()
+        yield path, "/".join((*above, stem(path)))

@@ -7,17 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from palate.data.sources import fields
-from palate.data.sources.location import records
-from palate.data.sources.source import (
-    Record,
-    Request,
-    Row,
-    Source,
-    ask,
-    each,
-    prompt_cluster,
-)
+from palate.data.sources import base
+from palate.data.sources.base import Record, Request, Row, Source, ask, each, prompt_cluster
+from palate.data.sources.files import records
 from palate.types import Comparison, comparison_id
 
 NAME = "gptj-synthetic"
@@ -30,9 +22,9 @@ def load(request: Request) -> Iterator[Row]:
 
 
 def _comparison(record: Record) -> Iterator[Row]:
-    asked = fields.text(record.data, "prompt").strip()
-    chosen = fields.text(record.data, "chosen").strip()
-    rejected = fields.text(record.data, "rejected").strip()
+    asked = base.text(record.data, "prompt").strip()
+    chosen = base.text(record.data, "chosen").strip()
+    rejected = base.text(record.data, "rejected").strip()
     prompt = ask(asked)
     yield Comparison(
         id=comparison_id(NAME, prompt, chosen, rejected, record.key),

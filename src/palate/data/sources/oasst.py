@@ -11,9 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations, groupby
 from typing import Any
 
-from palate.data.sources import fields
-from palate.data.sources.location import records
-from palate.data.sources.source import (
+from palate.data.sources import base
+from palate.data.sources.base import (
     BadRow,
     Cuts,
     Record,
@@ -23,6 +22,7 @@ from palate.data.sources.source import (
     Source,
     Unfit,
 )
+from palate.data.sources.files import records
 from palate.types import Comparison, Message, Role, comparison_id, digest
 
 NAME = "oasst"
@@ -74,9 +74,9 @@ def _comparisons(messages: Iterable[Record]) -> Iterator[Row]:
     siblings: dict[str, list[tuple[int, Record]]] = defaultdict(list)
     for record in messages:
         try:
-            known[fields.text(record.data, "message_id")] = record
+            known[base.text(record.data, "message_id")] = record
             if (rank := _rank(record.data)) is not None:
-                siblings[fields.text(record.data, "parent_id")].append((rank, record))
+                siblings[base.text(record.data, "parent_id")].append((rank, record))
         except Unfit as unfit:
             yield BadRow(record.file, record.row, unfit.reason)
     for parent, ranked in siblings.items():
@@ -89,7 +89,7 @@ def _rank(data: Mapping[str, Any]) -> int | None:
     """The rank of an assistant message, 0 the best; None where it was not ranked."""
     if data.get("role") != "assistant" or data.get("rank") is None:
         return None
-    rank = fields.number(data, "rank")
+    rank = base.number(data, "rank")
     if rank < 0 or rank != int(rank):
         raise Unfit(f"rank: expected 0, 1, 2, ..., got {rank:g}")
     return int(rank)
@@ -110,18 +110,18 @@ def _path(parent: str, known: Mapping[str, Record]) -> tuple[Message, ...]:
     at: str | None = parent
     while at is not None:
         if at not in known or len(turns) > len(known):
-            raise Unfit(f"parent_id: expected a message of the same tree, got {fields.shown(at)}")
+            raise Unfit(f"parent_id: expected a message of the same tree, got {base.shown(at)}")
         data = known[at].data
-        said = fields.text(data, "role")
+        said = base.text(data, "role")
         if said not in ROLES:
-            raise Unfit(f"role: expected prompter or assistant, got {fields.shown(said)}")
-        turns.append(Message(ROLES[said], fields.text(data, "text")))
-        at = fields.optional_text(data, "parent_id")
+            raise Unfit(f"role: expected prompter or assistant, got {base.shown(said)}")
+        turns.append(Message(ROLES[said], base.text(data, "text")))
+        at = base.optional_text(data, "parent_id")
     return tuple(reversed(turns))
 
 
 def _comparison(better: Record, worse: Record, gap: int, prompt: tuple[Message, ...]) -> Comparison:
-    chosen, rejected = (fields.text(side.data, "text").strip() for side in (better, worse))
+    chosen, rejected = (base.text(side.data, "text").strip() for side in (better, worse))
     ids = [side.data["message_id"] for side in (better, worse)]
     return Comparison(
         id=comparison_id(NAME, prompt, chosen, rejected, ">".join(ids)),
@@ -129,7 +129,7 @@ def _comparison(better: Record, worse: Record, gap: int, prompt: tuple[Message, 
         prompt=prompt,
         chosen=chosen,
         rejected=rejected,
-        prompt_id=digest(NAME, fields.text(better.data, "message_tree_id")),
+        prompt_id=digest(NAME, base.text(better.data, "message_tree_id")),
         batch=NAME,
         rating=CUTS.rate(gap),
         meta={**better.origin, "strength": gap, "message_ids": ids},

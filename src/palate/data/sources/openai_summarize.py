@@ -12,9 +12,8 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any, Literal
 
-from palate.data.sources import fields
-from palate.data.sources.location import locate, records
-from palate.data.sources.source import (
+from palate.data.sources import base
+from palate.data.sources.base import (
     BadRow,
     Cuts,
     Record,
@@ -26,6 +25,7 @@ from palate.data.sources.source import (
     ask,
     each,
 )
+from palate.data.sources.files import locate, records
 from palate.types import Comparison, PalateError, Rating, comparison_id, digest
 
 NAME = "openai-summarize"
@@ -87,13 +87,13 @@ def decide_scale(rows: Iterable[Mapping[str, Any]]) -> Scale:
 
 def _comparison(record: Record, scale: Scale) -> Iterator[Row]:
     data = record.data
-    choice = fields.whole(data, "choice", (0, 1))
+    choice = base.whole(data, "choice", (0, 1))
     summaries = [
-        fields.mapping(item, f"summaries[{at}]")
-        for at, item in enumerate(fields.items(data, "summaries", 2))
+        base.mapping(item, f"summaries[{at}]")
+        for at, item in enumerate(base.items(data, "summaries", 2))
     ]
-    chosen, rejected = (fields.text(summaries[i], "text").strip() for i in (choice, 1 - choice))
-    info = fields.mapping(fields.required(data, "info"), "info")
+    chosen, rejected = (base.text(summaries[i], "text").strip() for i in (choice, 1 - choice))
+    info = base.mapping(base.required(data, "info"), "info")
     prompt = ask(_question(info))
     strength, rating = _strength(data, choice, scale)
     yield Comparison(
@@ -102,30 +102,28 @@ def _comparison(record: Record, scale: Scale) -> Iterator[Row]:
         prompt=prompt,
         chosen=chosen,
         rejected=rejected,
-        prompt_id=digest(NAME, fields.optional_text(info, "id") or prompt[0].content),
-        batch=f"{NAME}/{fields.optional_text(data, 'batch') or record.part}",
+        prompt_id=digest(NAME, base.optional_text(info, "id") or prompt[0].content),
+        batch=f"{NAME}/{base.optional_text(data, 'batch') or record.part}",
         rating=rating,
-        annotator=fields.optional_text(data, "worker"),
+        annotator=base.optional_text(data, "worker"),
         meta={
             **record.origin,
             "strength": strength,
             "confidence_scale": scale,
-            "split": fields.optional_text(data, "split"),
-            "policies": [
-                fields.optional_text(summaries[i], "policy") for i in (choice, 1 - choice)
-            ],
+            "split": base.optional_text(data, "split"),
+            "policies": [base.optional_text(summaries[i], "policy") for i in (choice, 1 - choice)],
         },
     )
 
 
 def _question(info: Mapping[str, Any]) -> str:
     """The post or article as the user's question; the wording is ours."""
-    title = fields.optional_text(info, "title")
-    if article := fields.optional_text(info, "article"):
+    title = base.optional_text(info, "title")
+    if article := base.optional_text(info, "article"):
         heading = f"{title}\n\n" if title else ""
         return f"Summarize the following article.\n\n{heading}{article.strip()}"
-    post = fields.text(info, "post").strip()
-    forum = fields.optional_text(info, "subreddit")
+    post = base.text(info, "post").strip()
+    forum = base.optional_text(info, "subreddit")
     lines = [f"SUBREDDIT: r/{forum}"] if forum else []
     lines += [f"TITLE: {title}"] if title else []
     return "\n".join(["Summarize the following post.\n", *lines, f"POST: {post}"])
@@ -135,9 +133,9 @@ def _strength(
     data: Mapping[str, Any], choice: int, scale: Scale
 ) -> tuple[float | None, Rating | None]:
     extra = data.get("extra")
-    if extra is None or fields.mapping(extra, "extra").get("confidence") is None:
+    if extra is None or base.mapping(extra, "extra").get("confidence") is None:
         return None, None
-    confidence = fields.number(extra, "confidence")
+    confidence = base.number(extra, "confidence")
     if not 1 <= confidence <= 9:
         raise Unfit(f"extra.confidence: expected 1 to 9, got {confidence:g}")
     if scale == "undecided":

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from palate.data.sources import fields
-from palate.data.sources.location import records
-from palate.data.sources.source import (
+from palate.data.sources import base
+from palate.data.sources.base import (
     Cuts,
     Record,
     Request,
@@ -21,6 +20,7 @@ from palate.data.sources.source import (
     each,
     prompt_cluster,
 )
+from palate.data.sources.files import records
 from palate.types import Comparison, comparison_id
 
 NAME = "openai-webgpt"
@@ -35,15 +35,15 @@ def load(request: Request) -> Iterator[Row]:
 
 def _comparison(record: Record) -> Iterator[Row]:
     data = record.data
-    scores = [fields.number(data, f"score_{i}") for i in (0, 1)]
+    scores = [base.number(data, f"score_{i}") for i in (0, 1)]
     if abs(sum(scores)) > 1e-6 or abs(scores[0]) > 1:
         raise Unfit(f"score_0, score_1: expected s and -s within -1..1, got {scores}")
     if scores[0] == 0:
         raise Unfit("score_0 is 0: neither answer was preferred", "tie")
     first = 0 if scores[0] > 0 else 1
-    chosen, rejected = (fields.text(data, f"answer_{i}").strip() for i in (first, 1 - first))
-    question = fields.mapping(fields.required(data, "question"), "question")
-    asked = fields.text(question, "full_text").strip()
+    chosen, rejected = (base.text(data, f"answer_{i}").strip() for i in (first, 1 - first))
+    question = base.mapping(base.required(data, "question"), "question")
+    asked = base.text(question, "full_text").strip()
     prompt, strength = ask(asked), abs(scores[0])
     yield Comparison(
         id=comparison_id(NAME, prompt, chosen, rejected, record.key),
@@ -57,7 +57,7 @@ def _comparison(record: Record) -> Iterator[Row]:
         meta={
             **record.origin,
             "strength": strength,
-            "dataset": fields.optional_text(question, "dataset"),
+            "dataset": base.optional_text(question, "dataset"),
         },
     )
 

@@ -28,21 +28,23 @@ from typing import Any
 
 from palate.data.messages import unread_beside
 from palate.data.prompts import EARLIER_KEY, text_key
-from palate.data.sources import fields
-from palate.data.sources.conversation import Turns, first_user_turn, join, split_messages
-from palate.data.sources.files import ending, read_file
-from palate.data.sources.location import locate, parts, records
-from palate.data.sources.source import (
+from palate.data.sources import base
+from palate.data.sources.base import (
     Record,
     Records,
     Request,
     Row,
     Source,
+    Turns,
     Unfit,
     ask,
     each,
+    first_user_turn,
+    join,
     prompt_cluster,
+    split_messages,
 )
+from palate.data.sources.files import ending, locate, parts, read_file, records
 from palate.data.transcript import Prompt
 from palate.progress import say
 from palate.records import HEADER_KEY, read_comparisons
@@ -95,8 +97,8 @@ def is_ours(path: Path) -> bool:
 def _comparison(record: Record, named: str | None, columns: Columns) -> Iterator[Row]:
     data = record.data
     prompt, chosen, rejected, marks = sides(data)
-    source = fields.optional_text(data, "source") or named or NAME
-    cluster = fields.optional_text(data, "prompt_id")
+    source = base.optional_text(data, "source") or named or NAME
+    cluster = base.optional_text(data, "prompt_id")
     yield Comparison(
         id=comparison_id(source, prompt, chosen, rejected, record.key),
         source=source,
@@ -104,11 +106,11 @@ def _comparison(record: Record, named: str | None, columns: Columns) -> Iterator
         chosen=chosen,
         rejected=rejected,
         prompt_id=(digest(source, cluster) if cluster else prompt_cluster(first_user_turn(prompt))),
-        batch=fields.optional_text(data, "batch") or record.part,
-        rating=fields.rating(data),
-        chosen_safe=fields.truth(data, "chosen_safe"),
-        rejected_safe=fields.truth(data, "rejected_safe"),
-        annotator=fields.optional_text(data, "annotator"),
+        batch=base.optional_text(data, "batch") or record.part,
+        rating=base.rating(data),
+        chosen_safe=base.truth(data, "chosen_safe"),
+        rejected_safe=base.truth(data, "rejected_safe"),
+        annotator=base.optional_text(data, "annotator"),
         meta={**record.origin, **marks, **columns.unread(data)},
     )
 
@@ -188,7 +190,7 @@ def sides(data: Mapping[str, Any]) -> tuple[Turns, str, str, dict[str, Any]]:
     if data.get("prompt") is None:
         chosen, rejected = _conversation(data, "chosen"), _conversation(data, "rejected")
         return chosen[0], chosen[1], rejected[1], join(chosen, rejected)
-    prompt = fields.prompt(data)
+    prompt = base.prompt(data)
     chosen, rejected = _answer(data, "chosen", prompt), _answer(data, "rejected", prompt)
     marks = join(chosen, rejected)
     if isinstance(text := data["prompt"], str) and prompt.turns != ask(text):
@@ -201,18 +203,18 @@ def sides(data: Mapping[str, Any]) -> tuple[Turns, str, str, dict[str, Any]]:
 
 def _answer(data: Mapping[str, Any], column: str, prompt: Prompt) -> tuple[Turns, str]:
     """The prompt and the reply of a column beside a prompt: a reply, or both in one."""
-    value = fields.structured(fields.required(data, column))
+    value = base.structured(base.required(data, column))
     if isinstance(value, str):
-        text = fields.as_text(value, column)
-        found = fields.conversation(text, column)
+        text = base.as_text(value, column)
+        found = base.conversation(text, column)
         if found is not None and _begins(found[0], prompt.turns):
             return found
         # Prompt and response in one text, as older trainers want them.
         whole = prompt.form is not None and text.startswith(data["prompt"])
         return prompt.turns, prompt.reply(text.removeprefix(data["prompt"]) if whole else text)
     if not isinstance(value, list):
-        raise Unfit(f"{column}: expected text or one assistant message, got {fields.shown(value)}")
-    turns = fields.messages(value, column)
+        raise Unfit(f"{column}: expected text or one assistant message, got {base.shown(value)}")
+    turns = base.messages(value, column)
     if len(turns) == 1 and turns[0].role == "assistant":
         return prompt.turns, turns[0].content
     before, reply = split_messages(turns, column)
@@ -237,10 +239,10 @@ def _begins(turns: Turns, prompt: Turns) -> bool:
 
 
 def _conversation(data: Mapping[str, Any], column: str) -> tuple[Turns, str]:
-    value = fields.structured(fields.required(data, column))
+    value = base.structured(base.required(data, column))
     if isinstance(value, list):
-        return split_messages(fields.messages(value, column), column)
-    found = fields.conversation(fields.as_text(value, column), column)
+        return split_messages(base.messages(value, column), column)
+    found = base.conversation(base.as_text(value, column), column)
     if found is None:
         raise Unfit(
             f"missing column 'prompt', and {column} is no conversation that would hold it "

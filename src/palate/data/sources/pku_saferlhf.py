@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
-from palate.data.sources import fields
-from palate.data.sources.location import records
-from palate.data.sources.source import (
+from palate.data.sources import base
+from palate.data.sources.base import (
     Record,
     Request,
     Row,
@@ -22,6 +21,7 @@ from palate.data.sources.source import (
     each,
     prompt_cluster,
 )
+from palate.data.sources.files import records
 from palate.types import Comparison, PalateError, comparison_id
 
 NAME = "pku-saferlhf"
@@ -43,16 +43,16 @@ def _comparison(record: Record, preference: str) -> Iterator[Row]:
     if "response" in data:
         if preference != "safer":
             raise Unfit("this file holds the safer preference only, not the better one")
-        pair = fields.items(data, "response", 2)
-        chosen, rejected = (fields.as_text(pair[i], f"response[{i}]") for i in (0, 1))
+        pair = base.items(data, "response", 2)
+        chosen, rejected = (base.as_text(pair[i], f"response[{i}]") for i in (0, 1))
         safe: tuple[bool | None, bool | None] = (True, False)
         extra = {"safety_labels": "implied by the filter"}
     else:
-        first = fields.whole(data, f"{preference}_response_id", (0, 1))
-        chosen, rejected = (fields.text(data, f"response_{i}") for i in (first, 1 - first))
-        labels = [fields.truth(data, f"is_response_{i}_safe") for i in (first, 1 - first)]
+        first = base.whole(data, f"{preference}_response_id", (0, 1))
+        chosen, rejected = (base.text(data, f"response_{i}") for i in (first, 1 - first))
+        labels = [base.truth(data, f"is_response_{i}_safe") for i in (first, 1 - first)]
         safe, extra = (labels[0], labels[1]), {"preference": preference}
-    asked = fields.text(data, "prompt").strip()
+    asked = base.text(data, "prompt").strip()
     prompt = ask(asked)
     yield Comparison(
         id=comparison_id(NAME, prompt, chosen, rejected, record.key),

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
-from palate.data.sources import fields
-from palate.data.sources.location import records
-from palate.data.sources.source import (
+from palate.data.sources import base
+from palate.data.sources.base import (
     BadRow,
     Cuts,
     Record,
@@ -25,6 +24,7 @@ from palate.data.sources.source import (
     ask,
     each,
 )
+from palate.data.sources.files import records
 from palate.types import Comparison, comparison_id, digest
 
 NAME = "shp"
@@ -36,8 +36,8 @@ MAX_PAIRS_PER_POST = 5
 
 def load(request: Request) -> Iterator[Row]:
     """Comparisons of one split (default: all three); a subset is a domain ("askculinary")."""
-    min_ratio = fields.number({"min_ratio": MIN_RATIO, **request.options}, "min_ratio")
-    limit = fields.number(
+    min_ratio = base.number({"min_ratio": MIN_RATIO, **request.options}, "min_ratio")
+    limit = base.number(
         {"most": request.options.get("max_pairs_per_post", MAX_PAIRS_PER_POST)}, "most"
     )
     splits = ("train", "validation", "test")
@@ -83,23 +83,23 @@ def _left_out(row: Comparison, reason: str) -> BadRow:
 
 def _comparison(record: Record) -> Iterator[Row]:
     data = record.data
-    first = "A" if fields.whole(data, "labels", (0, 1)) == 1 else "B"
+    first = "A" if base.whole(data, "labels", (0, 1)) == 1 else "B"
     second = "B" if first == "A" else "A"
-    scores = fields.number(data, f"score_{first}"), fields.number(data, f"score_{second}")
+    scores = base.number(data, f"score_{first}"), base.number(data, f"score_{second}")
     if scores[0] < scores[1]:
         raise Unfit(f"labels: says {first}, but its score is lower ({scores[0]:g} < {scores[1]:g})")
-    ratio = fields.number(data, "score_ratio")
+    ratio = base.number(data, "score_ratio")
     if ratio < 1:
         raise Unfit(f"score_ratio: expected at least 1, got {ratio:g}")
-    prompt = ask(fields.text(data, "history").strip())
-    chosen, rejected = (fields.text(data, f"human_ref_{side}").strip() for side in (first, second))
+    prompt = ask(base.text(data, "history").strip())
+    chosen, rejected = (base.text(data, f"human_ref_{side}").strip() for side in (first, second))
     yield Comparison(
         id=comparison_id(NAME, prompt, chosen, rejected, record.key),
         source=NAME,
         prompt=prompt,
         chosen=chosen,
         rejected=rejected,
-        prompt_id=digest(NAME, fields.text(data, "post_id")),
+        prompt_id=digest(NAME, base.text(data, "post_id")),
         batch=f"{NAME}/{_domain(data)}",
         rating=CUTS.rate(ratio),
         meta={
@@ -113,7 +113,7 @@ def _comparison(record: Record) -> Iterator[Row]:
 
 def _domain(data: Mapping[str, Any]) -> str:
     """The forum; the column carries the split behind it ("askculinary_train")."""
-    domain = fields.text(data, "domain")
+    domain = base.text(data, "domain")
     for split in ("_train", "_validation", "_test"):
         domain = domain.removesuffix(split)
     return domain

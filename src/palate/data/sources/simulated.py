@@ -1,11 +1,11 @@
-"""The simulated campaign as a source; see `palate.data.campaign`."""
+"""The simulated campaign as a source; see `palate.data.simulation`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
 
-from palate.data.sources.source import Request, Row, Source
+from palate.data.sources.base import Request, Row, Source
 from palate.types import PalateError
 
 NAME = "simulated"
@@ -17,7 +17,7 @@ def load(request: Request) -> Iterator[Row]:
     seed = options.pop("seed", 0)
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise PalateError(f"{NAME}: seed: expected a whole number, got {seed!r}")
-    campaign = import_module("palate.data.campaign")  # Its tables are read only when asked for.
+    campaign = import_module("palate.data.simulation")  # Its tables are read only when asked for.
     try:
         chosen = campaign.CampaignOptions(**options)
     except (TypeError, ValueError) as error:

@@ -8,19 +8,316 @@ of question and answers are in `meta`.
 
 from __future__ import annotations
 
+import re
+import sqlite3
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from itertools import combinations
+from html.parser import HTMLParser
+from itertools import combinations, groupby
 from pathlib import Path
 from typing import Any
+from xml.parsers import expat
 
-from palate.data.sources import fields
-from palate.data.sources.html_text import html_to_text
-from palate.data.sources.location import locate, records
-from palate.data.sources.source import BadRow, Cuts, Record, Request, Row, Source, ask, each
-from palate.data.sources.stackexchange_dump import Post, host_of, read_dump
+from palate.data.sources import base
+from palate.data.sources.base import BadRow, Cuts, Record, Request, Row, Source, ask, each
+from palate.data.sources.files import locate, records
 from palate.types import Comparison, PalateError, comparison_id, digest
+
+# Reading a Stack Exchange dump, `Posts.xml`, of any size in bounded memory.
+#
+# Answers lie anywhere behind their question, so posts go through a temporary SQLite file (about
+# the size of the dump) and come back question by question.
+
+_CHUNK_BYTES = 2**20
+_QUESTION, _ANSWER = "1", "2"
+_COLUMNS = (
+    "id",
+    "question",
+    "score",
+    "title",
+    "body",
+    "owner",
+    "name",
+    "created",
+    "licence",
+    "line",
+)
+# Sites whose address is not <name>.stackexchange.com.
+_OWN_DOMAINS = {
+    "stackoverflow": "stackoverflow.com",
+    "serverfault": "serverfault.com",
+    "superuser": "superuser.com",
+    "askubuntu": "askubuntu.com",
+    "mathoverflow": "mathoverflow.net",
+    "stackapps": "stackapps.com",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """One question or answer; `question` is the id of the question it belongs to."""
+
+    id: int
+    question: int
+    score: int
+    title: str
+    body: str
+    owner: int | None
+    name: str | None
+    created: str
+    licence: str | None
+    line: int
+
+    def attribution(self, host: str) -> dict[str, Any]:
+        """What CC BY-SA asks to be named: author, link, licence."""
+        kind = "q" if self.id == self.question else "a"
+        return {
+            "author": self.name or (f"user {self.owner}" if self.owner is not None else "unknown"),
+            "author_link": None if self.owner is None else f"https://{host}/users/{self.owner}",
+            "link": f"https://{host}/{kind}/{self.id}",
+            "licence": self.licence or licence_by_date(self.created),
+        }
+
+
+def host_of(site: str) -> str:
+    """The address of a site by the name of its folder ("beer", "ai.stackexchange.com")."""
+    name = site.casefold().removesuffix(".com")
+    if name in _OWN_DOMAINS:
+        return _OWN_DOMAINS[name]
+    return site if "." in site else f"{site}.stackexchange.com"
+
+
+def licence_by_date(created: str) -> str:
+    """The licence of a post that does not name one (https://stackoverflow.com/help/licensing)."""
+    if created < "2011-04-08":
+        return "CC BY-SA 2.5"
+    return "CC BY-SA 3.0" if created < "2018-05-02" else "CC BY-SA 4.0"
+
+
+def read_dump(path: Path) -> Iterator[tuple[Post, list[Post]] | BadRow]:
+    """Yield every question with its answers, in the order of ids; bad posts as they are met."""
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="palate-dump-") as folder,
+            closing(sqlite3.connect(Path(folder) / "posts.sqlite")) as database,
+        ):
+            yield from _store(database, path)
+            yield from _questions(database, path)
+    except sqlite3.Error as error:
+        where = tempfile.gettempdir()
+        raise PalateError(f"{path}: no room to sort its posts in {where} ({error})") from None
+
+
+def _store(database: sqlite3.Connection, path: Path) -> Iterator[BadRow]:
+    database.execute("PRAGMA journal_mode = OFF")
+    database.execute("PRAGMA synchronous = OFF")
+    database.execute(f"CREATE TABLE posts ({', '.join(_COLUMNS)})")
+    marks = ", ".join("?" * len(_COLUMNS))
+    for line, attributes in _rows(path):
+        try:
+            post = _post(attributes, line)
+        except ValueError as error:
+            yield BadRow(str(path), line, str(error))
+            continue
+        if post is not None:
+            values = [getattr(post, column) for column in _COLUMNS]
+            database.execute(f"INSERT INTO posts VALUES ({marks})", values)
+    database.execute("CREATE INDEX by_question ON posts (question, id)")
+
+
+def _questions(
+    database: sqlite3.Connection, path: Path
+) -> Iterator[tuple[Post, list[Post]] | BadRow]:
+    ordered = database.execute("SELECT * FROM posts ORDER BY question, id != question, id")
+    posts = (Post(*row) for row in ordered)
+    for number, group in groupby(posts, key=lambda post: post.question):
+        question, *answers = group
+        if question.id == number:
+            yield question, answers
+        else:
+            reason = f"answer to question {number}, which the dump does not hold"
+            for orphan in (question, *answers):
+                yield BadRow(str(path), orphan.line, reason, "left out")
+
+
+def _post(row: Mapping[str, str], line: int) -> Post | None:
+    """A question or answer; None for other posts (tag descriptions and the like)."""
+    kind = row.get("PostTypeId")
+    if kind not in (_QUESTION, _ANSWER):
+        return None
+    number = _int(row, "Id")
+    return Post(
+        id=number,
+        question=number if kind == _QUESTION else _int(row, "ParentId"),
+        score=_int(row, "Score"),
+        title=row.get("Title", ""),
+        body=_attribute(row, "Body"),
+        owner=_int(row, "OwnerUserId") if "OwnerUserId" in row else None,
+        name=row.get("OwnerDisplayName"),
+        created=_attribute(row, "CreationDate"),
+        licence=row.get("ContentLicense"),
+        line=line,
+    )
+
+
+def _attribute(row: Mapping[str, str], name: str) -> str:
+    if name not in row:
+        raise ValueError(f"missing attribute {name}")
+    return row[name]
+
+
+def _int(row: Mapping[str, str], name: str) -> int:
+    text = _attribute(row, name)
+    try:
+        value = int(text)
+    except ValueError:
+        value = 2**63
+    if abs(value) >= 2**63:  # SQLite's limit.
+        raise ValueError(f"{name}: expected a whole number, got {text[:40]!a}")
+    return value
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Line and attributes of each <row>; a DOCTYPE, which may expand without end, is refused."""
+    found: list[tuple[int, dict[str, str]]] = []
+    parser = expat.ParserCreate()
+
+    def start(name: str, attributes: dict[str, str]) -> None:
+        if name == "row":
+            found.append((parser.CurrentLineNumber, attributes))
+
+    def refuse(*_: object) -> None:
+        raise PalateError(f"{path}: holds a DOCTYPE, which a Stack Exchange dump never does")
+
+    parser.StartElementHandler = start
+    parser.StartDoctypeDeclHandler = refuse
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_CHUNK_BYTES):
+                parser.Parse(chunk)
+                yield from found
+                found.clear()
+            parser.Parse(b"", True)
+    except expat.ExpatError as error:
+        raise PalateError(f"{path}:{error.lineno}: cut or not XML ({error})") from None
+    except OSError as error:
+        raise PalateError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+# HTML of a post as plain text: code fenced, lists marked, quotes prefixed, tags gone.
+
+_BLOCKS = {"p", "div", "ul", "ol", "pre", "blockquote", "table", "h1", "h2", "h3", "h4", "h5", "h6"}
+_SILENT = {"script", "style", "template", "head"}
+_SPACES = re.compile(r"[ \t\r\n]+")
+_BLANK_LINES = re.compile(r"\n{3,}")
+
+
+class _Writer(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.out: list[str] = []
+        self._lists: list[int | None] = []  # Next number of each open list; None: bullets.
+        self._item_opened = -1  # Length of `out` just behind the last item's mark.
+        self._fenced = 0
+        self._silent = 0
+        self._quotes: list[int] = []  # Where in `out` each open quote begins.
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in _BLOCKS:
+            self._break()
+        if tag in _SILENT:
+            self._silent += 1
+        elif tag == "br":
+            self.out.append("\n")
+        elif tag == "hr":
+            self.out.append("\n\n---\n\n")
+        elif tag == "pre":
+            self._fenced += 1
+            self.out.append("```\n")
+        elif tag in ("ul", "ol"):
+            self._lists.append(1 if tag == "ol" else None)
+        elif tag == "li":
+            self._item()
+        elif tag == "blockquote":
+            self._quotes.append(len(self.out))
+        elif tag == "code" and not self._fenced:
+            self.out.append("`")
+        elif tag in ("td", "th"):
+            self.out.append(" ")
+        elif tag == "tr":
+            self.out.append("\n")
+        elif tag == "img" and (label := dict(attrs).get("alt")):
+            self.out.append(f"[{label}]")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in _SILENT:
+            self._silent = max(0, self._silent - 1)
+        elif tag == "pre" and self._fenced:
+            self._fenced -= 1
+            self.out.append("```" if self._ends_line() else "\n```")
+        elif tag in ("ul", "ol") and self._lists:
+            self._lists.pop()
+        elif tag == "blockquote" and self._quotes:
+            self._quote(self._quotes.pop())
+        elif tag == "code" and not self._fenced:
+            self.out.append("`")
+        if tag in _BLOCKS:
+            self._break()
+
+    def handle_data(self, data: str) -> None:
+        if self._silent:
+            return
+        if self._fenced:
+            self.out.append(data)
+            return
+        text = _SPACES.sub(" ", data)
+        if self._ends_line():
+            text = text.lstrip()
+        if text:
+            self.out.append(text)
+
+    def _item(self) -> None:
+        depth = max(0, len(self._lists) - 1)
+        mark = "-"
+        if self._lists and (number := self._lists[-1]) is not None:
+            mark, self._lists[-1] = f"{number}.", number + 1
+        self.out.append(("" if self._ends_line() else "\n") + "  " * depth + f"{mark} ")
+        self._item_opened = len(self.out)
+
+    def _quote(self, begin: int) -> None:
+        quoted = _tidy("".join(self.out[begin:]))
+        self.out[begin:] = [("\n\n" if begin else "") + re.sub("^", "> ", quoted, flags=re.M)]
+
+    def _break(self) -> None:
+        # A paragraph that opens a list item stays on the item's line.
+        if self.out and len(self.out) != self._item_opened:
+            self.out.append("\n\n")
+
+    def _ends_line(self) -> bool:
+        return not self.out or self.out[-1].endswith("\n")
+
+
+def _tidy(text: str) -> str:
+    lines = "\n".join(line.rstrip() for line in text.split("\n"))
+    return _BLANK_LINES.sub("\n\n", lines).strip()
+
+
+def html_to_text(html: str) -> str:
+    """Readable plain text of an HTML fragment; broken markup is read as far as it goes.
+
+    Links keep their text and lose their address; scripts and styles vanish.
+
+    >>> html_to_text("<p>Use <code>x &lt; 3</code>:</p><ul><li>a</li><li>b</li></ul>")
+    'Use `x < 3`:\\n\\n- a\\n- b'
+    """
+    writer = _Writer()
+    writer.feed(html)
+    writer.close()
+    return _tidy("".join(writer.out))
+
 
 NAME = "stackexchange"
 HUB_ID = "HuggingFaceH4/stack-exchange-preferences"
@@ -120,29 +417,29 @@ def _from_hub(record: Record, limit: int | None) -> Iterator[Row]:
     data = record.data
     links = [link for link in data.get("metadata") or [] if isinstance(link, str)]
     site = links[0].split("/")[2] if links and links[0].count("/") >= 2 else "unknown"
-    number = fields.optional_text(data, "qid") or str(record.row)
+    number = base.optional_text(data, "qid") or str(record.row)
     answers = [
-        _hub_answer(fields.mapping(item, f"answers[{at}]"), site)
-        for at, item in enumerate(fields.items(data, "answers"))
+        _hub_answer(base.mapping(item, f"answers[{at}]"), site)
+        for at, item in enumerate(base.items(data, "answers"))
     ]
     meta = {
         **record.origin,
         "question": {"link": links[0] if links else None, "licence": HUB_LICENCE},
     }
-    asked = html_to_text(fields.text(data, "question"))
+    asked = html_to_text(base.text(data, "question"))
     yield from _pairs(Question(number, site, asked, answers, HUB_CUTS, meta), limit)
 
 
 def _hub_answer(data: Mapping[str, Any], site: str) -> Answer:
-    number = fields.optional_text(data, "answer_id") or ""
+    number = base.optional_text(data, "answer_id") or ""
     attribution = {
-        "author": fields.optional_text(data, "author"),
-        "author_link": fields.optional_text(data, "author_profile"),
+        "author": base.optional_text(data, "author"),
+        "author_link": base.optional_text(data, "author_profile"),
         "link": f"https://{site}/a/{number}",
         "licence": HUB_LICENCE,
     }
-    score = int(fields.number(data, "pm_score"))
-    return Answer(number, score, fields.text(data, "text"), attribution)
+    score = int(base.number(data, "pm_score"))
+    return Answer(number, score, base.text(data, "text"), attribution)
 
 
 def _pairs(question: Question, limit: int | None) -> Iterator[Comparison]:

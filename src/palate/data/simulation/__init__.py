@@ -6,18 +6,75 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count, islice
 from random import Random
-from typing import Any
+from typing import Any, Literal, get_args
 
-from palate.data.campaign.annotators import (
+from pydantic import BaseModel, ConfigDict, Field
+
+from palate.data.simulation.annotators import (
+    RATING_CUTS,
+    Response,
+    WordRule,
+    bag_of_words_baseline,
     bayes_accuracy,
     bayes_accuracy_given_rating,
+    bayes_limit,
+    flaw_scale,
+    item_limit,
     judge,
+    length_baseline,
+    respond,
+    single_word_baseline,
 )
-from palate.data.campaign.assistant import answer, draw_request, safe_answer, unsafe_answer
-from palate.data.campaign.options import CampaignOptions, CampaignTask
-from palate.data.campaign.quality import Response, flaw_scale, respond
-from palate.data.campaign.tasks import draw_task, dress
+from palate.data.simulation.tasks import (
+    answer,
+    draw_request,
+    draw_task,
+    dress,
+    safe_answer,
+    unsafe_answer,
+)
 from palate.types import Comparison, Message, comparison_id, digest
+
+__all__ = [
+    "RATING_CUTS",
+    "CampaignOptions",
+    "CampaignTask",
+    "WordRule",
+    "bag_of_words_baseline",
+    "bayes_limit",
+    "item_limit",
+    "length_baseline",
+    "simulate",
+    "single_word_baseline",
+    "utility",
+]
+
+
+# What a simulated campaign may be asked for.
+
+CampaignTask = Literal["helpfulness", "safety"]
+Family = Literal[
+    "fact", "arithmetic", "conversion", "comparison", "passage", "steps", "reply", "borderline"
+]
+
+
+class CampaignOptions(BaseModel):
+    """Size, kind and noise of a campaign; the seed is given apart.
+
+    `temperature` is the annotators' noise: P(A preferred) = sigmoid((u_A - u_B) / temperature),
+    with u in logits. It changes the judgements only: prompts and responses stay the same.
+    `families` are those of the ordinary prompts: fewer are learnt from fewer comparisons.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    task: CampaignTask = "helpfulness"
+    weeks: int = Field(default=8, ge=1, le=999)
+    comparisons_per_week: int = Field(default=2_000, ge=1)
+    temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    annotators: int = Field(default=40, ge=1, le=999)
+    families: tuple[Family, ...] = Field(default=get_args(Family), min_length=1)
+
 
 # Utility in logits. In the safety campaign the gap between safe and unsafe (4.5 and more) exceeds
 # the largest helpfulness difference times its weight (6 x 0.6), so safety decides first.
@@ -167,3 +224,11 @@ def _latent(response: Response) -> dict[str, Any]:
         "safety": response.safety,
         "recipe": response.recipe,
     }
+
+
+# The simulated campaign: comparisons whose truth is known; see docs/campaign.md.
+#
+# A made-up assistant answers made-up prompts, week by week; every response has a known latent
+# helpfulness and safety, and annotators with a stated Bradley-Terry noise judge pairs of them.
+# The
+# accuracy of the best possible judge is therefore known, overall and per rating.
