@@ -32,9 +32,9 @@ def tokenise_rows(folder: Path, workers: int) -> dict[str, Any]:
     """Tokenise `folder`'s rows with so many processes and measure it."""
     from transformers import AutoTokenizer
 
-    from palate.model.gguf import dequantised, smollm2_path
+    from palate.model.backbone import dequantised, smollm2_path
     from palate.model.options import BaseOptions
-    from palate.model.tokens import ChatTokens
+    from palate.model.tokenizer import ChatTokens
     from palate.train.examples import tokenise
 
     tokenizer = AutoTokenizer.from_pretrained(dequantised(smollm2_path())[0])

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from hypothesis import strategies as st
 
-from palate.model.batch import Tokens
+from palate.model.packing import Tokens
 
 VOCABULARY = 400
 _RNG = np.random.default_rng(5)

@@ -10,7 +10,7 @@ import torch
 from palate.model.device import keep_memory
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from palate.records import write_comparisons
 from palate.train.anatomy import anatomy
 from palate.train.examples import tokenise

@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palate.model.batch import Tokens, group, pack
 from palate.model.options import BaseOptions
+from palate.model.packing import Tokens, group, pack
 from palate.model.reward_model import RewardModel
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from tiny import tiny_model, tiny_tokenizer
 
 Conversations = Sequence[Sequence[Tokens]]

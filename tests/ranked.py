@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from apart import start
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from palate.recipe.crew import crew
 from palate.recipe.learn import train_one
 from palate.records import write_comparisons

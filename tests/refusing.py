@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from palate.model.load import load_reward_model
+from palate.model.loading import load_reward_model
 from palate.model.reward_model import RewardModel
 from palate.types import PalateError
 

@@ -16,10 +16,10 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 from torch.optim import AdamW
 
-from palate.model.batch import group
 from palate.model.options import BaseOptions
+from palate.model.packing import group
 from palate.model.reward_model import RewardModel
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from palate.train.checkpoint import Checkpoints
 from palate.train.examples import tokenise
 from palate.train.loop import train

@@ -12,8 +12,7 @@ import httpx2
 import torch
 
 from packed import tiny_reward_model
-from palate.model.card import Card
-from palate.model.export import export
+from palate.model.export import Card, export
 from palate.serve.app import Server
 from palate.serve.lifecycle import listen, serve
 from palate.serve.opening import open_models

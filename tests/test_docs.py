@@ -243,7 +243,7 @@ def test_python_in_the_docs_runs(page, request, monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("name", ["helpfulness", "safety"])
 def test_the_card_runs_where_it_lies_and_gives_the_reward(name, workspace, monkeypatch):
-    from palate.model.load import load_reward_model
+    from palate.model.loading import load_reward_model
     from palate.types import Message
 
     folder = workspace / "runs/demo/models" / name

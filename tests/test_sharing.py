@@ -8,8 +8,7 @@ import pytest
 from apart import under_torchrun
 from made import pool
 from packed import tiny_reward_model
-from palate.model.card import Card
-from palate.model.export import export
+from palate.model.export import Card, export
 from palate.recipe.crew import Judging
 from palate.records import read_header, read_verdicts
 from shared import command, judge_benchmarks, judge_what_opens

@@ -41,11 +41,10 @@ def write_rows(path: Path, rows: list[dict[str, Any]]) -> Path:
 
 def _make(layers: int, folder: Path) -> None:
     from palate.model.backbone import load_backbone
-    from palate.model.card import Card
-    from palate.model.export import export
+    from palate.model.export import Card, export
     from palate.model.options import BaseOptions
     from palate.model.reward_model import RewardModel
-    from palate.model.tokens import ChatTokens
+    from palate.model.tokenizer import ChatTokens
 
     opened = load_backbone("smollm2", layers=layers)
     options = BaseOptions(template="chatml", max_tokens=MAX_TOKENS)

@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.peers.worker import Facts, read_rows, serve
 from palate.judges.reward_model import RewardScorer
-from palate.model.batch import group
+from palate.model.packing import group
 from palate.types import Candidates, Message
 
 

@@ -38,9 +38,8 @@ def _pair(row: Row) -> Row:
 def _make(folder: Path, out: Path, pairs: Sequence[Row], sets: Path) -> None:
     import torch
 
-    from palate.model.card import Card
-    from palate.model.export import export
-    from palate.model.load import load_reward_model
+    from palate.model.export import Card, export
+    from palate.model.loading import load_reward_model
 
     model = load_reward_model(folder)
     with torch.no_grad():

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.peers.worker import Facts, read_rows, serve
-from palate.model.batch import group, microbatches
+from palate.model.attention import of_keys
 from palate.model.device import keep_memory
-from palate.model.last_layer import of_keys
-from palate.model.load import load_reward_model
+from palate.model.loading import load_reward_model
+from palate.model.packing import group, microbatches
 from palate.model.reward_model import RewardModel
 from palate.train.example import Example
 from palate.train.loss import ranking_loss

@@ -16,11 +16,10 @@ from palate.evaluate.parity import EMULATED, TOLERANCE, Way, parity
 from palate.evaluate.ways import classifier_ways, reward_model_ways, template_way
 from palate.judges import sequence_classifier_spec
 from palate.judges.reward_model import RewardScorer
-from palate.model.card import Card
-from palate.model.export import export
-from palate.model.load import start_model
+from palate.model.export import Card, export
+from palate.model.loading import start_model
 from palate.model.options import BaseOptions
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from palate.types import Candidates, Message, PalateError
 from serving import serving
 from tiny import EXPORTED, save_tiny, tiny_config, tiny_tokenizer

@@ -10,11 +10,10 @@ from palate.evaluate.ways import pipeline_way, reward_model_ways, template_way
 from palate.judges import open_judge
 from palate.judges.reward_model import RewardScorer
 from palate.judges.scalar import ScorerJudge
-from palate.model.card import Card
-from palate.model.export import export
+from palate.model.export import Card, export
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
-from palate.model.tokens import TOO_LONG, ChatTokens
+from palate.model.tokenizer import TOO_LONG, ChatTokens
 from palate.types import Candidates, Message, Pair, PalateError
 from tiny import CHATML, tiny_model, tiny_tokenizer
 

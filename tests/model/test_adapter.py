@@ -11,10 +11,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
 from palate.cli import app
-from palate.model.adapter import load_adapter, open_adapter
+from palate.model.backbone import quiet
 from palate.model.export import export
-from palate.model.quiet import quiet
-from palate.model.reopen import reopen
+from palate.model.loading import load_adapter, open_adapter, reopen
 from palate.types import PalateError
 from tiny import END, save_tiny, tiny_tokenizer
 

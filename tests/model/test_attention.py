@@ -6,8 +6,7 @@ from torch import Tensor
 
 from packed import conversations
 from palate.model.attention import NAME, attention_path, shared_prefix_attention
-from palate.model.batch import group, pack
-from palate.model.layout import Layout
+from palate.model.packing import Layout, group, pack
 from tiny import tiny_model
 
 HEADS, KEY_HEADS, WIDTH = 4, 2, 16

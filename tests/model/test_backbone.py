@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from palate.model import gguf
+from palate.model import backbone
 from palate.model.backbone import drop_dropout, folder_digest, load_backbone
 from palate.types import PalateError
 from tiny import FAMILIES, save_tiny, tiny_config, tiny_model, tiny_tokenizer
@@ -289,13 +289,13 @@ def test_gguf_gives_the_weights_and_a_plain_cached_copy(gguf_file: Path) -> None
     assert opened.tokenizer.chat_template == tiny_tokenizer().chat_template
     again = load_backbone(str(gguf_file), layers=1)
     assert again.revision == opened.revision
-    assert len(list((gguf.cache_root() / "gguf").iterdir())) == 1
+    assert len(list((backbone.cache_root() / "gguf").iterdir())) == 1
 
 
 def test_gguf_is_converted_once(gguf_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first, _ = gguf.dequantised(gguf_file)
-    monkeypatch.setattr(gguf, "_convert", lambda *_: pytest.fail("converted twice"))
-    assert gguf.dequantised(gguf_file)[0] == first
+    first, _ = backbone.dequantised(gguf_file)
+    monkeypatch.setattr(backbone, "_convert", lambda *_: pytest.fail("converted twice"))
+    assert backbone.dequantised(gguf_file)[0] == first
 
 
 def test_gguf_pre_tokenizer_is_the_headers(gguf_file: Path) -> None:
@@ -338,13 +338,13 @@ def test_a_damaged_gguf_file_is_one_clear_line(
     ],
 )
 def test_pre_tokenizers_treat_digits_as_their_models_do(name: str, expected: list[str]) -> None:
-    found = gguf._pre_tokenizer(name).pre_tokenize_str("a 1234")
+    found = backbone._pre_tokenizer(name).pre_tokenize_str("a 1234")
     assert [piece for piece, _ in found] == expected
 
 
 def test_llama_3_looks_words_up_whole() -> None:
     tokenizer = tiny_tokenizer()
-    gguf._correct_tokenizer(
+    backbone._correct_tokenizer(
         tokenizer, {"kind": "gpt2", "pre": "llama-bpe", "chat_template": None}, Path("x.gguf")
     )
     assert tokenizer.backend_tokenizer.model.ignore_merges is True
@@ -353,5 +353,5 @@ def test_llama_3_looks_words_up_whole() -> None:
 def test_sentencepiece_gguf_tokenizers_are_left_alone() -> None:
     tokenizer = SimpleNamespace(chat_template=None)
     facts = {"kind": "llama", "pre": None, "chat_template": "T"}
-    gguf._correct_tokenizer(tokenizer, facts, Path("x.gguf"))
+    backbone._correct_tokenizer(tokenizer, facts, Path("x.gguf"))
     assert tokenizer.chat_template == "T"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from palate.model.batch import Tokens, group, pack
+from palate.model.packing import Tokens, group, pack
 
 
 def tokens(*ids: int) -> Tokens:

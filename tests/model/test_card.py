@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from palate.model.card import Card, DataShare, most_restrictive, onnx_card, render_card
+from palate.model.export import Card, DataShare, most_restrictive, onnx_card, render_card
 
 CARD = Card(
     name="Helpfulness RM",

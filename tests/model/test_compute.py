@@ -7,10 +7,9 @@ import torch
 from transformers import OpenAIGPTConfig, OpenAIGPTModel
 
 from packed import conversations, gradients, tiny_reward_model
-from palate.model.compute import apply_compute
 from palate.model.options import BaseOptions, Compute
-from palate.model.reward_model import RewardModel
-from palate.model.tokens import ChatTokens
+from palate.model.reward_model import RewardModel, apply_compute
+from palate.model.tokenizer import ChatTokens
 from palate.train.options import LoraOptions, Trainable, TrainOptions
 from palate.train.trainable import choose_trainable
 from palate.types import PalateError

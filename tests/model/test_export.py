@@ -11,14 +11,12 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
-from palate.model.backbone import load_backbone
-from palate.model.card import Card
-from palate.model.export import closed_template, export
-from palate.model.load import load_reward_model
+from palate.model.backbone import load_backbone, quiet
+from palate.model.export import Card, closed_template, export
+from palate.model.loading import load_reward_model
 from palate.model.options import BaseOptions
-from palate.model.quiet import quiet
 from palate.model.reward_model import RewardModel
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from palate.types import Message, PalateError
 from tiny import BOS, CHATML, END, EXPORTED, PAD, START, save_tiny, tiny_tokenizer
 

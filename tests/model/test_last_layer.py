@@ -8,10 +8,10 @@ from torch import nn
 from transformers import Olmo2Config, Olmo2Model
 
 from packed import conversations, flat, gradients, rewards, tiny_reward_model
-from palate.model.batch import group, pack
 from palate.model.options import BaseOptions
+from palate.model.packing import group, pack
 from palate.model.reward_model import RewardModel
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from palate.train.options import LoraOptions, Trainable, TrainOptions
 from palate.train.trainable import choose_trainable
 from tiny import tiny_tokenizer

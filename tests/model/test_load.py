@@ -19,12 +19,10 @@ from transformers import (
 )
 
 from palate.judges import ScorerJudge, open_judge
-from palate.model.card import Card
-from palate.model.export import export
-from palate.model.load import load_chat, load_reward_model, start_model
+from palate.model.backbone import quiet
+from palate.model.export import Card, export
+from palate.model.loading import load_chat, load_reward_model, reopen, start_model
 from palate.model.options import BaseOptions
-from palate.model.quiet import quiet
-from palate.model.reopen import reopen
 from palate.types import Candidates, Message, PalateError
 from tiny import CHATML, END, PAD, TEXT_END, save_tiny, tiny_config, tiny_model, tiny_tokenizer
 

@@ -17,7 +17,7 @@ from palate.judges.wording import Wording
 from palate.model.export import portable_tokenizer
 from palate.model.markers import BREAK, broken, markers, untokenised_markers
 from palate.model.options import BaseOptions
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from palate.types import Comparison, Message
 
 PROMPT = (Message("user", "Is it so?"),)

@@ -9,12 +9,11 @@ import torch
 from transformers import AutoConfig, AutoTokenizer
 
 from palate.model.backbone import load_backbone
-from palate.model.card import Card
-from palate.model.export import export
-from palate.model.load import load_reward_model
+from palate.model.export import Card, export
+from palate.model.loading import load_reward_model
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from tiny import START, save_tiny
 
 LLAMA3 = {

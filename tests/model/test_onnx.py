@@ -19,8 +19,7 @@ from palate.extras import EXTRAS, install_command
 from palate.judges import ScorerJudge, open_judge
 from palate.judges.onnx import OnnxScorer
 from palate.judges.reward_model import RewardScorer
-from palate.model.card import Card
-from palate.model.export import export
+from palate.model.export import Card, export
 from palate.types import Candidates, Message, PalateError
 
 ASKED = [

@@ -10,11 +10,10 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from palate.data.sources import Request, at_root, open_source
-from palate.model.batch import group
-from palate.model.gguf import dequantised, smollm2_path
+from palate.model.backbone import dequantised, smollm2_path
 from palate.model.options import BaseOptions
-from palate.model.plan import plan
-from palate.model.tokens import ChatTokens
+from palate.model.packing import group, plan
+from palate.model.tokenizer import ChatTokens
 from palate.types import Comparison, PalateError
 
 LENGTHS = st.lists(st.integers(1, 300), max_size=60)

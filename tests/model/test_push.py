@@ -10,10 +10,8 @@ from typer.testing import CliRunner
 from hub import COMMIT, TOKEN, Hub, hub
 from packed import tiny_reward_model
 from palate.cli import app
-from palate.model.card import Card
-from palate.model.export import export
-from palate.model.load import load_reward_model
-from palate.model.push import files_of, folder_named, push
+from palate.model.export import Card, export, files_of, folder_named, push
+from palate.model.loading import load_reward_model
 from palate.types import PalateError
 
 NAME = "somebody/tiny-rm"

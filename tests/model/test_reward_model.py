@@ -10,10 +10,10 @@ from transformers import BertConfig, BertModel
 
 from packed import conversations, flat, gradients, rewards, tiny_reward_model
 from palate.model.attention import supports_shared_prefix
-from palate.model.batch import Tokens, group
 from palate.model.options import BaseOptions
+from palate.model.packing import Tokens, group
 from palate.model.reward_model import RewardModel
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from tiny import FAMILIES, tiny_model, tiny_tokenizer
 
 WIDE = {"mistral": {"sliding_window": 128}}  # No conversation is longer.

@@ -8,11 +8,10 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Qwen
 
 from palate.judges import ScorerJudge, open_judge
 from palate.model.backbone import decoder_config, load_config
-from palate.model.batch import group
-from palate.model.card import Card
-from palate.model.export import export
-from palate.model.load import load_reward_model, start_model
+from palate.model.export import Card, export
+from palate.model.loading import load_reward_model, start_model
 from palate.model.options import BaseOptions
+from palate.model.packing import group
 from palate.train.anatomy import anatomy
 from palate.train.options import TrainOptions
 from palate.types import Candidates, Message, PalateError

@@ -13,7 +13,7 @@ from palate.judges.spec import SequenceClassifierSpec
 from palate.model.export import portable_tokenizer
 from palate.model.options import BaseOptions
 from palate.model.templates import CHATML
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from palate.types import PalateError
 from tiny import TEXT, tiny_tokenizer
 

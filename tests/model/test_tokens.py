@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from palate.model.options import BaseOptions
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from palate.types import Message, PalateError
 from tiny import BOS, CHATML, END, PAD, START, TEXT_END, tiny_tokenizer
 

@@ -18,9 +18,8 @@ from asked import conversation
 from packed import tiny_reward_model
 from palate.cli import main
 from palate.judges.reward_model import RewardScorer
-from palate.model.batch import group
-from palate.model.card import Card
-from palate.model.export import export
+from palate.model.export import Card, export
+from palate.model.packing import group
 from palate.serve.combination import (
     THRESHOLD,
     Combination,

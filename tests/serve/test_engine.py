@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from asked import clients, conversation, several
 from packed import tiny_reward_model
-from palate.model.batch import Tokens, group
+from palate.model.packing import Tokens, group
 from palate.model.reward_model import RewardModel
 from palate.serve.engine import Ask, Busy, Closing, Engine, Failed, Late, NonFinite
 from palate.types import PalateError

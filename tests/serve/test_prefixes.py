@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asked import conversation, conversations
-from palate.model.batch import Tokens, common_prefix
+from palate.model.packing import Tokens, common_prefix
 from palate.serve.prefixes import LEAST_SHARED_TOKENS, by_prompt, prompt_group
 
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from palate.model.options import BaseOptions
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from palate.serve.faults import Fault
 from palate.serve.reading import Conversation, Cutting, Ids, Read, Reader, Written
 from palate.types import Message

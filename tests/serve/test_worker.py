@@ -12,10 +12,9 @@ import torch
 
 from asked import conversation
 from packed import tiny_reward_model
-from palate.model.batch import group
-from palate.model.card import Card
-from palate.model.export import export
-from palate.model.load import load_reward_model
+from palate.model.export import Card, export
+from palate.model.loading import load_reward_model
+from palate.model.packing import group
 from palate.serve.engine import Ask, Engine, Failed
 from palate.serve.worker import DiedError, Worker
 from palate.types import PalateError

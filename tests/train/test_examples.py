@@ -14,7 +14,7 @@ import pytest
 
 from palate import records
 from palate.model.options import BaseOptions
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from palate.records import write_comparisons
 from palate.train import chunks
 from palate.train.examples import Examples, tokenise

@@ -14,11 +14,11 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 import palate
-from palate.model.batch import Group
 from palate.model.device import native_bfloat16
 from palate.model.options import BaseOptions
+from palate.model.packing import Group
 from palate.model.reward_model import RewardModel
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from palate.train.anatomy import anatomy
 from palate.train.footprint import (
     Setup,

@@ -16,7 +16,7 @@ import torch
 
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from palate.records import write_comparisons
 from palate.train import loop
 from palate.train.examples import Examples, tokenise

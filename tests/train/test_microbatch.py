@@ -5,7 +5,7 @@ import torch
 
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from palate.train.example import Example
 from palate.train.loop import _losses
 from palate.train.loss import safety_loss

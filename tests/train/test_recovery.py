@@ -20,7 +20,7 @@ from transformers import PreTrainedTokenizerFast
 from palate.data.simulation import CampaignOptions, simulate
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from palate.records import write_comparisons
 from palate.stats import accuracy
 from palate.train.examples import tokenise

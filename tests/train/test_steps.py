@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from palate.model.options import BaseOptions
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from palate.records import ROWS_PER_GROUP, write_comparisons
 from palate.train.examples import Examples, tokenise
 from palate.train.steps import ahead, epoch_order, steps

@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from palate.model.batch import Group
 from palate.model.options import BaseOptions
+from palate.model.packing import Group
 from palate.model.reward_model import RewardModel
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from palate.train.anatomy import anatomy
 from palate.train.footprint import Setup
 from palate.train.options import Trainable, TrainOptions

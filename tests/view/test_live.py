@@ -9,11 +9,10 @@ import torch
 
 from made import made
 from palate.judges.reward_model import RewardScorer
-from palate.model.card import Card
-from palate.model.export import export
+from palate.model.export import Card, export
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
-from palate.model.tokens import TOO_LONG, ChatTokens
+from palate.model.tokenizer import TOO_LONG, ChatTokens
 from palate.records import write_comparisons
 from palate.types import Candidates, Message
 from palate.view.explorer import OpenRun

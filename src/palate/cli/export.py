@@ -53,8 +53,8 @@ def export(
     import torch
 
     from palate.model.export import export as write
+    from palate.model.loading import reopen
     from palate.model.onnx import check_packages, export_onnx
-    from palate.model.reopen import reopen
     from palate.types import PalateError
 
     _check_target(model, to)
@@ -115,8 +115,8 @@ def push(
     HF_ENDPOINT names another hub.
     Example: [bold]palate push runs/demo/models/safety me/safety-rm --dry-run[/bold]
     """
-    from palate.model.push import check_name, files_of, folder_named
-    from palate.model.push import push as upload
+    from palate.model.export import check_name, files_of, folder_named
+    from palate.model.export import push as upload
 
     check_name(repo)
     files, say = files_of(model), progress()

@@ -122,7 +122,7 @@ def _tolerance(given: Sequence[str]) -> dict[Kind, float]:
 @contextmanager
 def _whole(model: str, base: str | None) -> Generator[str]:
     """The model's own folder or id; of an adapter, a checkpoint with it merged, for a while."""
-    from palate.model.adapter import is_adapter
+    from palate.model.loading import is_adapter
     from palate.types import PalateError
 
     if not is_adapter(model):
@@ -131,7 +131,7 @@ def _whole(model: str, base: str | None) -> Generator[str]:
         yield model
         return
     from palate.model.export import export
-    from palate.model.reopen import reopen
+    from palate.model.loading import reopen
 
     with TemporaryDirectory(prefix="palate-parity-") as folder:
         merged, card = reopen(model, base=base)
@@ -149,7 +149,7 @@ def _ways(model: str, form: str) -> list[Way]:
     from palate.judges import sequence_classifier_spec
     from palate.judges.reward_model import RewardScorer
     from palate.model.backbone import load_config
-    from palate.model.load import MAKERS, maker_of
+    from palate.model.loading import MAKERS, maker_of
     from palate.types import PalateError
 
     spec = sequence_classifier_spec({"model": model, "format": form, "over_limit": "unscored"})
@@ -173,7 +173,7 @@ def _ways(model: str, form: str) -> list[Way]:
 
 def _unmerged(model: str, base: str | None, merged: str) -> Way:
     from palate.evaluate.ways import adapter_way
-    from palate.model.load import load_chat
+    from palate.model.loading import load_chat
 
     return adapter_way(Path(model), base, load_chat(Path(merged)))
 

@@ -23,15 +23,13 @@ from palate.judges.onnx import OnnxScorer
 from palate.judges.reward_model import RewardScorer, encode
 from palate.judges.sequence_classifier import SequenceClassifier
 from palate.judges.spec import SequenceClassifierSpec
-from palate.model.adapter import open_adapter
-from palate.model.backbone import load_config
-from palate.model.batch import Tokens, group, microbatches
+from palate.model.backbone import load_config, quiet
 from palate.model.device import autocast
-from palate.model.load import read_value_head, value_head_of
-from palate.model.quiet import quiet
+from palate.model.loading import open_adapter, read_value_head, value_head_of
+from palate.model.packing import Tokens, group, microbatches
 from palate.model.reward_model import RewardModel
 from palate.model.templates import RefusedTurnsError, render
-from palate.model.tokens import ChatTokens, Encoded
+from palate.model.tokenizer import ChatTokens, Encoded
 from palate.types import Candidates, Scorer
 
 BUDGET, ROWS = 4_096, 16

@@ -11,9 +11,8 @@ from typing import Any
 import torch
 from transformers import AutoConfig, AutoTokenizer
 
-from palate.model.backbone import VOCABULARY_HEADS
+from palate.model.backbone import VOCABULARY_HEADS, quiet
 from palate.model.device import default_device
-from palate.model.quiet import quiet
 from palate.records import file_digest
 from palate.types import PalateError, digest
 

@@ -28,7 +28,7 @@ from palate.model.markers import breaking, markers
 from palate.model.options import BaseOptions
 from palate.model.precision import compute_dtype
 from palate.model.templates import choose_template
-from palate.model.tokens import check_rows
+from palate.model.tokenizer import check_rows
 from palate.types import Pair, PalateError, Preference, digest
 
 FORMS = ("{}", "Ġ{}", "▁{}")  # A letter alone, and after a space in either kind of vocabulary.

@@ -11,10 +11,10 @@ import numpy as np
 
 from palate.judges.padding import batches
 from palate.judges.reward_model import encode, read_elsewhere, score_of
-from palate.model.batch import Tokens
-from palate.model.load import load_chat
+from palate.model.loading import load_chat
 from palate.model.onnx import GRAPH, open_session, run
-from palate.model.tokens import Encoded
+from palate.model.packing import Tokens
+from palate.model.tokenizer import Encoded
 from palate.records import file_digest
 from palate.types import Candidates, Score
 

@@ -13,13 +13,13 @@ import torch
 from palate.judges.classifier_format import Refused
 from palate.judges.scalar import NON_FINITE
 from palate.model.backbone import folder_digest
-from palate.model.batch import Group, group, microbatches
 from palate.model.device import default_device, keep_memory
-from palate.model.load import load_reward_model
+from palate.model.loading import load_reward_model
 from palate.model.options import Dtype
+from palate.model.packing import Group, group, microbatches
 from palate.model.precision import compute_dtype
 from palate.model.templates import RefusedTurnsError
-from palate.model.tokens import TOO_LONG, ChatTokens, Encoded
+from palate.model.tokenizer import TOO_LONG, ChatTokens, Encoded
 from palate.types import Candidates, Message, Score
 
 WINDOW = 256  # Prompts read ahead: enough to fill micro-batches, few enough to show progress.

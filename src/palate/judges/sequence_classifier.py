@@ -21,8 +21,8 @@ from palate.judges.padding import batches, padded
 from palate.judges.scalar import NON_FINITE
 from palate.judges.spec import SequenceClassifierSpec
 from palate.model.export import check_exportable
-from palate.model.load import MAKERS, maker_of
-from palate.model.tokens import check_rows
+from palate.model.loading import MAKERS, maker_of
+from palate.model.tokenizer import check_rows
 from palate.types import Candidates, PalateError, Score
 
 Inputs = tuple[tuple[int, ...], tuple[int, ...] | None]

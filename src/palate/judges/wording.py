@@ -11,8 +11,8 @@ from transformers import AutoTokenizer
 from palate.judges.classifier_format import NO_LIMIT, Encoded, InputFormat, Refused
 from palate.judges.spec import RewardEndpointSpec, SequenceClassifierSpec
 from palate.judges.turns import labelled, question
+from palate.model.backbone import quiet
 from palate.model.markers import broken, untokenised_markers
-from palate.model.quiet import quiet
 from palate.types import Message, PalateError, digest
 
 Said = tuple[int, ...] | str | tuple[str, str] | tuple[tuple[str, str], ...]

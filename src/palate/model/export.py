@@ -9,14 +9,20 @@ left (`pitfalls.md` 3, 4, 29, 35, 36, 38).
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import re
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import torch
+import yaml
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+from huggingface_hub.utils._validators import validate_repo_id
 from safetensors import safe_open
 from safetensors.torch import save_file
 from tokenizers import processors
@@ -28,16 +34,337 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING,
 )
 
-from palate.model.backbone import drop_dropout
-from palate.model.card import Card, render_card
-from palate.model.older import write_older_keys
-from palate.model.quiet import quiet
+from palate.model.backbone import drop_dropout, quiet
 from palate.model.reward_model import RewardModel
 from palate.model.templates import write_bos
-from palate.model.tokenizer import save_tokenizer
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import FAST, ChatTokens, save_tokenizer
 from palate.records import atomic_folder, write_json, write_text
 from palate.types import PalateError, digest
+
+# The model card of an exported reward model: where it comes from and how it did.
+#
+# What comes from data or recipes is untrusted: it is escaped, so that it cannot write Markdown,
+# HTML or front matter of its own.
+
+# The hub accepts only identifiers of its own list under `license:`; these are in it.
+HUB_LICENCES = {
+    "apache-2.0", "mit", "bsd-3-clause", "cc0-1.0", "cc-by-3.0", "cc-by-4.0", "cc-by-sa-3.0",
+    "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0", "llama2", "llama3",
+    "gemma", "odc-by", "openrail",
+}  # fmt: skip
+# Least to most restrictive; the first pattern that a licence matches ranks it.
+_RANKS = (
+    (r"non-?commercial|[-_ ]nc\b|research", 4),
+    (r"llama|gemma|openrail|proprietary", 3),
+    (r"-sa\b|share-?alike|gpl", 2),
+    (r"apache|mit|bsd|cc0|cc-by|odc|public", 1),
+)
+UNKNOWN_RANK = 5
+
+
+@dataclass(frozen=True, slots=True)
+class DataShare:
+    """What one source gave to training: rows, and its shares of rows and tokens in 0..1."""
+
+    source: str
+    licence: str
+    rows: int
+    row_share: float
+    token_share: float | None = None
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What a checkpoint says of itself.
+
+    `base_layers` is the number of decoder layers kept where the base has more; `tables` maps a
+    heading to a Markdown table; `recipe` is the resolved recipe as YAML. `text` is the card of an
+    earlier export, kept word for word.
+    """
+
+    name: str
+    base: str
+    base_revision: str
+    base_licence: str | None = None
+    base_layers: int | None = None
+    summary: str = ""
+    recipe: str = ""
+    recipe_fingerprint: str = ""
+    data: tuple[DataShare, ...] = ()
+    tables: Mapping[str, str] = field(default_factory=dict[str, str])
+    facts: Mapping[str, str] = field(default_factory=dict[str, str])
+    text: str = ""
+
+
+def most_restrictive(licences: Iterable[str | None]) -> str | None:
+    """The licence that binds most, by kind: unknown, non-commercial, custom, share-alike, free.
+
+    A rule of thumb to put on the card, not legal advice; None where none is given.
+    """
+    named = [licence or "unknown" for licence in licences]
+    return max(named, key=_rank) if named else None
+
+
+def _binding(card: Card) -> str | None:
+    """On one line: a line break in a licence's name would end the front matter."""
+    found = most_restrictive([card.base_licence, *(share.licence for share in card.data)])
+    return found and " ".join(found.split())
+
+
+def _rank(licence: str) -> int:
+    text = licence.lower()
+    return next((rank for pattern, rank in _RANKS if re.search(pattern, text)), UNKNOWN_RANK)
+
+
+def render_card(card: Card, *, terminal: str, max_tokens: int, ending: str = "terminal") -> str:
+    """The README.md of a checkpoint: front matter for the hub, then Markdown.
+
+    `ending` says where the reward is read: at `terminal`, or at the end of the `template`'s text.
+    """
+    place = _place(terminal, ending)
+    if card.text:  # Another program's card does not say what its own reading code knows.
+        told = ending == "terminal" or place in card.text
+        return (
+            card.text
+            if told
+            else f"{card.text.rstrip()}\n\n## Where the reward is read\n\n{place}\n"
+        )
+    parts = [
+        _front_matter(card),
+        f"# {escape(card.name)}\n\n{escape(card.summary) or _SUMMARY}",
+        _usage(place, max_tokens),
+        _origin(card),
+        _data(card),
+        *(f"## {escape(title)}\n\n{_tame(table)}" for title, table in card.tables.items()),
+        f"## Recipe\n\n{_fenced(card.recipe, 'yaml')}" if card.recipe else "",
+        f"## Licence\n\n{_licence_note(card)}",
+    ]
+    return "\n\n".join(part.strip() for part in parts if part) + "\n"
+
+
+_SUMMARY = (
+    "A reward model: it reads a conversation that ends in a response and gives one number, higher "
+    "for a response that people would prefer. Only differences between responses to the same "
+    "prompt have a meaning."
+)
+
+
+def _front_matter(card: Card) -> str:
+    binding = _binding(card)
+    values: dict[str, object] = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-classification",
+        "tags": ["reward-model", "palate"],
+    }
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", card.base):  # The hub refuses anything but an id.
+        values["base_model"] = card.base
+    if binding in HUB_LICENCES:
+        values["license"] = binding
+    elif binding:
+        values |= {"license": "other", "license_name": binding}
+    return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=10_000)}---"
+
+
+def _place(terminal: str, ending: str) -> str:
+    if ending == "terminal":
+        return (
+            f"The text must end in {escape(repr(terminal))}, where the reward\n"
+            "  is read; the chat template sees to it."
+        )
+    return (
+        "The reward is read at the last token of the\n"
+        "  chat template's whole text (that is not the pad token), a newline after the end of the\n"
+        "  turn included: add nothing to it and cut nothing off."
+    )
+
+
+def _usage(place: str, max_tokens: int) -> str:
+    return f"""## Use
+
+```python
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+folder = "."  # Where this file is; or the model's name on a hub.
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+turns = [{{"role": "user", "content": "Hello"}}, {{"role": "assistant", "content": "Hello, you!"}}]
+text = tokenizer.apply_chat_template(turns, tokenize=False)
+inputs = tokenizer(text, truncation=True, return_tensors="pt")
+with torch.no_grad():
+    reward = model(**inputs).logits[0, 0].item()
+```
+
+## How it must be read
+
+- **Rendered by its own chat template, and nothing added.** {place}
+  The template writes a BOS where one is due.
+- **At most {max_tokens} tokens**, as in training; the tokenizer truncates from the left, which
+  keeps the response.
+- **The raw logit**: no softmax, no sigmoid. Only differences between responses to one prompt count.
+- **In float32**: in bfloat16 the head is rounded, and close rewards tie.
+
+## Engines
+
+- **vLLM**: `--runner pooling --dtype float32 --max-model-len {max_tokens}`. Ask `/classify` with
+  `messages`, or with the rendered text as `input`, and `"use_activation": false`; `/score` joins
+  texts without the template. Longer text is refused, or cut where the request has
+  `"truncate_prompt_tokens": {max_tokens}, "truncation_side": "left"`.
+- **SGLang**: `--is-embedding --dtype float32`. Ask `/classify` with the rendered text. It gives the
+  head of Qwen2 and Qwen3 a random bias, except from an export in one file, which brings a zero.
+- **Text Embeddings Inference**: from an ONNX export, `/predict` with the rendered text and
+  `"raw_scores": true`."""
+
+
+def onnx_card(text: str) -> str:
+    """A checkpoint's card for its ONNX export: use and engines are others, the rest stays."""
+    parts = re.split(r"(?m)^(?=## )", text)
+    if not any(part.startswith("## Use\n") for part in parts):
+        return f"{text.rstrip()}\n\n{_ONNX_USAGE}\n"
+    kept = [part for part in parts if not part.startswith("## Engines\n")]
+    return "".join(f"{_ONNX_USAGE}\n\n" if p.startswith("## Use\n") else p for p in kept)
+
+
+_ONNX_USAGE = """## Use
+
+```python
+import onnxruntime
+from transformers import AutoTokenizer
+
+folder = "."  # Where this file is.
+tokenizer = AutoTokenizer.from_pretrained(folder)
+session = onnxruntime.InferenceSession(f"{folder}/model.onnx")
+turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello, you!"}]
+text = tokenizer.apply_chat_template(turns, tokenize=False)
+inputs = tokenizer([text], padding=True, truncation=True, return_tensors="np")
+(rewards,) = session.run(["logits"], dict(inputs))
+```
+
+The graph takes `input_ids` and `attention_mask`, int64, padded on the right, and computes in
+float32. The reward is the raw logit: no softmax, no sigmoid. Text Embeddings Inference, built with
+ONNX Runtime, reads the folder: ask `/predict` with the rendered text and `"raw_scores": true`."""
+
+
+def _origin(card: Card) -> str:
+    layers = "" if card.base_layers is None else f"first {card.base_layers} layers only"
+    rows = {
+        "base model": card.base,
+        "base revision": card.base_revision,
+        "base licence": card.base_licence or "not stated",
+        "decoder layers": layers,
+        "recipe fingerprint": card.recipe_fingerprint,
+        **card.facts,
+    }
+    lines = [f"| {escape(name)} | {escape(value)} |" for name, value in rows.items() if value]
+    return "## Origin\n\n| | |\n|---|---|\n" + "\n".join(lines)
+
+
+def _data(card: Card) -> str:
+    if not card.data:
+        return ""
+    head = "| source | licence | rows | of rows | of tokens |\n|---|---|---:|---:|---:|\n"
+    lines = (
+        f"| {_linked(s)} | {escape(s.licence)} | {s.rows:,} | {s.row_share:.1%} | "
+        f"{'' if s.token_share is None else f'{s.token_share:.1%}'} |"
+        for s in card.data
+    )
+    return "## Training data\n\n" + head + "\n".join(lines)
+
+
+def _linked(share: DataShare) -> str:
+    safe = re.fullmatch(r"https?://[\w./~%#?=&:+-]+", share.url)
+    return f"[{escape(share.source)}]({share.url})" if safe else escape(share.source)
+
+
+def _licence_note(card: Card) -> str:
+    binding = _binding(card)
+    if binding is None:
+        return "No licence is stated."
+    return (
+        f"The most restrictive licence among the base model and the data is {escape(binding)}. "
+        "Whether a data set's licence binds a model trained on it depends on where you are; "
+        "check it before use."
+    )
+
+
+def escape(text: str) -> str:
+    """Plain text on one line: nothing in it is Markdown or HTML any more."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\`*_\[\]|#~!])", r"\\\1", text)
+
+
+def _tame(table: str) -> str:
+    """A Markdown table passed in: kept, but without HTML."""
+    return table.replace("<", "&lt;")
+
+
+def _fenced(text: str, language: str) -> str:
+    """A code block whose fence is longer than any run of backticks inside."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
+
+
+# Keys that older readers of a checkpoint look for, written beside the ones of today.
+#
+# transformers 5 moved `rope_theta` into `rope_parameters`, renamed `torch_dtype`, writes the chat
+# template to a file of its own, names a tokenizer class that transformers 4 does not know and
+# leaves
+# `model_input_names` to a default that changed. vLLM and SGLang on transformers 4, TEI and
+# transformers 4.5x read the old keys; today's transformers reads both and gives the same model.
+
+# vLLM and sentence-transformers squash the one label of /score, /rerank unless told not to.
+IDENTITY = "torch.nn.modules.linear.Identity"
+
+
+def write_older_keys(folder: Path) -> None:
+    """Add the older keys to config.json and tokenizer_config.json of a checkpoint folder."""
+    _edit(folder / "config.json", _older_config)
+    template = folder / "chat_template.jinja"
+    text = template.read_text(encoding="utf-8") if template.is_file() else None
+    _edit(folder / "tokenizer_config.json", lambda values: _tokenizer(values, text))
+
+
+def _edit(path: Path, older: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    values |= older(values)
+    if isinstance(values.get("extra_special_tokens"), list):  # transformers 4 expects a mapping.
+        values["additional_special_tokens"] = values.pop("extra_special_tokens")
+    write_json(path, values)
+
+
+def _older_config(values: dict[str, Any]) -> dict[str, Any]:
+    older: dict[str, Any] = {
+        "torch_dtype": values.get("dtype"),
+        "sbert_ce_default_activation_function": IDENTITY,
+    }
+    rope = values.get("rope_parameters") or {}
+    if "rope_theta" not in rope:  # None, or one for each kind of layer, which had no old name.
+        return older
+    older["rope_theta"] = rope["rope_theta"]
+    scaling = {name: value for name, value in rope.items() if name != "rope_theta"}
+    older["rope_scaling"] = None if scaling.get("rope_type") == "default" else scaling
+    if "partial_rotary_factor" in rope:
+        older["partial_rotary_factor"] = rope["partial_rotary_factor"]
+    if values.get("model_type") == "gpt_neox":
+        older["rotary_emb_base"] = rope["rope_theta"]
+        older["rotary_pct"] = rope.get("partial_rotary_factor", 1.0)
+    return older
+
+
+def _tokenizer(values: dict[str, Any], template: str | None) -> dict[str, Any]:
+    older: dict[str, Any] = {
+        "model_input_names": ["input_ids", "attention_mask"],
+        "clean_up_tokenization_spaces": False,
+        # llama.cpp adds the BOS of Llama 3's tokenizer unless it is told not to.
+        "add_bos_token": False,
+        "add_eos_token": False,
+    }
+    if values.get("tokenizer_class") == "TokenizersBackend":
+        older["tokenizer_class"] = FAST
+    return older if template is None else older | {"chat_template": template}
+
 
 # Format 2 is of models that are read where their template's whole text ends, and not after the
 # terminal token: what reads format 1 alone must not open them.
@@ -290,3 +617,117 @@ def _add_nothing(tokenizer: Any) -> None:
             setattr(tokenizer, name, False)
     if tokenizer("x")["input_ids"] != tokenizer("x", add_special_tokens=False)["input_ids"]:
         tokenizer.backend_tokenizer.post_processor = processors.Sequence([])
+
+
+# Uploading an exported folder to a hub, through huggingface_hub.
+
+WEIGHTS = ("*.safetensors", "*.onnx")
+# What a checkpoint is made of; journals, logs and whatever else lies beside stay here.
+PATTERNS = (
+    *WEIGHTS, "*.onnx_data", "config.json", "*.safetensors.index.json", "tokenizer*", "vocab*",
+    "merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
+    "README.md",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """Where a folder went: its page, and the commit."""
+
+    url: str
+    commit: str
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of an exported model that are pushed, by name.
+
+    Raises:
+        PalateError: the folder holds no exported model, or no card.
+    """
+    found = sorted(
+        {path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()}
+    )
+    names = {path.name for path in found}
+    if "config.json" not in names or not any(path.match(p) for p in WEIGHTS for path in found):
+        raise PalateError(
+            f"{folder}: no config.json with weights; expected what `palate export` wrote"
+        )
+    if "README.md" not in names:
+        raise PalateError(f"{folder}: no README.md, the model card; export it with `palate export`")
+    return found
+
+
+def push(
+    folder: Path,
+    repo: str,
+    files: Sequence[Path],
+    *,
+    public: bool = False,
+    revision: str | None = None,
+    message: str = "Upload a reward model exported by Palate",
+    endpoint: str | None = None,
+) -> Pushed:
+    """Upload `files` of `folder` to the model repository `repo`, made private where it is missing.
+
+    The token is huggingface_hub's own affair: HF_TOKEN, or what `hf auth login` stored.
+
+    Raises:
+        PalateError: not logged in, no right to write, a repository that is public though
+            `public` was not said, a hub that cannot be reached.
+    """
+    check_name(repo)
+    api = HfApi(endpoint=endpoint)
+    try:
+        with quiet():
+            api.create_repo(repo, private=not public, exist_ok=True)
+            if not public and not api.repo_info(repo).private:
+                raise PalateError(f"{repo}: exists and is public; say --public to push to it")
+            if revision is not None:
+                api.create_branch(repo, branch=revision, exist_ok=True)
+            done = api.upload_folder(
+                repo_id=repo, folder_path=folder, commit_message=message, revision=revision,
+                allow_patterns=[path.name for path in files],
+            )  # fmt: skip
+    except LocalTokenNotFoundError:
+        raise PalateError(f"{repo}: not logged in; set HF_TOKEN, or run `hf auth login`") from None
+    except HfHubHTTPError as error:
+        raise PalateError(f"{repo}: {_reason(error)}") from None
+    except (OSError, httpx2.HTTPError) as error:
+        raise PalateError(f"{repo}: the hub cannot be reached ({_first_line(error)})") from None
+    except (RuntimeError, ValueError) as error:  # An upload that broke off, or an odd answer.
+        raise PalateError(
+            f"{repo}: the upload failed ({_first_line(error)}); push again, what is there is not "
+            "sent twice"
+        ) from None
+    return Pushed(f"{api.endpoint}/{repo}", done.oid)
+
+
+def check_name(repo: str) -> None:
+    """Raise `PalateError` for a name that is no OWNER/NAME."""
+    try:
+        validate_repo_id(repo)
+        if "/" not in repo:
+            raise HFValidationError("no owner")
+    except HFValidationError:
+        raise PalateError(f"{repo!r}: expected OWNER/NAME of a repository on the hub") from None
+
+
+def folder_named(folder: Path) -> str | None:
+    """A folder of this machine that the configuration would tell the hub of, if any."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    named = [config.get("_name_or_path"), (config.get("palate") or {}).get("base")]
+    return next((n for n in named if isinstance(n, str) and Path(n).is_absolute()), None)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
+def _reason(error: HfHubHTTPError) -> str:
+    status = error.response.status_code if error.response is not None else 0
+    said = (error.server_message or str(error)).strip().splitlines()[0][:200]
+    if status == 401:
+        return "the hub does not know you (401); set HF_TOKEN, or run `hf auth login`"
+    if status == 403:
+        return f"no right to write there (403: {said}); use a token with write access"
+    return f"the hub answered {status}: {said}"

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification
 
 from palate.extras import install_command, missing
-from palate.model.card import onnx_card
-from palate.model.quiet import quiet
+from palate.model.backbone import quiet
+from palate.model.export import onnx_card
 from palate.records import atomic_folder, write_json, write_text
 from palate.types import PalateError
 

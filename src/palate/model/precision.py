@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from pydantic import BaseModel, Field, TypeAdapter
 
+from palate.model.backbone import cache_root
 from palate.model.device import NATIVE_BF16, autocast, native_bfloat16, said_of_bfloat16
-from palate.model.gguf import cache_root
 from palate.model.options import Dtype
 from palate.records import write_text
 from palate.types import digest
@@ -204,7 +204,7 @@ def time_layer(
 
     from palate.model.attention import NAME, supports_shared_prefix
     from palate.model.backbone import keep_layers
-    from palate.model.batch import Group, pack
+    from palate.model.packing import Group, pack
 
     config = deepcopy(config.get_text_config())
     keep_layers(config, 1, "the timed layer")

@@ -18,13 +18,16 @@ from palate.model.attention import (
     VARLEN,
     Path,
     attention_path,
+    decoder_layers,
+    read_ends_only,
     shortest_window,
     supports_shared_prefix,
 )
-from palate.model.batch import Group, Packed, Tokens, pack
 from palate.model.device import autocast
-from palate.model.last_layer import read_ends_only
-from palate.model.tokens import ChatTokens
+from palate.model.options import Compute
+from palate.model.packing import Group, Packed, Tokens, pack
+from palate.model.tokenizer import ChatTokens
+from palate.types import PalateError
 
 # Small enough that every first reward is near 0 and the first loss is ln 2 (pitfall 15).
 HEAD_STD = 1e-3
@@ -144,3 +147,38 @@ def _longest(item: Group) -> int:
 
 def _conversations(item: Group) -> list[Tokens]:
     return [np.concatenate((item.prefix, suffix)) for suffix in item.suffixes]
+
+
+# Trading time for memory, and compilation, decoder layer by decoder layer.
+
+
+def apply_compute(model: RewardModel, options: Compute) -> None:
+    """Make the decoder layers of `model` compute as `options` say, in training mode.
+
+    Call it once what learns is chosen: adapters wrap the backbone, and hook its inputs where they
+    find checkpointing on, which would run the backward pass through layers that are frozen.
+
+    Raises:
+        PalateError: an architecture whose layers transformers cannot checkpoint.
+    """
+    layers = decoder_layers(model.backbone)
+    changed = options.compile or options.activation_checkpointing != "none"
+    if not layers and changed:
+        kind = type(model.backbone).__name__
+        raise PalateError(
+            f"compute: the layers of {kind} can be neither checkpointed nor compiled; "
+            "leave compute.activation_checkpointing and compute.compile at their defaults"
+        )
+    if options.activation_checkpointing != "none":
+        every = 2 if options.activation_checkpointing == "selective" else 1
+        model.backbone.activation_checkpointing_enable({"use_reentrant": False}, every)
+        # transformers makes the embeddings require gradients, which only reentrant ones need.
+        model.backbone.disable_input_require_grads()
+        if model.narrow:  # It keeps little, and hooks that a second forward pass would not meet.
+            layers[-1].gradient_checkpointing = False
+    if options.compile:
+        # The parts and not the layer: torch gives up compiling a checkpointed layer that attention
+        # steps out of, without a word.
+        whole = layers[:-1] if model.narrow else layers
+        for part in (part for layer in whole for part in layer.children()):
+            part.compile(dynamic=True)

@@ -1,20 +1,374 @@
-"""Saving a tokenizer so that it is read back as the same tokenizer.
+"""From a conversation to tokens: the only place that tokenises.
 
-transformers saves the arguments that a tokenizer was made with, and not all of them: sides that
-were set afterwards are lost, so is `legacy` of Llama 2's, and its class then builds another
-pre-tokenizer than the one in tokenizer.json. What is read back is compared, not assumed.
+A reward is a pure function of (prompt, response): whatever else is in the batch, and whether it
+is trained, evaluated or served, one response gets the same tokens.
 """
 
 from __future__ import annotations
 
 import json
+from bisect import bisect_left
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from transformers import AutoTokenizer
+import numpy as np
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from palate.model.markers import broken, markers
+from palate.model.options import BaseOptions
+from palate.model.packing import Tokens
+from palate.model.templates import choose_template, render, tell_unwritten
 from palate.records import write_json
-from palate.types import PalateError
+from palate.types import Message, PalateError, digest
+
+TOO_LONG = "the response alone exceeds max_tokens"
+# Where a conversation ends, which is where its reward is read. `terminal`: after the token that
+# ends the response, what a template writes behind it (a newline) cut off; every model that Palate
+# trains. `template`: where the template's whole text ends, which stock code reads (TRL, ms-swift).
+Ending = Literal["terminal", "template"]
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A conversation as tokens, the last of which is read; what was cut from its prompt."""
+
+    ids: Tokens
+    cut_turns: int = 0
+    cut_tokens: int = 0
+
+    @property
+    def truncated(self) -> bool:
+        """Whether any of the prompt was cut."""
+        return bool(self.cut_turns or self.cut_tokens)
+
+
+class ChatTokens:
+    """A tokenizer, its chat template, where its text ends and a limit, as one fixed rule."""
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        options: BaseOptions,
+        *,
+        ending: Ending = "terminal",
+        terminal: str | None = None,
+        skipped: int | None = None,
+    ) -> None:
+        """Fix the rule; raises `PalateError` where the template cannot give a stable reward.
+
+        `terminal` is meant where the template writes several special tokens behind a response.
+        `skipped` is the id that stock code takes for padding: with `ending` "template" it reads
+        the last token that is another one, though the template itself may end in it.
+        """
+        self.tokenizer, self.location = tokenizer, options.model
+        self.max_tokens = options.max_tokens
+        self.ending: Ending = ending
+        self._skipped = skipped if ending == "template" else None
+        self.template = choose_template(tokenizer.chat_template, options)
+        self._markers = markers(tokenizer, self.template)
+        # Among these are the end of a turn and what to pad with.
+        self._special = sorted(
+            {str(t) for t in tokenizer.get_added_vocab()} | set(tokenizer.all_special_tokens),
+            key=len,
+            reverse=True,
+        )
+        self.terminal = self._find_terminal(terminal)
+        self.terminal_id = int(tokenizer.convert_tokens_to_ids(self.terminal))
+        self.pad_id = self._find_pad()
+        self.opening = self._find_opening()
+        # The fingerprint needs nothing of it: it follows from the template.
+        self.unwritten = tell_unwritten(options.model, tokenizer, self.template)
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of everything that decides the tokens of a conversation."""
+        sample = self.tokenizer("The 21 quick\n\nfoxes — naïve?", add_special_tokens=False)
+        rule = [self.template, self.terminal, self.max_tokens, list(sample["input_ids"])]
+        # All added tokens were broken once; where that was another set, tokens were others.
+        if set(self._markers) != set(self._special):
+            rule.append(self._markers)
+        if self.ending == "template":  # Left out where it is the rule of every model before.
+            rule += [self.ending, self._tail.tolist()]
+        return digest(*rule)
+
+    @property
+    def read_at(self) -> str:
+        """The token whose hidden state becomes the reward, in words."""
+        if self.ending == "terminal":
+            return f"the terminal token {self.terminal!r}"
+        tail = self._tail
+        last = repr(self.tokenizer.decode([tail[-1]])) if len(tail) else "the response's last"
+        passed = "" if self._skipped is None else self.tokenizer.decode([self._skipped])
+        passed = f", passing over {passed!r}" if passed == self.terminal else ""
+        return f"the last token of the template's text, {last}{passed}"
+
+    def check_rows(self, rows: int) -> None:
+        """Refuse an embedding of `rows` that lacks one for a token that text or template gives.
+
+        What cannot come is no fault: Gemma 3's image token is broken in text, and has no row.
+        """
+        written = {self.terminal_id, self.pad_id, *self._sample.tolist()}
+        check_rows(self.location, self.tokenizer, self._markers, rows, written)
+
+    def encode(
+        self, prompt: Sequence[Message], response: str, *, most: int | None = None
+    ) -> Encoded | None:
+        """Tokens of the conversation, cut to `most` (default `max_tokens`) at its oldest end.
+
+        Whole oldest turns go first (a leading system turn stays), then the oldest tokens of the
+        first kept turn; never the response or its terminal token. None where the response alone
+        is too long.
+        """
+        limit = min(most or self.max_tokens, self.max_tokens)
+        ids = self._ids(prompt, response)
+        if len(ids) <= limit:
+            return Encoded(ids)
+        system, turns = _split_system(prompt)
+
+        def from_turn(start: int) -> Tokens:
+            return self._ids((*system, *turns[start:]), response)
+
+        # Bisected: a client's ten thousand short turns must not be tokenised ten thousand times.
+        first, *fewer = _starts(turns)
+        fits = bisect_left(fewer[:-1], True, key=lambda s: len(from_turn(s)) <= limit)
+        cut_turns = fewer[fits] if fewer else first
+        ids = from_turn(cut_turns)
+        if len(ids) <= limit:
+            return Encoded(ids, cut_turns)
+        return self._cut_oldest_tokens(system, turns[cut_turns:], response, cut_turns, limit)
+
+    def encode_text(self, text: str, *, most: int | None = None) -> Encoded | None:
+        """Tokens of a conversation that a client's template has already written.
+
+        They are those of `encode`, if it is the same template: special tokens are read as such,
+        padding at both ends goes, BOS is there once if the template writes one, and what ends a
+        conversation once, whether the text had it or not. Over `most` tokens (default
+        `max_tokens`) the oldest of the prompt are cut; None where the response alone is too long.
+        """
+        ids = self._framed(self._tokenise(text))
+        return self._cut_text(text, ids, min(most or self.max_tokens, self.max_tokens))
+
+    def encode_ids(self, ids: Sequence[int]) -> Encoded:
+        """Token ids that a client has made, as they stand, up to the last that is not padding.
+
+        Never cut, since where the prompt ends is not known, and never mended: see `fits`.
+
+        Raises:
+            PalateError: padding in front, which the tokens behind it would attend to.
+        """
+        tokens = np.asarray(ids, np.int32)
+        padded = self.pad_id if self.ending == "terminal" else self._skipped
+        kept = _without_last(tokens, padded)
+        if not len(kept):
+            raise PalateError("nothing but padding; send the conversation's token ids")
+        if kept[0] == padded != self._sample[0]:
+            raise PalateError(
+                f"begins with padding (token {padded}); send token ids without it, or padded at "
+                "the end"
+            )
+        return Encoded(kept)
+
+    def fits(self, ids: Tokens) -> bool:
+        """Whether `ids` begin and end as the template makes a conversation begin and end.
+
+        Where they do not, the reward is read at a token where the model never learnt to be read.
+        """
+        tail = self._tail
+        begins = not self._writes_bos or ids[0] == self._sample[0]
+        return begins and (not len(tail) or np.array_equal(ids[-len(tail) :], tail))
+
+    def render(self, prompt: Sequence[Message], response: str) -> str:
+        """The conversation as the template writes it, up to where it ends."""
+        turns = [*prompt, Message("assistant", response)]
+        text = self._apply(
+            [{"role": m.role, "content": broken(m.content, self._markers)} for m in turns]
+        )
+        if self.ending == "template":
+            return text
+        end = text.rfind(self.terminal)
+        return text[: end + len(self.terminal)] if end >= 0 else text + self.terminal
+
+    def _ids(self, prompt: Sequence[Message], response: str) -> Tokens:
+        ids = self._tokenise(self.render(prompt, response))
+        bos = self.tokenizer.bos_token_id
+        if len(ids) > 1 and bos is not None and ids[0] == ids[1] == bos:
+            raise PalateError("the template and the tokenizer both write a BOS token")
+        if self.ending == "template":
+            return _without_last(ids, self._skipped)
+        if ids[-1] != self.terminal_id:
+            raise PalateError(f"a conversation must end in {self.terminal!r}; check the template")
+        return ids
+
+    def _tokenise(self, text: str) -> Tokens:
+        # verbose: no warning about lengths, which are cut to max_tokens here and not by the model.
+        encoded = self.tokenizer(text, add_special_tokens=False, verbose=False)
+        return np.asarray(encoded["input_ids"], np.int32)
+
+    def _framed(self, ids: Tokens) -> Tokens:
+        """`ids` without padding, with the template's BOS before and its end behind."""
+        tokenizer, tail = self.tokenizer, self._tail
+        if not len(tail) or tail[0] != self.terminal_id:
+            return _without_last(ids, self._skipped)  # Nothing tells an end from the response.
+        ends = [self.terminal_id, tokenizer.pad_token_id, tokenizer.eos_token_id]
+        ends = [token for token in ends if token is not None]
+        start, stop = 0, len(ids)
+        while start < stop and (ids[start] in ends or ids[start] == tokenizer.bos_token_id):
+            start += 1
+        while stop > start:
+            # Templates write a newline after the terminal token; the reward is read before it.
+            last = next((i for i in range(stop - 1, max(start, stop - 5), -1) if ids[i] in ends), 0)
+            if not last or tokenizer.decode(ids[last + 1 : stop]).strip():
+                break
+            stop = last
+        bos = [tokenizer.bos_token_id] if self._writes_bos else []
+        return np.array([*bos, *ids[start:stop], *tail], np.int32)
+
+    def _cut_text(self, text: str, ids: Tokens, most: int) -> Encoded | None:
+        excess = len(ids) - most
+        if excess <= 0:
+            return Encoded(ids)
+        kept, first = len(self._tail), int(self._writes_bos)
+        if self.opening and self.opening in text:
+            # Else nothing tells prompt and response apart.
+            kept += len(self._tokenise(text.rpartition(self.opening)[2]))
+        if kept + first > most:
+            return None
+        return Encoded(np.concatenate((ids[:first], ids[first + excess :])), 0, excess)
+
+    def _apply(self, turns: list[dict[str, str]]) -> str:
+        return render(self.tokenizer, self.template, turns)
+
+    def _find_terminal(self, meant: str | None) -> str:
+        """The special token that ends the template's assistant turn, else the EOS token."""
+        turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "\x00"}]
+        tail = self._apply(turns).rpartition("\x00")[2]
+        found = [t for t in self._special if t in tail]
+        if found:
+            return meant if meant and meant in found else min(found, key=tail.find)
+        if self.tokenizer.eos_token is None:
+            raise PalateError("neither the template nor the tokenizer has an end-of-turn token")
+        return str(self.tokenizer.eos_token)
+
+    def _find_opening(self) -> str:
+        """What the template writes between a user's turn and the response, such as a header."""
+        turns = [{"role": "user", "content": "\x01"}, {"role": "assistant", "content": "\x00"}]
+        text = self._apply(turns)
+        between = text.rpartition("\x00")[0].rpartition("\x01")[2]
+        # Turns of other roles may stand before a response too, so without the user's own end.
+        return between.rpartition(self.terminal)[2]
+
+    @cached_property
+    def _sample(self) -> Tokens:
+        return self._ids((Message("user", "x"),), "y")
+
+    @cached_property
+    def _tail(self) -> Tokens:
+        """What stands behind every response, up to the token that is read."""
+        if self.ending == "terminal":
+            return np.array([self.terminal_id], np.int32)
+        turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "\x00"}]
+        return _without_last(
+            self._tokenise(self._apply(turns).rpartition("\x00")[2]), self._skipped
+        )
+
+    @cached_property
+    def _writes_bos(self) -> bool:
+        bos = self.tokenizer.bos_token_id
+        return bos is not None and bool(self._sample[0] == bos)
+
+    def _find_pad(self) -> int:
+        """A padding id that differs from the token that is read (pitfall 3)."""
+        if self._skipped is not None:
+            return self._skipped
+        read = self.terminal_id if self.ending == "terminal" else int(self._sample[-1])
+        named = [self.tokenizer.pad_token_id, self.tokenizer.unk_token_id]
+        others = self.tokenizer.convert_tokens_to_ids(sorted(self._special))
+        for candidate in [*named, *others]:
+            if candidate is not None and candidate not in (self.terminal_id, read):
+                return int(candidate)
+        raise PalateError(
+            f"{self.location}: the tokenizer has no token to pad with but {self.terminal!r}, which "
+            "ends a response; set base.pad_token to a new one, such as <|pad|>, for which the "
+            "embedding gets a row"
+        )
+
+    def _cut_oldest_tokens(
+        self,
+        system: tuple[Message, ...],
+        turns: tuple[Message, ...],
+        response: str,
+        cut_turns: int,
+        limit: int,
+    ) -> Encoded | None:
+        if not turns:
+            return None
+        first, rest = turns[0], turns[1:]
+        offsets = self.tokenizer(
+            first.content, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )["offset_mapping"]
+        cut = 0
+        while cut < len(offsets):
+            # At the seam a cut may cost a token more, so repeat until it fits.
+            excess = len(self._ids((*system, _tail(first, offsets, cut), *rest), response))
+            if excess <= limit:
+                break
+            cut = min(len(offsets), cut + excess - limit)
+        ids = self._ids((*system, _tail(first, offsets, cut), *rest), response)
+        return Encoded(ids, cut_turns, cut) if len(ids) <= limit else None
+
+
+def check_rows(
+    location: str, tokenizer: Any, markers: Sequence[str], rows: int, written: Collection[int] = ()
+) -> None:
+    """Refuse a tokenizer with tokens beyond an embedding of `rows`, which text would come to.
+
+    `markers` are broken in text, so that their tokens come only where they are in `written`.
+    """
+    if len(tokenizer) <= rows:
+        return
+    lacking = sorted(
+        (number, token)
+        for token, number in tokenizer.get_vocab().items()
+        if number >= rows and (number in written or token not in markers)
+    )
+    if lacking:
+        raise PalateError(
+            f"{location}: the tokenizer has {len(tokenizer)} tokens and the embedding {rows} rows, "
+            f"none for {lacking[0][1]!r} (token {lacking[0][0]}); save the model after "
+            "resize_token_embeddings(len(tokenizer)), or take the tokenizer that it was made with"
+        )
+
+
+def _without_last(ids: Tokens, skipped: int | None) -> Tokens:
+    """`ids` up to the last that is not `skipped`."""
+    others = np.flatnonzero(ids != skipped)
+    return ids if skipped is None else ids[: others[-1] + 1 if others.size else 0]
+
+
+def _split_system(prompt: Sequence[Message]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+    count = 1 if prompt and prompt[0].role == "system" else 0
+    return tuple(prompt[:count]), tuple(prompt[count:])
+
+
+def _starts(turns: tuple[Message, ...]) -> list[int]:
+    """Where the conversation may begin: at any user message, where templates start, or its last."""
+    last = max(0, len(turns) - 1)
+    return [i for i, turn in enumerate(turns) if i in (0, last) or turn.role == "user"] or [0]
+
+
+def _tail(message: Message, offsets: Sequence[tuple[int, int]], cut: int) -> Message:
+    start = offsets[cut][0] if cut < len(offsets) else len(message.content)
+    return Message(message.role, message.content[start:])
+
+
+# Saving a tokenizer so that it is read back as the same tokenizer.
+#
+# transformers saves the arguments that a tokenizer was made with, and not all of them: sides that
+# were set afterwards are lost, so is `legacy` of Llama 2's, and its class then builds another
+# pre-tokenizer than the one in tokenizer.json. What is read back is compared, not assumed.
 
 CONFIG = "tokenizer_config.json"
 # Its readers take everything from tokenizer.json; both generations of transformers know it.

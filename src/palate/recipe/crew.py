@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # torch is slow to import and only training needs it.
 
     from palate.model.backbone import Backbone
     from palate.model.reward_model import RewardModel
-    from palate.model.tokens import ChatTokens
+    from palate.model.tokenizer import ChatTokens
     from palate.train.examples import Examples
     from palate.train.parallel import World
 
@@ -180,7 +180,7 @@ def _open(spec: str | dict[str, Any], opened: dict[str, Judge], share: Share) ->
 
 def _train(training: Training, world: World) -> tuple[RewardModel, Backbone]:
     from palate.model.device import keep_memory
-    from palate.model.load import start_model
+    from palate.model.loading import start_model
     from palate.train.loop import train
     from palate.train.parallel import gather
 

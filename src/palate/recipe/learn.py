@@ -25,7 +25,7 @@ from palate.types import digest
 
 if TYPE_CHECKING:  # torch is slow to import and only training needs it.
     from palate.model.backbone import Backbone
-    from palate.model.card import Card, DataShare
+    from palate.model.export import Card, DataShare
 
 CARD, OPTIONS = "card.json", "options.json"
 
@@ -271,7 +271,7 @@ def train_one(
 
 def add_tables(work: Workspace, models: Files, tables: Mapping[str, str]) -> None:
     """Write the models' cards again with the tables (heading to Markdown) of their judging."""
-    from palate.model.card import Card, DataShare, render_card
+    from palate.model.export import Card, DataShare, render_card
 
     for name, folder in models.items():
         values = json.loads((work.folder / "train" / name / CARD).read_text(encoding="utf-8"))
@@ -295,7 +295,7 @@ def _facts(options: TrainOptions, rows: int) -> dict[str, str]:
 def _card(
     name: str, backbone: Backbone, mixture: Path, recipe: Recipe | None, facts: Mapping[str, str]
 ) -> Card:
-    from palate.model.card import Card
+    from palate.model.export import Card
 
     values = None if recipe is None else resolved(recipe)
     return Card(
@@ -313,7 +313,7 @@ def _card(
 
 def _shares(mixture: Path, recipe: Recipe | None) -> Sequence[DataShare]:
     """What each source gave to a mixture, with its licence; from the mixture's own header."""
-    from palate.model.card import DataShare
+    from palate.model.export import DataShare
 
     pools = [s for s in read_header(mixture).details.get("shares", ()) if s["pool"]]
     sources = {} if recipe is None else recipe.data.sources

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from palate.model.batch import Tokens
+from palate.model.packing import Tokens
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import torch
 
-from palate.model.batch import Group, Tokens, microbatches
+from palate.model.packing import Group, Tokens, microbatches
 from palate.model.reward_model import RewardModel
 from palate.serve.prefixes import by_prompt, prompt_group
 

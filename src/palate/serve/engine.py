@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from palate.model.batch import Tokens
+from palate.model.packing import Tokens
 from palate.model.reward_model import RewardModel
 from palate.serve.ask import Ask, Busy, Closing, Failed, Late, NonFinite
 from palate.serve.compute import Compute, Here, rewards_of

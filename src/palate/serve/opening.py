@@ -17,8 +17,8 @@ from palate import __version__
 from palate.cpus import cores
 from palate.model.backbone import folder_digest
 from palate.model.device import default_device, keep_memory
-from palate.model.load import load_reward_model
-from palate.model.older import IDENTITY
+from palate.model.export import IDENTITY
+from palate.model.loading import load_reward_model
 from palate.model.options import Dtype
 from palate.model.precision import compute_dtype
 from palate.model.reward_model import RewardModel

@@ -10,8 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from palate.model.batch import Group, Tokens, common_prefix, group
-from palate.model.layout import Integers
+from palate.model.packing import Group, Integers, Tokens, common_prefix, group
 
 # A shorter common beginning is a template's, and saves fewer tokens than its segments cost time.
 LEAST_SHARED_TOKENS = 8

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from palate.model.batch import Tokens
-from palate.model.tokens import TOO_LONG, ChatTokens, Encoded
+from palate.model.packing import Tokens
+from palate.model.tokenizer import TOO_LONG, ChatTokens, Encoded
 from palate.serve.faults import Fault, invalid, too_large
 from palate.types import Message, PalateError
 

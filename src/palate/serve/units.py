@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from palate.model.batch import Tokens, common_prefix
+from palate.model.packing import Tokens, common_prefix
 from palate.serve.prefixes import by_prompt, prompt_group
 
 LEAD_TOKENS = 64  # Units that begin alike for so long may share a prompt, and are looked at.

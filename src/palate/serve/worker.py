@@ -18,8 +18,8 @@ from multiprocessing.process import BaseProcess
 
 import torch
 
-from palate.model.batch import Group
 from palate.model.device import keep_memory
+from palate.model.packing import Group
 from palate.model.reward_model import RewardModel
 from palate.serve.compute import Here
 from palate.types import PalateError

@@ -10,11 +10,10 @@ import torch
 from torch import nn
 from transformers import AutoModel, PreTrainedModel
 
-from palate.model.backbone import decoder_config
-from palate.model.last_layer import of_keys
-from palate.model.quiet import quiet
+from palate.model.attention import of_keys
+from palate.model.backbone import decoder_config, quiet
 from palate.model.reward_model import RewardModel
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from palate.train.options import TrainOptions
 from palate.train.trainable import choose_trainable
 

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from palate.model.templates import RefusedTurnsError
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from palate.records import read_comparisons
 from palate.train.example import Example
 from palate.types import Comparison, PalateError, digest

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from palate.model.batch import Tokens, group
+from palate.model.packing import Tokens, group
 from palate.types import Rating
 
 # Prompt digest, tokens of prefix, chosen and rejected, rating (0: none), two labels (-1: none).

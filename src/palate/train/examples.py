@@ -28,7 +28,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from palate.cpus import cores
-from palate.model.tokens import ChatTokens
+from palate.model.tokenizer import ChatTokens
 from palate.progress import Bar, say, warn
 from palate.records import count_groups, read_header, write_json, write_text
 from palate.train.chunks import SCHEMA, chunks

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.optim import AdamW
 
-from palate.model.compute import apply_compute
 from palate.model.precision import name_of
-from palate.model.reward_model import RewardModel
+from palate.model.reward_model import RewardModel, apply_compute
 from palate.train.checkpoint import Checkpoints, refuse_other_dtype
 from palate.train.examples import Examples
 from palate.train.footprint import describe

@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palate.model.batch import Group, Tokens, group
-from palate.model.plan import plan
+from palate.model.packing import Group, Tokens, group, plan
 from palate.train.example import Example
 from palate.types import Rating
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from palate.model.tokens import TOO_LONG
+from palate.model.tokenizer import TOO_LONG
 from palate.serve.desk import Desk, Scored
 from palate.serve.protocols.wire import (
     Texts,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import re
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,27 +15,36 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
+from transformers import AutoConfig, AutoModelForSequenceClassification
 from transformers.utils import cached_file
 
 from palate.model.backbone import (
     Backbone,
     Source,
+    check_whole,
+    drop_dropout,
+    find_checkpoint,
+    folder_digest,
     load_backbone,
     load_config,
     load_tokenizer,
+    quiet,
+    silence_dropout,
+    text_decoder,
+    unreadable,
 )
 from palate.model.export import (
     FORMATS,
     HEAD_KEY,
     SAFETY_FILE,
+    Card,
     check_exportable,
     closed_template,
 )
 from palate.model.options import BaseOptions
-from palate.model.quiet import quiet
 from palate.model.reward_model import RewardModel
 from palate.model.templates import choose_template, without_bos
-from palate.model.tokens import ChatTokens, Ending
+from palate.model.tokenizer import ChatTokens, Ending
 from palate.types import PalateError
 
 FOREIGN_MAX_TOKENS = 4_096  # Where a checkpoint allows more: what fits beside other work.
@@ -431,3 +441,239 @@ def _safety_head(opened: Backbone, revision: str | None) -> Tensor:
     if path is None:
         raise PalateError(f"{opened.location}: {SAFETY_FILE} is missing; export it again")
     return load_file(path)["weight"]
+
+
+# A PEFT adapter beside its base model, opened as one reward model: the weights are merged.
+#
+# What TRL's reward trainer and others save: `adapter_config.json`, `adapter_model.safetensors`,
+# the
+# scalar head among them, and the name of the base model. LLaMA-Factory's adapts a causal model,
+# and
+# its head lies beside it.
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """PEFT's model with the adapter active and not merged, and where its base came from."""
+
+    model: Any = field(repr=False)
+    tokenizer: Any = field(repr=False)
+    config: Any = field(repr=False)
+    maker: Maker
+    folder: Path
+    base: str
+    base_revision: str
+    base_licence: str | None
+
+
+def is_adapter(folder: Path | str) -> bool:
+    """Whether the folder holds a PEFT adapter and no whole model."""
+    return (Path(folder) / CONFIG).is_file()
+
+
+def open_adapter(folder: Path, *, base: str | None = None) -> Adapter:
+    """Open the adapter in `folder` on its base model, in float32.
+
+    That is a one-label classifier, or LLaMA-Factory's causal model, which `maker` tells apart.
+
+    `base` says where the base model is now; default: what the adapter says. The tokenizer is the
+    adapter's where it brings one.
+
+    Raises:
+        PalateError: pickled weights, a base that is missing or of another shape, no trained head.
+    """
+    _check_weights(folder)
+    location = base or _named_base(folder)
+    source = find_checkpoint(location)
+    valued = value_head_of(folder) is not None
+    if valued:
+        classifier = load_backbone(location, speaks=True).model
+    else:
+        classifier = _classifier(source, location, may_lack_head=_has_head(folder))
+    config = classifier.config
+    try:
+        from peft import PeftModel
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # peft only warns of weights that stay random.
+            warnings.filterwarnings("error", message="Found missing adapter keys")
+            model = PeftModel.from_pretrained(classifier, str(folder), torch_device="cpu")
+    except Exception as error:  # Each kind of adapter raises its own.
+        said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise PalateError(
+            f"{folder}: does not fit {location} ({said}); name its own base model with --base"
+        ) from error
+    own = Source(str(folder)) if (folder / "tokenizer.json").is_file() else source
+    tokenizer = load_tokenizer(own, own.path)
+    maker: Maker = "llama-factory" if valued else "stock"
+    if facts_of(config, location):
+        maker = "palate"
+    elif not valued and own is not source:
+        # The trainer's padding, which it read past; the base's config is from before.
+        config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    return Adapter(
+        model=model.eval(),
+        tokenizer=tokenizer,
+        config=config,
+        maker=maker,
+        folder=folder,
+        base=location,
+        base_revision=source.revision or getattr(classifier.config, "_commit_hash", None) or "",
+        base_licence=source.licence,
+    )
+
+
+def load_adapter(folder: Path, *, base: str | None = None) -> tuple[RewardModel, Adapter]:
+    """The adapter merged into its base, as a reward model in evaluation mode; where it came from.
+
+    Raises:
+        PalateError: what `open_adapter` raises; a kind of adapter that cannot be merged.
+    """
+    opened = open_adapter(folder, base=base)
+    try:
+        with quiet():
+            merged = opened.model.merge_and_unload(safe_merge=True)
+    except (AttributeError, ValueError, NotImplementedError) as error:
+        kind = opened.model.active_peft_config.peft_type
+        raise PalateError(
+            f"{folder}: an adapter of kind {kind} cannot be merged ({error})"
+        ) from None
+    chat = chat_tokens(str(folder), opened.tokenizer, opened.config, opened.maker)
+    backbone = getattr(merged, merged.base_model_prefix)
+    if opened.config.get_text_config() is not opened.config:
+        backbone, _ = text_decoder(backbone, opened.tokenizer, opened.base)
+    path = value_head_of(folder)
+    head = (
+        Head(HEAD_KEY, merged.score.weight)
+        if path is None
+        else read_value_head(path, backbone.config.hidden_size)
+    )
+    if opened.maker != "palate":
+        tell_reading(str(folder), opened.maker, chat)
+    model = RewardModel(backbone, chat)
+    head.put(model)
+    model.bias = head.bias
+    return model.eval(), opened
+
+
+def _check_weights(folder: Path) -> None:
+    if not (folder / WEIGHTS).is_file():
+        pickles = sorted(path.name for path in folder.glob("adapter_model.bin"))
+        held = (
+            f"only {pickles[0]}, and a pickle can run code when opened" if pickles else "no weights"
+        )
+        raise PalateError(
+            f"{folder}: {held}; expected {WEIGHTS}, as peft's save_pretrained writes it"
+        )
+
+
+def _named_base(folder: Path) -> str:
+    try:
+        named = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError):
+        named = None
+    if not isinstance(named, str) or not named:
+        raise PalateError(f"{folder}/{CONFIG}: names no base model; name it with --base")
+    return named
+
+
+def _has_head(folder: Path) -> bool:
+    with safe_open(folder / WEIGHTS, framework="pt") as tensors:
+        return any(name.endswith(HEAD_KEY) for name in tensors.keys())  # noqa: SIM118
+
+
+def _classifier(source: Source, location: str, *, may_lack_head: bool) -> Any:
+    """The base model as a classifier; its head may be missing where the adapter brings one."""
+    try:
+        with quiet():
+            config = AutoConfig.from_pretrained(source.path, num_labels=1, trust_remote_code=False)
+            drop_dropout(config)
+            config.use_cache = False
+            classifier, info = AutoModelForSequenceClassification.from_pretrained(
+                source.path, config=config, dtype=torch.float32, use_safetensors=True,
+                trust_remote_code=False, output_loading_info=True,
+            )  # fmt: skip
+    except Exception as error:  # As in load_backbone: transformers raises many kinds.
+        raise unreadable(location, error) from error
+    missing = set(info["missing_keys"])
+    if HEAD_KEY in missing and not may_lack_head:
+        raise PalateError(
+            f"{location}: neither it nor the adapter has a trained {HEAD_KEY}; the trainer drew "
+            "one and did not save it: train with modules_to_save=['score'] (peft's SEQ_CLS saves "
+            "it too)"
+        )
+    check_whole({**info, "missing_keys": missing - {HEAD_KEY}}, location)
+    if getattr(getattr(classifier, "score", None), "weight", None) is None:
+        kind = type(classifier).__name__
+        raise PalateError(f"{location}: {kind} has no linear {HEAD_KEY}; expected a plain decoder")
+    silence_dropout(classifier)
+    return classifier.eval()
+
+
+# A reward model that is there already, opened to be exported once more, with its card.
+
+
+def reopen(
+    location: str, *, base: str | None = None, weights: torch.dtype | None = None
+) -> tuple[RewardModel, Card]:
+    """The checkpoint or PEFT adapter at `location` and its card, weights in `weights`.
+
+    `weights` None keeps the stored format; an adapter is merged in float32 and then cast. A card
+    that lies beside the weights is kept as it is.
+
+    Raises:
+        PalateError: what `load_reward_model` and `load_adapter` raise; `base` for no adapter;
+            weights that `weights` cannot hold.
+    """
+    if is_adapter(location):
+        model, adapter = load_adapter(Path(location), base=base)
+        if weights is not None:
+            model.backbone.to(weights)
+        _check_finite(model, location)
+        return model, _adapter_card(adapter)
+    if base is not None:
+        raise PalateError(f"{location}: a whole model, not an adapter; leave --base out")
+    stored = getattr(load_config(location), "dtype", None) or torch.float32
+    model = load_reward_model(location, weights=stored if weights is None else weights)
+    _check_finite(model, location)
+    return model, _card(location, model.backbone.config)
+
+
+def _check_finite(model: RewardModel, location: str) -> None:
+    """float16 ends at 65,504: a larger weight would be written as infinite."""
+    for name, weight in model.backbone.named_parameters():
+        if not torch.isfinite(weight).all():
+            raise PalateError(
+                f"{location}: {name} is not finite in {weight.dtype}; export in bfloat16 or float32"
+            )
+
+
+def _card(location: str, config: Any) -> Card:
+    folder = Path(location).expanduser()
+    readme = folder / "README.md"
+    text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
+    ours = dict(getattr(config, "palate", None) or {})
+    revision = getattr(config, "_commit_hash", None)
+    if not revision and folder.is_dir():
+        revision = folder_digest(folder)
+    return Card(
+        name=folder.name,
+        base=ours.get("base") or location,
+        base_revision=ours.get("base_revision") or revision or "",
+        base_layers=ours.get("layers"),
+        recipe_fingerprint=ours.get("recipe") or "",
+        text=text,
+    )
+
+
+def _adapter_card(adapter: Adapter) -> Card:
+    return Card(
+        name=adapter.folder.name,
+        base=adapter.base,
+        base_revision=adapter.base_revision,
+        base_licence=adapter.base_licence,
+        facts={"adapter": f"{adapter.model.active_peft_config.peft_type.value}, merged"},
+    )

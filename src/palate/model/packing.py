@@ -1,0 +1,314 @@
+"""Where the groups of a packed row lie: segments of queries, and the keys that each one sees.
+
+A packed row holds groups `[prompt | response 1 | response 2 | ...]` one after another. A prompt is
+one segment of p queries over its own p keys; a response is one of r queries over the p keys of its
+prompt and then its own r. Causal order is aligned to the last query and the last key.
+
+Shape letters: T tokens of the row, N segments, K keys of all segments together.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from palate.types import PalateError
+
+Integers = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The segments of one packed row, made once a micro-batch and read by every layer.
+
+    `gather`: [K], the token whose key each segment reads, segment after segment. `query_starts`,
+    `key_starts`: [N + 1] int32, 0 and then the running sums of the lengths. Lengths are numbers of
+    the host, so that no layer has to ask the device for one. `rows`: the tokens that query, where
+    not all do. `ends`: the same row, but of each response only its last token queries.
+
+    Not slotted: `masks` is computed on first use and kept.
+    """
+
+    query_lengths: tuple[int, ...]
+    key_lengths: tuple[int, ...]
+    gather: Tensor
+    query_starts: Tensor
+    key_starts: Tensor
+    rows: Tensor | None = None
+    ends: Layout | None = None
+
+    @cached_property
+    def masks(self) -> tuple[Tensor | None, ...]:
+        """A boolean mask [r, p + r] a segment, shared by equal ones; None where p is 0."""
+        sizes = list(zip(self.query_lengths, self.key_lengths, strict=True))
+        device = self.gather.device
+        made = {
+            size: _causal_lower_right(*size, device) for size in set(sizes) if len(set(size)) > 1
+        }
+        return tuple(made.get(size) for size in sizes)
+
+    @cached_property
+    def longest_query(self) -> int:
+        """Tokens of the longest segment."""
+        return max(self.query_lengths)
+
+    @cached_property
+    def longest_key(self) -> int:
+        """Tokens of the longest conversation, the reach that attention must have."""
+        return max(self.key_lengths)
+
+
+def _causal_lower_right(queries: int, keys: int, device: torch.device) -> Tensor:
+    full = torch.ones(queries, keys, dtype=torch.bool, device=device)
+    return full.tril(diagonal=keys - queries)
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """The segments of a packed row on the host, before their one transfer to the device.
+
+    `responses` are the places of those segments that are responses.
+    """
+
+    query_lengths: tuple[int, ...]
+    key_lengths: tuple[int, ...]
+    gather: Integers
+    responses: tuple[int, ...]
+
+    @classmethod
+    def of(cls, groups: Sequence[tuple[int, Sequence[int]]]) -> Segments:
+        """Segments of groups given as (tokens of the prompt, tokens of each response)."""
+        queries, keys, gather, places = [], [], [], []
+        start = 0
+        for prefix, responses in groups:
+            prompt = np.arange(start, start + prefix)
+            start += prefix
+            if prefix:
+                queries.append(prefix)
+                keys.append(prefix)
+                gather.append(prompt)
+            for length in responses:
+                places.append(len(queries))
+                queries.append(length)
+                keys.append(prefix + length)
+                gather += [prompt, np.arange(start, start + length)]
+                start += length
+        return cls(tuple(queries), tuple(keys), np.concatenate(gather), tuple(places))
+
+    @property
+    def rows(self) -> Integers:
+        """[R], the index of each response's last token."""
+        return np.cumsum(self.query_lengths)[list(self.responses)] - 1
+
+    @property
+    def ends(self) -> Segments:
+        """The same row, where nothing but each response's last token queries."""
+        starts = np.cumsum([0, *self.key_lengths])
+        gather = [self.gather[starts[n] : starts[n + 1]] for n in self.responses]
+        keys = tuple(self.key_lengths[n] for n in self.responses)
+        places = tuple(range(len(keys)))
+        return Segments((1,) * len(keys), keys, np.concatenate(gather), places)
+
+    @property
+    def positions(self) -> Integers:
+        """[T], the position of each token in its own conversation."""
+        sizes = zip(self.query_lengths, self.key_lengths, strict=True)
+        return np.concatenate([np.arange(keys - queries, keys) for queries, keys in sizes])
+
+    @property
+    def index(self) -> tuple[Integers, Integers, Integers]:
+        """`gather`, `query_starts` and `key_starts` of a layout."""
+        queries, keys = np.cumsum([0, *self.query_lengths]), np.cumsum([0, *self.key_lengths])
+        return self.gather, queries, keys
+
+    def layout(
+        self, index: Sequence[Tensor], *, rows: Tensor | None = None, ends: Layout | None = None
+    ) -> Layout:
+        """The layout of these segments, `index` being theirs on the device."""
+        gather, queries, keys = index
+        sums = queries.int(), keys.int()
+        return Layout(self.query_lengths, self.key_lengths, gather, *sums, rows=rows, ends=ends)
+
+
+def spread(found: Tensor, rows: Tensor, tokens: int) -> Tensor:
+    """[1, R, ...] to [1, T, ...]: each row in its place, zeros elsewhere."""
+    empty = found.new_zeros(1, tokens, *found.shape[2:])
+    return empty.index_copy(1, rows, found)
+
+
+# The planner: whole prompt groups into micro-batches of equal work, the same number on each rank.
+#
+# A micro-batch holds at most a budget of tokens. How few micro-batches that takes is found first;
+# then the groups are spread evenly over them, so that no rank waits for the one that got the
+# most.
+
+Bins = list[list[int]]
+
+
+def plan(tokens: Sequence[int], budget: int, ranks: int = 1) -> list[Bins]:
+    """Partition groups into micro-batches of at most `budget` tokens, `ranks` lists of equal count.
+
+    A pure function of its arguments. A group longer than the budget is alone in its micro-batch;
+    where there are fewer groups than micro-batches, some are empty (their weight is zero). The
+    lengths that lie together do not depend on the order of `tokens`.
+
+    Args:
+        tokens: tokens of each group, at least 1. budget: tokens of one micro-batch.
+
+    Returns:
+        For each rank its micro-batches as lists of indices into `tokens`; every index once.
+        Micro-batches of the same place run at the same time and are of nearly equal size.
+
+    Raises:
+        PalateError: the budget is not positive.
+    """
+    if budget < 1:
+        raise PalateError(f"tokens_per_microbatch must be at least 1, got {budget}")
+    order = sorted(range(len(tokens)), key=lambda i: (-tokens[i], i))
+    packed = _best_fit(order, tokens, budget)
+    count = math.ceil(len(packed) / ranks) * ranks
+    even = _spread(order, tokens, count)
+    fits = all(len(held) <= 1 or _sum(held, tokens) <= budget for held in even)
+    bins = even if fits else packed + [[] for _ in range(count - len(packed))]
+    return _deal(bins, tokens, ranks)
+
+
+def _sum(held: Sequence[int], tokens: Sequence[int]) -> int:
+    return sum(tokens[i] for i in held)
+
+
+def _best_fit(order: Sequence[int], tokens: Sequence[int], budget: int) -> Bins:
+    """Few bins: the longest group first, each into the fullest bin that it fits."""
+    bins: Bins = []
+    room: list[int] = []
+    for index in order:
+        fits = [b for b, left in enumerate(room) if left >= tokens[index]]
+        if fits:
+            best = min(fits, key=lambda b: (room[b], b))
+            bins[best].append(index)
+            room[best] -= tokens[index]
+        else:
+            bins.append([index])
+            room.append(budget - tokens[index])
+    return bins
+
+
+def _spread(order: Sequence[int], tokens: Sequence[int], count: int) -> Bins:
+    """Even bins: the longest group first, each into the emptiest bin."""
+    bins: Bins = [[] for _ in range(count)]
+    heap = [(0, b) for b in range(count)]
+    for index in order:
+        held, emptiest = heapq.heappop(heap)
+        bins[emptiest].append(index)
+        heapq.heappush(heap, (held + tokens[index], emptiest))
+    return bins
+
+
+def _deal(bins: Bins, tokens: Sequence[int], ranks: int) -> list[Bins]:
+    """The largest bins first, a row of them over the ranks and the next row back again."""
+    largest_first = sorted(bins, key=lambda held: -_sum(held, tokens))
+    dealt: list[Bins] = [[] for _ in range(ranks)]
+    for start in range(0, len(bins), ranks):
+        row = largest_first[start : start + ranks]
+        back = start // ranks % 2
+        for rank, held in enumerate(reversed(row) if back else row):
+            dealt[rank].append(sorted(held))
+    return dealt
+
+
+# Prompt groups as packed rows: each prompt once, nothing padded.
+#
+# Shape letters: R responses, T tokens of a packed row.
+
+Tokens = NDArray[np.int32]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One prompt and its distinct responses as tokens: the prefix they share, then each rest."""
+
+    prefix: Tokens
+    suffixes: tuple[Tokens, ...]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that a packed row spends on this group."""
+        return len(self.prefix) + sum(map(len, self.suffixes))
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A micro-batch as one row.
+
+    `ids`, `positions`: [1, T]. `ends`: [R], the index of each response's terminal token, from
+    lengths and never from ids (pitfall 3); responses in the order of the groups.
+    """
+
+    ids: Tensor
+    positions: Tensor
+    ends: Tensor
+    layout: Layout
+
+
+def group(conversations: Sequence[Tokens], *, shared: bool = True) -> Group:
+    """The longest common token prefix of `conversations`, and each one's rest.
+
+    The prefix stops one token short of the shortest conversation, so that every response keeps
+    its terminal token. With `shared` off the prefix is empty: packing without sharing.
+
+    Raises:
+        ValueError: no conversation, or an empty one.
+    """
+    shortest = min(map(len, conversations))
+    if shortest == 0:
+        raise ValueError("a conversation without tokens cannot be scored")
+    first, *others = conversations
+    shares = (common_prefix(first, other) for other in others)
+    common = min(shares, default=shortest - 1) if shared else 0
+    return Group(first[:common], tuple(c[common:] for c in conversations))
+
+
+def common_prefix(first: Tokens, second: Tokens) -> int:
+    """How many tokens both begin with, at most all but the last of the shorter one."""
+    limit = min(len(first), len(second)) - 1
+    differs = first[:limit] != second[:limit]
+    return int(differs.argmax()) if differs.any() else limit
+
+
+def pack(groups: Sequence[Group], device: torch.device | str = "cpu") -> Packed:
+    """Lay groups one after another; a response's positions continue its own prompt's.
+
+    Built on the host and moved at once, without waiting for the device.
+    """
+    parts = [part for item in groups for part in (item.prefix, *item.suffixes)]
+    whole = Segments.of([(len(g.prefix), [*map(len, g.suffixes)]) for g in groups])
+    ids = np.concatenate(parts).astype(np.int64)
+    tensors = _move(
+        [ids, whole.positions, whole.rows, *whole.index, *whole.ends.index], torch.device(device)
+    )
+    packed_ids, positions, rows, *index = tensors
+    layout = whole.layout(index[:3], ends=whole.ends.layout(index[3:], rows=rows))
+    return Packed(packed_ids[None], positions[None], rows, layout)
+
+
+def _move(arrays: Sequence[Integers], device: torch.device) -> Sequence[Tensor]:
+    """Each array on `device`, in one transfer, which pinned memory lets run beside the host."""
+    host = torch.from_numpy(np.concatenate(arrays))
+    if device.type == "cuda":
+        host = host.pin_memory()
+    return host.to(device, non_blocking=True).split([*map(len, arrays)])
+
+
+def microbatches(groups: Sequence[Group], budget: int) -> Iterator[tuple[list[int], list[Group]]]:
+    """The planned micro-batches of `groups`, each with the indices it holds."""
+    (planned,) = plan([g.tokens for g in groups], budget)
+    for indices in planned:
+        yield indices, [groups[i] for i in indices]
