@@ -35,7 +35,7 @@ def tokenise_rows(folder: Path, workers: int) -> dict[str, Any]:
     from palate.model.backbone import dequantised, smollm2_path
     from palate.model.options import BaseOptions
     from palate.model.tokenizer import ChatTokens
-    from palate.train.examples import tokenise
+    from palate.train.dataset import tokenise
 
     tokenizer = AutoTokenizer.from_pretrained(dequantised(smollm2_path())[0])
     chat = ChatTokens(tokenizer, BaseOptions(template="chatml", max_tokens=1_024))
@@ -55,8 +55,8 @@ def tokenise_rows(folder: Path, workers: int) -> dict[str, Any]:
 
 def first_step(folder: Path) -> dict[str, Any]:
     """Open a token file, plan its first step, and read rows at random."""
-    from palate.train.examples import Examples
-    from palate.train.microbatch import split_step
+    from palate.train.batching import split_step
+    from palate.train.dataset import Examples
     from palate.train.options import TrainOptions
 
     before, start = rss_mib(), time.perf_counter()

@@ -12,9 +12,8 @@ from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
 from palate.records import write_comparisons
-from palate.train.anatomy import anatomy
-from palate.train.examples import tokenise
-from palate.train.footprint import Setup, parts
+from palate.train.cost import Setup, anatomy, parts
+from palate.train.dataset import tokenise
 from palate.train.loop import train
 from palate.train.options import TrainOptions
 from palate.types import Comparison, Message

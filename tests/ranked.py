@@ -23,10 +23,10 @@ from palate.recipe.crew import crew
 from palate.recipe.learn import train_one
 from palate.records import write_comparisons
 from palate.train import loop
-from palate.train.examples import tokenise
+from palate.train.dataset import tokenise
+from palate.train.distributed import World, gather, join, leave
 from palate.train.loop import train
 from palate.train.options import TrainOptions
-from palate.train.parallel import World, gather, join, leave
 from palate.types import Comparison, Message, PalateError, Rating
 from tiny import tiny_model, tiny_tokenizer
 

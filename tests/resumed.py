@@ -21,10 +21,9 @@ from palate.model.packing import group
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
 from palate.train.checkpoint import Checkpoints
-from palate.train.examples import tokenise
-from palate.train.loop import train
+from palate.train.dataset import tokenise
+from palate.train.loop import make_optimizer, train
 from palate.train.options import TrainOptions
-from palate.train.schedule import make_optimizer
 from palate.types import PalateError
 from tiny import tiny_model, tiny_tokenizer
 

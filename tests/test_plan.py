@@ -9,7 +9,7 @@ from palate.cli.plan import number
 from palate.recipe import load_recipe
 from palate.recipe.forecast import Asked, Machines, forecast
 from palate.records import write_comparisons
-from palate.train.examples import tokenise
+from palate.train.dataset import tokenise
 from palate.types import PalateError
 from test_cli import one_line, palate
 from tiny import save_tiny, tiny_config

@@ -18,11 +18,11 @@ from palate.model.device import keep_memory
 from palate.model.loading import load_reward_model
 from palate.model.packing import group, microbatches
 from palate.model.reward_model import RewardModel
-from palate.train.example import Example
+from palate.train.batching import split_step
+from palate.train.dataset import Example
+from palate.train.loop import make_optimizer
 from palate.train.loss import ranking_loss
-from palate.train.microbatch import split_step
 from palate.train.options import Trainable, TrainOptions
-from palate.train.schedule import make_optimizer
 from palate.train.trainable import choose_trainable
 from palate.types import Rating
 

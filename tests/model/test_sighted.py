@@ -12,7 +12,7 @@ from palate.model.export import Card, export
 from palate.model.loading import load_reward_model, start_model
 from palate.model.options import BaseOptions
 from palate.model.packing import group
-from palate.train.anatomy import anatomy
+from palate.train.cost import anatomy
 from palate.train.options import TrainOptions
 from palate.types import Candidates, Message, PalateError
 from sighted import SIGHTED, save_sighted

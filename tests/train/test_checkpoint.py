@@ -12,7 +12,7 @@ from torch.optim import AdamW
 from apart import finish, start
 from palate.model.reward_model import RewardModel
 from palate.train.checkpoint import MANIFEST, Checkpoints
-from palate.train.progress import drop_after
+from palate.train.logging import drop_after
 from palate.types import PalateError
 from resumed import fresh, one_step, save, save_under_a_limit, whole
 

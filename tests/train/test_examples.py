@@ -16,8 +16,8 @@ from palate import records
 from palate.model.options import BaseOptions
 from palate.model.tokenizer import ChatTokens
 from palate.records import write_comparisons
-from palate.train import chunks
-from palate.train.examples import Examples, tokenise
+from palate.train import dataset
+from palate.train.dataset import Examples, tokenise
 from palate.types import Comparison, Message, PalateError, Rating, digest
 from tiny import CHATML, tiny_tokenizer
 
@@ -258,7 +258,7 @@ def test_a_full_disk_keeps_what_is_finished(
 STOPPED = """
 import signal, sys
 from pathlib import Path
-from palate.train.examples import tokenise
+from palate.train.dataset import tokenise
 from test_examples import new_chat
 signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background job ignores it.
 tokenise(Path(sys.argv[1]), new_chat(), Path(sys.argv[2]), workers=2)
@@ -324,4 +324,4 @@ class Fatal:
 @pytest.mark.slow
 def test_a_worker_that_dies_is_one_line_with_the_cure(mixture: Path) -> None:
     with pytest.raises(PalateError, match=r"ended with exit code 3.*__main__"):
-        list(chunks.chunks(mixture, Fatal(), range(2), workers=2))
+        list(dataset.chunks(mixture, Fatal(), range(2), workers=2))

@@ -19,21 +19,22 @@ from palate.model.options import BaseOptions
 from palate.model.packing import Group
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
-from palate.train.anatomy import anatomy
-from palate.train.footprint import (
+from palate.train.cost import (
+    SHAPES,
     Setup,
     activation_bytes,
+    anatomy,
     cures,
     describe,
     fits,
     largest_microbatch,
     parts,
+    shape_config,
     shard_over,
     total_bytes,
 )
+from palate.train.loop import make_optimizer
 from palate.train.options import LoraOptions, SafetyLoss, Trainable, TrainOptions
-from palate.train.schedule import make_optimizer
-from palate.train.shapes import SHAPES, shape_config
 from palate.train.trainable import choose_trainable
 from palate.types import PalateError
 from tiny import FAMILIES, tiny_config, tiny_model, tiny_tokenizer

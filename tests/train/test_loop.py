@@ -19,11 +19,10 @@ from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
 from palate.records import write_comparisons
 from palate.train import loop
-from palate.train.examples import Examples, tokenise
-from palate.train.loop import train
-from palate.train.microbatch import split_step
+from palate.train.batching import split_step
+from palate.train.dataset import Examples, tokenise
+from palate.train.loop import Interrupted, stop_signals, train
 from palate.train.options import LoraOptions, SafetyLoss, Trainable, TrainOptions
-from palate.train.stop import Interrupted, stop_signals
 from palate.types import Comparison, Message, PalateError, Rating
 from tiny import tiny_model, tiny_tokenizer
 

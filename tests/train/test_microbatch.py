@@ -6,10 +6,10 @@ import torch
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
-from palate.train.example import Example
+from palate.train.batching import split_step
+from palate.train.dataset import Example
 from palate.train.loop import _losses
 from palate.train.loss import safety_loss
-from palate.train.microbatch import split_step
 from palate.train.options import SafetyLoss, TrainOptions
 from palate.types import Rating
 from tiny import tiny_model, tiny_tokenizer

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from palate.train.parallel import World, blocks_of, join
+from palate.train.distributed import World, blocks_of, join
 from palate.types import PalateError
 from ranked import launch, train_tiny, train_with_trouble, write_mixture
 from tiny import FAMILIES, tiny_model

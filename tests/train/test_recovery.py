@@ -23,12 +23,12 @@ from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
 from palate.records import write_comparisons
 from palate.stats import accuracy
-from palate.train.examples import tokenise
+from palate.train.batching import split_step
+from palate.train.dataset import tokenise
+from palate.train.distributed import World
 from palate.train.loop import train
-from palate.train.microbatch import split_step
 from palate.train.options import TrainOptions
-from palate.train.parallel import World
-from palate.train.watch import pair_rewards
+from palate.train.validation import pair_rewards
 from palate.types import Comparison, Message
 from tiny import CHATML, END, PAD, START, TEXT_END, tiny_model, tiny_tokenizer
 

@@ -16,7 +16,7 @@ from apart import finish, kill_when, start, together
 from palate.model.reward_model import RewardModel
 from palate.records import write_comparisons
 from palate.train.checkpoint import MANIFEST, damage_of, stored_dtype
-from palate.train.examples import tokenise
+from palate.train.dataset import tokenise
 from palate.train.loop import train
 from palate.train.options import LoraOptions, Trainable
 from palate.train.trainable import choose_trainable

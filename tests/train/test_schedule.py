@@ -5,8 +5,8 @@ import pytest
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
+from palate.train.loop import Schedule, make_optimizer, set_learning_rate
 from palate.train.options import TrainOptions
-from palate.train.schedule import Schedule, make_optimizer, set_learning_rate
 from tiny import tiny_model, tiny_tokenizer
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from palate.model.options import BaseOptions
 from palate.model.tokenizer import ChatTokens
 from palate.records import ROWS_PER_GROUP, write_comparisons
-from palate.train.examples import Examples, tokenise
-from palate.train.steps import ahead, epoch_order, steps
+from palate.train.batching import ahead, epoch_order, steps
+from palate.train.dataset import Examples, tokenise
 from palate.types import Comparison, Message
 from tiny import tiny_tokenizer
 

@@ -11,19 +11,19 @@ from palate.model.options import BaseOptions
 from palate.model.packing import Group
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
-from palate.train.anatomy import anatomy
-from palate.train.footprint import Setup
-from palate.train.options import Trainable, TrainOptions
-from palate.train.trainable import choose_trainable
-from palate.train.work import (
+from palate.train.cost import (
     COLLECTIVE,
     Data,
+    Setup,
+    anatomy,
     communication_bytes,
     layer_rate,
     microbatches,
     pace,
     work,
 )
+from palate.train.options import Trainable, TrainOptions
+from palate.train.trainable import choose_trainable
 from tiny import tiny_config, tiny_model, tiny_tokenizer
 
 CHAT = ChatTokens(tiny_tokenizer(), BaseOptions(max_tokens=256))

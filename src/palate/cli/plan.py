@@ -116,7 +116,7 @@ def _machines(
     gpus: int, kind: str, memory: float, per_node: int, mfu: float | None, measure: bool
 ) -> Machines:
     from palate.recipe.forecast import Machines
-    from palate.train.work import LAYER_FRACTION, MFU, PEAKS
+    from palate.train.cost import LAYER_FRACTION, MFU, PEAKS
 
     if not gpus:
         return Machines(0, measures=measure, utilisation=mfu or LAYER_FRACTION)
@@ -127,8 +127,15 @@ def _machines(
 
 def _figures(one: Forecast, machines: Machines) -> dict[str, Any]:
     """Everything a plan says, in bytes and seconds."""
-    from palate.train.footprint import cures, fits, largest_microbatch, parts, total_bytes
-    from palate.train.work import microbatches, work
+    from palate.train.cost import (
+        cures,
+        fits,
+        largest_microbatch,
+        microbatches,
+        parts,
+        total_bytes,
+        work,
+    )
 
     model, setup, data = one.anatomy, one.setup, one.data
     done, memory, enough = work(model, data, setup), parts(model, setup), fits(model, setup)
@@ -165,7 +172,7 @@ def _figures(one: Forecast, machines: Machines) -> dict[str, Any]:
 
 
 def _print(one: Forecast, values: Mapping[str, Any]) -> None:
-    from palate.train.footprint import parts
+    from palate.train.cost import parts
 
     where = "a GPU" if values["device"] == "cuda" else "this machine"
     rows: list[Mapping[str, Any]] = [

@@ -29,8 +29,8 @@ if TYPE_CHECKING:  # torch is slow to import and only training needs it.
     from palate.model.backbone import Backbone
     from palate.model.reward_model import RewardModel
     from palate.model.tokenizer import ChatTokens
-    from palate.train.examples import Examples
-    from palate.train.parallel import World
+    from palate.train.dataset import Examples
+    from palate.train.distributed import World
 
 
 @contextmanager
@@ -39,7 +39,7 @@ def crew() -> Generator[bool]:
     if _alone():
         yield True
         return
-    from palate.train.parallel import join, leave
+    from palate.train.distributed import join, leave
 
     world = join()
     if world.leads:
@@ -57,7 +57,7 @@ def sharing() -> Generator[Share]:
     if _alone():
         yield ALONE
         return
-    from palate.train.parallel import join, leave
+    from palate.train.distributed import join, leave
 
     world = join()
     yield _share(world)
@@ -103,7 +103,7 @@ WORDS: TypeAdapter[Training | Judging] = TypeAdapter(Training | Judging)
 
 def train_together(training: Training) -> tuple[RewardModel, Backbone]:
     """Train on every rank, at the word of this one; the whole model, to be exported."""
-    from palate.train.parallel import join
+    from palate.train.distributed import join
 
     world = join()
     world.tell(training.model_dump_json())
@@ -111,7 +111,7 @@ def train_together(training: Training) -> tuple[RewardModel, Backbone]:
 
 
 def _follow(world: World) -> None:
-    from palate.train.parallel import peers
+    from palate.train.distributed import peers
 
     opened: dict[str, Judge] = {}
     with peers(world):
@@ -133,7 +133,7 @@ def judge_together(judging: Judging, opened: dict[str, Judge], progress: Progres
     """
     if _alone():
         return _judge(judging, opened, ALONE, progress)
-    from palate.train.parallel import join
+    from palate.train.distributed import join
 
     world = join()
     judging = judging.model_copy(update={"judge": _of_one_dtype(judging.judge, world.device)})
@@ -181,8 +181,8 @@ def _open(spec: str | dict[str, Any], opened: dict[str, Judge], share: Share) ->
 def _train(training: Training, world: World) -> tuple[RewardModel, Backbone]:
     from palate.model.device import keep_memory
     from palate.model.loading import start_model
+    from palate.train.distributed import gather
     from palate.train.loop import train
-    from palate.train.parallel import gather
 
     base, options = training.base, training.train
     keep_memory()
@@ -226,7 +226,7 @@ def _tokens(
     training: Training, chat: ChatTokens, world: World
 ) -> tuple[Examples, dict[str, Examples]]:
     """The token files, made by rank 0 and then opened by the others."""
-    from palate.train.examples import tokenise
+    from palate.train.dataset import tokenise
 
     folder = training.folder / "tokens"
     if not world.leads:

@@ -13,9 +13,7 @@ from palate.train.defaults import Course, follow
 from palate.types import PalateError
 
 if TYPE_CHECKING:  # torch is slow to import.
-    from palate.train.anatomy import Anatomy
-    from palate.train.footprint import Setup
-    from palate.train.work import Data, Pace
+    from palate.train.cost import Anatomy, Data, Pace, Setup
 
 # Of a comparison's tokens in a packed row, the prompt's: HH harmless-base, 125 of 125 + 41 + 51
 # (measured, 2,307 test pairs).
@@ -69,8 +67,7 @@ def forecast(recipe: Recipe, name: str, folder: Path, machines: Machines, asked:
         PalateError: no such shape or checkpoint, or neither mixtures nor numbers to count on.
     """
     from palate.model.precision import named_dtype
-    from palate.train.anatomy import anatomy
-    from palate.train.work import Data, layer_rate, pace
+    from palate.train.cost import Data, anatomy, layer_rate, pace
 
     rows, tokens, share = _amounts(recipe, name, folder, asked)
     options, base = follow(recipe.training(name), recipe.backbone(name), rows, None)
@@ -90,7 +87,7 @@ def forecast(recipe: Recipe, name: str, folder: Path, machines: Machines, asked:
 
 def _config(base: BaseOptions, asked: Asked) -> Any:
     from palate.model.backbone import load_config
-    from palate.train.shapes import SHAPES, shape_config
+    from palate.train.cost import SHAPES, shape_config
 
     if asked.shape is not None:
         return (shape_config if asked.shape in SHAPES else load_config)(asked.shape)
@@ -100,7 +97,7 @@ def _config(base: BaseOptions, asked: Asked) -> Any:
 def _amounts(recipe: Recipe, name: str, folder: Path, asked: Asked) -> tuple[int, float, float]:
     """(rows, tokens of one, the prompt's share of them): as asked; else of the token file; else of
     the mixture, estimated."""
-    from palate.train.examples import Examples
+    from palate.train.dataset import Examples
 
     tokens = folder / "train" / name / "tokens" / "mixture.arrow"
     mixture = folder / "mixtures" / f"{recipe.models[name].mixture}.parquet"
@@ -125,8 +122,7 @@ def _setup(recipe: Recipe, name: str, model: Anatomy, data: Data, machines: Mach
     import torch
 
     from palate.model.precision import compute_dtype
-    from palate.train.footprint import Setup, capacity, shard_over
-    from palate.train.work import microbatches
+    from palate.train.cost import Setup, capacity, microbatches, shard_over
 
     dtype, options = recipe.backbone(name).dtype, recipe.training(name)
     cpu = torch.device("cpu")

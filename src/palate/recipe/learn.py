@@ -146,7 +146,7 @@ def _rates(options: TrainOptions) -> str:
 
 def _size(base: BaseOptions, options: TrainOptions) -> int:
     from palate.model.backbone import load_config
-    from palate.train.anatomy import count_parameters
+    from palate.train.cost import count_parameters
 
     return count_parameters(
         load_config(base.model, revision=base.revision, layers=base.layers), options

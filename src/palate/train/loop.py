@@ -3,32 +3,193 @@
 from __future__ import annotations
 
 import math
+import signal
+import socket
+import threading
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import AdamW
 
 from palate.model.precision import name_of
 from palate.model.reward_model import RewardModel, apply_compute
+from palate.train.batching import Microbatch, Step, ahead, split_step, steps, steps_per_epoch
 from palate.train.checkpoint import Checkpoints, refuse_other_dtype
-from palate.train.examples import Examples
-from palate.train.footprint import describe
+from palate.train.cost import describe
+from palate.train.dataset import Examples
+from palate.train.distributed import World, clip_gradients, peers, place, reduce_gradients
+from palate.train.logging import RunLog, drop_after
 from palate.train.loss import accuracy, ranking_loss, safety_loss
-from palate.train.microbatch import Microbatch, Step, split_step
 from palate.train.options import TrainOptions
-from palate.train.parallel import World, clip_gradients, peers, place, reduce_gradients
-from palate.train.progress import RunLog, drop_after
-from palate.train.schedule import Schedule, make_optimizer, set_learning_rate
-from palate.train.steps import ahead, steps, steps_per_epoch
-from palate.train.stop import Interrupted, stop_signals
 from palate.train.trainable import choose_trainable
-from palate.train.watch import HeldOut, pair_rewards
+from palate.train.validation import HeldOut, pair_rewards
 from palate.types import PalateError, digest
+
+# AdamW's parameter groups, and the learning rate of every step.
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """Linear warm-up to 1, then cosine down to `final` at the last step; steps count from 1.
+
+    As a factor on each group's peak learning rate (arXiv 2307.09288, section 3.2.2: warm-up 3 %
+    of the steps and at least 5, cosine down to 10 %).
+    """
+
+    steps: int
+    warmup: int
+    final: float
+
+    @classmethod
+    def of(cls, options: TrainOptions, steps: int) -> Schedule:
+        """The schedule of a run of `steps` optimizer steps, all epochs together."""
+        return cls(steps, options.warmup_steps(steps), options.final_lr_fraction)
+
+    def factor(self, step: int) -> float:
+        """The factor at `step`, 1 <= step <= steps."""
+        if not 1 <= step <= self.steps:
+            raise ValueError(f"step {step} is outside 1..{self.steps}")
+        if step <= self.warmup:
+            return step / self.warmup
+        progress = (step - self.warmup) / (self.steps - self.warmup)
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * progress)) / 2
+
+
+def make_optimizer(model: RewardModel, options: TrainOptions) -> AdamW:
+    """AdamW over what is trainable: matrices with weight decay, vectors and norms without.
+
+    The paper says neither what decays nor whether the fresh head has its own rate; both are
+    options of ours (pitfall 17).
+    """
+    heads = {id(p) for h in (model.head, model.safety_head) if h for p in h.parameters()}
+    head_rate = options.head_learning_rate or options.learning_rate
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in _trainable(model):
+        rate = head_rate if id(parameter) in heads else options.learning_rate
+        decay = options.weight_decay if parameter.ndim >= 2 else 0.0
+        groups.setdefault((rate, decay), []).append(parameter)
+    return AdamW(
+        [
+            {"params": parameters, "lr": rate, "peak_lr": rate, "weight_decay": decay}
+            for (rate, decay), parameters in groups.items()
+        ],
+        betas=(options.adam_beta1, options.adam_beta2),
+        eps=options.adam_epsilon,
+        fused=True,
+    )
+
+
+def set_learning_rate(optimizer: AdamW, factor: float) -> float:
+    """Scale every group's peak by `factor`; returns the backbone's rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["peak_lr"] * factor
+    return float(optimizer.param_groups[0]["lr"])
+
+
+def _trainable(model: RewardModel) -> Iterator[nn.Parameter]:
+    return (p for p in model.parameters() if p.requires_grad)
+
+
+# Ctrl-C and SIGTERM: noticed at once, obeyed at the end of a step, or at once if asked again.
+
+STOPPING = "stopping after this step; again to stop now"
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM arrived; everything up to `step` is saved."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"saved at step {step}")
+        self.step = step
+
+
+class Stop:
+    """Whether Ctrl-C or SIGTERM came; a second Ctrl-C raises KeyboardInterrupt at once.
+
+    A SIGTERM after a Ctrl-C does not: torchrun sends one to a process that is saving already.
+    """
+
+    def __init__(self) -> None:
+        self._caught: list[int] = []
+        self._whole = False
+        self._late = False
+
+    def __call__(self) -> bool:
+        return bool(self._caught)
+
+    def handle(self, number: int, _frame: object) -> None:
+        """What `signal` calls."""
+        again = number == signal.SIGINT and number in self._caught
+        self._caught.append(number)
+        if not again:
+            return
+        if self._whole:
+            self._late = True
+        else:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def whole(self) -> Generator[None]:
+        """What runs inside is not left half done: a second Ctrl-C waits for its end."""
+        self._whole = True
+        try:
+            yield
+        finally:
+            self._whole = False
+        if self._late:
+            self._late = False
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def stop_signals(say: Callable[[str], None] = lambda _: None) -> Generator[Stop]:
+    """Yield what notices Ctrl-C and SIGTERM, and `say` at the first that it was noticed."""
+    stop = Stop()
+    try:
+        before = {s: signal.signal(s, stop.handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # Not the main thread: whoever runs us handles signals.
+        yield stop
+        return
+    try:
+        with _said_at_once(say):
+            yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _said_at_once(say: Callable[[str], None]) -> Generator[None]:
+    """Say that a signal came while the main thread is still deep in a matrix product.
+
+    Python runs a signal's handler between two of its instructions, and a step of a large model
+    has seconds of none. The number of the signal comes through a socket in the meantime.
+    """
+    receiving, sending = socket.socketpair()
+    sending.setblocking(False)
+    before = signal.set_wakeup_fd(sending.fileno(), warn_on_full_buffer=False)
+
+    def listen() -> None:
+        with receiving:
+            while number := receiving.recv(1):
+                if number[0] in (signal.SIGINT, signal.SIGTERM):
+                    say(STOPPING)
+                    return
+
+    thread = threading.Thread(target=listen, name="signals", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        sending.close()
+        thread.join()
+
 
 ALONE = World()
 

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from palate.model.reward_model import RewardModel
-from palate.train.examples import Examples
+from palate.train.batching import Step, split_step
+from palate.train.dataset import Examples
+from palate.train.distributed import World
 from palate.train.loss import accuracy, ranking_loss
-from palate.train.microbatch import Step, split_step
 from palate.train.options import TrainOptions
-from palate.train.parallel import World
 
 
 @torch.no_grad()

@@ -11,15 +11,20 @@ from __future__ import annotations
 import fcntl
 import json
 import mmap
+import multiprocessing
 import os
+import signal
+import struct
 import time
 import weakref
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, islice
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,14 +33,232 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from palate.cpus import cores
+from palate.model.packing import Tokens, group
+from palate.model.templates import RefusedTurnsError
 from palate.model.tokenizer import ChatTokens
 from palate.progress import Bar, say, warn
-from palate.records import count_groups, read_header, write_json, write_text
-from palate.train.chunks import SCHEMA, chunks
-from palate.train.example import Example
-from palate.types import PalateError, digest
+from palate.records import count_groups, read_comparisons, read_header, write_json, write_text
+from palate.types import Comparison, PalateError, Rating, digest
 
-__all__ = ["Cuts", "Example", "Examples", "tokenise"]
+__all__ = [
+    "Cuts",
+    "Example",
+    "Examples",
+    "tokenise",
+]
+
+
+# One comparison as tokens, and as the bytes in which a token file holds it.
+
+# Prompt digest, tokens of prefix, chosen and rejected, rating (0: none), two labels (-1: none).
+_HEAD = struct.Struct("<16s3ibbbx")
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A comparison as tokens. `prompt` names the prompt, so equal prompts can be run once."""
+
+    id: str
+    prompt: str
+    chosen: Tokens
+    rejected: Tokens
+    rating: Rating | None
+    chosen_safe: bool | None
+    rejected_safe: bool | None
+
+    def pack(self) -> tuple[tuple[int, int, int], bytes]:
+        """Tokens of the shared prefix and of each rest, and the example as bytes.
+
+        What both conversations begin with is held once.
+        """
+        pair = group((self.chosen, self.rejected))
+        parts = (pair.prefix, *pair.suffixes)
+        lengths = (len(parts[0]), len(parts[1]), len(parts[2]))
+        labels = (self.rating or 0, _code(self.chosen_safe), _code(self.rejected_safe))
+        head = _HEAD.pack(bytes.fromhex(self.prompt), *lengths, *labels)
+        tokens = np.concatenate(parts).astype("<i4")
+        return lengths, head + tokens.tobytes() + self.id.encode("utf-8", "surrogatepass")
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Example:
+        """The example that `pack` made bytes of."""
+        prompt, prefix, chosen, rejected, rating, *safe = _HEAD.unpack_from(data)
+        tokens = np.frombuffer(data, "<i4", prefix + chosen + rejected, _HEAD.size)
+        shared, rest = tokens[:prefix], tokens[prefix + chosen :]
+        return cls(
+            id=data[_HEAD.size + tokens.nbytes :].decode("utf-8", "surrogatepass"),
+            prompt=prompt.hex(),
+            chosen=tokens[: prefix + chosen],
+            rejected=np.concatenate((shared, rest)),
+            rating=Rating(rating) if rating else None,
+            chosen_safe=_LABELS[safe[0]],
+            rejected_safe=_LABELS[safe[1]],
+        )
+
+
+_LABELS = {-1: None, 0: False, 1: True}
+
+
+def _code(label: bool | None) -> int:
+    return -1 if label is None else int(label)
+
+
+# Row groups of comparisons as chunks of tokens, made in this process or by several.
+#
+# Pairs that tokenise to the same conversation, and pairs with a response over the limit, teach
+# nothing or the wrong thing; they are left out here and counted (pitfalls 1, 2). So are pairs
+# that
+# the chat template refuses, each with the reason. A chunk is a pure function of its row group, so
+# it
+# does not matter who makes it.
+
+# Rows are read whole and at random, so each is one piece; what plans need of all rows is beside it.
+SCHEMA = pa.schema(
+    [
+        pa.field("prompt", pa.binary(16), nullable=False),
+        pa.field("lengths", pa.list_(pa.int32(), 3), nullable=False),
+        pa.field("example", pa.binary(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """One row group as an Arrow message, and what making it cost, by name in `Cuts`.
+
+    `refused` are the ids of rows that the chat template refuses, with its reason.
+    """
+
+    message: bytes
+    counts: Counter[str]
+    refused: tuple[tuple[str, str], ...] = ()
+
+
+def chunks(
+    comparisons: Path, chat: ChatTokens, groups: Sequence[int], workers: int
+) -> Generator[Chunk]:
+    """The chunks of row groups in order; more than one worker are processes of their own.
+
+    Raises:
+        PalateError: the template writes no stable end, or a process died.
+    """
+    if workers == 1:
+        return (_chunk(comparisons, chat, number) for number in groups)
+    return _spread(comparisons, chat, groups, workers)
+
+
+def _chunk(comparisons: Path, chat: ChatTokens, number: int) -> Chunk:
+    counts: Counter[str] = Counter()
+    refused: list[tuple[str, str]] = []
+    prompts, lengths, packed = [], [], []
+    rows = read_comparisons(comparisons, groups=[number])
+    for example in _examples(rows, chat, counts, refused):
+        tokens, data = example.pack()
+        prompts.append(bytes.fromhex(example.prompt))
+        lengths.append(tokens)
+        packed.append(data)
+    arrays = [pa.array(c, t) for c, t in zip((prompts, lengths, packed), SCHEMA.types, strict=True)]
+    message = pa.record_batch(arrays, schema=SCHEMA).serialize().to_pybytes()
+    return Chunk(message, counts, tuple(refused))
+
+
+def _examples(
+    comparisons: Iterable[Comparison],
+    chat: ChatTokens,
+    counts: Counter[str],
+    refused: list[tuple[str, str]],
+) -> Iterator[Example]:
+    for comparison in comparisons:
+        counts["rows"] += 1
+        try:
+            chosen = chat.encode(comparison.prompt, comparison.chosen)
+            rejected = chat.encode(comparison.prompt, comparison.rejected)
+        except RefusedTurnsError as refusal:
+            counts["refused"] += 1
+            refused.append((comparison.id, str(refusal)))
+            continue
+        if chosen is None or rejected is None:
+            counts["too_long"] += 1
+        elif np.array_equal(chosen.ids, rejected.ids):
+            counts["identical"] += 1
+            counts["alike"] += comparison.chosen != comparison.rejected
+        else:
+            counts["kept"] += 1
+            counts["truncated"] += chosen.truncated or rejected.truncated
+            yield Example(
+                id=comparison.id,
+                prompt=digest([[m.role, m.content] for m in comparison.prompt]),
+                chosen=chosen.ids,
+                rejected=rejected.ids,
+                rating=comparison.rating,
+                chosen_safe=comparison.chosen_safe,
+                rejected_safe=comparison.rejected_safe,
+            )
+
+
+def _spread(
+    comparisons: Path, chat: ChatTokens, groups: Sequence[int], workers: int
+) -> Generator[Chunk]:
+    """Worker i of n makes every n-th group from the i-th on, and waits until it is fetched.
+
+    So the order is that of the file, and at most one finished chunk a worker is held.
+    """
+    team = [_start(comparisons, chat, groups[first::workers]) for first in range(workers)]
+    try:
+        for index in range(len(groups)):
+            yield _fetch(*team[index % workers])
+    finally:
+        for process, receiver in team:
+            process.terminate()
+            process.join()
+            receiver.close()
+
+
+def _start(
+    comparisons: Path, chat: ChatTokens, groups: Sequence[int]
+) -> tuple[SpawnProcess, Connection]:
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(
+        target=_work, args=(comparisons, chat, groups, sender), daemon=True, name="tokenise"
+    )
+    # Ctrl-C reaches the whole foreground group, and each worker would print a traceback; what it
+    # inherits blocked stays so. This process ends it.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    sender.close()  # The worker holds the only other end: where it dies, `_fetch` is told.
+    return process, receiver
+
+
+def _work(comparisons: Path, chat: ChatTokens, groups: Sequence[int], sender: Connection) -> None:
+    """Send the chunks of `groups`; a broken pipe means that nobody waits for them any more."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # Each core has a process already.
+    with suppress(BrokenPipeError):
+        try:
+            for number in groups:
+                sender.send(_chunk(comparisons, chat, number))
+        except PalateError as error:
+            sender.send(error)
+
+
+def _fetch(process: SpawnProcess, receiver: Connection) -> Chunk:
+    try:
+        sent = receiver.recv()
+    except EOFError:
+        process.join()
+        raise PalateError(
+            f"a tokenising process ended with exit code {process.exitcode}; what was finished is "
+            "kept. -9 is too little memory; a script of your own needs its "
+            "`if __name__ == '__main__':` around training"
+        ) from None
+    if isinstance(sent, PalateError):
+        raise sent
+    assert isinstance(sent, Chunk)
+    return sent
+
 
 # A process imports for 5 s or more and tokenises some 500 rows of HH a second: fewer do not pay.
 ROWS_PER_WORKER = 8_192

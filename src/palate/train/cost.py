@@ -1,0 +1,593 @@
+"""How much memory training takes, before it takes it: pure functions of a model and a setup.
+
+Every constant stands with its source and how sure it is. GB are 10^9 bytes. Only `capacity` and
+`describe` look at what there is.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, Literal, cast
+
+import psutil
+import torch
+from torch import nn
+from transformers import AutoModel, LlamaConfig, PreTrainedModel
+
+from palate.model.attention import of_keys
+from palate.model.backbone import decoder_config, keep_layers, quiet
+from palate.model.precision import time_layer
+from palate.model.reward_model import RewardModel
+from palate.model.tokenizer import ChatTokens
+from palate.train.distributed import WHOLE_GRADIENTS
+from palate.train.options import TrainOptions
+from palate.train.trainable import choose_trainable
+from palate.types import PalateError
+
+# What of a model decides its memory and its work, counted on a model without weights.
+
+
+@dataclass(frozen=True, slots=True)
+class Anatomy:
+    """Numbers of parameters, by what becomes of them, and widths of a decoder layer in values.
+
+    Matrices are those that multiply every token, so without the embeddings, which are looked up.
+    The gradient passes through the layers from the first that learns, and those alone keep
+    activations.
+    """
+
+    parameters: int
+    trainable: int
+    trainable_tensors: int
+    matrices: int
+    matrices_trained: int
+    matrices_passed: int
+    matrices_of_ends: int  # Those of the last layer that only the tokens that are read go through.
+    matrices_of_ends_trained: int
+    largest_layer: int
+    outside: int  # Embeddings and final norm: one unit of FSDP.
+    vocabulary: int
+    layers: int
+    layers_passed: int
+    narrow: bool  # Whether the last layer works for the tokens that are read, and for no other.
+    width: int
+    heads: int
+    query_width: int
+    key_width: int
+    norm_width: int  # All that a layer's norms keep of a token.
+    mlp_width: int  # All that its MLP keeps of a token.
+
+
+def anatomy(config: Any, options: TrainOptions) -> Anatomy:
+    """The anatomy of the reward model that `options` would train on a backbone of `config`."""
+    model = _weightless(config, options)
+    text = decoder_config(config)
+    layers = _layers(model, text.num_hidden_layers)
+    learns = [any(p.requires_grad for p in layer.parameters()) for layer in layers]
+    embeddings = {
+        id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()
+    }
+    looked_up = any(p.requires_grad for p in model.parameters() if id(p) in embeddings)
+    first = 0 if looked_up else (learns.index(True) if any(learns) else len(layers))
+    passed = {id(p) for layer in layers[first:] for p in layer.parameters()}
+    ends = [p for p in _of_ends(model, layers[-1]) if p.ndim > 1]
+    parameters = list(model.parameters())
+    matrices = [p for p in parameters if p.ndim > 1 and id(p) not in embeddings]
+    sizes = [_count(layer.parameters()) for layer in layers]
+    heads = int(text.num_attention_heads)
+    head_width = int(getattr(text, "head_dim", None) or text.hidden_size // heads)
+    return Anatomy(
+        parameters=_count(parameters),
+        trainable=_count(p for p in parameters if p.requires_grad),
+        trainable_tensors=sum(p.requires_grad for p in parameters),
+        matrices=_count(matrices),
+        matrices_trained=_count(p for p in matrices if p.requires_grad),
+        matrices_passed=_count(p for p in matrices if id(p) in passed),
+        matrices_of_ends=_count(ends),
+        matrices_of_ends_trained=_count(p for p in ends if p.requires_grad),
+        largest_layer=max(sizes),
+        outside=_count(parameters) - sum(sizes),
+        vocabulary=int(text.vocab_size),
+        layers=len(layers),
+        layers_passed=len(layers) - first,
+        narrow=model.narrow,
+        width=int(text.hidden_size),
+        heads=heads,
+        query_width=heads * head_width,
+        key_width=int(getattr(text, "num_key_value_heads", None) or heads) * head_width,
+        norm_width=_norm_width(layers[0], int(text.hidden_size)),
+        mlp_width=_mlp_width(layers[0], _inner_width(text)),
+    )
+
+
+def count_parameters(config: Any, options: TrainOptions) -> int:
+    """Parameters of the reward model that `options` would train on a backbone of `config`."""
+    return _count(_weightless(config, options).parameters())
+
+
+def _weightless(config: Any, options: TrainOptions) -> RewardModel:
+    with quiet(), torch.device("meta"):
+        backbone = cast(PreTrainedModel, AutoModel.from_config(decoder_config(config)))
+    safety = options.safety_loss is not None and options.safety_loss.on == "head"
+    # Nothing is tokenised here, so there is no tokenizer to open.
+    model = RewardModel(backbone, cast(ChatTokens, None), safety_head=safety)
+    with torch.device("meta"):
+        choose_trainable(model, options)
+    return model
+
+
+def _layers(model: RewardModel, count: int) -> list[nn.Module]:
+    """The decoder layers, in whatever the architecture or an adapter keeps them."""
+    stacks = (m for m in model.backbone.modules() if isinstance(m, nn.ModuleList))
+    return list(next(stack for stack in stacks if len(stack) == count))
+
+
+def _of_ends(model: RewardModel, last: nn.Module) -> list[nn.Parameter]:
+    """What of the last layer only the tokens that are read go through; nothing if it is whole."""
+    if not model.narrow:
+        return []
+    keys = {id(p) for n, m in last.named_modules() if of_keys(n) for p in m.parameters()}
+    return [p for p in last.parameters() if id(p) not in keys]
+
+
+def _norm_width(layer: nn.Module, width: int) -> int:
+    """What comes into both norms; RMSNorm, which transformers writes out, also what is scaled."""
+    fused = any(isinstance(m, nn.LayerNorm) for m in layer.modules())
+    return (2 if fused else 4) * width
+
+
+def _inner_width(text: Any) -> int:
+    """Width inside the MLP; GPT-2's name for it may be None, which is four times the model's."""
+    inner = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None)
+    return int(inner or 4 * text.hidden_size)
+
+
+def _mlp_width(layer: nn.Module, inner: int) -> int:
+    """Gate, its activation, what it multiplies and the product; without a gate before and after."""
+    gated = any("gate" in name for name, _ in layer.named_modules())
+    return (4 if gated else 2) * inner
+
+
+def _count(parameters: Iterable[nn.Parameter]) -> int:
+    return sum(p.numel() for p in parameters)
+
+
+Checkpointing = Literal["none", "selective", "full"]
+RECOMPUTING: tuple[Checkpointing, ...] = ("selective", "full")
+
+MASTER = 4  # Bytes: weights, gradients and both moments of Adam are float32 (exact).
+# Context, kernels and NCCL's buffers on a GPU: assumed, not measured here.
+CUDA_RUNTIME = 2_000_000_000
+# Resident after importing torch, transformers and pyarrow: measured, 415 MB.
+CPU_RUNTIME = 450_000_000
+# Machine code that oneDNN keeps of bfloat16 products, with the caches of `palate.cpus`: measured,
+# 165 MB after 320 lengths with AMX.
+CPU_KERNELS = 165_000_000
+# Of all other parts, lost to an allocator's fragments: assumed; 1 % was measured on a CPU.
+FRAGMENTS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """How a model is trained, as far as memory depends on it.
+
+    `shards` of the `processes` hold one copy together (FSDP2); the rest hold replicas of it
+    (HSDP). `microbatch` is in tokens of packed rows. A prompt has `prompt` tokens and each of its
+    responses `response`, on average.
+    """
+
+    processes: int = 1
+    shards: int = 1
+    device: Literal["cuda", "cpu"] = "cpu"
+    bfloat16: bool = False
+    checkpointing: Checkpointing = "none"
+    microbatch: int = 4_096
+    accumulates: bool = True  # More than one micro-batch a step.
+    prompt: float = 125.0
+    response: float = 46.0
+    capacity: int = 80_000_000_000
+
+    @property
+    def keys_per_token(self) -> float:
+        """Keys that attention gathers a token: each response reads its prompt's again."""
+        return (3 * self.prompt + 2 * self.response) / (self.prompt + 2 * self.response)
+
+
+def layer_bytes(model: Anatomy, setup: Setup) -> float:
+    """Bytes a token that one decoder layer keeps for its backward pass.
+
+    Of the norms `norm_width` in float32, of the MLP `mlp_width`. Of attention: queries, gathered
+    keys and values, output, a float32 sum a head, and on a CPU, where all of that is float32, the
+    masks. And the inputs of the
+    matrices, which autocast casts anew for each of them. Written down from what autograd keeps of
+    a Llama in transformers 5.23, and compared with it in tests/train/test_footprint.py.
+    """
+    size = 2 if setup.bfloat16 else 4
+    d, q, k = model.width, model.query_width, model.key_width
+    cuda = setup.device == "cuda"
+    if not setup.bfloat16:
+        stream = 4 * (model.norm_width + 2 * d)
+    elif setup.shards == 1:  # float32 weights under autocast: a float32 residual stream.
+        stream = 4 * model.norm_width + 2 * 5 * d
+    else:  # bfloat16 weights gathered by FSDP: a bfloat16 one, and norms in both formats.
+        stream = 3 * model.norm_width + 2 * 2 * d
+    attended = q + 2 * setup.keys_per_token * k
+    # A CPU's output is joined from segments, so that it is kept as such and joined.
+    attention = size * (attended + q) if cuda else 4 * (attended + q) + size * q
+    masks = 0.0 if cuda else 4 * _mask_width(setup)
+    return stream + attention + 4 * model.heads + masks + size * model.mlp_width + 2 * 4
+
+
+def last_layer_bytes(model: Anatomy, setup: Setup) -> float:
+    """Bytes a token that a narrow last layer keeps: of one norm, keys and values, its output.
+
+    What its few queries keep besides is left out.
+    """
+    size = 2 if setup.bfloat16 else 4
+    p, r = setup.prompt, setup.response
+    keys = 2 * (p + r) / (p + 2 * r)  # A token: each response reads its prompt's and its own.
+    inputs = 2 * model.width * size if setup.bfloat16 else model.width * size
+    zeros = size * model.query_width  # Queries of all tokens, and attention's output for them.
+    attended = size if setup.device == "cuda" else 4
+    return 4 * model.norm_width / 2 + inputs + attended * 2 * keys * model.key_width + zeros
+
+
+def _mask_width(setup: Setup) -> float:
+    """Values a token of the masks of responses, [r, p + r] each."""
+    p, r = setup.prompt, setup.response
+    return 2 * r * (p + r) / (p + 2 * r)
+
+
+def activation_bytes(model: Anatomy, setup: Setup) -> float:
+    """Bytes a token that the forward pass keeps for the backward pass.
+
+    Recomputing keeps a layer's input instead ('selective': of every other layer), and makes one
+    layer at a time whole again; a narrow last layer is left out of it. There are no logits: a
+    reward model has no vocabulary head.
+    """
+    whole = layer_bytes(model, setup)
+    residual = model.width * (2 if setup.bfloat16 and setup.shards > 1 else 4)
+    passed = max(0, model.layers_passed - model.narrow)
+    last = last_layer_bytes(model, setup) if model.narrow and model.layers_passed else 0.0
+    recomputed = {"none": 0, "selective": (passed + 1) // 2, "full": passed}[setup.checkpointing]
+    kept = (passed - recomputed) * whole + recomputed * residual + last
+    # Embedding, and the final norm's two.
+    outside = (1 if model.narrow else 3) * 4 * model.width
+    return kept + (whole if recomputed else 0.0) + outside
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of the memory of one device, and how it comes about."""
+
+    name: str
+    bytes: int
+    why: str
+
+
+def parts(model: Anatomy, setup: Setup) -> list[Part]:
+    """The memory of one device (a GPU, or the machine of one CPU process), by cause."""
+    shards, per_token = setup.shards, activation_bytes(model, setup)
+    of = f" / {shards} shards" if shards > 1 else ""
+    found = [
+        Part("weights", MASTER * model.parameters // shards, f"4 B x {model.parameters:,}{of}"),
+        Part("gradients", MASTER * model.trainable // shards, f"4 B x {model.trainable:,}{of}"),
+        Part("Adam's moments", moment_bytes(model, shards), f"8 B x {model.trainable:,}{of}"),
+        *(_gathered(model, setup) if shards > 1 else _cast(model, setup)),
+        Part(
+            "activations",
+            int(per_token * setup.microbatch),
+            f"{per_token:,.0f} B x {setup.microbatch:,} tokens, recomputing {setup.checkpointing}",
+        ),
+        Part(
+            "backward's work",
+            int(layer_bytes(model, setup) * setup.microbatch),
+            "gradients of one layer's activations (assumed: as large as these)",
+        ),
+        _runtime(setup),
+    ]
+    lost = int(FRAGMENTS * total_bytes(found))
+    return [*found, Part("fragments", lost, f"{FRAGMENTS:.0%} of the above (assumed)")]
+
+
+def moment_bytes(model: Anatomy, shards: int = 1) -> int:
+    """Two moments a trainable weight and a step count a tensor, all float32."""
+    return 2 * MASTER * model.trainable // shards + MASTER * model.trainable_tensors
+
+
+def _cast(model: Anatomy, setup: Setup) -> list[Part]:
+    """What autocast casts of the float32 weights, kept until the backward pass has read it."""
+    if not setup.bfloat16:
+        return []
+    copies = 2 * model.matrices_passed
+    found = [Part("weights in bfloat16", copies, f"2 B x {model.matrices_passed:,}, autocast")]
+    if setup.device == "cpu":
+        found.append(Part("compiled products", CPU_KERNELS, "oneDNN's, bfloat16 (measured)"))
+    return found
+
+
+def _gathered(model: Anatomy, setup: Setup) -> list[Part]:
+    size = 2 if setup.bfloat16 else 4
+    units = 2 * model.largest_layer + model.outside
+    found = [
+        Part("gathered weights", size * units, f"{size} B x {units:,}: 2 layers, embeddings"),
+        Part(
+            "gradients on their way",
+            (size + MASTER) * (model.largest_layer + model.outside),
+            f"{size} + 4 B of a layer and the embeddings, before they are reduced",
+        ),
+    ]
+    whole = MASTER * model.trainable
+    if setup.accumulates and (setup.device == "cpu" or whole <= WHOLE_GRADIENTS * setup.capacity):
+        found.append(Part("whole gradients", whole, "4 B, while micro-batches add up"))
+    return found
+
+
+def _runtime(setup: Setup) -> Part:
+    if setup.device == "cuda":
+        return Part("runtime", CUDA_RUNTIME, "CUDA context, kernels, NCCL (assumed)")
+    return Part("runtime", CPU_RUNTIME, "torch, transformers, pyarrow (measured)")
+
+
+def total_bytes(found: Sequence[Part]) -> int:
+    """All parts together."""
+    return sum(part.bytes for part in found)
+
+
+def fits(model: Anatomy, setup: Setup) -> bool:
+    """Whether a device has the memory."""
+    return total_bytes(parts(model, setup)) <= setup.capacity
+
+
+def largest_microbatch(model: Anatomy, setup: Setup) -> int:
+    """Tokens of the largest micro-batch that fits, in steps of 256; 0 where none does."""
+    fixed = total_bytes(parts(model, replace(setup, microbatch=0)))
+    per_token = (activation_bytes(model, setup) + layer_bytes(model, setup)) * (1 + FRAGMENTS)
+    return max(0, int((setup.capacity - fixed) / per_token) // 256 * 256)
+
+
+def shard_over(model: Anatomy, setup: Setup, node: int) -> Setup:
+    """`setup` with one copy on as few whole nodes of `node` GPUs as hold it; on all where none do.
+
+    Fewer shards travel less far. Groups divide the GPUs evenly.
+    """
+    groups = [node * n for n in range(1, setup.processes // node + 1)] or [setup.processes]
+    even = [g for g in groups if setup.processes % g == 0]
+    tried = [replace(setup, shards=g) for g in even or [setup.processes]]
+    return next((s for s in tried if fits(model, s)), tried[-1])
+
+
+def cures(model: Anatomy, setup: Setup) -> list[str]:
+    """What would make it fit, the cheapest first; each was tried by these same functions."""
+    found = []
+    if room := largest_microbatch(model, setup):
+        found.append(f"train.tokens_per_microbatch={room}")
+    again = [replace(setup, checkpointing=how) for how in RECOMPUTING]
+    enough = next((s.checkpointing for s in again if fits(model, s)), None)
+    if enough:
+        found.append(f"train.compute.activation_checkpointing={enough}")
+    if setup.device == "cuda":
+        if count := _enough_gpus(model, setup):
+            found.append(f"{count} GPUs")
+        elif not enough and (count := _enough_gpus(model, again[-1])):
+            found.append(f"{count} GPUs and train.compute.activation_checkpointing=full")
+    return found or ["a smaller model, or train.trainable.lora"]
+
+
+def _enough_gpus(model: Anatomy, setup: Setup) -> int | None:
+    counts = (setup.processes * 2**n for n in range(1, 11))
+    wider = (replace(setup, processes=c, shards=c) for c in counts)
+    return next((s.processes for s in wider if fits(model, s)), None)
+
+
+def capacity(device: torch.device) -> int:
+    """Bytes of memory of a device: of a GPU its own, of a CPU the machine's."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    return int(psutil.virtual_memory().total)
+
+
+def describe(
+    model: RewardModel,
+    options: TrainOptions,
+    *,
+    processes: int = 1,
+    shards: int = 1,
+) -> str:
+    """One line to print before training: what it takes of the memory there is, by its causes."""
+    setup = Setup(
+        processes=processes,
+        shards=shards,
+        device="cuda" if model.device.type == "cuda" else "cpu",
+        bfloat16=model.dtype == torch.bfloat16,
+        checkpointing=options.compute.activation_checkpointing,
+        microbatch=options.tokens_per_microbatch,
+        capacity=capacity(model.device),
+    )
+    found = parts(anatomy(model.backbone.config, options), setup)
+    causes = ", ".join(f"{p.name} {p.bytes / 1e9:.1f}" for p in found if p.bytes >= 5e7)
+    return (
+        f"memory: about {total_bytes(found) / 1e9:.1f} of {setup.capacity / 1e9:.1f} GB in "
+        f"micro-batches of {setup.microbatch:,} tokens ({causes})"
+    )
+
+
+# How many operations training takes, and how long they last at a stated utilisation.
+#
+# Pure functions, but for `layer_rate`, which measures. Every constant stands with its source.
+
+# Dense bfloat16 operations a second of a GPU, from NVIDIA's data sheets (without sparsity).
+PEAKS: Mapping[str, float] = MappingProxyType(
+    {"a100": 312e12, "h100": 989e12, "h200": 989e12, "b200": 2_250e12}
+)
+# Model FLOPs over peak: assumed. Public pretraining runs of this size report 0.35 to 0.5.
+MFU = 0.4
+# On a CPU, of the rate at which one decoder layer runs alone: 0.69 to 1.11 (docs/numbers.md).
+LAYER_FRACTION = 1.0
+TIMED_TOKENS = 1_024
+# Bytes a second that a collective moves a GPU, in a node and between nodes of 8 network cards of
+# 400 Gbit: assumed; nccl-tests' "busbw" of all_gather measures yours.
+COLLECTIVE = 300e9
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What is trained on: comparisons, and mean tokens of a prompt and of each response."""
+
+    comparisons: int
+    prompt: float
+    response: float
+    pairs_per_step: int = 512
+    epochs: int = 1
+
+    @property
+    def tokens(self) -> float:
+        """Tokens a comparison in a packed row: its prompt once, two responses."""
+        return self.prompt + 2 * self.response
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps."""
+        return math.ceil(self.comparisons / self.pairs_per_step) * self.epochs
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Floating point operations of one comparison: the model's, and those done twice."""
+
+    forward: float
+    backward: float
+    recomputed: float
+
+    @property
+    def model(self) -> float:
+        """What MFU counts: forward and backward, nothing twice."""
+        return self.forward + self.backward
+
+
+def work(model: Anatomy, data: Data, setup: Setup) -> Work:
+    r"""Operations of one comparison.
+
+    forward = 2 M t + a; backward = 2 M_passed t + 2 M_trained t + 2 a_passed, for t tokens and M
+    weights in matrices (embeddings are looked up). A frozen layer below all that learn has no
+    backward pass; a frozen one above has only the gradient of its input. Causal attention over a
+    shared prompt of p tokens, two responses of r: a = 4 L q (p^2 / 2 + 2 (p r + r^2 / 2)), for L
+    layers of query width q. Where the last layer is narrow, those of its matrices that no key
+    needs run for 2 tokens instead of t, and its attention is 4 q 2 (p + r).
+
+    Source: Kaplan et al. 2020, section 2.1, and PaLM (Chowdhery et al. 2022), appendix B, with the
+    attention term of this packing.
+    """
+    p, r = data.prompt, data.response
+    unit = 4 * model.query_width
+    whole, ends = unit * (p * p / 2 + 2 * (p * r + r * r / 2)), unit * 2 * (p + r)
+    wide = model.layers - model.narrow
+    wide_passed = max(0, model.layers_passed - model.narrow)
+    passes = bool(model.layers_passed)
+    of_ends, narrow = model.matrices_of_ends, ends * model.narrow
+
+    def product(matrices: float, those_of_ends: float) -> float:
+        return 2 * ((matrices - those_of_ends) * data.tokens + those_of_ends * 2)
+
+    forward = product(model.matrices, of_ends) + wide * whole + narrow
+    inputs = product(model.matrices_passed, of_ends * passes)
+    weights = product(model.matrices_trained, model.matrices_of_ends_trained)
+    backward = inputs + weights + 2 * (wide_passed * whole + narrow * passes)
+    again = {"none": 0.0, "selective": 0.5, "full": 1.0}[setup.checkpointing]
+    recomputed = again * (inputs + wide_passed * whole) if wide_passed else 0.0
+    return Work(forward, backward, recomputed)
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Seconds of one optimizer step by what they go to; the larger of both is what it lasts."""
+
+    compute: float
+    communication: float
+
+    @property
+    def step(self) -> float:
+        """Seconds of a step where communication runs beside computation."""
+        return max(self.compute, self.communication)
+
+
+def pace(model: Anatomy, data: Data, setup: Setup, *, rate: float, utilisation: float) -> Pace:
+    """Seconds of a step on processes that reach `utilisation` of `rate` operations a second.
+
+    Recomputation comes on top: utilisation is of the model's operations alone.
+    """
+    done = work(model, data, setup)
+    operations = (done.model + done.recomputed) * data.pairs_per_step
+    compute = operations / (setup.processes * rate * utilisation)
+    return Pace(compute, communication_bytes(model, data, setup) / COLLECTIVE)
+
+
+def microbatches(data: Data, setup: Setup) -> int:
+    """Micro-batches of one process in a step."""
+    return math.ceil(data.pairs_per_step * data.tokens / setup.processes / setup.microbatch)
+
+
+def communication_bytes(model: Anatomy, data: Data, setup: Setup) -> float:
+    """Bytes that pass a device in a step.
+
+    Of each micro-batch the weights are gathered forward and backward and the gradients
+    reduced in float32, each (S - 1) / S of them for S shards; once a step the replicas' shards of
+    the gradients are averaged.
+    """
+    shards, replicas = setup.shards, setup.processes // setup.shards
+    size = 2 if setup.bfloat16 else 4
+    others = (shards - 1) / shards
+    each = others * (2 * size * model.parameters + 4 * model.trainable)
+    average = 2 * (replicas - 1) / replicas * 4 * model.trainable / shards
+    return each * microbatches(data, setup) + average
+
+
+def layer_rate(config: Any, data: Data, dtype: torch.dtype) -> float:
+    """Operations a second of one decoder layer of `config` on this CPU, forward and backward.
+
+    The model's own widths, format, and lengths of the data: a matrix product alone says nothing of
+    attention, norms and casts, which in bfloat16 with AMX take most of the time.
+    """
+    pairs = max(1, round(TIMED_TOKENS / data.tokens))
+    lengths = max(1, round(data.prompt)), max(1, round(data.response))
+    seconds = time_layer(config, *lengths, pairs, [dtype])[dtype][1]
+    one = deepcopy(config)
+    keep_layers(one, 1, "the timed layer")
+    layer = anatomy(one, TrainOptions())
+    whole = replace(layer, narrow=False, matrices_of_ends=0, matrices_of_ends_trained=0)
+    return work(whole, data, Setup()).model * pairs / seconds
+
+
+# Shapes of well-known models, to plan for them where their files cannot be reached.
+#
+# From the published config.json of each: meta-llama/Llama-2-7b-hf, meta-llama/Llama-2-70b-hf,
+# meta-llama/Llama-3.2-1B.
+
+SHAPES: Mapping[str, Mapping[str, int | bool]] = MappingProxyType(
+    {
+        "llama2-70b": {
+            "vocab_size": 32_000, "hidden_size": 8_192, "intermediate_size": 28_672,
+            "num_hidden_layers": 80, "num_attention_heads": 64, "num_key_value_heads": 8,
+        },
+        "llama2-7b": {
+            "vocab_size": 32_000, "hidden_size": 4_096, "intermediate_size": 11_008,
+            "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 32,
+        },
+        "llama3-1b": {
+            "vocab_size": 128_256, "hidden_size": 2_048, "intermediate_size": 8_192,
+            "num_hidden_layers": 16, "num_attention_heads": 32, "num_key_value_heads": 8,
+            "head_dim": 64,
+        },
+    }
+)  # fmt: skip
+
+
+def shape_config(name: str) -> Any:
+    """The configuration of a built-in shape."""
+    if name not in SHAPES:
+        raise PalateError(f"no shape {name!r}; built in: {', '.join(SHAPES)}")
+    return LlamaConfig(**SHAPES[name])
