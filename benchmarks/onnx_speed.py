@@ -19,8 +19,7 @@ from pathlib import Path
 import torch
 
 from palate.judges import sequence_classifier_spec
-from palate.judges.onnx import OnnxScorer
-from palate.judges.reward_model import RewardScorer
+from palate.judges.reward_model import OnnxScorer, RewardScorer
 from palate.judges.sequence_classifier import SequenceClassifier
 from palate.records import read_comparisons
 from palate.types import Candidates, Scorer

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from palate.judges.trivial import TRIVIAL
+from palate.judges.baselines import TRIVIAL
 from palate.records import write_comparisons, write_verdicts
 from palate.types import Comparison, Message, Outcome, Rating, Verdict, digest
 

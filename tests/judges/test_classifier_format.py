@@ -1,7 +1,7 @@
 import pytest
 
-from palate.judges.classifier_format import Encoded, InputFormat, Refused
-from palate.judges.spec import SequenceClassifierSpec
+from palate.judges.options import SequenceClassifierSpec
+from palate.judges.prompting import Encoded, InputFormat, Refused
 from palate.types import Message, PalateError
 from tiny import BOS, END, tiny_tokenizer
 

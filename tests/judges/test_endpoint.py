@@ -11,8 +11,8 @@ from palate.evaluate.benchmark import Benchmark
 from palate.evaluate.run import evaluate
 from palate.judges import ScorerJudge, open_judge
 from palate.judges.endpoint import RewardEndpoint
+from palate.judges.options import RewardEndpointSpec, SequenceClassifierSpec
 from palate.judges.sequence_classifier import SequenceClassifier
-from palate.judges.spec import RewardEndpointSpec, SequenceClassifierSpec
 from palate.records import read_verdicts
 from palate.types import Candidates, Message, PalateError
 from serving import Fault, serving

@@ -10,8 +10,8 @@ import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from palate.judges import open_judge
+from palate.judges.options import SequenceClassifierSpec
 from palate.judges.sequence_classifier import SequenceClassifier
-from palate.judges.spec import SequenceClassifierSpec
 from palate.types import Candidates, Message, Pair
 from tiny import CHATML, pairs_of_words
 

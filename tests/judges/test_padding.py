@@ -1,4 +1,4 @@
-from palate.judges.padding import batches, padded
+from palate.judges.huggingface import batches, padded
 
 
 def test_batches_keep_every_row_within_the_budget():

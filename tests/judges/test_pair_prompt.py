@@ -3,9 +3,8 @@ from pathlib import Path
 import pytest
 from transformers import AutoTokenizer
 
-from palate.judges.classifier_format import Encoded, Refused
-from palate.judges.pair_prompt import PROMPT, PairPrompt
-from palate.judges.spec import HH_PREFIXES
+from palate.judges.options import HH_PREFIXES
+from palate.judges.prompting import PROMPT, Encoded, PairPrompt, Refused
 from palate.types import Message
 
 POST = (Message("user", "How do I bake bread?\nI have flour, water and salt."),)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate.judges.prompt import PLACES, load_prompt, presets
+from palate.judges.prompting import PLACES, load_prompt, presets
 from palate.types import Message, Pair, PalateError
 
 TAGS = [

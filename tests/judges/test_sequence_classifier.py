@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from palate.judges import open_judge
+from palate.judges.options import SequenceClassifierSpec
 from palate.judges.sequence_classifier import SequenceClassifier
-from palate.judges.spec import SequenceClassifierSpec
 from palate.types import Candidates, Message, Pair, PalateError
 from tiny import END, TEXT, tiny_model, tiny_tokenizer
 

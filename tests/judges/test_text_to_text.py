@@ -10,8 +10,8 @@ from made import pool
 from palate.evaluate.benchmark import Benchmark, order_for
 from palate.evaluate.run import evaluate
 from palate.judges import open_judge
-from palate.judges.pair_prompt import PROMPT
-from palate.judges.spec import TextToTextSpec
+from palate.judges.options import TextToTextSpec
+from palate.judges.prompting import PROMPT
 from palate.judges.text_to_text import TextToText, TextToTextScorer
 from palate.records import read_verdicts
 from palate.types import Candidates, Message, Pair, PalateError

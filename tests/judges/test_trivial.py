@@ -1,6 +1,6 @@
 import random
 
-from palate.judges.trivial import FirstPosition, LengthChoice, RandomChoice
+from palate.judges.baselines import FirstPosition, LengthChoice, RandomChoice
 from palate.types import Message, Pair
 
 PROMPT = (Message("user", "Why?"),)

@@ -10,10 +10,9 @@ import pytest
 from families import FAMILIES, REAL, REAL_TURNS, family, real
 from palate.data.sources import at_root, open_source
 from palate.data.sources.base import Request
-from palate.judges.classifier_format import InputFormat
-from palate.judges.pair_prompt import PairPrompt
-from palate.judges.spec import RewardEndpointSpec, SequenceClassifierSpec
-from palate.judges.wording import Wording
+from palate.judges.endpoint import Wording
+from palate.judges.options import RewardEndpointSpec, SequenceClassifierSpec
+from palate.judges.prompting import InputFormat, PairPrompt
 from palate.model.export import portable_tokenizer
 from palate.model.markers import BREAK, broken, markers, untokenised_markers
 from palate.model.options import BaseOptions

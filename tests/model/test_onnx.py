@@ -17,8 +17,7 @@ from packed import tiny_reward_model
 from palate.cli import app
 from palate.extras import EXTRAS, install_command
 from palate.judges import ScorerJudge, open_judge
-from palate.judges.onnx import OnnxScorer
-from palate.judges.reward_model import RewardScorer
+from palate.judges.reward_model import OnnxScorer, RewardScorer
 from palate.model.export import Card, export
 from palate.types import Candidates, Message, PalateError
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from palate.judges.classifier_format import InputFormat
-from palate.judges.spec import SequenceClassifierSpec
+from palate.judges.options import SequenceClassifierSpec
+from palate.judges.prompting import InputFormat
 from palate.model.export import portable_tokenizer
 from palate.model.options import BaseOptions
 from palate.model.templates import CHATML

@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 
 from palate.cli import app
 from palate.judges.endpoint import RewardEndpoint
+from palate.judges.options import RewardEndpointSpec
 from palate.judges.reward_model import RewardScorer
-from palate.judges.spec import RewardEndpointSpec
 from palate.types import Candidates, Message
 from server import Live, live, server_of
 from tiny import END, pairs_of_words

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from palate.judges.trivial import better
+from palate.judges.baselines import better
 from palate.model.device import native_bfloat16
 from palate.types import Candidates, PalateError
 

@@ -19,10 +19,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipe
 
 from palate.evaluate.parity import Floats, Kind, Way
 from palate.judges import sequence_classifier_spec
-from palate.judges.onnx import OnnxScorer
-from palate.judges.reward_model import RewardScorer, encode
+from palate.judges.options import SequenceClassifierSpec
+from palate.judges.reward_model import OnnxScorer, RewardScorer, encode
 from palate.judges.sequence_classifier import SequenceClassifier
-from palate.judges.spec import SequenceClassifierSpec
 from palate.model.backbone import load_config, quiet
 from palate.model.device import autocast
 from palate.model.loading import open_adapter, read_value_head, value_head_of

@@ -9,15 +9,15 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from palate.judges.chat import ChatSpec
-from palate.judges.scalar import ScorerJudge
-from palate.judges.spec import (
+from palate.judges.baselines import FirstPosition, LengthChoice, RandomChoice
+from palate.judges.llm import ChatSpec
+from palate.judges.options import (
     GenerationSpec,
     RewardEndpointSpec,
     SequenceClassifierSpec,
     TextToTextSpec,
 )
-from palate.judges.trivial import FirstPosition, LengthChoice, RandomChoice
+from palate.judges.scalar import ScorerJudge
 from palate.types import Judge, PalateError
 
 __all__ = [
@@ -76,7 +76,7 @@ def _reward_model(options: object) -> Judge:
 
     given = options if isinstance(options, Mapping) else {"folder": options}
     if is_onnx(str(given["folder"])):
-        from palate.judges.onnx import OnnxScorer
+        from palate.judges.reward_model import OnnxScorer
 
         return ScorerJudge(OnnxScorer(**_only(given, "reward-model", "folder", "name")))
     known = inspect.signature(RewardScorer).parameters
@@ -91,7 +91,7 @@ def chat_spec(options: object) -> ChatSpec:
 
 def _chat(options: object) -> Judge:
     spec = chat_spec(options)
-    from palate.judges.chat.judge import ChatJudge
+    from palate.judges.llm.judge import ChatJudge
 
     return ChatJudge(spec)
 

@@ -16,12 +16,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from palate.judges.classifier_format import TOO_LONG
-from palate.judges.padding import batches
-from palate.judges.prompt import load_prompt
+from palate.judges.baselines import better
+from palate.judges.huggingface import batches
+from palate.judges.options import GenerationSpec
+from palate.judges.prompting import TOO_LONG, load_prompt
 from palate.judges.scalar import NON_FINITE
-from palate.judges.spec import GenerationSpec
-from palate.judges.trivial import better
 from palate.model.backbone import Backbone, load_backbone
 from palate.model.device import autocast, default_device, keep_memory
 from palate.model.markers import breaking, markers

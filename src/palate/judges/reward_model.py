@@ -8,18 +8,22 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from palate.judges.classifier_format import Refused
+from palate.judges.huggingface import batches
+from palate.judges.prompting import Refused
 from palate.judges.scalar import NON_FINITE
 from palate.model.backbone import folder_digest
 from palate.model.device import default_device, keep_memory
-from palate.model.loading import load_reward_model
+from palate.model.loading import load_chat, load_reward_model
+from palate.model.onnx import GRAPH, open_session, run
 from palate.model.options import Dtype
-from palate.model.packing import Group, group, microbatches
+from palate.model.packing import Group, Tokens, group, microbatches
 from palate.model.precision import compute_dtype
 from palate.model.templates import RefusedTurnsError
 from palate.model.tokenizer import TOO_LONG, ChatTokens, Encoded
+from palate.records import file_digest
 from palate.types import Candidates, Message, Score
 
 WINDOW = 256  # Prompts read ahead: enough to fill micro-batches, few enough to show progress.
@@ -110,3 +114,52 @@ def score_of(row: Encoded | Refused, rewards: Mapping[bytes, float]) -> Score:
     if not math.isfinite(value):
         return Score(None, NON_FINITE, row.truncated, len(row.ids))
     return Score(value, "", row.truncated, len(row.ids))
+
+
+# A reward model exported to ONNX, as a scorer: ONNX Runtime on the CPU, padded batches.
+
+
+class OnnxScorer:
+    """Scores responses with the graph that `palate export --format onnx` wrote, in float32."""
+
+    def __init__(
+        self, folder: str | Path, *, name: str | None = None, batch_tokens: int = 4096
+    ) -> None:
+        """Open the graph; raises `PalateError` where it cannot be read."""
+        folder = Path(folder)
+        self.name = name or folder.name
+        self._chat = load_chat(folder)
+        self._session = open_session(folder)
+        self._budget = batch_tokens
+        self.protocol: Mapping[str, Any] = {
+            "judge": "onnx",
+            "revision": file_digest(folder / GRAPH),
+            "format": self._chat.fingerprint,
+            "max_tokens": self._chat.max_tokens,
+            "truncation": "oldest turns of the prompt; never the response",
+            "dtype": "float32",
+            "reward": "raw",
+            **read_elsewhere(self._chat),
+        }
+
+    def score(self, candidates: Iterable[Candidates]) -> Iterator[tuple[Score, ...]]:
+        """Scores in the order asked; reads ahead one window of `candidates`."""
+        stream = iter(candidates)
+        while window := list(islice(stream, WINDOW)):
+            rows = [[encode(self._chat, c.prompt, r) for r in c.responses] for c in window]
+            distinct = {
+                e.ids.tobytes(): e.ids for row in rows for e in row if isinstance(e, Encoded)
+            }
+            rewards: dict[bytes, float] = {}
+            for batch in batches(list(distinct.values()), len, self._budget):
+                values = self._rewards(batch)
+                rewards.update(zip((ids.tobytes() for ids in batch), values, strict=True))
+            yield from (tuple(score_of(encoded, rewards) for encoded in row) for row in rows)
+
+    def _rewards(self, batch: Sequence[Tokens]) -> list[float]:
+        longest = max(map(len, batch))
+        ids = np.full((len(batch), longest), self._chat.pad_id, np.int64)
+        mask = np.zeros_like(ids)
+        for row, tokens in enumerate(batch):
+            ids[row, : len(tokens)], mask[row, : len(tokens)] = tokens, 1
+        return [float(value) for value in run(self._session, ids, mask)]

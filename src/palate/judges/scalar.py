@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from palate.judges.trivial import better
+from palate.judges.baselines import better
 from palate.types import Candidates, Pair, PalateError, Preference, Score, Scorer
 
 NON_FINITE = "non-finite"

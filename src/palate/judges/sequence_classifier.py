@@ -15,11 +15,10 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from palate.judges.checkpoint import open_checkpoint, open_device
-from palate.judges.classifier_format import NO_LIMIT, Encoded, InputFormat, Refused
-from palate.judges.padding import batches, padded
+from palate.judges.huggingface import batches, open_checkpoint, open_device, padded
+from palate.judges.options import SequenceClassifierSpec
+from palate.judges.prompting import NO_LIMIT, Encoded, InputFormat, Refused
 from palate.judges.scalar import NON_FINITE
-from palate.judges.spec import SequenceClassifierSpec
 from palate.model.export import check_exportable
 from palate.model.loading import MAKERS, maker_of
 from palate.model.tokenizer import check_rows

@@ -16,12 +16,10 @@ from typing import Any, ClassVar
 import torch
 from transformers import AutoModelForSeq2SeqLM
 
-from palate.judges.checkpoint import open_checkpoint, open_device
-from palate.judges.classifier_format import Encoded, Refused
-from palate.judges.padding import batches, padded
-from palate.judges.pair_prompt import NOTHING, PairPrompt
+from palate.judges.huggingface import batches, open_checkpoint, open_device, padded
+from palate.judges.options import TextToTextSpec
+from palate.judges.prompting import NOTHING, Encoded, PairPrompt, Refused
 from palate.judges.scalar import NON_FINITE
-from palate.judges.spec import TextToTextSpec
 from palate.types import Candidates, Pair, PalateError, Preference, Score
 
 Ids = tuple[int, ...]

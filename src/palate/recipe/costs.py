@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from palate.evaluate.benchmark import Benchmark, Order, OrderPlan
 from palate.judges import chat_spec
-from palate.judges.chat.cost import estimate
+from palate.judges.llm.cost import estimate
 from palate.recipe.judges import JudgeSpec
 from palate.types import PalateError
 

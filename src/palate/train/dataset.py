@@ -37,7 +37,13 @@ from palate.model.packing import Tokens, group
 from palate.model.templates import RefusedTurnsError
 from palate.model.tokenizer import ChatTokens
 from palate.progress import Bar, say, warn
-from palate.records import count_groups, read_comparisons, read_header, write_json, write_text
+from palate.records import (
+    count_groups,
+    read_comparisons,
+    read_header,
+    write_json,
+    write_text,
+)
 from palate.types import Comparison, PalateError, Rating, digest
 
 __all__ = [

@@ -18,7 +18,14 @@ from torch.optim import AdamW
 
 from palate.model.precision import name_of
 from palate.model.reward_model import RewardModel, apply_compute
-from palate.train.batching import Microbatch, Step, ahead, split_step, steps, steps_per_epoch
+from palate.train.batching import (
+    Microbatch,
+    Step,
+    ahead,
+    split_step,
+    steps,
+    steps_per_epoch,
+)
 from palate.train.checkpoint import Checkpoints, refuse_other_dtype
 from palate.train.cost import describe
 from palate.train.dataset import Examples

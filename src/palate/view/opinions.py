@@ -10,7 +10,7 @@ import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from palate.judges.trivial import TRIVIAL
+from palate.judges.baselines import TRIVIAL
 from palate.records import Header, read_header
 from palate.types import PalateError
 

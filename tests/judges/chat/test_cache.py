@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from palate.judges.chat.answer import Answer
-from palate.judges.chat.cache import Account, Cache, Claim, Held
+from palate.judges.llm.cache import Account, Cache, Claim, Held
+from palate.judges.llm.client import Answer
 from palate.types import PalateError
 
 SAID = Answer("A", "stop", (("A", -0.1), ("B", -2.5)), 0.4, 100, 1)
@@ -64,7 +64,7 @@ def test_a_budget_that_is_spent_stays_spent_and_is_one_model_s(cache, tmp_path):
 
 def test_calls_of_the_dead_and_of_the_silent_count_at_their_worst(cache, tmp_path):
     code = (
-        "import sys, os; from pathlib import Path; from palate.judges.chat.cache import Cache\n"
+        "import sys, os; from pathlib import Path; from palate.judges.llm.cache import Cache\n"
         "Cache(Path(sys.argv[1]), 'http://here/v1', 'm').claim('k', 2.0, None, 600)\n"
         "os._exit(9)"
     )
@@ -92,8 +92,8 @@ def test_calls_without_a_price_are_counted_as_such(cache):
 def test_processes_that_open_a_new_file_at_once_share_it(tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
-        "from palate.judges.chat.cache import *\n"
-        "from palate.judges.chat.answer import Answer\n"
+        "from palate.judges.llm.cache import *\n"
+        "from palate.judges.llm.client import Answer\n"
         "with Cache(Path(sys.argv[1]), 'u', 'm') as cache:\n"
         "    for n in range(50):\n"
         "        got = cache.claim(str(n), 0.1, None, 60)\n"

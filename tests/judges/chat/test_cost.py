@@ -4,12 +4,11 @@ import pytest
 
 from answering import pair
 from palate.judges import chat_spec
-from palate.judges.chat.answer import Answer
-from palate.judges.chat.cache import Cache, Claim
-from palate.judges.chat.cost import estimate
-from palate.judges.chat.price import price_of
-from palate.judges.chat.request import request
-from palate.judges.prompt import load_prompt
+from palate.judges.llm.cache import Cache, Claim
+from palate.judges.llm.client import Answer, request
+from palate.judges.llm.cost import estimate
+from palate.judges.llm.price import price_of
+from palate.judges.prompting import load_prompt
 from palate.types import PalateError
 
 

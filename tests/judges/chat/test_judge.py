@@ -16,11 +16,10 @@ import pytest
 
 from answering import Reply, answers, endpoint, fails, judges, message, pair, says
 from palate.judges import chat_spec, open_judge
-from palate.judges.chat.cache import Cache
-from palate.judges.chat.fault import of_status
-from palate.judges.chat.pool import Pool
-from palate.judges.chat.request import LIMITS, request
-from palate.judges.prompt import load_prompt
+from palate.judges.llm.cache import Cache
+from palate.judges.llm.client import LIMITS, of_status, request
+from palate.judges.llm.pool import Pool
+from palate.judges.prompting import load_prompt
 from palate.types import Message, Pair, PalateError, Preference, digest
 
 PAIRS = [pair(number) for number in range(12)]

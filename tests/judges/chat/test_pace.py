@@ -2,7 +2,7 @@
 
 import pytest
 
-from palate.judges.chat.pace import Pace
+from palate.judges.llm.pool import Pace
 
 
 def test_without_limits_everything_starts_now():

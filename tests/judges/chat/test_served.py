@@ -12,7 +12,7 @@ import pytest
 
 from answering import endpoint
 from palate.judges import open_judge
-from palate.judges.chat.answer import parse
+from palate.judges.llm.client import parse
 from palate.model.backbone import load_backbone
 from palate.types import Message, Pair
 from speaking import save_speaker, speaks

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from palate.judges.chat.spec import OPENAI, ChatSpec
+from palate.judges.options import OPENAI, ChatSpec
 from palate.types import PalateError
 
 BUILT_IN = Path(__file__).with_name("prices.yaml")

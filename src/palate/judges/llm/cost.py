@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from palate.judges.chat.cache import Cache
-from palate.judges.chat.price import Price, price_of
-from palate.judges.chat.request import METHOD, request
-from palate.judges.chat.spec import ChatSpec
-from palate.judges.prompt import load_prompt
+from palate.judges.llm.cache import Cache
+from palate.judges.llm.client import METHOD, request
+from palate.judges.llm.price import Price, price_of
+from palate.judges.options import ChatSpec
+from palate.judges.prompting import load_prompt
 from palate.types import Pair
 
 

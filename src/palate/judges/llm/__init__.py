@@ -1,5 +1,7 @@
 """A chat model behind an OpenAI-compatible endpoint as a judge; nothing here imports `openai`."""
 
-from palate.judges.chat.spec import ChatSpec
+from palate.judges.options import ChatSpec
 
-__all__ = ["ChatSpec"]
+__all__ = [
+    "ChatSpec",
+]

@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any, ClassVar
 
-from palate.judges.chat.answer import PARSER, Answer, Refused, preference
-from palate.judges.chat.pool import Pool
-from palate.judges.chat.price import price_of
-from palate.judges.chat.request import Request, request
-from palate.judges.chat.spec import ChatSpec
-from palate.judges.prompt import load_prompt
+from palate.judges.llm.client import PARSER, Answer, Refused, Request, preference, request
+from palate.judges.llm.pool import Pool
+from palate.judges.llm.price import price_of
+from palate.judges.options import ChatSpec
+from palate.judges.prompting import load_prompt
 from palate.types import Pair, Preference
 
 Arrival = tuple[str, Answer | Refused] | Exception | None

@@ -1,0 +1,369 @@
+"""From a conversation to the tokens a foreign reward model was trained on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from palate.judges.options import SequenceClassifierSpec
+from palate.model.markers import BREAK, breaking, broken, markers, untokenised_markers
+from palate.model.templates import RefusedTurnsError, render, tell_unwritten
+from palate.types import Message, Pair, PalateError, Role, digest
+
+# A conversation as plain text: turns under prefixes.
+
+
+def labelled(turns: Sequence[Message], prefixes: Mapping[Role, str]) -> str:
+    """Every turn under its prefix."""
+    return "".join(prefixes.get(turn.role, "") + turn.content for turn in turns)
+
+
+def question(prompt: Sequence[Message], prefixes: Mapping[Role, str]) -> str:
+    """A lone turn as it stands; several turns each under its prefix."""
+    if len(prompt) == 1:
+        return prompt[0].content
+    return labelled(prompt, prefixes).strip()
+
+
+def without_oldest(turns: Sequence[Message]) -> tuple[Message, ...]:
+    """What is left after the oldest turn, from a user turn on, as templates require."""
+    left = tuple(turns[1:])
+    while len(left) > 1 and left[0].role != "user":
+        left = left[1:]
+    return left
+
+
+TOO_LONG = "too long"
+NO_LIMIT = 1 << 30  # Tokenizers without a limit say 1e30.
+# transformers renders plain data only, so a function cannot be passed in; a macro of the same
+# name hides the clock from the template.
+PINNED_CLOCK = "{%- macro strftime_now(format) -%}{{ date_string }}{%- endmacro -%}"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Token ids of one conversation, token types where the tokenizer gives them, and its text."""
+
+    ids: tuple[int, ...]
+    types: tuple[int, ...] | None
+    texts: tuple[str, ...] = ()
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a conversation has no tokens."""
+
+    reason: str
+    tokens: int = 0
+
+
+class InputFormat:
+    """One checkpoint's rule from (prompt, response) to tokens; see `SequenceClassifierSpec`."""
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, spec: SequenceClassifierSpec, limit: int
+    ) -> None:
+        """Fix the rule; raises `PalateError` where `chat` is asked and there is no template."""
+        if spec.format == "chat" and not tokenizer.chat_template:
+            raise PalateError(
+                f"{spec.model}: the tokenizer has no chat template; set format to pair or plain"
+            )
+        self._tokenizer = tokenizer
+        self._spec = spec
+        self._template = _template(tokenizer) if spec.format == "chat" else ""
+        self.limit = limit
+        self._variables = {"date_string": spec.date}
+        if self._template:
+            tell_unwritten(spec.model, tokenizer, self._template, self._variables)
+        self.markers = markers(
+            tokenizer,
+            self._template or None,
+            variables=self._variables,
+            prefixes=() if spec.format == "chat" else (*spec.prefixes.values(), spec.suffix),
+        )
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """What decides the tokens, as JSON values."""
+        spec = self._spec
+        template = {
+            "chat": [self._template, spec.date],
+            "pair": [dict(spec.prefixes)],
+            "plain": [dict(spec.prefixes), spec.suffix],
+        }[spec.format]
+        return {
+            "format": spec.format,
+            "template": digest(template),
+            "tokenizer": tokenizer_digest(self._tokenizer),
+            "max_tokens": self.limit,
+            "over_limit": spec.over_limit,
+            "special_tokens_in_text": breaking(self._tokenizer, self.markers),
+        }
+
+    @property
+    def sample(self) -> tuple[int, ...]:
+        """The tokens of a short conversation: those that the format writes itself are in it."""
+        encoded = self.encode([Message("user", "x")], "y")
+        return encoded.ids if isinstance(encoded, Encoded) else ()
+
+    def encode(self, prompt: Sequence[Message], response: str) -> Encoded | Refused:
+        """The tokens of a conversation, or the reason why it has none."""
+        try:
+            whole = self._tokens(prompt, response)
+            if len(whole.ids) <= self.limit:
+                return whole if whole.ids else Refused("no tokens")
+            cut = self._cut(prompt, response) if self._spec.over_limit == "cut-oldest" else None
+        except RefusedTurnsError as refusal:
+            return Refused(f"template refuses: {refusal.said}")
+        return cut or Refused(TOO_LONG, len(whole.ids))
+
+    def _cut(self, prompt: Sequence[Message], response: str) -> Encoded | None:
+        """The longest end of the conversation that fits; None where the response alone does not.
+
+        A leading system turn stays; what is kept starts at a user turn, as templates require.
+        """
+        system = tuple(prompt[:1]) if prompt and prompt[0].role == "system" else ()
+        turns = tuple(prompt[len(system) :])
+        while len(turns) > 1:
+            turns = without_oldest(turns)
+            kept = self._tokens((*system, *turns), response)
+            if len(kept.ids) <= self.limit:
+                return replace(kept, truncated=True)
+        return self._cut_characters(system, turns[0], response) if turns else None
+
+    def _cut_characters(
+        self, system: tuple[Message, ...], turn: Message, response: str
+    ) -> Encoded | None:
+        best, low, high = None, 1, len(turn.content)
+        while low <= high:
+            start = (low + high) // 2
+            rest = Message(turn.role, turn.content[start:])
+            kept = self._tokens((*system, rest), response)
+            if len(kept.ids) <= self.limit:
+                best, high = kept, start - 1
+            else:
+                low = start + 1
+        return replace(best, truncated=True) if best else None
+
+    def _tokens(self, prompt: Sequence[Message], response: str) -> Encoded:
+        clean = [Message(m.role, broken(m.content, self.markers)) for m in prompt]
+        answer = broken(response, self.markers)
+        texts, special = self._texts(clean, answer)
+        # No truncation here, ever: `verbose` only silences advice about long texts.
+        out = self._tokenizer(*texts, add_special_tokens=special, truncation=False, verbose=False)
+        types = out.get("token_type_ids")
+        encoded = Encoded(tuple(out["input_ids"]), None if types is None else tuple(types), texts)
+        self._check_bos(encoded.ids)
+        return encoded
+
+    def _texts(self, prompt: list[Message], answer: str) -> tuple[tuple[str, ...], bool]:
+        match self._spec.format:
+            case "chat":
+                # The template writes the special tokens itself (pitfall 4).
+                return (self._chat([*prompt, Message("assistant", answer)]),), False
+            case "pair":
+                return (question(prompt, self._spec.prefixes), answer), True
+            case "plain":
+                turns = [*prompt, Message("assistant", answer)]
+                return (labelled(turns, self._spec.prefixes) + self._spec.suffix,), True
+
+    def _chat(self, turns: list[Message]) -> str:
+        said = [{"role": m.role, "content": m.content} for m in turns]
+        return render(self._tokenizer, self._template, said, self._variables)
+
+    def _check_bos(self, ids: tuple[int, ...]) -> None:
+        bos = self._tokenizer.bos_token_id
+        if bos is not None and ids[:2] == (bos, bos):
+            raise PalateError(
+                f"{self._spec.model}: the conversation starts with two BOS tokens; the chat "
+                "template or the prefix must not write the one that the tokenizer adds"
+            )
+
+
+def _template(tokenizer: PreTrainedTokenizerBase) -> str:
+    text = str(tokenizer.get_chat_template())
+    return PINNED_CLOCK + text if "strftime_now" in text else text
+
+
+def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What pins a tokenizer: its whole backend, or its vocabulary."""
+    if getattr(tokenizer, "is_fast", False):
+        return digest(tokenizer.backend_tokenizer.to_str())
+    return digest(sorted(tokenizer.get_vocab().items()))
+
+
+# The question that a speaking judge is asked: a reviewed text file with places for the data.
+#
+# A file is a header of `key: value` lines, a line `---`, and the text of one user message in
+# which
+# `{conversation}`, `{answer_a}` and `{answer_b}` each stand once. There is no template language:
+# places are filled in one pass, so nothing in the data is ever read as a place, let alone run.
+
+FOLDER = Path(__file__).with_name("prompts")
+PLACES = ("conversation", "answer_a", "answer_b")
+PLACE = re.compile(r"\{(" + "|".join(PLACES) + r")\}")
+# What delimits data, in any case and spacing; data that spells it out gets a zero-width space.
+TAG = re.compile(r"<(?=\s*/?\s*(?:conversation|system|user|assistant|answer_[ab])\b)", re.I)
+LAYOUT = 2  # Raise it when the same file and pair would give another message.
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A named question; `fingerprint` changes with its text and with the layout of data."""
+
+    name: str
+    text: str
+
+    @property
+    def fingerprint(self) -> str:
+        return digest("prompt", LAYOUT, self.text)
+
+    def ask(self, pair: Pair, markers: Sequence[str] = ()) -> str:
+        """The message for one pair, each text between tags that no text can close.
+
+        `markers` are what its reader's tokenizer would read as more than text.
+        """
+        turns = [_tagged(m.role, _inert(m.content, markers)) for m in pair.prompt]
+        filled = {
+            "conversation": _tagged("conversation", "\n".join(turns)),
+            "answer_a": _tagged("answer_A", _inert(pair.first, markers)),
+            "answer_b": _tagged("answer_B", _inert(pair.second, markers)),
+        }
+        return PLACE.sub(lambda place: filled[place[1]], self.text)
+
+
+def load_prompt(preset: str) -> Prompt:
+    """The prompt of that name under `judges/prompts`, or in a file of the user's own.
+
+    Raises:
+        PalateError: no such name or file, no `---` under a header, a place missing or twice.
+    """
+    built_in = FOLDER / f"{preset}.txt"
+    path = built_in if built_in.parent == FOLDER and built_in.is_file() else Path(preset)
+    if not path.is_file():
+        known = ", ".join(presets())
+        raise PalateError(f"preset {preset!r}: expected one of {known}, or a prompt file")
+    _, rule, text = path.read_text(encoding="utf-8").partition("\n---\n")
+    if not rule:
+        raise PalateError(f"{path}: expected a header of `key: value` lines, `---`, then the text")
+    found = PLACE.findall(text)
+    for place in PLACES:
+        if found.count(place) != 1:
+            raise PalateError(
+                f"{path}: expected {{{place}}} once, found it {found.count(place)} times"
+            )
+    return Prompt(path.stem, text.strip())
+
+
+def presets() -> list[str]:
+    """The names of the prompts that Palate brings."""
+    return sorted(path.stem for path in FOLDER.glob("*.txt"))
+
+
+def _tagged(tag: str, text: str) -> str:
+    return f"<{tag}>\n{text}\n</{tag}>"
+
+
+def _inert(text: str, markers: Sequence[str]) -> str:
+    """Text that neither closes a tag nor forges a turn, which some servers read in text as well."""
+    text = TAG.sub(f"<{BREAK}", text)
+    return broken(text, (*markers, *untokenised_markers(text)))
+
+
+# SteamSHP's question, word for word, and what is cut where it is too long for the model.
+#
+# The source is the model card (stanfordnlp/SteamSHP-flan-t5-xl): one line of context, two
+# responses
+# of one line, 512 tokens, and where they do not fit, "truncating the context as much as possible
+# and leaving the responses as untouched as possible".
+
+PROMPT = (
+    "POST: {context} \n\n RESPONSE A: {first}\n\n RESPONSE B: {second}\n\n "
+    "Which response is better? RESPONSE"
+)
+NOTHING = "."  # The card's response B where one response is scored alone.
+
+
+class PairPrompt:
+    """From a prompt and two responses to the tokens of the question.
+
+    A lone turn is the context as it stands; several turns stand one after the other, each under
+    its prefix. Line breaks become spaces, since the card asks for texts without any.
+    """
+
+    def __init__(
+        self, tokenizer: PreTrainedTokenizerBase, max_tokens: int, prefixes: Mapping[Role, str]
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._limit = max_tokens
+        self._prefixes = prefixes
+        self._markers = markers(tokenizer, prefixes=prefixes.values())
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        """What decides the tokens, as JSON values."""
+        return {
+            "template": digest(PROMPT, dict(self._prefixes)),
+            "tokenizer": tokenizer_digest(self._tokenizer),
+            "max_tokens": self._limit,
+            "truncation": "oldest turns of the context, then its last words; never a response",
+            "line_breaks": "a space",
+            "special_tokens_in_text": breaking(self._tokenizer, self._markers),
+        }
+
+    def text(self, prompt: Sequence[Message], first: str, second: str) -> str:
+        """The question as it is asked."""
+        return self._text(question(prompt, self._prefixes), first, second)
+
+    def encode(self, prompt: Sequence[Message], first: str, second: str) -> Encoded | Refused:
+        """The tokens of the question; where they are too many, of one with a shorter context.
+
+        Whole oldest turns go first, then the last words of the turn that is left: the card keeps
+        what fits from the beginning of a post. One word stays; else the question is refused.
+        """
+        turns = tuple(prompt)
+        whole = kept = self._tokens(question(turns, self._prefixes), first, second)
+        while len(kept.ids) > self._limit and len(turns) > 1:
+            turns = without_oldest(turns)
+            kept = self._tokens(question(turns, self._prefixes), first, second)
+        if len(kept.ids) > self._limit:
+            return self._cut(question(turns, self._prefixes), first, second) or Refused(
+                TOO_LONG, len(whole.ids)
+            )
+        return replace(kept, truncated=kept is not whole)
+
+    def _cut(self, context: str, first: str, second: str) -> Encoded | None:
+        """The question with as many leading words of `context` as fit; None where none does."""
+        ends = [word.end() for word in re.finditer(r"\S+", context)]
+        best, low, high = None, 1, len(ends) - 1
+        while low <= high:
+            words = (low + high) // 2
+            kept = self._tokens(context[: ends[words - 1]], first, second)
+            if len(kept.ids) <= self._limit:
+                best, low = kept, words + 1
+            else:
+                high = words - 1
+        return replace(best, truncated=True) if best else None
+
+    def _tokens(self, context: str, first: str, second: str) -> Encoded:
+        text = self._text(context, first, second)
+        # No truncation here, ever: `verbose` only silences advice about long texts.
+        ids = self._tokenizer(text, truncation=False, verbose=False)["input_ids"]
+        return Encoded(tuple(ids), None, (text,))
+
+    def _text(self, context: str, first: str, second: str) -> str:
+        clean = {
+            name: broken(_one_line(text), self._markers)
+            for name, text in (("context", context), ("first", first), ("second", second))
+        }
+        return PROMPT.format(**clean)
+
+
+def _one_line(text: str) -> str:
+    return re.sub(r"[\r\n]+", " ", text)
