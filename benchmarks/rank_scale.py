@@ -16,7 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from palate.evaluate.select import Bar, filter_file, rank_file
+from palate.evaluate.scoring import Bar, filter_file, rank_file
 from palate.types import Candidates, Score
 
 WORDS = ["flour", "water", "salt", "yeast", "dough", "bread", "oven", "crust", "sea", "blue"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from palate.evaluate.absent import read_absent
+from palate.evaluate.run import read_absent
 from palate.judges import JUDGES, chat_spec
 from palate.recipe import load_recipe, run
 from palate.recipe.judges import PAPER_JUDGES, chat_judge, name_of, with_judges

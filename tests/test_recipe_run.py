@@ -102,7 +102,7 @@ def test_until_stops_there(experiment):
 
 
 def test_the_checkpoint_scores_a_file(experiment, tmp_path):
-    from palate.evaluate.score import score_file
+    from palate.evaluate.scoring import score_file
     from palate.judges import open_judge
 
     rows = [{"prompt": "How do I bake bread?", "response": r} for r in ("Mix flour.", "No.")]

@@ -5,10 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from palate.evaluate.alike import on_equal_terms, unlike
 from palate.evaluate.metrics import compare
+from palate.evaluate.results import on_equal_terms, read_tally, unlike
 from palate.evaluate.run import evaluate
-from palate.evaluate.tally import read_tally
 from palate.judges import open_judge
 from palate.types import PalateError
 

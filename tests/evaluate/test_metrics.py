@@ -11,7 +11,7 @@ import pytest
 from palate import stats
 from palate.evaluate import metrics
 from palate.evaluate.metrics import Counts, averages, compare, summarise, tally
-from palate.evaluate.tally import items_digest
+from palate.evaluate.results import items_digest
 from palate.records import write_verdicts
 from palate.types import Bin, Comparison, Outcome, PalateError, Rating, Verdict
 

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 
 from palate.evaluate.benchmark import order_for
-from palate.evaluate.metrics import summarise, tally
-from palate.evaluate.orders import order_figures
+from palate.evaluate.metrics import order_figures, summarise, tally
+from palate.evaluate.results import read_tally
 from palate.evaluate.run import evaluate
-from palate.evaluate.tally import read_tally
 from palate.judges import open_judge
 from palate.records import read_verdicts
 from palate.types import Outcome, PalateError, Preference, Verdict

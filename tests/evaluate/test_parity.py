@@ -12,8 +12,15 @@ from typer.testing import CliRunner
 
 from palate.cli import app
 from palate.data.simulation import CampaignOptions, simulate
-from palate.evaluate.parity import EMULATED, TOLERANCE, Way, parity
-from palate.evaluate.ways import classifier_ways, reward_model_ways, template_way
+from palate.evaluate.parity import (
+    EMULATED,
+    TOLERANCE,
+    Way,
+    classifier_ways,
+    parity,
+    reward_model_ways,
+    template_way,
+)
 from palate.judges import sequence_classifier_spec
 from palate.judges.reward_model import RewardScorer
 from palate.model.export import Card, export

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from palate.evaluate.record import record_from, record_of, verdict_of
+from palate.evaluate.run import record_from, record_of, verdict_of
 from palate.types import Outcome, PalateError, Preference
 
 DETAILS = {"judge": "j", "benchmark": "b", "protocol_fingerprint": "f"}

@@ -8,9 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from palate.evaluate.score import score_file
-from palate.evaluate.scored import beside
-from palate.evaluate.select import Bar, filter_file, rank_file
+from palate.evaluate.scoring import Bar, beside, filter_file, rank_file, score_file
 from palate.records import read_header
 from palate.types import PalateError, Score
 

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from palate.cli import app
-from palate.evaluate.scored import facts_of
-from palate.evaluate.select import Bar, filter_file, rank_file
-from palate.evaluate.share import Share
+from palate.evaluate.journal import Share
+from palate.evaluate.scoring import Bar, facts_of, filter_file, rank_file
 from palate.records import read_comparisons, read_header, write_comparisons
 from palate.types import Comparison, Message, PalateError, Score
 

@@ -2,9 +2,9 @@
 
 import pytest
 
+from palate.evaluate.journal import ALONE, Share
 from palate.evaluate.run import evaluate
-from palate.evaluate.score import score_file
-from palate.evaluate.share import ALONE, Share
+from palate.evaluate.scoring import score_file
 from palate.records import read_header, read_verdicts
 from palate.types import PalateError, Preference, Score
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from palate.evaluate.ways import pipeline_way, reward_model_ways, template_way
+from palate.evaluate.parity import pipeline_way, reward_model_ways, template_way
 from palate.judges import open_judge
 from palate.judges.reward_model import RewardScorer
 from palate.judges.scalar import ScorerJudge

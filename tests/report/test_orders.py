@@ -7,9 +7,8 @@ from pathlib import Path
 import pytest
 
 from made import pool
-from palate.evaluate.absent import FILE, read_absent, write_absent
 from palate.evaluate.benchmark import Benchmark, order_for
-from palate.evaluate.run import evaluate
+from palate.evaluate.run import FILE, evaluate, read_absent, write_absent
 from palate.judges import open_judge
 from palate.report import report
 from palate.types import PalateError, Preference

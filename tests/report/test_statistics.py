@@ -10,10 +10,8 @@ from scipy.special import expit
 
 from made import made as comparison
 from palate import stats
-from palate.evaluate.ceiling import noise_ceiling
-from palate.evaluate.metrics import tally
-from palate.evaluate.safety import detection, unsafe_recall
-from palate.evaluate.tally import read_tally
+from palate.evaluate.metrics import detection, noise_ceiling, tally, unsafe_recall
+from palate.evaluate.results import read_tally
 from palate.report import report
 from palate.types import Bin, Outcome, Rating, Verdict
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from older import downgrade
-from palate.evaluate.tally import read_tally
+from palate.evaluate.results import read_tally
 from palate.records import read_comparisons, write_comparisons
 from palate.types import PalateError
 from palate.view.catalogue import open_catalogue

@@ -33,7 +33,7 @@ def combine(
     column `safety` (true or false) says which prompts are about safety.
     Example: [bold]palate combine models/safety models/helpfulness responses.jsonl[/bold]
     """
-    from palate.evaluate.score import requests
+    from palate.evaluate.scoring import requests
     from palate.judges.reward_model import RewardScorer
     from palate.serve.combination import SafetyWords, measure, write_combination
 

@@ -31,7 +31,7 @@ from palate.cli.run import (
 )
 
 if TYPE_CHECKING:
-    from palate.evaluate.share import Share
+    from palate.evaluate.journal import Share
     from palate.recipe.judges import JudgeSpec
 
 

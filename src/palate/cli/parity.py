@@ -140,7 +140,7 @@ def _whole(model: str, base: str | None) -> Generator[str]:
 
 def _ways(model: str, form: str) -> list[Way]:
     """Our engine where it can open the model, transformers' own class and its pipeline."""
-    from palate.evaluate.ways import (
+    from palate.evaluate.parity import (
         classifier_ways,
         pipeline_way,
         reward_model_ways,
@@ -172,7 +172,7 @@ def _ways(model: str, form: str) -> list[Way]:
 
 
 def _unmerged(model: str, base: str | None, merged: str) -> Way:
-    from palate.evaluate.ways import adapter_way
+    from palate.evaluate.parity import adapter_way
     from palate.model.loading import load_chat
 
     return adapter_way(Path(model), base, load_chat(Path(merged)))
@@ -180,14 +180,14 @@ def _unmerged(model: str, base: str | None, merged: str) -> Way:
 
 def _other(folder: Path, form: str) -> Way:
     """Another export: an ONNX graph, or a checkpoint, which may hold its weights in bfloat16."""
-    from palate.evaluate.ways import export_way, onnx_way
+    from palate.evaluate.parity import export_way, onnx_way
     from palate.model.onnx import is_onnx
 
     return onnx_way(folder) if is_onnx(folder) else export_way(folder, form)
 
 
 def _served(model: str, url: str, shape: str, form: str) -> Way:
-    from palate.evaluate.ways import kind_of, scorer_way, served_dtype
+    from palate.evaluate.parity import kind_of, scorer_way, served_dtype
     from palate.judges import ScorerJudge, open_judge
 
     options = {"url": url, "shape": shape, "input": form, "tokenizer": model}
@@ -201,7 +201,7 @@ def _served(model: str, url: str, shape: str, form: str) -> Way:
 def _candidates(items: Path | None, count: int) -> list[Candidates]:
     from itertools import islice
 
-    from palate.evaluate.request import SHAPES, requests
+    from palate.evaluate.scoring import SHAPES, requests
     from palate.types import Candidates
 
     if items is None:

@@ -164,7 +164,7 @@ def show_costs(rows: list[dict[str, Any]], form: Format) -> None:
 
 
 def _refuse_absent(folder: Path) -> None:
-    from palate.evaluate.absent import read_absent
+    from palate.evaluate.run import read_absent
     from palate.types import PalateError
 
     if absent := read_absent(folder / "verdicts"):

@@ -25,8 +25,7 @@ def score(
     Stopped, it goes on where it was.
     Example: [bold]palate score runs/demo/models/helpfulness responses.jsonl -o rewards.jsonl[/bold]
     """
-    from palate.evaluate.score import score_file
-    from palate.evaluate.scored import beside
+    from palate.evaluate.scoring import beside, score_file
     from palate.judges import ScorerJudge, open_judge
     from palate.recipe.crew import sharing
 

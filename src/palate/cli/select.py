@@ -13,7 +13,7 @@ import typer
 from palate.cli.output import QuietOption, command_line, counting, interruptible, progress
 
 if TYPE_CHECKING:
-    from palate.evaluate.share import Share
+    from palate.evaluate.journal import Share
     from palate.types import Scorer
 
 Words = Annotated[
@@ -52,8 +52,7 @@ def rank(
     it out.
     Example: [bold]palate rank runs/demo/models/safety samples.jsonl --top 1 -o best.jsonl[/bold]
     """
-    from palate.evaluate.scored import beside
-    from palate.evaluate.select import rank_file
+    from palate.evaluate.scoring import beside, rank_file
 
     progress(quiet=quiet)
     model, file = _model_and_file(words)
@@ -88,8 +87,7 @@ def filter_rows(
     Example: [bold]palate filter runs/demo/models/safety pairs.parquet --min-reward 0.5[/bold]
     Example: [bold]palate filter rewards.jsonl --top-percent 10 -o best.jsonl[/bold]
     """
-    from palate.evaluate.scored import beside
-    from palate.evaluate.select import Bar, filter_file
+    from palate.evaluate.scoring import Bar, beside, filter_file
 
     progress(quiet=quiet)
     model, file = _model_and_file(words)
@@ -124,7 +122,7 @@ def _scoring(model: str | None) -> Generator[tuple[Scorer | None, Share, Any]]:
 
 
 def _say(path: Path, done: str) -> None:
-    from palate.evaluate.scored import facts_of
+    from palate.evaluate.scoring import facts_of
     from palate.progress import say
 
     facts = facts_of(path)

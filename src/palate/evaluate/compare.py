@@ -14,9 +14,8 @@ from typing import Any, Literal
 import numpy as np
 
 from palate import stats
-from palate.evaluate.alike import on_equal_terms
 from palate.evaluate.metrics import Tally, compare, values_of
-from palate.evaluate.tally import Flags, Floats
+from palate.evaluate.results import Flags, Floats, on_equal_terms
 from palate.records import read_header
 from palate.stats import TIE_VALUE, Estimate, PairedDifference
 from palate.types import Bin, Comparison, PalateError, Rating, digest

@@ -8,18 +8,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
+import httpx2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from palate.judges import sequence_classifier_spec
 from palate.judges.baselines import better
-from palate.model.device import native_bfloat16
-from palate.types import Candidates, PalateError
+from palate.judges.options import SequenceClassifierSpec
+from palate.judges.reward_model import OnnxScorer, RewardScorer, encode
+from palate.judges.sequence_classifier import SequenceClassifier
+from palate.model.backbone import load_config, quiet
+from palate.model.device import autocast, native_bfloat16
+from palate.model.loading import open_adapter, read_value_head, value_head_of
+from palate.model.packing import Tokens, group, microbatches
+from palate.model.reward_model import RewardModel
+from palate.model.templates import RefusedTurnsError, render
+from palate.model.tokenizer import ChatTokens, Encoded
+from palate.types import Candidates, PalateError, Scorer
 
 Floats = NDArray[np.float64]
 Kind = Literal["float32", "float16", "bfloat16", "rounded"]
@@ -153,3 +167,243 @@ def _pairs(
             if known[start + a] and known[start + b]:
                 yield index, start, a, b
         start += len(item.responses)
+
+
+# The ways in which one reward model can be scored, for `palate.evaluate.parity`.
+#
+# Our engine's paths, transformers' class and pipeline, an ONNX graph, an adapter that is not
+# merged,
+# a server: each from conversations to one number a response.
+
+BUDGET, ROWS = 4_096, 16
+
+
+def scorer_way(name: str, scorer: Scorer, kind: Kind = "float32") -> Way:
+    """Any scorer as a way: a server, another program's model."""
+
+    def score(candidates: Sequence[Candidates]) -> Floats:
+        scores = scorer.score(iter(candidates))
+        values = [math.nan if s.value is None else s.value for row in scores for s in row]
+        return np.array(values, dtype=np.float64)
+
+    return Way(name, kind, score)
+
+
+def kind_of(dtype: str) -> Kind:
+    """The kind of a way by the number format that is stored, or that a server computes in."""
+    name = dtype.removeprefix("torch.")
+    if name == "float16":
+        return "float16"
+    return "rounded" if name == "bfloat16" else "float32"
+
+
+def served_dtype(url: str) -> str:
+    """The number format that a server says it computes in: Palate's /v1/models, TEI's /info.
+
+    float32 where it does not say (vLLM's and SGLang's do not).
+    """
+    for path in ("v1/models", "info"):
+        with suppress(httpx2.HTTPError, ValueError, LookupError, TypeError):
+            said = httpx2.get(f"{url.rstrip('/')}/{path}", timeout=10).json()
+            dtype = said["model_dtype"] if path == "info" else said["data"][0]["dtype"]
+            if dtype in ("float32", "float16", "bfloat16"):
+                return str(dtype)
+    return "float32"
+
+
+def reward_model_ways(scorer: RewardScorer) -> list[Way]:
+    """Every path of our own engine; the first is the one that trains, judges and scores."""
+    model = scorer.model
+
+    def shared(candidates: Sequence[Candidates]) -> Floats:
+        return scorer_way("", scorer).score(candidates)
+
+    def in_bfloat16(candidates: Sequence[Candidates]) -> Floats:
+        with _computing(model, torch.bfloat16):
+            return shared(candidates)
+
+    def alone(candidates: Sequence[Candidates]) -> Floats:
+        return np.concatenate([shared([item]) for item in candidates])
+
+    def unshared(candidates: Sequence[Candidates]) -> Floats:
+        return _by_rows(model.chat, candidates, lambda rows: _packed(model, rows))
+
+    def padded(candidates: Sequence[Candidates]) -> Floats:
+        return _by_rows(model.chat, candidates, lambda rows: _padded(model, rows, ROWS))
+
+    def padded_alone(candidates: Sequence[Candidates]) -> Floats:
+        return _by_rows(model.chat, candidates, lambda rows: _padded(model, rows, 1))
+
+    return [
+        Way(f"Palate: {model.path}", "float32", shared),
+        Way("Palate: one prompt at a time", "float32", alone),
+        Way("Palate: packed, prompts not shared", "float32", unshared),
+        Way(f"Palate: padded, {ROWS} rows a batch", "float32", padded),
+        Way("Palate: padded, one row at a time", "float32", padded_alone),
+        Way("Palate: bfloat16", "bfloat16", in_bfloat16),
+    ]
+
+
+def classifier_ways(spec: SequenceClassifierSpec) -> list[Way]:
+    """The sequence classifier as transformers loads it; the first in rows of like length."""
+    alone = spec.model_copy(update={"batch_tokens": 1})
+    eager = spec.model_copy(update={"attention": "eager"})
+
+    def stock(given: SequenceClassifierSpec) -> Callable[[Sequence[Candidates]], Floats]:
+        # Opened when it runs, so that no two of the models are held at once.
+        return lambda candidates: scorer_way("", SequenceClassifier(given)).score(candidates)
+
+    def in_bfloat16(candidates: Sequence[Candidates]) -> Floats:
+        opened = SequenceClassifier(spec)
+        with autocast(torch.bfloat16, opened.device):
+            return scorer_way("", opened).score(candidates)
+
+    return [
+        Way("transformers: batches of like length", "float32", stock(spec)),
+        Way("transformers: one row at a time", "float32", stock(alone)),
+        Way("transformers: eager attention", "float32", stock(eager)),
+        Way("transformers: bfloat16", "bfloat16", in_bfloat16),
+    ]
+
+
+@contextmanager
+def _computing(model: RewardModel, dtype: torch.dtype) -> Iterator[None]:
+    before, model.dtype = model.dtype, dtype
+    try:
+        yield
+    finally:
+        model.dtype = before
+
+
+@torch.inference_mode()
+def _by_rows(
+    chat: ChatTokens,
+    candidates: Sequence[Candidates],
+    reward: Callable[[Sequence[Tokens]], Floats],
+) -> Floats:
+    """Rewards of every response as a row of its own; NaN where it has no tokens."""
+    encoded = [encode(chat, item.prompt, r) for item in candidates for r in item.responses]
+    known = [row.ids for row in encoded if isinstance(row, Encoded)]
+    values = iter(reward(known) if known else ())
+    return np.array([next(values) if isinstance(row, Encoded) else math.nan for row in encoded])
+
+
+def _packed(model: RewardModel, rows: Sequence[Tokens]) -> Floats:
+    found = np.empty(len(rows))
+    for indices, groups in microbatches([group([row], shared=False) for row in rows], BUDGET):
+        found[indices] = model(groups).reward.float().cpu().numpy()
+    return found
+
+
+def _padded(model: RewardModel, rows: Sequence[Tokens], count: int) -> Floats:
+    batches = (rows[start : start + count] for start in range(0, len(rows), count))
+    return np.concatenate([model.forward_padded(b).reward.float().cpu().numpy() for b in batches])
+
+
+def pipeline_way(folder: str) -> Way:
+    """Stock `pipeline("text-classification")` on rendered text, one at a time.
+
+    What is longer than the limit has none: the pipeline would not cut it as we do.
+    """
+
+    def score(candidates: Sequence[Candidates]) -> Floats:
+        with quiet():
+            scored = pipeline(
+                "text-classification", model=folder, device="cpu", dtype=torch.float32
+            )
+        tokenizer, found = scored.tokenizer, []
+        for text in _templated(tokenizer, candidates):
+            fits = text and len(tokenizer(text)["input_ids"]) <= tokenizer.model_max_length
+            found.append(scored(text, function_to_apply="none")[0]["score"] if fits else math.nan)
+        return np.array(found, dtype=np.float64)
+
+    return Way("transformers: text-classification pipeline", "float32", score)
+
+
+def _templated(tokenizer: Any, candidates: Sequence[Candidates]) -> Iterator[str | None]:
+    """Every conversation as the tokenizer's own template writes it; None where it refuses it."""
+    template = tokenizer.get_chat_template()
+    for item in candidates:
+        turns = [{"role": m.role, "content": m.content} for m in item.prompt]
+        for response in item.responses:
+            said = [*turns, {"role": "assistant", "content": response}]
+            try:
+                yield render(tokenizer, template, said)
+            except RefusedTurnsError:
+                yield None
+
+
+def template_way(folder: str, max_tokens: int) -> Way:
+    """Stock class and stock tokenizer: ids as `apply_chat_template` writes them, one at a time.
+
+    Nothing of Palate's touches the tokens, so a reward that is read at another place shows here.
+    What is over `max_tokens` has none: it would not be cut as we do.
+    """
+
+    def score(candidates: Sequence[Candidates]) -> Floats:
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+            model = AutoModelForSequenceClassification.from_pretrained(
+                folder, dtype=torch.float32, use_safetensors=True
+            ).eval()
+        rows = [
+            [] if text is None else tokenizer(text, add_special_tokens=False)["input_ids"]
+            for text in _templated(tokenizer, candidates)
+        ]
+        with torch.inference_mode():
+            values = [
+                _logits(model, [np.asarray(row)])[0] if 0 < len(row) <= max_tokens else math.nan
+                for row in rows
+            ]
+        return np.array(values, dtype=np.float64)
+
+    return Way("transformers: the template as it stands", "float32", score)
+
+
+def export_way(folder: Path, form: str) -> Way:
+    """Another checkpoint of the model, as transformers opens it: in float32, whatever it stores."""
+    dtype = getattr(load_config(str(folder)), "dtype", None)
+    kind = kind_of(str(dtype or torch.float32))
+    spec = sequence_classifier_spec(
+        {"model": str(folder), "format": form, "over_limit": "unscored"}
+    )
+    name = f"transformers: {folder.name}" + ("" if kind == "float32" else f", stored as {dtype}")
+    return Way(name, kind, lambda asked: scorer_way("", SequenceClassifier(spec)).score(asked))
+
+
+def onnx_way(folder: Path) -> Way:
+    """The ONNX export in `folder`, opened when it runs."""
+    return Way(
+        f"ONNX Runtime: {folder.name}",
+        "float32",
+        lambda candidates: scorer_way("", OnnxScorer(folder)).score(candidates),
+    )
+
+
+def adapter_way(folder: Path, base: str | None, chat: ChatTokens) -> Way:
+    """The adapter in `folder` beside its base, not merged, as peft runs it."""
+
+    def score(candidates: Sequence[Candidates]) -> Floats:
+        opened = open_adapter(folder, base=base)
+        model = opened.model
+        # Where the base model pads with its end of turn the stock class would read another token.
+        model.config.get_text_config().pad_token_id = chat.pad_id
+        path = value_head_of(folder)
+        if path is None:
+            return _by_rows(chat, candidates, lambda rows: _logits(model, rows))
+        weight = read_value_head(path, model.config.get_text_config().hidden_size).weight[0]
+        return _by_rows(chat, candidates, lambda rows: _values(model, weight, rows))
+
+    return Way("peft: the adapter, not merged", "float32", score)
+
+
+def _values(model: Any, weight: torch.Tensor, rows: Sequence[Tokens]) -> Floats:
+    """LLaMA-Factory's: a causal model's last hidden state by its head, without the constant."""
+    ids = (torch.from_numpy(row.astype(np.int64))[None] for row in rows)
+    last = (model(input_ids=row, output_hidden_states=True).hidden_states[-1][0, -1] for row in ids)
+    return np.array([float(hidden.float() @ weight) for hidden in last])
+
+
+def _logits(model: Any, rows: Sequence[Tokens]) -> Floats:
+    ids = (torch.from_numpy(row.astype(np.int64))[None] for row in rows)
+    return np.array([float(model(input_ids=row).logits[0, 0]) for row in ids])

@@ -7,20 +7,190 @@ was made (pitfall 28), and a judge is never asked twice for the same answer.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
 from palate.evaluate.benchmark import Benchmark, Item, Order
-from palate.evaluate.journal import Journal, journal
-from palate.evaluate.record import Record, record_of, verdict_of
-from palate.evaluate.share import ALONE, Share, gathered, journals
-from palate.evaluate.standing import standing
-from palate.records import write_verdicts
-from palate.types import Judge, Outcome, PalateError, Verdict, digest
+from palate.evaluate.journal import ALONE, Journal, Share, gathered, journal, journals
+from palate.records import (
+    Header,
+    read_header,
+    read_verdicts,
+    version_of,
+    write_json,
+    write_verdicts,
+)
+from palate.types import Judge, Outcome, PalateError, Preference, Verdict, digest
+
+# One answer in its three forms: a judge's preference, a journal's record, a verdict.
+
+CHOICES = ("first", "second", "tie", None)
+Record = list[Any]
+"""[choice, first score, second score, reason, truncated, answer, seconds] as JSON values."""
+
+
+def record_of(judge: str, preference: Preference) -> Record:
+    """A preference as a record; a score that is not finite makes it unscored.
+
+    Raises:
+        PalateError: a choice that is none of first, second, tie and None.
+    """
+    if preference.choice not in CHOICES:
+        raise PalateError(
+            f"judge {judge}: expected first, second, tie or None, got {preference.choice!r}"
+        )
+    choice, reason = preference.choice, preference.reason
+    scores = [_float(preference.first_score), _float(preference.second_score)]
+    if any(score is not None and not math.isfinite(score) for score in scores):
+        choice, scores, reason = None, [None, None], "non-finite"
+    if choice is None:
+        reason = reason or "no reason given"
+    seconds = _float(preference.seconds)
+    timed = seconds is not None and math.isfinite(seconds)
+    said = [preference.answer, seconds if timed else None]
+    return [choice, *scores, reason, preference.truncated, *said]
+
+
+def _float(score: float | None) -> float | None:
+    return None if score is None else float(score)
+
+
+def verdict_of(item: Item, record: Record, details: Mapping[str, Any]) -> Verdict:
+    """Put the label back on a record; one of an earlier Palate ends at `truncated`."""
+    choice, first_score, second_score, reason, truncated, *said = record
+    answer, seconds = said or ("", None)
+    chosen, rejected = (
+        (first_score, second_score) if item.chosen_first else (second_score, first_score)
+    )
+    comparison = item.comparison
+    return Verdict(
+        judge=details["judge"],
+        benchmark=details["benchmark"],
+        comparison_id=comparison.id,
+        outcome=_outcome(choice, item.chosen_first),
+        chosen_score=chosen,
+        rejected_score=rejected,
+        reason=reason,
+        truncated=truncated,
+        cluster=comparison.prompt_id,
+        source=comparison.source,
+        rating=comparison.rating,
+        bin=comparison.bin,
+        chosen_first=item.chosen_first,
+        protocol=details["protocol_fingerprint"],
+        answer=answer,
+        seconds=seconds,
+        chosen_length=len(comparison.chosen),
+        rejected_length=len(comparison.rejected),
+    )
+
+
+def _outcome(choice: str | None, chosen_first: bool) -> Outcome:
+    if choice is None:
+        return Outcome.UNSCORED
+    if choice == "tie":
+        return Outcome.TIE
+    return Outcome.CORRECT if (choice == "first") == chosen_first else Outcome.WRONG
+
+
+def record_from(verdict: Verdict) -> Record:
+    """The record that a verdict was made of."""
+    scores = [verdict.chosen_score, verdict.rejected_score]
+    if not verdict.chosen_first:
+        scores.reverse()
+    said = [verdict.answer, verdict.seconds]
+    return [_choice(verdict), *scores, verdict.reason, verdict.truncated, *said]
+
+
+def _choice(verdict: Verdict) -> str | None:
+    if verdict.outcome is Outcome.UNSCORED:
+        return None
+    if verdict.outcome is Outcome.TIE:
+        return "tie"
+    right = verdict.outcome is Outcome.CORRECT
+    return "first" if right == verdict.chosen_first else "second"
+
+
+# The verdict file that already stands where one is to be made: is it current, what can be kept.
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is at `path`: the header of whole verdicts, or None and the `problem` with the file."""
+
+    path: Path
+    header: Header | None = None
+    problem: str = ""
+
+    def is_current(self, fingerprint: str) -> bool:
+        """Whether these are the verdicts under the protocol of that fingerprint."""
+        if self.header is None or self.header.version != version_of("verdicts"):
+            return False
+        return bool(self.header.details.get("protocol_fingerprint") == fingerprint)
+
+    def changes(self, protocol: Mapping[str, Any]) -> str:
+        """What makes the file out of date under `protocol`, in words; "" where there is none."""
+        if self.header is None:
+            return self.problem
+        old, new = _flat(self.header.details.get("protocol", {})), _flat(protocol)
+        keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        if not keys:
+            return f"written in format {self.header.version}"
+        return f"the protocol changed ({', '.join(keys)})"
+
+    def answers(self, protocol: Mapping[str, Any], items: Iterable[Item]) -> dict[str, Record]:
+        """The answers that hold under `protocol` too, by pair id.
+
+        All of them where it changed in nothing but the order of sides: the same judge was shown
+        the same pairs.
+        """
+        if self.header is None:
+            return {}
+        before = self.header.details.get("protocol", {})
+        if {**before, "order": None} != {**protocol, "order": None}:
+            return {}
+        try:
+            verdicts = list(read_verdicts(self.path, older=True))
+        except PalateError:
+            return {}  # Its header is whole and its rows are not.
+        said = {(v.comparison_id, v.chosen_first): record_from(v) for v in verdicts}
+        asked = ((item.pair.id, (item.comparison.id, item.chosen_first)) for item in items)
+        return {pair_id: said[key] for pair_id, key in asked if key in said}
+
+
+def standing(path: Path, judge: str, benchmark: str) -> Standing:
+    """What stands at `path`; a file that is not whole is a problem, not an error.
+
+    Raises:
+        PalateError: the verdicts are of another judge or benchmark, whose name is as a file the
+            same.
+    """
+    if not path.exists():
+        return Standing(path)
+    try:
+        header = read_header(path, "verdicts", older=True)
+    except PalateError as error:
+        return Standing(path, problem=str(error))  # Costs time only: verdicts can be remade.
+    for kind, name in (("judge", judge), ("benchmark", benchmark)):
+        if header.details.get(kind) != name:
+            raise PalateError(
+                f"{path}: holds verdicts of {kind} {header.details.get(kind)!r}, and {name!r} "
+                f"would take the same file; rename one {kind}"
+            )
+    return Standing(path, header)
+
+
+def _flat(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    judge = protocol.get("judge", {})
+    rest = {key: value for key, value in protocol.items() if key != "judge"}
+    return rest | {f"judge.{key}": value for key, value in judge.items()}
+
 
 Progress = Callable[[int, int, str], None]
 """Called with (answers so far, answers in all, what there is to say or "")."""
@@ -169,3 +339,32 @@ def _finish(
         inputs={"benchmark": details["protocol"]["benchmark"]},
         details=lambda: details | {"outcomes": {o.value: counts[o.value] for o in Outcome}},
     )
+
+
+# Judges that a run could not ask, and why: kept beside its verdicts, so that tables can say so.
+
+FILE = "absent.json"
+
+
+def write_absent(verdicts: Path, reasons: Mapping[str, str]) -> None:
+    """Keep each absent judge's reason in the folder of verdicts; none, and the file goes."""
+    if reasons:
+        write_json(verdicts / FILE, dict(reasons))
+    else:
+        (verdicts / FILE).unlink(missing_ok=True)
+
+
+def read_absent(verdicts: Path) -> dict[str, str]:
+    """The reason of each judge that could not be asked when these verdicts were made.
+
+    Raises:
+        PalateError: the file is not what `write_absent` wrote.
+    """
+    path = verdicts / FILE
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return {str(judge): str(reason) for judge, reason in found.items()}
+    except (OSError, ValueError, AttributeError):
+        raise PalateError(f"{path}: cannot be read; evaluate again") from None

@@ -18,7 +18,14 @@ from transformers import AutoTokenizer
 
 from palate.http import PASSING, REFUSED, bearer_key, error_line, one_line, retry_after
 from palate.judges.options import RewardEndpointSpec, SequenceClassifierSpec
-from palate.judges.prompting import NO_LIMIT, Encoded, InputFormat, Refused, labelled, question
+from palate.judges.prompting import (
+    NO_LIMIT,
+    Encoded,
+    InputFormat,
+    Refused,
+    labelled,
+    question,
+)
 from palate.judges.scalar import NON_FINITE
 from palate.model.backbone import quiet
 from palate.model.markers import broken, untokenised_markers

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from palate.evaluate.absent import write_absent
-from palate.evaluate.ceiling import noise_ceiling
-from palate.evaluate.metrics import bayes_limit, write_results
-from palate.evaluate.run import slug
+from palate.evaluate.metrics import bayes_limit, noise_ceiling, write_results
+from palate.evaluate.run import slug, write_absent
 from palate.recipe.crew import Judging, judge_together
 from palate.recipe.judges import JudgeSpec, name_of
 from palate.recipe.learn import add_tables

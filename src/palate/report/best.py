@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from palate import stats
 from palate.evaluate.metrics import Tally
-from palate.evaluate.tally import Codes, Floats
+from palate.evaluate.results import Codes, Floats
 from palate.records import read_columns
 from palate.report import escape
 from palate.report.accuracy import judge_name

@@ -8,7 +8,7 @@ import numpy as np
 
 from palate import stats
 from palate.evaluate.metrics import Result, Tally
-from palate.evaluate.tally import Floats
+from palate.evaluate.results import Floats
 from palate.report import escape
 from palate.report.accuracy import judge_name
 from palate.report.read import Judged

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 
-from palate.evaluate.tally import Floats
+from palate.evaluate.results import Floats
 from palate.records import read_batches
 from palate.report import escape
 from palate.report.accuracy import RATINGS

@@ -6,7 +6,7 @@ import numpy as np
 
 from palate import stats
 from palate.evaluate.metrics import Result, Tally
-from palate.evaluate.tally import Flags, Floats
+from palate.evaluate.results import Flags, Floats
 from palate.report import escape
 from palate.report.accuracy import RATING_NAMES, RATINGS, judge_name
 from palate.report.read import Judged

@@ -11,8 +11,8 @@ from statistics import median
 import numpy as np
 
 from palate import stats
-from palate.evaluate.alike import on_equal_terms
 from palate.evaluate.metrics import Tally, compare
+from palate.evaluate.results import on_equal_terms
 from palate.report import escape
 from palate.report.read import Judged, Key
 from palate.report.tables import percent

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from palate.evaluate.tally import Codes
+from palate.evaluate.results import Codes
 from palate.records import read_columns, read_header
 from palate.report.read import Judged
 from palate.types import PalateError

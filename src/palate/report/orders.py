@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from palate.evaluate.orders import OrderFigures, order_figures
+from palate.evaluate.metrics import OrderFigures, order_figures
 from palate.report import escape
 from palate.report.accuracy import judge_name
 from palate.report.read import Judged

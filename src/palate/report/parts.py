@@ -9,7 +9,7 @@ import numpy as np
 
 from palate.evaluate.compare import TURNS
 from palate.evaluate.metrics import Result, Tally
-from palate.evaluate.tally import Codes
+from palate.evaluate.results import Codes
 from palate.report import escape
 from palate.report.accuracy import judge_name
 from palate.report.items import Items

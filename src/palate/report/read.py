@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from palate.evaluate.absent import read_absent
 from palate.evaluate.metrics import Kind, Result, Tally, read_results, read_tally, summarise
+from palate.evaluate.run import read_absent
 from palate.records import read_header
 from palate.report import paper
 from palate.types import PalateError

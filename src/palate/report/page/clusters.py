@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, ward
 
-from palate.evaluate.tally import Floats
+from palate.evaluate.results import Floats
 
 _WORDS = re.compile(r"[^\W\d_]{3,24}")
 MOST = 10

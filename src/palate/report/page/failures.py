@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from palate.evaluate.metrics import Result, Tally
-from palate.evaluate.tally import Codes, Floats
+from palate.evaluate.results import Codes, Floats
 from palate.records import COMPARISON_SCHEMA, comparison_from_row, read_batches
 from palate.report.items import Items
 from palate.report.page.clusters import clusters

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from palate.evaluate.metrics import Tally
-from palate.evaluate.tally import BINS, Floats
+from palate.evaluate.results import BINS, Floats
 from palate.report import escape
 from palate.report.accuracy import judge_name
 from palate.report.page.chart import TIP, Chart, Rows, Series, axis, panels
