@@ -8,9 +8,9 @@ import pytest
 
 from made import pool
 from palate.report import report, write_page
-from palate.report.page import accuracies
-from palate.report.studied import StudyIndex, StudyRun, Took, write_index, write_took
-from palate.report.tables import HOLM_INTERVAL, p_value
+from palate.report.page import charts
+from palate.report.study import StudyIndex, StudyRun, Took, write_index, write_took
+from palate.report.table import HOLM_INTERVAL, p_value
 from palate.types import Outcome, PalateError
 
 N = 400
@@ -142,7 +142,7 @@ def test_the_verdict_names_the_variants_that_differ_and_says_what_is_open(margin
 
 def test_variants_are_drawn_by_rating_with_the_paper_s_figures(margin):
     _, made = margin
-    chart = accuracies.variants(made.tables[0], axes=1)
+    chart = charts.variants(made.tables[0], axes=1)
     rows = chart.spec["data"]["values"]
     assert {row["panel"] for row in rows} == {
         "Significantly better", "Better", "Slightly better", "Negligibly better / unsure",

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from palate.report import Report, report, write_page
-from palate.report.findings import Finding
+from palate.report.verdict import Finding
 from palate.types import Outcome
 
 Write = Callable[..., Path]

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from palate.evaluate.metrics import read_tally, summarise
 from palate.report import Report, report
-from palate.report.tables import Table
+from palate.report.table import Table
 from palate.types import Outcome, PalateError
 
 Write = Callable[..., Path]

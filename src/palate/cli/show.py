@@ -49,7 +49,7 @@ def _percent(share: float | None) -> str:
 
 def _runs(folder: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
     """The folders of a run and what names them: of a study its variants', else the run's own."""
-    from palate.report.studied import is_study, read_index
+    from palate.report.study import is_study, read_index
 
     if not is_study(folder):
         yield folder, {}
@@ -89,7 +89,7 @@ def _report(folder: Path, form: Format) -> None:
     from rich.text import Text
 
     from palate.report import report
-    from palate.report.page.build import PAGE
+    from palate.report.page import PAGE
 
     del form  # A run has no --format: its tables are `palate report`'s.
     made, console = report(folder), Console()

@@ -81,7 +81,7 @@ def _variants(folder: Path) -> list[Path]:
     if any((folder / part).is_dir() for part in ("benchmarks", "mixtures")):
         return [folder]
     # Imported for a folder that is no run alone: the report's statistics take a second.
-    from palate.report.studied import is_study, read_index
+    from palate.report.study import is_study, read_index
 
     return (
         [folder / run.folder for run in read_index(folder).runs] if is_study(folder) else [folder]

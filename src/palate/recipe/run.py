@@ -14,7 +14,7 @@ from palate.recipe.open import save_recipe
 from palate.recipe.schema import Recipe
 from palate.recipe.study import run_study
 from palate.recipe.workspace import Told, Workspace, locked, uncounted
-from palate.report.studied import forget_index
+from palate.report.study import forget_index
 
 Stage = Literal["mix", "train", "evaluate", "report"]
 STAGES: tuple[Stage, ...] = get_args(Stage)

@@ -13,7 +13,7 @@ from palate.recipe.schema import Recipe, resolved
 from palate.recipe.vary import StudyPlan
 from palate.recipe.workspace import LENT, UNCHANGED, fingerprint, locked
 from palate.report import report, write_page
-from palate.report.studied import (
+from palate.report.study import (
     StudyIndex,
     StudyRun,
     Took,

@@ -33,6 +33,6 @@ page/        write_page(): charts, failures and tables as one HTML file
 """
 
 from palate.report.page import write_page
-from palate.report.write import Report, report
+from palate.report.report import Report, report
 
 __all__ = ["Report", "report", "write_page"]

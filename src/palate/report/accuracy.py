@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from statistics import median
 
-from palate.evaluate.metrics import Averages, Result, averages
-from palate.report import escape, paper
-from palate.report.groups import Groups, Tests, groups
-from palate.report.read import TRIVIAL, Judged, column_notes
-from palate.report.tables import (
+import numpy as np
+
+from palate import stats
+from palate.evaluate.metrics import Averages, Result, Tally, averages, compare
+from palate.evaluate.results import on_equal_terms
+from palate.report import escape, llama2
+from palate.report.read import TRIVIAL, Judged, Key, column_notes
+from palate.report.table import (
     DASH,
+    HOLM_INTERVAL,
+    HOLM_METHOD,
     Cell,
     Column,
     Row,
@@ -19,10 +27,130 @@ from palate.report.tables import (
     count,
     figure,
     p_value,
+    percent,
     published,
 )
-from palate.stats import Estimate, Trend
+from palate.stats import Estimate, PairedDifference, Trend, detectable
 from palate.types import Bin, Rating
+
+# Which judges of the leaderboard can be told apart: letters for Table 7.
+
+SEED = 0  # Of the permutation tests; fixed so that a report made again is the same bytes.
+FAMILY = (
+    "p is adjusted by Holm over all comparisons of the verdict: every model with the best trivial "
+    "judge of a test set and with every other model, on all test sets, paired on the items that "
+    "both scored, clustered by prompt."
+)
+Tests = Mapping[Key, PairedDifference]
+"""Paired differences by (judge, judge), in the order of `Judged.judges`; p is adjusted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Groups:
+    """Letters of each judge by benchmark, and on the leaderboard (macro average)."""
+
+    by_benchmark: Mapping[str, Mapping[str, str]]
+    leaderboard: Mapping[str, str]
+    remarks: tuple[str, ...]
+
+
+def tests_of(judged: Judged) -> dict[str, Tests]:
+    """Every two judges that were asked alike, by benchmark: all tests of a report, made once.
+
+    Two families, each adjusted by Holm over all benchmarks: the comparisons of the verdict
+    (`in_verdict`), and the rest. One comparison has one p, wherever it stands.
+    """
+    found = {name: _tests(judged, name) for name in judged.benchmarks()}
+    pairs = [(name, pair) for name, tests in found.items() for pair in tests]
+    adjusted: dict[tuple[str, Key], PairedDifference] = {}
+    for asked in (True, False):
+        family = [(name, pair) for name, pair in pairs if in_verdict(judged, name, pair) == asked]
+        tests = stats.holm_family([found[name][pair] for name, pair in family])
+        adjusted |= dict(zip(family, tests, strict=True))
+    return {name: {pair: adjusted[name, pair] for pair in tests} for name, tests in found.items()}
+
+
+def in_verdict(judged: Judged, benchmark: str, pair: Key) -> bool:
+    """Whether it is of two models, or of a model and the best trivial judge of the benchmark."""
+    kinds, best = judged.kinds(), judged.best_trivial(benchmark)
+    trivial = [judge for judge in pair if kinds[judge] == "trivial"]
+    return not trivial or (len(trivial) == 1 and best is not None and trivial[0] == best.judge)
+
+
+def groups(
+    judged: Judged, macro: Mapping[str, float], tests: Mapping[str, Tests] | None = None
+) -> Groups:
+    """Letters from the tests of every two judges; `macro` has the averages of whole rows."""
+    tests = tests_of(judged) if tests is None else tests
+    by_benchmark = {name: _letters(judged, name, found) for name, found in tests.items() if found}
+    everywhere = [{name for pair in found for name in pair} for found in tests.values()]
+    whole = [j for j in judged.judges() if j in macro and all(j in names for names in everywhere)]
+    overall = _mean_p_values(whole, list(tests.values()))
+    ranked = sorted(whole, key=lambda judge: -macro[judge]) if overall else []
+    adjusted = dict(zip(overall, stats.benjamini_hochberg(list(overall.values())), strict=True))
+    remarks = (_remark(tests),) if by_benchmark else ()
+    return Groups(by_benchmark, stats.letters(ranked, adjusted), remarks)
+
+
+def _tests(judged: Judged, benchmark: str) -> Tests:
+    votes = _alike(judged, benchmark)
+    found = {}
+    for one, two in stats.pairs(list(votes)):
+        first, second = on_equal_terms(votes[one], votes[two])
+        difference = compare(first, second, np.random.default_rng(SEED))
+        if difference.estimate.n_clusters > 1:
+            found[one, two] = difference
+    return found
+
+
+def _alike(judged: Judged, benchmark: str) -> dict[str, Tally]:
+    """The judges that were asked the same as most (pitfall 28), the order of sides apart."""
+    results = [r for r in judged.of(benchmark) if r.overall.n]
+    votes = {r.judge: t for r in results if (t := judged.tallies.get((r.judge, benchmark)))}
+    terms = {j: (t.items, t.terms.data, t.terms.seed, t.terms.tie_rule) for j, t in votes.items()}
+    if not terms:
+        return {}
+    usual = Counter(terms.values()).most_common(1)[0][0]
+    return {judge: tally for judge, tally in votes.items() if terms[judge] == usual}
+
+
+def _letters(judged: Judged, benchmark: str, tests: Tests) -> dict[str, str]:
+    names = {name for pair in tests for name in pair}
+    value = {name: judged.results[name, benchmark].overall.value for name in names}
+    ranked = sorted((j for j in judged.judges() if j in names), key=lambda judge: -value[judge])
+    return stats.letters(ranked, {pair: found.p_value for pair, found in tests.items()})
+
+
+def _mean_p_values(names: Sequence[str], tests: Sequence[Tests]) -> dict[Key, float]:
+    """p of the mean difference over all benchmarks; empty where a pair was not tested on one."""
+    found: dict[Key, float] = {}
+    for pair in stats.pairs(names):
+        if any(pair not in tested for tested in tests):
+            return {}
+        mean = stats.macro_average([tested[pair].estimate for tested in tests])
+        found[pair] = math.erfc(abs(mean.value) / mean.error / math.sqrt(2)) if mean.error else 1.0
+    return found
+
+
+def _remark(tests: Mapping[str, Tests]) -> str:
+    least = ", ".join(
+        f"{escape.name(name)} {percent(median(_least_detectable(found)))} points"
+        for name, found in tests.items()
+        if found
+    )
+    return (
+        "Letters: judges that share one cannot be told apart at the 5 % level. In a benchmark, by "
+        "the tests of the verdict (Holm over all of its comparisons); two judges that it does not "
+        "compare, such as two trivial ones, by the same tests, adjusted by Holm among themselves. "
+        "On the macro average, by another family: the mean difference (normal), adjusted by "
+        "Benjamini-Hochberg. Smallest true difference that one test of a benchmark would find with "
+        f"a power of 80 %, median over pairs: {least}."
+    )
+
+
+def _least_detectable(tests: Tests) -> list[float]:
+    return [stats.detectable(difference.estimate) for difference in tests.values()]
+
 
 PAPER = "paper's figures"
 METHOD = (
@@ -118,9 +246,9 @@ def _marked(cell: Cell, letters: str) -> Cell:
 
 
 def _paper_rows(judged: Judged, benchmarks: Sequence[str]) -> list[Row]:
-    by_column = [paper.figures(_paper_column(judged, name)) for name in benchmarks]
+    by_column = [llama2.figures(_paper_column(judged, name)) for name in benchmarks]
     rows = []
-    for system in paper.TABLE_7:
+    for system in llama2.TABLE_7:
         values = [column.get(system) for column in by_column]
         if any(value is not None for value in values):
             cells = [published(value) for value in (*values, None, None)]
@@ -137,9 +265,9 @@ def _unknown_columns(judged: Judged, benchmarks: Sequence[str]) -> list[str]:
     said = ((name, _paper_column(judged, name)) for name in benchmarks)
     return [
         f"{escape.name(name)}: the paper has no test set {escape.name(column)}; it has "
-        f"{', '.join(paper.COLUMNS)}"
+        f"{', '.join(llama2.COLUMNS)}"
         for name, column in said
-        if column and not paper.column(column)
+        if column and not llama2.column(column)
     ]
 
 
@@ -179,8 +307,8 @@ def _rating_rows(judged: Judged, benchmark: str) -> list[Row]:
         overall = _overall(r, *notes.get(r.judge, ()))
         name = Cell(judge_name(r.judge))
         rows.append(Row((title, name, *cells, overall, _trend(r.trend)), group))
-    known = paper.column(_paper_column(judged, benchmark))
-    for (system, test_set), row in paper.TABLE_8.items():
+    known = llama2.column(_paper_column(judged, benchmark))
+    for (system, test_set), row in llama2.TABLE_8.items():
         if test_set == known:
             printed = [published(value) for value in row]
             cells = [title, Cell(system, paper=True), *printed, Cell(DASH)]
@@ -236,8 +364,8 @@ def _bin_rows(judged: Judged, benchmark: str) -> list[Row]:
         overall = _overall(r, *notes.get(r.judge, ()))
         name = Cell(judge_name(r.judge))
         rows.append(Row((title, name, overall, *cells, figure(recalls[r.judge])), group))
-    if paper.column(_paper_column(judged, benchmark)) == "Meta Safety":
-        for system, values in paper.TABLE_29.items():
+    if llama2.column(_paper_column(judged, benchmark)) == "Meta Safety":
+        for system, values in llama2.TABLE_29.items():
             printed = [published(value) for value in values]
             cells_of = (title, Cell(system, paper=True), *printed)
             rows.append(Row(cells_of, f"{group}, {PAPER}"))
@@ -255,3 +383,95 @@ def sizes(counts: Iterable[int]) -> str:
         return ""
     low, high = count(found[0]).text, count(found[-1]).text
     return f"n = {high}" if low == high else f"n = {low} to {high}"
+
+
+# What became of every item, and whether a model beats the best trivial judge.
+
+ONE_ORDER = "in the seeded order alone: one of the two was not asked in both"
+
+
+def outcomes(judged: Judged) -> Table:
+    """Correct, wrong, tie, unscored with reasons, truncated, and the bounds they leave."""
+    columns = (
+        Column("Benchmark", figures=False),
+        Column("Judge", figures=False),
+        *(Column(name) for name in ("Items", "Correct", "Wrong", "Tie", "Unscored")),
+        Column("Reasons", figures=False),
+        Column("Truncated"),
+        Column("Worst (%)"),
+        Column("Accuracy (%)", estimates=True),
+        Column("Best (%)"),
+    )
+    remarks = (
+        "Worst and best: accuracy if every tie and every unscored item were wrong, or right. "
+        "Truncated items are scored, and counted among the others.",
+    )
+    rows = tuple(row for result in judged.all() if (row := _outcome_row(result)))
+    return Table("outcomes", "Outcomes: what became of every item", columns, rows, remarks)
+
+
+def _outcome_row(result: Result) -> Row | None:
+    counts, bounds = result.counts, result.bounds
+    if counts is None or bounds is None:
+        return None
+    unscored = sum(counts.unscored.values())
+    reasons = ", ".join(f"{escape.name(why)}: {n:,}" for why, n in counts.unscored.items())
+    numbers = (counts.items, counts.correct, counts.wrong, counts.tie, unscored)
+    cells = (
+        Cell(escape.name(result.benchmark)),
+        Cell(judge_name(result.judge)),
+        *map(count, numbers),
+        Cell(escape.plain(reasons, 400)),
+        count(counts.truncated),
+        Cell(percent(bounds.worst)),
+        figure(result.overall),
+        Cell(percent(bounds.best)),
+    )
+    return Row(cells, cells[0].text)
+
+
+def differences(judged: Judged, tests: Mapping[str, Tests]) -> Table | None:
+    """Each model less the best trivial judge on the same items; None where no two can be.
+
+    `tests` are those of `groups.tests_of`: these comparisons are among those of the verdict.
+    """
+    rows = [row for name in judged.benchmarks() for row in _against_best(judged, name, tests[name])]
+    columns = (
+        Column("Benchmark", figures=False),
+        Column("Model", figures=False),
+        Column("Best trivial judge", figures=False),
+        Column("Difference (points)", HOLM_INTERVAL, estimates=True),
+        Column("n"),
+        Column("p (Holm)"),
+        Column("Detectable (points)"),
+        Column("Test", figures=False),
+    )
+    remarks = (
+        f"{FAMILY} {HOLM_METHOD}",
+        "Detectable: the smallest true difference that this comparison would find with a power of "
+        "80 %.",
+    )
+    title = "Models against the best trivial judge: paired difference in accuracy"
+    return Table("differences", title, columns, tuple(rows), remarks) if rows else None
+
+
+def _against_best(judged: Judged, name: str, tests: Tests) -> Iterator[Row]:
+    best = judged.best_trivial(name)
+    for model in judged.of(name):
+        # Trivial judges stand first in the pairs.
+        if best is None or model.kind == "trivial" or (best.judge, model.judge) not in tests:
+            continue
+        difference = tests[best.judge, model.judge].turned()
+        both = [judged.tallies[judge, name].both for judge in (model.judge, best.judge)]
+        estimate = difference.estimate
+        cells = (
+            Cell(escape.name(name)),
+            Cell(judge_name(model.judge)),
+            Cell(judge_name(best.judge)),
+            figure(estimate, *([ONE_ORDER] if both[0] != both[1] else []), signed=True),
+            count(estimate.n),
+            Cell(p_value(difference.p_value)),
+            Cell(percent(detectable(estimate))),
+            Cell(difference.test),
+        )
+        yield Row(cells, escape.name(name))

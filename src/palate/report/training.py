@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from palate.report import escape
-from palate.report.tables import DASH, Cell, Column, Row, Table, count, figure
+from palate.report.table import DASH, Cell, Column, Row, Table, count, figure
 from palate.stats import Estimate, wilson
 from palate.types import digest
 

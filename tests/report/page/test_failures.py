@@ -6,9 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from palate.report import Report
-from palate.report.page.clusters import clusters
-from palate.report.page.examples import examples
-from palate.report.page.failures import APART, MOST, SURE, choose
+from palate.report.page.failures import APART, MOST, SURE, choose, clusters, examples
 
 
 def test_the_surest_wrong_verdicts_come_first(hostile_report: Report) -> None:

@@ -13,9 +13,8 @@ import hostile
 import pytest
 
 from palate.report import Report, report, write_page
-from palate.report.corpus import NONE, Contents
-from palate.report.page import mixtures
-from palate.report.page.render import as_json
+from palate.report.data import NONE, Contents
+from palate.report.page import as_json, charts
 
 
 class Seen(HTMLParser):
@@ -166,7 +165,7 @@ def test_charts_have_words_and_their_numbers(seen: Seen, page: str, charts) -> N
 
 
 def test_numbers_in_charts_are_those_of_the_tables(made: Report, charts) -> None:
-    from palate.report.page.build import page as draw
+    from palate.report.page import page as draw
 
     rows = charts(draw(made))["overview"]["spec"]["data"]["values"]
     table = made.table("table-7")
@@ -214,8 +213,8 @@ def of_ratings(**counts: int) -> Contents:
 def test_data_without_ratings_draws_no_grey_bars() -> None:
     """Bars of one grey, all as long, without a legend."""
     unrated = of_ratings(**{NONE: 40})
-    assert mixtures.ratings([unrated]) is None
-    batches = mixtures.batches([unrated])
+    assert charts.ratings([unrated]) is None
+    batches = charts.batches([unrated])
     colour = batches.spec["spec"]["layer"][0]["encoding"]["color"]
     assert colour["scale"] == {"domain": ["Unrated"], "range": ["var(--s1)"]}
     assert "none has a rating" in batches.caption
@@ -224,7 +223,7 @@ def test_data_without_ratings_draws_no_grey_bars() -> None:
 @pytest.mark.parametrize("counts", [{"better": 40}, {"better": 20, NONE: 20}])
 def test_a_chart_of_ratings_says_which_they_are(counts: dict[str, int]) -> None:
     rated = of_ratings(**counts)
-    for chart in (mixtures.ratings([rated]), mixtures.batches([rated])):
+    for chart in (charts.ratings([rated]), charts.batches([rated])):
         encoding = chart.spec.get("encoding") or chart.spec["spec"]["layer"][0]["encoding"]
         assert encoding["color"]["legend"] is not None, "one shade alone says nothing"
         assert encoding["color"]["scale"]["domain"][0] == "Better"

@@ -5,35 +5,115 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from rich.console import Console
 
-from palate.evaluate.metrics import Result
+from palate.evaluate.metrics import Result, Tally
 from palate.records import write_json, write_text
-from palate.report import corpus, hygiene, render
-from palate.report.accuracy import table_7, table_8, table_29
-from palate.report.best import best_of_n
-from palate.report.calibration import calibration
-from palate.report.contrasts import Contrast, contrasts, study_differences
-from palate.report.detection import thresholds
-from palate.report.gaps import gaps
-from palate.report.groups import Tests, tests_of
-from palate.report.items import Items, read_items
-from palate.report.length import length
-from palate.report.orders import orders
-from palate.report.outcomes import differences, outcomes
-from palate.report.parts import parts
-from palate.report.read import Judged, read_judged
-from palate.report.scaling import scaling_table, scaling_trend
-from palate.report.several import courses_of, labelled, merged, of_runs
-from palate.report.studied import Studied, is_study, read_study
-from palate.report.study import study_accuracy, study_runs
-from palate.report.study_verdict import study_verdict
-from palate.report.tables import Table
-from palate.report.terminal import show
-from palate.report.training import Course, training_curve, training_summary
+from palate.report import data, render
+from palate.report.accuracy import (
+    Tests,
+    differences,
+    outcomes,
+    table_7,
+    table_8,
+    table_29,
+    tests_of,
+)
+from palate.report.diagnostics import (
+    best_of_n,
+    calibration,
+    gaps,
+    length,
+    orders,
+    parts,
+    thresholds,
+)
+from palate.report.read import Items, Judged, Key, read_items, read_judged
+from palate.report.render import show
+from palate.report.study import (
+    Contrast,
+    Studied,
+    contrasts,
+    is_study,
+    read_study,
+    scaling_table,
+    scaling_trend,
+    study_accuracy,
+    study_differences,
+    study_runs,
+    study_verdict,
+)
+from palate.report.table import Table
+from palate.report.training import Course, read_courses, training_curve, training_summary
 from palate.report.verdict import Verdict, verdict, verdict_table
 from palate.types import PalateError
+
+# Several runs in one report: their judges and models side by side, each under its run's name.
+
+T = TypeVar("T")
+
+
+def merged(runs: Mapping[str, Judged]) -> Judged:
+    """All verdicts of all runs; of one run they are its own.
+
+    Judges become `RUN: JUDGE`. A trivial judge or a limit that is the same in several runs, on the
+    same items, stands once under its own name.
+    """
+    if len(runs) == 1:
+        return next(iter(runs.values()))
+    results: dict[Key, Result] = {}
+    tallies: dict[Key, Tally] = {}
+    absent: dict[str, str] = {}
+    for run, judged in runs.items():
+        for (judge, benchmark), result in judged.results.items():
+            shared = result.kind in ("trivial", "limit")
+            standing = results.get((judge, benchmark))
+            if shared and standing is not None and standing.items == result.items:
+                continue
+            name = judge if shared and standing is None else f"{run}: {judge}"
+            results[name, benchmark] = replace(result, judge=name)
+            if (votes := judged.tallies.get((judge, benchmark))) is not None:
+                tallies[name, benchmark] = replace(votes, judge=name)
+        absent |= {f"{run}: {judge}": why for judge, why in judged.absent.items()}
+    problems = tuple(problem for judged in runs.values() for problem in judged.problems)
+    return Judged(results, tallies, problems, absent)
+
+
+def labelled(runs: Sequence[Path]) -> dict[str, Path]:
+    """Each run under its folder's name, with as much of its path as tells it from the others.
+
+    Raises:
+        PalateError: the same folder twice.
+    """
+    whole = [run.resolve() for run in runs]
+    if len(set(whole)) < len(whole):
+        raise PalateError(f"{runs[-1]}: given twice; name each run once")
+    depth = 1
+    while len({run.parts[-depth:] for run in whole}) < len(whole):
+        depth += 1
+    return {"/".join(run.parts[-depth:]): runs[i] for i, run in enumerate(whole)}
+
+
+def courses_of(runs: Mapping[str, Path]) -> list[Course]:
+    """The courses of all runs; of several, under their names."""
+    if len(runs) == 1:
+        return read_courses(next(iter(runs.values())))
+    return [
+        replace(course, model=f"{name}: {course.model}")
+        for name, run in runs.items()
+        for course in read_courses(run)
+    ]
+
+
+def of_runs(
+    runs: Sequence[Path], read: Callable[[Path], tuple[list[T], list[str]]]
+) -> tuple[list[T], list[str]]:
+    """What `read` finds in every run, and what it could not read."""
+    both = [read(run) for run in runs]
+    return [one for found, _ in both for one in found], [p for _, said in both for p in said]
+
 
 STUDY = ("study-accuracy", "study-differences", "scaling", "scaling-trend", "study-runs")
 DATA = ("mixture", "contents", "batches", "sources", "lint", "overlap")
@@ -71,7 +151,7 @@ class Report:
     items: Mapping[str, Items] = field(default_factory=dict[str, Items])
     courses: tuple[Course, ...] = ()
     verdict: Verdict = field(default_factory=lambda: Verdict((), ()))
-    contents: tuple[corpus.Contents, ...] = ()
+    contents: tuple[data.Contents, ...] = ()
     studied: Studied | None = None
 
     @property
@@ -123,7 +203,7 @@ def _run_report(runs: tuple[Path, ...], folder: Path) -> Report:
     named = labelled(runs)
     judged = merged({name: read_judged(run) for name, run in named.items()})
     courses = courses_of(named)
-    contents, broken = of_runs(runs, corpus.read_contents)
+    contents, broken = of_runs(runs, data.read_contents)
     items, unread = read_items(runs, judged)
     found = Verdict((), ())
     tables: list[Table | None] = []
@@ -193,14 +273,14 @@ def _accuracy_tables(
     ]
 
 
-def _data_tables(runs: Sequence[Path], contents: Sequence[corpus.Contents]) -> list[Table | None]:
+def _data_tables(runs: Sequence[Path], contents: Sequence[data.Contents]) -> list[Table | None]:
     return [
-        corpus.mixture_table(runs),
-        corpus.contents_table(contents),
-        corpus.batches_table(contents),
-        hygiene.sources_table(runs),
-        hygiene.lint_table(runs),
-        hygiene.overlap_table(runs),
+        data.mixture_table(runs),
+        data.contents_table(contents),
+        data.batches_table(contents),
+        data.sources_table(runs),
+        data.lint_table(runs),
+        data.overlap_table(runs),
     ]
 
 

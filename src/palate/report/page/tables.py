@@ -9,7 +9,7 @@ from itertools import groupby
 from palate.evaluate.metrics import Result
 from palate.report.escape import plain
 from palate.report.render import PAPER_MARK, below
-from palate.report.tables import DASH, Cell, Column, Row, Table, confidence, percent
+from palate.report.table import DASH, Cell, Column, Row, Table, confidence, percent
 from palate.stats import Estimate
 
 Link = Callable[[Mapping[str, str]], str]
