@@ -126,9 +126,9 @@ def explorer(run: Path) -> Iterator[str]:
 
 def every_page_of_the_explorer(run: Path) -> int:
     """Each page, once with nothing marked and once with the marks of two people."""
+    from palate.explorer.annotations import Mark, Marks
+    from palate.explorer.app import PAGES
     from palate.records import read_comparisons
-    from palate.view.app import PAGES
-    from palate.view.marks import Mark, Marks
 
     rows = list(read_comparisons(next((run / "benchmarks").glob("*.parquet"))))[:12]
     paths = [path.replace("{run}", "0").replace("{item}", "0") for path in PAGES]

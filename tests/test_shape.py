@@ -18,7 +18,7 @@ WITHOUT_TORCH = (
     "palate.evaluate.metrics",
     "palate.evaluate.run",
     "palate.report",
-    "palate.view.app",
+    "palate.explorer.app",
     "palate.recipe",
     "palate.cli",
 )

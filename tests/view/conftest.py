@@ -9,11 +9,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from made import made, user
+from palate.explorer.annotations import Marks
+from palate.explorer.app import build_app
+from palate.explorer.run import Explorer, OpenRun
 from palate.records import write_comparisons, write_verdicts
 from palate.types import Comparison, Message, Outcome, Rating, Verdict
-from palate.view.app import build_app
-from palate.view.explorer import Explorer, OpenRun
-from palate.view.marks import Marks
 
 TOKEN, PORT = "a-token-for-tests-only", 4321
 HOSTILE = (

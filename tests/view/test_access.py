@@ -3,10 +3,9 @@
 import pytest
 from starlette.testclient import TestClient
 
+from palate.explorer.app import build_app, serve
+from palate.explorer.run import Explorer
 from palate.types import PalateError
-from palate.view.app import build_app
-from palate.view.explorer import Explorer
-from palate.view.serve import serve
 
 TOKEN, PORT = "a-token-for-tests-only", 4321
 COOKIE = f"palate-view-{PORT}"

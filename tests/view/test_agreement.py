@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
+from palate.explorer.annotations import Mark, measure_agreement
 from palate.types import Rating
-from palate.view.agreement import measure_agreement
-from palate.view.marks import Mark
 
 
 def marks_of(catalogue, annotator, choices, start=0, **fields):

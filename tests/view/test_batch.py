@@ -7,11 +7,10 @@ import pytest
 
 from palate.data.lint import Kind, LintReport, lint
 from palate.data.sources import Request, open_source, readable
+from palate.explorer.annotations import Mark, export_marks
+from palate.explorer.run import OpenRun
 from palate.records import read_comparisons, read_header
 from palate.types import PalateError, Rating
-from palate.view.batch import export_marks
-from palate.view.explorer import OpenRun
-from palate.view.marks import Mark
 from test_cli import one_line, palate  # type: ignore[import-not-found]
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from palate.explorer.annotations import Marks
 from palate.types import Rating
-from palate.view.marks import Marks
 
 CHROMIUM = Path("/usr/bin/chromium")
 pytestmark = pytest.mark.slow

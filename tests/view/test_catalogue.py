@@ -5,12 +5,10 @@ import pytest
 
 from older import downgrade
 from palate.evaluate.results import read_tally
+from palate.explorer.index import OUTCOMES, open_catalogue, read_item
+from palate.explorer.run import OpenRun
 from palate.records import read_comparisons, write_comparisons
 from palate.types import PalateError
-from palate.view.catalogue import open_catalogue
-from palate.view.explorer import OpenRun
-from palate.view.item import read_item
-from palate.view.opinions import OUTCOMES
 
 
 def test_items_are_the_rows_of_all_files_in_order(opened, whole):

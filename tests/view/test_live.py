@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from made import made
+from palate.explorer.run import OpenRun, read_prompt, write_prompt
 from palate.judges.reward_model import RewardScorer
 from palate.model.export import Card, export
 from palate.model.options import BaseOptions
@@ -15,8 +16,6 @@ from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import TOO_LONG, ChatTokens
 from palate.records import write_comparisons
 from palate.types import Candidates, Message
-from palate.view.explorer import OpenRun
-from palate.view.live import read_prompt, write_prompt
 from tiny import tiny_model, tiny_tokenizer
 
 TALK = "Human: What is the sea?\n\nAssistant: Wide.\n\nHuman: And?"

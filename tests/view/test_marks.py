@@ -9,13 +9,13 @@ from threading import Thread
 
 import pytest
 
+from palate.explorer.annotations import Mark, Marks, annotator_name, chosen_stands_first
 from palate.types import PalateError, Rating
-from palate.view.marks import Mark, Marks, annotator_name, chosen_stands_first
 
 WRITER = """
 import sys
 from pathlib import Path
-from palate.view.marks import Mark, Marks
+from palate.explorer.annotations import Mark, Marks
 marks = Marks(Path(sys.argv[1]))
 for n in range(100_000):
     marks.put(Mark("ann", f"c{n}", "chosen", note=f"note {n}"))

@@ -7,10 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from made import made
+from palate.explorer.annotations import chosen_stands_first
+from palate.explorer.run import OpenRun
 from palate.records import write_comparisons
 from palate.types import Rating
-from palate.view.explorer import OpenRun
-from palate.view.marks import chosen_stands_first
 
 
 def links(text: str) -> list[str]:
@@ -161,7 +161,7 @@ def test_blind_pages_hold_no_label_and_no_score(browse, marking, path, forced):
 
 
 def mark_of(run, item, annotator):
-    from palate.view.marks import Mark
+    from palate.explorer.annotations import Mark
 
     return Mark(annotator, run.catalogue.ids_of([item])[0], "chosen", Rating.BETTER)
 

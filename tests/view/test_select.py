@@ -3,11 +3,9 @@
 import numpy as np
 import pytest
 
+from palate.explorer.index import Texts, open_catalogue
+from palate.explorer.query import Query, neighbours, read_query
 from palate.records import read_comparisons, read_verdicts
-from palate.view.catalogue import open_catalogue
-from palate.view.query import Query, read_query
-from palate.view.select import neighbours
-from palate.view.texts import Texts
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate.view.text import line, number, shown, signed
+from palate.explorer.pages import line, number, shown, signed
 
 
 @pytest.mark.parametrize(

@@ -41,13 +41,13 @@ def view(
     import getpass
     import os
 
-    from palate.view.marks import annotator_name
+    from palate.explorer.annotations import annotator_name
 
     runs = _runs(folders)
     if export is not None:
         _export(runs, marks, export)
         return
-    from palate.view.serve import serve
+    from palate.explorer.app import serve
 
     def opened(url: str) -> None:
         sys.stdout.write(f"{url}\n")
@@ -89,10 +89,9 @@ def _variants(folder: Path) -> list[Path]:
 
 
 def _export(runs: list[Path], marks: Path | None, out: Path) -> None:
+    from palate.explorer.annotations import Marks, export_marks
+    from palate.explorer.index import open_catalogue
     from palate.types import PalateError
-    from palate.view.batch import export_marks
-    from palate.view.catalogue import open_catalogue
-    from palate.view.marks import Marks
 
     if len(runs) != 1:
         raise PalateError(f"--export: expected one run, got {len(runs)}")

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from palate import stats
 from palate.evaluate.compare import TURNS
-from palate.evaluate.metrics import Detection, OrderFigures, Result, Tally, detection, order_figures
+from palate.evaluate.metrics import (
+    Detection,
+    OrderFigures,
+    Result,
+    Tally,
+    detection,
+    order_figures,
+)
 from palate.evaluate.results import Codes, Flags, Floats
 from palate.records import read_columns
 from palate.report import escape

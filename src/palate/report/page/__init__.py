@@ -26,7 +26,16 @@ from palate.report.page.failures import Examples, choose, examples
 from palate.report.page.tables import TableView, view
 from palate.report.report import Report
 from palate.report.study import all_curves
-from palate.report.table import HOLM_METHOD, Cell, Column, Row, Table, count, p_value, percent
+from palate.report.table import (
+    HOLM_METHOD,
+    Cell,
+    Column,
+    Row,
+    Table,
+    count,
+    p_value,
+    percent,
+)
 from palate.report.verdict import Finding
 from palate.types import PalateError
 

@@ -2,33 +2,163 @@
 
 from __future__ import annotations
 
+import html
+import secrets
+import socket
 import tempfile
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, MutableMapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
+from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
+from threading import Thread
 from typing import Annotated, Any
-from urllib.parse import parse_qsl, quote, unquote
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import duckdb
 from fastapi import Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse, Response
+from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.background import BackgroundTask
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.responses import HTMLResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from palate.explorer.annotations import Mark, annotator_name, export_marks
+from palate.explorer.index import comparison_files, read_item
+from palate.explorer.pages import item_page, list_page, marked, render
+from palate.explorer.query import Query, read_query
+from palate.explorer.run import Explorer, OpenRun, Reward, Viewer, read_prompt, write_prompt
 from palate.types import Comparison, PalateError
-from palate.view.access import Guard
-from palate.view.batch import export_marks
-from palate.view.explorer import Explorer, OpenRun, Viewer
-from palate.view.item import read_item
-from palate.view.item_page import item_page, marked
-from palate.view.list_page import list_page
-from palate.view.live import Reward, read_prompt, write_prompt
-from palate.view.marks import Mark, annotator_name
-from palate.view.query import Query, read_query
-from palate.view.render import render
+
+# Who may see the explorer, and what a browser may do with its pages.
+#
+# A URL with the token lets a browser in and gives it a cookie, as Jupyter does; everything else
+# is
+# refused. Pages may load style, script and data from here and nothing from anywhere else.
+
+MIN_TOKEN_CHARACTERS = 16
+MAX_BODY_BYTES = 1 << 20
+HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    # Not no-referrer: with it a browser names the origin of a form "null".
+    "referrer-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+}
+_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>palate view</title>
+{head}<link rel="icon" href="/static/icon.svg">
+<link rel="stylesheet" href="/static/view.css"></head>
+<body class="plain"><main><h1>palate view</h1><p>{text}</p></main></body></html>"""
+
+
+class Guard:
+    """ASGI middleware: token, cookie, origin, size of bodies, headers."""
+
+    def __init__(self, app: ASGIApp, *, token: str, port: int) -> None:
+        self._app, self._token = app, token
+        # Browsers send one host's cookies to all its ports; the name keeps two explorers apart.
+        self._cookie = f"palate-view-{port}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer or pass on one request; websockets are none of ours."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "http":
+            await self._http(scope, receive, _with_headers(scope, send))
+
+    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
+        }
+        refused = self._refusal(scope, headers)
+        if refused is not None:
+            await refused(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    def _refusal(self, scope: Scope, headers: MutableMapping[str, str]) -> Response | None:
+        if scope["path"].startswith("/static/"):
+            return None
+        given = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("token")
+        if given is not None and _same(given, self._token):
+            return self._let_in(scope)
+        if not _same(_cookie(headers.get("cookie", ""), self._cookie), self._token):
+            return _access_page(
+                "Open the address that <code>palate view</code> printed: it holds the token.", 403
+            )
+        if scope["method"] not in ("GET", "HEAD"):
+            return _refused_write(headers)
+        return None
+
+    def _let_in(self, scope: Scope) -> Response:
+        """Set the cookie, then go on by a page of our own.
+
+        After a redirect from another site a browser would not send a strict cookie.
+        """
+        asked = parse_qsl(scope["query_string"].decode("latin-1"))
+        rest = urlencode([pair for pair in asked if pair[0] != "token"])
+        # One slash: two would name another host.
+        where = "/" + quote(scope["path"].lstrip("/")) + (f"?{rest}" if rest else "")
+        link = html.escape(where)
+        head = f'<meta http-equiv="refresh" content="0;url={link}">'
+        answer = _access_page(f'<a href="{link}">Open the explorer</a>', 200, head)
+        answer.set_cookie(self._cookie, self._token, httponly=True, samesite="strict", path="/")
+        return answer
+
+
+def new_token() -> str:
+    """A token that nobody guesses."""
+    return secrets.token_urlsafe(24)
+
+
+def _same(given: str, token: str) -> bool:
+    return secrets.compare_digest(given.encode("utf-8", "surrogatepass"), token.encode())
+
+
+def _cookie(header: str, name: str) -> str:
+    try:
+        morsel = SimpleCookie(header).get(name)
+    except CookieError:
+        return ""
+    return morsel.value if morsel else ""
+
+
+def _refused_write(headers: MutableMapping[str, str]) -> Response | None:
+    """A change comes from a page of this very host and port, and is of bounded size."""
+    origin = headers.get("origin")
+    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
+        return _access_page("This change came from another site and was not made.", 403)
+    length = headers.get("content-length", "")
+    if not length.isdigit():
+        return _access_page("A body of known length was expected.", 411)
+    if int(length) > MAX_BODY_BYTES:
+        return _access_page(f"At most {MAX_BODY_BYTES:,} bytes can be sent.", 413)
+    return None
+
+
+def _access_page(text: str, status: int, head: str = "") -> HTMLResponse:
+    return HTMLResponse(_PAGE.format(text=text, head=head), status)
+
+
+def _with_headers(scope: Scope, send: Send) -> Send:
+    kept = "no-cache" if scope["path"].startswith("/static/") else "no-store"
+
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            given: list[Any] = list(message["headers"])
+            values = HEADERS | {"cache-control": kept}
+            given += [(name.encode(), value.encode()) for name, value in values.items()]
+            message = {**message, "headers": given}
+        await send(message)
+
+    return sending
+
 
 STATIC = Path(__file__).parent / "static"
 ANNOTATOR, BLIND = "palate-annotator", "palate-blind"
@@ -161,7 +291,7 @@ def mark_item(request: Request, item: int, run: Run, viewer: Who, form: Form) ->
 def all_marks(request: Request, run: Run, viewer: Who) -> Response:
     """What was marked, and how far people agree; in blind mode only how much was marked."""
     # Imported here: statistics bring scipy with them, most of a second at every start.
-    from palate.view.agreement import measure_agreement
+    from palate.explorer.annotations import measure_agreement
 
     marks = run.marks.all()
     blind_only = request.query_params.get("blind") == "yes"
@@ -254,3 +384,60 @@ CHANGES: dict[str, Callable[..., Any]] = {
     "/name": name_yourself,
     "/blind": blindfold,
 }
+
+
+# From a command to pages on loopback.
+
+HOST = "127.0.0.1"  # Nothing else: from afar, `ssh -L` brings the page to you.
+
+
+def serve(
+    folders: Sequence[Path],
+    *,
+    annotator: str,
+    marks: Path | None = None,
+    blind: bool = False,
+    port: int = 0,
+    token: str = "",
+    opened: Callable[[str], None],
+) -> None:
+    """Serve runs until interrupted; `opened` gets the address that lets a browser in.
+
+    Raises:
+        PalateError: no such run, a token that can be guessed, or the port is taken.
+    """
+    for folder in folders:
+        comparison_files(folder)
+    runs = tuple(OpenRun(folder, marks) for folder in folders)
+    Thread(target=_open, args=(runs[0],), daemon=True, name="opening").start()
+    # Imported here: meanwhile DuckDB reads the columns.
+    import uvicorn
+
+    if token and len(token) < MIN_TOKEN_CHARACTERS:
+        raise PalateError(
+            f"PALATE_VIEW_TOKEN: expected {MIN_TOKEN_CHARACTERS} characters or more, got "
+            f"{len(token)}; make it longer, or leave it unset for a random one"
+        )
+    token = token or new_token()
+    with _listening(port) as listener:
+        port = listener.getsockname()[1]
+        app = build_app(Explorer(runs, annotator, blind), token=token, port=port)
+        # No access log: it would print the token. No proxy headers: none is between.
+        config = uvicorn.Config(
+            app, access_log=False, log_level="warning", proxy_headers=False, server_header=False
+        )
+        opened(f"http://{HOST}:{port}/?token={token}")
+        uvicorn.Server(config).run(sockets=[listener])
+
+
+def _open(run: OpenRun) -> None:
+    with suppress(PalateError):  # The page says it.
+        run.open()
+
+
+def _listening(port: int) -> socket.socket:
+    try:
+        return socket.create_server((HOST, port))
+    except OSError as error:
+        reason = error.strerror or error
+        raise PalateError(f"port {port}: cannot be listened on ({reason}); use --port 0") from None
