@@ -156,7 +156,7 @@ def every_page_of_the_explorer(run: Path) -> int:
 def extras_are_named(run: Path) -> None:
     """What needs an extra says so in one line."""
     from palate.model.onnx import open_session
-    from palate.serve.telemetry import start_tracing
+    from palate.serve.metrics import start_tracing
     from palate.types import PalateError
 
     absent = ((lambda: open_session(run), "onnxruntime"), (start_tracing, "opentelemetry"))

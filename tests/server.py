@@ -13,10 +13,9 @@ import torch
 
 from packed import tiny_reward_model
 from palate.model.export import Card, export
-from palate.serve.app import Server
-from palate.serve.lifecycle import listen, serve
-from palate.serve.opening import open_models
-from palate.serve.served import Models
+from palate.serve.app import Server, listen, serve
+from palate.serve.loading import open_models
+from palate.serve.service import Models
 from palate.serve.settings import Settings
 
 

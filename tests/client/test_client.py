@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 import palate
-from palate.serve.access import Tokens, add_token
+from palate.serve.auth import Tokens, add_token
 from palate.serve.settings import Limits, Settings
 from palate.types import PalateError
 from server import live, server_of

@@ -15,7 +15,7 @@ from statistics import mean
 import openai
 import pytest
 
-from palate.serve.access import Tokens, add_token
+from palate.serve.auth import Tokens, add_token
 from server import live, server_of
 from speaking import save_speaker
 

@@ -8,9 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from palate.cli import app
-from palate.serve import access
-from palate.serve.access import Tokens, add_token, revoke_token, token_dates
-from palate.serve.lifecycle import check_exposure
+from palate.serve import auth
+from palate.serve.app import check_exposure
+from palate.serve.auth import Tokens, add_token, revoke_token, token_dates
 from palate.serve.settings import Settings
 from palate.types import PalateError
 
@@ -62,9 +62,9 @@ def test_a_client_that_sets_no_header_has_it_as_the_password_of_its_address(file
 def test_every_hash_is_compared_in_constant_time_whoever_asks(file, monkeypatch):
     tokens = [add_token(file, name) for name in ("a", "b", "c")]
     known, compared = Tokens(file), []
-    real = access.hmac.compare_digest
+    real = auth.hmac.compare_digest
     monkeypatch.setattr(
-        access.hmac, "compare_digest", lambda a, b: compared.append(len(a)) or real(a, b)
+        auth.hmac, "compare_digest", lambda a, b: compared.append(len(a)) or real(a, b)
     )
     for token in (tokens[0], tokens[2], "wrong"):
         compared.clear()

@@ -20,16 +20,16 @@ from palate.cli import main
 from palate.judges.reward_model import RewardScorer
 from palate.model.export import Card, export
 from palate.model.packing import group
-from palate.serve.combination import (
+from palate.serve.combined import (
     THRESHOLD,
     Combination,
+    Combined,
     SafetyWords,
     combine,
     measure,
     read_combination,
     write_combination,
 )
-from palate.serve.combined import Combined
 from palate.serve.engine import Ask, Busy, Engine
 from palate.types import Candidates, Message, PalateError
 

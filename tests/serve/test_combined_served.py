@@ -4,9 +4,9 @@ import pytest
 from scipy.special import expit
 
 from palate.serve.app import Server
-from palate.serve.combination import Combination, write_combination
-from palate.serve.opening import add_combined, open_models
-from palate.serve.served import Models
+from palate.serve.combined import Combination, write_combination
+from palate.serve.loading import add_combined, open_models
+from palate.serve.service import Models
 from palate.types import PalateError
 from server import exported, live
 

@@ -16,10 +16,10 @@ import pytest
 from pydantic import BaseModel
 
 from palate.judges.reward_model import RewardScorer
-from palate.serve.opening import open_models
+from palate.serve.loading import open_models
 from palate.serve.protocols import FAMILIES
-from palate.serve.protocols.own import CompareRequest, Item, Pair, RewardRequest
-from palate.serve.protocols.wire import fate
+from palate.serve.protocols.palate import CompareRequest, Item, Pair, RewardRequest
+from palate.serve.protocols.schema import fate
 from palate.types import Candidates, Message
 
 PROMPT, RESPONSE = "How do I bake bread?", "Mix flour, water, salt and yeast."

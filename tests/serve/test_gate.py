@@ -8,8 +8,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from palate.serve.access import Tokens, add_token, revoke_token
 from palate.serve.app import Server
+from palate.serve.auth import Tokens, add_token, revoke_token
 from palate.serve.settings import Limits, Settings
 from server import live, server_of, until
 

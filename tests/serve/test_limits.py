@@ -1,6 +1,6 @@
 import pytest
 
-from palate.serve.limits import KEPT, Allowance
+from palate.serve.settings import KEPT, Allowance
 
 
 class Clock:

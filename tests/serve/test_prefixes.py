@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from asked import conversation, conversations
 from palate.model.packing import Tokens, common_prefix
-from palate.serve.prefixes import LEAST_SHARED_TOKENS, by_prompt, prompt_group
+from palate.serve.scheduler import LEAST_SHARED_TOKENS, by_prompt, prompt_group
 
 
 def tokens(found: list[list[int]], asked: list[Tokens]) -> int:

@@ -6,8 +6,8 @@ import pytest
 
 from palate.model.options import BaseOptions
 from palate.model.tokenizer import ChatTokens
-from palate.serve.faults import Fault
-from palate.serve.reading import Conversation, Cutting, Ids, Read, Reader, Written
+from palate.serve.errors import Fault
+from palate.serve.tokenize import Conversation, Cutting, Ids, Read, Reader, Written
 from palate.types import Message
 from tiny import END, START, tiny_tokenizer
 

@@ -7,9 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asked import clients, several
-from palate.serve.prefixes import by_prompt, prompt_group
-from palate.serve.units import Unit, units_of
-from palate.serve.waiting import Waiting
+from palate.serve.scheduler import Unit, Waiting, by_prompt, prompt_group, units_of
 
 BUDGET = 200
 asks: Any = st.lists(st.tuples(clients, several), min_size=1, max_size=25)

@@ -15,8 +15,7 @@ from packed import tiny_reward_model
 from palate.model.export import Card, export
 from palate.model.loading import load_reward_model
 from palate.model.packing import group
-from palate.serve.engine import Ask, Engine, Failed
-from palate.serve.worker import DiedError, Worker
+from palate.serve.engine import Ask, DiedError, Engine, Failed, Worker
 from palate.types import PalateError
 from refusing import refusing
 

@@ -35,7 +35,7 @@ def combine(
     """
     from palate.evaluate.scoring import requests
     from palate.judges.reward_model import RewardScorer
-    from palate.serve.combination import SafetyWords, measure, write_combination
+    from palate.serve.combined import SafetyWords, measure, write_combination
 
     rule = SafetyWords.read(safety_words) if safety_words else None
     rows = [

@@ -91,13 +91,12 @@ def serve(
     Palate's own /v1/reward. Only this machine can reach it unless --host says otherwise.
     Example: [bold]palate serve runs/demo/models/helpfulness runs/demo/models/safety[/bold]
     """
-    from palate.serve.access import Tokens
-    from palate.serve.app import Server
-    from palate.serve.lifecycle import check_exposure, listen, run
-    from palate.serve.opening import add_combined, chosen_dtype, named, open_models
-    from palate.serve.served import Models
+    from palate.serve.app import Server, check_exposure, listen, run
+    from palate.serve.auth import Tokens
+    from palate.serve.loading import add_combined, chosen_dtype, named, open_models
+    from palate.serve.metrics import start_tracing
+    from palate.serve.service import Models
     from palate.serve.settings import Limits, Settings
-    from palate.serve.telemetry import start_tracing
 
     limits = Limits(
         body_bytes=body_megabytes << 20,

@@ -23,7 +23,7 @@ def add(name: NameArgument, file: FileOption = DEFAULT) -> None:
     A running server lets it in at once.
     Example: [bold]export PALATE_TOKEN=$(palate tokens add trainer)[/bold]
     """
-    from palate.serve.access import add_token
+    from palate.serve.auth import add_token
 
     typer.echo(add_token(file, name))
     progress()(f"its hash is in {file}; serve with: palate serve MODEL --tokens {file}")
@@ -35,7 +35,7 @@ def revoke(name: NameArgument, file: FileOption = DEFAULT) -> None:
 
     Example: [bold]palate tokens revoke trainer[/bold]
     """
-    from palate.serve.access import revoke_token
+    from palate.serve.auth import revoke_token
 
     revoke_token(file, name)
     progress()(f"{name} is no longer in {file}")
@@ -47,6 +47,6 @@ def list_tokens(file: FileOption = DEFAULT, form: FormatOption = Format.TABLE) -
 
     Example: [bold]palate tokens list[/bold]
     """
-    from palate.serve.access import token_dates
+    from palate.serve.auth import token_dates
 
     emit([{"name": n, "since": d} for n, d in token_dates(file).items()], form, str(file))

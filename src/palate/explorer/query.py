@@ -11,7 +11,15 @@ from urllib.parse import urlencode
 import numpy as np
 from numpy.typing import NDArray
 
-from palate.explorer.index import CORRECT, OUTCOMES, WRONG, Catalogue, Facet, Opinions, Texts
+from palate.explorer.index import (
+    CORRECT,
+    OUTCOMES,
+    WRONG,
+    Catalogue,
+    Facet,
+    Opinions,
+    Texts,
+)
 
 # What a list is asked for: read from a URL and written into one.
 

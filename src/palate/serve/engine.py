@@ -10,21 +10,186 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import multiprocessing
+import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Protocol
 
-from palate.model.packing import Tokens
+import torch
+
+from palate.model.device import keep_memory
+from palate.model.packing import Group, Tokens, microbatches
 from palate.model.reward_model import RewardModel
-from palate.serve.ask import Ask, Busy, Closing, Failed, Late, NonFinite
-from palate.serve.compute import Compute, Here, rewards_of
-from palate.serve.meter import Meter
-from palate.serve.units import Unit, units_of
-from palate.serve.waiting import Waiting
+from palate.serve.scheduler import Unit, Waiting, by_prompt, prompt_group, units_of
 from palate.types import PalateError
 
-__all__ = ["Ask", "Busy", "Closing", "Engine", "Failed", "Late", "NonFinite"]
+__all__ = [
+    "Ask",
+    "Busy",
+    "Closing",
+    "Engine",
+    "Failed",
+    "Late",
+    "NonFinite",
+]
+
+
+# What a client asks of a model, and the ways in which it gets no answer.
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Conversations to score together, of one prompt or of several.
+
+    `conversations` are token ids, each at least one long; those that begin alike share their
+    prompt's work, in one ask and across asks. `client` takes turns with other clients. After
+    `deadline`, a time of `time.monotonic()`, nobody waits for the answer. `safety` says for each
+    conversation whether its prompt is about safety, which only the combined reward reads; empty
+    where it is not known.
+    """
+
+    conversations: tuple[Tokens, ...]
+    client: str = ""
+    deadline: float | None = None
+    safety: tuple[bool, ...] = ()
+
+
+# Named for what a client is told, which is not always that something is in error.
+
+
+class Busy(Exception):  # noqa: N818
+    """Too much is waiting; by `retry_after_seconds` what waits now should be answered."""
+
+    def __init__(self, retry_after_seconds: float) -> None:
+        super().__init__(f"too many tokens are waiting; ask again in {retry_after_seconds:.0f} s")
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Late(Exception):  # noqa: N818
+    """The deadline passed before the answer."""
+
+
+class Closing(Exception):  # noqa: N818
+    """The server is shutting down and takes no new asks."""
+
+
+class NonFinite(Exception):  # noqa: N818
+    """The model gave a reward that is not a finite number."""
+
+
+class Failed(Exception):  # noqa: N818
+    """The model could not compute this ask, alone and in a micro-batch of its own."""
+
+
+# From conversations to rewards: equal ones once, each prompt once, a token budget at a time.
+
+
+class Compute(Protocol):
+    """A place where a model computes: this process, or one of its own."""
+
+    @property
+    def lane(self) -> threading.Lock:
+        """Held while computing: models that share a device share a lane, and take turns."""
+        ...
+
+    def open(self) -> None:
+        """Wait until it can compute; raises where it never will."""
+        ...
+
+    def __call__(self, groups: Sequence[Group]) -> list[float]:
+        """Rewards of every response of every group, in order."""
+        ...
+
+    def close(self) -> None:
+        """Give up what it holds."""
+        ...
+
+
+class Here:
+    """A model in this process."""
+
+    def __init__(self, model: RewardModel, lane: threading.Lock | None = None) -> None:
+        self.lane = lane or threading.Lock()
+        self._model = model
+
+    def open(self) -> None:
+        """It was opened before it came here."""
+
+    @torch.inference_mode()
+    def __call__(self, groups: Sequence[Group]) -> list[float]:
+        rewards: list[float] = self._model(groups).reward.tolist()
+        return rewards
+
+    def close(self) -> None:
+        """Whoever brought it may go on with it."""
+
+
+def rewards_of(
+    compute: Callable[[Sequence[Group]], list[float]],
+    conversations: Sequence[Tokens],
+    budget: int,
+    *,
+    shared: bool,
+    tell: Callable[[int], None],
+) -> list[float]:
+    """The reward of each conversation, in order.
+
+    With `shared` off nothing shares a prompt. `tell` hears of each micro-batch, when it has
+    ended, how many tokens it ran.
+    """
+    rows = list({c.tobytes(): c for c in conversations}.values())
+    found = by_prompt(rows) if shared else [[i] for i in range(len(rows))]
+    groups = [prompt_group([rows[i] for i in places]) for places in found]
+    rewards: dict[bytes, float] = {}
+    for indices, chosen in microbatches(groups, budget):
+        values = compute(chosen)
+        asked = [rows[i].tobytes() for index in indices for i in found[index]]
+        rewards.update(zip(asked, values, strict=True))
+        tell(sum(item.tokens for item in chosen))
+    return [rewards[c.tobytes()] for c in conversations]
+
+
+# What an engine has done, for metrics and for saying when to come back.
+
+FIRST_TOKENS_PER_SECOND = 1_000.0  # Of a small model on two CPU cores, until it is measured.
+REMEMBERED_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class Meter:
+    """Running counts since the start.
+
+    `asked_tokens` are those of conversations as asked, `computed_tokens` those that the model ran;
+    between them lie shared prompts and equal conversations. `busy_seconds` is time in the model.
+    """
+
+    batches: int = 0
+    conversations: int = 0
+    asked_tokens: int = 0
+    computed_tokens: int = 0
+    busy_seconds: float = 0.0
+    refused: int = 0
+    late: int = 0
+    cancelled: int = 0
+    failed: int = 0
+    tokens_per_second: float = FIRST_TOKENS_PER_SECOND
+
+    def computed(self, tokens: int, seconds: float) -> None:
+        """Add a micro-batch, and what it says of the speed of late."""
+        self.computed_tokens += tokens
+        self.busy_seconds += seconds
+        self.batches += 1
+        # By its time, so that a hundred small micro-batches say no more than they lasted.
+        weight = 1 - math.exp(-seconds / REMEMBERED_SECONDS)
+        speed = tokens / max(seconds, 1e-6)
+        self.tokens_per_second += weight * (speed - self.tokens_per_second)
+
 
 log = logging.getLogger(__name__)
 
@@ -293,3 +458,152 @@ def _settle(
         answer.set_exception(outcome)
     else:
         answer.set_result(outcome)
+
+
+# A model in a process of its own: the server outlives it, and starts another.
+#
+# A kernel that crashes, a device that fails or the kernel's out-of-memory killer takes the
+# process
+# that computes. What it was computing is asked again of its successor, so nobody notices but by
+# the
+# time it takes. Nothing of the server's Python runs beside the model's either.
+
+HUNG_SECONDS = 600.0  # A micro-batch takes seconds; a device that hangs takes for ever.
+LOADS = 5
+
+
+class DiedError(Exception):
+    """The process died with a micro-batch, and so did its successor."""
+
+
+class RemoteError(Exception):
+    """The model failed in its process; the message is the kind of error it raised there."""
+
+
+class Worker:
+    """One model in one process."""
+
+    def __init__(
+        self,
+        load: Callable[[], RewardModel],
+        *,
+        threads: int | None = None,
+        lane: threading.Lock | None = None,
+    ) -> None:
+        """Start a process that opens the model by `load`, a function that can be pickled.
+
+        `threads` are torch's there; as many as the machine has cores where None.
+        """
+        self.lane = lane or threading.Lock()
+        self.restarts = 0
+        self._load, self._threads = load, threads
+        self._process, self._pipe = self._spawn()
+        self._ready, self._closed = False, threading.Event()
+
+    @property
+    def pid(self) -> int | None:
+        """The process that computes now."""
+        return self._process.pid
+
+    def open(self) -> None:
+        """Wait until the model is loaded; raises `DiedError` where it cannot be."""
+        try:
+            self._hear_ready()
+        except (EOFError, OSError):
+            raise DiedError("the process died while it loaded the model") from None
+
+    def __call__(self, groups: Sequence[Group]) -> list[float]:
+        """Rewards in order; a process that dies over them is replaced and asked again, once."""
+        for _ in range(2):
+            self._load_again()
+            try:
+                self._pipe.send(groups)
+                return self._hear()
+            except (EOFError, OSError):
+                self._replace()
+        raise DiedError("the process died twice over the same micro-batch")
+
+    def close(self) -> None:
+        """End the process; whoever waits for it hears `DiedError`."""
+        self._closed.set()
+        self._process.kill()  # It holds nothing that must be saved.
+        self._process.join()
+
+    def _spawn(self) -> tuple[BaseProcess, Connection]:
+        # Not forked: threads of torch and of the server do not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(
+            target=_compute, args=(theirs, self._load, self._threads), daemon=True
+        )
+        process.start()
+        theirs.close()  # Or we would never hear that the process is gone.
+        return process, ours
+
+    def _replace(self) -> None:
+        self._process.kill()
+        self._process.join()
+        if self._closed.is_set():
+            raise DiedError("the worker was closed")
+        log.warning("worker %s died (%s); starting another", self.pid, self._process.exitcode)
+        self._pipe.close()
+        self.restarts += 1
+        self._process, self._pipe = self._spawn()
+        self._ready = False
+        if self._closed.is_set():  # Meanwhile, and it may have ended the one before.
+            self._process.kill()
+
+    def _load_again(self) -> None:
+        """Wait until it is ready; a death over loading is not the micro-batch's fault."""
+        for _ in range(LOADS):
+            try:
+                self._hear_ready()
+                return
+            except (EOFError, OSError):
+                self._replace()
+        raise DiedError(f"the process died {LOADS} times while it loaded the model")
+
+    def _hear_ready(self) -> None:
+        if not self._ready:
+            self._hear()
+            self._ready = True
+
+    def _hear(self) -> list[float]:
+        if not self._pipe.poll(HUNG_SECONDS):
+            raise EOFError
+        kind, said = self._pipe.recv()
+        if kind == "refused":
+            raise PalateError(said)
+        if kind == "failed":
+            raise RemoteError(said)
+        if kind == "unloaded":
+            raise DiedError(f"the process cannot load the model: {said}")
+        rewards: list[float] = said
+        return rewards
+
+
+def _compute(pipe: Connection, load: Callable[[], RewardModel], threads: int | None) -> None:
+    """The process: load, say so, then answer until the pipe closes."""
+    # Ctrl-C reaches every process of the terminal; the server drains, and then ends this one.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    keep_memory()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        model = Here(load())
+    except Exception as error:
+        pipe.send(("unloaded", f"{type(error).__name__}: {error}"))
+        return
+    pipe.send(("rewards", []))
+    with suppress(EOFError, OSError):  # The server is gone, or has done with this process.
+        while True:
+            pipe.send(_answer(model, pipe.recv()))
+
+
+def _answer(model: Here, groups: Sequence[Group]) -> tuple[str, list[float] | str]:
+    try:
+        return "rewards", model(groups)
+    except PalateError as error:
+        return "refused", str(error)
+    except Exception as error:  # Its text may quote what it was given; its kind does not.
+        return "failed", type(error).__name__

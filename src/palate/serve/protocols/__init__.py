@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 from fastapi import APIRouter
 
-from palate.serve.desk import Desk
-from palate.serve.protocols import own, sglang, shared_paths, tei, texts, vllm
+from palate.serve.protocols import palate, sglang, shared_paths, tei, trainers, vllm
+from palate.serve.service import Desk
 
 FAMILIES: tuple[Callable[[Desk], APIRouter], ...] = (
-    own.router,
-    texts.router,
+    palate.router,
+    trainers.router,
     vllm.router,
     sglang.router,
     tei.router,

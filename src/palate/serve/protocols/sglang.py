@@ -11,10 +11,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, model_validator
 
-from palate.serve.desk import Desk
-from palate.serve.faults import invalid
+from palate.serve.errors import invalid
 from palate.serve.protocols import vllm
-from palate.serve.protocols.wire import (
+from palate.serve.protocols.schema import (
     Input,
     Texts,
     TokenIds,
@@ -30,7 +29,8 @@ from palate.serve.protocols.wire import (
     spelled,
     usage,
 )
-from palate.serve.reading import Cutting
+from palate.serve.service import Desk
+from palate.serve.tokenize import Cutting
 
 REFUSING = Cutting(texts=False)
 PEER = "SGLang 0.5.23"

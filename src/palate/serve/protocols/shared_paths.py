@@ -7,9 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import Discriminator, Tag
 
-from palate.serve.desk import Desk
-from palate.serve.faults import SHAPE
+from palate.serve.errors import SHAPE
 from palate.serve.protocols import sglang, tei, vllm
+from palate.serve.service import Desk
 
 
 def _classifier(body: Any) -> str:

@@ -11,9 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, model_validator
 
-from palate.serve.desk import Desk
-from palate.serve.protocols.vllm import LABEL
-from palate.serve.protocols.wire import (
+from palate.serve.protocols.schema import (
     Texts,
     activated,
     answered,
@@ -21,7 +19,9 @@ from palate.serve.protocols.wire import (
     ranking,
     spelled,
 )
-from palate.serve.reading import Cutting, Form, Written
+from palate.serve.protocols.vllm import LABEL
+from palate.serve.service import Desk
+from palate.serve.tokenize import Cutting, Form, Written
 
 Pair = Annotated[Texts, Field(min_length=1, max_length=2)]
 RawScores = Annotated[bool, honoured("true: the raw reward; false: its sigmoid", "TEI 0.6.0")]

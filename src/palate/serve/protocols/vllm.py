@@ -18,9 +18,8 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Discriminator, Field, Tag, model_validator
 
 from palate.data.messages import unread
-from palate.serve.desk import Desk
-from palate.serve.faults import invalid
-from palate.serve.protocols.wire import (
+from palate.serve.errors import invalid
+from palate.serve.protocols.schema import (
     Input,
     Part,
     Turns,
@@ -39,7 +38,8 @@ from palate.serve.protocols.wire import (
     spelled,
     usage,
 )
-from palate.serve.reading import Cutting, Form
+from palate.serve.service import Desk
+from palate.serve.tokenize import Cutting, Form
 
 LABEL = "reward"
 COHERE = "cohere 7.3.1"

@@ -25,9 +25,9 @@ from starlette.requests import Request
 
 from palate.data.messages import unread
 from palate.data.transcript import read_prompt
-from palate.serve.desk import TALLY
-from palate.serve.faults import invalid
-from palate.serve.reading import Conversation, Form, Ids, Written
+from palate.serve.errors import invalid
+from palate.serve.service import TALLY
+from palate.serve.tokenize import Conversation, Form, Ids, Written
 from palate.types import Message, PalateError
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31, strict=True)]

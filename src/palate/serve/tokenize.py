@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 from palate.model.packing import Tokens
 from palate.model.tokenizer import TOO_LONG, ChatTokens, Encoded
-from palate.serve.faults import Fault, invalid, too_large
+from palate.serve.errors import Fault, invalid, too_large
 from palate.types import Message, PalateError
 
 END = "\x00"  # Stands for a template that writes nothing before a response.

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, model_validator
 
-from palate.serve.desk import Desk
-from palate.serve.protocols.wire import Texts, Turns, honoured, made, no_effect, spelled
-from palate.serve.reading import Conversation, Cutting, Form, Written
+from palate.serve.protocols.schema import Texts, Turns, honoured, made, no_effect, spelled
+from palate.serve.service import Desk
+from palate.serve.tokenize import Conversation, Cutting, Form, Written
 
 OPENRLHF, LLAMA_FACTORY, SLIME = "OpenRLHF 0.11.2", "LLaMA-Factory 0.9.5", "slime"
 

@@ -15,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from palate.extras import install_command
 from palate.serve.engine import Engine
-from palate.serve.reading import Read
+from palate.serve.tokenize import Read
 from palate.types import PalateError
 
 LOG = logging.getLogger("palate.serve")

@@ -8,8 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from palate.model.tokenizer import TOO_LONG
-from palate.serve.desk import Desk, Scored
-from palate.serve.protocols.wire import (
+from palate.serve.protocols.schema import (
     Texts,
     Turns,
     Usage,
@@ -22,7 +21,8 @@ from palate.serve.protocols.wire import (
     spelled,
     usage,
 )
-from palate.serve.reading import Conversation
+from palate.serve.service import Desk, Scored
+from palate.serve.tokenize import Conversation
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 A_PROMPT = honoured("messages, or text: one user's, or with its turns marked")

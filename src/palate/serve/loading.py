@@ -22,12 +22,10 @@ from palate.model.loading import load_reward_model
 from palate.model.options import Dtype
 from palate.model.precision import compute_dtype
 from palate.model.reward_model import RewardModel
-from palate.serve.combination import SafetyWords, read_combination
-from palate.serve.combined import Combined
-from palate.serve.engine import Engine
-from palate.serve.reading import Reader
-from palate.serve.served import Served
-from palate.serve.worker import Worker
+from palate.serve.combined import Combined, SafetyWords, read_combination
+from palate.serve.engine import Engine, Worker
+from palate.serve.service import Served
+from palate.serve.tokenize import Reader
 from palate.types import PalateError, digest
 
 LOG = logging.getLogger("palate.serve")

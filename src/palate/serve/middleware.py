@@ -15,12 +15,11 @@ from pathlib import Path
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from palate.serve.access import Tokens
-from palate.serve.desk import CLIENT, TALLY, TRUNCATED, UNFRAMED, Tally, closing
-from palate.serve.faults import CLIENT_GONE, SHAPE, Fault, overloaded, too_large
-from palate.serve.limits import Allowance
-from palate.serve.settings import LOOPBACK_NAMES, Settings
-from palate.serve.telemetry import LOG, Telemetry
+from palate.serve.auth import Tokens
+from palate.serve.errors import CLIENT_GONE, SHAPE, Fault, overloaded, too_large
+from palate.serve.metrics import LOG, Telemetry
+from palate.serve.service import CLIENT, TALLY, TRUNCATED, UNFRAMED, Tally, closing
+from palate.serve.settings import LOOPBACK_NAMES, Allowance, Settings
 
 OPEN = frozenset({"/health", "/ready"})  # A load balancer has no token.
 TEI_PATHS = frozenset({"/predict", "/info"})
