@@ -5,9 +5,7 @@ import json
 import httpx2
 import pytest
 
-from palate.client.asking import Asking, Send, Wait
-from palate.client.options import options
-from palate.client.rows import Item
+from palate.client.requests import Asking, Item, Send, Wait, options
 from palate.types import Message, PalateError, Score
 
 URL = "http://127.0.0.1:8000"

@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from palate.client.options import options
-from palate.client.rows import Item, conversation, halves, requests, turns
+from palate.client.requests import Item, conversation, halves, options, requests, turns
 from palate.types import Message, PalateError
 
 ROWS = st.lists(

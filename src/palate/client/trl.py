@@ -11,10 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
-from palate.client.asynchronous import AsyncRewardClient
-from palate.client.options import Chosen
-from palate.client.rows import Prompt, Row, conversation, turns
-from palate.client.synchronous import RewardClient
+from palate.client import AsyncRewardClient, RewardClient
+from palate.client.requests import Chosen, Prompt, Row, conversation, turns
 from palate.data.messages import unread
 from palate.types import Candidates, PalateError, Score
 
