@@ -19,8 +19,8 @@ from apart import start
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
-from palate.recipe.crew import crew
-from palate.recipe.learn import train_one
+from palate.recipe.distributed import crew
+from palate.recipe.stages import train_one
 from palate.records import write_comparisons
 from palate.train import loop
 from palate.train.dataset import tokenise

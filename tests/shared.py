@@ -5,7 +5,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from palate.cli import main
-from palate.recipe.crew import Judging, crew, judge_together
+from palate.recipe.distributed import Judging, crew, judge_together
 from palate.types import Judge, PalateError
 
 

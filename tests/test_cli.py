@@ -260,7 +260,7 @@ def test_the_saved_recipe_runs_again(tmp_path, recipe):
 
 
 def test_a_second_run_in_the_same_folder_is_refused(tmp_path, recipe):
-    from palate.recipe.workspace import locked
+    from palate.recipe.cache import locked
 
     with locked(tmp_path / "run"):
         assert "another run" in one_line(palate("mix", recipe, "--out", tmp_path / "run"))

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from answering import endpoint
-from palate.recipe.costs import costs, with_budget
+from palate.recipe.forecast import costs, with_budget
 from palate.records import write_comparisons
 from palate.types import Comparison, Message, PalateError
 from test_cli import one_line, palate

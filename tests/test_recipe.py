@@ -7,8 +7,8 @@ import pytest
 import yaml
 
 from palate.recipe import built_in, load_recipe, resolved, save_recipe, schema
-from palate.recipe.load import merge, override, read
 from palate.recipe.locate import locate
+from palate.recipe.yaml import merge, override, read
 from palate.types import PalateError
 
 SMALL = {

@@ -7,8 +7,8 @@ import pytest
 
 from made import made
 from palate.recipe import load_recipe, run
-from palate.recipe.learn import OPTIONS, keep_apart, settle_one
-from palate.recipe.workspace import Workspace
+from palate.recipe.cache import Workspace
+from palate.recipe.stages import OPTIONS, keep_apart, settle_one
 from palate.records import read_comparisons, read_header, write_comparisons
 from palate.train.options import TrainOptions
 from palate.types import PalateError

@@ -9,7 +9,7 @@ from apart import under_torchrun
 from made import pool
 from packed import tiny_reward_model
 from palate.model.export import Card, export
-from palate.recipe.crew import Judging
+from palate.recipe.distributed import Judging
 from palate.records import read_header, read_verdicts
 from shared import command, judge_benchmarks, judge_what_opens
 

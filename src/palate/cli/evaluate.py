@@ -71,7 +71,7 @@ def evaluate(
             until="evaluate", form=form, judges=judges, dry_run=dry_run, budget=budget, quiet=quiet,
         )  # fmt: skip
         return
-    from palate.recipe.crew import sharing
+    from palate.recipe.distributed import sharing
     from palate.types import PalateError
 
     if judges is not None:
@@ -81,7 +81,7 @@ def evaluate(
     if dry_run:
         from palate.cli.sources import comparison_file
         from palate.data.sources.files import stem
-        from palate.recipe.costs import costs
+        from palate.recipe.forecast import costs
 
         folder = (out or Path("verdicts")) / "benchmarks"
         files = {stem(file): comparison_file(file, folder) for file in benchmark}
@@ -98,7 +98,7 @@ def _spec(what: str, budget: float | None) -> JudgeSpec:
     import yaml
 
     from palate.judges import JUDGES
-    from palate.recipe.costs import with_budget
+    from palate.recipe.forecast import with_budget
     from palate.types import PalateError
 
     spec: Any = what if what in JUDGES else {"reward-model": what}

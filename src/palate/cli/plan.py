@@ -197,7 +197,7 @@ def _print(one: Forecast, values: Mapping[str, Any]) -> None:
 
 
 def _facts(one: Forecast, values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    from palate.recipe.study import spoken
+    from palate.recipe.run import spoken
 
     data, count, shards = one.data, values["processes"], values["shards"]
     facts = {

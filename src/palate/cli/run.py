@@ -121,8 +121,8 @@ def run_recipe(
     from palate.progress import kept_in
     from palate.recipe import load_recipe
     from palate.recipe import run as run_stages
-    from palate.recipe.costs import with_budget
-    from palate.recipe.crew import crew
+    from palate.recipe.distributed import crew
+    from palate.recipe.forecast import with_budget
     from palate.recipe.judges import with_judges
 
     with interruptible(command_line()), crew() as leads:
@@ -148,7 +148,7 @@ def run_recipe(
 
 
 def _costs(recipe: Recipe, folder: Path) -> list[dict[str, Any]]:
-    from palate.recipe.costs import costs
+    from palate.recipe.forecast import costs
 
     files = {name: folder / "benchmarks" / f"{name}.parquet" for name in recipe.benchmarks}
     return costs(recipe.judges, files, seed=recipe.seed, order=recipe.judging.order)

@@ -27,7 +27,7 @@ def score(
     """
     from palate.evaluate.scoring import beside, score_file
     from palate.judges import ScorerJudge, open_judge
-    from palate.recipe.crew import sharing
+    from palate.recipe.distributed import sharing
 
     say = progress(quiet=quiet)
     target = out or beside(file, "rewards")

@@ -110,7 +110,7 @@ def _model_and_file(words: list[str]) -> tuple[str | None, Path]:
 @contextmanager
 def _scoring(model: str | None) -> Generator[tuple[Scorer | None, Share, Any]]:
     from palate.judges import ScorerJudge, open_judge
-    from palate.recipe.crew import sharing
+    from palate.recipe.distributed import sharing
 
     with interruptible(command_line()), sharing() as share, counting("rows") as told:
         scorer: Scorer | None = None

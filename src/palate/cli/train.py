@@ -42,7 +42,7 @@ def train(
     [bold]base[/bold] and [bold]train[/bold], and --out is the checkpoint's folder.
     Example: [bold]palate train week-1.parquet --out model --set train.epochs=2[/bold]
     """
-    from palate.recipe.load import is_data
+    from palate.recipe.yaml import is_data
 
     if not is_data(Path(what)):
         run_recipe(what, overrides, data, out, resume, until="train", quiet=quiet)
@@ -58,9 +58,9 @@ def _train_file(
     from palate.cli.sources import comparison_file
     from palate.data.sources.files import stem
     from palate.progress import kept_in
-    from palate.recipe.crew import crew
-    from palate.recipe.learn import settle_one, train_one
+    from palate.recipe.distributed import crew
     from palate.recipe.open import load_options
+    from palate.recipe.stages import settle_one, train_one
     from palate.types import PalateError
 
     if out is None:

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from palate.model.options import BaseOptions
-from palate.recipe.load import override, read
 from palate.recipe.schema import Recipe, resolved, valid, validate
+from palate.recipe.yaml import override, read
 from palate.records import write_text
 from palate.train.options import TrainOptions
 from palate.types import PalateError

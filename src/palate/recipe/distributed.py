@@ -23,7 +23,7 @@ from palate.model.options import BaseOptions
 from palate.train.options import TrainOptions
 from palate.types import Judge, PalateError, digest
 
-if TYPE_CHECKING:  # torch is slow to import and only training needs it.
+if TYPE_CHECKING:
     import torch
 
     from palate.model.backbone import Backbone
