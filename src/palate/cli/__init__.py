@@ -12,26 +12,14 @@ import sys
 import typer
 
 from palate.cli import (
-    combine,
-    compare,
     data,
-    doctor,
-    evaluate,
-    export,
-    mix,
-    parity,
+    models,
     plan,
     recipes,
-    report,
-    run,
     score,
-    select,
     serve,
-    tokens,
-    train,
-    view,
 )
-from palate.cli.output import rank
+from palate.cli.options import rank
 from palate.types import PalateError
 
 USERS_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM)
@@ -48,25 +36,25 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(recipes.app, name="recipes")
-app.add_typer(tokens.app, name="tokens")
-app.command("run")(run.run)
-app.command("demo")(run.demo)
-app.command("mix")(mix.mix)
+app.add_typer(serve.app, name="tokens")
+app.command("run")(recipes.run)
+app.command("demo")(recipes.demo)
+app.command("mix")(recipes.mix)
 app.command("plan")(plan.plan)
-app.command("train")(train.train)
-app.command("evaluate")(evaluate.evaluate)
-app.command("compare")(compare.compare)
-app.command("parity")(parity.parity)
-app.command("report")(report.report)
+app.command("train")(recipes.train)
+app.command("evaluate")(recipes.evaluate)
+app.command("compare")(score.compare)
+app.command("parity")(models.parity)
+app.command("report")(recipes.report)
 app.command("score")(score.score)
-app.command("rank")(select.rank)
-app.command("filter")(select.filter_rows)
-app.command("export")(export.export)
-app.command("push")(export.push)
+app.command("rank")(score.rank)
+app.command("filter")(score.filter_rows)
+app.command("export")(models.export)
+app.command("push")(models.push)
 app.command("serve")(serve.serve)
-app.command("combine")(combine.combine)
-app.command("view")(view.view)
-app.command("doctor")(doctor.doctor)
+app.command("combine")(score.combine)
+app.command("view")(serve.view)
+app.command("doctor")(plan.doctor)
 
 
 def _paragraphs(text: str) -> str:
@@ -79,7 +67,7 @@ def _paragraphs(text: str) -> str:
     return "\n\n".join(re.sub(r"\s+Example: ", "\n\nExample: ", line) for line in lines)
 
 
-for _group in (app, data.app, recipes.app, tokens.app):
+for _group in (app, data.app, recipes.app, serve.app):
     for _command in _group.registered_commands:
         _command.help = _paragraphs((_command.callback and _command.callback.__doc__) or "")
 

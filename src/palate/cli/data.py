@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.output import DataOption, Format, FormatOption, emit, progress
+from palate.cli.options import DataOption, Format, FormatOption, emit, progress
 
 HERE = {"own": "your file", "simulated": "made here"}
 """Of sources that are not read from a data root, where they are."""

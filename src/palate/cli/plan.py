@@ -5,24 +5,26 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.output import Format as Rows
-from palate.cli.output import SetOption, emit
-from palate.cli.run import OutOption, RecipeArgument
+from palate.cli.options import DataOption, Format, FormatOption, SetOption, emit
+from palate.cli.options import Format as Rows
+from palate.cli.recipes import OutOption, RecipeArgument
 from palate.types import PalateError
 
 if TYPE_CHECKING:
     from palate.recipe.forecast import Forecast, Machines
 
+
 UNITS = {"K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
 
 
-class Format(StrEnum):
+class PlanFormat(StrEnum):
     """How a plan is printed."""
 
     TABLE = "table"
@@ -72,8 +74,8 @@ def plan(
     measure: Annotated[
         bool, typer.Option("--measure", help="Time a layer of the model here, for a CPU's hours.")
     ] = False,
-    form: Annotated[Format, typer.Option("--format", help="How the plan is printed.")] = (
-        Format.TABLE
+    form: Annotated[PlanFormat, typer.Option("--format", help="How the plan is printed.")] = (
+        PlanFormat.TABLE
     ),
 ) -> None:
     """Say whether a recipe's models fit into memory and how long they train; exit code 1 if not.
@@ -94,7 +96,7 @@ def plan(
     folder = out or Path("runs") / loaded.name
     found = [forecast(loaded, name, folder, machines, asked) for name in loaded.models]
     plans = [_figures(f, machines) for f in found]
-    if form is Format.JSON:
+    if form is PlanFormat.JSON:
         sys.stdout.write(json.dumps(plans, indent=2) + "\n")
     else:
         for one, values in zip(found, plans, strict=True):
@@ -220,3 +222,19 @@ def _facts(one: Forecast, values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         seconds = one.pace.step * data.steps
         facts["time"] = f"{spoken(seconds)}, without evaluation, saving and what is beside training"
     return [{"what": what, "figure": figure} for what, figure in facts.items()]
+
+
+# `palate doctor`: what this machine can run.
+
+
+def doctor(data: DataOption = None, form: FormatOption = Format.TABLE) -> None:
+    """Check versions, device, memory, disk, data and the demo's model.
+
+    Exit code 1 where something needed is missing. Example: [bold]palate doctor --format json[/bold]
+    """
+    from palate.doctor import examine
+
+    findings = examine(data)
+    emit((asdict(finding) for finding in findings), form, "This machine")
+    if any(finding.state == "missing" for finding in findings):
+        raise typer.Exit(1)

@@ -1,13 +1,151 @@
-"""`palate score`: responses in, rewards out."""
+"""`palate rank` and `palate filter`: the best responses of each prompt, and rows worth keeping."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from palate.cli.output import QuietOption, command_line, counting, interruptible, progress
+from palate.cli.options import (
+    Format,
+    FormatOption,
+    QuietOption,
+    command_line,
+    counting,
+    emit,
+    interruptible,
+    progress,
+)
+
+if TYPE_CHECKING:
+    from palate.evaluate.compare import Compared, Part
+    from palate.evaluate.journal import Share
+    from palate.types import Scorer
+
+
+Words = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="[MODEL] FILE",
+        help="Reward model (folder or hub id), then JSONL, JSON, CSV, TSV or Parquet; FILE alone "
+        "where it has rewards already, from `palate score`.",
+        show_default=False,
+    ),
+]
+
+
+class On(StrEnum):
+    """What of a comparison is held against the bar."""
+
+    CHOSEN = "chosen"
+    MARGIN = "margin"
+
+
+def rank(
+    words: Words,
+    top: Annotated[
+        int | None, typer.Option("--top", min=1, help="Keep the best K responses of each prompt.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help=".jsonl or .parquet; default: FILE.ranked.jsonl here."),
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Order the responses of each prompt by reward, best first; --top 1 is best-of-n.
+
+    FILE has columns prompt and responses (a list). Added: rewards, and rewards_order, where each
+    response stood before. Any size, memory stays; stopped, it goes on where it was; torchrun shares
+    it out.
+    Example: [bold]palate rank runs/demo/models/safety samples.jsonl --top 1 -o best.jsonl[/bold]
+    """
+    from palate.evaluate.scoring import beside, rank_file
+
+    progress(quiet=quiet)
+    model, file = _model_and_file(words)
+    target = out or beside(file, "ranked")
+    with _scoring(model) as (scorer, share, told):
+        rank_file(scorer, file, target, top=top, progress=told, share=share)
+    _say_kept(target, "ranked")
+
+
+def filter_rows(
+    words: Words,
+    min_reward: Annotated[
+        float | None, typer.Option("--min-reward", help="Keep what has at least this reward.")
+    ] = None,
+    top_percent: Annotated[
+        float | None,
+        typer.Option("--top-percent", help="Keep the best P percent of all; ties are kept."),
+    ] = None,
+    on: Annotated[
+        On, typer.Option("--on", help="Of comparisons: the chosen one's reward, or its margin.")
+    ] = On.CHOSEN,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help=".jsonl or .parquet; default: FILE.kept.jsonl here."),
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Keep the rows whose reward is high enough: an absolute reward, or a share of the best.
+
+    FILE has prompt and response, or responses (a list: the good ones stay), or chosen and rejected;
+    comparisons in Parquet stay comparisons, for `palate train`. What has no score is dropped.
+    Example: [bold]palate filter runs/demo/models/safety pairs.parquet --min-reward 0.5[/bold]
+    Example: [bold]palate filter rewards.jsonl --top-percent 10 -o best.jsonl[/bold]
+    """
+    from palate.evaluate.scoring import Bar, beside, filter_file
+
+    progress(quiet=quiet)
+    model, file = _model_and_file(words)
+    bar = Bar(min_reward, top_percent, on.value)
+    target = out or beside(file, "kept")
+    with _scoring(model) as (scorer, share, told):
+        filter_file(scorer, file, target, bar, progress=told, share=share)
+    _say_kept(target, "kept")
+
+
+def _model_and_file(words: list[str]) -> tuple[str | None, Path]:
+    from palate.types import PalateError
+
+    if len(words) > 2:
+        raise PalateError(f"expected MODEL FILE, or FILE with rewards, got {len(words)} arguments")
+    model = words[0] if len(words) == 2 else None
+    return model, Path(words[-1])
+
+
+@contextmanager
+def _scoring(model: str | None) -> Generator[tuple[Scorer | None, Share, Any]]:
+    from palate.judges import ScorerJudge, open_judge
+    from palate.recipe.distributed import sharing
+
+    with interruptible(command_line()), sharing() as share, counting("rows") as told:
+        scorer: Scorer | None = None
+        if model is not None:
+            judge = open_judge({"reward-model": model})
+            assert isinstance(judge, ScorerJudge)
+            scorer = judge.scorer
+        yield scorer, share, told
+
+
+def _say_kept(path: Path, done: str) -> None:
+    from palate.evaluate.scoring import facts_of
+    from palate.progress import say
+
+    facts = facts_of(path)
+    line = f"{done}: {facts['kept']:,} of {facts['rows']:,} rows"
+    if facts.get("threshold") is not None:
+        line += f", reward at least {facts['threshold']:.6g}"
+    if facts.get("unscored"):
+        line += f"; {facts['unscored']:,} responses without a score are left out"
+    say(f"{line}: {path}")
+
+
+# `palate score`: responses in, rewards out.
 
 
 def score(
@@ -36,3 +174,139 @@ def score(
         assert isinstance(judge, ScorerJudge)
         score_file(judge.scorer, file, target, progress=told, share=share)
     say(f"rewards: {target}")
+
+
+# `palate compare`: two judges on the same items.
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="A judge of RUN, or a verdict file.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    run: Annotated[
+        Path | None, typer.Option("--run", help="Folder of a run; A and B are its judges.")
+    ] = None,
+    benchmark: Annotated[
+        str | None, typer.Option("--benchmark", help="Of the run; default: the one there is.")
+    ] = None,
+    items: Annotated[
+        Path | None,
+        typer.Option("--items", help="File of the comparisons; a run knows its own."),
+    ] = None,
+    flips: Annotated[
+        Path | None,
+        typer.Option("--flips", help="JSONL file to write what the judges answered differently."),
+    ] = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Say by how much A is better than B on the same items, on which of them, and whether by luck.
+
+    Difference is A minus B in points, clustered by prompt. All items: p and a 95 % interval. Parts:
+    p_holm is adjusted over all of them, and low and high have the level that Holm tests the part
+    at; they leave out zero where p_holm is below 0.05. Judges that were not asked the same, or not
+    alike, are not compared.
+    Example: [bold]palate compare helpfulness longer --run runs/demo --benchmark safety[/bold]
+    """
+    import numpy as np
+
+    from palate.cli.sources import all_of
+    from palate.evaluate.compare import compare_judges, flipped_rows, verdict_files
+    from palate.evaluate.metrics import read_tally
+    from palate.records import write_text
+    from palate.types import PalateError
+
+    paths = [Path(first), Path(second)]
+    if run is not None:
+        paths = list(verdict_files(run, (first, second), benchmark))
+    for path in paths:
+        if not path.is_file():
+            raise PalateError(f"{path}: no such verdict file; to name judges of a run, give --run")
+    ours, theirs = map(read_tally, paths)
+    if run is not None and items is None:
+        items = run / "benchmarks" / f"{ours.benchmark}.parquet"
+    progress()
+    asked = list(all_of(items)) if items is not None else []
+    compared = compare_judges(ours, theirs, asked, np.random.default_rng(0))
+    emit([_row(part, compared) for part in compared.parts], form, _title(compared))
+    _say_flips(compared)
+    if flips is not None:
+        if items is None:
+            raise PalateError(f"--flips {flips}: needs the texts; give --items or --run")
+        import json
+
+        rows = flipped_rows(compared, asked)
+        write_text(flips, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        progress()(f"flips: {flips}")
+
+
+def _title(compared: Compared) -> str:
+    return f"{compared.first} against {compared.second} on {compared.benchmark}"
+
+
+def _row(part: Part, compared: Compared) -> dict[str, Any]:
+    gap = part.difference.estimate
+    return {
+        "by": part.by,
+        "part": part.level,
+        "n": gap.n,
+        compared.first: round(100 * part.first.value, 1),
+        compared.second: round(100 * part.second.value, 1),
+        "difference": round(100 * gap.value, 1),
+        "low": round(100 * gap.low, 1),
+        "high": round(100 * gap.high, 1),
+        "p": round(part.difference.p_value, 4) if part.by == "all" else None,
+        "p_holm": None if part.by == "all" else round(part.difference.p_value, 4),
+    }
+
+
+def _say_flips(compared: Compared) -> None:
+    first = sum(flip.first == "chosen" for flip in compared.flips)
+    second = sum(flip.second == "chosen" for flip in compared.flips)
+    progress()(
+        f"{len(compared.flips)} items were answered differently: {first} where only "
+        f"{compared.first} preferred the chosen response, {second} where only {compared.second} did"
+    )
+
+
+# `palate combine`: a safety and a helpfulness model as one reward, whitened.
+
+
+def combine(
+    safety: Annotated[str, typer.Argument(help="Folder of the safety reward model.")],
+    helpfulness: Annotated[str, typer.Argument(help="Folder of the helpfulness reward model.")],
+    file: Annotated[Path, typer.Argument(help="JSONL or Parquet of prompts and responses.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where to write.")] = Path(
+        "combined.json"
+    ),
+    threshold: Annotated[
+        float, typer.Option(help="Safety decides where its sigmoid is below this.")
+    ] = 0.15,
+    safety_words: Annotated[
+        Path | None,
+        typer.Option(help="Words, one a line; a prompt that says one is about safety."),
+    ] = None,
+) -> None:
+    """Measure how a safety and a helpfulness model combine, for `palate serve`.
+
+    The reward is the safety model's where the prompt is about safety or it finds the response
+    unsafe, else the helpfulness model's; then it is whitened with the mean and the standard
+    deviation that it has over FILE (Llama 2, section 3.2.3). FILE is as for `palate score`; a
+    column `safety` (true or false) says which prompts are about safety.
+    Example: [bold]palate combine models/safety models/helpfulness responses.jsonl[/bold]
+    """
+    from palate.evaluate.scoring import requests
+    from palate.judges.reward_model import RewardScorer
+    from palate.serve.combined import SafetyWords, measure, write_combination
+
+    rule = SafetyWords.read(safety_words) if safety_words else None
+    rows = [
+        (item.candidates, tag if isinstance(tag := item.row.get("safety"), bool) else False)
+        for item in requests(file)
+    ]
+    if rule:
+        rows = [(asked, tag or rule(asked.prompt)) for asked, tag in rows]
+    found = measure(RewardScorer(safety), RewardScorer(helpfulness), rows, str(file), threshold)
+    write_combination(out, found)
+    progress()(
+        f"{out}: {found.responses} responses, mean {found.mean:.4g}, "
+        f"standard deviation {found.std:.4g}, {found.by_safety:.1%} by safety"
+    )

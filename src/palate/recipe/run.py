@@ -12,7 +12,15 @@ from statistics import fmean
 from typing import Literal, get_args
 
 from palate.recipe import stages
-from palate.recipe.cache import LENT, UNCHANGED, Told, Workspace, fingerprint, locked, uncounted
+from palate.recipe.cache import (
+    LENT,
+    UNCHANGED,
+    Told,
+    Workspace,
+    fingerprint,
+    locked,
+    uncounted,
+)
 from palate.recipe.open import save_recipe
 from palate.recipe.schema import Recipe, StudyPlan, resolved
 from palate.report import report, write_page

@@ -31,7 +31,13 @@ from palate.recipe.distributed import Judging, Training, judge_together, train_t
 from palate.recipe.judges import JudgeSpec, name_of
 from palate.recipe.locate import locate
 from palate.recipe.schema import BenchmarkPlan, ModelPlan, Recipe, SourcePlan, resolved
-from palate.records import read_comparisons, read_header, write_comparisons, write_json, write_text
+from palate.records import (
+    read_comparisons,
+    read_header,
+    write_comparisons,
+    write_json,
+    write_text,
+)
 from palate.report import Report, report, write_page
 from palate.report.render import markdown
 from palate.train.defaults import FOLLOWING, Course, follow, follows
