@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import pytest
 
 from palate.judges.reward_model import RewardScorer
-from palate.serve import app
+from palate.serve import app as serve_app
 from palate.types import Candidates
 from server import exported, live, server_of
 from troubled import ROWS, Troubled, messages
@@ -38,7 +38,7 @@ def url(folder):
 def troubled(folder, monkeypatch):
     """`with troubled(fault, gather=0) as (url, app)`: our server behind troubles."""
 
-    create_app = app.create_app
+    create_app = serve_app.create_app
 
     @contextmanager
     def serving(fault=lambda _: None, gather=0):
@@ -48,7 +48,7 @@ def troubled(folder, monkeypatch):
             app.app = create_app(server)
             return app
 
-        monkeypatch.setattr(app, "create_app", create)
+        monkeypatch.setattr(serve_app, "create_app", create)
         with live(server_of({"helpful": str(folder)})) as running:
             yield running.url, app
 
