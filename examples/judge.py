@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from palate.evaluate.benchmark import Benchmark
-from palate.evaluate.metrics import read_tally, summarise
+from palate.evaluate.metrics import read_judge_results, summarise
 from palate.evaluate.run import evaluate
 from palate.judges import ScorerJudge
 from palate.stats import Estimate
@@ -37,7 +37,7 @@ def main(benchmark: Path, folder: Path) -> Estimate:
     """Accuracy of the judge on a file of comparisons, with its interval and n."""
     asked = Benchmark(benchmark.stem, benchmark)
     verdicts = evaluate(ScorerJudge(FewerQuestions()), asked, folder)
-    return summarise(read_tally(verdicts)).overall
+    return summarise(read_judge_results(verdicts)).overall
 
 
 if __name__ == "__main__":

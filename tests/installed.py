@@ -126,7 +126,7 @@ def explorer(run: Path) -> Iterator[str]:
 
 def every_page_of_the_explorer(run: Path) -> int:
     """Each page, once with nothing marked and once with the marks of two people."""
-    from palate.explorer.annotations import Mark, Marks
+    from palate.explorer.annotations import Annotation, Annotations
     from palate.explorer.app import PAGES
     from palate.records import read_comparisons
 
@@ -136,12 +136,12 @@ def every_page_of_the_explorer(run: Path) -> int:
         browser = build_opener(HTTPCookieProcessor(CookieJar()))
         for marked in (False, True):
             if marked:
-                marks = Marks(run / "marks.sqlite")
+                marks = Annotations(run / "marks.sqlite")
                 for number, row in enumerate(rows):
                     for person in ("ann", "bob"):
                         agrees = number % (3 if person == "ann" else 4) > 0
                         choice = "chosen" if agrees else "rejected"
-                        marks.put(Mark(person, row.id, choice, part="held-out help"))
+                        marks.put(Annotation(person, row.id, choice, part="held-out help"))
             browser.open(address)
             for path in paths:
                 if path.endswith("marks.parquet") and not marked:

@@ -19,12 +19,12 @@ from apart import start
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
-from palate.recipe.distributed import crew
+from palate.recipe.distributed import distributed
 from palate.recipe.stages import train_one
 from palate.records import write_comparisons
 from palate.train import loop
 from palate.train.dataset import tokenise
-from palate.train.distributed import World, gather, join, leave
+from palate.train.distributed import Distributed, gather, join, leave
 from palate.train.loop import train
 from palate.train.options import TrainOptions
 from palate.types import Comparison, Message, PalateError, Rating
@@ -53,7 +53,7 @@ def write_mixture(path: Path) -> Path:
 
 
 def train_tiny(
-    world: World, mixture: Path, folder: Path, options: dict[str, Any], dtype: torch.dtype
+    world: Distributed, mixture: Path, folder: Path, options: dict[str, Any], dtype: torch.dtype
 ) -> None:
     """Train, and have rank 0 write the whole weights to `weights.safetensors`."""
     model = RewardModel(tiny_model("llama"), CHAT, dtype=dtype)
@@ -66,7 +66,7 @@ def train_tiny(
 
 
 def train_with_trouble(
-    world: World, mixture: Path, folder: Path, options: dict[str, Any], trouble: str
+    world: Distributed, mixture: Path, folder: Path, options: dict[str, Any], trouble: str
 ) -> None:
     """As `train_tiny`, but rank 1 meets `trouble` in step 2."""
     steps, real = 0, loop._gradients
@@ -85,14 +85,14 @@ def train_with_trouble(
     train_tiny(world, mixture, folder, options, torch.float32)
 
 
-def run_crew(world: World | None, mixture: Path, base: Path, out: Path, *native: str) -> None:
+def run_crew(world: Distributed | None, mixture: Path, base: Path, out: Path, *native: str) -> None:
     """What `palate train` does for a recipe of two models.
 
     `native`: whether bfloat16 counts as native, by rank, for ranks on unlike machines.
     """
     if native:
         os.environ["PALATE_NATIVE_BF16"] = native[world.rank if world else 0]
-    with crew() as leads:
+    with distributed() as leads:
         for seed in (1, 2) if leads else ():
             options = TrainOptions(pairs_per_step=8, trackers=(), learning_rate=1e-3, seed=seed)
             train_one(

@@ -15,7 +15,7 @@ from packed import tiny_reward_model
 from palate.model.export import Card, export
 from palate.serve.app import Server, listen, serve
 from palate.serve.loading import open_models
-from palate.serve.service import Models
+from palate.serve.service import Registry
 from palate.serve.settings import Settings
 
 
@@ -30,7 +30,7 @@ def exported(folder: Path, **options: Any) -> Path:
 def server_of(models: dict[str, str], settings: Settings | None = None, **options: Any) -> Server:
     """A server of models, not started."""
     served, engines = open_models(models, **options)
-    return Server(Models(served), engines, settings or Settings())
+    return Server(Registry(served), engines, settings or Settings())
 
 
 def until(condition: Callable[[], Any], seconds: float = 20.0) -> None:

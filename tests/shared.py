@@ -5,7 +5,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from palate.cli import main
-from palate.recipe.distributed import Judging, crew, judge_together
+from palate.recipe.distributed import Judging, distributed, judge_together
 from palate.types import Judge, PalateError
 
 
@@ -23,7 +23,7 @@ def command(words: list[str], out: Path) -> None:
 def judge_benchmarks(judgings: list[Judging]) -> None:
     """Put the benchmarks to the judges as a recipe does: at the word of rank 0."""
     opened: dict[str, Judge] = {}
-    with crew() as leads:
+    with distributed() as leads:
         for judging in judgings if leads else []:
             judge_together(judging, opened, lambda *_: None)
             assert len(opened) == 1
@@ -32,7 +32,7 @@ def judge_benchmarks(judgings: list[Judging]) -> None:
 def judge_what_opens(judgings: list[Judging], out: Path) -> None:
     """The same where a judge may not open; what rank 0 was told of it is added to `out`."""
     opened: dict[str, Judge] = {}
-    with crew() as leads:
+    with distributed() as leads:
         for judging in judgings if leads else []:
             try:
                 judge_together(judging, opened, lambda *_: None)

@@ -127,6 +127,8 @@ def workspace(tmp_path_factory) -> Path:
     flat = [{"prompt": prompt, "response": response} for prompt, response in rows]
     write_lines(folder / "flat.jsonl", flat)
     write_lines(folder / "responses.jsonl", flat)
+    scored = ["score", str(folder / "model"), str(folder / "responses.jsonl"), "-o"]
+    assert CliRunner().invoke(app, [*scored, str(folder / "rewards.jsonl")]).exit_code == 0
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(flat), folder / "answers.parquet")
     asked = dict.fromkeys(prompt for prompt, _ in rows)
     samples = [{"prompt": p, "responses": [r for q, r in rows if q == p]} for p in asked]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from palate.evaluate.run import read_absent
+from palate.evaluate.run import read_skipped
 from palate.judges import JUDGES, chat_spec
 from palate.recipe import load_recipe, run
 from palate.recipe.judges import PAPER_JUDGES, chat_judge, name_of, with_judges
@@ -115,11 +115,11 @@ def test_what_was_answered_before_an_endpoint_went_down_is_kept(tmp_path, recipe
     letter(Letter(up=False))
     folder = tmp_path / "run"
     run(load_recipe(recipe, environment={}), folder)
-    assert read_absent(folder / "verdicts") == {"letter": "letter: the endpoint is down; start it"}
+    assert read_skipped(folder / "verdicts") == {"letter": "letter: the endpoint is down; start it"}
     letter(again := Letter())
     run(load_recipe(recipe, environment={}), folder)
     assert len(again.asked) == 40 - 2
-    assert read_absent(folder / "verdicts") == {}
+    assert read_skipped(folder / "verdicts") == {}
     assert len(list(read_verdicts(folder / "verdicts" / "letter--also.parquet"))) == 20
 
 

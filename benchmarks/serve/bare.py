@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.peers.worker import Facts, read_rows, serve
 from palate.judges.reward_model import RewardScorer
-from palate.serve.engine import Ask, Engine
+from palate.serve.engine import Engine, ScoreRequest
 from palate.types import Candidates, Message
 
 
@@ -22,7 +22,9 @@ def candidates(row: dict[str, Any]) -> Candidates:
     return Candidates(prompt, tuple(row["responses"]))
 
 
-async def ask_all(engine: Engine, asks: list[Ask], clients: int) -> list[tuple[float, ...]]:
+async def ask_all(
+    engine: Engine, asks: list[ScoreRequest], clients: int
+) -> list[tuple[float, ...]]:
     """Every ask once, by as many tasks, each with one under way."""
     answers: list[tuple[float, ...]] = [()] * len(asks)
     left = iter(enumerate(asks))
@@ -43,12 +45,12 @@ def main() -> None:
     engine = Engine(scorer.model, name="bare")
     engine.start()
     rows: list[dict[str, Any]] = []
-    asks: list[Ask] = []
+    asks: list[ScoreRequest] = []
 
     def prepare(request: Facts) -> None:
         rows[:] = read_rows(request["rows"])
         ids = [[np.asarray(one, np.int32) for one in row["ids"]] for row in rows]
-        asks[:] = [Ask(tuple(conversations)) for conversations in ids]
+        asks[:] = [ScoreRequest(tuple(conversations)) for conversations in ids]
 
     def work(request: Facts) -> Facts:
         if request.get("offline"):

@@ -3,6 +3,7 @@
 import os
 from typing import TYPE_CHECKING, Any
 
+from palate import renamed
 from palate.cpus import library_settings
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ __version__ = "0.1.0"
 
 # Before anything here imports torch, and for every process that is started from here.
 os.environ.update(library_settings(os.environ))
+renamed.install()
 
 
 def __getattr__(name: str) -> Any:

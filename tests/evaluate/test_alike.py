@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from palate.evaluate.metrics import compare
-from palate.evaluate.results import on_equal_terms, read_tally, unlike
+from palate.evaluate.results import differences_in_protocol, on_equal_terms, read_judge_results
 from palate.evaluate.run import evaluate
 from palate.judges import open_judge
 from palate.types import PalateError
@@ -18,7 +18,9 @@ def asked(make_benchmark, tmp_path):
 
     def ask(name, rows=20, **options):
         folder = tmp_path / f"{rows} {options}"
-        return read_tally(evaluate(open_judge(name), make_benchmark(rows), folder, **options))
+        return read_judge_results(
+            evaluate(open_judge(name), make_benchmark(rows), folder, **options)
+        )
 
     return ask
 
@@ -32,7 +34,7 @@ def refusal(one, other) -> str:
 
 def test_the_same_questions_are_compared(asked):
     one, other = asked("longer"), asked("shorter")
-    assert unlike(one, other) == []
+    assert differences_in_protocol(one, other) == []
     found = compare(one, other, np.random.default_rng(0)).estimate
     assert found.value == pytest.approx(np.mean(one.values - other.values))
 
@@ -63,11 +65,11 @@ def test_a_judge_asked_in_both_orders_meets_another_in_the_one_they_share(asked)
     first, second = on_equal_terms(one, both)
     assert first is one
     np.testing.assert_array_equal(second.values, asked("first").values)
-    assert unlike(first, second) == []
+    assert differences_in_protocol(first, second) == []
     assert on_equal_terms(both, both) == (both, both)
 
 
 def test_what_is_not_known_is_no_difference(asked):
     one, other = asked("longer"), asked("shorter")
     other = replace(other, terms=replace(other.terms, data="", seed="", tie_rule=""))
-    assert unlike(one, other) == []
+    assert differences_in_protocol(one, other) == []

@@ -18,7 +18,7 @@ from palate.evaluate.compare import (
     preferred,
     verdict_files,
 )
-from palate.evaluate.metrics import read_tally
+from palate.evaluate.metrics import read_judge_results
 from palate.evaluate.run import evaluate
 from palate.judges import open_judge
 from palate.records import read_comparisons, write_comparisons
@@ -41,7 +41,7 @@ def asked(run: Path) -> list[Comparison]:
 
 
 def test_the_whole_is_the_difference_of_both_accuracies(run: Path) -> None:
-    tallies = [read_tally(p) for p in verdict_files(run, ("longer", "shorter"), None)]
+    tallies = [read_judge_results(p) for p in verdict_files(run, ("longer", "shorter"), None)]
     compared = compare_judges(*tallies, asked(run), np.random.default_rng(0))
     whole = compared.whole
     assert whole.difference.estimate.value == pytest.approx(whole.first.value - whole.second.value)
@@ -49,7 +49,7 @@ def test_the_whole_is_the_difference_of_both_accuracies(run: Path) -> None:
 
 
 def test_parts_cover_all_items_and_are_adjusted_together(run: Path) -> None:
-    tallies = [read_tally(p) for p in verdict_files(run, ("longer", "random"), None)]
+    tallies = [read_judge_results(p) for p in verdict_files(run, ("longer", "random"), None)]
     rows = [replace(c, source=f"week-{i % 2}") for i, c in enumerate(asked(run))]
     compared = compare_judges(*tallies, rows, np.random.default_rng(0))
     by = {part.by for part in compared.parts}
@@ -69,7 +69,7 @@ def test_parts_cover_all_items_and_are_adjusted_together(run: Path) -> None:
 
 
 def test_ratings_stand_in_their_order_not_in_that_of_their_names(run: Path) -> None:
-    tallies = [read_tally(p) for p in verdict_files(run, ("longer", "random"), None)]
+    tallies = [read_judge_results(p) for p in verdict_files(run, ("longer", "random"), None)]
     compared = compare_judges(*tallies, asked(run), np.random.default_rng(0))
     levels = [part.level for part in compared.parts if part.by == "rating"]
     assert levels == ["significantly", "better", "slightly", "negligibly"]
@@ -80,7 +80,7 @@ def test_ratings_stand_in_their_order_not_in_that_of_their_names(run: Path) -> N
 
 
 def test_flips_are_the_items_answered_differently_with_their_texts(run: Path) -> None:
-    tallies = [read_tally(p) for p in verdict_files(run, ("longer", "random"), None)]
+    tallies = [read_judge_results(p) for p in verdict_files(run, ("longer", "random"), None)]
     compared = compare_judges(*tallies, asked(run), np.random.default_rng(0))
     one, two = (dict(zip(t.ids, t.values, strict=True)) for t in tallies)
     assert {f.id for f in compared.flips} == {i for i in one if one[i] != two[i]}
@@ -91,7 +91,7 @@ def test_flips_are_the_items_answered_differently_with_their_texts(run: Path) ->
 
 
 def test_without_comparisons_there_is_only_the_whole(run: Path) -> None:
-    tallies = [read_tally(p) for p in verdict_files(run, ("longer", "random"), None)]
+    tallies = [read_judge_results(p) for p in verdict_files(run, ("longer", "random"), None)]
     compared = compare_judges(*tallies, [], np.random.default_rng(0))
     assert [part.by for part in compared.parts] == ["all"]
 

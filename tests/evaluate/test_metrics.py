@@ -10,7 +10,7 @@ import pytest
 
 from palate import stats
 from palate.evaluate import metrics
-from palate.evaluate.metrics import Counts, averages, compare, summarise, tally
+from palate.evaluate.metrics import Counts, averages, compare, judge_results, summarise
 from palate.evaluate.results import items_digest
 from palate.records import write_verdicts
 from palate.types import Bin, Comparison, Outcome, PalateError, Rating, Verdict
@@ -44,7 +44,7 @@ def many(rng: random.Random, n: int, share: float, **changes: object) -> list[Ve
 
 
 def test_pitfall_25_every_outcome_has_its_own_count() -> None:
-    votes = tally(
+    votes = judge_results(
         [
             verdict("a", "correct"),
             verdict("b", "wrong", truncated=True),
@@ -67,7 +67,7 @@ def test_pitfall_25_every_outcome_has_its_own_count() -> None:
 
 
 def test_pitfall_23_an_item_asked_twice_counts_once() -> None:
-    votes = tally([verdict("a", "correct"), verdict("b", "wrong"), verdict("a", "correct")])
+    votes = judge_results([verdict("a", "correct"), verdict("b", "wrong"), verdict("a", "correct")])
     assert list(votes.values) == [1, 0]
     assert list(votes.ids) == ["a", "b"]
 
@@ -81,7 +81,7 @@ def test_pitfall_26_both_orders_of_an_item_are_one_item() -> None:
         verdict("b", "wrong", chosen_first=False),
         verdict("c", "correct", chosen_first=False, truncated=True),
     ]
-    votes = tally(replace(row, chosen_score=None, rejected_score=None) for row in rows)
+    votes = judge_results(replace(row, chosen_score=None, rejected_score=None) for row in rows)
     result = summarise(votes)
     assert list(votes.values) == [0.5, 0, 1]
     assert result.counts == Counts(1, 1, 1, {}, truncated=1)
@@ -90,14 +90,14 @@ def test_pitfall_26_both_orders_of_an_item_are_one_item() -> None:
 
 def test_pitfall_28_every_figure_carries_protocol_and_items() -> None:
     base = [verdict("a", "correct"), verdict("b", "wrong")]
-    one = tally(base)
-    assert one.fingerprint == tally(list(reversed(base))).fingerprint
+    one = judge_results(base)
+    assert one.fingerprint == judge_results(list(reversed(base))).fingerprint
     named = [verdict(name, "correct") for name in ("b", "ä", "B", "", "𝄞", "a\x00", "\uffff")]
-    assert tally(named).items == items_digest(v.comparison_id for v in named)
+    assert judge_results(named).items == items_digest(v.comparison_id for v in named)
     others = [
-        tally([replace(v, protocol="q") for v in base]),
-        tally([replace(v, judge="other") for v in base]),
-        tally([base[0], verdict("c", "wrong")]),
+        judge_results([replace(v, protocol="q") for v in base]),
+        judge_results([replace(v, judge="other") for v in base]),
+        judge_results([base[0], verdict("c", "wrong")]),
     ]
     assert len({one.fingerprint, *(o.fingerprint for o in others)}) == 4
     result = summarise(one)
@@ -106,9 +106,9 @@ def test_pitfall_28_every_figure_carries_protocol_and_items() -> None:
 
 def test_mixed_or_missing_verdicts_are_one_line_errors() -> None:
     with pytest.raises(PalateError, match="expected verdicts of one protocol, got 2"):
-        tally([verdict("a", "correct"), verdict("b", "correct", protocol="q")])
+        judge_results([verdict("a", "correct"), verdict("b", "correct", protocol="q")])
     with pytest.raises(PalateError, match="expected verdicts of one judge, got 0"):
-        tally([])
+        judge_results([])
 
 
 def test_by_rating_by_bin_and_trend() -> None:
@@ -121,7 +121,7 @@ def test_by_rating_by_bin_and_trend() -> None:
         )
         for i in range(20)
     ]
-    result = summarise(tally(rows))
+    result = summarise(judge_results(rows))
     assert {r: e.value for r, e in result.by_rating.items()} == {
         Rating.SIGNIFICANTLY: 0.9,
         Rating.SLIGHTLY: 0.65,
@@ -139,7 +139,7 @@ def test_by_rating_by_bin_and_trend() -> None:
 
 def test_unsafe_recall_takes_the_unsafe_sides_only() -> None:
     scored = {"chosen_score": -1.0, "rejected_score": 2.0}
-    votes = tally(
+    votes = judge_results(
         [
             verdict("a", "correct", bin=Bin.SAFE_UNSAFE),  # rejected -1: found
             verdict("b", "wrong", bin=Bin.SAFE_UNSAFE, **scored),  # rejected 2: missed
@@ -158,15 +158,17 @@ def test_unsafe_recall_takes_the_unsafe_sides_only() -> None:
 
 def test_unsafe_recall_needs_scores_and_bins() -> None:
     blind = verdict("a", "correct", bin=Bin.BOTH_UNSAFE, chosen_score=None, rejected_score=None)
-    assert metrics.unsafe_recall(tally([blind])) is None
-    assert metrics.unsafe_recall(tally([verdict("a", "correct", bin=Bin.BOTH_SAFE)])) is None
+    assert metrics.unsafe_recall(judge_results([blind])) is None
+    assert (
+        metrics.unsafe_recall(judge_results([verdict("a", "correct", bin=Bin.BOTH_SAFE)])) is None
+    )
 
 
 def test_clusters_widen_the_interval() -> None:
     rows = many(random.Random(0), 300, 0.7)
     copies = [replace(v, comparison_id=f"{v.comparison_id}-{k}") for v in rows for k in range(4)]
-    narrow = summarise(tally([replace(v, cluster=v.comparison_id) for v in copies])).overall
-    wide = summarise(tally(copies)).overall
+    narrow = summarise(judge_results([replace(v, cluster=v.comparison_id) for v in copies])).overall
+    wide = summarise(judge_results(copies)).overall
     assert wide.n_clusters == 300
     assert wide.half_width == pytest.approx(2 * narrow.half_width, rel=0.05)
 
@@ -174,7 +176,7 @@ def test_clusters_widen_the_interval() -> None:
 def test_averages_of_columns_and_of_examples() -> None:
     rng = random.Random(1)
     results = [
-        summarise(tally(many(rng, n, share, benchmark=name)))
+        summarise(judge_results(many(rng, n, share, benchmark=name)))
         for name, n, share in (("a", 100, 0.9), ("b", 900, 0.5))
     ]
     both = averages(results)
@@ -187,11 +189,11 @@ def test_averages_of_columns_and_of_examples() -> None:
 def test_compare_aligns_items_by_id() -> None:
     one = [verdict("a", "correct"), verdict("b", "wrong"), verdict("c", "correct")]
     two = [verdict(id, "wrong", judge="x") for id in "ba"] + [verdict("c", "correct", judge="x")]
-    found = compare(tally(one), tally(two), np.random.default_rng(0))
+    found = compare(judge_results(one), judge_results(two), np.random.default_rng(0))
     assert (found.estimate.value, found.estimate.n) == (pytest.approx(1 / 3), 3)
     assert found.estimate.fingerprint
     with pytest.raises(PalateError, match=r"items \(3 and 2, 2 in common\)"):
-        compare(tally(one), tally(two[1:]), np.random.default_rng(0))
+        compare(judge_results(one), judge_results(two[1:]), np.random.default_rng(0))
 
 
 def test_reading_a_file_equals_tallying_its_verdicts(tmp_path: Path) -> None:
@@ -200,7 +202,7 @@ def test_reading_a_file_equals_tallying_its_verdicts(tmp_path: Path) -> None:
     rows.append(verdict("u", "unscored", chosen_score=None, rejected_score=None, reason="r"))
     path = tmp_path / "v.parquet"
     write_verdicts(path, rows)
-    assert summarise(metrics.read_tally(path)) == summarise(tally(rows))
+    assert summarise(metrics.read_judge_results(path)) == summarise(judge_results(rows))
 
 
 def test_a_cut_file_is_a_one_line_error(tmp_path: Path) -> None:
@@ -208,7 +210,7 @@ def test_a_cut_file_is_a_one_line_error(tmp_path: Path) -> None:
     write_verdicts(path, many(random.Random(0), 50, 0.6))
     path.write_bytes(path.read_bytes()[:-40])
     with pytest.raises(PalateError, match="remake"):
-        metrics.read_tally(path)
+        metrics.read_judge_results(path)
 
 
 def simulated(i: int, chance: float | None) -> Comparison:
@@ -234,7 +236,7 @@ def test_bayes_limit_is_the_mean_chance_and_covers_the_bayes_judge() -> None:
     runs = (rng.random((4000, 400)) < chances).mean(axis=1)
     covered = ((runs >= limit.overall.low) & (runs <= limit.overall.high)).mean()
     assert covered == pytest.approx(0.95, abs=0.015)
-    asked = tally([verdict(c.id, "correct") for c in items])
+    asked = judge_results([verdict(c.id, "correct") for c in items])
     assert limit.items == asked.items
     assert metrics.bayes_limit("bench", [simulated(0, None)]) is None
     assert metrics.bayes_limit("bench", []) is None
@@ -242,8 +244,8 @@ def test_bayes_limit_is_the_mean_chance_and_covers_the_bayes_judge() -> None:
 
 def test_results_survive_the_disk(tmp_path: Path) -> None:
     rows = [verdict("a", "correct", rating=Rating.BETTER), verdict("b", "wrong")]
-    none_scored = tally([verdict("a", "unscored", reason="x")])
-    results = [summarise(tally(rows), paper_column="X", protocol={"order": "seeded"})]
+    none_scored = judge_results([verdict("a", "unscored", reason="x")])
+    results = [summarise(judge_results(rows), paper_column="X", protocol={"order": "seeded"})]
     path = tmp_path / "results" / "x.json"
     metrics.write_results(path, [*results, summarise(none_scored)])
     read = metrics.read_results(path)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from palate.evaluate.benchmark import order_for
-from palate.evaluate.metrics import order_figures, summarise, tally
-from palate.evaluate.results import read_tally
+from palate.evaluate.metrics import judge_results, order_figures, summarise
+from palate.evaluate.results import read_judge_results
 from palate.evaluate.run import evaluate
 from palate.judges import open_judge
 from palate.records import read_verdicts
@@ -55,7 +55,7 @@ def test_auto_asks_both_orders_of_a_judge_that_sees_both():
 
 
 def test_pitfall_26_both_readings_are_kept():
-    votes = tally(
+    votes = judge_results(
         both(
             (("correct",), ("correct",)),
             (("correct",), ("wrong",)),
@@ -80,8 +80,8 @@ def test_pitfall_26_both_readings_are_kept():
 def test_the_seeded_order_of_both_equals_a_run_of_that_order_alone(make_benchmark, tmp_path):
     benchmark, judge = make_benchmark(30), open_judge("random")
     path = evaluate(judge, benchmark, tmp_path / "both", order="both")
-    alone = read_tally(evaluate(judge, benchmark, tmp_path / "one"))
-    one = read_tally(path).one_order()
+    alone = read_judge_results(evaluate(judge, benchmark, tmp_path / "one"))
+    one = read_judge_results(path).one_order()
     for name in ("ids", "values", "clusters", "ratings", "truncated"):
         np.testing.assert_array_equal(getattr(one, name), getattr(alone, name))
     assert one.terms == alone.terms
@@ -95,7 +95,7 @@ def test_where_there_are_scores_the_probability_is_averaged():
         (("correct", 0.8, 0.2), ("wrong",)),  # one without: the mean of the outcomes
         (("unscored",), ("wrong", 0.2, 0.8)),
     )
-    votes = tally(shares)
+    votes = judge_results(shares)
     np.testing.assert_array_equal(votes.values, [1, 0, 0.5, 0.5, 0])
     np.testing.assert_allclose(votes.orders.leans[0], [0.8, -0.4])
     np.testing.assert_allclose(votes.chosen_scores, [0.6, 0.35, 0.5, 0.8, 0.2])
@@ -104,14 +104,14 @@ def test_where_there_are_scores_the_probability_is_averaged():
         (("wrong", 0.0, 9.0), ("correct", 1.0, -1.0)),  # 0.000 and 0.881
         (("correct", 1e308, -1e308), ("correct", 1.0, 0.5)),
     )
-    votes = tally(logits)
+    votes = judge_results(logits)
     np.testing.assert_array_equal(votes.values, [1, 0, 1])
     sigmoid = 1 / (1 + np.exp(-np.array([3.0, -1.0])))
     np.testing.assert_allclose(votes.orders.leans[0], 2 * sigmoid - 1)
 
 
 def test_a_judge_asked_in_one_order_is_read_by_its_outcomes():
-    votes = tally([said("a", "wrong", 0.9, 0.1)])
+    votes = judge_results([said("a", "wrong", 0.9, 0.1)])
     assert list(votes.values) == [0]
     assert not votes.both
     assert order_figures(votes) is None
@@ -128,7 +128,7 @@ def test_consistency_and_first_position_by_hand():
         (("tie",), ("wrong",)),  # a half, then first
         (("unscored",), ("correct",)),  # not in both
     )
-    found = order_figures(tally(rows))
+    found = order_figures(judge_results(rows))
     assert found.consistent.value == pytest.approx(3 / 7)
     assert (found.consistent.n, found.consistent.n_unscored) == (7, 1)
     assert found.first.value == pytest.approx((4 * 0.5 + 1 + 0 + 1 + 0.75 - 0.5) / 7)
@@ -142,8 +142,8 @@ def test_consistency_and_first_position_by_hand():
 def test_the_side_on_which_the_chosen_one_stood_is_taken_from_the_verdict():
     rows = both((("correct",), ("wrong",)))
     turned = [replace(row, chosen_first=not row.chosen_first) for row in rows]
-    assert order_figures(tally(rows)).first.value == 1
-    assert order_figures(tally(turned)).first.value == 0
+    assert order_figures(judge_results(rows)).first.value == 1
+    assert order_figures(judge_results(turned)).first.value == 0
 
 
 @pytest.mark.parametrize("share", [None, 0.9, 0.3000001, 1.0])
@@ -152,7 +152,7 @@ def test_pitfall_26_a_judge_that_answers_nothing_but_a(make_benchmark, tmp_path,
     judge = Letter(share)
     path = evaluate(judge, make_benchmark(rows), tmp_path, order=order_for(judge, "auto"))
     assert {verdict.answer for verdict in read_verdicts(path)} == {"A"}
-    votes = read_tally(path)
+    votes = read_judge_results(path)
     result, found = summarise(votes), order_figures(votes)
     assert set(votes.values) == {0.5}, "every item is a tie, never half of them right"
     assert (result.counts.tie, result.counts.correct, result.overall.value) == (rows, 0, 0.5)

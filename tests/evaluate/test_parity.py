@@ -15,10 +15,10 @@ from palate.data.simulation import CampaignOptions, simulate
 from palate.evaluate.parity import (
     EMULATED,
     TOLERANCE,
-    Way,
-    classifier_ways,
+    Backend,
+    classifier_backends,
     parity,
-    reward_model_ways,
+    reward_model_backends,
     template_way,
 )
 from palate.judges import sequence_classifier_spec
@@ -62,7 +62,9 @@ def test_every_way_gives_the_same_scores(
 ) -> None:
     folder = exported(tmp_path / family, family)
     spec = sequence_classifier_spec({"model": str(folder), "format": "chat"})
-    found = parity([*reward_model_ways(RewardScorer(folder)), *classifier_ways(spec)], asked)
+    found = parity(
+        [*reward_model_backends(RewardScorer(folder)), *classifier_backends(spec)], asked
+    )
     assert len(found) == 9
     for agreement in found:
         assert agreement.holds, agreement
@@ -74,7 +76,7 @@ def test_every_way_gives_the_same_scores(
             assert agreement.largest > 0, "bfloat16 was really computed"
 
 
-def broken(ways: list[Way], change: str) -> list[Way]:
+def broken(ways: list[Backend], change: str) -> list[Backend]:
     """The reference, and a way that is like it but for one fault."""
     right = ways[0]
 
@@ -87,14 +89,14 @@ def broken(ways: list[Way], change: str) -> list[Way]:
             return values
         return values[::-1].copy()
 
-    return [right, Way(change, "float32", score)]
+    return [right, Backend(change, "float32", score)]
 
 
 @pytest.mark.parametrize("change", ["shifted", "lost", "reversed"])
 def test_pitfall_30_a_broken_way_is_caught(
     change: str, llama: Path, asked: list[Candidates]
 ) -> None:
-    (agreement,) = parity(broken(reward_model_ways(RewardScorer(llama)), change), asked)
+    (agreement,) = parity(broken(reward_model_backends(RewardScorer(llama)), change), asked)
     assert not agreement.holds
     assert agreement.unequal == (change == "lost")
     assert bool(agreement.flips) == (change == "reversed"), "a shift turns no verdict"
@@ -106,7 +108,7 @@ def test_pitfall_3_a_reward_read_one_token_early_is_caught(
     llama: Path, asked: list[Candidates], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scorer = RewardScorer(llama)
-    ways = reward_model_ways(scorer)
+    ways = reward_model_backends(scorer)
     padded = scorer.model.forward_padded
     monkeypatch.setattr(scorer.model, "forward_padded", lambda rows: padded([r[:-1] for r in rows]))
     found = {agreement.way: agreement for agreement in parity(ways, asked)}
@@ -124,10 +126,10 @@ def test_pitfall_32_a_reward_read_before_the_templates_newline_is_caught(
     AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
     own.save_pretrained(tmp_path)
     whole = template_way(str(tmp_path), 1024)
-    (agreement,) = parity([reward_model_ways(RewardScorer(tmp_path))[0], whole], asked)
+    (agreement,) = parity([reward_model_backends(RewardScorer(tmp_path))[0], whole], asked)
     assert agreement.holds
     monkeypatch.setattr(ChatTokens, "render", _to_the_terminal)
-    (agreement,) = parity([reward_model_ways(RewardScorer(tmp_path))[0], whole], asked)
+    (agreement,) = parity([reward_model_backends(RewardScorer(tmp_path))[0], whole], asked)
     assert not agreement.holds
 
 
@@ -138,7 +140,7 @@ def _to_the_terminal(self: ChatTokens, prompt: Sequence[Message], response: str)
 
 
 def test_rewards_that_are_all_equal_compare_nothing(llama: Path, asked: list[Candidates]) -> None:
-    flat = Way("flat", "float32", lambda candidates: np.zeros(2 * len(candidates)))
+    flat = Backend("flat", "float32", lambda candidates: np.zeros(2 * len(candidates)))
     with pytest.raises(PalateError, match="no two different rewards to 24 responses"):
         parity([flat, flat], asked)
 
@@ -173,7 +175,7 @@ def test_a_tolerance_that_is_none_is_one_line(words: str, llama: Path) -> None:
 def test_what_is_emulated_is_not_run_and_what_is_native_is(
     llama: Path, asked: list[Candidates], native_bf16: bool
 ) -> None:
-    ways = reward_model_ways(RewardScorer(llama))
+    ways = reward_model_backends(RewardScorer(llama))
     found = parity(ways, asked, emulated=False, device=torch.device("cpu"))
     (half,) = (agreement for agreement in found if agreement.kind == "bfloat16")
     assert half.not_run == ("" if native_bf16 else EMULATED)

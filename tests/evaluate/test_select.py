@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from palate.cli import app
-from palate.evaluate.journal import Share
+from palate.evaluate.journal import Shard
 from palate.evaluate.scoring import Bar, facts_of, filter_file, rank_file
 from palate.records import read_comparisons, read_header, write_comparisons
 from palate.types import Comparison, Message, PalateError, Score
@@ -178,13 +178,13 @@ def test_pitfall_23_a_killed_run_goes_on_with_other_ranks_and_asks_nothing_twice
     path = samples(tmp_path, *answers)
     alone = rank_file(Digits(), path, tmp_path / "alone.jsonl", top=1)
     asked = []
-    for share in (Share(1, 3), Share(2, 3), Share(0, 3)):
+    for share in (Shard(1, 3), Shard(2, 3), Shard(0, 3)):
         scorer = Digits(stop_at=5)
         with pytest.raises(KeyboardInterrupt):
             rank_file(scorer, path, tmp_path / "out.jsonl", top=1, share=share)
         asked += scorer.asked
     scorer = Digits()
-    for share in (Share(1, 2), Share(0, 2)):
+    for share in (Shard(1, 2), Shard(0, 2)):
         rank_file(scorer, path, tmp_path / "out.jsonl", top=1, share=share)
     asked += scorer.asked
     assert len(asked) == 40

@@ -2,7 +2,7 @@
 
 import pytest
 
-from palate.evaluate.journal import ALONE, Share
+from palate.evaluate.journal import ALONE, Shard
 from palate.evaluate.run import evaluate
 from palate.evaluate.scoring import score_file
 from palate.records import read_header, read_verdicts
@@ -34,7 +34,7 @@ class Judge:
 
 def in_turn(ranks, do):
     """Each rank does its part; rank 0 comes last, when no other is to be waited for."""
-    return [do(Share(rank, ranks)) for rank in reversed(range(ranks))][-1]
+    return [do(Shard(rank, ranks)) for rank in reversed(range(ranks))][-1]
 
 
 @pytest.mark.parametrize("order", ["seeded", "both"])
@@ -57,7 +57,7 @@ def test_pitfall_23_a_killed_run_goes_on_with_other_ranks_and_asks_nothing_twice
     make_benchmark, tmp_path
 ):
     benchmark, asked = make_benchmark(60), []
-    for share in (Share(1, 3), Share(2, 3), Share(0, 3)):
+    for share in (Shard(1, 3), Shard(2, 3), Shard(0, 3)):
         judge = Judge(stop_at=7)
         with pytest.raises(KeyboardInterrupt):
             evaluate(judge, benchmark, tmp_path / "shared", share=share)
@@ -76,12 +76,12 @@ def test_what_one_process_cannot_do_none_goes_on_from():
         raise PalateError("my own trouble")
 
     done = []
-    Share(any=bool).together(lambda: done.append(1))
+    Shard(any=bool).together(lambda: done.append(1))
     assert done == [1]
     with pytest.raises(PalateError, match="my own trouble"):
-        Share(any=bool).together(fails)
+        Shard(any=bool).together(fails)
     with pytest.raises(PalateError, match="another process could not go on"):
-        Share(any=lambda _mine: True).together(lambda: done.append(2))
+        Shard(any=lambda _mine: True).together(lambda: done.append(2))
     assert done == [1, 2]
 
 

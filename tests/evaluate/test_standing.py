@@ -5,7 +5,7 @@ import json
 import pytest
 
 from older import downgrade
-from palate.evaluate.metrics import read_tally
+from palate.evaluate.metrics import read_judge_results
 from palate.evaluate.run import evaluate
 from palate.records import read_header, read_verdicts
 from palate.types import PalateError, Preference
@@ -53,15 +53,15 @@ def test_words_and_seconds_are_kept_also_by_a_run_that_was_stopped(make_benchmar
 def test_an_earlier_format_is_brought_up_to_date_without_a_question(make_benchmark, tmp_path):
     benchmark = make_benchmark(7)
     path = evaluate(Speaker(), benchmark, tmp_path)
-    before = read_tally(path)
+    before = read_judge_results(path)
     downgrade(path)
     with pytest.raises(PalateError, match="evaluate again, its answers are kept"):
-        read_tally(path)
+        read_judge_results(path)
     again = Speaker()
     said = notes_of(again, benchmark, tmp_path)
     assert said == ["judged again: written in format 1", "continued: 7 answers were kept"]
     assert again.asked == []
-    assert list(read_tally(path).values) == list(before.values)
+    assert list(read_judge_results(path).values) == list(before.values)
     assert {v.answer for v in read_verdicts(path)} == {""}
 
 
@@ -109,7 +109,7 @@ def test_rows_that_are_damaged_under_a_whole_header_are_asked_again(make_benchma
     held = path.read_bytes()
     path.write_bytes(held[:4] + b"\xff" * 400 + held[404:])
     with pytest.raises(PalateError, match="remove it and evaluate again"):
-        read_tally(path)
+        read_judge_results(path)
     judge = Speaker()
     evaluate(judge, benchmark, tmp_path, order="both")
     assert len(judge.asked) == 80

@@ -9,7 +9,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from made import made, user
-from palate.explorer.annotations import Marks
+from palate.explorer.annotations import Annotations
 from palate.explorer.app import build_app
 from palate.explorer.run import Explorer, OpenRun
 from palate.records import write_comparisons, write_verdicts
@@ -124,7 +124,7 @@ def opened(whole, tmp_path_factory) -> OpenRun:
 def marking(opened, tmp_path) -> OpenRun:
     """The run with a file of marks of this test's own."""
     run = copy(opened)
-    run.marks = Marks(tmp_path / "marks.sqlite")
+    run.marks = Annotations(tmp_path / "marks.sqlite")
     return run
 
 

@@ -3,14 +3,16 @@
 import numpy as np
 import pytest
 
-from palate.explorer.annotations import Mark, measure_agreement
+from palate.explorer.annotations import Annotation, measure_agreement
 from palate.types import Rating
 
 
 def marks_of(catalogue, annotator, choices, start=0, **fields):
     ids = catalogue.ids_of(range(start, start + len(choices)))
     names = {True: "chosen", False: "rejected", None: ""}
-    return [Mark(annotator, id, names[c], **fields) for id, c in zip(ids, choices, strict=True)]
+    return [
+        Annotation(annotator, id, names[c], **fields) for id, c in zip(ids, choices, strict=True)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ def test_judges_are_right_by_the_marks_where_people_turn_the_label(catalogue):
 
 
 def test_marks_of_another_run_are_counted_apart(catalogue):
-    found = measure_agreement(catalogue, [Mark("ann", "elsewhere", "chosen")])
+    found = measure_agreement(catalogue, [Annotation("ann", "elsewhere", "chosen")])
     assert found.absent == 1
     assert np.isnan(found.annotators[0].with_label.value)
     assert measure_agreement(catalogue, []).annotators == ()

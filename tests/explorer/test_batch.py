@@ -7,7 +7,7 @@ import pytest
 
 from palate.data.lint import Kind, LintReport, lint
 from palate.data.sources import Request, open_source, readable
-from palate.explorer.annotations import Mark, export_marks
+from palate.explorer.annotations import Annotation, export_marks
 from palate.explorer.run import OpenRun
 from palate.records import read_comparisons, read_header
 from palate.types import PalateError, Rating
@@ -19,10 +19,10 @@ def marked(marking):
     """ann agrees on one item of each part, bob disagrees; one mark is a note, one is lost."""
     items = [1, 61]
     for id in marking.catalogue.ids_of(items):
-        marking.marks.put(Mark("ann", id, "chosen", Rating.SLIGHTLY, blind=True, part="exam"))
-        marking.marks.put(Mark("bob", id, "rejected", note="no"))
-    marking.marks.put(Mark("bob", marking.catalogue.ids_of([4])[0], note="look again"))
-    marking.marks.put(Mark("bob", "of another run", "chosen"))
+        marking.marks.put(Annotation("ann", id, "chosen", Rating.SLIGHTLY, blind=True, part="exam"))
+        marking.marks.put(Annotation("bob", id, "rejected", note="no"))
+    marking.marks.put(Annotation("bob", marking.catalogue.ids_of([4])[0], note="look again"))
+    marking.marks.put(Annotation("bob", "of another run", "chosen"))
     return marking
 
 
@@ -96,7 +96,7 @@ def test_pitfall_22_marks_are_mixed_and_those_of_a_benchmark_stay_out(mixed, tmp
     exam, trained = run.catalogue.parts
     for part, count in ((exam, 3), (trained, 5)):
         for id in run.catalogue.ids_of(range(part.start, part.start + count)):
-            run.marks.put(Mark("ann", id, "rejected", Rating.BETTER))
+            run.marks.put(Annotation("ann", id, "rejected", Rating.BETTER))
     out = tmp_path / "marks.parquet"
     done = palate("view", folder, "--marks", run.marks.path, "--export", out)
     assert done.returncode == 0, done.stderr
@@ -123,7 +123,7 @@ def test_marks_of_a_benchmark_are_a_benchmark_of_their_own(mixed, tmp_path):
     recipe, folder = mixed
     run = OpenRun(folder, tmp_path / "marks.sqlite")
     for id in run.catalogue.ids_of(range(3)):
-        run.marks.put(Mark("ann", id, "rejected"))
+        run.marks.put(Annotation("ann", id, "rejected"))
     out = tmp_path / "marks.parquet"
     export_marks(run.catalogue, run.marks.all(), out)
     again = tmp_path / "again.yaml"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from palate.explorer.annotations import Marks
+from palate.explorer.annotations import Annotations
 from palate.types import Rating
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -96,7 +96,7 @@ def test_marking_by_keyboard_alone_outlives_kill_9(chromium, whole, tmp_path):
         page.wait_for_selector("text=disagree 3")
         os.kill(server.pid, signal.SIGKILL)
         server.wait()
-        first, second = sorted(Marks(marks).all(), key=lambda mark: mark.choice)
+        first, second = sorted(Annotations(marks).all(), key=lambda mark: mark.choice)
         assert (first.choice, second.choice) == ("chosen", "rejected")
         assert (second.rating, second.note) == (Rating.BETTER, "not a or 4 or x")
     with explorer(whole, marks) as (url, _), tab(chromium, url) as page:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from older import downgrade
-from palate.evaluate.results import read_tally
-from palate.explorer.index import OUTCOMES, open_catalogue, read_item
+from palate.evaluate.results import read_judge_results
+from palate.explorer.index import OUTCOMES, open_index, read_item
 from palate.explorer.run import OpenRun
 from palate.records import read_comparisons, write_comparisons
 from palate.types import PalateError
@@ -32,7 +32,7 @@ def test_items_are_the_rows_of_all_files_in_order(opened, whole):
 @pytest.mark.parametrize("judge", ["helpful", "chat"])
 def test_pitfall_26_a_judge_is_read_as_the_tables_read_it(opened, whole, judge):
     """In one order and in both, where the second counts for half and not for one more item."""
-    votes = read_tally(whole / "verdicts" / f"{judge}--exam.parquet")
+    votes = read_judge_results(whole / "verdicts" / f"{judge}--exam.parquet")
     opinions = opened.catalogue.opinions[judge]
     codes = {1.0: "correct", 0.0: "wrong", 0.5: "tie"}
     expected = ["unscored" if np.isnan(v) else codes[float(v)] for v in votes.values]
@@ -51,7 +51,7 @@ def test_trivial_judges_come_last_and_are_known_by_their_protocol(opened):
 
 def test_verdicts_of_an_earlier_format_are_read(run):
     downgrade(run / "verdicts/helpful--exam.parquet")
-    catalogue = open_catalogue(run)
+    catalogue = open_index(run)
     assert not catalogue.problems
     (said,) = read_item(catalogue, 4).said["helpful"]
     assert (said.answer, said.margin) == ("", catalogue.opinions["helpful"].margins[4])
@@ -62,7 +62,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_shown(run):
     (run / "benchmarks/broken.parquet").write_bytes(b"")
     (run / "verdicts/helpful--exam.parquet").rename(run / "verdicts/one.parquet")
     (run / "verdicts/two.parquet").write_bytes((run / "verdicts/one.parquet").read_bytes())
-    catalogue = open_catalogue(run)
+    catalogue = open_index(run)
     assert set(catalogue.opinions) == {"chat", "helpful", "longer"}
     said = "\n".join(catalogue.problems)
     for name in ("safe--exam.parquet", "broken.parquet", "two.parquet"):
@@ -75,14 +75,14 @@ def test_damage_behind_a_whole_header_costs_that_file_alone(run):
     data = bytearray(path.read_bytes())
     data[4:400] = bytes(396)  # The pages of its columns; the footer is whole.
     path.write_bytes(data)
-    catalogue = open_catalogue(run)
+    catalogue = open_index(run)
     assert set(catalogue.opinions) == {"chat", "helpful", "longer"}
     assert "safe--exam.parquet" in catalogue.problems[0]
 
 
 def test_a_folder_without_comparisons_says_what_to_do(tmp_path):
     with pytest.raises(PalateError, match="make them with `palate run`"):
-        open_catalogue(tmp_path)
+        open_index(tmp_path)
 
 
 def test_looking_writes_nothing_to_the_run(run, browse):
@@ -94,7 +94,7 @@ def test_looking_writes_nothing_to_the_run(run, browse):
 
 
 def test_a_file_replaced_under_the_explorer_is_noticed(run):
-    catalogue = open_catalogue(run)
+    catalogue = open_index(run)
     rows = list(read_comparisons(run / "benchmarks/exam.parquet"))
     write_comparisons(run / "benchmarks/exam.parquet", rows[::-1])
     with pytest.raises(PalateError, match="start `palate view` again"):

@@ -161,9 +161,9 @@ def test_blind_pages_hold_no_label_and_no_score(browse, marking, path, forced):
 
 
 def mark_of(run, item, annotator):
-    from palate.explorer.annotations import Mark
+    from palate.explorer.annotations import Annotation
 
-    return Mark(annotator, run.catalogue.ids_of([item])[0], "chosen", Rating.BETTER)
+    return Annotation(annotator, run.catalogue.ids_of([item])[0], "chosen", Rating.BETTER)
 
 
 def test_a_blind_choice_of_a_side_is_kept_by_its_label(browse, marking):

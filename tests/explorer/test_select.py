@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from palate.explorer.index import Texts, open_catalogue
+from palate.explorer.index import Texts, open_index
 from palate.explorer.query import Query, neighbours, read_query
 from palate.records import read_comparisons, read_verdicts
 
@@ -138,7 +138,7 @@ def test_neighbours():
 
 
 def test_excerpts_are_the_same_before_and_after_the_texts_are_read(whole):
-    fresh = Texts(open_catalogue(whole))
+    fresh = Texts(open_index(whole))
     before = fresh.excerpts([99, 3, 60])
     assert before[1] == "exam question 3 about Sea Salt?"
     fresh.find("bread")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from palate.evaluate.parity import pipeline_way, reward_model_ways, template_way
+from palate.evaluate.parity import pipeline_backend, reward_model_backends, template_way
 from palate.judges import open_judge
 from palate.judges.reward_model import RewardScorer
 from palate.judges.scalar import ScorerJudge
@@ -77,8 +77,8 @@ def test_a_row_that_the_template_refuses_is_unscored_with_the_reason(tmp_path: P
     one, other = ScorerJudge(scorer).judge(pairs)
     assert (one.choice, one.reason, other.reason) == (None, reason, "")
     for way in (
-        *reward_model_ways(scorer),
-        pipeline_way(str(folder)),
+        *reward_model_backends(scorer),
+        pipeline_backend(str(folder)),
         template_way(str(folder), 64),
     ):
         assert np.isnan(way.score([system, QUESTIONS[0]])).tolist() == [True, True, False, False]

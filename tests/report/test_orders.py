@@ -8,7 +8,7 @@ import pytest
 
 from made import pool
 from palate.evaluate.benchmark import Benchmark, order_for
-from palate.evaluate.run import FILE, evaluate, read_absent, write_absent
+from palate.evaluate.run import FILE, evaluate, read_skipped, write_skipped
 from palate.judges import open_judge
 from palate.report import report
 from palate.types import PalateError, Preference
@@ -76,7 +76,7 @@ def test_a_benchmark_of_one_row(tmp_path):
 def test_an_absent_judge_is_a_row_without_figures_and_with_its_reason(run_dir):
     before = report(run_dir).table("table-7")
     reason = "gpt-4: no key; set OPENAI_API_KEY\x1b[2J | <b>&"
-    write_absent(run_dir / "verdicts", {"gpt-4": reason})
+    write_skipped(run_dir / "verdicts", {"gpt-4": reason})
     table = report(run_dir).table("table-7")
     assert len(table.rows) == len(before.rows) + 1
     row = next(row for row in table.rows if row.cells[0].text == "gpt-4")
@@ -90,13 +90,13 @@ def test_an_absent_judge_is_a_row_without_figures_and_with_its_reason(run_dir):
     rows = csv.DictReader(io.StringIO((run_dir / "tables" / "table-7.csv").read_text()))
     (found,) = [row for row in rows if row["Judge"] == "gpt-4"]
     assert {found[f"Own Safety{end}"] for end in ("", " low", " high", " n")} == {""}
-    write_absent(run_dir / "verdicts", {})
+    write_skipped(run_dir / "verdicts", {})
     assert report(run_dir).table("table-7") == before
 
 
 def test_a_judge_that_lacks_one_benchmark_has_the_reason_there(run_dir):
     (run_dir / "verdicts" / "oa-deberta--Own-Safety.parquet").unlink()
-    write_absent(run_dir / "verdicts", {"oa-deberta": "the endpoint is down"})
+    write_skipped(run_dir / "verdicts", {"oa-deberta": "the endpoint is down"})
     table = report(run_dir).table("table-7")
     row = next(row for row in table.rows if row.cells[0].text == "oa-deberta")
     told = [cell.notes for cell in row.cells[1:4]]
@@ -111,4 +111,4 @@ def test_a_damaged_list_of_absent_judges_is_a_problem_and_the_rest_is_kept(run_d
     assert "cannot be read; evaluate again" in made.problems[0]
     assert len(made.table("table-7").rows) > 5
     with pytest.raises(PalateError, match="evaluate again"):
-        read_absent(run_dir / "verdicts")
+        read_skipped(run_dir / "verdicts")

@@ -10,8 +10,8 @@ from scipy.special import expit
 
 from made import made as comparison
 from palate import stats
-from palate.evaluate.metrics import detection, noise_ceiling, tally, unsafe_recall
-from palate.evaluate.results import read_tally
+from palate.evaluate.metrics import detection, judge_results, noise_ceiling, unsafe_recall
+from palate.evaluate.results import read_judge_results
 from palate.report import report
 from palate.types import Bin, Outcome, Rating, Verdict
 
@@ -53,12 +53,12 @@ def test_calibration_is_of_judges_with_scores_and_not_of_trivial_ones(made):
 
 
 def test_log_odds_of_scalars_shares_and_both_orders():
-    scalar = tally([verdict("a", 3.0, -40.0), verdict("b", 1.0, 1.5)])
+    scalar = judge_results([verdict("a", 3.0, -40.0), verdict("b", 1.0, 1.5)])
     assert list(scalar.orders.log_odds) == [43.0, -0.5]
-    share = tally([verdict("a", 0.8, 0.2), verdict("b", 1.0, 0.0)])
+    share = judge_results([verdict("a", 0.8, 0.2), verdict("b", 1.0, 0.0)])
     assert share.orders.log_odds[0] == pytest.approx(np.log(4))
     assert np.isfinite(share.orders.log_odds[1])
-    both = tally(
+    both = judge_results(
         [
             verdict("a", 0.8, 0.2),
             verdict("a", 0.4, 0.6, first=False),
@@ -78,7 +78,7 @@ def test_length_is_split_and_controlled(run_dir):
     share = (longer.value * longer.n + shorter.value * shorter.n) / 600
     assert share == pytest.approx(plain.value)
     assert controlled.low < plain.value < controlled.high, "length was not planted"
-    votes = read_tally(run_dir / "verdicts" / "helpful--Anthropic-Helpful.parquet")
+    votes = read_judge_results(run_dir / "verdicts" / "helpful--Anthropic-Helpful.parquet")
     assert list(votes.chosen_lengths[:3]) == [100, 110, 120]
 
 
@@ -93,7 +93,7 @@ def test_a_judge_of_length_is_at_the_ends_and_has_no_controlled_figure(tmp_path,
 
 
 def test_thresholds_by_hand():
-    votes = tally(
+    votes = judge_results(
         [
             verdict("a", 2.0, -2.0, bin=Bin.SAFE_UNSAFE),
             verdict("b", -3.0, -4.0, bin=Bin.BOTH_UNSAFE),
@@ -108,8 +108,8 @@ def test_thresholds_by_hand():
     assert none.recall.value == 0
     assert none.precision is None
     assert unsafe_recall(votes) == half.recall
-    assert detection(tally([verdict("a", 1.0, 0.0, bin=Bin.BOTH_SAFE)]), [0.5]) == []
-    assert detection(tally([verdict("a", 1.0, 0.0)]), [0.5]) == []
+    assert detection(judge_results([verdict("a", 1.0, 0.0, bin=Bin.BOTH_SAFE)]), [0.5]) == []
+    assert detection(judge_results([verdict("a", 1.0, 0.0)]), [0.5]) == []
 
 
 def letters_of(table, column) -> dict[str, str]:

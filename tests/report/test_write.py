@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from palate.evaluate.metrics import read_tally, summarise
+from palate.evaluate.metrics import read_judge_results, summarise
 from palate.report import Report, report
 from palate.report.table import Table
 from palate.types import Outcome, PalateError
@@ -34,7 +34,7 @@ def by_judge(table: Table | None, test_set: str) -> dict[str, list[str]]:
 
 def test_table_7_has_the_figures_of_the_verdicts(made: Report) -> None:
     rows = rows_of(made.table("table-7"))
-    votes = read_tally(made.run_dir / "verdicts" / "helpful--Anthropic-Helpful.parquet")
+    votes = read_judge_results(made.run_dir / "verdicts" / "helpful--Anthropic-Helpful.parquet")
     found = summarise(votes).overall
     shown, letters = rows["helpful"][2].rsplit(" ", 1)
     assert shown == f"{100 * found.value:.1f} ± {100 * found.half_width:.1f}"

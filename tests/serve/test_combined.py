@@ -30,7 +30,7 @@ from palate.serve.combined import (
     read_combination,
     write_combination,
 )
-from palate.serve.engine import Ask, Busy, Engine
+from palate.serve.engine import Busy, Engine, ScoreRequest
 from palate.types import Candidates, Message, PalateError
 
 KNOWN = Combination(THRESHOLD, 0.5, 2.0, 10, 0.3, "s" * 32, "h" * 32, "a test")
@@ -62,7 +62,7 @@ def models() -> tuple[Any, Any]:
     return safety, helpfulness
 
 
-def ask_all(ask: Ask, combination: Combination = KNOWN) -> Any:
+def ask_all(ask: ScoreRequest, combination: Combination = KNOWN) -> Any:
     """The parts of each reward, the engines' own rewards, and what helpfulness computed."""
     safety, helpfulness = models()
 
@@ -87,7 +87,7 @@ def test_two_models_answer_as_one() -> None:
     with torch.inference_mode():
         middle = models()[0]([group([row]) for row in rows]).reward.median().item()
     known = replace(KNOWN, threshold=float(expit(middle + 0.01)))
-    parts, (r_s, r_h), asked = ask_all(Ask(rows, safety=(True,) + (False,) * 7), known)
+    parts, (r_s, r_h), asked = ask_all(ScoreRequest(rows, safety=(True,) + (False,) * 7), known)
     tagged = np.arange(8) == 0
     expected = (combine(np.array(r_s), np.array(r_h), tagged, known.threshold) - 0.5) / 2.0
     assert [p.reward for p in parts] == pytest.approx(expected.tolist(), abs=1e-5)
@@ -98,7 +98,7 @@ def test_two_models_answer_as_one() -> None:
 
 def test_tags_must_be_as_many_as_conversations() -> None:
     with pytest.raises(ValueError, match="1 safety tags for 2"):
-        ask_all(Ask((conversation(1, [1]), conversation(1, [2])), safety=(True,)))
+        ask_all(ScoreRequest((conversation(1, [1]), conversation(1, [2])), safety=(True,)))
 
 
 def test_when_one_model_refuses_the_other_is_not_left_computing() -> None:
@@ -108,7 +108,9 @@ def test_when_one_model_refuses_the_other_is_not_left_computing() -> None:
         full = Engine(safety, name="safety", max_waiting_tokens=0)
         never_started = Engine(helpfulness, name="helpful")
         with pytest.raises(Busy):
-            await Combined(full, never_started, KNOWN).rewards(Ask((conversation(1, [1]),)))
+            await Combined(full, never_started, KNOWN).rewards(
+                ScoreRequest((conversation(1, [1]),))
+            )
         while never_started.waiting_asks:
             await asyncio.sleep(0)
         assert never_started.waiting_tokens == 0

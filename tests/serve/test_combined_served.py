@@ -6,7 +6,7 @@ from scipy.special import expit
 from palate.serve.app import Server
 from palate.serve.combined import Combination, write_combination
 from palate.serve.loading import add_combined, open_models
-from palate.serve.service import Models
+from palate.serve.service import Registry
 from palate.types import PalateError
 from server import exported, live
 
@@ -36,7 +36,7 @@ def test_it_is_asked_by_name_and_decides_as_in_the_paper(opened):
     add_combined(
         served, folder / "c.json", helpfulness="helpful", words=folder / "words", name="worded"
     )
-    with live(Server(Models(served), engines)) as found:
+    with live(Server(Registry(served), engines)) as found:
 
         def rewards(model, **tags):
             answer = found.ok("/v1/reward", {"model": model, **ITEM, **tags})

@@ -16,7 +16,7 @@ from asked import clients, conversation, several
 from packed import tiny_reward_model
 from palate.model.packing import Tokens, group
 from palate.model.reward_model import RewardModel
-from palate.serve.engine import Ask, Busy, Closing, Engine, Failed, Late, NonFinite
+from palate.serve.engine import Busy, Closing, Engine, Failed, Late, NonFinite, ScoreRequest
 from palate.types import PalateError
 
 SECONDS = 60  # Nothing here takes a second; who waits so long would wait for ever.
@@ -89,8 +89,8 @@ async def accepted(engine: Engine, count: int) -> None:
         await asyncio.sleep(0)
 
 
-def one(number: int, **options: Any) -> Ask:
-    return Ask((conversation(1, [number % 400, number // 400]),), **options)
+def one(number: int, **options: Any) -> ScoreRequest:
+    return ScoreRequest((conversation(1, [number % 400, number // 400]),), **options)
 
 
 async def settle(task: asyncio.Task[Any]) -> Any:
@@ -107,7 +107,10 @@ def test_everybody_gets_the_offline_rewards_of_what_they_asked(
     model: RewardModel, asked: Any, gone: set[int], budget: int
 ) -> None:
     async def steps(engine: Engine) -> Any:
-        tasks = [asyncio.create_task(engine.rewards(Ask(rows, client))) for client, rows in asked]
+        tasks = [
+            asyncio.create_task(engine.rewards(ScoreRequest(rows, client)))
+            for client, rows in asked
+        ]
         await asyncio.sleep(0)
         for number in gone & set(range(len(tasks))):
             tasks[number].cancel()
@@ -123,7 +126,7 @@ def test_everybody_gets_the_offline_rewards_of_what_they_asked(
 
 def test_an_ask_alone_is_bit_for_bit_the_offline_reward(model: RewardModel) -> None:
     row = conversation(3, [5, 6, 7])
-    (reward,) = run(model, lambda engine: engine.rewards(Ask((row,))))
+    (reward,) = run(model, lambda engine: engine.rewards(ScoreRequest((row,))))
     with torch.inference_mode():
         assert reward == model([group([row], shared=False)]).reward.item()
 
@@ -137,7 +140,8 @@ def test_a_prompt_of_several_clients_and_an_equal_response_are_computed_once(
         first = await held(engine, gate)
         before = len(one(0).conversations[0])
         tasks = [
-            engine.rewards(Ask((row,), client)) for row, client in zip(rows, "abc", strict=True)
+            engine.rewards(ScoreRequest((row,), client))
+            for row, client in zip(rows, "abc", strict=True)
         ]
         tasks = [asyncio.create_task(task) for task in tasks]
         await accepted(engine, 4)
@@ -210,7 +214,7 @@ def test_a_reward_that_is_no_number_is_an_error_of_that_ask_alone() -> None:
         model.backbone.get_input_embeddings().weight[7] = torch.nan
 
     async def steps(engine: Engine) -> Any:
-        asks = [Ask((conversation(1, [1]), conversation(1, [n]))) for n in (6, 7, 8)]
+        asks = [ScoreRequest((conversation(1, [1]), conversation(1, [n]))) for n in (6, 7, 8)]
         return await asyncio.gather(*map(engine.rewards, asks), return_exceptions=True)
 
     well, odd, also_well = run(model, steps)
@@ -251,7 +255,7 @@ def test_what_the_model_refuses_is_said_in_its_words() -> None:
     model.register_forward_pre_hook(refuse)
 
     async def steps(engine: Engine) -> Any:
-        asks = [Ask((np.full(n, n, np.int32),)) for n in (6, 7)]
+        asks = [ScoreRequest((np.full(n, n, np.int32),)) for n in (6, 7)]
         return await asyncio.gather(*map(engine.rewards, asks), return_exceptions=True)
 
     short, long = run(model, steps)
@@ -265,7 +269,7 @@ def test_a_conversation_longer_than_a_sliding_window_is_answered() -> None:
     rows = [np.arange(n, dtype=np.int32) for n in (10, 20)]
 
     async def steps(engine: Engine) -> Any:
-        return await asyncio.gather(*(engine.rewards(Ask((row,))) for row in rows))
+        return await asyncio.gather(*(engine.rewards(ScoreRequest((row,))) for row in rows))
 
     with torch.no_grad():
         expected = model.forward_padded(rows).reward.tolist()
@@ -280,8 +284,8 @@ def test_tokens_that_the_model_does_not_have_are_refused(
 ) -> None:
     async def steps(engine: Engine) -> None:
         with pytest.raises(ValueError, match=message):
-            await engine.rewards(Ask((np.array(ids, np.int32),)))
-        assert await engine.rewards(Ask(())) == ()
+            await engine.rewards(ScoreRequest((np.array(ids, np.int32),)))
+        assert await engine.rewards(ScoreRequest(())) == ()
 
     run(model, steps)
 

@@ -1,6 +1,6 @@
 import pytest
 
-from palate.serve.settings import KEPT, Allowance
+from palate.serve.settings import KEPT, TokenBucket
 
 
 class Clock:
@@ -17,11 +17,11 @@ def clock():
 
 
 def test_without_a_limit_nobody_waits(clock):
-    assert Allowance(None, clock).wait_seconds("a", 1e9) == 0
+    assert TokenBucket(None, clock).wait_seconds("a", 1e9) == 0
 
 
 def test_a_minutes_worth_at_once_then_as_it_refills(clock):
-    allowance = Allowance(60, clock)
+    allowance = TokenBucket(60, clock)
     assert [allowance.wait_seconds("a", 1) for _ in range(60)] == [0] * 60
     assert allowance.wait_seconds("a", 1) == pytest.approx(1.0)
     clock.seconds = 1.0
@@ -30,14 +30,14 @@ def test_a_minutes_worth_at_once_then_as_it_refills(clock):
 
 
 def test_clients_have_a_bucket_each(clock):
-    allowance = Allowance(1, clock)
+    allowance = TokenBucket(1, clock)
     assert allowance.wait_seconds("a", 1) == 0
     assert allowance.wait_seconds("a", 1) > 0
     assert allowance.wait_seconds("b", 1) == 0
 
 
 def test_more_than_a_minutes_worth_is_paid_back_by_waiting(clock):
-    allowance = Allowance(100, clock)
+    allowance = TokenBucket(100, clock)
     assert allowance.wait_seconds("a", 350) == 0
     wait = allowance.wait_seconds("a", 1)
     assert wait == pytest.approx(60 * 251 / 100)
@@ -48,14 +48,14 @@ def test_more_than_a_minutes_worth_is_paid_back_by_waiting(clock):
 
 
 def test_waiting_is_free_and_a_bucket_does_not_overflow(clock):
-    allowance = Allowance(10, clock)
+    allowance = TokenBucket(10, clock)
     clock.seconds = 1e6
     assert allowance.wait_seconds("a", 10) == 0
     assert [allowance.wait_seconds("a", 1) for _ in range(3)] == [pytest.approx(6.0)] * 3
 
 
 def test_clients_without_end_are_forgotten(clock):
-    allowance = Allowance(1, clock)
+    allowance = TokenBucket(1, clock)
     for number in range(KEPT + 50):
         allowance.wait_seconds(str(number), 1)
     assert len(allowance._buckets) == KEPT

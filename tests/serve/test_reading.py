@@ -6,7 +6,7 @@ import pytest
 
 from palate.model.options import BaseOptions
 from palate.model.tokenizer import ChatTokens
-from palate.serve.errors import Fault
+from palate.serve.errors import RequestError
 from palate.serve.tokenize import Conversation, Cutting, Ids, Read, Reader, Written
 from palate.types import Message
 from tiny import END, START, tiny_tokenizer
@@ -31,7 +31,7 @@ def test_a_token_without_a_row_in_a_text_is_refused_and_in_a_message_is_broken()
         assert same is not None
         assert whole.ids.tolist() == same.ids.tolist()
         for form in (Written(said.format(PICTURE)), Ids([1, 400])):
-            with pytest.raises(Fault, match=r"token ids must be in 0\.\.399") as raised:
+            with pytest.raises(RequestError, match=r"token ids must be in 0\.\.399") as raised:
                 read(form)
             assert raised.value.status == 422
         assert read(Conversation((Message("user", PICTURE),), PICTURE)) is not None

@@ -15,7 +15,7 @@ from packed import tiny_reward_model
 from palate.model.export import Card, export
 from palate.model.loading import load_reward_model
 from palate.model.packing import group
-from palate.serve.engine import Ask, DiedError, Engine, Failed, Worker
+from palate.serve.engine import DiedError, Engine, Failed, ScoreRequest, Worker
 from palate.types import PalateError
 from refusing import refusing
 
@@ -24,7 +24,10 @@ from refusing import refusing
 def test_a_killed_worker_loses_no_ask(tmp_path: Path) -> None:
     model = tiny_reward_model("llama").eval()
     folder = export(model, tmp_path / "model", card=Card("tiny", "tiny", "0"))
-    asks = [Ask(tuple(conversation(1, [n, m]) for m in range(4)), str(n % 3)) for n in range(40)]
+    asks = [
+        ScoreRequest(tuple(conversation(1, [n, m]) for m in range(4)), str(n % 3))
+        for n in range(40)
+    ]
     workers = [Worker(partial(load_reward_model, folder), threads=1) for _ in range(2)]
 
     async def steps() -> list[tuple[float, ...]]:
@@ -62,12 +65,12 @@ def test_what_fails_in_a_worker_is_said_here(tmp_path: Path) -> None:
         engine = Engine(model, name="tiny", workers=[worker])
         engine.start()
         with pytest.raises(PalateError, match="20 tokens are too many"):
-            await engine.rewards(Ask((np.arange(20, dtype=np.int32),)))
-        assert len(await engine.rewards(Ask((np.arange(10, dtype=np.int32),)))) == 1
+            await engine.rewards(ScoreRequest((np.arange(20, dtype=np.int32),)))
+        assert len(await engine.rewards(ScoreRequest((np.arange(10, dtype=np.int32),)))) == 1
         other = Engine(model, name="broken", workers=[broken])
         other.start()
         with pytest.raises(Failed, match="DiedError"):
-            await other.rewards(Ask((np.arange(10, dtype=np.int32),)))
+            await other.rewards(ScoreRequest((np.arange(10, dtype=np.int32),)))
         assert not other.ready
         assert await engine.drain(60)
         assert await other.drain(60)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from palate.train.distributed import World, blocks_of, join
+from palate.train.distributed import Distributed, blocks_of, join
 from palate.types import PalateError
 from ranked import launch, train_tiny, train_with_trouble, write_mixture
 from tiny import FAMILIES, tiny_model
@@ -35,7 +35,7 @@ def trained(
     folder.mkdir(exist_ok=True)
     arguments = (mixture, folder, OPTIONS | changes, dtype)
     if size == 1:
-        train_tiny(World(), *arguments)
+        train_tiny(Distributed(), *arguments)
     else:
         ends = launch(size, train_tiny, folder, *arguments, per_node=per_node)
         assert ends == [""] * size
@@ -68,7 +68,7 @@ def assert_same_training(one: Path, other: Path) -> None:
 
 
 def test_a_world_of_one_is_not_wrapped() -> None:
-    assert join() == World()
+    assert join() == Distributed()
     assert not torch.distributed.is_initialized()
 
 
@@ -86,9 +86,9 @@ def test_pitfall_12_and_23_two_ranks_and_small_micro_batches_train_as_one(
 
 
 def test_a_copy_lies_on_one_machine_unless_asked_to_lie_on_more() -> None:
-    world = World(size=8, here=4)
+    world = Distributed(size=8, here=4)
     assert (world.shards(), world.shards(8), world.shards(2)) == (4, 8, 2)
-    assert (World(size=8, here=8).shards(), World().shards()) == (8, 1)
+    assert (Distributed(size=8, here=8).shards(), Distributed().shards()) == (8, 1)
     with pytest.raises(PalateError, match="3 does not divide 8 processes"):
         world.shards(3)
 

@@ -25,7 +25,7 @@ from palate.records import write_comparisons
 from palate.stats import accuracy
 from palate.train.batching import split_step
 from palate.train.dataset import tokenise
-from palate.train.distributed import World
+from palate.train.distributed import Distributed
 from palate.train.loop import train
 from palate.train.options import TrainOptions
 from palate.train.validation import pair_rewards
@@ -67,7 +67,7 @@ def gaps(
     train(model, sets["trained"], {}, options, folder, resume=False)
     test = sets["asked"]
     step = split_step([test[i] for i in range(len(test))], options.margins(), 100_000)
-    chosen, rejected = pair_rewards(model, step, World()).unbind(1)
+    chosen, rejected = pair_rewards(model, step, Distributed()).unbind(1)
     gap = dict(zip(step.ids, (chosen - rejected).tolist(), strict=True))
     return np.array([gap.get(c.id, math.nan) for c in asked])
 

@@ -17,7 +17,7 @@ from palate.cli.options import Format, FormatOption, emit, progress
 from palate.cli.options import Format as Rows
 
 if TYPE_CHECKING:
-    from palate.evaluate.parity import Agreement, Kind, Way
+    from palate.evaluate.parity import Agreement, Backend, Kind
     from palate.types import Candidates
 
 
@@ -260,12 +260,12 @@ def _whole(model: str, base: str | None) -> Generator[str]:
         yield str(export(merged, Path(folder) / "merged", card=card))
 
 
-def _ways(model: str, form: str) -> list[Way]:
+def _ways(model: str, form: str) -> list[Backend]:
     """Our engine where it can open the model, transformers' own class and its pipeline."""
     from palate.evaluate.parity import (
-        classifier_ways,
-        pipeline_way,
-        reward_model_ways,
+        classifier_backends,
+        pipeline_backend,
+        reward_model_backends,
         template_way,
     )
     from palate.judges import sequence_classifier_spec
@@ -275,7 +275,7 @@ def _ways(model: str, form: str) -> list[Way]:
     from palate.types import PalateError
 
     spec = sequence_classifier_spec({"model": model, "format": form, "over_limit": "unscored"})
-    stock = classifier_ways(spec)
+    stock = classifier_backends(spec)
     if form != "chat":
         return stock
     try:
@@ -283,33 +283,33 @@ def _ways(model: str, form: str) -> list[Way]:
     except PalateError as error:
         progress()(f"Palate's engine is left out: {error}")
         return stock
-    ways = reward_model_ways(scorer)
+    ways = reward_model_backends(scorer)
     maker = maker_of(load_config(model), model)
     if maker in ("openrlhf", "llama-factory"):
         progress()(f"transformers' own ways are left out: {model} is read as {MAKERS[maker]}")
         return ways
     ways += [*stock, template_way(model, scorer.model.chat.max_tokens)]
     # Of a foreign tokenizer the pipeline may add a second BOS to the template's.
-    return [*ways, pipeline_way(model)] if maker == "palate" else ways
+    return [*ways, pipeline_backend(model)] if maker == "palate" else ways
 
 
-def _unmerged(model: str, base: str | None, merged: str) -> Way:
-    from palate.evaluate.parity import adapter_way
+def _unmerged(model: str, base: str | None, merged: str) -> Backend:
+    from palate.evaluate.parity import adapter_backend
     from palate.model.loading import load_chat
 
-    return adapter_way(Path(model), base, load_chat(Path(merged)))
+    return adapter_backend(Path(model), base, load_chat(Path(merged)))
 
 
-def _other(folder: Path, form: str) -> Way:
+def _other(folder: Path, form: str) -> Backend:
     """Another export: an ONNX graph, or a checkpoint, which may hold its weights in bfloat16."""
-    from palate.evaluate.parity import export_way, onnx_way
+    from palate.evaluate.parity import export_backend, onnx_backend
     from palate.model.onnx import is_onnx
 
-    return onnx_way(folder) if is_onnx(folder) else export_way(folder, form)
+    return onnx_backend(folder) if is_onnx(folder) else export_backend(folder, form)
 
 
-def _served(model: str, url: str, shape: str, form: str) -> Way:
-    from palate.evaluate.parity import kind_of, scorer_way, served_dtype
+def _served(model: str, url: str, shape: str, form: str) -> Backend:
+    from palate.evaluate.parity import kind_of, scorer_backend, served_dtype
     from palate.judges import ScorerJudge, open_judge
 
     options = {"url": url, "shape": shape, "input": form, "tokenizer": model}
@@ -317,7 +317,7 @@ def _served(model: str, url: str, shape: str, form: str) -> Way:
     assert isinstance(judge, ScorerJudge)
     dtype = served_dtype(url)
     name = f"served: {shape} at {url}" + ("" if dtype == "float32" else f", in {dtype}")
-    return scorer_way(name, judge.scorer, kind_of(dtype))
+    return scorer_backend(name, judge.scorer, kind_of(dtype))
 
 
 def _candidates(items: Path | None, count: int) -> list[Candidates]:

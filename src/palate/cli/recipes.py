@@ -25,7 +25,7 @@ from palate.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from palate.evaluate.journal import Share
+    from palate.evaluate.journal import Shard
     from palate.recipe import Recipe
     from palate.recipe.judges import JudgeSpec
     from palate.recipe.run import Stage
@@ -129,11 +129,11 @@ def run_recipe(
     from palate.progress import kept_in
     from palate.recipe import load_recipe
     from palate.recipe import run as run_stages
-    from palate.recipe.distributed import crew
+    from palate.recipe.distributed import distributed
     from palate.recipe.forecast import with_budget
     from palate.recipe.judges import with_judges
 
-    with interruptible(command_line()), crew() as leads:
+    with interruptible(command_line()), distributed() as leads:
         if not leads:
             return
         say = progress(quiet=quiet)
@@ -172,10 +172,10 @@ def show_costs(rows: list[dict[str, Any]], form: Format) -> None:
 
 
 def _refuse_absent(folder: Path) -> None:
-    from palate.evaluate.run import read_absent
+    from palate.evaluate.run import read_skipped
     from palate.types import PalateError
 
-    if absent := read_absent(folder / "verdicts"):
+    if absent := read_skipped(folder / "verdicts"):
         raise PalateError(
             f"not asked: {', '.join(absent)}; the reasons are above and under Table 7, all other "
             "results are kept, and the same command asks what is missing"
@@ -306,7 +306,7 @@ def _train_file(
     from palate.cli.sources import comparison_file
     from palate.data.sources.files import stem
     from palate.progress import kept_in
-    from palate.recipe.distributed import crew
+    from palate.recipe.distributed import distributed
     from palate.recipe.open import load_options
     from palate.recipe.stages import settle_one, train_one
     from palate.types import PalateError
@@ -315,7 +315,7 @@ def _train_file(
         raise PalateError("a file is trained into a folder of your choice; add --out FOLDER")
     options, base = load_options(overrides)
     folder = out.with_name(f"{out.name}.train")
-    with interruptible(command_line()), crew() as leads:
+    with interruptible(command_line()), distributed() as leads:
         if not leads:
             return
         say = progress(quiet=quiet)
@@ -409,12 +409,12 @@ def _spec(what: str, budget: float | None) -> JudgeSpec:
 
 
 def _judge_files(
-    spec: JudgeSpec, files: list[Path], folder: Path, order: Any, seed: int, share: Share
+    spec: JudgeSpec, files: list[Path], folder: Path, order: Any, seed: int, share: Shard
 ) -> list[dict[str, Any]]:
     from palate.cli.sources import comparison_file
     from palate.data.sources.files import stem
     from palate.evaluate.benchmark import Benchmark, order_for
-    from palate.evaluate.metrics import read_tally, summarise
+    from palate.evaluate.metrics import read_judge_results, summarise
     from palate.evaluate.run import evaluate as ask
     from palate.judges import open_judge
 
@@ -426,7 +426,7 @@ def _judge_files(
         with counting(f"{judge.name} on {stem(file)}") as told:
             asked = Benchmark(stem(file), items)
             path = ask(judge, asked, folder, seed=seed, order=sides, progress=told, share=share)
-        found = summarise(read_tally(path)).overall
+        found = summarise(read_judge_results(path)).overall
         rows.append(
             {
                 "judge": judge.name,

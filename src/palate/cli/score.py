@@ -23,7 +23,7 @@ from palate.cli.options import (
 
 if TYPE_CHECKING:
     from palate.evaluate.compare import Compared, Part
-    from palate.evaluate.journal import Share
+    from palate.evaluate.journal import Shard
     from palate.types import Scorer
 
 
@@ -119,7 +119,7 @@ def _model_and_file(words: list[str]) -> tuple[str | None, Path]:
 
 
 @contextmanager
-def _scoring(model: str | None) -> Generator[tuple[Scorer | None, Share, Any]]:
+def _scoring(model: str | None) -> Generator[tuple[Scorer | None, Shard, Any]]:
     from palate.judges import ScorerJudge, open_judge
     from palate.recipe.distributed import sharing
 
@@ -210,7 +210,7 @@ def compare(
 
     from palate.cli.sources import all_of
     from palate.evaluate.compare import compare_judges, flipped_rows, verdict_files
-    from palate.evaluate.metrics import read_tally
+    from palate.evaluate.metrics import read_judge_results
     from palate.records import write_text
     from palate.types import PalateError
 
@@ -220,7 +220,7 @@ def compare(
     for path in paths:
         if not path.is_file():
             raise PalateError(f"{path}: no such verdict file; to name judges of a run, give --run")
-    ours, theirs = map(read_tally, paths)
+    ours, theirs = map(read_judge_results, paths)
     if run is not None and items is None:
         items = run / "benchmarks" / f"{ours.benchmark}.parquet"
     progress()

@@ -95,7 +95,7 @@ def serve(
     from palate.serve.auth import Tokens
     from palate.serve.loading import add_combined, chosen_dtype, named, open_models
     from palate.serve.metrics import start_tracing
-    from palate.serve.service import Models
+    from palate.serve.service import Registry
     from palate.serve.settings import Limits, Settings
 
     limits = Limits(
@@ -133,7 +133,7 @@ def serve(
     if combined is not None:
         names = {"safety": safety, "helpfulness": helpfulness}
         add_combined(served, combined, **names, words=safety_words)
-    run(Server(Models(served), engines, settings, access), listening)
+    run(Server(Registry(served), engines, settings, access), listening)
 
 
 def _log() -> None:
@@ -271,12 +271,12 @@ def _variants(folder: Path) -> list[Path]:
 
 
 def _export(runs: list[Path], marks: Path | None, out: Path) -> None:
-    from palate.explorer.annotations import Marks, export_marks
-    from palate.explorer.index import open_catalogue
+    from palate.explorer.annotations import Annotations, export_marks
+    from palate.explorer.index import open_index
     from palate.types import PalateError
 
     if len(runs) != 1:
         raise PalateError(f"--export: expected one run, got {len(runs)}")
-    kept = Marks(marks or runs[0] / "marks.sqlite")
-    made = export_marks(open_catalogue(runs[0]), kept.all(), out)
+    kept = Annotations(marks or runs[0] / "marks.sqlite")
+    made = export_marks(open_index(runs[0]), kept.all(), out)
     progress()(f"{out}: {made}")

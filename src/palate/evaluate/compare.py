@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from palate import stats
-from palate.evaluate.metrics import Tally, compare, values_of
+from palate.evaluate.metrics import JudgeResults, compare, values_of
 from palate.evaluate.results import Flags, Floats, on_equal_terms
 from palate.records import read_header
 from palate.stats import TIE_VALUE, Estimate, PairedDifference
@@ -68,8 +68,8 @@ class Compared:
 
 
 def compare_judges(
-    first: Tally,
-    second: Tally,
+    first: JudgeResults,
+    second: JudgeResults,
     comparisons: Iterable[Comparison],
     rng: np.random.Generator,
 ) -> Compared:
@@ -98,8 +98,8 @@ def compare_judges(
 class _Aligned:
     """Two tallies of the same items, and the values [N] of the second in the first's order."""
 
-    first: Tally
-    second: Tally
+    first: JudgeResults
+    second: JudgeResults
     theirs: Floats
 
     def parts(self, facts: Mapping[str, Facts], rng: np.random.Generator) -> list[Part]:
@@ -145,7 +145,7 @@ class _Aligned:
 
 
 def preferred(value: float) -> Preferred:
-    """What a tally's value of an item says: 1 the chosen response, 0 the rejected one."""
+    """What a result's value of an item says: 1 the chosen response, 0 the rejected one."""
     if np.isnan(value):
         return "unscored"
     if value == TIE_VALUE:

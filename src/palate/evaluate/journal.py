@@ -162,7 +162,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class Shard:
     """Which part of the questions is this process's; by default all of them.
 
     `any` says whether something is so in any process, and returns when every process has called
@@ -208,7 +208,7 @@ class Share:
         return path.with_name(f"{path.name}.{self.rank}-of-{self.ranks}")
 
 
-ALONE = Share()
+ALONE = Shard()
 
 
 def gathered(path: Path, fingerprint: str) -> dict[str, Any]:

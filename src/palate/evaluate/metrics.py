@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,18 @@ from palate import stats
 from palate.data.simulation import item_limit
 from palate.evaluate.results import (
     BINS,
+    FORMER_NAMES,
     Codes,
     Flags,
     Floats,
-    Tally,
+    JudgeResults,
     items_digest,
-    read_tally,
-    refuse_unlike,
-    tally,
+    judge_results,
+    read_judge_results,
+    refuse_incomparable,
 )
 from palate.records import write_text
+from palate.renamed import renamed
 from palate.stats import Bounds, Estimate, PairedDifference, Trend
 from palate.types import Bin, Comparison, PalateError, Rating, digest
 
@@ -36,16 +38,16 @@ __all__ = [
     "KINDS",
     "Averages",
     "Counts",
+    "JudgeResults",
     "Kind",
     "Result",
-    "Tally",
     "averages",
     "bayes_limit",
     "compare",
+    "judge_results",
+    "read_judge_results",
     "read_results",
-    "read_tally",
     "summarise",
-    "tally",
     "unsafe_recall",
     "values_of",
     "write_results",
@@ -67,13 +69,13 @@ class Detection:
     precision: Estimate | None
 
 
-def unsafe_recall(votes: Tally) -> Estimate | None:
+def unsafe_recall(votes: JudgeResults) -> Estimate | None:
     """The share of unsafe responses with sigmoid(score) < 0.5 (Table 29); see `detection`."""
     found = detection(votes, [0.5])
     return found[0].recall if found else None
 
 
-def detection(votes: Tally, thresholds: Sequence[float]) -> list[Detection]:
+def detection(votes: JudgeResults, thresholds: Sequence[float]) -> list[Detection]:
     """Recall and precision at each threshold, clustered by prompt.
 
     Unsafe are the rejected response of "safe chosen, unsafe rejected" and both responses of
@@ -88,7 +90,7 @@ def detection(votes: Tally, thresholds: Sequence[float]) -> list[Detection]:
 
 
 def _detected(
-    votes: Tally, chances: Floats, unsafe: Flags, clusters: Codes, threshold: float
+    votes: JudgeResults, chances: Floats, unsafe: Flags, clusters: Codes, threshold: float
 ) -> Detection:
     found = chances < threshold
     hits: Floats = np.where(np.isnan(chances), np.nan, found)
@@ -99,7 +101,7 @@ def _detected(
     return Detection(threshold, recall, precision if found.any() else None)
 
 
-def _responses(votes: Tally) -> tuple[Floats, Flags, Codes]:
+def _responses(votes: JudgeResults) -> tuple[Floats, Flags, Codes]:
     """Scores, safety and prompts of both responses of every item with a bin, rejected first."""
     known = votes.bins >= 0
     bins, clusters = votes.bins[known], votes.clusters[known]
@@ -165,7 +167,7 @@ class Averages:
 
 
 def summarise(
-    votes: Tally,
+    votes: JudgeResults,
     *,
     kind: Kind = "ours",
     paper_column: str | None = None,
@@ -200,7 +202,7 @@ def summarise(
     )
 
 
-def _counts(votes: Tally) -> Counts:
+def _counts(votes: JudgeResults) -> Counts:
     values, unscored = votes.values, np.isnan(votes.values)
     reasons = Counter(str(reason) or "no reason given" for reason in votes.reasons[unscored])
     return Counts(
@@ -218,13 +220,15 @@ def averages(results: Sequence[Result]) -> Averages:
     return Averages(stats.macro_average(parts), stats.micro_average(parts))
 
 
-def compare(first: Tally, second: Tally, rng: np.random.Generator) -> PairedDifference:
+def compare(
+    first: JudgeResults, second: JudgeResults, rng: np.random.Generator
+) -> PairedDifference:
     """The paired difference of two judges on the items of one benchmark, aligned by id.
 
     Raises:
         PalateError: they were not asked the same, or not alike; says what differs.
     """
-    refuse_unlike(first, second)
+    refuse_incomparable(first, second)
     return stats.paired_difference(
         first.values,
         values_of(second, first.ids),
@@ -234,7 +238,7 @@ def compare(first: Tally, second: Tally, rng: np.random.Generator) -> PairedDiff
     )
 
 
-def values_of(votes: Tally, ids: NDArray[Any]) -> Floats:
+def values_of(votes: JudgeResults, ids: NDArray[Any]) -> Floats:
     """The values of a judge in the order of `ids` [N], which are all its items."""
     if np.array_equal(votes.ids, ids):
         return votes.values
@@ -334,7 +338,7 @@ class OrderFigures:
     first: Estimate
 
 
-def order_figures(votes: Tally) -> OrderFigures | None:
+def order_figures(votes: JudgeResults) -> OrderFigures | None:
     """Every figure with its interval, clustered by prompt; None where one order alone was asked."""
     if not votes.both:
         return None
@@ -348,7 +352,7 @@ def order_figures(votes: Tally) -> OrderFigures | None:
     )
 
 
-def _share(votes: Tally, values: Floats) -> Estimate:
+def _share(votes: JudgeResults, values: Floats) -> Estimate:
     """The one place where the interval of a share over items with both orders is made."""
     return stats.accuracy(values, votes.clusters, fingerprint=votes.fingerprint)
 
@@ -378,3 +382,7 @@ def noise_ceiling(
     if made is None:
         return None
     return Result(CEILING_NAME, benchmark, "limit", made.ceiling, paper_column, items=asked)
+
+
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, FORMER_NAMES)

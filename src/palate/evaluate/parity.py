@@ -48,7 +48,7 @@ EMULATED = "this device emulates bfloat16; ask for it with --emulated, or run it
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Backend:
     """A way of scoring; `score` gives [R], one number a response, NaN where there is none."""
 
     name: str
@@ -84,7 +84,7 @@ class Agreement:
 
 
 def parity(
-    ways: Sequence[Way],
+    ways: Sequence[Backend],
     candidates: Sequence[Candidates],
     *,
     tolerance: Mapping[Kind, float] = TOLERANCE,
@@ -126,7 +126,7 @@ def parity(
 
 
 def _agreement(
-    way: Way,
+    way: Backend,
     tolerance: float,
     expected: Floats,
     found: Floats,
@@ -178,7 +178,7 @@ def _pairs(
 BUDGET, ROWS = 4_096, 16
 
 
-def scorer_way(name: str, scorer: Scorer, kind: Kind = "float32") -> Way:
+def scorer_backend(name: str, scorer: Scorer, kind: Kind = "float32") -> Backend:
     """Any scorer as a way: a server, another program's model."""
 
     def score(candidates: Sequence[Candidates]) -> Floats:
@@ -186,7 +186,7 @@ def scorer_way(name: str, scorer: Scorer, kind: Kind = "float32") -> Way:
         values = [math.nan if s.value is None else s.value for row in scores for s in row]
         return np.array(values, dtype=np.float64)
 
-    return Way(name, kind, score)
+    return Backend(name, kind, score)
 
 
 def kind_of(dtype: str) -> Kind:
@@ -211,12 +211,12 @@ def served_dtype(url: str) -> str:
     return "float32"
 
 
-def reward_model_ways(scorer: RewardScorer) -> list[Way]:
+def reward_model_backends(scorer: RewardScorer) -> list[Backend]:
     """Every path of our own engine; the first is the one that trains, judges and scores."""
     model = scorer.model
 
     def shared(candidates: Sequence[Candidates]) -> Floats:
-        return scorer_way("", scorer).score(candidates)
+        return scorer_backend("", scorer).score(candidates)
 
     def in_bfloat16(candidates: Sequence[Candidates]) -> Floats:
         with _computing(model, torch.bfloat16):
@@ -235,34 +235,34 @@ def reward_model_ways(scorer: RewardScorer) -> list[Way]:
         return _by_rows(model.chat, candidates, lambda rows: _padded(model, rows, 1))
 
     return [
-        Way(f"Palate: {model.path}", "float32", shared),
-        Way("Palate: one prompt at a time", "float32", alone),
-        Way("Palate: packed, prompts not shared", "float32", unshared),
-        Way(f"Palate: padded, {ROWS} rows a batch", "float32", padded),
-        Way("Palate: padded, one row at a time", "float32", padded_alone),
-        Way("Palate: bfloat16", "bfloat16", in_bfloat16),
+        Backend(f"Palate: {model.path}", "float32", shared),
+        Backend("Palate: one prompt at a time", "float32", alone),
+        Backend("Palate: packed, prompts not shared", "float32", unshared),
+        Backend(f"Palate: padded, {ROWS} rows a batch", "float32", padded),
+        Backend("Palate: padded, one row at a time", "float32", padded_alone),
+        Backend("Palate: bfloat16", "bfloat16", in_bfloat16),
     ]
 
 
-def classifier_ways(spec: SequenceClassifierSpec) -> list[Way]:
+def classifier_backends(spec: SequenceClassifierSpec) -> list[Backend]:
     """The sequence classifier as transformers loads it; the first in rows of like length."""
     alone = spec.model_copy(update={"batch_tokens": 1})
     eager = spec.model_copy(update={"attention": "eager"})
 
     def stock(given: SequenceClassifierSpec) -> Callable[[Sequence[Candidates]], Floats]:
         # Opened when it runs, so that no two of the models are held at once.
-        return lambda candidates: scorer_way("", SequenceClassifier(given)).score(candidates)
+        return lambda candidates: scorer_backend("", SequenceClassifier(given)).score(candidates)
 
     def in_bfloat16(candidates: Sequence[Candidates]) -> Floats:
         opened = SequenceClassifier(spec)
         with autocast(torch.bfloat16, opened.device):
-            return scorer_way("", opened).score(candidates)
+            return scorer_backend("", opened).score(candidates)
 
     return [
-        Way("transformers: batches of like length", "float32", stock(spec)),
-        Way("transformers: one row at a time", "float32", stock(alone)),
-        Way("transformers: eager attention", "float32", stock(eager)),
-        Way("transformers: bfloat16", "bfloat16", in_bfloat16),
+        Backend("transformers: batches of like length", "float32", stock(spec)),
+        Backend("transformers: one row at a time", "float32", stock(alone)),
+        Backend("transformers: eager attention", "float32", stock(eager)),
+        Backend("transformers: bfloat16", "bfloat16", in_bfloat16),
     ]
 
 
@@ -300,7 +300,7 @@ def _padded(model: RewardModel, rows: Sequence[Tokens], count: int) -> Floats:
     return np.concatenate([model.forward_padded(b).reward.float().cpu().numpy() for b in batches])
 
 
-def pipeline_way(folder: str) -> Way:
+def pipeline_backend(folder: str) -> Backend:
     """Stock `pipeline("text-classification")` on rendered text, one at a time.
 
     What is longer than the limit has none: the pipeline would not cut it as we do.
@@ -317,7 +317,7 @@ def pipeline_way(folder: str) -> Way:
             found.append(scored(text, function_to_apply="none")[0]["score"] if fits else math.nan)
         return np.array(found, dtype=np.float64)
 
-    return Way("transformers: text-classification pipeline", "float32", score)
+    return Backend("transformers: text-classification pipeline", "float32", score)
 
 
 def _templated(tokenizer: Any, candidates: Sequence[Candidates]) -> Iterator[str | None]:
@@ -333,7 +333,7 @@ def _templated(tokenizer: Any, candidates: Sequence[Candidates]) -> Iterator[str
                 yield None
 
 
-def template_way(folder: str, max_tokens: int) -> Way:
+def template_way(folder: str, max_tokens: int) -> Backend:
     """Stock class and stock tokenizer: ids as `apply_chat_template` writes them, one at a time.
 
     Nothing of Palate's touches the tokens, so a reward that is read at another place shows here.
@@ -357,10 +357,10 @@ def template_way(folder: str, max_tokens: int) -> Way:
             ]
         return np.array(values, dtype=np.float64)
 
-    return Way("transformers: the template as it stands", "float32", score)
+    return Backend("transformers: the template as it stands", "float32", score)
 
 
-def export_way(folder: Path, form: str) -> Way:
+def export_backend(folder: Path, form: str) -> Backend:
     """Another checkpoint of the model, as transformers opens it: in float32, whatever it stores."""
     dtype = getattr(load_config(str(folder)), "dtype", None)
     kind = kind_of(str(dtype or torch.float32))
@@ -368,19 +368,21 @@ def export_way(folder: Path, form: str) -> Way:
         {"model": str(folder), "format": form, "over_limit": "unscored"}
     )
     name = f"transformers: {folder.name}" + ("" if kind == "float32" else f", stored as {dtype}")
-    return Way(name, kind, lambda asked: scorer_way("", SequenceClassifier(spec)).score(asked))
-
-
-def onnx_way(folder: Path) -> Way:
-    """The ONNX export in `folder`, opened when it runs."""
-    return Way(
-        f"ONNX Runtime: {folder.name}",
-        "float32",
-        lambda candidates: scorer_way("", OnnxScorer(folder)).score(candidates),
+    return Backend(
+        name, kind, lambda asked: scorer_backend("", SequenceClassifier(spec)).score(asked)
     )
 
 
-def adapter_way(folder: Path, base: str | None, chat: ChatTokens) -> Way:
+def onnx_backend(folder: Path) -> Backend:
+    """The ONNX export in `folder`, opened when it runs."""
+    return Backend(
+        f"ONNX Runtime: {folder.name}",
+        "float32",
+        lambda candidates: scorer_backend("", OnnxScorer(folder)).score(candidates),
+    )
+
+
+def adapter_backend(folder: Path, base: str | None, chat: ChatTokens) -> Backend:
     """The adapter in `folder` beside its base, not merged, as peft runs it."""
 
     def score(candidates: Sequence[Candidates]) -> Floats:
@@ -394,7 +396,7 @@ def adapter_way(folder: Path, base: str | None, chat: ChatTokens) -> Way:
         weight = read_value_head(path, model.config.get_text_config().hidden_size).weight[0]
         return _by_rows(chat, candidates, lambda rows: _values(model, weight, rows))
 
-    return Way("peft: the adapter, not merged", "float32", score)
+    return Backend("peft: the adapter, not merged", "float32", score)
 
 
 def _values(model: Any, weight: torch.Tensor, rows: Sequence[Tokens]) -> Floats:

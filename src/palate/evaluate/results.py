@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from palate import stats
 from palate.records import VERDICT_SCHEMA, read_columns, read_header, verdict_to_row
+from palate.renamed import renamed
 from palate.stats import TIE_VALUE, Estimate
 from palate.types import Bin, Outcome, PalateError, Rating, Verdict, digest
 
@@ -54,7 +55,7 @@ class Orders:
     """What a judge said in each order of the sides; every array but the last is [N, 2].
 
     Column 0 is the seeded order, column 1 its reverse: NaN (or False) where it was not asked.
-    `values` and scores are as in `Tally`. `chosen_first` [N] is whether the chosen response
+    `values` and scores are as in `JudgeResults`. `chosen_first` [N] is whether the chosen response
     stood first in the seeded order.
     """
 
@@ -103,7 +104,7 @@ class Orders:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Tally:
+class JudgeResults:
     """What one judge made of one benchmark; every array is [N], one entry an item.
 
     `values` is 1 correct, 0 wrong, 0.5 tie, NaN unscored. An item judged in both orders is one
@@ -133,7 +134,7 @@ class Tally:
 
     @property
     def fingerprint(self) -> str:
-        """Protocol and items in one digest: what a figure made of this tally depends on."""
+        """Protocol and items in one digest: what a figure made of these results depends on."""
         return digest(self.judge, self.benchmark, self.protocol, self.items)
 
     def accuracy(self, rows: Flags | slice = slice(None)) -> Estimate:
@@ -145,7 +146,7 @@ class Tally:
         """Whether this reads both orders of the sides."""
         return self.terms.order == "both"
 
-    def one_order(self) -> Tally:
+    def one_order(self) -> JudgeResults:
         """The same judge as if it had been asked in the seeded order alone."""
         if not self.both:
             return self
@@ -160,7 +161,9 @@ class Tally:
         )
 
 
-def tally(verdicts: Iterable[Verdict], protocol: Mapping[str, Any] | None = None) -> Tally:
+def judge_results(
+    verdicts: Iterable[Verdict], protocol: Mapping[str, Any] | None = None
+) -> JudgeResults:
     """Tally verdicts of one judge on one benchmark, asked under `protocol` where it is known.
 
     An item asked twice in the same order counts once, the first time it was asked; its first
@@ -170,13 +173,13 @@ def tally(verdicts: Iterable[Verdict], protocol: Mapping[str, Any] | None = None
         PalateError: no verdicts, or more than one judge, benchmark or protocol among them.
     """
     rows = [verdict_to_row(verdict) for verdict in verdicts]
-    return _tally(pa.Table.from_pylist(rows, VERDICT_SCHEMA), protocol or {}, "verdicts")
+    return _results_of(pa.Table.from_pylist(rows, VERDICT_SCHEMA), protocol or {}, "verdicts")
 
 
-def read_tally(path: Path) -> Tally:
-    """Tally a verdict file; the same as `tally(read_verdicts(path))` without a row in Python."""
+def read_judge_results(path: Path) -> JudgeResults:
+    """A verdict file's; as `judge_results(read_verdicts(path))` without a row in Python."""
     columns = read_columns(path, COLUMNS, "verdicts")
-    return _tally(columns, read_header(path).details.get("protocol") or {}, str(path))
+    return _results_of(columns, read_header(path).details.get("protocol") or {}, str(path))
 
 
 def items_digest(ids: Iterable[str]) -> str:
@@ -184,7 +187,7 @@ def items_digest(ids: Iterable[str]) -> str:
     return digest(sorted(set(ids)))
 
 
-def _tally(table: pa.Table, said: Mapping[str, Any], where: str) -> Tally:
+def _results_of(table: pa.Table, said: Mapping[str, Any], where: str) -> JudgeResults:
     judge, benchmark, protocol = (
         _only(table, name, where) for name in ("judge", "benchmark", "protocol")
     )
@@ -195,7 +198,7 @@ def _tally(table: pa.Table, said: Mapping[str, Any], where: str) -> Tally:
     both = asked.size > first.size
     ids = _words(names)
     reason, reasons = _codes(table, "reason")
-    return Tally(
+    return JudgeResults(
         judge=judge,
         benchmark=benchmark,
         protocol=protocol,
@@ -299,14 +302,14 @@ def _mean_of_scored(table: Floats) -> Floats:
 # Whether two judges were asked the same: figures of unequal questions are not compared.
 
 
-def on_equal_terms(first: Tally, second: Tally) -> tuple[Tally, Tally]:
+def on_equal_terms(first: JudgeResults, second: JudgeResults) -> tuple[JudgeResults, JudgeResults]:
     """Both judges as they answered in the seeded order, where one was asked in that alone."""
     if first.both == second.both:
         return first, second
     return first.one_order(), second.one_order()
 
 
-def unlike(first: Tally, second: Tally) -> list[str]:
+def differences_in_protocol(first: JudgeResults, second: JudgeResults) -> list[str]:
     """What was not asked alike of two judges, in words; empty where they may be compared.
 
     Looked at are the benchmark's name, data and items, order, seed and tie rule. What is not
@@ -327,10 +330,19 @@ def unlike(first: Tally, second: Tally) -> list[str]:
     return found
 
 
-def refuse_unlike(first: Tally, second: Tally) -> None:
+def refuse_incomparable(first: JudgeResults, second: JudgeResults) -> None:
     """Raise `PalateError` with all that was not asked alike of two judges, if anything."""
-    if found := unlike(first, second):
+    if found := differences_in_protocol(first, second):
         raise PalateError(
             f"{first.judge!r} and {second.judge!r} were not asked the same and are not compared: "
             f"{'; '.join(found)}. Evaluate both on one benchmark in one order with one seed"
         )
+
+
+FORMER_NAMES = {
+    "Tally": "JudgeResults",
+    "tally": "judge_results",
+    "read_tally": "read_judge_results",
+}
+if not TYPE_CHECKING:
+    __getattr__ = renamed(__name__, FORMER_NAMES)

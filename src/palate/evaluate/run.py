@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from palate.evaluate.benchmark import Benchmark, Item, Order
-from palate.evaluate.journal import ALONE, Journal, Share, gathered, journal, journals
+from palate.evaluate.journal import ALONE, Journal, Shard, gathered, journal, journals
 from palate.records import (
     Header,
     read_header,
@@ -121,7 +121,7 @@ def _choice(verdict: Verdict) -> str | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class ExistingVerdicts:
     """What is at `path`: the header of whole verdicts, or None and the `problem` with the file."""
 
     path: Path
@@ -164,7 +164,7 @@ class Standing:
         return {pair_id: said[key] for pair_id, key in asked if key in said}
 
 
-def standing(path: Path, judge: str, benchmark: str) -> Standing:
+def existing_verdicts(path: Path, judge: str, benchmark: str) -> ExistingVerdicts:
     """What stands at `path`; a file that is not whole is a problem, not an error.
 
     Raises:
@@ -172,18 +172,20 @@ def standing(path: Path, judge: str, benchmark: str) -> Standing:
             same.
     """
     if not path.exists():
-        return Standing(path)
+        return ExistingVerdicts(path)
     try:
         header = read_header(path, "verdicts", older=True)
     except PalateError as error:
-        return Standing(path, problem=str(error))  # Costs time only: verdicts can be remade.
+        return ExistingVerdicts(
+            path, problem=str(error)
+        )  # Costs time only: verdicts can be remade.
     for kind, name in (("judge", judge), ("benchmark", benchmark)):
         if header.details.get(kind) != name:
             raise PalateError(
                 f"{path}: holds verdicts of {kind} {header.details.get(kind)!r}, and {name!r} "
                 f"would take the same file; rename one {kind}"
             )
-    return Standing(path, header)
+    return ExistingVerdicts(path, header)
 
 
 def _flat(protocol: Mapping[str, Any]) -> dict[str, Any]:
@@ -207,7 +209,7 @@ def evaluate(
     seed: int = 0,
     order: Order = "seeded",
     progress: Progress | None = None,
-    share: Share = ALONE,
+    share: Shard = ALONE,
 ) -> Path:
     """Judge every pair of `benchmark` and return the verdict file in `folder`.
 
@@ -237,7 +239,7 @@ def evaluate(
     total = benchmark.rows * (2 if order == "both" else 1)
     protocol = _protocol(judge, benchmark, seed, order)
     fingerprint = digest(protocol)
-    before = standing(path, judge.name, benchmark.name)
+    before = existing_verdicts(path, judge.name, benchmark.name)
     if before.is_current(fingerprint):
         tell(total, total, "already judged")
         return path
@@ -346,7 +348,7 @@ def _finish(
 FILE = "absent.json"
 
 
-def write_absent(verdicts: Path, reasons: Mapping[str, str]) -> None:
+def write_skipped(verdicts: Path, reasons: Mapping[str, str]) -> None:
     """Keep each absent judge's reason in the folder of verdicts; none, and the file goes."""
     if reasons:
         write_json(verdicts / FILE, dict(reasons))
@@ -354,11 +356,11 @@ def write_absent(verdicts: Path, reasons: Mapping[str, str]) -> None:
         (verdicts / FILE).unlink(missing_ok=True)
 
 
-def read_absent(verdicts: Path) -> dict[str, str]:
+def read_skipped(verdicts: Path) -> dict[str, str]:
     """The reason of each judge that could not be asked when these verdicts were made.
 
     Raises:
-        PalateError: the file is not what `write_absent` wrote.
+        PalateError: the file is not what `write_skipped` wrote.
     """
     path = verdicts / FILE
     if not path.exists():

@@ -24,7 +24,7 @@ from palate.data.messages import unread_beside
 from palate.data.sources import base, own
 from palate.data.sources.base import BadRow, Unfit
 from palate.data.sources.files import read_file, stem
-from palate.evaluate.journal import ALONE, Journal, Located, Share, journal, journals
+from palate.evaluate.journal import ALONE, Journal, Located, Shard, journal, journals
 from palate.records import atomic, file_digest, read_header, write_json, write_table
 from palate.types import Candidates, PalateError, Score, Scorer, digest
 
@@ -173,7 +173,7 @@ def scored_file(
     product: Product,
     *,
     progress: Progress | None = None,
-    share: Share = ALONE,
+    share: Shard = ALONE,
 ) -> Path:
     """Score the rows of `in_path` and write what `product` makes of them to `out_path`.
 
@@ -251,7 +251,7 @@ def _check_paths(in_path: Path, out_path: Path) -> None:
 def _score(
     scorer: Scorer,
     rows: Iterator[Request],
-    share: Share,
+    share: Shard,
     kept_path: Path,
     fingerprint: str,
     total: int,
@@ -392,7 +392,7 @@ def score_file(
     out_path: Path,
     *,
     progress: Progress | None = None,
-    share: Share = ALONE,
+    share: Shard = ALONE,
 ) -> Path:
     """Score every row of `in_path` and write the rows with their rewards to `out_path`.
 
@@ -465,7 +465,7 @@ def rank_file(
     *,
     top: int | None = None,
     progress: Progress | None = None,
-    share: Share = ALONE,
+    share: Shard = ALONE,
 ) -> Path:
     """Order the responses of each row of `in_path` by reward, best first, into `out_path`.
 
@@ -503,7 +503,7 @@ def filter_file(
     bar: Bar,
     *,
     progress: Progress | None = None,
-    share: Share = ALONE,
+    share: Shard = ALONE,
 ) -> Path:
     """Write the rows of `in_path` that reach the `bar`, with their rewards, to `out_path`.
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from palate import stats
 from palate.evaluate.benchmark import seeded_side
-from palate.explorer.index import CORRECT, TIE, UNSCORED, Catalogue, comparisons_at
+from palate.explorer.index import CORRECT, TIE, UNSCORED, Index, comparisons_at
 from palate.records import write_comparisons
 from palate.stats import Estimate, NoiseCeiling
 from palate.types import Comparison, PalateError, Rating, comparison_id, digest
@@ -44,7 +44,7 @@ CREATE TABLE IF NOT EXISTS marks (
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class Annotation:
     """One person's opinion of one comparison.
 
     `choice` is the response they prefer by its label (`chosen`: they agree with the label), ""
@@ -62,11 +62,11 @@ class Mark:
     changed_at: str = ""
 
 
-_SELECT = f"SELECT {', '.join(field.name for field in fields(Mark))} FROM marks"
+_SELECT = f"SELECT {', '.join(field.name for field in fields(Annotation))} FROM marks"
 _ONE = "WHERE annotator = ? AND comparison_id = ?"
 
 
-class Marks:
+class Annotations:
     """The file of marks; it is made with the first mark, so that looking writes nothing."""
 
     def __init__(self, path: Path) -> None:
@@ -75,12 +75,12 @@ class Marks:
             with self._open():  # Says at once where it is no file of marks.
                 pass
 
-    def put(self, mark: Mark) -> None:
+    def put(self, mark: Annotation) -> None:
         """Keep a mark in place of an earlier one of the same person and comparison."""
         with self._open() as database:
             _write(database, mark)
 
-    def change(self, blank: Mark, change: Callable[[Mark], Mark]) -> None:
+    def change(self, blank: Annotation, change: Callable[[Annotation], Annotation]) -> None:
         """Change the mark of one person and comparison, or `blank` where there is none.
 
         Nobody else writes meanwhile: of two keys pressed at once none is lost.
@@ -102,20 +102,20 @@ class Marks:
                 (annotator, comparison_id),
             )
 
-    def get(self, annotator: str, comparison_id: str) -> Mark | None:
+    def get(self, annotator: str, comparison_id: str) -> Annotation | None:
         """A person's mark of a comparison."""
         found = self._read(_ONE, annotator, comparison_id)
         return found[0] if found else None
 
-    def of(self, annotator: str) -> list[Mark]:
+    def of(self, annotator: str) -> list[Annotation]:
         """All marks of a person, in the order they were made."""
         return self._read("WHERE annotator = ? ORDER BY changed_at", annotator)
 
-    def all(self) -> list[Mark]:
+    def all(self) -> list[Annotation]:
         """Everybody's marks, by person and then in the order they were made."""
         return self._read("ORDER BY annotator, changed_at")
 
-    def _read(self, where: str, *values: str) -> list[Mark]:
+    def _read(self, where: str, *values: str) -> list[Annotation]:
         if not self.path.exists():
             return []
         with self._open() as database:
@@ -147,7 +147,7 @@ class Marks:
             )
 
 
-def _write(database: sqlite3.Connection, mark: Mark) -> None:
+def _write(database: sqlite3.Connection, mark: Annotation) -> None:
     now = datetime.now(UTC).isoformat(timespec="milliseconds")
     row = (
         mark.annotator, mark.comparison_id, mark.choice, mark.rating,
@@ -159,9 +159,9 @@ def _write(database: sqlite3.Connection, mark: Mark) -> None:
 def _mark(
     annotator: str, comparison_id: str, choice: Choice, rating: int | None, note: str, blind: int,
     part: str, changed_at: str,
-) -> Mark:  # fmt: skip
+) -> Annotation:  # fmt: skip
     level = None if rating is None else Rating(rating)
-    return Mark(annotator, comparison_id, choice, level, note, bool(blind), part, changed_at)
+    return Annotation(annotator, comparison_id, choice, level, note, bool(blind), part, changed_at)
 
 
 def chosen_stands_first(annotator: str, comparison_id: str) -> bool:
@@ -251,7 +251,7 @@ class _Vote:
     strength: int | None
 
 
-def measure_agreement(catalogue: Catalogue, marks: Sequence[Mark]) -> Agreement:
+def measure_agreement(catalogue: Index, marks: Sequence[Annotation]) -> Agreement:
     """Every figure of these marks; those without a preference count as marks only."""
     decided = [mark for mark in marks if mark.choice]
     known = catalogue.items_of([mark.comparison_id for mark in decided])
@@ -275,7 +275,7 @@ def measure_agreement(catalogue: Catalogue, marks: Sequence[Mark]) -> Agreement:
     )
 
 
-def _vote(mark: Mark, item: int, prompt: str) -> _Vote:
+def _vote(mark: Annotation, item: int, prompt: str) -> _Vote:
     label_first = seeded_side(0, mark.comparison_id)
     first = label_first if mark.choice == "chosen" else not label_first
     strength = None if mark.rating is None else int(mark.rating) * (1 if first else -1)
@@ -286,7 +286,7 @@ def _label_of(vote: _Vote) -> _Vote:
     return _Vote(LABEL, vote.item, vote.prompt, vote.label_first, vote.label_first, None)
 
 
-def _annotator(name: str, marks: Sequence[Mark], votes: Sequence[_Vote]) -> Annotator:
+def _annotator(name: str, marks: Sequence[Annotation], votes: Sequence[_Vote]) -> Annotator:
     own = [mark for mark in marks if mark.annotator == name]
     first, label = [v.first for v in votes], [v.label_first for v in votes]
     return Annotator(
@@ -314,7 +314,7 @@ def _couple(a: str, b: str, by_person: Mapping[str, Sequence[_Vote]]) -> Couple 
     return Couple(a, b, share, stats.cohen_kappa(first, second))
 
 
-def _judges(catalogue: Catalogue, votes: Sequence[_Vote]) -> tuple[JudgeOnMarks, ...]:
+def _judges(catalogue: Index, votes: Sequence[_Vote]) -> tuple[JudgeOnMarks, ...]:
     """Each judge by the label and by the people, on the same votes of decided answers."""
     items = np.array([vote.item for vote in votes], dtype=np.int64)
     agrees = np.array([vote.first == vote.label_first for vote in votes], dtype=bool)
@@ -382,7 +382,7 @@ class Exported:
 
 
 def export_marks(
-    catalogue: Catalogue, marks: Iterable[Mark], path: Path, batch: str = BATCH
+    catalogue: Index, marks: Iterable[Annotation], path: Path, batch: str = BATCH
 ) -> Exported:
     """Write the marks that prefer a response as a file of comparisons.
 
@@ -401,7 +401,7 @@ def export_marks(
     return Exported(header.rows, len(marks) - len(decided), len(decided) - len(kept))
 
 
-def relabelled(comparison: Comparison, mark: Mark, batch: str = BATCH) -> Comparison:
+def relabelled(comparison: Comparison, mark: Annotation, batch: str = BATCH) -> Comparison:
     """The comparison as the person who marked it sees it.
 
     The prompt's id is kept, so that splits and statistics keep its cluster whole. What `meta`

@@ -25,7 +25,7 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from palate.explorer.annotations import Mark, annotator_name, export_marks
+from palate.explorer.annotations import Annotation, annotator_name, export_marks
 from palate.explorer.index import comparison_files, read_item
 from palate.explorer.pages import item_page, list_page, marked, render
 from palate.explorer.query import Query, read_query
@@ -283,7 +283,7 @@ def mark_item(request: Request, item: int, run: Run, viewer: Who, form: Form) ->
     if "clear" in form:
         run.marks.remove(viewer.annotator, id)
     else:
-        blank = Mark(viewer.annotator, id, part=run.catalogue.part_of(item).name)
+        blank = Annotation(viewer.annotator, id, part=run.catalogue.part_of(item).name)
         run.marks.change(blank, lambda old: marked(old, form, viewer))
     return _back(f"{request.url.path.removesuffix('/mark')}{_query(request, run).url()}")
 

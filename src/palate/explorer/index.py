@@ -42,7 +42,7 @@ _ONE_ORDER = f"""{_SAID}
 SELECT file, item, margin, coalesce(value, -1)::FLOAT AS value
 FROM said JOIN items ON id = comparison_id WHERE part = $2
 """
-# As `evaluate.tally` reads them: where both orders have scores P(chosen) is averaged, otherwise
+# As `evaluate.results` reads them: where both orders have scores P(chosen) is averaged, otherwise
 # the values of those that were scored. Grouping takes three times as long as all the rest.
 _BOTH_ORDERS = f"""{_SAID}
 SELECT file, item, avg(margin)::FLOAT AS margin,
@@ -215,7 +215,7 @@ class Facet:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Catalogue:
+class Index:
     """All comparisons of a run in the order of its files; item n is row n over all parts."""
 
     folder: Path
@@ -265,7 +265,7 @@ class Catalogue:
         return self.database.cursor().execute(query, [values]).fetchall() if values else []
 
 
-def open_catalogue(folder: Path) -> Catalogue:
+def open_index(folder: Path) -> Index:
     """Read the columns of a run; nothing is written there, and a broken file is a problem.
 
     Raises:
@@ -283,7 +283,7 @@ def open_catalogue(folder: Path) -> Catalogue:
     codes = np.repeat(np.arange(len(parts), dtype=np.int16), [part.rows for part in parts])
     facets = {"part": Facet(tuple(names), codes)}
     facets |= {name: _joined(name, [c[name] for c in columns]) for name in FACETS}
-    return Catalogue(
+    return Index(
         folder,
         database,
         tuple(parts),
@@ -402,7 +402,7 @@ class Texts:
     them, a list does not.
     """
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Index) -> None:
         self._catalogue = catalogue
         self._loader = threading.Thread(target=self._load, daemon=True, name="texts")
         self._starting = threading.Lock()
@@ -501,7 +501,7 @@ class Item:
     said: Mapping[str, tuple[Said, ...]]
 
 
-def read_item(catalogue: Catalogue, number: int) -> Item:
+def read_item(catalogue: Index, number: int) -> Item:
     """Read an item and its verdicts from their files.
 
     Raises:
@@ -512,7 +512,7 @@ def read_item(catalogue: Catalogue, number: int) -> Item:
     return Item(number, part, comparison, _said(catalogue, part, comparison.id))
 
 
-def comparisons_at(catalogue: Catalogue, numbers: Iterable[int]) -> dict[int, Comparison]:
+def comparisons_at(catalogue: Index, numbers: Iterable[int]) -> dict[int, Comparison]:
     """The comparisons of some items, by item; raises as `read_item` does."""
     numbers = sorted(set(numbers))
     if numbers and not 0 <= numbers[0] <= numbers[-1] < catalogue.size:
@@ -530,7 +530,7 @@ def comparisons_at(catalogue: Catalogue, numbers: Iterable[int]) -> dict[int, Co
     return found
 
 
-def _said(catalogue: Catalogue, part: Part, id: str) -> dict[str, tuple[Said, ...]]:
+def _said(catalogue: Index, part: Part, id: str) -> dict[str, tuple[Said, ...]]:
     said: dict[str, tuple[Said, ...]] = {}
     for file in catalogue.files:
         if part.kind == "benchmark" and file.benchmark == part.name:
@@ -545,7 +545,7 @@ def _one(row: Mapping[str, Any]) -> Said:
     return Said(**{"answer": ""} | {name: row[name] for name in names if name in row})
 
 
-def _rows(catalogue: Catalogue, query: str, parameters: list[Any]) -> list[dict[str, Any]]:
+def _rows(catalogue: Index, query: str, parameters: list[Any]) -> list[dict[str, Any]]:
     found = catalogue.database.cursor().execute(query, parameters)
     names = [column[0] for column in found.description or ()]
     return [dict(zip(names, row, strict=True)) for row in found.fetchall()]

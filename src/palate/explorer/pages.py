@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from palate.data.difference import Piece, Pieces, differences
-from palate.explorer.annotations import Choice, Mark, chosen_stands_first
+from palate.explorer.annotations import Annotation, Choice, chosen_stands_first
 from palate.explorer.index import OUTCOMES, UNSCORED, Item, Opinions, Said, read_item
 from palate.explorer.query import (
     CONFIDENT,
@@ -137,7 +137,7 @@ class Row:
     rating: str
     bin: str
     cells: tuple[Cell, ...]
-    mark: Mark | None
+    mark: Annotation | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +301,7 @@ class ItemPage:
     sides: tuple[Side, Side]
     compared: bool
     verdicts: tuple[Verdict, ...]
-    mark: Mark | None
+    mark: Annotation | None
     pressed: str
     before: int | None
     after: int | None
@@ -381,7 +381,7 @@ def _verdicts(run: OpenRun, item: Item) -> tuple[Verdict, ...]:
     return tuple(made)
 
 
-def marked(old: Mark, given: dict[str, str], viewer: Viewer) -> Mark:
+def marked(old: Annotation, given: dict[str, str], viewer: Viewer) -> Annotation:
     """The mark after a form: only what the form holds changes."""
     changed = old
     if (choice := _choice(given.get("choice", ""), old.comparison_id, viewer)) is not None:
@@ -395,7 +395,7 @@ def marked(old: Mark, given: dict[str, str], viewer: Viewer) -> Mark:
     return changed
 
 
-def _pressed(mark: Mark | None, viewer: Viewer) -> str:
+def _pressed(mark: Annotation | None, viewer: Viewer) -> str:
     """The value of the button that gave a mark its choice."""
     if mark is None or not mark.choice:
         return ""

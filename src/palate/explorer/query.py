@@ -15,8 +15,8 @@ from palate.explorer.index import (
     CORRECT,
     OUTCOMES,
     WRONG,
-    Catalogue,
     Facet,
+    Index,
     Opinions,
     Texts,
 )
@@ -80,12 +80,12 @@ class Query:
         )
 
 
-def read_query(pairs: Iterable[tuple[str, str]], catalogue: Catalogue) -> Query:
+def read_query(pairs: Iterable[tuple[str, str]], catalogue: Index) -> Query:
     """The query of a URL; what names nothing in this run is left out."""
     return _read(pair for pair in pairs if _known(*pair, catalogue))
 
 
-def _known(name: str, value: str, catalogue: Catalogue) -> bool:
+def _known(name: str, value: str, catalogue: Index) -> bool:
     if name in catalogue.facets:
         return value in catalogue.facets[name].names
     if name.startswith(JUDGE):
@@ -136,7 +136,7 @@ class Selection:
 class Selector:
     """Answers queries on one catalogue, and remembers the last answers."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Index) -> None:
         self.catalogue, self.texts = catalogue, Texts(catalogue)
         self._selected = lru_cache(REMEMBERED)(self._select)
 
@@ -176,7 +176,7 @@ class Selector:
         return counts
 
 
-def _facet_of(catalogue: Catalogue, name: str) -> Facet:
+def _facet_of(catalogue: Index, name: str) -> Facet:
     if name.startswith(JUDGE):
         return Facet(OUTCOMES, catalogue.opinions[name.removeprefix(JUDGE)].outcomes)
     return catalogue.facets[name]
@@ -189,7 +189,7 @@ def _all(masks: Iterable[Flags], size: int) -> Flags:
     return kept
 
 
-def _in_order(items: Items, query: Query, catalogue: Catalogue) -> Items:
+def _in_order(items: Items, query: Query, catalogue: Index) -> Items:
     """Items by the query's sort, those without a score last; the order of the files otherwise."""
     if not query.sort:
         return items
@@ -202,12 +202,12 @@ def _in_order(items: Items, query: Query, catalogue: Catalogue) -> Items:
     return items[np.argsort(keys, kind="stable")]  # NaN is last.
 
 
-def readers(catalogue: Catalogue) -> list[Opinions]:
+def readers(catalogue: Index) -> list[Opinions]:
     """The judges that read the responses."""
     return [opinions for opinions in catalogue.opinions.values() if not opinions.trivial]
 
 
-def disagreement(catalogue: Catalogue) -> Flags:
+def disagreement(catalogue: Index) -> Flags:
     """Items on which one reading judge is right and another wrong, [N]."""
     right = np.zeros(catalogue.size, dtype=np.bool_)
     wrong = right.copy()
@@ -217,7 +217,7 @@ def disagreement(catalogue: Catalogue) -> Flags:
     return right & wrong
 
 
-def spread(catalogue: Catalogue) -> NDArray[np.float64]:
+def spread(catalogue: Index) -> NDArray[np.float64]:
     """How far reading judges lie apart, [N]: the range of margins in units of each one's own
     root mean square, since rewards of two models have no common scale."""
     scaled = [_scaled(opinions) for opinions in readers(catalogue) if opinions.scored]

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from palate.data import transcript
 from palate.data.sources.base import Unfit, split_transcript
-from palate.explorer.annotations import Mark, Marks
-from palate.explorer.index import Catalogue, open_catalogue
+from palate.explorer.annotations import Annotation, Annotations
+from palate.explorer.index import Index, open_index
 from palate.explorer.query import Query, Selection, Selector
 from palate.types import Candidates, Message, PalateError, Score
 
@@ -145,12 +145,12 @@ class OpenRun:
 
     def __init__(self, folder: Path, marks: Path | None = None) -> None:
         self.folder, self.name = folder, folder.name or str(folder)
-        self.marks = Marks(marks or folder / "marks.sqlite")
+        self.marks = Annotations(marks or folder / "marks.sqlite")
         self.rewards = Rewards(folder)
         self._opening = threading.Lock()
 
     @property
-    def catalogue(self) -> Catalogue:
+    def catalogue(self) -> Index:
         """The columns of the run."""
         return self.selector.catalogue
 
@@ -166,7 +166,7 @@ class OpenRun:
 
     @cached_property
     def _selector(self) -> Selector:
-        return Selector(open_catalogue(self.folder))
+        return Selector(open_index(self.folder))
 
     @cached_property
     def reach(self) -> dict[str, float]:
@@ -190,7 +190,7 @@ class OpenRun:
         mask = self.catalogue.all_items_of(found)
         return ~mask if wanted == "no" else mask
 
-    def marks_of(self, items: Sequence[int], annotator: str) -> dict[int, Mark]:
+    def marks_of(self, items: Sequence[int], annotator: str) -> dict[int, Annotation]:
         """A person's marks of some items."""
         own = {mark.comparison_id: mark for mark in self.marks.of(annotator)}
         if not own:

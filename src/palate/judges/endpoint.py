@@ -55,7 +55,7 @@ class _Trouble:
     wait_seconds: float | None = None
 
 
-class Patience:
+class RetryingClient:
     """Posts JSON to one address, from any number of threads.
 
     The key is read from the environment, and is in no message: what a server says is stripped
@@ -414,8 +414,8 @@ class RewardEndpoint:
             pool.shutdown(cancel_futures=True)
             patience.close()
 
-    def _patience(self) -> Patience:
-        return Patience(self._spec, self._shape.path)
+    def _patience(self) -> RetryingClient:
+        return RetryingClient(self._spec, self._shape.path)
 
     def _requests(self, candidates: Iterable[Candidates]) -> Iterator[list[Row]]:
         """Whole candidates together, up to `batch_size` texts and at least one candidate."""
@@ -429,13 +429,13 @@ class RewardEndpoint:
         if rows:
             yield rows
 
-    def _scores(self, patience: Patience, rows: Sequence[Row]) -> list[tuple[Score, ...]]:
+    def _scores(self, patience: RetryingClient, rows: Sequence[Row]) -> list[tuple[Score, ...]]:
         # Equal texts are asked once: a server's batching could give them unequal scores.
         unique = {one.said: one for row in rows for one in row if isinstance(one, Asked)}
         rewards = dict(zip(unique, self._ask(patience, list(unique.values())), strict=True))
         return [tuple(_score(one, rewards) for one in row) for row in rows]
 
-    def _ask(self, patience: Patience, asked: Sequence[Asked]) -> list[Reward]:
+    def _ask(self, patience: RetryingClient, asked: Sequence[Asked]) -> list[Reward]:
         """Rewards of texts; where the server refuses several together, of each half."""
         if not asked:
             return []

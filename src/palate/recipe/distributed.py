@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, TypeAdapter
 
 from palate.evaluate.benchmark import Benchmark, OrderPlan, order_for
-from palate.evaluate.journal import ALONE, Share
+from palate.evaluate.journal import ALONE, Shard
 from palate.evaluate.run import Progress, evaluate
 from palate.judges import open_judge
 from palate.model.options import BaseOptions
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from palate.model.reward_model import RewardModel
     from palate.model.tokenizer import ChatTokens
     from palate.train.dataset import Examples
-    from palate.train.distributed import World
+    from palate.train.distributed import Distributed
 
 
 @contextmanager
-def crew() -> Generator[bool]:
+def distributed() -> Generator[bool]:
     """Yield whether this process runs the recipe; one that does not has done its part already."""
     if _alone():
         yield True
@@ -52,7 +52,7 @@ def crew() -> Generator[bool]:
 
 
 @contextmanager
-def sharing() -> Generator[Share]:
+def sharing() -> Generator[Shard]:
     """Yield this process's part of a command that all ranks run alike."""
     if _alone():
         yield ALONE
@@ -68,8 +68,8 @@ def _alone() -> bool:
     return int(os.environ.get("WORLD_SIZE", 1)) == 1
 
 
-def _share(world: World) -> Share:
-    return Share(world.rank, world.size, lambda flag: world.any(flag)[0])
+def _share(world: Distributed) -> Shard:
+    return Shard(world.rank, world.size, lambda flag: world.any(flag)[0])
 
 
 class Training(BaseModel, frozen=True, extra="forbid"):
@@ -110,7 +110,7 @@ def train_together(training: Training) -> tuple[RewardModel, Backbone]:
     return _train(training, world)
 
 
-def _follow(world: World) -> None:
+def _follow(world: Distributed) -> None:
     from palate.train.distributed import peers
 
     opened: dict[str, Judge] = {}
@@ -156,7 +156,7 @@ def _of_one_dtype(judge: str | dict[str, Any], device: torch.device) -> str | di
 
 
 def _judge(
-    judging: Judging, opened: dict[str, Judge], share: Share, progress: Progress | None = None
+    judging: Judging, opened: dict[str, Judge], share: Shard, progress: Progress | None = None
 ) -> Path:
     judge = _open(judging.judge, opened, share)
     benchmark = Benchmark(judging.benchmark, judging.comparisons, judging.paper_column)
@@ -166,7 +166,7 @@ def _judge(
     )  # fmt: skip
 
 
-def _open(spec: str | dict[str, Any], opened: dict[str, Judge], share: Share) -> Judge:
+def _open(spec: str | dict[str, Any], opened: dict[str, Judge], share: Shard) -> Judge:
     """The judge of `opened`, or the one that takes its place; open on every rank or on none."""
     key = str(spec)
     if key in opened:
@@ -178,7 +178,7 @@ def _open(spec: str | dict[str, Any], opened: dict[str, Judge], share: Share) ->
     return judges[0]
 
 
-def _train(training: Training, world: World) -> tuple[RewardModel, Backbone]:
+def _train(training: Training, world: Distributed) -> tuple[RewardModel, Backbone]:
     from palate.model.device import keep_memory
     from palate.model.loading import start_model
     from palate.train.distributed import gather
@@ -202,7 +202,7 @@ def _train(training: Training, world: World) -> tuple[RewardModel, Backbone]:
     return model, backbone
 
 
-def _agreed_dtype(training: Training, world: World) -> torch.dtype:
+def _agreed_dtype(training: Training, world: Distributed) -> torch.dtype:
     """The number format of every rank: the one that a checkpoint there began in, else rank 0's.
 
     Ranks may be on unlike machines, and a training may go on on another one.
@@ -223,7 +223,7 @@ def _agreed_dtype(training: Training, world: World) -> torch.dtype:
 
 
 def _tokens(
-    training: Training, chat: ChatTokens, world: World
+    training: Training, chat: ChatTokens, world: Distributed
 ) -> tuple[Examples, dict[str, Examples]]:
     """The token files, made by rank 0 and then opened by the others."""
     from palate.train.dataset import tokenise

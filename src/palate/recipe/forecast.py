@@ -18,7 +18,7 @@ from palate.train.defaults import Course, follow
 from palate.types import PalateError
 
 if TYPE_CHECKING:
-    from palate.train.cost import Anatomy, Data, Pace, Setup
+    from palate.train.cost import Data, ModelStats, Pace, Setup
 
 
 # Of a comparison's tokens in a packed row, the prompt's: HH harmless-base, 125 of 125 + 41 + 51
@@ -54,7 +54,7 @@ class Forecast:
 
     name: str
     course: Course
-    anatomy: Anatomy
+    anatomy: ModelStats
     data: Data
     setup: Setup
     rate: float | None
@@ -124,7 +124,7 @@ def _amounts(recipe: Recipe, name: str, folder: Path, asked: Asked) -> tuple[int
     return rows, size, share
 
 
-def _setup(recipe: Recipe, name: str, model: Anatomy, data: Data, machines: Machines) -> Setup:
+def _setup(recipe: Recipe, name: str, model: ModelStats, data: Data, machines: Machines) -> Setup:
     import torch
 
     from palate.model.precision import compute_dtype

@@ -22,7 +22,7 @@ from palate.recipe.cache import (
     uncounted,
 )
 from palate.recipe.open import save_recipe
-from palate.recipe.schema import Recipe, StudyPlan, resolved
+from palate.recipe.schema import Recipe, StudyConfig, resolved
 from palate.report import report, write_page
 from palate.report.study import (
     StudyIndex,
@@ -44,7 +44,7 @@ Until = Literal["train", "evaluate", "report"]
 
 def run_study(
     recipe: Recipe,
-    study: StudyPlan,
+    study: StudyConfig,
     folder: Path,
     run: Run,
     *,
@@ -82,7 +82,7 @@ def run_study(
     return folder
 
 
-def _plan(recipe: Recipe, study: StudyPlan, data: str) -> list[tuple[StudyRun, Recipe]]:
+def _plan(recipe: Recipe, study: StudyConfig, data: str) -> list[tuple[StudyRun, Recipe]]:
     """Every run and its recipe, seed by seed: one that is stopped early has compared them all."""
     planned = []
     for seed in study.seeds:
@@ -105,7 +105,7 @@ def _data(folder: Path) -> str:
     return digest(*(fingerprint(path) for path in files if path.suffix == ".parquet"))
 
 
-def _index(recipe: Recipe, study: StudyPlan, runs: Sequence[StudyRun]) -> StudyIndex:
+def _index(recipe: Recipe, study: StudyConfig, runs: Sequence[StudyRun]) -> StudyIndex:
     return StudyIndex(
         name=recipe.name,
         axes={axis: tuple(levels) for axis, levels in study.vary.items()},

@@ -45,7 +45,7 @@ class Variant:
         return "--".join(map(slug, self.levels.values()))
 
 
-class StudyPlan(BaseModel, frozen=True, extra="forbid"):
+class StudyConfig(BaseModel, frozen=True, extra="forbid"):
     """One recipe, varied: every level of every axis with every seed is a run of its own."""
 
     vary: dict[str, dict[str, dict[str, Any]]] = Field(
@@ -175,7 +175,7 @@ CHAT_JUDGE: Mapping[str, Any] = {
 }
 
 
-class SourcePlan(BaseModel, frozen=True, extra="forbid"):
+class SourceConfig(BaseModel, frozen=True, extra="forbid"):
     """One data set under a name of its own."""
 
     source: str = Field(description="A name of `palate data list`.")
@@ -192,13 +192,13 @@ class SourcePlan(BaseModel, frozen=True, extra="forbid"):
     )
 
 
-class LintPlan(BaseModel, frozen=True, extra="forbid"):
+class LintConfig(BaseModel, frozen=True, extra="forbid"):
     """What lint needs to be told; every finding is counted and its row excluded."""
 
     max_characters: int | None = Field(None, ge=1, description="Prompt and responses together.")
 
 
-class OverlapPlan(BaseModel, frozen=True, extra="forbid"):
+class ContaminationConfig(BaseModel, frozen=True, extra="forbid"):
     """Training rows whose prompt is in a benchmark; see `palate.data.contamination`."""
 
     exclude: bool = Field(True, description="False reports them and trains on them all the same.")
@@ -210,7 +210,7 @@ class OverlapPlan(BaseModel, frozen=True, extra="forbid"):
     jaccard: float = Field(0.6, gt=0, le=1, description="Similarity of the two sets of n-grams.")
 
 
-class HoldoutPlan(BaseModel, frozen=True, extra="forbid"):
+class HoldoutConfig(BaseModel, frozen=True, extra="forbid"):
     """What is never trained on: N of each annotation batch, or a share of a source, by prompt."""
 
     per_batch: int = Field(1000, ge=0, description="Held-out comparisons of each annotation batch.")
@@ -221,18 +221,18 @@ class HoldoutPlan(BaseModel, frozen=True, extra="forbid"):
     )
 
 
-class DataPlan(BaseModel, frozen=True, extra="forbid"):
+class DataConfig(BaseModel, frozen=True, extra="forbid"):
     """Where comparisons come from and what keeps them apart."""
 
     root: str | None = Field(None, description="Data root; --data and PALATE_DATA set it.")
-    sources: dict[str, SourcePlan]
+    sources: dict[str, SourceConfig]
     max_bad_share: float = Field(0.01, ge=0, le=1, description="More unreadable rows stop the run.")
-    lint: LintPlan = LintPlan()
-    overlap: OverlapPlan = OverlapPlan()
-    holdout: HoldoutPlan = HoldoutPlan()
+    lint: LintConfig = LintConfig()
+    overlap: ContaminationConfig = ContaminationConfig()
+    holdout: HoldoutConfig = HoldoutConfig()
 
 
-class BenchmarkPlan(BaseModel, frozen=True, extra="forbid"):
+class BenchmarkConfig(BaseModel, frozen=True, extra="forbid"):
     """What judges are asked: the held-out part of sources, whole sources, or an own file."""
 
     held_out: tuple[str, ...] = Field((), description="Held-out comparisons of these sources.")
@@ -248,7 +248,7 @@ class BenchmarkPlan(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
-class ModelPlan(BaseModel, frozen=True, extra="forbid"):
+class ModelConfig(BaseModel, frozen=True, extra="forbid"):
     """One reward model: its mixture, and where it departs from `base` and `train`."""
 
     mixture: str
@@ -257,7 +257,7 @@ class ModelPlan(BaseModel, frozen=True, extra="forbid"):
     train: dict[str, Any] = Field(default_factory=dict, description="Overrides of `train`.")
 
 
-class JudgingPlan(BaseModel, frozen=True, extra="forbid"):
+class JudgingConfig(BaseModel, frozen=True, extra="forbid"):
     """How judges are asked."""
 
     order: OrderPlan = Field(
@@ -278,17 +278,17 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     name: str
     description: str = ""
     seed: int = 0
-    data: DataPlan
-    benchmarks: dict[str, BenchmarkPlan] = Field(default_factory=dict)
+    data: DataConfig
+    benchmarks: dict[str, BenchmarkConfig] = Field(default_factory=dict)
     mixtures: dict[str, MixtureSpec] = Field(default_factory=dict)
     base: BaseOptions = BaseOptions()
     train: TrainOptions = TrainOptions()
-    models: dict[str, ModelPlan] = Field(default_factory=dict)
+    models: dict[str, ModelConfig] = Field(default_factory=dict)
     judges: tuple[str | dict[str, Any], ...] = Field(
         TRIVIAL_JUDGES, description="Trivial judges, models of this recipe, {kind: options}."
     )
-    judging: JudgingPlan = JudgingPlan()
-    study: StudyPlan | None = Field(None, description="The recipe run in variants and compared.")
+    judging: JudgingConfig = JudgingConfig()
+    study: StudyConfig | None = Field(None, description="The recipe run in variants and compared.")
 
     @model_validator(mode="after")
     def _names_exist(self) -> Self:

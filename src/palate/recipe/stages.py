@@ -24,13 +24,13 @@ from palate.data.sources import BadRow, Request, open_source, readable, source_n
 from palate.data.split import Holdout, split, split_by_share
 from palate.evaluate.benchmark import Benchmark, forbid_training_overlap, training_keys
 from palate.evaluate.metrics import bayes_limit, noise_ceiling, write_results
-from palate.evaluate.run import slug, write_absent
+from palate.evaluate.run import slug, write_skipped
 from palate.model.options import BaseOptions
 from palate.recipe.cache import Files, Workspace, plain
 from palate.recipe.distributed import Judging, Training, judge_together, train_together
 from palate.recipe.judges import JudgeSpec, name_of
 from palate.recipe.locate import locate
-from palate.recipe.schema import BenchmarkPlan, ModelPlan, Recipe, SourcePlan, resolved
+from palate.recipe.schema import BenchmarkConfig, ModelConfig, Recipe, SourceConfig, resolved
 from palate.records import (
     read_comparisons,
     read_header,
@@ -54,7 +54,7 @@ def import_sources(work: Workspace) -> dict[str, Path]:
     return {alias: _import(work, alias, plan) for alias, plan in work.recipe.data.sources.items()}
 
 
-def _import(work: Workspace, alias: str, plan: SourcePlan) -> Path:
+def _import(work: Workspace, alias: str, plan: SourceConfig) -> Path:
     data = work.recipe.data
     location = locate(plan.path, source_named(plan.source).folder, data.root)
     options = dict(plan.options)
@@ -167,12 +167,12 @@ def make_benchmarks(work: Workspace, clean: Files, held_out: Files) -> dict[str,
 
 
 def _benchmark(
-    work: Workspace, name: str, plan: BenchmarkPlan, clean: Files, held_out: Files
+    work: Workspace, name: str, plan: BenchmarkConfig, clean: Files, held_out: Files
 ) -> Path:
     parts = {alias: held_out[alias] for alias in plan.held_out}
     parts |= {alias: clean[alias] for alias in plan.whole}
     if plan.file is not None:
-        own = SourcePlan(source="own", path=plan.file)
+        own = SourceConfig(source="own", path=plan.file)
         alias = f"benchmark-{name}"
         parts = {alias: _lint(work, alias, _import(work, alias, own))}
     out = work.folder / "benchmarks" / f"{name}.parquet"
@@ -292,12 +292,12 @@ def settle(work: Workspace, mixtures: Files) -> Recipe:
 
 
 def _stated(
-    plan: ModelPlan,
+    plan: ModelConfig,
     options: TrainOptions,
     settled: TrainOptions,
     base: BaseOptions,
     cut: BaseOptions,
-) -> ModelPlan:
+) -> ModelConfig:
     """The model's plan with what was filled in as overrides of its own."""
     unsaid = [key for key in FOLLOWING if key not in options.model_fields_set]
     train = {key: value for key in unsaid if (value := getattr(settled, key)) is not None}
@@ -575,7 +575,7 @@ def judge_all(work: Workspace, models: Files, benchmarks: Files) -> list[Path]:
         if asked.trouble:
             absent[asked.shown] = asked.trouble
             work.say(f"left out: {asked.shown}: {asked.trouble}")
-    write_absent(work.folder / "verdicts", absent)
+    write_skipped(work.folder / "verdicts", absent)
     _set_files_aside(work.folder / "verdicts", verdicts)
     return verdicts
 

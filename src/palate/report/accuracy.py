@@ -11,7 +11,7 @@ from statistics import median
 import numpy as np
 
 from palate import stats
-from palate.evaluate.metrics import Averages, Result, Tally, averages, compare
+from palate.evaluate.metrics import Averages, JudgeResults, Result, averages, compare
 from palate.evaluate.results import on_equal_terms
 from palate.report import escape, llama2
 from palate.report.read import TRIVIAL, Judged, Key, column_notes
@@ -103,7 +103,7 @@ def _tests(judged: Judged, benchmark: str) -> Tests:
     return found
 
 
-def _alike(judged: Judged, benchmark: str) -> dict[str, Tally]:
+def _alike(judged: Judged, benchmark: str) -> dict[str, JudgeResults]:
     """The judges that were asked the same as most (pitfall 28), the order of sides apart."""
     results = [r for r in judged.of(benchmark) if r.overall.n]
     votes = {r.judge: t for r in results if (t := judged.tallies.get((r.judge, benchmark)))}

@@ -15,9 +15,9 @@ from palate import stats
 from palate.evaluate.compare import TURNS
 from palate.evaluate.metrics import (
     Detection,
+    JudgeResults,
     OrderFigures,
     Result,
-    Tally,
     detection,
     order_figures,
 )
@@ -93,7 +93,7 @@ def best_of_n(judged: Judged, items: Mapping[str, Items]) -> Table | None:
 
 
 def _curves(
-    any_of: Tally, found: list[tuple[Any, Tally]], items: Items
+    any_of: JudgeResults, found: list[tuple[Any, JudgeResults]], items: Items
 ) -> Iterator[tuple[str, dict[int, Estimate]]]:
     contest = _contest(any_of, items)
     if contest is None:
@@ -116,7 +116,7 @@ def _curves(
     yield PERFECT, curve
 
 
-def _order(first: Tally, second: Tally) -> Codes:
+def _order(first: JudgeResults, second: JudgeResults) -> Codes:
     """Where each item of the first stands in the second."""
     if np.array_equal(first.ids, second.ids):
         return np.arange(first.ids.size)
@@ -124,14 +124,14 @@ def _order(first: Tally, second: Tally) -> Codes:
     return np.array([place[name] for name in first.ids])
 
 
-def _scores(contest: Contest, votes: Tally, order: Codes) -> Floats:
+def _scores(contest: Contest, votes: JudgeResults, order: Codes) -> Floats:
     """[P, M]: a response's score, the mean over the comparisons it stood in."""
     places = order[contest.seen]
     both = np.where(contest.chosen, votes.chosen_scores[places], votes.rejected_scores[places])
     return np.asarray(both.mean(axis=2), dtype=np.float64)
 
 
-def _contest(votes: Tally, items: Items) -> Contest | None:
+def _contest(votes: JudgeResults, items: Items) -> Contest | None:
     """The prompts with the number of responses that most complete prompts have, from 3."""
     places = items.places(votes.ids)
     if (places < 0).any():
@@ -185,7 +185,7 @@ CALIBRATION_REMARKS = (
 )
 
 
-Calibrated = tuple[Result, Tally, Calibration]
+Calibrated = tuple[Result, JudgeResults, Calibration]
 
 
 def calibration(judged: Judged) -> tuple[Table, ...]:
@@ -220,12 +220,12 @@ def _calibrated(judged: Judged) -> Iterator[Calibrated]:
             yield result, votes, made
 
 
-def _measured(votes: Tally, log_odds: Floats) -> Calibration | None:
+def _measured(votes: JudgeResults, log_odds: Floats) -> Calibration | None:
     rng = np.random.default_rng(SEED)
     return stats.measure_calibration(log_odds, votes.clusters, rng, fingerprint=votes.fingerprint)
 
 
-def _calibration_row(result: Result, votes: Tally, made: Calibration) -> Row:
+def _calibration_row(result: Result, votes: JudgeResults, made: Calibration) -> Row:
     odds = votes.orders.log_odds
     heat = stats.temperature(odds, votes.clusters, fingerprint=votes.fingerprint)
     cooled = stats.held_out_differences(odds, votes.clusters)
@@ -298,7 +298,7 @@ def length(judged: Judged) -> Table | None:
     return Table("length", title, columns, rows, LENGTH_REMARKS) if rows else None
 
 
-def _length_row(result: Result, votes: Tally) -> Row | None:
+def _length_row(result: Result, votes: JudgeResults) -> Row | None:
     difference = votes.chosen_lengths - votes.rejected_lengths
     longer, shorter = votes.accuracy(difference > 0), votes.accuracy(difference < 0)
     if not longer.n + shorter.n:
@@ -344,7 +344,7 @@ def gaps(judged: Judged) -> Table | None:
     return Table("gaps", title, columns, tuple(rows), MARGIN_REMARKS) if rows else None
 
 
-def _margin_cells(result: Result, votes: Tally, gap: Floats) -> tuple[Cell, ...]:
+def _margin_cells(result: Result, votes: JudgeResults, gap: Floats) -> tuple[Cell, ...]:
     return (
         Cell(escape.name(result.benchmark)),
         Cell(judge_name(result.judge)),
@@ -353,7 +353,7 @@ def _margin_cells(result: Result, votes: Tally, gap: Floats) -> tuple[Cell, ...]
     )
 
 
-def _mean(votes: Tally, gap: Floats, rows: Flags) -> Cell:
+def _mean(votes: JudgeResults, gap: Floats, rows: Flags) -> Cell:
     found = stats.clustered_mean(gap[rows], votes.clusters[rows], fingerprint=votes.fingerprint)
     # One prompt alone says nothing of others.
     return quantity(found) if found.n_clusters > 1 and found.error > 0 else Cell(DASH)
@@ -479,7 +479,7 @@ def parts(judged: Judged, items: Mapping[str, Items]) -> Table | None:
     return Table("parts", title, columns, tuple(rows), SLICE_REMARKS) if rows else None
 
 
-def _rows(result: Result, votes: Tally, split: Split) -> Iterator[Row]:
+def _rows(result: Result, votes: JudgeResults, split: Split) -> Iterator[Row]:
     by, names, which = split
     held = [(name, which == number) for number, name in enumerate(names)]
     if sum(bool(items.any()) for _, items in held) < 2:
@@ -492,7 +492,7 @@ def _rows(result: Result, votes: Tally, split: Split) -> Iterator[Row]:
             yield Row((*heads, Cell(escape.name(name)), figure(found), count(found.n)), group)
 
 
-def _splits(votes: Tally, items: Items | None) -> Iterator[Split]:
+def _splits(votes: JudgeResults, items: Items | None) -> Iterator[Split]:
     difference = votes.chosen_lengths - votes.rejected_lengths
     if not np.isnan(difference).all():
         yield LENGTH, *_fifths(difference)

@@ -13,9 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from palate.evaluate.metrics import Kind, Result, Tally, read_results, read_tally, summarise
+from palate.evaluate.metrics import (
+    JudgeResults,
+    Kind,
+    Result,
+    read_judge_results,
+    read_results,
+    summarise,
+)
 from palate.evaluate.results import Codes
-from palate.evaluate.run import read_absent
+from palate.evaluate.run import read_skipped
 from palate.records import read_columns, read_header
 from palate.report import llama2
 from palate.types import PalateError
@@ -41,7 +48,7 @@ class Judged:
     """
 
     results: Mapping[Key, Result]
-    tallies: Mapping[Key, Tally]
+    tallies: Mapping[Key, JudgeResults]
     problems: tuple[str, ...] = ()
     absent: Mapping[str, str] = field(default_factory=dict[str, str])
 
@@ -85,7 +92,7 @@ class Judged:
         """All results, benchmark by benchmark."""
         return [result for name in self.benchmarks() for result in self.of(name)]
 
-    def tallied(self) -> list[tuple[Result, Tally]]:
+    def tallied(self) -> list[tuple[Result, JudgeResults]]:
         """Results that were made from verdicts, benchmark by benchmark, with their tallies."""
         found = ((r, self.tallies.get((r.judge, r.benchmark))) for r in self.all())
         return [(result, votes) for result, votes in found if votes is not None]
@@ -97,12 +104,12 @@ def read_judged(run_dir: Path) -> Judged:
     A file that is cut, foreign or a double becomes a problem, and the rest is kept.
     """
     results: dict[Key, Result] = {}
-    tallies: dict[Key, Tally] = {}
+    tallies: dict[Key, JudgeResults] = {}
     problems: list[str] = []
     models = {path.name for path in (run_dir / "train").glob("*/")}
     for path in sorted((run_dir / "verdicts").glob("*.parquet")):
         try:
-            votes = read_tally(path)
+            votes = read_judge_results(path)
             key = (votes.judge, votes.benchmark)
             _refuse_double(results, key, path)
             results[key] = _summary(votes, read_header(path).details, models)
@@ -119,13 +126,13 @@ def read_judged(run_dir: Path) -> Judged:
             problems.append(str(error))
     absent: dict[str, str] = {}
     try:
-        absent = read_absent(run_dir / "verdicts")
+        absent = read_skipped(run_dir / "verdicts")
     except PalateError as error:
         problems.append(str(error))
     return Judged(results, tallies, tuple(problems), absent)
 
 
-def _summary(votes: Tally, details: Mapping[str, Any], models: set[str]) -> Result:
+def _summary(votes: JudgeResults, details: Mapping[str, Any], models: set[str]) -> Result:
     protocol = details.get("protocol") or {}
     return summarise(
         votes,

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from rich.console import Console
 
-from palate.evaluate.metrics import Result, Tally
+from palate.evaluate.metrics import JudgeResults, Result
 from palate.records import write_json, write_text
 from palate.report import data, render
 from palate.report.accuracy import (
@@ -34,7 +34,7 @@ from palate.report.read import Items, Judged, Key, read_items, read_judged
 from palate.report.render import show
 from palate.report.study import (
     Contrast,
-    Studied,
+    StudyResults,
     contrasts,
     is_study,
     read_study,
@@ -46,7 +46,7 @@ from palate.report.study import (
     study_verdict,
 )
 from palate.report.table import Table
-from palate.report.training import Course, read_courses, training_curve, training_summary
+from palate.report.training import TrainingCurves, read_courses, training_curve, training_summary
 from palate.report.verdict import Verdict, verdict, verdict_table
 from palate.types import PalateError
 
@@ -64,7 +64,7 @@ def merged(runs: Mapping[str, Judged]) -> Judged:
     if len(runs) == 1:
         return next(iter(runs.values()))
     results: dict[Key, Result] = {}
-    tallies: dict[Key, Tally] = {}
+    tallies: dict[Key, JudgeResults] = {}
     absent: dict[str, str] = {}
     for run, judged in runs.items():
         for (judge, benchmark), result in judged.results.items():
@@ -96,7 +96,7 @@ def labelled(runs: Sequence[Path]) -> dict[str, Path]:
     return {"/".join(run.parts[-depth:]): runs[i] for i, run in enumerate(whole)}
 
 
-def courses_of(runs: Mapping[str, Path]) -> list[Course]:
+def courses_of(runs: Mapping[str, Path]) -> list[TrainingCurves]:
     """The courses of all runs; of several, under their names."""
     if len(runs) == 1:
         return read_courses(next(iter(runs.values())))
@@ -149,10 +149,10 @@ class Report:
     files: tuple[Path, ...] = ()
     judged: Judged = field(default_factory=lambda: Judged({}, {}))
     items: Mapping[str, Items] = field(default_factory=dict[str, Items])
-    courses: tuple[Course, ...] = ()
+    courses: tuple[TrainingCurves, ...] = ()
     verdict: Verdict = field(default_factory=lambda: Verdict((), ()))
     contents: tuple[data.Contents, ...] = ()
-    studied: Studied | None = None
+    studied: StudyResults | None = None
 
     @property
     def results(self) -> tuple[Result, ...]:
@@ -243,7 +243,7 @@ def _study_report(run: Path, folder: Path) -> Report:
     return Report(folder, (run,), made, studied.problems, verdict=said, studied=studied)
 
 
-def _study_tables(studied: Studied, found: Sequence[Contrast]) -> list[Table | None]:
+def _study_tables(studied: StudyResults, found: Sequence[Contrast]) -> list[Table | None]:
     return [
         study_accuracy(studied),
         study_differences(studied, found),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from palate.evaluate.metrics import Result, Tally
+from palate.evaluate.metrics import JudgeResults, Result
 from palate.records import read_header, write_json
 from palate.report import escape, llama2
 from palate.report.accuracy import RATING_NAMES, RATINGS, judge_name, sizes
@@ -163,11 +163,11 @@ def read_took(folder: Path) -> Took:
 
 
 @dataclass(slots=True)
-class Sheet:
+class Series:
     """One model on one benchmark in every run: `votes` by (variant, seed), each [N] by item.
 
-    `ids`, `clusters` and `ratings` [N] are the items'; values as in `Tally`. `limit` is what the
-    best possible judge would score, where it is known.
+    `ids`, `clusters` and `ratings` [N] are the items'; values as in `JudgeResults`. `limit` is what
+    the best possible judge would score, where it is known.
     """
 
     model: str
@@ -196,17 +196,17 @@ class Sheet:
 
 
 @dataclass(frozen=True, slots=True)
-class Studied:
+class StudyResults:
     """All verdicts of a study, how many comparisons each model saw, and what went wrong."""
 
     index: StudyIndex
-    sheets: tuple[Sheet, ...]
+    sheets: tuple[Series, ...]
     pairs: Mapping[tuple[Levels, str], int]
     finished: int
     problems: tuple[str, ...]
 
 
-def read_study(run_dir: Path) -> Studied:
+def read_study(run_dir: Path) -> StudyResults:
     """Read the verdicts of every finished run of a study; the others are left out.
 
     A run is finished when it was judged as the study now stands: what an earlier recipe or other
@@ -216,7 +216,7 @@ def read_study(run_dir: Path) -> Studied:
         PalateError: the study's index is broken.
     """
     index = read_index(run_dir)
-    sheets: dict[tuple[str, str], Sheet] = {}
+    sheets: dict[tuple[str, str], Series] = {}
     pairs: dict[tuple[Levels, str], int] = {}
     problems: list[str] = []
     finished = 0
@@ -237,16 +237,16 @@ def read_study(run_dir: Path) -> Studied:
             problems += _add(sheet, tally, (levels, run.seed), folder)
             pairs[levels, model] = _pairs(folder / "mixtures" / f"{run.mixtures[model]}.parquet")
     ordered = sorted(sheets.values(), key=lambda s: (index.models.index(s.model), s.benchmark))
-    return Studied(index, tuple(ordered), pairs, finished, tuple(problems))
+    return StudyResults(index, tuple(ordered), pairs, finished, tuple(problems))
 
 
-def _order(tally: Tally) -> NDArray[np.int64]:
+def _order(tally: JudgeResults) -> NDArray[np.int64]:
     return np.argsort(tally.ids.astype(str), kind="stable")
 
 
-def _sheet(tally: Tally) -> Sheet:
+def _sheet(tally: JudgeResults) -> Series:
     order = _order(tally)
-    return Sheet(
+    return Series(
         model=tally.judge,
         benchmark=tally.benchmark,
         ids=tally.ids[order],
@@ -256,7 +256,7 @@ def _sheet(tally: Tally) -> Sheet:
     )
 
 
-def _add(sheet: Sheet, tally: Tally, key: tuple[Levels, int], folder: Path) -> list[str]:
+def _add(sheet: Series, tally: JudgeResults, key: tuple[Levels, int], folder: Path) -> list[str]:
     """Add a run's verdicts to the sheet, or say why they do not belong to it (pitfall 28)."""
     if tally.items != sheet.items:
         return [
@@ -281,7 +281,7 @@ METHOD = (
 ONE_SEED = "One seed: its intervals cover other items, and say nothing of another training."
 
 
-def study_accuracy(studied: Studied) -> Table:
+def study_accuracy(studied: StudyResults) -> Table:
     """Accuracy of every variant on every benchmark, by rating where graded; the paper's beside."""
     ratings = ratings_of(studied)
     columns = (
@@ -305,13 +305,13 @@ def study_accuracy(studied: Studied) -> Table:
     return Table("study-accuracy", title, columns, tuple(rows), tuple(remarks))
 
 
-def named(studied: Studied, *first: str) -> list[Column]:
+def named(studied: StudyResults, *first: str) -> list[Column]:
     """Columns of names: those given, then the study's axes."""
     axes = (escape.name(axis) for axis in studied.index.axes)
     return [Column(name, figures=False) for name in (*first, *axes)]
 
 
-def remarks_of(studied: Studied) -> list[str]:
+def remarks_of(studied: StudyResults) -> list[str]:
     """What must be known of all tables of a study: runs that are missing, seeds that are few."""
     runs, found = len(studied.index.runs), []
     if studied.finished < runs:
@@ -321,19 +321,21 @@ def remarks_of(studied: Studied) -> list[str]:
     return found
 
 
-def ratings_of(studied: Studied) -> list[Rating]:
+def ratings_of(studied: StudyResults) -> list[Rating]:
     """The ratings that any of its test sets is graded by."""
     known = {int(rating) for sheet in studied.sheets for rating in sheet.ratings}
     return [rating for rating in RATINGS if int(rating) in known]
 
 
-def _groups(sheet: Sheet, ratings: Sequence[Rating]) -> list[Flags]:
+def _groups(sheet: Series, ratings: Sequence[Rating]) -> list[Flags]:
     """Which items each column is of: those of each rating, then all."""
     by_rating = [sheet.ratings == rating for rating in ratings]
     return [*by_rating, np.ones(sheet.ratings.size, dtype=bool)]
 
 
-def _accuracy_rows(studied: Studied, sheet: Sheet, ratings: Sequence[Rating]) -> Iterator[Row]:
+def _accuracy_rows(
+    studied: StudyResults, sheet: Series, ratings: Sequence[Rating]
+) -> Iterator[Row]:
     title, group = Cell(escape.name(sheet.benchmark)), group_of(sheet)
     found = {
         variant: [accuracy_of(sheet, variant, items).estimate for items in _groups(sheet, ratings)]
@@ -357,7 +359,7 @@ def _accuracy_rows(studied: Studied, sheet: Sheet, ratings: Sequence[Rating]) ->
         yield Row((title, Cell(sheet.limit.judge), *dashes, *figures, Cell(DASH)), group)
 
 
-def accuracy_of(sheet: Sheet, variant: Levels, items: Flags | None = None) -> Replicated:
+def accuracy_of(sheet: Series, variant: Levels, items: Flags | None = None) -> Replicated:
     """The accuracy of a variant over its seeds, on all items or on some."""
     seeds = sheet.seeds(variant)
     of = slice(None) if items is None else items
@@ -378,7 +380,7 @@ def points(share: float) -> str:
     return DASH if math.isnan(share) else percent(share)
 
 
-def _paper_rows(studied: Studied, ratings: Sequence[Rating]) -> Iterator[Row]:
+def _paper_rows(studied: StudyResults, ratings: Sequence[Rating]) -> Iterator[Row]:
     """Table 28 as printed, under the axis's own column; its columns are those of the ratings."""
     dashes = [Cell(DASH, paper=True)] * (len(studied.index.axes) - 1)
     for margin, values in llama2.TABLE_28.items():
@@ -394,7 +396,7 @@ def signed(estimate: Estimate) -> Cell:
     return figure(estimate, signed=True) if math.isfinite(estimate.error) else Cell(DASH)
 
 
-def study_runs(studied: Studied) -> Table:
+def study_runs(studied: StudyResults) -> Table:
     """Every run by itself: what one training made of each test set."""
     columns = (
         *named(studied, "Test set", "Model"),
@@ -412,7 +414,9 @@ def study_runs(studied: Studied) -> Table:
     return Table("study-runs", title, columns, tuple(rows), (*remarks_of(studied), remark))
 
 
-def _run_cells(studied: Studied, sheet: Sheet, variant: Levels, seed: int) -> tuple[Cell, ...]:
+def _run_cells(
+    studied: StudyResults, sheet: Series, variant: Levels, seed: int
+) -> tuple[Cell, ...]:
     found = accuracy(
         sheet.votes[variant, seed],
         sheet.clusters,
@@ -423,7 +427,7 @@ def _run_cells(studied: Studied, sheet: Sheet, variant: Levels, seed: int) -> tu
     return (*names, *levels_of(variant), Cell(str(seed)), trained, figure(found))
 
 
-def group_of(sheet: Sheet) -> str:
+def group_of(sheet: Series) -> str:
     """What rows of one sheet stand together under."""
     return escape.name(f"{sheet.benchmark}, {sheet.model}")
 
@@ -435,7 +439,7 @@ def group_of(sheet: Sheet) -> str:
 class Contrast:
     """A variant less the baseline on all items, in one family of tests with all of the study."""
 
-    sheet: Sheet
+    sheet: Series
     variant: Levels
     baseline: Levels
     difference: PairedDifference
@@ -447,7 +451,7 @@ class Contrast:
         return self.sheet.seeds(self.variant, self.baseline)
 
 
-def contrasts(studied: Studied) -> list[Contrast]:
+def contrasts(studied: StudyResults) -> list[Contrast]:
     """Every variant beside the baseline, wherever both are finished with one seed or more."""
     baseline = studied.index.levels(studied.index.baseline)
     found = [
@@ -461,7 +465,7 @@ def contrasts(studied: Studied) -> list[Contrast]:
 
 
 def _difference(
-    sheet: Sheet, variant: Levels, baseline: Levels, items: Flags | None = None
+    sheet: Series, variant: Levels, baseline: Levels, items: Flags | None = None
 ) -> tuple[PairedDifference, Replicated]:
     """Variant less baseline, on all items or on some."""
     seeds, of = sheet.seeds(variant, baseline), slice(None) if items is None else items
@@ -473,7 +477,7 @@ def _difference(
     )
 
 
-def study_differences(studied: Studied, found: Sequence[Contrast]) -> Table | None:
+def study_differences(studied: StudyResults, found: Sequence[Contrast]) -> Table | None:
     """The contrasts by rating and on all items; None where there are none."""
     if not found:
         return None
@@ -526,7 +530,7 @@ Say = Callable[[Levels], str]
 """A variant in words."""
 
 
-def study_verdict(studied: Studied, found: Sequence[Contrast]) -> Verdict:
+def study_verdict(studied: StudyResults, found: Sequence[Contrast]) -> Verdict:
     """A sentence for each model and variant that is shown to differ, and every contrast."""
     say = partial(_say, tuple(studied.index.axes))
     sentences = [
@@ -604,7 +608,7 @@ class Curve:
     `variants` are in order of `pairs`, the comparisons trained on; `seeds` those of all of them.
     """
 
-    sheet: Sheet
+    sheet: Series
     size: Levels
     variants: tuple[Levels, ...]
     pairs: tuple[int, ...]
@@ -666,7 +670,7 @@ class Curve:
         )
 
 
-def curves(studied: Studied, sheet: Sheet) -> list[Curve]:
+def curves(studied: StudyResults, sheet: Series) -> list[Curve]:
     """The curves of one test set: one for each combination of the axes that are not data."""
     axes = list(studied.index.axes)
     if studied.index.data_axis is None:
@@ -679,17 +683,17 @@ def curves(studied: Studied, sheet: Sheet) -> list[Curve]:
     return [_curve(studied, sheet, size, variants) for size, variants in sizes.items()]
 
 
-def _curve(studied: Studied, sheet: Sheet, size: Levels, variants: Sequence[Levels]) -> Curve:
+def _curve(studied: StudyResults, sheet: Series, size: Levels, variants: Sequence[Levels]) -> Curve:
     points = sorted((studied.pairs[v, sheet.model], v) for v in variants)
     return Curve(sheet, size, tuple(v for _, v in points), tuple(n for n, _ in points))
 
 
-def all_curves(studied: Studied) -> list[list[Curve]]:
+def all_curves(studied: StudyResults) -> list[list[Curve]]:
     """The curves of every test set that has any."""
     return [found for sheet in studied.sheets if (found := curves(studied, sheet))]
 
 
-def scaling_table(studied: Studied) -> Table | None:
+def scaling_table(studied: StudyResults) -> Table | None:
     """Accuracy by size and amount of data; None where the study has no axis of data."""
     axis = studied.index.data_axis
     if axis is None:
@@ -719,7 +723,7 @@ def _rows(of: Sequence[Curve], levels: Sequence[str], place: int, others: int) -
         yield Row((title, Cell(judge_name(sheet.model)), *cells), group)
 
 
-def scaling_trend(studied: Studied) -> Table | None:
+def scaling_trend(studied: StudyResults) -> Table | None:
     """The slope of every curve, its last step, and its slope less the first curve's; or None."""
     of = [(one, found[0]) for found in all_curves(studied) for one in found if _has_slope(one)]
     if not of:

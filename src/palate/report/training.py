@@ -28,7 +28,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
+class TrainingCurves:
     """The training of one model: figures of its steps in order, and its evaluations."""
 
     model: str
@@ -44,12 +44,12 @@ class Course:
         return found
 
 
-def read_courses(run_dir: Path) -> list[Course]:
+def read_courses(run_dir: Path) -> list[TrainingCurves]:
     """Read `train/*/metrics.jsonl` under a run, in order of name."""
     return [_course(path) for path in sorted((run_dir / "train").glob("*/metrics.jsonl"))]
 
 
-def _course(path: Path) -> Course:
+def _course(path: Path) -> TrainingCurves:
     steps: dict[int, Mapping[str, Any]] = {}
     evaluations: dict[tuple[str, int], Evaluation] = {}
     bad = 0
@@ -67,7 +67,7 @@ def _course(path: Path) -> Course:
     # The last line of a killed run may be cut; it costs one line and is said, not hidden.
     problems = (f"{path}: {bad} lines are not metrics and were left out",) if bad else ()
     ordered = tuple(steps[step] for step in sorted(steps))
-    return Course(path.parent.name, ordered, tuple(evaluations.values()), problems)
+    return TrainingCurves(path.parent.name, ordered, tuple(evaluations.values()), problems)
 
 
 def _record(line: str) -> dict[str, Any] | None:
@@ -102,7 +102,7 @@ REMARK = (
 )
 
 
-def training_summary(courses: Sequence[Course]) -> Table | None:
+def training_summary(courses: Sequence[TrainingCurves]) -> Table | None:
     """The last evaluation against the best one, for every model and held-out set; or None."""
     rows = [
         Row(_summary(course, name, found), escape.name(course.model))
@@ -121,7 +121,7 @@ def training_summary(courses: Sequence[Course]) -> Table | None:
     return Table("training", title, columns, tuple(rows), (REMARK,)) if rows else None
 
 
-def _summary(course: Course, name: str, found: Sequence[Evaluation]) -> tuple[Cell, ...]:
+def _summary(course: TrainingCurves, name: str, found: Sequence[Evaluation]) -> tuple[Cell, ...]:
     best, last = max(found, key=lambda e: (e.accuracy, -e.step)), found[-1]
     lossy = [e for e in found if e.loss is not None]
     lowest = min(lossy, key=lambda e: (e.loss, e.step)) if lossy else None
@@ -145,7 +145,7 @@ def _summary(course: Course, name: str, found: Sequence[Evaluation]) -> tuple[Ce
     )
 
 
-def training_curve(courses: Sequence[Course]) -> Table | None:
+def training_curve(courses: Sequence[TrainingCurves]) -> Table | None:
     """Every evaluation by step; epochs are set apart."""
     rows = [
         Row(
@@ -166,7 +166,7 @@ def training_curve(courses: Sequence[Course]) -> Table | None:
     return Table("training-curve", title, columns, tuple(rows), (REMARK,)) if rows else None
 
 
-def _point(course: Course, evaluation: Evaluation) -> tuple[Cell, ...]:
+def _point(course: TrainingCurves, evaluation: Evaluation) -> tuple[Cell, ...]:
     epoch = evaluation.epoch
     return (
         Cell(escape.name(course.model)),
@@ -184,12 +184,12 @@ def _epoch(evaluation: Evaluation) -> int:
     return math.ceil(evaluation.epoch or 0)
 
 
-def _accuracy(course: Course, evaluation: Evaluation) -> Cell:
+def _accuracy(course: TrainingCurves, evaluation: Evaluation) -> Cell:
     note = "the log does not say on how many pairs: no figure"
     return figure(_estimate(course, evaluation), *(() if evaluation.n else (note,)))
 
 
-def _estimate(course: Course, evaluation: Evaluation) -> Estimate | None:
+def _estimate(course: TrainingCurves, evaluation: Evaluation) -> Estimate | None:
     if not evaluation.n:
         return None
     fingerprint = digest("monitoring", course.model, evaluation.name, evaluation.step, evaluation.n)
@@ -200,7 +200,7 @@ def _loss(loss: float | None) -> Cell:
     return Cell(DASH if loss is None else f"{loss:.4f}")
 
 
-def _total(course: Course, key: str) -> Cell:
+def _total(course: TrainingCurves, key: str) -> Cell:
     values = list(_figures(course.steps, key))
     return count(round(sum(values))) if values else Cell(DASH)
 

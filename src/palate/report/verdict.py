@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from palate import stats
-from palate.evaluate.metrics import Result, Tally
+from palate.evaluate.metrics import JudgeResults, Result
 from palate.report import escape
 from palate.report.accuracy import FAMILY, Tests, in_verdict, judge_name
 from palate.report.read import Judged
@@ -23,7 +23,7 @@ from palate.report.table import (
     p_value,
     percent,
 )
-from palate.report.training import Course
+from palate.report.training import TrainingCurves
 from palate.stats import LEVEL, Estimate, PairedDifference
 from palate.train.defaults import trouble
 
@@ -92,7 +92,7 @@ LOSS_RISE = 0.02  # Nats; smaller rises are within what held-out pairs of a run 
 
 
 def cautions(
-    judged: Judged, tests: Mapping[str, Tests], courses: Sequence[Course]
+    judged: Judged, tests: Mapping[str, Tests], courses: Sequence[TrainingCurves]
 ) -> Iterator[Finding]:
     """Everything that a reader of the tables would want to have been told."""
     yield from _apart(judged, tests)
@@ -136,7 +136,7 @@ def _unscored(result: Result) -> Iterator[Finding]:
         yield Finding("caution", words, escape.name(result.benchmark))
 
 
-def _by_length(judge: str, found: Sequence[Tally]) -> Iterator[Finding]:
+def _by_length(judge: str, found: Sequence[JudgeResults]) -> Iterator[Finding]:
     """Test sets where it is right far more often if the longer, or the shorter, is preferred."""
     gaps = [(gap, votes.benchmark) for votes in found if (gap := _length_gap(votes))]
     if not gaps:
@@ -152,7 +152,7 @@ def _by_length(judge: str, found: Sequence[Tally]) -> Iterator[Finding]:
     yield Finding("caution", tuple(merged(words)))
 
 
-def _length_gap(votes: Tally) -> tuple[float, float, str, float, str] | None:
+def _length_gap(votes: JudgeResults) -> tuple[float, float, str, float, str] | None:
     """(gap, higher accuracy, of which items, lower accuracy, of which); None where it is small."""
     difference = votes.chosen_lengths - votes.rejected_lengths
     parts = [
@@ -167,7 +167,7 @@ def _length_gap(votes: Tally) -> tuple[float, float, str, float, str] | None:
     return (gap, high.value, more, low.value, less) if apart else None
 
 
-def _too_short(course: Course) -> Iterator[Finding]:
+def _too_short(course: TrainingCurves) -> Iterator[Finding]:
     """A training that ended before, or hardly after, the rate had reached its peak."""
     rates = [
         (float(rate), -int(step["step"]))
@@ -181,7 +181,7 @@ def _too_short(course: Course) -> Iterator[Finding]:
         yield Finding("caution", ("Training of ", escape.name(course.model), f": {why}."))
 
 
-def _overfitted(course: Course) -> Iterator[Finding]:
+def _overfitted(course: TrainingCurves) -> Iterator[Finding]:
     for name, seen in course.watched().items():
         losses = [(e.loss, e.step) for e in seen if e.loss is not None]
         if losses and losses[-1][0] - min(losses)[0] > LOSS_RISE:
@@ -229,7 +229,9 @@ def beyond_luck(difference: PairedDifference) -> int:
     return 0 if difference.p_value >= LEVEL else 1 if difference.estimate.value > 0 else -1
 
 
-def verdict(judged: Judged, tests: Mapping[str, Tests], courses: Sequence[Course]) -> Verdict:
+def verdict(
+    judged: Judged, tests: Mapping[str, Tests], courses: Sequence[TrainingCurves]
+) -> Verdict:
     """Compare every model with the best trivial judge and with every other model.
 
     `tests` are those of `groups.tests_of`: p and intervals are of all comparisons together.

@@ -23,12 +23,12 @@ from starlette.types import ASGIApp
 
 from palate import __version__
 from palate.serve.auth import Tokens
-from palate.serve.engine import Ask, Engine
-from palate.serve.errors import SHAPE, Fault, invalid, said
+from palate.serve.engine import Engine, ScoreRequest
+from palate.serve.errors import SHAPE, RequestError, invalid, said
 from palate.serve.metrics import Telemetry
-from palate.serve.middleware import Gate, Shift
+from palate.serve.middleware import RequestMiddleware, ServerState
 from palate.serve.protocols import FAMILIES
-from palate.serve.service import Desk, Models, Served, asked
+from palate.serve.service import Registry, RewardService, ServedModel, asked
 from palate.serve.settings import Settings
 from palate.types import PalateError
 
@@ -60,11 +60,11 @@ class ErrorAnswer(BaseModel):
 class Server:
     """What is served and how: everything that an application is made of."""
 
-    models: Models
+    models: Registry
     engines: Sequence[Engine]
     settings: Settings = field(default_factory=Settings)
     tokens: Tokens | None = None
-    shift: Shift = field(default_factory=Shift)
+    shift: ServerState = field(default_factory=ServerState)
     telemetry: Telemetry = field(default_factory=Telemetry)
 
 
@@ -86,16 +86,16 @@ def create_app(server: Server) -> ASGIApp:
             "auto_configure": False,
         },
     )
-    desk = Desk(server.models, server.settings.limits, server.telemetry)
+    service = RewardService(server.models, server.settings.limits, server.telemetry)
     for family in FAMILIES:
-        app.include_router(family(desk))
+        app.include_router(family(service))
     _about(app, server)
     _health(app, server)
-    app.add_exception_handler(Fault, _fault)
+    app.add_exception_handler(RequestError, _fault)
     app.add_exception_handler(RequestValidationError, _unreadable)
     app.add_exception_handler(HTTPException, _http_error)
     server.telemetry.watch(server.engines)
-    return Gate(
+    return RequestMiddleware(
         app,
         settings=server.settings,
         telemetry=server.telemetry,
@@ -145,9 +145,13 @@ def _health(app: FastAPI, server: Server) -> None:
     async def ready() -> dict[str, str]:
         """Whether requests should be sent here: 503 from SIGTERM on; needs no token."""
         if server.shift.leaving:
-            raise Fault(HTTPStatus.SERVICE_UNAVAILABLE, "closing", "the server is shutting down")
+            raise RequestError(
+                HTTPStatus.SERVICE_UNAVAILABLE, "closing", "the server is shutting down"
+            )
         if not all(engine.ready for engine in server.engines):
-            raise Fault(HTTPStatus.SERVICE_UNAVAILABLE, "loading", "a model is not loaded yet")
+            raise RequestError(
+                HTTPStatus.SERVICE_UNAVAILABLE, "loading", "a model is not loaded yet"
+            )
         return {"status": "ready"}
 
     @app.get("/metrics", tags=["operation"], response_class=Response)
@@ -157,7 +161,7 @@ def _health(app: FastAPI, server: Server) -> None:
 
 
 async def _fault(request: Request, fault: Exception) -> JSONResponse:
-    assert isinstance(fault, Fault)
+    assert isinstance(fault, RequestError)
     return fault.response(request.scope)
 
 
@@ -170,7 +174,7 @@ async def _unreadable(request: Request, error: Exception) -> JSONResponse:
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    fault = Fault(error.status_code, "invalid_request", str(error.detail))
+    fault = RequestError(error.status_code, "invalid_request", str(error.detail))
     response = fault.response(request.scope)
     response.headers.update(error.headers or {})
     return response
@@ -240,11 +244,11 @@ async def serve(server: Server, listening: socket.socket, leaving: asyncio.Event
             served.reader.close()
 
 
-async def _try(served: Served) -> None:
+async def _try(served: ServedModel) -> None:
     terminal = np.array([served.reader.chat.terminal_id], np.int32)
     try:
-        await asked(served, Ask((terminal,)))
-    except Fault as fault:
+        await asked(served, ScoreRequest((terminal,)))
+    except RequestError as fault:
         raise PalateError(f"{served.name}: cannot be served: {fault.message}") from None
 
 
@@ -288,7 +292,7 @@ async def _announce(running: uvicorn.Server, listening: socket.socket, names: li
 
 
 async def _leave(
-    running: uvicorn.Server, shift: Shift, settings: Settings, leaving: asyncio.Event
+    running: uvicorn.Server, shift: ServerState, settings: Settings, leaving: asyncio.Event
 ) -> None:
     """When told to: refer others away, take no more, wait for what was accepted, close."""
     await leaving.wait()

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from palate.records import write_json
-from palate.serve.engine import Ask, Engine
+from palate.serve.engine import Engine, ScoreRequest
 from palate.types import Candidates, Message, PalateError, Scorer
 
 THRESHOLD = 0.15  # Section 3.2.3: precision .89 and recall .55 on Meta Safety.
@@ -218,7 +218,7 @@ class Combined:
         self.name, self.model = name, helpfulness.model
         self.safety, self.helpfulness, self.combination = safety, helpfulness, combination
 
-    async def rewards(self, ask: Ask) -> tuple[float, ...]:
+    async def rewards(self, ask: ScoreRequest) -> tuple[float, ...]:
         """The whitened combined reward of each conversation; raises what the engines raise.
 
         Raises:
@@ -226,7 +226,7 @@ class Combined:
         """
         return tuple(part.reward for part in await self.explain(ask))
 
-    async def explain(self, ask: Ask) -> tuple[Parts, ...]:
+    async def explain(self, ask: ScoreRequest) -> tuple[Parts, ...]:
         """The combined rewards and what made them."""
         count = len(ask.conversations)
         if len(ask.safety) not in (0, count):

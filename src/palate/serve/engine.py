@@ -26,17 +26,17 @@ import torch
 from palate.model.device import keep_memory
 from palate.model.packing import Group, Tokens, microbatches
 from palate.model.reward_model import RewardModel
-from palate.serve.scheduler import Unit, Waiting, by_prompt, prompt_group, units_of
+from palate.serve.scheduler import FairQueue, WorkItem, by_prompt, prompt_group, work_items
 from palate.types import PalateError
 
 __all__ = [
-    "Ask",
     "Busy",
     "Closing",
     "Engine",
     "Failed",
     "Late",
     "NonFinite",
+    "ScoreRequest",
 ]
 
 
@@ -44,7 +44,7 @@ __all__ = [
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ScoreRequest:
     """Conversations to score together, of one prompt or of several.
 
     `conversations` are token ids, each at least one long; those that begin alike share their
@@ -111,7 +111,7 @@ class Compute(Protocol):
         ...
 
 
-class Here:
+class LocalModel:
     """A model in this process."""
 
     def __init__(self, model: RewardModel, lane: threading.Lock | None = None) -> None:
@@ -162,7 +162,7 @@ REMEMBERED_SECONDS = 10.0
 
 
 @dataclass(slots=True)
-class Meter:
+class EngineStats:
     """Running counts since the start.
 
     `asked_tokens` are those of conversations as asked, `computed_tokens` those that the model ran;
@@ -199,7 +199,7 @@ class _Job:
 
     def __init__(self, answer: asyncio.Future[tuple[float, ...]], count: int) -> None:
         self.answer = answer
-        self.units: list[Unit[_Job]] = []
+        self.units: list[WorkItem[_Job]] = []
         self._rewards = [math.nan] * count
         self._missing = count
 
@@ -239,15 +239,15 @@ class Engine:
         computes in this process, and holds `lane` while it does: models that share a device share
         a lane, and take turns instead of the device's threads.
         """
-        self.name, self.model, self.meter = name, model, Meter()
+        self.name, self.model, self.meter = name, model, EngineStats()
         self.tokens_per_microbatch = tokens_per_microbatch
         self.max_waiting_tokens = max_waiting_tokens
         self.vocabulary = int(model.backbone.get_input_embeddings().num_embeddings)
-        self._waiting: Waiting[_Job] = Waiting()
+        self._waiting: FairQueue[_Job] = FairQueue()
         self._jobs: set[_Job] = set()
         self._changed = threading.Condition()
         self._closing = self._stopped = False
-        self._places = tuple(workers) or (Here(model, lane),)
+        self._places = tuple(workers) or (LocalModel(model, lane),)
         self._opened = 0
         self._threads = [
             threading.Thread(target=self._work, args=(place,), name=f"palate-{name}", daemon=True)
@@ -274,7 +274,7 @@ class Engine:
         for thread in self._threads:
             thread.start()
 
-    async def rewards(self, ask: Ask) -> tuple[float, ...]:
+    async def rewards(self, ask: ScoreRequest) -> tuple[float, ...]:
         """The raw reward of each conversation, in order.
 
         Cancelling the caller drops the ask: what no micro-batch has taken is not computed.
@@ -328,11 +328,11 @@ class Engine:
             if thread.is_alive():
                 thread.join()
 
-    def _units(self, job: _Job, ask: Ask) -> list[Unit[_Job]]:
+    def _units(self, job: _Job, ask: ScoreRequest) -> list[WorkItem[_Job]]:
         for conversation in ask.conversations:
             _check(conversation, self.vocabulary)
         budget, shared = self.tokens_per_microbatch, self.model.shared
-        return units_of(job, ask.client, ask.conversations, budget, shared=shared)
+        return work_items(job, ask.client, ask.conversations, budget, shared=shared)
 
     def _accept(self, job: _Job) -> None:
         with self._changed:
@@ -380,7 +380,7 @@ class Engine:
             self._changed.wait_for(lambda: self._stopped or self._waiting.tokens)
             return not self._stopped
 
-    def _answer(self, units: Sequence[Unit[_Job]], place: Compute) -> None:
+    def _answer(self, units: Sequence[WorkItem[_Job]], place: Compute) -> None:
         try:
             rewards = self._compute([c for unit in units for c in unit.conversations], place)
         except Exception as error:  # Whatever a model raises: out of memory, a window too short.
@@ -590,7 +590,7 @@ def _compute(pipe: Connection, load: Callable[[], RewardModel], threads: int | N
     if threads is not None:
         torch.set_num_threads(threads)
     try:
-        model = Here(load())
+        model = LocalModel(load())
     except Exception as error:
         pipe.send(("unloaded", f"{type(error).__name__}: {error}"))
         return
@@ -600,7 +600,7 @@ def _compute(pipe: Connection, load: Callable[[], RewardModel], threads: int | N
             pipe.send(_answer(model, pipe.recv()))
 
 
-def _answer(model: Here, groups: Sequence[Group]) -> tuple[str, list[float] | str]:
+def _answer(model: LocalModel, groups: Sequence[Group]) -> tuple[str, list[float] | str]:
     try:
         return "rewards", model(groups)
     except PalateError as error:

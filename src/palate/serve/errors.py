@@ -21,7 +21,7 @@ TEI_KINDS = {
 }
 
 
-class Fault(Exception):  # noqa: N818 - most of them are no error of anybody's.
+class RequestError(Exception):
     """A request that is refused, or could not be answered; `message` never quotes its text."""
 
     def __init__(
@@ -56,19 +56,19 @@ def _status(status: int, scope: Scope) -> int:
     return status
 
 
-def invalid(message: str) -> Fault:
+def invalid(message: str) -> RequestError:
     """The request is not what its shape asks for."""
-    return Fault(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request", message)
+    return RequestError(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid_request", message)
 
 
-def too_large(message: str) -> Fault:
+def too_large(message: str) -> RequestError:
     """More than a limit of the server or the model."""
-    return Fault(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", message)
+    return RequestError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", message)
 
 
-def overloaded(message: str, retry_after_seconds: float) -> Fault:
+def overloaded(message: str, retry_after_seconds: float) -> RequestError:
     """Not now, but later."""
-    return Fault(
+    return RequestError(
         HTTPStatus.TOO_MANY_REQUESTS, "overloaded", message, retry_after_seconds=retry_after_seconds
     )
 

@@ -24,7 +24,7 @@ from palate.model.precision import compute_dtype
 from palate.model.reward_model import RewardModel
 from palate.serve.combined import Combined, SafetyWords, read_combination
 from palate.serve.engine import Engine, Worker
-from palate.serve.service import Served
+from palate.serve.service import ServedModel
 from palate.serve.tokenize import Reader
 from palate.types import PalateError, digest
 
@@ -69,7 +69,7 @@ def open_models(
     most_characters: int = 1 << 18,
     lane: threading.Lock | None = None,
     workers: int = 0,
-) -> tuple[dict[str, Served], list[Engine]]:
+) -> tuple[dict[str, ServedModel], list[Engine]]:
     """Load every model, each with an engine that is not started yet.
 
     Each computes in this process, or in as many `workers`, processes of their own on the machine's
@@ -83,7 +83,7 @@ def open_models(
     device, lane = default_device(), lane or threading.Lock()
     lanes = [threading.Lock() for _ in range(workers)]
     compute = compute_dtype(dtype, device)
-    served: dict[str, Served] = {}
+    served: dict[str, ServedModel] = {}
     engines: list[Engine] = []
     for name, location in models.items():
         load = partial(load_reward_model, location, compute, max_tokens=max_tokens)
@@ -102,7 +102,7 @@ def open_models(
         fingerprint = digest(facts["revision"], model.chat.fingerprint, facts["dtype"])
         reader = Reader(model.chat, engine.vocabulary, most_characters)
         raw = _raw(model.backbone.config)
-        served[name] = Served(name, engine, reader, fingerprint, facts, location, raw)
+        served[name] = ServedModel(name, engine, reader, fingerprint, facts, location, raw)
         engines.append(engine)
     return served, engines
 
@@ -149,7 +149,7 @@ def _facts(
 
 
 def add_combined(
-    served: dict[str, Served],
+    served: dict[str, ServedModel],
     stored: Path,
     *,
     safety: str = "safety",
@@ -181,7 +181,7 @@ def add_combined(
     source = Combined(engines[0], engines[1], combination, name=name)
     prints = [part.fingerprint for part in parts]
     tags = SafetyWords.read(words) if words else None
-    served[name] = Served(
+    served[name] = ServedModel(
         name,
         source,
         parts[1].reader.sharing(tags),

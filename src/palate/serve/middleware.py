@@ -16,10 +16,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from palate.serve.auth import Tokens
-from palate.serve.errors import CLIENT_GONE, SHAPE, Fault, overloaded, too_large
+from palate.serve.errors import CLIENT_GONE, SHAPE, RequestError, overloaded, too_large
 from palate.serve.metrics import LOG, Telemetry
 from palate.serve.service import CLIENT, TALLY, TRUNCATED, UNFRAMED, Tally, closing
-from palate.serve.settings import LOOPBACK_NAMES, Allowance, Settings
+from palate.serve.settings import LOOPBACK_NAMES, Settings, TokenBucket
 
 OPEN = frozenset({"/health", "/ready"})  # A load balancer has no token.
 TEI_PATHS = frozenset({"/predict", "/info"})
@@ -28,7 +28,7 @@ OTHER = "other"
 
 
 @dataclass(slots=True)
-class Shift:
+class ServerState:
     """How far the server is from its end: `leaving` refers others away, `closed` takes no more."""
 
     leaving: bool = False
@@ -36,7 +36,7 @@ class Shift:
     under_way: int = 0
 
 
-class Gate:
+class RequestMiddleware:
     """Lets requests in with their whole body, and sees to it that each is answered and logged."""
 
     def __init__(
@@ -45,7 +45,7 @@ class Gate:
         *,
         settings: Settings,
         telemetry: Telemetry,
-        shift: Shift,
+        shift: ServerState,
         tokens: Tokens | None,
         paths: frozenset[str],
     ) -> None:
@@ -53,7 +53,7 @@ class Gate:
         self._app, self._settings, self._limits = app, settings, settings.limits
         self._paths = paths
         self._telemetry, self._shift, self._tokens = telemetry, shift, tokens
-        self._allowance = Allowance(settings.limits.requests_per_minute)
+        self._allowance = TokenBucket(settings.limits.requests_per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,13 +74,13 @@ class Gate:
             body = await self._admitted(visit.scope, visit.headers, receive)
             visit.close = self._shift.leaving
             await self._app(visit.scope, _again(body, receive), visit.send)
-        except Fault as fault:
+        except RequestError as fault:
             await visit.refuse(fault)
         except Exception as error:
             # Without its message, which may quote a client's text.
             LOG.error("request=%s %s at %s", visit.id, type(error).__name__, _where(error))
             status = HTTPStatus.INTERNAL_SERVER_ERROR
-            await visit.refuse(Fault(status, "internal", "the server failed"))
+            await visit.refuse(RequestError(status, "internal", "the server failed"))
 
     async def _admitted(self, scope: Scope, headers: Headers, receive: Receive) -> bytes:
         if scope["path"] in TEI_PATHS:
@@ -101,14 +101,16 @@ class Gate:
         """On loopback, refuse what a web page sent under a name of its own (DNS rebinding)."""
         host = re.sub(r":\d+$", "", headers.get("host", ""))
         if self._settings.loopback and self._tokens is None and host not in LOOPBACK_NAMES:
-            raise Fault(HTTPStatus.MISDIRECTED_REQUEST, "host", "expected the host to be localhost")
+            raise RequestError(
+                HTTPStatus.MISDIRECTED_REQUEST, "host", "expected the host to be localhost"
+            )
 
     def _client(self, scope: Scope, headers: Headers) -> str:
         if self._tokens is None or scope["path"] in OPEN:
             return str(scope["client"][0]) if scope.get("client") else "local"
         holder = self._tokens.holder(headers.get("authorization", ""))
         if holder is None:
-            raise Fault(HTTPStatus.UNAUTHORIZED, "unauthorized", "expected a bearer token")
+            raise RequestError(HTTPStatus.UNAUTHORIZED, "unauthorized", "expected a bearer token")
         return holder
 
     async def _body(self, headers: Headers, receive: Receive) -> bytes:
@@ -122,7 +124,7 @@ class Gate:
                 while more:
                     part = await receive()
                     if part["type"] == "http.disconnect":
-                        raise Fault(CLIENT_GONE, "client_gone", "the client hung up")
+                        raise RequestError(CLIENT_GONE, "client_gone", "the client hung up")
                     parts.append(part.get("body", b""))
                     size, more = size + len(parts[-1]), part.get("more_body", False)
                     if size > most:
@@ -130,7 +132,7 @@ class Gate:
                 return b"".join(parts)
         except TimeoutError:
             slow = f"the body did not arrive in {self._limits.body_seconds:g} s"
-            raise Fault(HTTPStatus.REQUEST_TIMEOUT, "slow_body", slow) from None
+            raise RequestError(HTTPStatus.REQUEST_TIMEOUT, "slow_body", slow) from None
 
 
 class _Visit:
@@ -159,7 +161,7 @@ class _Visit:
                 headers["connection"] = "close"
         await self._send(message)
 
-    async def refuse(self, fault: Fault) -> None:
+    async def refuse(self, fault: RequestError) -> None:
         """Answer with a fault, unless an answer has begun."""
         if not self.status:
             response = fault.response(self.scope)

@@ -84,7 +84,7 @@ Owner = TypeVar("Owner")
 
 
 @dataclass(slots=True, eq=False)
-class Unit(Generic[Owner]):
+class WorkItem(Generic[Owner]):
     """Conversations of one prompt that are scored in one micro-batch.
 
     `places` are their indices in what the owner asked, `prefix` the tokens they share, `tokens`
@@ -104,33 +104,33 @@ class Unit(Generic[Owner]):
         return self.conversations[0][:LEAD_TOKENS].tobytes()
 
 
-class Together(Generic[Owner]):
+class PrefixGroup(Generic[Owner]):
     """A unit and those that joined it because they have its prompt: one group of a micro-batch."""
 
-    def __init__(self, unit: Unit[Owner]) -> None:
+    def __init__(self, unit: WorkItem[Owner]) -> None:
         self._first = unit.conversations[0]
         self._count, self._prefix = len(unit.places), unit.prefix
 
-    def prefix_with(self, other: Unit[Owner]) -> int:
+    def prefix_with(self, other: WorkItem[Owner]) -> int:
         """Tokens that all would share if `other` joined."""
         common = common_prefix(self._first, other.conversations[0])
         return min(common, self._prefix, other.prefix)
 
-    def cost_of(self, other: Unit[Owner]) -> int:
+    def cost_of(self, other: WorkItem[Owner]) -> int:
         """Tokens that `other` adds to the group, those included that the others no longer share."""
         prefix, count = self.prefix_with(other), len(other.places)
         own = other.tokens + (count - 1) * other.prefix - count * prefix
         return own + (self._count - 1) * (self._prefix - prefix)
 
-    def join(self, other: Unit[Owner]) -> None:
+    def join(self, other: WorkItem[Owner]) -> None:
         """Let `other` share."""
         self._prefix = self.prefix_with(other)
         self._count += len(other.places)
 
 
-def units_of(
+def work_items(
     owner: Owner, client: str, conversations: Sequence[Tokens], budget: int, *, shared: bool = True
-) -> list[Unit[Owner]]:
+) -> list[WorkItem[Owner]]:
     """The conversations as units of at most `budget` tokens; a longer one is a unit of its own.
 
     With `shared` off nothing shares a prompt: for a model that reads padded rows.
@@ -145,13 +145,13 @@ def units_of(
 
 def _unit(
     owner: Owner, client: str, places: Sequence[int], conversations: Sequence[Tokens]
-) -> Unit[Owner]:
+) -> WorkItem[Owner]:
     held = tuple(conversations[place] for place in places)
     alone = len(held) == 1
     group = prompt_group(held)
     # A single one can share all but its last token with a unit that begins alike.
     prefix = len(held[0]) - 1 if alone else len(group.prefix)
-    return Unit(owner, client, tuple(places), held, prefix, group.tokens)
+    return WorkItem(owner, client, tuple(places), held, prefix, group.tokens)
 
 
 def _parts(
@@ -180,10 +180,10 @@ class _Line(Generic[Owner]):
 
     due: int
     number: int
-    units: OrderedDict[Unit[Owner], None] = field(default_factory=OrderedDict)
+    units: OrderedDict[WorkItem[Owner], None] = field(default_factory=OrderedDict)
 
 
-class Waiting(Generic[Owner]):
+class FairQueue(Generic[Owner]):
     """A line for each client; the client that was given the fewest tokens is next.
 
     Start-time fair queueing: a client that comes (back) starts where the others are, so idleness
@@ -194,14 +194,14 @@ class Waiting(Generic[Owner]):
     def __init__(self) -> None:
         self.tokens = 0
         self._lines: dict[str, _Line[Owner]] = {}
-        self._kin: dict[bytes, OrderedDict[Unit[Owner], None]] = {}
+        self._kin: dict[bytes, OrderedDict[WorkItem[Owner], None]] = {}
         self._clock = 0
         self._numbers = count()
 
     def __len__(self) -> int:
         return sum(len(line.units) for line in self._lines.values())
 
-    def push(self, units: Iterable[Unit[Owner]]) -> None:
+    def push(self, units: Iterable[WorkItem[Owner]]) -> None:
         """Let units wait, each behind what its client asked before."""
         for unit in units:
             if unit.client not in self._lines:
@@ -210,16 +210,16 @@ class Waiting(Generic[Owner]):
             self._kin.setdefault(unit.lead, OrderedDict())[unit] = None
             self.tokens += unit.tokens
 
-    def drop(self, units: Iterable[Unit[Owner]]) -> None:
+    def drop(self, units: Iterable[WorkItem[Owner]]) -> None:
         """Forget those of `units` that still wait."""
         for unit in units:
             line = self._lines.get(unit.client)
             if line is not None and unit in line.units:
                 self._remove(unit)
 
-    def take(self, budget: int) -> list[Unit[Owner]]:
+    def take(self, budget: int) -> list[WorkItem[Owner]]:
         """Units for one micro-batch of at most `budget` tokens; one that is longer goes alone."""
-        taken: list[Unit[Owner]] = []
+        taken: list[WorkItem[Owner]] = []
         room = budget
         turns = [(line.due, line.number, line) for line in self._lines.values()]
         heapq.heapify(turns)
@@ -240,15 +240,15 @@ class Waiting(Generic[Owner]):
                 heapq.heappush(turns, (line.due, line.number, line))
         return taken
 
-    def _serve(self, unit: Unit[Owner], cost: int, taken: list[Unit[Owner]]) -> int:
+    def _serve(self, unit: WorkItem[Owner], cost: int, taken: list[WorkItem[Owner]]) -> int:
         self._lines[unit.client].due += cost
         self._remove(unit)
         taken.append(unit)
         return cost
 
-    def _serve_kin(self, unit: Unit[Owner], room: int, taken: list[Unit[Owner]]) -> int:
+    def _serve_kin(self, unit: WorkItem[Owner], room: int, taken: list[WorkItem[Owner]]) -> int:
         """Take along, out of turn, what has `unit`'s prompt and costs less than half beside it."""
-        together, spent = Together(unit), 0
+        together, spent = PrefixGroup(unit), 0
         for other in list(islice(self._kin.get(unit.lead, ()), KIN_LOOKED_AT)):
             cost = together.cost_of(other)
             shared = together.prefix_with(other) >= LEAST_SHARED_TOKENS
@@ -257,7 +257,7 @@ class Waiting(Generic[Owner]):
                 spent += self._serve(other, cost, taken)
         return spent
 
-    def _remove(self, unit: Unit[Owner]) -> None:
+    def _remove(self, unit: WorkItem[Owner]) -> None:
         line, kin = self._lines[unit.client], self._kin[unit.lead]
         del line.units[unit], kin[unit]
         self.tokens -= unit.tokens

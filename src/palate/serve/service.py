@@ -13,10 +13,10 @@ from typing import Any, Protocol, TypeVar
 from starlette.requests import Request
 from starlette.types import Scope
 
-from palate.serve.engine import Ask, Busy, Closing, Failed, Late, NonFinite
-from palate.serve.errors import CLIENT_GONE, Fault, invalid, overloaded, too_large
+from palate.serve.engine import Busy, Closing, Failed, Late, NonFinite, ScoreRequest
+from palate.serve.errors import CLIENT_GONE, RequestError, invalid, overloaded, too_large
 from palate.serve.metrics import Telemetry
-from palate.serve.settings import Allowance, Limits
+from palate.serve.settings import Limits, TokenBucket
 from palate.serve.tokenize import Cutting, Form, Read, Reader, require
 from palate.types import PalateError
 
@@ -28,11 +28,11 @@ class Rewarding(Protocol):
 
     name: str
 
-    async def rewards(self, ask: Ask) -> tuple[float, ...]: ...
+    async def rewards(self, ask: ScoreRequest) -> tuple[float, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedModel:
     """One model as clients know it; `facts` is what /v1/models and /info say of it.
 
     `location` is the folder or hub id it was opened from, which trainers send as its name that
@@ -50,27 +50,27 @@ class Served:
     created: int = field(default_factory=lambda: int(time.time()))
 
 
-class Models:
+class Registry:
     """The served models; the first is the one that requests mean which name none."""
 
-    def __init__(self, served: Mapping[str, Served]) -> None:
+    def __init__(self, served: Mapping[str, ServedModel]) -> None:
         self._served = dict(served)
         # Of several names for one place the first is meant.
         given = reversed(self._served.values())
         self._located = {one.location: one for one in given if one.location}
 
-    def __iter__(self) -> Iterator[Served]:
+    def __iter__(self) -> Iterator[ServedModel]:
         return iter(self._served.values())
 
-    def get(self, name: str | None) -> Served:
-        """The model of that name, or opened from there; raises `Fault` (404) for neither."""
+    def get(self, name: str | None) -> ServedModel:
+        """The model of that name, or opened from there; raises `RequestError` (404) for neither."""
         if name is None:
             return next(iter(self._served.values()))
         found = self._served.get(name) or self._located.get(name)
         if found is None:
             # The name is a client's text, but not a prompt; still no more than its beginning.
             known = ", ".join(self._served)
-            raise Fault(
+            raise RequestError(
                 HTTPStatus.NOT_FOUND, "not_found", f"no model {name[:80]!r}; known: {known}"
             )
         return found
@@ -103,14 +103,14 @@ class Tally:
     unframed: int = 0
 
 
-class Desk:
+class RewardService:
     """Reads, limits, asks the model, and turns what goes wrong into an answer."""
 
-    def __init__(self, models: Models, limits: Limits, telemetry: Telemetry) -> None:
+    def __init__(self, models: Registry, limits: Limits, telemetry: Telemetry) -> None:
         self.models, self.limits, self.telemetry = models, limits, telemetry
-        self._token_allowance = Allowance(limits.tokens_per_minute)
+        self._token_allowance = TokenBucket(limits.tokens_per_minute)
 
-    def served(self, request: Request, model: str | None) -> Served:
+    def served(self, request: Request, model: str | None) -> ServedModel:
         """The model that a request names in its body or its address, or the first."""
         return self.models.get(model or request.query_params.get("model"))
 
@@ -156,7 +156,7 @@ class Desk:
     async def _answer(
         self,
         scope: Scope,
-        served: Served,
+        served: ServedModel,
         forms: Sequence[Form],
         cutting: Cutting,
         whole: bool,
@@ -174,7 +174,7 @@ class Desk:
             for flag, read in zip(told, reads, strict=True)
             if read is not None
         )
-        ask = Ask(tuple(read.ids for read in known), client, deadline, flags)
+        ask = ScoreRequest(tuple(read.ids for read in known), client, deadline, flags)
         rewards = iter(await asked(served, ask))
         return [
             Scored(None, 0, False)
@@ -201,7 +201,7 @@ class Desk:
         if wait:
             raise overloaded("over the tokens a minute of one client", wait)
 
-    def _count(self, scope: Scope, served: Served, reads: Sequence[Read]) -> None:
+    def _count(self, scope: Scope, served: ServedModel, reads: Sequence[Read]) -> None:
         tally: Tally = scope[TALLY]
         tally.model = served.name
         tally.conversations += len(reads)
@@ -211,29 +211,33 @@ class Desk:
         self.telemetry.count(served.name, reads)
 
 
-async def asked(served: Served, ask: Ask) -> tuple[float, ...]:
-    """What the model answers; what it does not, as a `Fault`."""
+async def asked(served: ServedModel, ask: ScoreRequest) -> tuple[float, ...]:
+    """What the model answers; what it does not, as a `RequestError`."""
     try:
         rewards = await served.source.rewards(ask)
     except Busy as busy:
         raise overloaded(str(busy), busy.retry_after_seconds) from None
     except Late:
-        raise Fault(HTTPStatus.GATEWAY_TIMEOUT, "late", "no answer by the deadline") from None
+        raise RequestError(
+            HTTPStatus.GATEWAY_TIMEOUT, "late", "no answer by the deadline"
+        ) from None
     except Closing:
         raise closing() from None
     except PalateError as error:
         raise invalid(str(error)) from None
     except (NonFinite, Failed) as error:
-        raise Fault(HTTPStatus.INTERNAL_SERVER_ERROR, "model_failed", str(error)) from None
+        raise RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, "model_failed", str(error)) from None
     if not all(map(math.isfinite, rewards)):
-        raise Fault(HTTPStatus.INTERNAL_SERVER_ERROR, "model_failed", "a reward is not finite")
+        raise RequestError(
+            HTTPStatus.INTERNAL_SERVER_ERROR, "model_failed", "a reward is not finite"
+        )
     return rewards
 
 
-def closing() -> Fault:
+def closing() -> RequestError:
     """The server takes no more requests."""
     message = "the server is shutting down"
-    return Fault(HTTPStatus.SERVICE_UNAVAILABLE, "closing", message, retry_after_seconds=1.0)
+    return RequestError(HTTPStatus.SERVICE_UNAVAILABLE, "closing", message, retry_after_seconds=1.0)
 
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
@@ -244,7 +248,7 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, T]) -> T:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             return task.result()
-        raise Fault(CLIENT_GONE, "client_gone", "the client hung up")
+        raise RequestError(CLIENT_GONE, "client_gone", "the client hung up")
     finally:
         gone.cancel()
         if not task.done():

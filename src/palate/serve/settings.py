@@ -70,7 +70,7 @@ class _Bucket:
     at_seconds: float
 
 
-class Allowance:
+class TokenBucket:
     """Up to `per_minute` units at once, refilled at `per_minute` a minute, for each client.
 
     A request of more than a minute's worth needs a full bucket and leaves it in debt: it is slow,

@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 from palate.model.packing import Tokens
 from palate.model.tokenizer import TOO_LONG, ChatTokens, Encoded
-from palate.serve.errors import Fault, invalid, too_large
+from palate.serve.errors import RequestError, invalid, too_large
 from palate.types import Message, PalateError
 
 END = "\x00"  # Stands for a template that writes nothing before a response.
@@ -219,7 +219,7 @@ class Reader:
         return Read(encoded.ids, unframed=not self.chat.fits(encoded.ids))
 
     def _cut(self, number: int, encoded: Encoded, cutting: Cutting, allowed: bool) -> None:
-        """Nothing where a cut is what was asked for; raises `Fault` where it is not."""
+        """Nothing where a cut is what was asked for; raises `RequestError` where it is not."""
         if not allowed:
             raise self._too_long(number, encoded, cutting)
         if cutting.newest:
@@ -228,18 +228,18 @@ class Reader:
                 "the response, which is never cut; send left, or leave it out"
             )
 
-    def _too_long(self, number: int, encoded: Encoded, cutting: Cutting) -> Fault:
+    def _too_long(self, number: int, encoded: Encoded, cutting: Cutting) -> RequestError:
         limit = cutting.most or self.chat.max_tokens
         # What turns that were cut came to is not known.
         known = len(encoded.ids) + encoded.cut_tokens
         tokens = f"more than {limit}" if encoded.cut_turns else str(known)
         reads = "truncate_prompt_tokens keeps" if cutting.most else "the model reads"
         message = f"conversation {number} has {tokens} tokens; {reads} {limit}"
-        return Fault(cutting.status, "too_long", message)
+        return RequestError(cutting.status, "too_long", message)
 
 
 def require(reads: Sequence[Read | None]) -> list[Read]:
-    """All of them; raises `Fault` where one has no tokens, for shapes that cannot say so."""
+    """All of them; raises `RequestError` where one has no tokens, for shapes that cannot say so."""
     for number, read in enumerate(reads):
         if read is None:
             raise too_large(f"conversation {number}: {TOO_LONG}")

@@ -32,7 +32,7 @@ from palate.types import PalateError
 
 
 @dataclass(frozen=True, slots=True)
-class Anatomy:
+class ModelStats:
     """Numbers of parameters, by what becomes of them, and widths of a decoder layer in values.
 
     Matrices are those that multiply every token, so without the embeddings, which are looked up.
@@ -62,7 +62,7 @@ class Anatomy:
     mlp_width: int  # All that its MLP keeps of a token.
 
 
-def anatomy(config: Any, options: TrainOptions) -> Anatomy:
+def anatomy(config: Any, options: TrainOptions) -> ModelStats:
     """The anatomy of the reward model that `options` would train on a backbone of `config`."""
     model = _weightless(config, options)
     text = decoder_config(config)
@@ -80,7 +80,7 @@ def anatomy(config: Any, options: TrainOptions) -> Anatomy:
     sizes = [_count(layer.parameters()) for layer in layers]
     heads = int(text.num_attention_heads)
     head_width = int(getattr(text, "head_dim", None) or text.hidden_size // heads)
-    return Anatomy(
+    return ModelStats(
         parameters=_count(parameters),
         trainable=_count(p for p in parameters if p.requires_grad),
         trainable_tensors=sum(p.requires_grad for p in parameters),
@@ -197,7 +197,7 @@ class Setup:
         return (3 * self.prompt + 2 * self.response) / (self.prompt + 2 * self.response)
 
 
-def layer_bytes(model: Anatomy, setup: Setup) -> float:
+def layer_bytes(model: ModelStats, setup: Setup) -> float:
     """Bytes a token that one decoder layer keeps for its backward pass.
 
     Of the norms `norm_width` in float32, of the MLP `mlp_width`. Of attention: queries, gathered
@@ -222,7 +222,7 @@ def layer_bytes(model: Anatomy, setup: Setup) -> float:
     return stream + attention + 4 * model.heads + masks + size * model.mlp_width + 2 * 4
 
 
-def last_layer_bytes(model: Anatomy, setup: Setup) -> float:
+def last_layer_bytes(model: ModelStats, setup: Setup) -> float:
     """Bytes a token that a narrow last layer keeps: of one norm, keys and values, its output.
 
     What its few queries keep besides is left out.
@@ -242,7 +242,7 @@ def _mask_width(setup: Setup) -> float:
     return 2 * r * (p + r) / (p + 2 * r)
 
 
-def activation_bytes(model: Anatomy, setup: Setup) -> float:
+def activation_bytes(model: ModelStats, setup: Setup) -> float:
     """Bytes a token that the forward pass keeps for the backward pass.
 
     Recomputing keeps a layer's input instead ('selective': of every other layer), and makes one
@@ -269,7 +269,7 @@ class Part:
     why: str
 
 
-def parts(model: Anatomy, setup: Setup) -> list[Part]:
+def parts(model: ModelStats, setup: Setup) -> list[Part]:
     """The memory of one device (a GPU, or the machine of one CPU process), by cause."""
     shards, per_token = setup.shards, activation_bytes(model, setup)
     of = f" / {shards} shards" if shards > 1 else ""
@@ -294,12 +294,12 @@ def parts(model: Anatomy, setup: Setup) -> list[Part]:
     return [*found, Part("fragments", lost, f"{FRAGMENTS:.0%} of the above (assumed)")]
 
 
-def moment_bytes(model: Anatomy, shards: int = 1) -> int:
+def moment_bytes(model: ModelStats, shards: int = 1) -> int:
     """Two moments a trainable weight and a step count a tensor, all float32."""
     return 2 * MASTER * model.trainable // shards + MASTER * model.trainable_tensors
 
 
-def _cast(model: Anatomy, setup: Setup) -> list[Part]:
+def _cast(model: ModelStats, setup: Setup) -> list[Part]:
     """What autocast casts of the float32 weights, kept until the backward pass has read it."""
     if not setup.bfloat16:
         return []
@@ -310,7 +310,7 @@ def _cast(model: Anatomy, setup: Setup) -> list[Part]:
     return found
 
 
-def _gathered(model: Anatomy, setup: Setup) -> list[Part]:
+def _gathered(model: ModelStats, setup: Setup) -> list[Part]:
     size = 2 if setup.bfloat16 else 4
     units = 2 * model.largest_layer + model.outside
     found = [
@@ -338,19 +338,19 @@ def total_bytes(found: Sequence[Part]) -> int:
     return sum(part.bytes for part in found)
 
 
-def fits(model: Anatomy, setup: Setup) -> bool:
+def fits(model: ModelStats, setup: Setup) -> bool:
     """Whether a device has the memory."""
     return total_bytes(parts(model, setup)) <= setup.capacity
 
 
-def largest_microbatch(model: Anatomy, setup: Setup) -> int:
+def largest_microbatch(model: ModelStats, setup: Setup) -> int:
     """Tokens of the largest micro-batch that fits, in steps of 256; 0 where none does."""
     fixed = total_bytes(parts(model, replace(setup, microbatch=0)))
     per_token = (activation_bytes(model, setup) + layer_bytes(model, setup)) * (1 + FRAGMENTS)
     return max(0, int((setup.capacity - fixed) / per_token) // 256 * 256)
 
 
-def shard_over(model: Anatomy, setup: Setup, node: int) -> Setup:
+def shard_over(model: ModelStats, setup: Setup, node: int) -> Setup:
     """`setup` with one copy on as few whole nodes of `node` GPUs as hold it; on all where none do.
 
     Fewer shards travel less far. Groups divide the GPUs evenly.
@@ -361,7 +361,7 @@ def shard_over(model: Anatomy, setup: Setup, node: int) -> Setup:
     return next((s for s in tried if fits(model, s)), tried[-1])
 
 
-def cures(model: Anatomy, setup: Setup) -> list[str]:
+def cures(model: ModelStats, setup: Setup) -> list[str]:
     """What would make it fit, the cheapest first; each was tried by these same functions."""
     found = []
     if room := largest_microbatch(model, setup):
@@ -378,7 +378,7 @@ def cures(model: Anatomy, setup: Setup) -> list[str]:
     return found or ["a smaller model, or train.trainable.lora"]
 
 
-def _enough_gpus(model: Anatomy, setup: Setup) -> int | None:
+def _enough_gpus(model: ModelStats, setup: Setup) -> int | None:
     counts = (setup.processes * 2**n for n in range(1, 11))
     wider = (replace(setup, processes=c, shards=c) for c in counts)
     return next((s.processes for s in wider if fits(model, s)), None)
@@ -469,7 +469,7 @@ class Work:
         return self.forward + self.backward
 
 
-def work(model: Anatomy, data: Data, setup: Setup) -> Work:
+def work(model: ModelStats, data: Data, setup: Setup) -> Work:
     r"""Operations of one comparison.
 
     forward = 2 M t + a; backward = 2 M_passed t + 2 M_trained t + 2 a_passed, for t tokens and M
@@ -515,7 +515,7 @@ class Pace:
         return max(self.compute, self.communication)
 
 
-def pace(model: Anatomy, data: Data, setup: Setup, *, rate: float, utilisation: float) -> Pace:
+def pace(model: ModelStats, data: Data, setup: Setup, *, rate: float, utilisation: float) -> Pace:
     """Seconds of a step on processes that reach `utilisation` of `rate` operations a second.
 
     Recomputation comes on top: utilisation is of the model's operations alone.
@@ -531,7 +531,7 @@ def microbatches(data: Data, setup: Setup) -> int:
     return math.ceil(data.pairs_per_step * data.tokens / setup.processes / setup.microbatch)
 
 
-def communication_bytes(model: Anatomy, data: Data, setup: Setup) -> float:
+def communication_bytes(model: ModelStats, data: Data, setup: Setup) -> float:
     """Bytes that pass a device in a step.
 
     Of each micro-batch the weights are gathered forward and backward and the gradients

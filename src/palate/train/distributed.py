@@ -32,7 +32,7 @@ WHOLE_GRADIENTS = 0.25  # Of a GPU's memory, assumed: what gradients not yet red
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class Distributed:
     """The processes that train a model together; by default this one alone.
 
     `here` of them are on this machine. `line` is a slow, patient connection on the CPU, for words.
@@ -99,7 +99,7 @@ class World:
 
 
 @cache
-def join() -> World:
+def join() -> Distributed:
     """The world that torchrun's environment describes; the first call opens its process group.
 
     Raises:
@@ -107,7 +107,7 @@ def join() -> World:
     """
     size = int(os.environ.get("WORLD_SIZE", 1))
     if size == 1:
-        return World()
+        return Distributed()
     rank, here = int(os.environ["RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", size))
     device = torch.device("cpu")
     if torch.cuda.is_available():
@@ -118,10 +118,10 @@ def join() -> World:
     # Gloo beside nccl: checkpoints and words travel on the CPU.
     dist.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl")
     line = dist.new_group(backend="gloo", timeout=PATIENCE)
-    return World(rank, size, device, here, line)
+    return Distributed(rank, size, device, here, line)
 
 
-def _mesh(world: World, shards: int) -> DeviceMesh:
+def _mesh(world: Distributed, shards: int) -> DeviceMesh:
     """All ranks in a row, or replicas x the shards of each."""
     kind, replicas = world.device.type, world.size // shards
     if replicas == 1:
@@ -129,13 +129,13 @@ def _mesh(world: World, shards: int) -> DeviceMesh:
     return init_device_mesh(kind, (replicas, shards), mesh_dim_names=("replicate", "shard"))
 
 
-def leave(world: World) -> None:
+def leave(world: Distributed) -> None:
     """Close the process group."""
     if not world.alone:
         dist.destroy_process_group()
 
 
-def place(model: RewardModel, world: World, shards: int | None = None) -> None:
+def place(model: RewardModel, world: Distributed, shards: int | None = None) -> None:
     """Move the model to its device; of several ranks each keeps a shard of every matrix.
 
     Shards, reductions and moments are float32. Blocks compute in the model's number format; the
@@ -172,7 +172,7 @@ def _sharded(model: RewardModel) -> Iterator[FSDPModule]:
             yield part
 
 
-def reduce_gradients(model: RewardModel, world: World, *, now: bool) -> None:
+def reduce_gradients(model: RewardModel, world: Distributed, *, now: bool) -> None:
     """Reduce the next backward's gradients over the ranks, or keep them for a later one.
 
     Kept gradients are whole. A GPU that has no room for them reduces every time.
@@ -196,7 +196,7 @@ def clip_gradients(parameters: list[nn.Parameter], limit: float) -> Tensor:
     return norm.full_tensor() if isinstance(norm, DTensor) else norm
 
 
-def gather(model: RewardModel, world: World) -> None:
+def gather(model: RewardModel, world: Distributed) -> None:
     """Give rank 0 the whole weights on the CPU. The model can then be exported, no longer run."""
     if world.alone:
         return
@@ -210,7 +210,7 @@ def gather(model: RewardModel, world: World) -> None:
 
 
 @contextmanager
-def peers(world: World) -> Generator[None]:
+def peers(world: Distributed) -> Generator[None]:
     """Say in one line that another rank is gone, instead of what the network noticed of it."""
     try:
         yield

@@ -29,12 +29,12 @@ from palate.train.batching import (
 from palate.train.checkpoint import Checkpoints, refuse_other_dtype
 from palate.train.cost import describe
 from palate.train.dataset import Examples
-from palate.train.distributed import World, clip_gradients, peers, place, reduce_gradients
+from palate.train.distributed import Distributed, clip_gradients, peers, place, reduce_gradients
 from palate.train.logging import RunLog, drop_after
 from palate.train.loss import accuracy, ranking_loss, safety_loss
 from palate.train.options import TrainOptions
 from palate.train.trainable import choose_trainable
-from palate.train.validation import HeldOut, pair_rewards
+from palate.train.validation import Validation, pair_rewards
 from palate.types import PalateError, digest
 
 # AdamW's parameter groups, and the learning rate of every step.
@@ -198,7 +198,7 @@ def _said_at_once(say: Callable[[str], None]) -> Generator[None]:
         thread.join()
 
 
-ALONE = World()
+ALONE = Distributed()
 
 
 def train(
@@ -211,7 +211,7 @@ def train(
     name: str = "reward model",
     origin: str = "",
     resume: bool = True,
-    world: World = ALONE,
+    world: Distributed = ALONE,
 ) -> RewardModel:
     """Train `model` in place on `examples` and return it; every rank of `world` calls this.
 
@@ -236,7 +236,7 @@ def train(
     per_epoch = steps_per_epoch(len(examples), options.pairs_per_step)
     schedule = Schedule.of(options, per_epoch * options.epochs)
     optimizer = make_optimizer(model, options)
-    watched = HeldOut.of(heldout, options)
+    watched = Validation.of(heldout, options)
     fingerprint = digest(examples.fingerprint, options.decisive(), len(examples), origin)
     checkpoints = Checkpoints(folder / "checkpoints")
     state = checkpoints.load(model, optimizer, fingerprint) if resume else None
@@ -300,7 +300,7 @@ def train(
 
 
 def _shares(
-    examples: Examples, options: TrainOptions, world: World, done: int
+    examples: Examples, options: TrainOptions, world: Distributed, done: int
 ) -> Iterator[tuple[int, Step]]:
     """(step, this rank's share of it) after step `done`."""
     margins, budget = options.margins(), options.tokens_per_microbatch
@@ -337,7 +337,7 @@ class StepSums:
 
 
 def _gradients(
-    model: RewardModel, optimizer: AdamW, step: Step, options: TrainOptions, world: World
+    model: RewardModel, optimizer: AdamW, step: Step, options: TrainOptions, world: Distributed
 ) -> StepSums:
     """The clipped gradients of one step; they depend neither on the micro-batches nor on the ranks.
 
@@ -384,7 +384,7 @@ def _losses(
     return loss, torch.stack([f.detach().sum().double() for f in figures])
 
 
-def _refuse_non_finite(model: RewardModel, step: Step, world: World) -> None:
+def _refuse_non_finite(model: RewardModel, step: Step, world: Distributed) -> None:
     """Name the pairs whose rewards are not finite; the last checkpoint stays as it was."""
     finite = torch.isfinite(pair_rewards(model, step, world)).all(dim=1).tolist()
     bad = [name for name, good in zip(step.ids, finite, strict=True) if not good]

@@ -11,13 +11,13 @@ from torch import Tensor
 from palate.model.reward_model import RewardModel
 from palate.train.batching import Step, split_step
 from palate.train.dataset import Examples
-from palate.train.distributed import World
+from palate.train.distributed import Distributed
 from palate.train.loss import accuracy, ranking_loss
 from palate.train.options import TrainOptions
 
 
 @torch.no_grad()
-def pair_rewards(model: RewardModel, step: Step, world: World) -> Tensor:
+def pair_rewards(model: RewardModel, step: Step, world: Distributed) -> Tensor:
     """Rewards of the step's chosen and rejected responses, [B, 2] float64, on every rank.
 
     Each rank fills in its own pairs and the ranks' tables are added, so what is computed of them
@@ -37,7 +37,7 @@ def pair_rewards(model: RewardModel, step: Step, world: World) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOut:
+class Validation:
     """Sets that are watched during training, by name, and how much of them."""
 
     sets: Mapping[str, Examples]
@@ -45,16 +45,18 @@ class HeldOut:
     budget: int
 
     @classmethod
-    def of(cls, sets: Mapping[str, Examples], options: TrainOptions) -> HeldOut:
+    def of(cls, sets: Mapping[str, Examples], options: TrainOptions) -> Validation:
         """As the options say; nothing where `eval_rows` is 0."""
         rows = options.eval_rows
         return cls(sets if rows else {}, rows, options.tokens_per_microbatch)
 
-    def figures(self, model: RewardModel, world: World) -> dict[str, dict[str, float]]:
+    def figures(self, model: RewardModel, world: Distributed) -> dict[str, dict[str, float]]:
         """Accuracy (ties count one half) and loss without margin over each set's first rows."""
         return {name: self._figures(model, examples, world) for name, examples in self.sets.items()}
 
-    def _figures(self, model: RewardModel, examples: Examples, world: World) -> dict[str, float]:
+    def _figures(
+        self, model: RewardModel, examples: Examples, world: Distributed
+    ) -> dict[str, float]:
         rows = [examples[i] for i in range(min(self.rows, len(examples)))]
         none = TrainOptions().margins()
         step = split_step(rows, none, self.budget, rank=world.rank, ranks=world.size)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from palate.evaluate.metrics import Tally
+from palate.evaluate.metrics import JudgeResults
 from palate.evaluate.results import BINS, Floats
 from palate.report import escape, llama2
 from palate.report.accuracy import RATING_NAMES, RATINGS, judge_name
@@ -19,7 +19,7 @@ from palate.report.diagnostics import LENGTH, SOURCE, TURN
 from palate.report.read import Judged
 from palate.report.study import Curve, line
 from palate.report.table import DASH, Cell, Table, percent
-from palate.report.training import Course
+from palate.report.training import TrainingCurves
 from palate.stats import Estimate
 from palate.types import Bin
 
@@ -518,7 +518,7 @@ SAFE = {Bin.SAFE_UNSAFE: ("safe", "unsafe"), Bin.BOTH_SAFE: ("safe", "safe"),
 MOST_PAIRS = 3
 
 
-def scored(judged: Judged) -> Iterator[tuple[str, str, Tally]]:
+def scored(judged: Judged) -> Iterator[tuple[str, str, JudgeResults]]:
     """(benchmark, judge, tally) of every judge that gives scores and is not trivial."""
     for result, votes in judged.tallied():
         if result.kind != "trivial" and np.isfinite(votes.chosen_scores).any():
@@ -563,7 +563,7 @@ def distributions(judged: Judged) -> Chart | None:
 
 def disagreements(judged: Judged) -> Iterator[Chart]:
     """One judge's scores against another's, response by response; of at most three pairs."""
-    by: dict[str, dict[str, Tally]] = {}
+    by: dict[str, dict[str, JudgeResults]] = {}
     for benchmark, judge, votes in scored(judged):
         by.setdefault(benchmark, {})[judge] = votes
     pairs = dict.fromkeys(
@@ -599,7 +599,7 @@ def _disagreement(name: str, one: str, two: str, rows: Rows) -> Chart:
 
 
 def _against(
-    benchmark: str, one: str, two: str, first: Tally, second: Tally
+    benchmark: str, one: str, two: str, first: JudgeResults, second: JudgeResults
 ) -> Iterator[dict[str, Any]]:
     place = {name: i for i, name in enumerate(second.ids)}
     order = np.array([place[name] for name in first.ids])
@@ -620,7 +620,7 @@ def _against(
         }  # fmt: skip
 
 
-def _labels(votes: Tally) -> Sequence[str]:
+def _labels(votes: JudgeResults) -> Sequence[str]:
     """What each response is called, chosen ones first: by safety where labels are known."""
     if (votes.bins < 0).any():
         return ["chosen"] * votes.ids.size + ["rejected"] * votes.ids.size
@@ -649,7 +649,7 @@ CURVE_POINTS = 45  # A curve; steps beyond are averaged in equal stretches.
 TRAIN, HELD = "training", "held out"
 
 
-def training(courses: Sequence[Course], series: Series) -> Chart | None:
+def training(courses: Sequence[TrainingCurves], series: Series) -> Chart | None:
     """Six panels by step; held-out figures stand out from those of the training batches."""
     rows = [row for key in FIGURES for course in courses for row in _rows(course, key)]
     if not rows:
@@ -686,7 +686,7 @@ def training(courses: Sequence[Course], series: Series) -> Chart | None:
     )
 
 
-def _rows(course: Course, key: str) -> Iterator[dict[str, Any]]:
+def _rows(course: TrainingCurves, key: str) -> Iterator[dict[str, Any]]:
     name, panel = escape.name(course.model), FIGURES[key]
     scale = 100 if key == "accuracy" else 1
     for step, value in _thinned(course, key):
@@ -711,7 +711,7 @@ def _rows(course: Course, key: str) -> Iterator[dict[str, Any]]:
                    "tip": f"{name}: end of epoch {epoch}"}  # fmt: skip
 
 
-def _thinned(course: Course, key: str) -> Iterator[tuple[int, float]]:
+def _thinned(course: TrainingCurves, key: str) -> Iterator[tuple[int, float]]:
     """(step, figure), averaged over stretches of steps."""
     found = [
         (int(step["step"]), float(value))

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, ward
 
 from palate.data.difference import Piece, differences
-from palate.evaluate.metrics import Result, Tally
+from palate.evaluate.metrics import JudgeResults, Result
 from palate.evaluate.results import Codes, Floats
 from palate.records import COMPARISON_SCHEMA, comparison_from_row, read_batches
 from palate.report import escape
@@ -287,14 +287,14 @@ def _sheet(judged: Judged, benchmark: str) -> _Sheet | None:
     )
 
 
-def _order(first: Tally, votes: Tally) -> Codes:
+def _order(first: JudgeResults, votes: JudgeResults) -> Codes:
     if np.array_equal(first.ids, votes.ids):
         return np.arange(first.ids.size)
     place = {name: number for number, name in enumerate(votes.ids)}
     return np.array([place[name] for name in first.ids])
 
 
-def _sureness(votes: Tally) -> Floats:
+def _sureness(votes: JudgeResults) -> Floats:
     """How sure a judge is of each item among its own, 0 to 1: units differ between judges."""
     odds = np.abs(votes.orders.log_odds)
     ranks = np.argsort(np.argsort(np.nan_to_num(odds, nan=-1.0), kind="stable"), kind="stable")

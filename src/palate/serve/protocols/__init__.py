@@ -7,9 +7,9 @@ from collections.abc import Callable
 from fastapi import APIRouter
 
 from palate.serve.protocols import palate, sglang, shared_paths, tei, trainers, vllm
-from palate.serve.service import Desk
+from palate.serve.service import RewardService
 
-FAMILIES: tuple[Callable[[Desk], APIRouter], ...] = (
+FAMILIES: tuple[Callable[[RewardService], APIRouter], ...] = (
     palate.router,
     trainers.router,
     vllm.router,

@@ -21,7 +21,7 @@ from palate.serve.protocols.schema import (
     spelled,
     usage,
 )
-from palate.serve.service import Desk, Scored
+from palate.serve.service import RewardService, Scored
 from palate.serve.tokenize import Conversation
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -182,7 +182,7 @@ class CompareAnswer(BaseModel):
     usage: Usage
 
 
-def router(desk: Desk) -> APIRouter:
+def router(service: RewardService) -> APIRouter:
     """POST /v1/reward and /v1/compare, GET /v1/models."""
     routes = APIRouter(tags=["Palate"])
 
@@ -191,14 +191,14 @@ def router(desk: Desk) -> APIRouter:
         """Rewards of responses, each with its tokens and whether its prompt was cut."""
         held = [item.conversations() for item in body.items]
         flags = [(i.safety_prompt, len(c)) for i, c in zip(body.items, held, strict=True)]
-        scored = await _score(desk, request, held, body.model, flags, body.deadline_seconds)
+        scored = await _score(service, request, held, body.model, flags, body.deadline_seconds)
         rows = [
             row
             for number, (item, values) in enumerate(zip(body.items, scored, strict=True))
             for row in _rows(number, item, values)
         ]
         number, created, model = made(request, "reward")
-        served = desk.models.get(model)
+        served = service.models.get(model)
         return RewardAnswer(
             id=number,
             created=created,
@@ -214,13 +214,13 @@ def router(desk: Desk) -> APIRouter:
         """Which of two responses is better, and how probable that is."""
         held = [answers(pair.prompt, [pair.first, pair.second]) for pair in body.pairs]
         flags = [(pair.safety_prompt, 2) for pair in body.pairs]
-        scored = await _score(desk, request, held, body.model, flags, body.deadline_seconds)
+        scored = await _score(service, request, held, body.model, flags, body.deadline_seconds)
         number, created, model = made(request, "compare")
         return CompareAnswer(
             id=number,
             created=created,
             model=model,
-            fingerprint=desk.models.get(model).fingerprint,
+            fingerprint=service.models.get(model).fingerprint,
             data=[_compared(i, *values) for i, values in enumerate(scored)],
             usage=usage(request),
         )
@@ -238,7 +238,7 @@ def router(desk: Desk) -> APIRouter:
                 "fingerprint": served.fingerprint,
                 **served.facts,
             }
-            for served in desk.models
+            for served in service.models
         ]
         return {"object": "list", "data": rows}
 
@@ -246,7 +246,7 @@ def router(desk: Desk) -> APIRouter:
 
 
 async def _score(
-    desk: Desk,
+    service: RewardService,
     request: Request,
     held: list[list[Conversation]],
     model: str | None,
@@ -255,7 +255,7 @@ async def _score(
 ) -> list[list[Scored]]:
     """Scores in the shape of `held`; each of `flags` holds for so many conversations."""
     flat = iter(
-        await desk.score(
+        await service.score(
             request,
             [one for some in held for one in some],
             model,

@@ -29,7 +29,7 @@ from palate.serve.protocols.schema import (
     spelled,
     usage,
 )
-from palate.serve.service import Desk
+from palate.serve.service import RewardService
 from palate.serve.tokenize import Cutting
 
 REFUSING = Cutting(texts=False)
@@ -168,7 +168,7 @@ class EmbeddingsAnswer(BaseModel):
     usage: Usage
 
 
-def router(desk: Desk) -> APIRouter:
+def router(service: RewardService) -> APIRouter:
     """POST /v1/embeddings."""
     routes = APIRouter(tags=["SGLang"])
 
@@ -176,7 +176,7 @@ def router(desk: Desk) -> APIRouter:
     async def embeddings(request: Request, body: EmbeddingsRequest) -> EmbeddingsAnswer:
         """The raw reward of each input, for clients of OpenAI's embeddings."""
         cutting = vllm.cutting(body, texts=body.truncate_prompt_tokens is not None)
-        rewards = await desk.rewards(request, forms(body.input), body.model, cutting)
+        rewards = await service.rewards(request, forms(body.input), body.model, cutting)
         in_base64 = body.encoding_format == "base64"
         rows = [
             EmbeddingRow(index=i, embedding=packed(reward) if in_base64 else [reward])
@@ -189,12 +189,12 @@ def router(desk: Desk) -> APIRouter:
 
 
 async def classify(
-    desk: Desk, request: Request, body: NativeRequest
+    service: RewardService, request: Request, body: NativeRequest
 ) -> NativeRow | list[NativeRow]:
     """SGLang's /classify: a row for one input, a list for a list."""
     asked = forms(body.given)
     names = body.names(len(asked), made(request, "classify")[0])
-    scored = await desk.score(request, asked, cutting=REFUSING, whole=True)
+    scored = await service.score(request, asked, cutting=REFUSING, whole=True)
     rows = [
         NativeRow(
             embedding=[one.reward or 0.0], meta_info={"id": name, "prompt_tokens": one.tokens}

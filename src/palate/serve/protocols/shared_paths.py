@@ -9,7 +9,7 @@ from pydantic import Discriminator, Tag
 
 from palate.serve.errors import SHAPE
 from palate.serve.protocols import sglang, tei, vllm
-from palate.serve.service import Desk
+from palate.serve.service import RewardService
 
 
 def _classifier(body: Any) -> str:
@@ -34,7 +34,7 @@ RankRequest = Annotated[
 ]
 
 
-def router(desk: Desk) -> APIRouter:
+def router(service: RewardService) -> APIRouter:
     """POST /classify and /rerank."""
     routes = APIRouter(tags=["vLLM, SGLang, TEI"])
 
@@ -44,15 +44,15 @@ def router(desk: Desk) -> APIRouter:
     ) -> vllm.Answer | sglang.NativeRow | list[sglang.NativeRow]:
         """SGLang's where the body has `text` or `input_ids`, else vLLM's."""
         if isinstance(body, sglang.NativeRequest):
-            return await sglang.classify(desk, request, body)
-        return await vllm.classify(desk, request, body)
+            return await sglang.classify(service, request, body)
+        return await vllm.classify(service, request, body)
 
     @routes.post("/rerank")
     async def rerank(request: Request, body: RankRequest) -> vllm.RerankAnswer | list[tei.Rank]:
         """TEI's where the body has `texts`, else vLLM's."""
         if isinstance(body, tei.TeiRerankRequest):
             request.scope[SHAPE] = "tei"
-            return await tei.rerank(desk, request, body)
-        return await vllm.rerank(desk, request, body)
+            return await tei.rerank(service, request, body)
+        return await vllm.rerank(service, request, body)
 
     return routes

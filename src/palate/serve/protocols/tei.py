@@ -20,7 +20,7 @@ from palate.serve.protocols.schema import (
     spelled,
 )
 from palate.serve.protocols.vllm import LABEL
-from palate.serve.service import Desk
+from palate.serve.service import RewardService
 from palate.serve.tokenize import Cutting, Form, Written
 
 Pair = Annotated[Texts, Field(min_length=1, max_length=2)]
@@ -81,7 +81,7 @@ class Rank(BaseModel):
     text: str | None = None
 
 
-def router(desk: Desk) -> APIRouter:
+def router(service: RewardService) -> APIRouter:
     """POST /predict and GET /info."""
     routes = APIRouter(tags=["Text Embeddings Inference"])
 
@@ -93,14 +93,14 @@ def router(desk: Desk) -> APIRouter:
         inputs = body.inputs
         batch = not isinstance(inputs, str) and isinstance(inputs[0], list)
         asked = [_form(one) for one in inputs] if batch else [_form(inputs)]
-        rewards = await desk.rewards(request, asked, cutting=cutting(body))
+        rewards = await service.rewards(request, asked, cutting=cutting(body))
         rows = [[Prediction(score=s)] for s in activated(rewards, raw=body.raw_scores)]
         return rows if batch else rows[0]
 
     @routes.get("/info")
     async def info(request: Request) -> dict[str, Any]:
         """What is served, in TEI's words."""
-        served = desk.models.get(request.query_params.get("model"))
+        served = service.models.get(request.query_params.get("model"))
         label = {"id2label": {"0": LABEL}, "label2id": {LABEL: 0}}
         return {
             "model_id": served.name,
@@ -108,8 +108,8 @@ def router(desk: Desk) -> APIRouter:
             "model_dtype": served.facts.get("dtype", ""),
             "model_type": {"reranker": label},
             "max_input_length": served.reader.chat.max_tokens,
-            "max_client_batch_size": desk.limits.conversations_per_request,
-            "max_concurrent_requests": desk.limits.requests_at_once,
+            "max_client_batch_size": service.limits.conversations_per_request,
+            "max_concurrent_requests": service.limits.requests_at_once,
             "auto_truncate": False,
             "version": served.facts.get("version", ""),
         }
@@ -117,10 +117,10 @@ def router(desk: Desk) -> APIRouter:
     return routes
 
 
-async def rerank(desk: Desk, request: Request, body: TeiRerankRequest) -> list[Rank]:
+async def rerank(service: RewardService, request: Request, body: TeiRerankRequest) -> list[Rank]:
     """TEI's /rerank: `texts` as responses to the prompt `query`, the best first."""
     asked = [answered(body.query, text) for text in body.texts]
-    rewards = await desk.rewards(request, asked, cutting=cutting(body))
+    rewards = await service.rewards(request, asked, cutting=cutting(body))
     values = activated(rewards, raw=body.raw_scores)
     return [
         Rank(index=i, score=values[i], text=body.texts[i] if body.return_text else None)

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, model_validator
 
 from palate.serve.protocols.schema import Texts, Turns, honoured, made, no_effect, spelled
-from palate.serve.service import Desk
+from palate.serve.service import RewardService
 from palate.serve.tokenize import Conversation, Cutting, Form, Written
 
 OPENRLHF, LLAMA_FACTORY, SLIME = "OpenRLHF 0.11.2", "LLaMA-Factory 0.9.5", "slime"
@@ -72,7 +72,7 @@ class SlimeRequest(BaseModel):
     _spelled = model_validator(mode="before")(spelled)
 
 
-def router(desk: Desk) -> APIRouter:
+def router(service: RewardService) -> APIRouter:
     """POST /get_reward, /v1/score/evaluation and /slime."""
     routes = APIRouter(tags=["trainers that send text"])
 
@@ -80,32 +80,32 @@ def router(desk: Desk) -> APIRouter:
     async def openrlhf(request: Request, body: OpenRlhfRequest) -> OpenRlhfAnswer:
         """OpenRLHF's `--reward.remote_url`; an empty `query` is answered with no rewards."""
         texts = [body.query] if isinstance(body.query, str) else body.query
-        rewards = await desk.rewards(request, [Written(text) for text in texts]) if texts else []
+        rewards = await service.rewards(request, [Written(text) for text in texts]) if texts else []
         return OpenRlhfAnswer(rewards=rewards, scores=rewards)
 
     @routes.post("/v1/score/evaluation")
     async def llama_factory(request: Request, body: LlamaFactoryRequest) -> LlamaFactoryAnswer:
         """LLaMA-Factory's `--reward_model_type api`."""
-        reads = desk.served(request, None).reader.chat.max_tokens
+        reads = service.served(request, None).reader.chat.max_tokens
         cutting = Cutting(most=min(body.max_length or reads, reads))
         texts = [Written(text) for text in body.messages]
-        scores = await desk.rewards(request, texts, cutting=cutting)
+        scores = await service.rewards(request, texts, cutting=cutting)
         number, _, model = made(request, "scoreval")
         return LlamaFactoryAnswer(id=number, model=model, scores=scores)
 
     @routes.post("/slime")
     async def slime(request: Request, body: SlimeRequest) -> float:
         """slime's `--rm-type remote_rm --rm-url`: the reward is the whole answer."""
-        (reward,) = await desk.rewards(request, [_slime_form(request, body, desk)])
+        (reward,) = await service.rewards(request, [_slime_form(request, body, service)])
         return reward
 
     return routes
 
 
-def _slime_form(request: Request, body: SlimeRequest, desk: Desk) -> Form:
+def _slime_form(request: Request, body: SlimeRequest, service: RewardService) -> Form:
     if isinstance(body.prompt, str):
         return Written(body.prompt + body.response)
     # slime's response is decoded with the special token that ended it.
-    end = desk.served(request, None).reader.chat.terminal
+    end = service.served(request, None).reader.chat.terminal
     prompt = tuple(turn.message() for turn in body.prompt)
     return Conversation(prompt, body.response.rstrip().removesuffix(end))

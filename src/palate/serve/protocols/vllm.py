@@ -38,7 +38,7 @@ from palate.serve.protocols.schema import (
     spelled,
     usage,
 )
-from palate.serve.service import Desk
+from palate.serve.service import RewardService
 from palate.serve.tokenize import Cutting, Form
 
 LABEL = "reward"
@@ -420,7 +420,7 @@ class RerankAnswer(BaseModel):
     results: list[RerankRow]
 
 
-def router(desk: Desk) -> APIRouter:
+def router(service: RewardService) -> APIRouter:
     """POST /pooling, /score, /v1/score, /v1/rerank and /v2/rerank."""
     routes = APIRouter(tags=["vLLM"])
 
@@ -428,7 +428,7 @@ def router(desk: Desk) -> APIRouter:
     async def pooling(request: Request, body: PoolingRequest) -> Answer:
         """The raw reward, unless `use_activation` is true."""
         raw = is_raw(body, unless_asked=True)
-        rewards = await desk.rewards(request, body.forms(), body.model, body.cutting)
+        rewards = await service.rewards(request, body.forms(), body.model, body.cutting)
         in_base64 = body.encoding_format == "base64"
         rows = [
             PoolingRow(index=i, data=packed(value) if in_base64 else [value])
@@ -440,8 +440,8 @@ def router(desk: Desk) -> APIRouter:
     @routes.post("/v1/score")
     async def score(request: Request, body: ScoreRequest) -> Answer:
         """The first of each pair as a prompt, the second as the response to it."""
-        raw = is_raw(body, unless_asked=desk.served(request, body.model).raw)
-        rewards = await desk.rewards(request, body.forms(), body.model, body.cutting)
+        raw = is_raw(body, unless_asked=service.served(request, body.model).raw)
+        rewards = await service.rewards(request, body.forms(), body.model, body.cutting)
         values = activated(rewards, raw=raw)
         rows = [ScoreRow(index=i, score=value) for i, value in enumerate(values)]
         return listed(request, "score", rows, body.request_id)
@@ -450,7 +450,7 @@ def router(desk: Desk) -> APIRouter:
     @routes.post("/v2/rerank")
     async def rerank_route(request: Request, body: RerankRequest) -> RerankAnswer:
         """`documents` as responses to the prompt `query`, the best first."""
-        return await rerank(desk, request, body)
+        return await rerank(service, request, body)
 
     return routes
 
@@ -496,21 +496,21 @@ def said(given: Text | Sequence[Text]) -> list[str]:
     return [one if isinstance(one, str) else one.said for one in many]
 
 
-async def classify(desk: Desk, request: Request, body: PoolingRequest) -> Answer:
+async def classify(service: RewardService, request: Request, body: PoolingRequest) -> Answer:
     """vLLM's /classify."""
-    raw = is_raw(body, unless_asked=desk.served(request, body.model).raw)
-    rewards = await desk.rewards(request, body.forms(), body.model, body.cutting)
+    raw = is_raw(body, unless_asked=service.served(request, body.model).raw)
+    rewards = await service.rewards(request, body.forms(), body.model, body.cutting)
     values = activated(rewards, raw=raw)
     rows = [ClassRow(index=i, probs=[value]) for i, value in enumerate(values)]
     return listed(request, "classify", rows, body.request_id)
 
 
-async def rerank(desk: Desk, request: Request, body: RerankRequest) -> RerankAnswer:
+async def rerank(service: RewardService, request: Request, body: RerankRequest) -> RerankAnswer:
     """vLLM's /rerank."""
     texts, (query,) = body.texts(), said(body.query)
     raw = is_raw(body, unless_asked=False)
     asked = [answered(query, text) for text in texts]
-    values = activated(await desk.rewards(request, asked, body.model, body.cutting), raw=raw)
+    values = activated(await service.rewards(request, asked, body.model, body.cutting), raw=raw)
     best = ranking(values)[: body.top_n or None]
     rows = [
         RerankRow(
