@@ -3,9 +3,9 @@
 # the adapter). Merge both into the base, merge_and_unload(adapter_names=["a", "b"]), as for an average of
 # reward models: a good engineer expects the heads to be merged as well, or a refusal, which is what peft gives
 # for the same two at other doors: base_model.set_adapter(["a", "b"]) and add_weighted_adapter both raise
-# because of the head. The merge says nothing: it adds both adapters' deltas to the backbone and keeps the head of the ACTIVE
-# adapter alone, even if that adapter is not among the merged: after set_adapter("c") the model has a's and b's
-# backbone under c's head, and its reward is that of no model anyone trained.
+# because of the head. The merge says nothing: it adds both adapters' deltas to the backbone and keeps the head
+# of the ACTIVE adapter alone, even if that adapter is not among the merged: after set_adapter("c") the model
+# has a's and b's backbone under c's head, and its reward is that of no model anyone trained.
 # Who is hurt: who makes soups of reward models, or merges one of several adapters by its name before serving.
 # Cure: set_adapter(name) before merging one; to mix rewards, score with each adapter and average the scores.
 # Versions: peft 0.21.2, transformers 5.24.0, torch 2.13.0.
