@@ -377,7 +377,7 @@ def test_every_command_takes_every_format_that_import_takes(
 ) -> None:
     path = in_format(mine, form)
     for judge in ("longer", "random"):
-        done = palate("evaluate", judge, "--benchmark", path, cwd=tmp_path)
+        done = palate("judge", judge, path, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     verdicts = sorted((tmp_path / "verdicts").glob("*.parquet"))
     done = palate("compare", *verdicts, "--items", path, "--flips", "flips.jsonl", cwd=tmp_path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import re
 import sys
+from collections.abc import Callable
 
 import typer
 
@@ -34,27 +35,36 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.add_typer(data.app, name="data")
-app.add_typer(recipes.app, name="recipes")
-app.add_typer(serve.app, name="tokens")
-app.command("run")(recipes.run)
-app.command("demo")(recipes.demo)
-app.command("mix")(recipes.mix)
-app.command("plan")(plan.plan)
-app.command("train")(recipes.train)
-app.command("evaluate")(recipes.evaluate)
-app.command("compare")(score.compare)
-app.command("parity")(models.parity)
-app.command("report")(recipes.report)
-app.command("score")(score.score)
-app.command("rank")(score.rank)
-app.command("filter")(score.filter_rows)
-app.command("export")(models.export)
-app.command("push")(models.push)
-app.command("serve")(serve.serve)
-app.command("combine")(score.combine)
-app.command("view")(serve.view)
-app.command("doctor")(plan.doctor)
+# The parts of `palate --help`, in the order in which they are met.
+RUN, DATA, MODELS, SERVE, LOOK = "Run", "Data", "Models", "Serve", "Look"
+COMMANDS: tuple[tuple[str, str, Callable[..., None]], ...] = (
+    (RUN, "demo", recipes.demo),
+    (RUN, "run", recipes.run),
+    (RUN, "mix", recipes.mix),
+    (RUN, "plan", plan.plan),
+    (RUN, "train", recipes.train),
+    (RUN, "evaluate", recipes.evaluate),
+    (RUN, "report", recipes.report),
+    (MODELS, "judge", recipes.judge),
+    (MODELS, "score", score.score),
+    (MODELS, "rank", score.rank),
+    (MODELS, "filter", score.filter_rows),
+    (MODELS, "parity", models.parity),
+    (MODELS, "export", models.export),
+    (MODELS, "push", models.push),
+    (SERVE, "serve", serve.serve),
+    (SERVE, "combine", score.combine),
+    (LOOK, "view", serve.view),
+    (LOOK, "compare", score.compare),
+    (LOOK, "doctor", plan.doctor),
+)
+for _panel, _name, _command in COMMANDS:
+    app.command(_name, rich_help_panel=_panel)(_command)
+    if _name == "report":
+        app.add_typer(recipes.app, name="recipes", rich_help_panel=RUN)
+        app.add_typer(data.app, name="data", rich_help_panel=DATA)
+    if _name == "serve":
+        app.add_typer(serve.app, name="tokens", rich_help_panel=SERVE)
 
 
 def _paragraphs(text: str) -> str:
@@ -68,8 +78,8 @@ def _paragraphs(text: str) -> str:
 
 
 for _group in (app, data.app, recipes.app, serve.app):
-    for _command in _group.registered_commands:
-        _command.help = _paragraphs((_command.callback and _command.callback.__doc__) or "")
+    for _one in _group.registered_commands:
+        _one.help = _paragraphs((_one.callback and _one.callback.__doc__) or "")
 
 
 def _version(asked: bool) -> None:

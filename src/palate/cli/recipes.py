@@ -344,7 +344,7 @@ def evaluate(
     ],
     benchmark: Annotated[
         list[Path] | None,
-        typer.Option("--benchmark", help="File of comparisons, in any format; makes WHAT a judge."),
+        typer.Option("--benchmark", help="As `palate judge WHAT FILES`."),
     ] = None,
     overrides: SetOption = None,
     data: DataOption = None,
@@ -358,10 +358,10 @@ def evaluate(
     budget: BudgetOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Ask the judges of a recipe, or one judge on files, and keep their verdicts.
+    """Ask the judges of a recipe and keep their verdicts; `palate judge` asks one judge on files.
 
     A judge is asked once: what was answered is kept, also when stopped.
-    Example: [bold]palate evaluate runs/demo/models/helpfulness --benchmark mine.parquet[/bold]
+    Example: [bold]palate evaluate llama2 --data DIR --judges longer,helpfulness[/bold]
     """
     if not benchmark:
         run_recipe(
@@ -369,12 +369,43 @@ def evaluate(
             until="evaluate", form=form, judges=judges, dry_run=dry_run, budget=budget, quiet=quiet,
         )  # fmt: skip
         return
-    from palate.recipe.distributed import sharing
-    from palate.types import PalateError
-
     if judges is not None:
+        from palate.types import PalateError
+
         raise PalateError("--judges: asks judges of a recipe; with --benchmark, WHAT is the judge")
-    spec = _spec(what, budget)
+    judge(what, benchmark, out, order, seed, form, dry_run, budget, quiet)
+    progress()(f"palate evaluate --benchmark is now: palate judge {what} FILES")
+
+
+def judge(
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="JUDGE",
+            help="A checkpoint, a trivial judge such as longer, or '{KIND: {OPTION: VALUE}}'.",
+        ),
+    ],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILES", help="Comparisons, in any format.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder of the verdicts; default: verdicts.")
+    ] = None,
+    order: Annotated[str, typer.Option(help="Of the sides: auto, seeded or both.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Which side stands first.")] = 0,
+    form: FormatOption = Format.TABLE,
+    dry_run: DryRunOption = False,
+    budget: BudgetOption = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Ask one judge on files of comparisons, and keep its verdicts.
+
+    A judge is asked once: what was answered is kept, also when stopped.
+    Example: [bold]palate judge runs/demo/models/helpfulness mine.parquet[/bold]
+    """
+    from palate.recipe.distributed import sharing
+
+    spec = _spec(name, budget)
     progress(quiet=quiet)
     if dry_run:
         from palate.cli.sources import comparison_file
@@ -382,11 +413,11 @@ def evaluate(
         from palate.recipe.forecast import costs
 
         folder = (out or Path("verdicts")) / "benchmarks"
-        files = {stem(file): comparison_file(file, folder) for file in benchmark}
-        show_costs(costs([spec], files, seed=seed, order=order), form)
+        benchmarks = {stem(file): comparison_file(file, folder) for file in files}
+        show_costs(costs([spec], benchmarks, seed=seed, order=order), form)
         return
     with interruptible(command_line()), sharing() as share:
-        rows = _judge_files(spec, benchmark, out or Path("verdicts"), order, seed, share)
+        rows = _judge_files(spec, files, out or Path("verdicts"), order, seed, share)
     if share.leads:
         emit(rows, form, "Accuracy")
 
