@@ -45,7 +45,7 @@ NOT_RUN = {
     r"palate push\b(?!.*--dry-run)|--base Qwen|OpenAssistant/": HUB,
     r"--format onnx|--with safety-onnx": "half a minute of tracing; tests/model/test_onnx.py",
     r"--url ": "needs a server; tests/evaluate/test_parity.py",
-    r"palate evaluate '\{chat:": "asks an endpoint; tests/judges/chat",
+    r"palate judge '\{chat:": "asks an endpoint; tests/judges/llm",
     r"palate doctor|palate plan": "speaks of this machine; tests/test_cli.py, tests/test_plan.py",
     r"torchrun ": "several processes; tests/test_sharing.py, tests/test_crew.py",
     r"curl ": "needs a server; tests/serve/test_protocols.py asks the same",

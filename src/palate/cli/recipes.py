@@ -184,7 +184,7 @@ def _refuse_absent(folder: Path) -> None:
 
 # `palate recipes`: what experiments come with Palate, and what a recipe may say.
 
-app = typer.Typer(help="List, show and describe recipes.", no_args_is_help=True)
+app = typer.Typer(help="List, show and describe recipes and their keys.", no_args_is_help=True)
 
 
 @app.command("list")
@@ -230,6 +230,24 @@ def show(
     sys.stdout.write(
         yaml.safe_dump(resolved(loaded), sort_keys=False, allow_unicode=True, width=100)
     )
+
+
+@app.command("keys")
+def keys(
+    beginning: Annotated[
+        str, typer.Argument(metavar="[BEGINNING]", help="Of the keys to list, such as train.")
+    ] = "",
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """List every key of a recipe with its type, default and meaning.
+
+    Example: [bold]palate recipes keys train.[/bold]
+    """
+    from dataclasses import asdict
+
+    from palate.recipe.schema import recipe_keys
+
+    emit([asdict(key) for key in recipe_keys() if key.path.startswith(beginning)], form)
 
 
 @app.command("schema")

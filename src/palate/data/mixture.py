@@ -113,14 +113,27 @@ class MixtureSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    all: tuple[str, ...] = ()
-    equal_part_from: tuple[str, ...] = ()
-    shares: Mapping[str, float] = Field(default_factory=dict)
-    groups: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
-    rows: int | None = Field(default=None, gt=0)
-    max_rows: Mapping[str, int] = Field(default_factory=dict)
-    on_shortage: Literal["error", "shrink"] = "error"
-    subset: Subset | None = None
+    all: tuple[str, ...] = Field((), description="Pools that are taken whole.")
+    equal_part_from: tuple[str, ...] = Field(
+        (), description="Pools that give as many rows again, uniform over their rows together."
+    )
+    shares: Mapping[str, float] = Field(
+        default_factory=dict, description="Share of the mixture's rows by group; they sum to 1."
+    )
+    groups: Mapping[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="Pools of a group; a group without an entry is the pool of that name.",
+    )
+    rows: int | None = Field(
+        default=None, gt=0, description="Size, where shares alone do not fix it."
+    )
+    max_rows: Mapping[str, int] = Field(
+        default_factory=dict, description="Cap of a pool by a uniform sample, before anything else."
+    )
+    on_shortage: Literal["error", "shrink"] = Field(
+        "error", description="Where a group has too few rows: stop, or shrink."
+    )
+    subset: Subset | None = Field(None, description="A uniform part of what all this gives.")
 
     @model_validator(mode="after")
     def _is_one_form(self) -> MixtureSpec:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import product
-from typing import Any, Literal, Self, TypeVar
+from types import NoneType, UnionType
+from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
 from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from palate.data.mixture import MixtureSpec
 from palate.evaluate.benchmark import OrderPlan
@@ -182,8 +185,8 @@ class SourceConfig(BaseModel, frozen=True, extra="forbid"):
     path: str | None = Field(
         None, description="File or folder, relative to the data root; or hub id."
     )
-    subset: str | None = None
-    split: str | None = None
+    subset: str | None = Field(None, description="Part of the source, such as helpful-base.")
+    split: str | None = Field(None, description="Split of the source, such as train or test.")
     options: dict[str, Any] = Field(
         default_factory=dict, description="What the source itself takes."
     )
@@ -202,7 +205,7 @@ class ContaminationConfig(BaseModel, frozen=True, extra="forbid"):
     """Training rows whose prompt is in a benchmark; see `palate.data.contamination`."""
 
     exclude: bool = Field(True, description="False reports them and trains on them all the same.")
-    ngram_words: int = Field(5, ge=1)
+    ngram_words: int = Field(5, ge=1, description="Words of the n-grams that are compared.")
     min_words: int = Field(10, ge=1, description="Shorter prompts are compared exactly only.")
     containment: float = Field(
         0.8, gt=0, le=1, description="Share of a benchmark prompt's n-grams."
@@ -225,11 +228,15 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
     """Where comparisons come from and what keeps them apart."""
 
     root: str | None = Field(None, description="Data root; --data and PALATE_DATA set it.")
-    sources: dict[str, SourceConfig]
+    sources: dict[str, SourceConfig] = Field(
+        description="Data sets, each under a name of your own."
+    )
     max_bad_share: float = Field(0.01, ge=0, le=1, description="More unreadable rows stop the run.")
-    lint: LintConfig = LintConfig()
-    overlap: ContaminationConfig = ContaminationConfig()
-    holdout: HoldoutConfig = HoldoutConfig()
+    lint: LintConfig = Field(LintConfig(), description="What lint needs to be told.")
+    overlap: ContaminationConfig = Field(
+        ContaminationConfig(), description="Training rows whose prompt is in a benchmark."
+    )
+    holdout: HoldoutConfig = Field(HoldoutConfig(), description="What is never trained on.")
 
 
 class BenchmarkConfig(BaseModel, frozen=True, extra="forbid"):
@@ -251,7 +258,7 @@ class BenchmarkConfig(BaseModel, frozen=True, extra="forbid"):
 class ModelConfig(BaseModel, frozen=True, extra="forbid"):
     """One reward model: its mixture, and where it departs from `base` and `train`."""
 
-    mixture: str
+    mixture: str = Field(description="Name of the mixture that it learns from.")
     watch: tuple[str, ...] = Field((), description="Held-out benchmarks evaluated during training.")
     base: dict[str, Any] = Field(default_factory=dict, description="Overrides of `base`.")
     train: dict[str, Any] = Field(default_factory=dict, description="Overrides of `train`.")
@@ -275,19 +282,29 @@ class JudgingConfig(BaseModel, frozen=True, extra="forbid"):
 class Recipe(BaseModel, frozen=True, extra="forbid"):
     """The experiment: data, mixtures, models, training, judges, benchmarks."""
 
-    name: str
-    description: str = ""
-    seed: int = 0
-    data: DataConfig
-    benchmarks: dict[str, BenchmarkConfig] = Field(default_factory=dict)
-    mixtures: dict[str, MixtureSpec] = Field(default_factory=dict)
-    base: BaseOptions = BaseOptions()
-    train: TrainOptions = TrainOptions()
-    models: dict[str, ModelConfig] = Field(default_factory=dict)
+    name: str = Field(description="Name of the experiment, and of its folder under runs/.")
+    description: str = Field("", description="What it is for, in a sentence.")
+    seed: int = Field(
+        0, description="Of all that is drawn; training has it too unless train.seed is set."
+    )
+    data: DataConfig = Field(description="Sources and what is done before training.")
+    benchmarks: dict[str, BenchmarkConfig] = Field(
+        default_factory=dict, description="Test sets, each under a name of your own."
+    )
+    mixtures: dict[str, MixtureSpec] = Field(
+        default_factory=dict, description="What models learn from, each under a name of your own."
+    )
+    base: BaseOptions = Field(
+        BaseOptions(), description="The checkpoint that reward models start from."
+    )
+    train: TrainOptions = Field(TrainOptions(), description="How they are trained.")
+    models: dict[str, ModelConfig] = Field(
+        default_factory=dict, description="Reward models, each under a name of your own."
+    )
     judges: tuple[str | dict[str, Any], ...] = Field(
         TRIVIAL_JUDGES, description="Trivial judges, models of this recipe, {kind: options}."
     )
-    judging: JudgingConfig = JudgingConfig()
+    judging: JudgingConfig = Field(JudgingConfig(), description="How judges are asked.")
     study: StudyConfig | None = Field(None, description="The recipe run in variants and compared.")
 
     @model_validator(mode="after")
@@ -406,3 +423,61 @@ def validate(values: Mapping[str, Any], where: str = "") -> Recipe:
         raise explain(error, Recipe, where) from None
     except PalateError as error:
         raise PalateError(f"{where}: {error}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of a recipe: `NAME` in its path stands for a name of the recipe's own."""
+
+    path: str
+    kind: str
+    default: str
+    meaning: str
+
+
+def recipe_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[Key]:
+    """Every key that a recipe may have, in the order of the schema.
+
+    A key that holds others has no default of its own; one without a default must be given.
+    """
+    for name, field in model.model_fields.items():
+        path, parts = f"{prefix}{name}", _models_in(field.annotation)
+        named = get_origin(field.annotation) is dict
+        yield Key(path, _kind(field.annotation), _default(field, parts), field.description or "")
+        for part in parts:
+            yield from recipe_keys(part, f"{path}.NAME." if named else f"{path}.")
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models that a value of this type may be, or hold under names."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in _models_in(inner)]
+
+
+def _kind(annotation: Any) -> str:
+    """A type in words: `float, 0.0 or none`, `list of names`, `one of a, b`."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " / ".join(map(str, inner))
+    if origin in (Union, UnionType):
+        return " or ".join(_kind(part) for part in inner if part is not NoneType)
+    if origin is tuple:
+        return f"list of {_kind(inner[0])}"
+    if origin is not None and issubclass(origin, Mapping):
+        return f"{_kind(inner[0])} to {_kind(inner[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "keys"
+    words = {str: "text", int: "whole number", float: "number", bool: "true / false", Any: "any"}
+    return words[annotation]
+
+
+def _default(field: FieldInfo, parts: Sequence[type[BaseModel]]) -> str:
+    if field.is_required():
+        return "must be given"
+    value = field.get_default(call_default_factory=True)
+    if value is None:
+        return "none"
+    if parts and isinstance(value, BaseModel):
+        return ""
+    return json.dumps(value) if value != "" else "none"

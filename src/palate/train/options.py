@@ -25,8 +25,8 @@ class LoraOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rank: int = Field(16, ge=1)
-    alpha: float = Field(32.0, gt=0)
+    rank: int = Field(16, ge=1, description="Rank of the update.")
+    alpha: float = Field(32.0, gt=0, description="Scale of the update, over the rank.")
 
 
 class Trainable(BaseModel):
@@ -35,7 +35,9 @@ class Trainable(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     last_layers: int | None = Field(None, ge=0, description="Only the last K decoder layers.")
-    lora: LoraOptions | None = None
+    lora: LoraOptions | None = Field(
+        None, description="Low-rank adapters in the place of the weights."
+    )
 
 
 class SafetyLoss(BaseModel):
@@ -47,8 +49,10 @@ class SafetyLoss(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    weight: float = Field(0.5, ge=0)
-    on: Literal["reward", "head"] = "reward"
+    weight: float = Field(0.5, ge=0, description="Of the safety loss beside the ranking loss.")
+    on: Literal["reward", "head"] = Field(
+        "reward", description="The reward itself, or a head of its own."
+    )
 
 
 class TrainOptions(BaseModel):
@@ -83,26 +87,46 @@ class TrainOptions(BaseModel):
         description="Peak for the fresh head alone; default: learning_rate, and ten times it "
         "where that is not stated in a recipe.",
     )
-    adam_beta1: float = Field(0.9, ge=0, lt=1)
-    adam_beta2: float = Field(0.95, ge=0, lt=1)
-    adam_epsilon: float = Field(1e-5, gt=0)
+    adam_beta1: float = Field(0.9, ge=0, lt=1, description="Decay of the mean of gradients.")
+    adam_beta2: float = Field(0.95, ge=0, lt=1, description="Decay of the mean of their squares.")
+    adam_epsilon: float = Field(1e-5, gt=0, description="Added to the root of that mean.")
     weight_decay: float = Field(0.1, ge=0, description="On matrices only.")
-    clip_norm: float = Field(1.0, gt=0)
-    warmup_fraction: float = Field(0.03, ge=0, le=1)
-    warmup_steps_min: int = Field(5, ge=0)
-    final_lr_fraction: float = Field(0.1, ge=0, le=1)
+    clip_norm: float = Field(1.0, gt=0, description="Longest gradient of a step, by its norm.")
+    warmup_fraction: float = Field(
+        0.03, ge=0, le=1, description="Share of the steps in which the rate rises to its peak."
+    )
+    warmup_steps_min: int = Field(
+        5,
+        ge=0,
+        description="Fewest steps that warm up. Not stated in a recipe: a tenth of them where "
+        "that is less.",
+    )
+    final_lr_fraction: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="Rate of the last step, as a share of the peak; a cosine in between.",
+    )
     margin: Literal["none", "small", "large"] | dict[str, float] = Field(
         "none", description="Table 27's margins by rating, or your own by rating name."
     )
     unrated_margin: float = Field(0.0, ge=0, description="Margin of comparisons without a rating.")
-    safety_loss: SafetyLoss | None = None
-    trainable: Literal["full"] | Trainable = "full"
-    seed: int = 0
+    safety_loss: SafetyLoss | None = Field(
+        None, description="Loss of the responses' safety labels beside the ranking loss."
+    )
+    trainable: Literal["full"] | Trainable = Field(
+        "full", description="What learns: all weights, the last layers, or adapters."
+    )
+    seed: int = Field(0, description="Of the order of comparisons and the head.")
     eval_every_steps: int = Field(0, ge=0, description="0: only at the end of each epoch.")
     eval_rows: int = Field(512, ge=0, description="Held-out comparisons scored at each evaluation.")
-    save_every_minutes: float = Field(5.0, gt=0)
-    compute: Compute = Compute()
-    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ("tensorboard",)
+    save_every_minutes: float = Field(5.0, gt=0, description="Between checkpoints.")
+    compute: Compute = Field(
+        Compute(), description="Memory and speed, with no effect on the result."
+    )
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field(
+        ("tensorboard",), description="Where the curves go beside the run folder."
+    )
 
     def decisive(self) -> dict[str, Any]:
         """The options on which the trained weights depend, rounding aside; the others may change
