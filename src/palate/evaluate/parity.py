@@ -30,7 +30,7 @@ from palate.model.backbone import load_config, quiet
 from palate.model.device import autocast, native_bfloat16
 from palate.model.loading import open_adapter, read_value_head, value_head_of
 from palate.model.packing import Tokens, group, microbatches
-from palate.model.reward_model import RewardModel
+from palate.model.reward_model import RewardModel, state_width
 from palate.model.templates import RefusedTurnsError, render
 from palate.model.tokenizer import ChatTokens, Encoded
 from palate.types import Candidates, PalateError, Scorer
@@ -393,7 +393,7 @@ def adapter_backend(folder: Path, base: str | None, chat: ChatTokens) -> Backend
         path = value_head_of(folder)
         if path is None:
             return _by_rows(chat, candidates, lambda rows: _logits(model, rows))
-        weight = read_value_head(path, model.config.get_text_config().hidden_size).weight[0]
+        weight = read_value_head(path, state_width(model.config)).weight[0]
         return _by_rows(chat, candidates, lambda rows: _values(model, weight, rows))
 
     return Backend("peft: the adapter, not merged", "float32", score)

@@ -134,7 +134,7 @@ def _preference(pair_id: str, found: tuple[float, float, str, float] | None) -> 
     return Preference(pair_id, better(a, b), share, 1.0 - share, answer=said, seconds=seconds)
 
 
-def _template(spec: GenerationSpec, own: str | None) -> str:
+def _template(spec: GenerationSpec, own: str | Mapping[str, str] | None) -> str:
     if spec.template == "model" and not own:
         raise PalateError(
             f"generation: {spec.model} has no chat template, so it is not known how to ask it; "

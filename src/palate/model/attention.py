@@ -57,6 +57,57 @@ def shortest_window(model: PreTrainedModel) -> float:
     return min((w for w in found if w), default=math.inf)
 
 
+def steady_length(model: PreTrainedModel) -> float:
+    """Tokens up to which positions have one set of angles, whatever else is in the batch.
+
+    Dynamic NTK and LongRoPE (Phi-3) take other angles where a batch's longest row is over it, and
+    dynamic NTK keeps those of a batch before. `angles_by_row` keeps each row to its own.
+    """
+    found = [length for module in model.modules() for length, _ in _scaled(module).values()]
+    return min(found, default=math.inf)
+
+
+def angles_by_row(model: PreTrainedModel) -> None:
+    """Make angles that follow a length follow each row's own, as if it were alone."""
+    for module in model.modules():
+        if _scaled(module):
+            module.register_forward_hook(_by_row, with_kwargs=True)
+
+
+def _scaled(module: Any) -> dict[str, tuple[int, bool]]:
+    """By the prefix of a rotary embedding's buffers: the length of its training, whether it is
+    dynamic; only those whose angles follow the length of what is read."""
+    kinds = getattr(module, "rope_type", None)
+    if kinds is None:
+        return {}
+    found: dict[str, tuple[int, bool]] = {}
+    for layer, kind in (kinds if isinstance(kinds, dict) else {"": kinds}).items():
+        rope = module.config.rope_parameters
+        rope, prefix = (rope[layer], f"{layer}_") if layer else (rope, "")
+        if "dynamic" in kind:
+            found[prefix] = int(module.original_max_seq_len), True
+        elif kind == "longrope":
+            found[prefix] = int(rope["original_max_position_embeddings"]), False
+    return found
+
+
+def _by_row(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> Any:
+    """Cosines and sines, [B, T, D], of each row of positions [B, T] on its own."""
+    hidden, positions, *rest = (*args, *(kwargs[k] for k in ("position_ids",) if k in kwargs))
+    others = {name: value for name, value in kwargs.items() if name != "position_ids"}
+    rows = []
+    for row in positions.split(1):
+        for prefix, (length, dynamic) in _scaled(module).items():
+            if dynamic:  # Else the angles of a longer row before would stay.
+                getattr(module, f"{prefix}inv_freq").copy_(
+                    getattr(module, f"{prefix}original_inv_freq")
+                )
+                setattr(module, f"{prefix}max_seq_len_cached", length)
+        rows.append(type(module).forward(module, hidden, row, *rest, **others))
+    cosines, sines = zip(*rows, strict=True)
+    return torch.cat(cosines), torch.cat(sines)
+
+
 def attention_path(
     backbone: PreTrainedModel, *, shared: bool, device: torch.device, dtype: torch.dtype
 ) -> Path:
@@ -203,6 +254,11 @@ def read_ends_only(backbone: PreTrainedModel) -> bool:
     return True
 
 
+def stock_attention(model: PreTrainedModel) -> str:
+    """How transformers computes padded rows: Gemma 2's soft-capped logits it knows eagerly only."""
+    return "sdpa" if model._supports_sdpa else "eager"
+
+
 def decoder_layers(backbone: nn.Module) -> list[GradientCheckpointingLayer]:
     """The layers of a backbone, by the class that transformers builds them from; may be none."""
     return [m for m in backbone.modules() if isinstance(m, GradientCheckpointingLayer)]
@@ -216,7 +272,9 @@ def of_keys(name: str) -> bool:
 def _understood(layer: nn.Module) -> bool:
     names = {name for name, _ in layer.named_modules()}
     plain = EVERY_TOKEN not in names
-    return plain and NORM in names and bool(names.intersection(OUTPUTS))
+    # Cohere's MLP reads the norm of the attention's input, of which it would get every row.
+    second = any("norm" in name and name != NORM and "." not in name for name in names)
+    return plain and second and NORM in names and bool(names.intersection(OUTPUTS))
 
 
 class _Narrow:

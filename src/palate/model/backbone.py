@@ -284,7 +284,7 @@ def load_backbone(
     revision: str | None = None,
     layers: int | None = None,
     dtype: torch.dtype = torch.float32,
-    attention: str = "sdpa",
+    attention: str | None = None,
     speaks: bool = False,
 ) -> Backbone:
     """Open the checkpoint at `location` (hub id, folder, .gguf file, `smollm2`) as a backbone.
@@ -428,7 +428,7 @@ def _load_model(
     location: str,
     config: Any,
     dtype: torch.dtype,
-    attention: str,
+    attention: str | None,
     revision: str | None,
 ) -> tuple[Any, list[str]]:
     try:
@@ -510,6 +510,11 @@ def _twin(decoder: Any) -> Any:
 def check_whole(info: Any, location: str) -> None:
     """Refuse a checkpoint whose weights are missing or misshapen: they would be random."""
     wrong = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
+    if wrong and all("pooler." in name for name in wrong):
+        raise PalateError(
+            f"{location}: an encoder (its pooler has no weights); expected a decoder. A reward "
+            "model of this kind is judged as a foreign sequence classifier"
+        )
     if wrong:
         raise PalateError(
             f"{location}: {len(wrong)} weights missing or of another shape, first {wrong[0]}; "

@@ -42,7 +42,7 @@ from palate.model.export import (
     closed_template,
 )
 from palate.model.options import BaseOptions
-from palate.model.reward_model import RewardModel
+from palate.model.reward_model import RewardModel, state_width
 from palate.model.templates import choose_template, without_bos
 from palate.model.tokenizer import ChatTokens, Ending
 from palate.types import PalateError
@@ -97,6 +97,7 @@ def load_reward_model(
     model = RewardModel(opened.model, chat, dtype=dtype, safety_head=head.safety is not None)
     head.put(model)
     model.bias = head.bias
+    model.check_sharing()
     return model.to(device).eval()
 
 
@@ -125,6 +126,7 @@ def start_model(
         opened = _with_pad(opened, base.pad_token)
         chat = ChatTokens(opened.tokenizer, base)
         model = RewardModel(opened.model, chat, dtype=dtype, safety_head=safety_head, seed=seed)
+        model.check_sharing()
         return model, _noting_template(opened, chat)
     head = trained_head(opened, maker, base.revision)
     own_length = base.max_tokens == BaseOptions.model_fields["max_tokens"].default
@@ -140,6 +142,7 @@ def start_model(
     opened.tell_unused(head.name)
     model = RewardModel(opened.model, chat, dtype=dtype, safety_head=safety_head, seed=seed)
     head.put(model)
+    model.check_sharing()
     said = f"{head.name}, read at {chat.read_at}, conversations of at most {chat.max_tokens} tokens"
     log.warning("%s: a reward model: training goes on with its head %s", base.model, said)
     if head.bias:
@@ -352,7 +355,7 @@ def trained_head(opened: Backbone, maker: Maker, revision: str | None = None) ->
     Raises:
         PalateError: none is there, or none that is one row of weights.
     """
-    width = opened.model.config.hidden_size
+    width = state_width(opened.model.config)
     if maker == "llama-factory":
         return read_value_head(Path(opened.location).expanduser() / VALUE_HEAD, width)
     names = [HEAD_KEY]
@@ -549,13 +552,14 @@ def load_adapter(folder: Path, *, base: str | None = None) -> tuple[RewardModel,
     head = (
         Head(HEAD_KEY, merged.score.weight)
         if path is None
-        else read_value_head(path, backbone.config.hidden_size)
+        else read_value_head(path, state_width(backbone.config))
     )
     if opened.maker != "palate":
         tell_reading(str(folder), opened.maker, chat)
     model = RewardModel(backbone, chat)
     head.put(model)
     model.bias = head.bias
+    model.check_sharing()
     return model.eval(), opened
 
 

@@ -5,8 +5,11 @@ Shape letters: R responses, T tokens of a packed row, D width of the backbone.
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,20 +20,25 @@ from palate.model.attention import (
     NAME,
     VARLEN,
     Path,
+    angles_by_row,
     attention_path,
     decoder_layers,
     read_ends_only,
     shortest_window,
+    steady_length,
+    stock_attention,
     supports_shared_prefix,
 )
 from palate.model.device import autocast
 from palate.model.options import Compute
-from palate.model.packing import Group, Packed, Tokens, pack
+from palate.model.packing import Group, Packed, Tokens, group, pack
 from palate.model.tokenizer import ChatTokens
 from palate.types import PalateError
 
 # Small enough that every first reward is near 0 and the first loss is ln 2 (pitfall 15).
 HEAD_STD = 1e-3
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +66,19 @@ class RewardModel(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        width = backbone.config.get_text_config().hidden_size
+        width = state_width(backbone.config)
         self.backbone, self.chat, self.dtype = backbone, chat, dtype
         if chat is not None:  # Plans have a model without weights, and no tokenizer.
             chat.check_rows(backbone.get_input_embeddings().weight.shape[0])
         self.bias = 0.0  # A peer's constant, added to every reward; nothing trains it.
         self.shared = supports_shared_prefix(backbone)
-        self.window = shortest_window(backbone)
+        self.steady = steady_length(backbone)
+        self.window = min(shortest_window(backbone), self.steady)
+        if self.steady < math.inf:
+            angles_by_row(backbone)
         self.narrow = self.shared and read_ends_only(backbone)
-        self._select_attention(NAME if self.shared else "sdpa")
+        self.stock = stock_attention(backbone)
+        self._select_attention(NAME if self.shared else self.stock)
         generator = torch.Generator().manual_seed(seed)
         self.head = _linear(width, generator)
         self.safety_head = _linear(width, generator) if safety_head else None
@@ -96,34 +108,68 @@ class RewardModel(nn.Module):
 
     def forward_packed(self, packed: Packed) -> Rewards:
         """Rewards of one packed row, read at its `ends`."""
+        return self._read(self._packed_states(packed))
+
+    def _packed_states(self, packed: Packed) -> Tensor:
         with autocast(self.dtype, self.device):
-            hidden = self.backbone(
+            hidden: Tensor = self.backbone(
                 input_ids=packed.ids,
                 position_ids=packed.positions,
                 layout=packed.layout,
                 varlen=self.path == VARLEN,
                 use_cache=False,
             ).last_hidden_state
-        return self._read(hidden[0] if self.narrow else hidden[0, packed.ends])
+        return hidden[0] if self.narrow else hidden[0, packed.ends]
 
     def forward_padded(self, conversations: Sequence[Tokens]) -> Rewards:
         """The reference path: one right-padded row a conversation, stock attention."""
+        return self._read(self._padded_states(conversations))
+
+    def _padded_states(self, conversations: Sequence[Tokens]) -> Tensor:
         lengths = np.array([len(c) for c in conversations])
         ids = np.full((len(lengths), lengths.max()), self.chat.pad_id, dtype=np.int64)
         for row, conversation in enumerate(conversations):
             ids[row, : len(conversation)] = conversation
         mask = np.arange(ids.shape[1]) < lengths[:, None]
-        self._select_attention("sdpa")
+        given = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+        if self.steady < math.inf:  # Padding takes no part in a row's length.
+            given["position_ids"] = np.minimum(np.arange(ids.shape[1]), lengths[:, None] - 1)
+        rows = {name: torch.from_numpy(array).to(self.device) for name, array in given.items()}
+        self._select_attention(self.stock)
         try:
             with autocast(self.dtype, self.device):
-                hidden = self.backbone(
-                    input_ids=torch.from_numpy(ids).to(self.device),
-                    attention_mask=torch.from_numpy(mask.astype(np.int64)).to(self.device),
-                    use_cache=False,
-                ).last_hidden_state
+                hidden: Tensor = self.backbone(**rows, use_cache=False).last_hidden_state
         finally:
-            self._select_attention(NAME if self.shared else "sdpa")
-        return self._read(hidden[torch.arange(len(lengths)), torch.from_numpy(lengths - 1)])
+            self._select_attention(NAME if self.shared else self.stock)
+        return hidden[torch.arange(len(lengths)), torch.from_numpy(lengths - 1)]
+
+    @torch.no_grad()
+    def check_sharing(self) -> None:
+        """Read a few tokens packed and padded; where the two differ, take padded rows always.
+
+        What an architecture computes cannot be read off its parts: one that its configuration
+        makes bidirectional, that hands its attention no layout, that runs its layers twice.
+        """
+        if not self.shared:
+            return
+        prompt = np.resize(self.chat.sample, 12)[: int(min(12, self.window - 1))]
+        ends = np.array([self.chat.pad_id, self.chat.terminal_id], np.int32)
+        cut = len(prompt) // 2
+        conversations = [prompt, np.append(prompt[:cut], ends[:1]), np.append(prompt[:cut], ends)]
+        conversations.append(prompt[:1])  # Of a group of its own.
+        groups = [group(conversations[:3]), group(conversations[3:])]
+        padded = self._padded_states(conversations)
+        try:
+            packed = self._packed_states(pack(groups, self.device))
+            apart = float((packed - padded).norm() / padded.norm())
+            # bfloat16 moves a state by hundredths, a wrong mask by tenths.
+            said = "" if apart < 0.1 else f"states {apart:.0%} apart"
+        except Exception as error:  # Whatever an architecture makes of a layout.
+            said = " ".join(str(error).split())[:100] or type(error).__name__
+        if said:
+            log.info("%s takes padded rows (%s)", type(self.backbone).__name__, said)
+            self.shared = self.narrow = False
+            self._select_attention(self.stock)
 
     def _read(self, last: Tensor) -> Rewards:
         last = last.float()
@@ -133,6 +179,12 @@ class RewardModel(nn.Module):
 
     def _select_attention(self, name: str) -> None:
         self.backbone.set_attn_implementation(name)
+
+
+def state_width(config: Any) -> int:
+    """Width of what the head reads; OPT-350m's last projection makes it narrower than the model."""
+    text = config.get_text_config()
+    return int(getattr(text, "word_embed_proj_dim", None) or text.hidden_size)
 
 
 def _linear(width: int, generator: torch.Generator) -> nn.Linear:

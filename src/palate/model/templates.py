@@ -35,7 +35,7 @@ PROBES: tuple[tuple[Role, ...], ...] = (
 PINNED_CLOCK = "{% macro strftime_now(format) %}"  # What an exported template begins with.
 
 
-def choose_template(own: str | None, options: BaseOptions) -> str:
+def choose_template(own: str | Mapping[str, str] | None, options: BaseOptions) -> str:
     """The template that `options.template` names.
 
     Raises:
@@ -66,7 +66,23 @@ def _pin(text: str, variables: Mapping[str, str]) -> str:
     return "".join(pins) + text
 
 
-def _source(own: str | None, options: BaseOptions) -> str:
+def own_template(own: str | Mapping[str, str] | None, location: str) -> str | None:
+    """A tokenizer's template, of several by name (Command R's) the one for conversations.
+
+    Raises:
+        PalateError: there are several, and none is `default`.
+    """
+    if own is None or isinstance(own, str):
+        return own
+    if "default" not in own:
+        raise PalateError(
+            f"{location} has chat templates {', '.join(own)} and none named default; set "
+            "base.template to a Jinja file"
+        )
+    return own["default"]
+
+
+def _source(own: str | Mapping[str, str] | None, options: BaseOptions) -> str:
     if options.template in BUILT_IN:
         return BUILT_IN[options.template]
     if options.template != "model":
@@ -75,11 +91,12 @@ def _source(own: str | None, options: BaseOptions) -> str:
             known = ", ".join(["model", *BUILT_IN])
             raise PalateError(f"base.template: no such file {path}; expected {known} or a file")
         return path.read_text(encoding="utf-8")
-    if not own:
+    text = own_template(own, options.model)
+    if not text:
         raise PalateError(
             f"{options.model} has no chat template; set base.template to chatml or a Jinja file"
         )
-    return own
+    return text
 
 
 def write_bos(template: str, bos: str | None) -> str:

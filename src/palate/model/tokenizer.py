@@ -110,7 +110,7 @@ class ChatTokens:
 
         What cannot come is no fault: Gemma 3's image token is broken in text, and has no row.
         """
-        written = {self.terminal_id, self.pad_id, *self._sample.tolist()}
+        written = {self.terminal_id, self.pad_id, *self.sample.tolist()}
         check_rows(self.location, self.tokenizer, self._markers, rows, written)
 
     def encode(
@@ -164,7 +164,7 @@ class ChatTokens:
         kept = _without_last(tokens, padded)
         if not len(kept):
             raise PalateError("nothing but padding; send the conversation's token ids")
-        if kept[0] == padded != self._sample[0]:
+        if kept[0] == padded != self.sample[0]:
             raise PalateError(
                 f"begins with padding (token {padded}); send token ids without it, or padded at "
                 "the end"
@@ -177,7 +177,7 @@ class ChatTokens:
         Where they do not, the reward is read at a token where the model never learnt to be read.
         """
         tail = self._tail
-        begins = not self._writes_bos or ids[0] == self._sample[0]
+        begins = not self._writes_bos or ids[0] == self.sample[0]
         return begins and (not len(tail) or np.array_equal(ids[-len(tail) :], tail))
 
     def render(self, prompt: Sequence[Message], response: str) -> str:
@@ -261,7 +261,8 @@ class ChatTokens:
         return between.rpartition(self.terminal)[2]
 
     @cached_property
-    def _sample(self) -> Tokens:
+    def sample(self) -> Tokens:
+        """A short conversation."""
         return self._ids((Message("user", "x"),), "y")
 
     @cached_property
@@ -277,13 +278,13 @@ class ChatTokens:
     @cached_property
     def _writes_bos(self) -> bool:
         bos = self.tokenizer.bos_token_id
-        return bos is not None and bool(self._sample[0] == bos)
+        return bos is not None and bool(self.sample[0] == bos)
 
     def _find_pad(self) -> int:
         """A padding id that differs from the token that is read (pitfall 3)."""
         if self._skipped is not None:
             return self._skipped
-        read = self.terminal_id if self.ending == "terminal" else int(self._sample[-1])
+        read = self.terminal_id if self.ending == "terminal" else int(self.sample[-1])
         named = [self.tokenizer.pad_token_id, self.tokenizer.unk_token_id]
         others = self.tokenizer.convert_tokens_to_ids(sorted(self._special))
         for candidate in [*named, *others]:
