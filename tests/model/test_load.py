@@ -44,6 +44,9 @@ def save_classifier(folder: Path, family: str = "qwen3", **tokenizer: Any) -> Pa
     return folder
 
 
+PLAIN = "{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}"
+
+
 def save_openrlhf(
     folder: Path, *, moments: tuple[float, float] | None = (0.5, 2.0), **tokenizer: Any
 ) -> Path:
@@ -148,12 +151,16 @@ def test_pitfall_32_a_judge_of_a_foreign_checkpoint_says_where_it_is_read(tmp_pa
 
 
 @pytest.mark.parametrize("moments", [(0.5, 2.0), None], ids=["normalized", "plain"])
-@pytest.mark.parametrize("eos", [END, TEXT_END], ids=["eos ends turns", "another eos"])
+@pytest.mark.parametrize(
+    ("eos", "template"),
+    [(END, CHATML), (TEXT_END, CHATML), (END, PLAIN)],
+    ids=["eos ends turns", "another eos", "nothing ends turns"],
+)
 def test_openrlhf_is_read_at_its_eos_and_normalized(
-    tmp_path: Path, moments: tuple[float, float] | None, eos: str
+    tmp_path: Path, moments: tuple[float, float] | None, eos: str, template: str
 ) -> None:
     """As its `RewardDataset` and `RewardModel` do: newlines go, EOS is there, (r - mean) / std."""
-    folder = save_openrlhf(tmp_path / "rm", moments=moments)
+    folder = save_openrlhf(tmp_path / "rm", moments=moments, template=template)
     if eos != END:
         path = folder / "tokenizer_config.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token": eos}))

@@ -14,7 +14,7 @@ from palate.model.export import portable_tokenizer
 from palate.model.options import BaseOptions
 from palate.model.templates import CHATML
 from palate.model.tokenizer import ChatTokens
-from palate.types import PalateError
+from palate.types import Message, PalateError
 from tiny import TEXT, tiny_tokenizer
 
 # As the families write them: what their templates are made of, with this tokenizer's marks.
@@ -293,3 +293,23 @@ def test_a_template_that_does_not_write_the_response_is_refused() -> None:
     deaf = "{{ messages[0]['content'] + '<|im_end|>' }}"
     with pytest.raises(PalateError, match="every response would get the same reward"):
         ChatTokens(tiny_tokenizer(template=deaf), BaseOptions())
+
+
+OPEN = (
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\n' + m.content }}"
+    "{% if not loop.last %}{{ '<|im_end|>\n' }}{% endif %}{% endfor %}"
+)
+
+
+def test_a_template_that_ends_no_last_turn_keeps_the_response() -> None:
+    tokenizer = tiny_tokenizer(template=OPEN)
+    chat = ChatTokens(tokenizer, BaseOptions())
+    turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "the sea"}]
+    text = "<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\nthe sea<|im_end|>"
+    assert chat.render((Message("user", "x"),), "the sea") == text
+    assert portable_tokenizer(chat).apply_chat_template(turns, tokenize=False) == text
+    told = chat.encode_text(text.removesuffix("<|im_end|>"))
+    asked = chat.encode((Message("user", "x"),), "the sea")
+    assert told is not None
+    assert asked is not None
+    assert told.ids.tolist() == asked.ids.tolist()

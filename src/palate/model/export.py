@@ -569,7 +569,9 @@ def portable_tokenizer(chat: ChatTokens) -> Any:
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(chat.pad_id)
     tokenizer.chat_template = without_marks(write_bos(chat.template, tokenizer.bos_token))
     if chat.ending == "terminal":
-        tokenizer.chat_template = closed_template(tokenizer.chat_template, chat.terminal)
+        tokenizer.chat_template = closed_template(
+            tokenizer.chat_template, chat.terminal, closes=chat.closes
+        )
     _add_nothing(tokenizer)
     # Clients that expect a tokenizer to add its BOS cut it from the text that the template wrote
     # (verl 0.9.1), and nothing here puts it back. What is not declared is not cut.
@@ -592,8 +594,10 @@ def without_marks(template: str) -> str:
     return template
 
 
-def closed_template(template: str, terminal: str) -> str:
+def closed_template(template: str, terminal: str, *, closes: bool = True) -> str:
     """`template` with its output cut after the last `terminal`.
+
+    It is put behind the output of a template that `closes` no last turn of the assistant's.
 
     Where a generation prompt is asked for, the output is left as it is. The empty expressions
     keep Jinja's block trimming away from the template's own first and last line. What is added
@@ -601,12 +605,15 @@ def closed_template(template: str, terminal: str) -> str:
     """
     body = template.removesuffix("\n")  # As Jinja itself does at the end of a template.
     end = repr(terminal)  # A Jinja literal reads Python's escapes.
+    cut = (
+        f"{{% elif {end} in palate_text %}}"
+        f"{{{{ palate_text.split({end})[:-1] | join({end}) }}}}{{{{ {end} }}}}"
+    )
     return (
         f"{{% set palate_text %}}{{{{ '' }}}}{body}{{{{ '' }}}}{{% endset %}}"
         "{% if add_generation_prompt %}{{ palate_text }}"
-        f"{{% elif {end} in palate_text %}}"
-        f"{{{{ palate_text.split({end})[:-1] | join({end}) }}}}{{{{ {end} }}}}"
-        f"{{% else %}}{{{{ palate_text + {end} }}}}{{% endif %}}"
+        + (cut if closes else "")
+        + f"{{% else %}}{{{{ palate_text + {end} }}}}{{% endif %}}"
     )
 
 

@@ -402,11 +402,17 @@ def _ending_in_eos(template: str, tokenizer: Any, location: str) -> str:
         raise PalateError(f"{location}: OpenRLHF reads the EOS token, and its tokenizer has none")
     options = BaseOptions(model=location, template="model")
     tokenizer.chat_template = template
-    terminal = ChatTokens(tokenizer, options).terminal
-    if terminal == eos:
+    chat = ChatTokens(tokenizer, options)
+    if chat.closes and chat.terminal == eos:
         return template
     added = f"{{% if not add_generation_prompt %}}{{{{ {' ' + eos!r} }}}}{{% endif %}}"
-    return closed_template(template, terminal) + added
+    if chat.closes:
+        return closed_template(template, chat.terminal) + added
+    # Where no token ends the turn, the response's own line breaks go too, as in OpenRLHF.
+    return (
+        f"{{% set text %}}{{{{ '' }}}}{template}{{{{ '' }}}}{{% endset %}}"
+        "{% if add_generation_prompt %}{{ text }}{% else %}{{ text.rstrip('\\n') }}{% endif %}"
+    ) + added
 
 
 def _longest(config: Any, tokenizer: Any) -> int:

@@ -75,7 +75,9 @@ class ChatTokens:
             key=len,
             reverse=True,
         )
-        self.terminal = self._find_terminal(terminal)
+        # Whether the template itself ends the last turn: one that ends only those before it would
+        # lose the response where text is cut after the last end.
+        self.terminal, self.closes = self._find_terminal(terminal)
         self.terminal_id = int(tokenizer.convert_tokens_to_ids(self.terminal))
         self.pad_id = self._find_pad()
         self.opening = self._find_opening()
@@ -188,7 +190,7 @@ class ChatTokens:
         )
         if self.ending == "template":
             return text
-        end = text.rfind(self.terminal)
+        end = text.rfind(self.terminal) if self.closes else -1
         return text[: end + len(self.terminal)] if end >= 0 else text + self.terminal
 
     def _ids(self, prompt: Sequence[Message], response: str) -> Tokens:
@@ -241,16 +243,16 @@ class ChatTokens:
     def _apply(self, turns: list[dict[str, str]]) -> str:
         return render(self.tokenizer, self.template, turns)
 
-    def _find_terminal(self, meant: str | None) -> str:
+    def _find_terminal(self, meant: str | None) -> tuple[str, bool]:
         """The special token that ends the template's assistant turn, else the EOS token."""
         turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "\x00"}]
         tail = self._apply(turns).rpartition("\x00")[2]
         found = [t for t in self._special if t in tail]
         if found:
-            return meant if meant and meant in found else min(found, key=tail.find)
+            return (meant if meant and meant in found else min(found, key=tail.find)), True
         if self.tokenizer.eos_token is None:
             raise PalateError("neither the template nor the tokenizer has an end-of-turn token")
-        return str(self.tokenizer.eos_token)
+        return str(self.tokenizer.eos_token), False
 
     def _find_opening(self) -> str:
         """What the template writes between a user's turn and the response, such as a header."""
