@@ -242,7 +242,7 @@ def test_bad_csv_rows(tmp_path: Path) -> None:
         ("a.parquet", b"PAR1", "not a whole Parquet file"),
         ("a.txt", b"x", "expected one of .jsonl"),
         ("a.jsonl", b"PAR1\x15", "is a Parquet file; let its name end in .parquet"),
-        ("a.jsonl", gzip.compress(b"{}"), "is packed; let its name end in .gz"),
+        ("a.jsonl", gzip.compress(b"{}", mtime=0), "is packed; let its name end in .gz"),
         (
             "a.csv",
             b"prompt,chosen,rejected,chosen\na,b,c,d\n",
