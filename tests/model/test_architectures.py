@@ -40,7 +40,11 @@ SHARES: dict[str, tuple[str, bool, dict[str, Any]]] = {
     "mpt": ("mpt", False, {"d_model": 48, "n_heads": 4, "n_layers": 2}),
     "mamba": ("mamba", False, {}),
     # Angles that follow the length of what is read.
-    "longrope": ("phi3", True, {"rope_parameters": LONGROPE}),
+    "longrope": (
+        "phi3",
+        True,
+        {"rope_parameters": LONGROPE, "original_max_position_embeddings": 64},
+    ),
     "dynamic": ("llama", True, {"max_position_embeddings": 64, "rope_parameters": DYNAMIC}),
     # The last projection makes the state narrower than the model.
     "opt": ("opt", True, {"word_embed_proj_dim": 32, "ffn_dim": 64}),
@@ -85,6 +89,7 @@ def test_a_response_has_the_reward_that_it_has_alone(name: str, tmp_path: Path) 
     expected = [alone(ids) for one in together for ids in one]
     tolerance = 1e-4 * max(1.0, float(np.std(expected)))
     assert model.shared == shares
+    assert (model.steady == 64) == (name in ("longrope", "dynamic"))
     packed = model([group(one) for one in together]).reward
     # From the longest to the shortest: nothing stays of the one before.
     single = [float(model([group([ids])]).reward) for one in together[::-1] for ids in one[::-1]]
@@ -100,6 +105,7 @@ def test_it_is_exported_and_opened_again(name: str, tmp_path: Path) -> None:
     folder = export(model.eval(), tmp_path / "exported", card=Card("a", "b", "c"))
     again = load_reward_model(folder)
     groups = [group(one) for one in conversations(model)]
+    assert ("read one row at a time" in (folder / "README.md").read_text()) == (name == "longrope")
     assert torch.allclose(again(groups).reward, model(groups).reward, atol=1e-6)
 
 

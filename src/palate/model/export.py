@@ -396,6 +396,8 @@ def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str 
     if model.bias:
         card = _without_constant(card, model.bias, folder)
     config = _config(model, card)
+    if model.steady < model.chat.max_tokens:
+        card = _with_angles(card, int(model.steady), folder)
     if made := check_exportable(config):
         card = replace(card, facts={**card.facts, "stock class": made})
     with quiet():
@@ -415,6 +417,16 @@ def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str 
             )
             write_text(partial / "README.md", text)
     return folder
+
+
+def _with_angles(card: Card, steady: int, folder: Path) -> Card:
+    """`card`, which says that stock code reads a long row otherwise beside others."""
+    said = (
+        f"follow the longest row of a batch over {steady} tokens (LongRoPE, dynamic NTK), in "
+        "transformers and ONNX Runtime; read one row at a time there, as Palate reads each"
+    )
+    log.warning("%s: the angles of its positions %s", folder, said)
+    return replace(card, facts={**card.facts, "angles of positions": said})
 
 
 def _write_for_engines(folder: Path, kind: str) -> None:
