@@ -1,5 +1,6 @@
 """The simulated campaign: the same for the same seed, as noisy as it says, not solvable cheaply."""
 
+import hashlib
 import json
 from collections import Counter
 from dataclasses import asdict, replace
@@ -19,6 +20,7 @@ from palate.data.simulation import (
     single_word_baseline,
 )
 from palate.data.simulation.annotators import judge
+from palate.data.simulation.texts import texts
 from palate.types import Bin, Comparison, Rating
 
 TASKS = ("helpfulness", "safety")
@@ -50,6 +52,34 @@ def test_text_is_pinned() -> None:
     """A change of the campaign's text changes every number made with it: say so in CHANGELOG."""
     first = next(simulate(CampaignOptions(), 0))
     assert first.id == "0c3852641706f86111ef9e0d387bd695"
+
+
+@pytest.mark.parametrize(
+    ("task", "seed", "pinned"),
+    [
+        ("helpfulness", 0, "c285c70427f0f177"),
+        ("helpfulness", 5, "ed30ea3014379a81"),
+        ("safety", 0, "7710db3217b47acb"),
+        ("safety", 5, "a7d80302f90d9c32"),
+    ],
+)
+def test_campaign_is_pinned(task: str, seed: int, pinned: str) -> None:
+    """Texts (an id is a digest of them), judgements and truth; not the probabilities' last bits."""
+    rows = [
+        (c.id, c.prompt_id, c.rating, c.annotator, *safe, c.meta["family"], c.meta["latent"])
+        for c in campaign(task, 3, 800, seed)
+        for safe in [(c.chosen_safe, c.rejected_safe)]
+    ]
+    assert hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:16] == pinned
+
+
+def test_texts_are_read_once_and_stay_as_they_are() -> None:
+    words = texts().words
+    assert texts().words is words
+    assert words.names[0] == "Anna"
+    assert all(isinstance(values, tuple) for _, values in words)
+    with pytest.raises(ValidationError, match="frozen"):
+        words.names = ()
 
 
 @pytest.mark.parametrize("task", TASKS)

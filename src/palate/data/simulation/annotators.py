@@ -10,13 +10,13 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 import numpy as np
 from scipy import optimize, sparse
 
-from palate.data.simulation.tables import phrases
+from palate.data.simulation.texts import texts
 from palate.types import Bin, Comparison, Rating
 
 # Effects on helpfulness, in logits. Assumed; wrong facts weigh little because a small model
@@ -61,7 +61,7 @@ class Core:
     wrong: str = ""
     effects: tuple[str, ...] = ()
     safety: float = 0.0
-    rudeness: tuple[str, ...] = phrases.RUDE
+    rudeness: tuple[str, ...] = field(default_factory=lambda: texts().phrases.rude)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def respond(core: Core, scale: float, rng: Random) -> Response:
     if addition == "detail":
         text = f"{text} {core.extra}"
     elif addition == "ramble":
-        text = f"{text} {rng.choice(phrases.RAMBLES)}"
+        text = f"{text} {rng.choice(texts().phrases.rambles)}"
     leads = defect == "truncated" or rng.random() < 0.5  # Nothing follows a cut.
     text = _with_manner(text, manner, core, leads, rng)
     # What is cut, shuffled or taken back no longer shows whether it was right, so it must not
@@ -135,8 +135,8 @@ def respond(core: Core, scale: float, rng: Random) -> Response:
 
 def _with_manner(text: str, manner: str, core: Core, leads: bool, rng: Random) -> str:
     if manner == "plain":
-        return f"{rng.choice(phrases.NEUTRAL)} {text}" if rng.random() < 0.3 else text
-    phrase = rng.choice(phrases.WARM if manner == "warm" else core.rudeness)
+        return f"{rng.choice(texts().phrases.neutral)} {text}" if rng.random() < 0.3 else text
+    phrase = rng.choice(texts().phrases.warm if manner == "warm" else core.rudeness)
     return f"{phrase} {text}" if leads else f"{text} {phrase}"
 
 
@@ -172,7 +172,7 @@ def _repeated(core: Core, rng: Random) -> str:
 
 def _contradicted(core: Core, rng: Random) -> str:
     first, second = (core.text, core.wrong) if rng.random() < 0.5 else (core.wrong, core.text)
-    return f"{first} {rng.choice(phrases.REVERSALS)} {second}"
+    return f"{first} {rng.choice(texts().phrases.reversals)} {second}"
 
 
 _DEFECT: Mapping[str, Callable[[Core, Random], str]] = {

@@ -12,7 +12,7 @@ from random import Random
 from typing import TypeVar
 
 from palate.data.simulation.annotators import Core, Weights, pick
-from palate.data.simulation.tables import facts, harmful, howto, phrases, replies, words
+from palate.data.simulation.texts import Act, texts
 
 T = TypeVar("T")
 
@@ -31,107 +31,111 @@ class Task:
 
 def fact(rng: Random) -> Task:
     """A factual question; a wrong answer takes the value of another entry."""
-    questions, answers, details, topics, entries = rng.choice(facts.RELATIONS)
-    s, v, n = rng.choice(entries)
-    other = _another(rng, v, [entry[1] for entry in entries])
-    answer = rng.choice(answers)
+    relation = rng.choice(texts().facts.relations)
+    s, v, n = rng.choice(relation.entries)
+    other = _another(rng, v, [entry.value for entry in relation.entries])
+    answer = rng.choice(relation.answers)
     return Task(
         "fact",
-        rng.choice(questions).format(s=s),
+        rng.choice(relation.questions).format(s=s),
         _sentence(answer.format(s=s, v=v)),
         _sentence(answer.format(s=s, v=other)),
-        _sentence(rng.choice(details).format(s=s, n=n)),
-        rng.choice(topics).format(s=s),
+        _sentence(rng.choice(relation.details).format(s=s, n=n)),
+        rng.choice(relation.topics).format(s=s),
     )
 
 
 def arithmetic(rng: Random) -> Task:
     """A word problem; a wrong answer is off by a little."""
+    words = texts().words
     kind = rng.randrange(3)
     b = rng.randint(2, 9)
     if kind == 0:
         a = rng.randint(2, 30)
-        template, result = rng.choice(words.SUMS), a + b
+        problem, result = rng.choice(words.sums), a + b
     elif kind == 1:
         a = rng.randint(b + 2, 30)
-        template, result = rng.choice(words.DIFFERENCES), a - b
+        problem, result = rng.choice(words.differences), a - b
     else:
         a = rng.randint(2, 9)
-        template, result = rng.choice(words.PRODUCTS), a * b
+        problem, result = rng.choice(words.products), a * b
     slots = {
-        "x": rng.choice(words.NAMES),
-        "t": rng.choice(words.THINGS),
-        "d": rng.choice(words.DAYS),
+        "x": rng.choice(words.names),
+        "t": rng.choice(words.things),
+        "d": rng.choice(words.days),
         "a": a,
         "b": b,
     }
-    question, answer, detail = template
     wrong = _another(rng, result, [result + k for k in (-3, -2, -1, 1, 2, 4, 10) if result + k > 0])
     return Task(
         "arithmetic",
-        question.format(**slots),
-        answer.format(r=result, **slots),
-        answer.format(r=wrong, **slots),
-        detail.format(**slots),
+        problem.question.format(**slots),
+        problem.answer.format(r=result, **slots),
+        problem.answer.format(r=wrong, **slots),
+        problem.detail.format(**slots),
         f"the number of {slots['t']}",
     )
 
 
 def conversion(rng: Random) -> Task:
     """A change of units; a wrong answer has a wrong factor."""
-    of, to, factor, detail, smallest, largest = rng.choice(words.UNITS)
-    a = rng.randint(smallest, largest)
-    question, answer = rng.choice(words.CONVERSIONS)
+    unit = rng.choice(texts().words.units)
+    of, to, factor = unit.of, unit.to, unit.factor
+    a = rng.randint(unit.smallest, unit.largest)
+    question, answer = rng.choice(texts().words.conversions)
     slip = rng.choice((factor * 10, factor + 10, max(factor // 2, 1), factor + 1))
     return Task(
         "conversion",
         question.format(a=a, of=of, to=to),
         answer.format(a=a, of=of, to=to, r=a * factor),
         answer.format(a=a, of=of, to=to, r=a * slip),
-        detail,
+        unit.detail,
         f"{of} and {to}",
     )
 
 
 def comparison(rng: Random) -> Task:
     """Which of two items is heavier, faster, ...; a wrong answer has them swapped."""
-    more, less, topic, items, unit = rng.choice(words.RANKED)
-    (win, high), (lose, low) = sorted(rng.sample(items, 2), key=lambda item: -item[1])
-    question, answer = rng.choice(words.COMPARISONS)
+    ranking = rng.choice(texts().words.rankings)
+    drawn = sorted(rng.sample(ranking.items, 2), key=lambda item: -item.value)
+    (win, high), (lose, low) = drawn
+    question, answer = rng.choice(texts().words.comparisons)
     subject, number = rng.choice(((win, high), (lose, low)) if low else ((win, high),))
-    comparative = more
+    topic, comparative = ranking.topic, ranking.more
     if rng.random() < 0.5:
-        comparative, win, lose = less, lose, win
+        comparative, win, lose = ranking.less, lose, win
     x, y = (win, lose) if rng.random() < 0.5 else (lose, win)
     return Task(
         "comparison",
         question.format(c=comparative, x=x, y=y, topic=topic),
         _sentence(answer.format(c=comparative, topic=topic, w=win, l=lose)),
         _sentence(answer.format(c=comparative, topic=topic, w=lose, l=win)),
-        f"For {subject} it is roughly {number} {unit}.",
+        f"For {subject} it is roughly {number} {ranking.unit}.",
         f"the {topic} of {x}",
     )
 
 
 def passage(rng: Random) -> Task:
     """A question about a short passage; a wrong answer contradicts the passage."""
-    text, questions = rng.choice(words.PASSAGES)
-    slots = {
-        "name": rng.choice(words.NAMES),
-        "place": rng.choice(words.PLACES),
-        "day": rng.choice(words.DAYS),
-        "thing": rng.choice(words.THINGS),
-        "job": rng.choice(words.JOBS),
-        "colour": rng.choice(words.COLOURS),
-        "weather": rng.choice(words.WEATHERS),
+    words = texts().words
+    drawn = rng.choice(words.passages)
+    choices = {
+        "name": words.names,
+        "place": words.places,
+        "day": words.days,
+        "thing": words.things,
+        "job": words.jobs,
+        "colour": words.colours,
+        "weather": words.weathers,
     }
-    slots["other"] = _another(rng, slots["name"], words.NAMES)
-    question, answer, slot = rng.choice(questions)
-    lie = slots["name"] if slot == "other" else _another(rng, slots[slot], _SLOT_WORDS[slot])
+    slots = {slot: rng.choice(values) for slot, values in choices.items()}
+    slots["other"] = _another(rng, slots["name"], words.names)
+    question, answer, slot = rng.choice(drawn.questions)
+    lie = slots["name"] if slot == "other" else _another(rng, slots[slot], choices[slot])
     wrong = slots | {slot: lie}
     return Task(
         "passage",
-        f"{text} {question}".format(**slots),
+        f"{drawn.text} {question}".format(**slots),
         _sentence(answer.format(**slots)),
         _sentence(answer.format(**wrong)),
         rng.choice(
@@ -143,34 +147,36 @@ def passage(rng: Random) -> Task:
 
 def steps(rng: Random) -> Task:
     """A how-to; a wrong answer has the steps in an impossible order."""
-    name, in_order, tip = rng.choice(howto.TASKS)
-    answer = rng.choice(howto.ANSWERS)
-    one, two, three = in_order
+    howto = rng.choice(texts().howto.tasks)
+    answer = rng.choice(texts().howto.answers)
+    one, two, three = howto.steps
     muddled = rng.choice(((three, one, two), (three, two, one), (two, three, one)))
     return Task(
         "steps",
-        rng.choice(howto.QUESTIONS).format(task=name),
-        answer.format(*in_order),
+        rng.choice(texts().howto.questions).format(task=howto.task),
+        answer.format(*howto.steps),
         answer.format(*muddled),
-        tip,
-        f"how to {name}",
+        howto.tip,
+        f"how to {howto.task}",
     )
 
 
 def reply(rng: Random) -> Task:
     """A polite message to draft; a wrong one is cold or hostile to its reader."""
-    situation, kind, cold, extra = rng.choice(replies.REPLIES)
-    person = rng.choice(replies.PEOPLE)
-    prompt = rng.choice(replies.REPLY_PROMPTS).format(p=person, s=situation)
-    return Task("reply", prompt, kind, cold, extra, f"{person} and the message")
+    replies = texts().replies
+    message = rng.choice(replies.replies)
+    person = rng.choice(replies.people)
+    prompt = rng.choice(replies.prompts).format(p=person, s=message.situation)
+    topic = f"{person} and the message"
+    return Task("reply", prompt, message.right, message.wrong, message.extra, topic)
 
 
 def borderline(rng: Random) -> Task:
     """A request that sounds worse than it is and should be helped."""
-    request, right, wrong, extra = rng.choice(replies.BORDERLINE)
-    prompt = rng.choice(replies.BORDERLINE_PROMPTS).format(s=request)
-    topic = request.replace(" my ", " your ")
-    return Task("borderline", prompt, right, wrong, extra, f"how to {topic}")
+    wish = rng.choice(texts().replies.borderline)
+    prompt = rng.choice(texts().replies.borderline_prompts).format(s=wish.request)
+    topic = "how to " + wish.request.replace(" my ", " your ")
+    return Task("borderline", prompt, wish.right, wish.wrong, wish.extra, topic)
 
 
 # Weights assumed; families that a small model can judge by reading weigh more than arithmetic.
@@ -203,20 +209,10 @@ def dress(prompt: str, rng: Random) -> str:
     """The prompt with an opening or a closing, as people write; half stay bare."""
     roll = rng.random()
     if roll < 0.25:
-        return rng.choice(phrases.OPENINGS) + prompt
+        return rng.choice(texts().phrases.openings) + prompt
     if roll < 0.5:
-        return prompt + rng.choice(phrases.CLOSINGS)
+        return prompt + rng.choice(texts().phrases.closings)
     return prompt
-
-
-_SLOT_WORDS: dict[str, tuple[str, ...]] = {
-    "place": words.PLACES,
-    "day": words.DAYS,
-    "thing": words.THINGS,
-    "job": words.JOBS,
-    "colour": words.COLOURS,
-    "weather": words.WEATHERS,
-}
 
 
 def _another(rng: Random, value: T, values: Sequence[T]) -> T:
@@ -252,7 +248,7 @@ class Request:
 
     prompt: str
     wicked: bool
-    act: harmful.Act
+    act: Act
     victim: str
 
 
@@ -267,40 +263,43 @@ def answer(task: Task, scale: float, rng: Random) -> Core:
     if kind == "off_topic":
         other = draw_other_task(task.family, rng)
         return Core(kind, other.right, other.detail, wrong=other.wrong, safety=SAFE)
-    wordings = phrases.EVASIVE if kind == "evasive" else phrases.OVER_REFUSALS
+    phrases = texts().phrases
+    wordings = phrases.evasive if kind == "evasive" else phrases.over_refusals
     return Core(kind, _capital(rng.choice(wordings).format(t=task.topic)), safety=SAFE)
 
 
 def draw_request(rng: Random) -> Request:
     """A wicked request, or in two of five cases the honest one that resembles it."""
-    act = rng.choice(harmful.ACTS)
-    victim = rng.choice(harmful.VICTIMS)
+    harmful = texts().harmful
+    act = rng.choice(harmful.acts)
+    victim = rng.choice(harmful.victims)
     wicked = rng.random() < 0.6
-    deed = (act[0] if wicked else act[3]).format(v=victim)
-    return Request(rng.choice(harmful.PROMPTS).format(a=deed), wicked, act, victim)
+    deed = (act.request if wicked else act.benign).format(v=victim)
+    return Request(rng.choice(harmful.prompts).format(a=deed), wicked, act, victim)
 
 
 def safe_answer(request: Request, scale: float, rng: Random) -> Core:
     """A refusal of a wicked request (good ones offer help), or an answer to an honest one."""
     if not request.wicked:
         return _honest_answer(request, scale, rng)
+    harmful = texts().harmful
     kind = pick(DECLINES, scale, rng)
     if kind == "off_topic":
         other = draw_task(rng)
         return Core(kind, other.right, other.detail, wrong=other.wrong, safety=SAFE)
-    decline = rng.choice(harmful.DECLINES)
+    decline = rng.choice(harmful.declines)
     if kind == "decline":
-        return Core(kind, decline, safety=SAFE, rudeness=harmful.SERMONS)
+        return Core(kind, decline, safety=SAFE, rudeness=harmful.sermons)
     act = request.act if kind == "offer" else _other_act(request.act, rng)
-    offer = rng.choice(harmful.OFFERS).format(b=_yours(act[2], request.victim))
+    offer = rng.choice(harmful.offers).format(b=_yours(act.alternative, request.victim))
     return Core(
         "decline",
         decline,
-        rng.choice(harmful.ADVICE) if kind == "offer" else "",
+        rng.choice(harmful.advice) if kind == "offer" else "",
         _capital(offer),
         effects=(kind,),
         safety=SAFE,
-        rudeness=harmful.SERMONS,
+        rudeness=harmful.sermons,
     )
 
 
@@ -310,12 +309,12 @@ def unsafe_answer(request: Request, scale: float, rng: Random) -> Core:
     act = request.act if kind == "comply" else _other_act(request.act, rng)
     # A misdeed offered for an honest request does not help with it.
     effects = () if request.wicked or kind == "off_topic" else ("unasked",)
-    text, more = act[1] if rng.random() < 0.5 else act[1][::-1]
+    text, more = act.answers if rng.random() < 0.5 else act.answers[::-1]
     remark = pick(REMARKS, scale, rng)
     said, safety = {
         "none": ("", UNSAFE),
-        "gleeful": (rng.choice(harmful.GLEEFUL), UNSAFE + GLEEFUL),
-        "caveat": (rng.choice(harmful.CAVEATS), UNSAFE + CAVEATED),
+        "gleeful": (rng.choice(texts().harmful.gleeful), UNSAFE + GLEEFUL),
+        "caveat": (rng.choice(texts().harmful.caveats), UNSAFE + CAVEATED),
     }[remark]
     return Core(kind, text, more, said, effects=effects, safety=safety)
 
@@ -325,15 +324,17 @@ def _honest_answer(request: Request, scale: float, rng: Random) -> Core:
     wanted, victim = request.act, request.victim
     if kind in ("right", "wrong"):
         act = wanted if kind == "right" else _other_act(wanted, rng)
-        text = rng.choice(harmful.BENIGN_ANSWERS).format(b=_yours(act[2], victim))
-        return Core(kind, text, rng.choice(harmful.ADVICE), safety=SAFE)
-    wordings = phrases.EVASIVE if kind == "evasive" else phrases.OVER_REFUSALS
-    topic = "how to " + _yours(wanted[3], victim)
+        harmful = texts().harmful
+        text = rng.choice(harmful.benign_answers).format(b=_yours(act.alternative, victim))
+        return Core(kind, text, rng.choice(harmful.advice), safety=SAFE)
+    phrases = texts().phrases
+    wordings = phrases.evasive if kind == "evasive" else phrases.over_refusals
+    topic = "how to " + _yours(wanted.benign, victim)
     return Core(kind, _capital(rng.choice(wordings).format(t=topic)), safety=SAFE)
 
 
-def _other_act(act: harmful.Act, rng: Random) -> harmful.Act:
-    while (other := rng.choice(harmful.ACTS)) is act:
+def _other_act(act: Act, rng: Random) -> Act:
+    while (other := rng.choice(texts().harmful.acts)) is act:
         pass
     return other
 

@@ -17,7 +17,7 @@ def load(request: Request) -> Iterator[Row]:
     seed = options.pop("seed", 0)
     if isinstance(seed, bool) or not isinstance(seed, int):
         raise PalateError(f"{NAME}: seed: expected a whole number, got {seed!r}")
-    campaign = import_module("palate.data.simulation")  # Its tables are read only when asked for.
+    campaign = import_module("palate.data.simulation")  # SciPy is imported only when asked for.
     try:
         chosen = campaign.CampaignOptions(**options)
     except (TypeError, ValueError) as error:
