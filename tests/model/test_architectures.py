@@ -15,6 +15,8 @@ from palate.model.export import Card, export
 from palate.model.loading import load_reward_model, start_model
 from palate.model.options import BaseOptions
 from palate.model.packing import Tokens, group
+from palate.train.cost import anatomy
+from palate.train.options import TrainOptions
 from palate.types import Message, PalateError
 from tiny import CHATML, tiny_tokenizer
 
@@ -95,6 +97,14 @@ def test_a_response_has_the_reward_that_it_has_alone(name: str, tmp_path: Path) 
     single = [float(model([group([ids])]).reward) for one in together[::-1] for ids in one[::-1]]
     assert packed.tolist() == pytest.approx(expected, abs=tolerance)
     assert single[::-1] == pytest.approx(expected, abs=tolerance)
+
+
+@pytest.mark.parametrize("name", SHARES)
+def test_its_memory_is_estimated(name: str) -> None:
+    family, _, changes = SHARES[name]
+    config = AutoConfig.for_model(family, **SHAPE | changes)
+    found = anatomy(config, TrainOptions())
+    assert found.parameters >= sum(p.numel() for p in AutoModel.from_config(config).parameters())
 
 
 @pytest.mark.parametrize("name", ["gemma2", "opt", "longrope", "bidirectional"])

@@ -78,7 +78,7 @@ def anatomy(config: Any, options: TrainOptions) -> ModelStats:
     parameters = list(model.parameters())
     matrices = [p for p in parameters if p.ndim > 1 and id(p) not in embeddings]
     sizes = [_count(layer.parameters()) for layer in layers]
-    heads = int(text.num_attention_heads)
+    heads = int(getattr(text, "num_attention_heads", None) or 1)  # State-space models have none.
     head_width = int(getattr(text, "head_dim", None) or text.hidden_size // heads)
     return ModelStats(
         parameters=_count(parameters),
