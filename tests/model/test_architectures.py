@@ -107,7 +107,7 @@ def test_its_memory_is_estimated(name: str) -> None:
     assert found.parameters >= sum(p.numel() for p in AutoModel.from_config(config).parameters())
 
 
-@pytest.mark.parametrize("name", ["gemma2", "opt", "longrope", "bidirectional"])
+@pytest.mark.parametrize("name", ["gemma2", "mamba", "opt", "longrope", "bidirectional"])
 @torch.no_grad()
 def test_it_is_exported_and_opened_again(name: str, tmp_path: Path) -> None:
     family, _, changes = SHARES[name]

@@ -535,7 +535,11 @@ def check_exportable(config: Any) -> str:
     if backbone is None or base is None:
         raise _unexportable(config)
     name = f"{backbone.__name__.removesuffix('Model')}ForSequenceClassification"
-    attributes = {"__module__": base.__module__, "config_class": kind}
+    # Under another prefix (Mamba's is "backbone") the backbone would not find its weights again.
+    prefix = backbone.base_model_prefix
+    attributes = {
+        "__module__": base.__module__, "config_class": kind, "base_model_prefix": prefix,
+    }  # fmt: skip
     made = type(name, (GenericForSequenceClassification, base), attributes)
     # Without `exist_ok` transformers 5.24 does nothing, in silence, for a configuration of its own.
     AutoModelForSequenceClassification.register(kind, made, exist_ok=True)
@@ -543,7 +547,8 @@ def check_exportable(config: Any) -> str:
     return (
         f"transformers has none for {config.model_type}; Palate opens it, others after class "
         f"{name}(GenericForSequenceClassification, {base.__name__}): config_class = "
-        f"{kind.__name__}, registered with AutoModelForSequenceClassification, exist_ok=True"
+        f"{kind.__name__}, base_model_prefix = {prefix!r}, "
+        "registered with AutoModelForSequenceClassification, exist_ok=True"
     )
 
 
