@@ -148,15 +148,30 @@ def example(name: str):
 
 
 def test_readme_python_runs(tmp_path, monkeypatch, capsys):
+    """The README's code on the README's recipe, of a tiny base and of fewer comparisons."""
     monkeypatch.chdir(tmp_path)
-    # The same code on a smaller campaign.
+    recipe = yaml.safe_load(blocks(ROOT / "README.md", "yaml")[0])
+    base = save_tiny(tmp_path / "tiny", "llama", num_hidden_layers=1)
+    recipe |= {"base": {"model": str(base)}, "train": {"epochs": 1, "trackers": []}}
+    recipe["data"]["holdout"]["per_batch"] = 20
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe))
+    for week in (1, 2):
+        rows = [
+            {"prompt": f"{week}: what is {n}?", "chosen": f"It is {n}.", "rejected": "Who knows?"}
+            for n in range(60)
+        ]
+        write_lines(tmp_path / f"week-{week}.jsonl", rows)
     (code,) = blocks(ROOT / "README.md", "python")
-    small = '["data.sources.campaign-helpfulness.options.comparisons_per_week=60", '
-    small += '"data.sources.campaign-safety.options.comparisons_per_week=60", '
-    small += '"data.holdout.per_batch=10", '
-    exec(compile(code.replace('["train.epochs', small + '"train.epochs'), "README.md", "exec"), {})
-    assert capsys.readouterr().out
-    assert read_header(tmp_path / "runs/mine/mixtures/safety.parquet").rows > 50
+    names: dict = {}
+    exec(compile(code, "README.md", "exec"), names)
+    accuracy, reward = capsys.readouterr().out.splitlines()
+    assert "n=40" in accuracy
+    assert [float(value) for value in json.loads(reward)] == names["model"].score(
+        [("How do I bake bread?", "Mix flour, water, salt and yeast.")]
+    )
+    again = names["RewardModel"].from_pretrained("mine-rm")
+    pair = [("Bread?", "Flour.")]
+    assert again.score(pair) == names["model"].score(pair)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)

@@ -62,10 +62,10 @@ def export(
 
     from palate.model.export import export as write
     from palate.model.loading import reopen
-    from palate.model.onnx import check_packages, export_onnx
+    from palate.model.onnx import check_packages, check_target, export_onnx
     from palate.types import PalateError
 
-    _check_target(model, to)
+    check_target(model, to)
     if kind is ExportFormat.ONNX and dtype not in (Dtype.STORED, Dtype.FLOAT32):
         raise PalateError(f"--dtype {dtype}: an ONNX export is float32; leave it out")
     if kind is ExportFormat.ONNX:
@@ -83,21 +83,6 @@ def export(
         progress()("tracing the graph: half a minute for a small model ...")
         largest = export_onnx(checkpoint, to)
     progress()(f"exported: {to}; rewards differ from torch's by at most {largest:.2g}")
-
-
-def _check_target(model: str, to: Path) -> None:
-    from palate.model.onnx import is_onnx
-    from palate.types import PalateError
-
-    if Path(model).exists() and to.exists() and Path(model).resolve() == to.resolve():
-        raise PalateError(f"{to}: the export would replace its own model; name another folder")
-    if is_onnx(model):
-        raise PalateError(f"{model}: an ONNX graph; export the checkpoint that it was made of")
-    weights = (*to.glob("*.safetensors"), *to.glob("*.onnx")) if to.is_dir() else ()
-    ours = bool(weights) and (to / "config.json").is_file()
-    empty = to.is_dir() and not any(to.iterdir())
-    if to.exists() and not ours and not empty:
-        raise PalateError(f"{to}: is something else than a model; name another or remove it")
 
 
 def push(

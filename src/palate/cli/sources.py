@@ -17,9 +17,9 @@ from palate.data.sources import (
     source_named,
 )
 from palate.data.sources.files import stem
+from palate.data.sources.locate import locate
 from palate.data.sources.own import is_ours
 from palate.progress import say
-from palate.recipe.locate import locate
 from palate.records import write_comparisons
 from palate.types import Comparison, PalateError
 

@@ -141,7 +141,7 @@ class LintReport:
 
 def lint(
     comparisons: Iterable[Comparison],
-    report: LintReport,
+    report: LintReport | None = None,
     *,
     max_characters: int | None = None,
 ) -> Iterator[Comparison]:
@@ -150,6 +150,7 @@ def lint(
     `max_characters` bounds prompt and responses together; None sets no bound (the tokeniser's
     own limit is applied where the model is known).
     """
+    report = LintReport() if report is None else report
     seen, judged = _Seen(), _Judged(report)
     for comparison in comparisons:
         report.rows[comparison.source] += 1

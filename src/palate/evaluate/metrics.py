@@ -17,6 +17,7 @@ from scipy.special import expit
 
 from palate import stats
 from palate.data.simulation import item_limit
+from palate.evaluate.benchmark import Benchmark, order_for
 from palate.evaluate.results import (
     BINS,
     FORMER_NAMES,
@@ -29,10 +30,11 @@ from palate.evaluate.results import (
     read_judge_results,
     refuse_incomparable,
 )
+from palate.evaluate.run import evaluate
 from palate.records import write_text
 from palate.renamed import renamed
 from palate.stats import Bounds, Estimate, PairedDifference, Trend
-from palate.types import Bin, Comparison, PalateError, Rating, digest
+from palate.types import Bin, Comparison, Judge, PalateError, Rating, digest
 
 __all__ = [
     "KINDS",
@@ -200,6 +202,26 @@ def summarise(
         ),
         unsafe_recall=unsafe_recall(votes),
     )
+
+
+def judge_benchmark(
+    judge: Judge, benchmark: Benchmark, folder: str | Path, *, seed: int = 0
+) -> Result:
+    """Ask a judge about every comparison of a benchmark; its accuracies, with intervals and n.
+
+    Verdicts are kept in `folder`: what was judged there under the same protocol is not asked
+    again. `result.overall` is an `Estimate` of the share in [0, 1] in which judge and annotators
+    agree; `by_rating` and `by_bin` split it, `counts` says what became of every item. The order of
+    sides is drawn with `seed`; judges that read both responses at once are asked in both orders.
+
+    Not called `evaluate`: that is the package `palate.evaluate`, and whether `palate.evaluate`
+    were the package or a function would hang on what was imported before.
+
+    Raises:
+        PalateError: an empty benchmark, a folder that cannot be written, a judge that breaks off.
+    """
+    path = evaluate(judge, benchmark, Path(folder), seed=seed, order=order_for(judge, "auto"))
+    return summarise(read_judge_results(path))
 
 
 def _counts(votes: JudgeResults) -> Counts:

@@ -21,6 +21,7 @@ from palate.model.onnx import GRAPH, open_session, run
 from palate.model.options import Dtype
 from palate.model.packing import Group, Tokens, group, microbatches
 from palate.model.precision import compute_dtype
+from palate.model.reward_model import RewardModel
 from palate.model.templates import RefusedTurnsError
 from palate.model.tokenizer import TOO_LONG, ChatTokens, Encoded
 from palate.records import file_digest
@@ -66,31 +67,45 @@ class RewardScorer:
 
     def score(self, candidates: Iterable[Candidates]) -> Iterator[tuple[Score, ...]]:
         """Scores in the order asked; reads ahead one window of `candidates`."""
-        stream = iter(candidates)
-        while window := list(islice(stream, WINDOW)):
-            yield from self._score_window(window)
+        return scores(self.model, candidates, self._budget)
 
-    def _score_window(self, window: Sequence[Candidates]) -> list[tuple[Score, ...]]:
-        encoded: dict[Candidates, tuple[Encoded | Refused, ...]] = {}
-        prompts: dict[object, dict[bytes, Encoded]] = {}
-        for item in window:
-            rows = tuple(encode(self.model.chat, item.prompt, r) for r in item.responses)
-            encoded[item] = rows
-            distinct = prompts.setdefault(item.prompt, {})
-            distinct.update((row.ids.tobytes(), row) for row in rows if isinstance(row, Encoded))
-        rewards = self._rewards([list(rows.values()) for rows in prompts.values() if rows])
-        return [tuple(score_of(row, rewards) for row in encoded[item]) for item in window]
 
-    @torch.inference_mode()
-    def _rewards(self, prompts: Sequence[Sequence[Encoded]]) -> dict[bytes, float]:
-        """Reward of each distinct conversation, by its tokens."""
-        groups: list[Group] = [group([row.ids for row in rows]) for rows in prompts]
-        rewards: dict[bytes, float] = {}
-        for indices, chosen in microbatches(groups, self._budget):
-            values = self.model(chosen).reward.tolist()
-            keys = [row.ids.tobytes() for i in indices for row in prompts[i]]
-            rewards.update(zip(keys, values, strict=True))
-        return rewards
+def scores(
+    model: RewardModel, candidates: Iterable[Candidates], tokens_per_microbatch: int
+) -> Iterator[tuple[Score, ...]]:
+    """Scores of an open model in the order asked; reads ahead one window of `candidates`."""
+    stream = iter(candidates)
+    while window := list(islice(stream, WINDOW)):
+        yield from _score_window(model, window, tokens_per_microbatch)
+
+
+def _score_window(
+    model: RewardModel, window: Sequence[Candidates], tokens_per_microbatch: int
+) -> list[tuple[Score, ...]]:
+    encoded: dict[Candidates, tuple[Encoded | Refused, ...]] = {}
+    prompts: dict[object, dict[bytes, Encoded]] = {}
+    for item in window:
+        rows = tuple(encode(model.chat, item.prompt, r) for r in item.responses)
+        encoded[item] = rows
+        distinct = prompts.setdefault(item.prompt, {})
+        distinct.update((row.ids.tobytes(), row) for row in rows if isinstance(row, Encoded))
+    distinct_rows = [list(rows.values()) for rows in prompts.values() if rows]
+    rewards = _rewards(model, distinct_rows, tokens_per_microbatch)
+    return [tuple(score_of(row, rewards) for row in encoded[item]) for item in window]
+
+
+@torch.inference_mode()
+def _rewards(
+    model: RewardModel, prompts: Sequence[Sequence[Encoded]], tokens_per_microbatch: int
+) -> dict[bytes, float]:
+    """Reward of each distinct conversation, by its tokens."""
+    groups: list[Group] = [group([row.ids for row in rows]) for rows in prompts]
+    rewards: dict[bytes, float] = {}
+    for indices, chosen in microbatches(groups, tokens_per_microbatch):
+        values = model(chosen).reward.tolist()
+        keys = [row.ids.tobytes() for i in indices for row in prompts[i]]
+        rewards.update(zip(keys, values, strict=True))
+    return rewards
 
 
 def read_elsewhere(chat: ChatTokens) -> dict[str, str]:

@@ -705,7 +705,10 @@ def push(
         with quiet():
             api.create_repo(repo, private=not public, exist_ok=True)
             if not public and not api.repo_info(repo).private:
-                raise PalateError(f"{repo}: exists and is public; say --public to push to it")
+                raise PalateError(
+                    f"{repo}: exists and is public; say --public (in Python private=False) to push "
+                    "to it"
+                )
             if revision is not None:
                 api.create_branch(repo, branch=revision, exist_ok=True)
             done = api.upload_folder(

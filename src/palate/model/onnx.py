@@ -38,6 +38,19 @@ def is_onnx(folder: Path | str) -> bool:
     return (Path(folder) / GRAPH).is_file()
 
 
+def check_target(model: str, to: Path) -> None:
+    """Raise `PalateError` where exporting `model` to `to` would destroy a model or other files."""
+    if Path(model).exists() and to.exists() and Path(model).resolve() == to.resolve():
+        raise PalateError(f"{to}: the export would replace its own model; name another folder")
+    if is_onnx(model):
+        raise PalateError(f"{model}: an ONNX graph; export the checkpoint that it was made of")
+    weights = (*to.glob("*.safetensors"), *to.glob("*.onnx")) if to.is_dir() else ()
+    ours = bool(weights) and (to / "config.json").is_file()
+    empty = to.is_dir() and not any(to.iterdir())
+    if to.exists() and not ours and not empty:
+        raise PalateError(f"{to}: is something else than a model; name another or remove it")
+
+
 def check_packages() -> None:
     """Raise `PalateError`, with the command that installs them, where packages are missing.
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from palate.data.sources.locate import DATA_VARIABLE
 from palate.model.options import BaseOptions
 from palate.recipe.schema import Recipe, resolved, valid, validate
 from palate.recipe.yaml import override, read
@@ -16,17 +17,15 @@ from palate.records import write_text
 from palate.train.options import TrainOptions
 from palate.types import PalateError
 
-DATA_VARIABLE = "PALATE_DATA"
-
 
 def load_recipe(
-    name_or_path: str | Path,
+    name_or_path: str | Path | Mapping[str, Any],
     overrides: Sequence[str] = (),
     *,
     data: str | Path | None = None,
     environment: Mapping[str, str] = os.environ,
 ) -> Recipe:
-    """The recipe of a built-in name or a YAML file, with `a.b=c` overrides applied.
+    """The recipe of a built-in name, a YAML file or its keys in Python, `a.b=c` overrides applied.
 
     `data` is the data root; else the recipe's own, else PALATE_DATA. Raises PalateError, one line.
     """

@@ -164,7 +164,7 @@ STAGES: tuple[Stage, ...] = get_args(Stage)
 
 def run(
     recipe: Recipe,
-    folder: Path,
+    folder: Path | str,
     *,
     resume: bool = True,
     until: Stage = "report",
@@ -184,6 +184,7 @@ def run(
         PalateError: a mistake in recipe or data, or a folder that another run is writing.
         KeyboardInterrupt: stopped; what was finished is saved.
     """
+    folder = Path(folder)
     if recipe.study is not None and until != "mix":
         one = partial(run, resume=resume, counting=counting)
         return run_study(recipe, recipe.study, folder, one, until=until, say=say)

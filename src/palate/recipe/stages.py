@@ -21,6 +21,7 @@ from palate.data.contamination import (
 from palate.data.lint import LintReport, lint
 from palate.data.mixture import mix
 from palate.data.sources import BadRow, Request, open_source, readable, source_named
+from palate.data.sources.locate import locate
 from palate.data.split import Holdout, split, split_by_share
 from palate.evaluate.benchmark import Benchmark, forbid_training_overlap, training_keys
 from palate.evaluate.metrics import bayes_limit, noise_ceiling, write_results
@@ -29,7 +30,6 @@ from palate.model.options import BaseOptions
 from palate.recipe.cache import Files, Workspace, plain
 from palate.recipe.distributed import Judging, Training, judge_together, train_together
 from palate.recipe.judges import JudgeSpec, name_of
-from palate.recipe.locate import locate
 from palate.recipe.schema import BenchmarkConfig, ModelConfig, Recipe, SourceConfig, resolved
 from palate.records import (
     read_comparisons,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -82,9 +83,13 @@ def find(name_or_path: str | Path, beside: Path | None = None) -> Path:
     raise PalateError(f"no recipe {text!r}: neither a file nor a built-in name; {hint}")
 
 
-def read(name_or_path: str | Path) -> dict[str, Any]:
+def read(name_or_path: str | Path | Mapping[str, Any]) -> dict[str, Any]:
     """A recipe's dictionary with everything it `extends` laid underneath."""
-    return _read(find(name_or_path), ())
+    if not isinstance(name_or_path, Mapping):
+        return _read(find(name_or_path), ())
+    own = copy.deepcopy(dict(name_or_path))
+    parent = own.pop("extends", None)
+    return own if parent is None else merge(_read(find(parent), ()), own)
 
 
 def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:

@@ -64,19 +64,19 @@ def load(request: Request) -> Iterator[Row]:
     """Comparisons of a file, of all files of a folder, or of a hub data set."""
     named, where = request.options.get("source"), locate(request, None)
     if isinstance(where, str):
-        yield from _comparisons(where, records(request, None), named)
+        yield from comparisons(where, records(request, None), named)
         return
     for path, part in parts(where, request.split, request.subset):
         if is_ours(path):
             yield from read_comparisons(path)
         else:
-            yield from _comparisons(str(path), read_file(path, part), named)
+            yield from comparisons(str(path), read_file(path, part), named)
 
 
-def _comparisons(name: str, records: Records, named: str | None) -> Iterator[Row]:
+def comparisons(name: str, records: Records, named: str | None) -> Iterator[Row]:
     """The comparisons of one file, and at its end a line that says which columns were read."""
     columns = Columns()
-    yield from each(records, partial(_comparison, named=named, columns=columns))
+    yield from each(records, partial(comparison, named=named, columns=columns))
     if columns.read:
         say(f"{name}: {columns.said()}")
 
@@ -94,7 +94,8 @@ def is_ours(path: Path) -> bool:
         return False  # read_file says what is wrong with it.
 
 
-def _comparison(record: Record, named: str | None, columns: Columns) -> Iterator[Row]:
+def comparison(record: Record, named: str | None, columns: Columns) -> Iterator[Comparison]:
+    """The comparison of a record in any of the layouts; raises `Unfit` where it is in none."""
     data = record.data
     prompt, chosen, rejected, marks = sides(data)
     source = base.optional_text(data, "source") or named or NAME

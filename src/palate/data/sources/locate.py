@@ -6,6 +6,8 @@ from pathlib import Path
 
 from palate.types import PalateError
 
+DATA_VARIABLE = "PALATE_DATA"  # The data root, where none is given.
+
 
 def locate(path: str | None, folder: str | None, root: str | None) -> Path | str | None:
     """The location to read: an existing path under `root` or as given, else `path` as it stands.

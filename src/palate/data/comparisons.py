@@ -1,0 +1,195 @@
+"""Comparisons in memory: of a frame, a `datasets.Dataset`, a file or a source; and back."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from palate.data.sources import (
+    SOURCES,
+    BadRow,
+    Request,
+    base,
+    open_source,
+    own,
+    readable,
+    source_named,
+)
+from palate.data.sources.base import Record, Row, Unfit, each
+from palate.data.sources.files import ending
+from palate.data.sources.locate import DATA_VARIABLE, locate
+from palate.progress import say, warn
+from palate.records import COMPARISON_SCHEMA, comparison_to_row, write_comparisons
+from palate.types import Comparison, PalateError
+
+if TYPE_CHECKING:
+    import datasets
+    import pandas
+
+OURS = frozenset(COMPARISON_SCHEMA.names)
+SAID_ROWS = 5  # Bad rows that are said one by one.
+
+
+def load_comparisons(
+    source: str | Path | Iterable[Mapping[str, Any]] | pandas.DataFrame,
+    *,
+    split: str | None = None,
+    subset: str | None = None,
+    options: Mapping[str, Any] | None = None,
+    data: str | Path | None = None,
+    max_bad_share: float = 0.01,
+    on_bad: Callable[[BadRow], object] | None = None,
+) -> list[Comparison]:
+    """Human comparisons from wherever they are, in order.
+
+    ```python
+    load_comparisons(frame)                         # a pandas.DataFrame
+    load_comparisons(dataset)                       # a datasets.Dataset, or any iterable of dicts
+    load_comparisons("week-1.jsonl")                # JSONL, JSON, CSV, TSV, Parquet, .gz; a folder
+    load_comparisons("anthropic-hh", subset="helpful-base", split="test")   # a source's name
+    load_comparisons("me/my-preferences")           # a data set of the hub
+    ```
+
+    Rows of your own have `prompt` (text or messages), `chosen`, `rejected` and, if you have them,
+    `rating`, `batch`, `chosen_safe`, `rejected_safe`, `prompt_id`, `annotator`; TRL's forms too.
+    Nothing is repaired or dropped in silence: see `lint` for what a readable row may still lack.
+
+    Args:
+        source: what is read; one split of a `DatasetDict`.
+        split: of a folder, a source or a data set of the hub.
+        subset: of a source, or a configuration of a data set of the hub.
+        options: what the source itself takes (`palate data show NAME`).
+        data: the data root in which a source's folder is looked for; default: PALATE_DATA.
+        max_bad_share: the largest share of unreadable rows, in [0, 1], that is put up with.
+        on_bad: is given each row that gave no comparison. Default: the first five and the number
+            of all are warnings of the log, which Python shows on stderr.
+
+    Raises:
+        PalateError: no such source, file or option; too many unreadable rows, naming the first;
+            no comparison at all.
+    """
+    bad: list[BadRow] = []
+    request = Request(None, split, subset, options or {})
+    rows = _rows(source, request, data)
+    found = list(readable(rows, max_bad_share, bad.append if on_bad is None else on_bad))
+    for row in bad[:SAID_ROWS]:
+        warn(str(row))
+    if bad:
+        warn(f"{len(found):,} comparisons, {len(bad):,} rows not read")
+    return found
+
+
+def save_comparisons(comparisons: Iterable[Comparison], path: str | Path) -> Path:
+    """Write comparisons to Palate's Parquet form, which recipes and `Benchmark` read.
+
+    Raises:
+        PalateError: the name does not end in .parquet.
+    """
+    target = Path(path)
+    if ending(target) != ".parquet":
+        raise PalateError(f"{target}: expected a name that ends in .parquet")
+    write_comparisons(target, comparisons)
+    return target
+
+
+def to_pandas(comparisons: Iterable[Comparison]) -> pandas.DataFrame:
+    """A frame of one row a comparison; `load_comparisons` of it gives the same comparisons.
+
+    Columns are those of Palate's Parquet form: `prompt` a list of messages, `rating` a label such
+    as "better", `meta` JSON text.
+    """
+    import pandas
+
+    return pandas.DataFrame(map(comparison_to_row, comparisons), columns=COMPARISON_SCHEMA.names)
+
+
+def to_dataset(comparisons: Iterable[Comparison]) -> datasets.Dataset:
+    """A `datasets.Dataset` with the columns of `to_pandas`, to train with TRL or to push."""
+    import datasets
+    import pyarrow as pa
+
+    rows = pa.Table.from_pylist([*map(comparison_to_row, comparisons)], schema=COMPARISON_SCHEMA)
+    return datasets.Dataset(rows)
+
+
+def _rows(source: Any, request: Request, data: str | Path | None) -> Iterator[Row]:
+    if isinstance(source, str | Path):
+        return _named(source, request, data)
+    if request.split or request.subset or data:
+        raise PalateError("split, subset and data are of a file or a source; filter the rows first")
+    if unknown := set(request.options) - {"source"}:
+        raise PalateError(f"rows in memory: no option {min(unknown)!r}; they have: source")
+    kind = type(source).__name__
+    if isinstance(source, Mapping):
+        names = ", ".join(map(str, source)) or "nothing"
+        raise PalateError(f"{kind}: expected rows, got a mapping of {names}; give one split of it")
+    if hasattr(source, "notna"):  # pandas has its own way to say that a cell is empty.
+        source = source.astype(object).where(source.notna(), None).to_dict("records")
+    if not isinstance(source, Iterable):
+        raise PalateError(
+            f"{kind}: expected a pandas frame, a datasets.Dataset, dicts, a path, or a source's "
+            f"name ({', '.join(SOURCES)})"
+        )
+    return _in_memory(source, kind, request.options.get("source"))
+
+
+def _named(source: str | Path, request: Request, data: str | Path | None) -> Iterator[Row]:
+    """The rows of a source of ours, by its name or hub id, of a file, or of another hub id."""
+    by_id = {one.hub_id: name for name, one in SOURCES.items() if one.hub_id}
+    name = source if source in SOURCES else by_id.get(str(source))
+    if isinstance(name, str):
+        root = str(data or os.environ.get(DATA_VARIABLE) or "") or None
+        return open_source(
+            name, replace(request, location=locate(None, SOURCES[name].folder, root))
+        )
+    location = Path(source).expanduser()
+    if not location.exists() and not ending(location) and "/" not in str(source):
+        source_named(str(source))  # Raises: a mistyped name, with the nearest real one.
+    return open_source("own", replace(request, location=location if location.exists() else source))
+
+
+def _in_memory(rows: Iterable[Any], kind: str, named: str | None) -> Iterator[Row]:
+    def records() -> Iterator[Record | BadRow]:
+        for number, row in enumerate(rows, start=1):
+            if isinstance(row, Mapping):
+                yield Record(kind, number, "rows", {str(k): _plain(v) for k, v in row.items()})
+            else:
+                yield BadRow(kind, number, f"expected a row by column, got a {type(row).__name__}")
+
+    columns = own.Columns()
+    yield from each(records(), partial(_comparison, named=named, columns=columns))
+    if columns.read:
+        say(f"{kind}: {columns.said()}")
+
+
+def _comparison(record: Record, named: str | None, columns: own.Columns) -> Iterator[Comparison]:
+    data = record.data
+    if data.keys() != OURS:
+        yield from own.comparison(record, named, columns)
+        return
+    (read,) = own.comparison(record, named, own.Columns())
+    try:
+        meta = json.loads(data["meta"]) if data["meta"] else {}
+    except (TypeError, ValueError):
+        raise Unfit(f"meta: expected JSON, got {base.shown(data['meta'])}") from None
+    yield replace(
+        read,
+        id=base.text(data, "id"),
+        prompt_id=base.text(data, "prompt_id"),
+        batch=base.text(data, "batch"),
+        meta=meta,
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A cell without NumPy: frames hold lists as arrays and numbers as its scalars."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
