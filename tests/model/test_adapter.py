@@ -11,6 +11,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from typer.testing import CliRunner
 
 from palate.cli import app
+from palate.judges.pretrained import RewardModel
 from palate.model.backbone import quiet
 from palate.model.export import export
 from palate.model.loading import load_adapter, open_adapter, reopen
@@ -62,6 +63,19 @@ def test_pitfall_29_the_merged_adapter_scores_as_the_two_did(
     assert AutoTokenizer.from_pretrained(folder).pad_token != END
     assert json.loads((folder / "config.json").read_text())["palate"]["base"] == str(base)
     assert "LORA, merged" in (folder / "README.md").read_text()
+
+
+def test_a_user_opens_scores_and_saves_an_adapter(base: Path, tmp_path: Path) -> None:
+    expected = save_adapter(tmp_path / "lora", base)
+    moved = base.rename(tmp_path / "moved")
+    model = RewardModel.from_pretrained(tmp_path / "lora", base=str(moved))
+    with torch.no_grad():
+        reward = model.module.forward_padded([IDS[0].numpy()]).reward.cpu()
+    torch.testing.assert_close(reward, expected, atol=1e-5, rtol=0)
+    asked = [("Sea?", "Blue."), ("Sea?", "Wide and deep.")]
+    saved = model.save_pretrained(tmp_path / "saved")
+    again = RewardModel.from_pretrained(saved)
+    assert again.score(asked) == pytest.approx(model.score(asked), abs=1e-5)
 
 
 def test_a_base_that_moved_is_named(base: Path, tmp_path: Path) -> None:

@@ -58,6 +58,8 @@ def load_comparisons(
     Rows of your own have `prompt` (text or messages), `chosen`, `rejected` and, if you have them,
     `rating`, `batch`, `chosen_safe`, `rejected_safe`, `prompt_id`, `annotator`; TRL's forms too.
     Nothing is repaired or dropped in silence: see `lint` for what a readable row may still lack.
+    A file is better given by its path than by way of pandas, whose `read_json` and `read_csv` make
+    numbers of a column of answers such as "7": those rows are refused.
 
     Args:
         source: what is read; one split of a `DatasetDict`.
