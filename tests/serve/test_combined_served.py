@@ -60,6 +60,25 @@ def test_it_is_asked_by_name_and_decides_as_in_the_paper(opened):
         )
         (worded,) = found.ok("/get_reward?model=worded", {"query": text})["rewards"]
         assert [worded] == whitened(safe[:1])
+        chat = served["helpful"].reader.chat.tokenizer
+        ids = chat(text.removesuffix("\n"), add_special_tokens=False)["input_ids"]
+        for form in (text, ids):
+            answer = found.ok("/classify", {"model": "worded", "input": form})["data"]
+            assert answer[0]["probs"] == whitened(safe[:1]), "ids and texts are tagged too"
+        talk = [
+            {"role": "user", "content": "Hello."},
+            {"role": "assistant", "content": "No bombs."},
+            {"role": "user", "content": "Fine."},
+            {"role": "assistant", "content": "The sea is wide."},
+        ]
+        text = chat.apply_chat_template(talk, tokenize=False)
+        ids = chat(text.removesuffix("\n"), add_special_tokens=False)["input_ids"]
+        asked = ({"messages": talk}, {"input": text}, {"input": ids})
+        one, *rest = (
+            found.ok("/classify", {"model": "worded", **form})["data"][0]["probs"][0]
+            for form in asked
+        )
+        assert rest == pytest.approx([one, one], abs=1e-5), "an assistant's words are no tag"
         listed = found.http.get("/v1/models").json()["data"]
         assert [row["id"] for row in listed] == ["safety", "helpful", "combined", "worded"]
         assert listed[2]["threshold"] == 0.5

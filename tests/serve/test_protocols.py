@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification
 from typer.testing import CliRunner
 
@@ -18,7 +19,7 @@ from palate.judges.endpoint import RewardEndpoint
 from palate.judges.options import RewardEndpointSpec
 from palate.judges.reward_model import RewardScorer
 from palate.types import Candidates, Message
-from server import Live, live, server_of
+from server import Live, exported, live, server_of
 from tiny import END, pairs_of_words
 
 PROMPT, RESPONSE = "How do I bake bread?", "Mix flour, water, salt and yeast."
@@ -203,6 +204,37 @@ def test_pitfall_30_a_sigmoid_only_where_the_protocol_documents_one(
     path, body, read = DOCUMENTED[shape]
     found = read(running.ok(path, body(text, ids)))
     assert found == pytest.approx(sigmoid(rewards[0]), rel=1e-6, abs=1e-6)
+
+
+def test_what_is_best_does_not_drown_in_the_sigmoid(tmp_path_factory: pytest.TempPathFactory):
+    """Beyond 37 a sigmoid is exactly 1: the first of such documents came out as the best."""
+    folder = exported(tmp_path_factory.mktemp("large") / "large")
+    weights = load_file(folder / "model.safetensors")
+    weights["score.weight"] = weights["score.weight"] * -3000
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    texts = ["No.", "Mix flour.", "The sea is wide.", "I cannot help you.", "Paris.", "Bread?"]
+    with live(server_of({"large": str(folder)})) as found:
+        rows = found.ok("/v1/reward", {"prompt": PROMPT, "responses": texts})["data"]
+        raw = [row["reward"] for row in rows]
+        assert sum(value > 40 for value in raw) > 1, "or there is nothing to tell apart"
+        best = sorted(range(len(texts)), key=lambda i: -raw[i])
+        for shape, key in (({"documents": texts}, "results"), ({"texts": texts}, None)):
+            ranked = found.ok("/rerank", {"query": PROMPT, **shape})
+            assert [row["index"] for row in (ranked[key] if key else ranked)] == best
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/classify", {"input": "a", "text": "b"}),
+        ("/classify", {"messages": TURNS, "input_ids": [1]}),
+        ("/rerank", {"query": "a", "documents": ["b"], "texts": ["c"]}),
+    ],
+)
+def test_texts_of_two_shapes_are_not_dropped_in_silence(path: str, body: Any, running: Live):
+    answer = running.post(path, body)
+    assert answer.status_code == 422
+    assert "two shapes" in answer.text
 
 
 def test_openrlhf_asks_for_nothing_of_one_of_several_servers(running: Live) -> None:

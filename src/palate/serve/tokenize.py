@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from palate.data.transcript import read_conversation, read_prompt
 from palate.model.packing import Tokens
 from palate.model.tokenizer import TOO_LONG, ChatTokens, Encoded
 from palate.serve.errors import RequestError, invalid, too_large
@@ -114,7 +115,7 @@ class Reader:
         self._thread = thread or ThreadPoolExecutor(1, thread_name_prefix="palate-read")
         self._vocabulary = vocabulary
         self._most_characters = most_characters
-        self._tags = tags or (lambda _: False)
+        self._tags = tags
 
     def sharing(self, tags: Tags | None) -> Reader:
         """A reader with the same tokenizer and thread, which tags prompts its own way."""
@@ -159,9 +160,11 @@ class Reader:
                     self._cut(number, encoded, cutting, cutting.texts)
                 if encoded is not None:
                     self._check_ids(encoded.ids, number)
-                prompt, opening, _ = form.text.rpartition(self.chat.opening or END)
-                tagged = self._tags([Message("user", prompt)])
-                return _read(encoded, untemplated=not opening, tagged=tagged)
+                return _read(
+                    encoded,
+                    untemplated=(self.chat.opening or END) not in form.text,
+                    tagged=self._tagged_text(form.text),
+                )
             case Ids():
                 return self._ids(form, number, cutting)
 
@@ -189,7 +192,23 @@ class Reader:
             raise invalid(f"conversation {number}: {_first_line(error)}") from None
         if encoded is not None and encoded.truncated:
             self._cut(number, encoded, cutting, cutting.conversations)
-        return _read(encoded, tagged=self._tags(form.prompt))
+        return _read(encoded, tagged=self._tags is not None and self._tags(form.prompt))
+
+    def _tagged_text(self, text: str) -> bool:
+        """Whether the prompt in a conversation of one text is about safety.
+
+        Of turns that are marked in it the user's count, as where they come as messages; of what
+        has no such marks all before the response, and all of it where none begins in it.
+        """
+        if self._tags is None:
+            return False
+        before, opening, rest = text.rpartition(self.chat.opening or END)
+        try:
+            read = read_conversation(text)
+            prompt = read[0] if read else read_prompt(before + opening or rest).turns
+        except PalateError:  # A turn of a role that is not read.
+            prompt = (Message("user", before or rest),)
+        return self._tags(prompt)
 
     def _check_parts(self, form: Conversation, number: int, cutting: Cutting) -> None:
         """Refuse a pair of which a limit of the client's would cut one side in its end."""
@@ -216,7 +235,8 @@ class Reader:
             raise invalid(f"conversation {number}: {error}") from None
         if len(encoded.ids) > (cutting.most or self.chat.max_tokens):
             raise self._too_long(number, encoded, cutting)
-        return Read(encoded.ids, unframed=not self.chat.fits(encoded.ids))
+        tagged = self._tags is not None and self._tagged_text(self.chat.tokenizer.decode(form.ids))
+        return Read(encoded.ids, tagged=tagged, unframed=not self.chat.fits(encoded.ids))
 
     def _cut(self, number: int, encoded: Encoded, cutting: Cutting, allowed: bool) -> None:
         """Nothing where a cut is what was asked for; raises `RequestError` where it is not."""

@@ -7,17 +7,26 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from pydantic import Discriminator, Tag
 
-from palate.serve.errors import SHAPE
+from palate.serve.errors import SHAPE, invalid
 from palate.serve.protocols import sglang, tei, vllm
 from palate.serve.service import RewardService
 
 
 def _classifier(body: Any) -> str:
-    return "sglang" if _keys(body) & {"text", "input_ids"} else "vllm"
+    return _whose(body, "sglang", {"text", "input_ids"}, {"input", "messages"})
 
 
 def _ranker(body: Any) -> str:
-    return "tei" if "texts" in _keys(body) else "vllm"
+    return _whose(body, "tei", {"texts"}, {"documents"})
+
+
+def _whose(body: Any, other: str, theirs: set[str], vllms: set[str]) -> str:
+    """Whose shape a body has; raises `RequestError` for one with texts of both."""
+    keys = _keys(body)
+    if keys & theirs and keys & vllms:
+        both = " and ".join(sorted(keys & (theirs | vllms)))
+        raise invalid(f"{both} are of two shapes, and only one would be read; send one")
+    return other if keys & theirs else "vllm"
 
 
 def _keys(body: Any) -> set[str]:

@@ -124,7 +124,7 @@ async def rerank(service: RewardService, request: Request, body: TeiRerankReques
     values = activated(rewards, raw=body.raw_scores)
     return [
         Rank(index=i, score=values[i], text=body.texts[i] if body.return_text else None)
-        for i in ranking(values)
+        for i in ranking(rewards)
     ]
 
 

@@ -510,8 +510,10 @@ async def rerank(service: RewardService, request: Request, body: RerankRequest) 
     texts, (query,) = body.texts(), said(body.query)
     raw = is_raw(body, unless_asked=False)
     asked = [answered(query, text) for text in texts]
-    values = activated(await service.rewards(request, asked, body.model, body.cutting), raw=raw)
-    best = ranking(values)[: body.top_n or None]
+    rewards = await service.rewards(request, asked, body.model, body.cutting)
+    values = activated(rewards, raw=raw)
+    # By raw reward: beyond 37 the sigmoid is exactly 1, and all would be equally good.
+    best = ranking(rewards)[: body.top_n or None]
     rows = [
         RerankRow(
             index=index,
