@@ -97,3 +97,32 @@ def test_equal_logprobs_tie_and_none_at_all_leave_it_to_the_words():
 
 def test_openai_s_mark_of_the_impossible_is_a_probability_of_zero():
     assert first_token((("A", -0.1), ("B", -9999.0))) == ("first", 1.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "first"), [("**B**", "**"), ("Answer: B", "Answer"), ("(B)", "("), ("`B`", "`")]
+)
+def test_what_stood_beside_a_mark_before_the_letter_does_not_outvote_it(text, first):
+    """The tail of a first token that is no letter made A of nearly every such answer."""
+    found = preference("p", answer(text, {first: -0.001, "A": -7.0, "B": -9.0}))
+    assert (found.choice, found.first_score, found.answer) == ("second", None, text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[THINK]A?[/THINK]B",
+        "<|channel|>analysis<|message|>A?<|end|><|start|>assistant<|channel|>final<|message|>B",
+    ],
+)
+def test_reasoning_of_mistral_and_gpt_oss_is_not_the_answer(text):
+    found = preference("p", answer(text, {text[:7]: -0.01, "A": -9.0, "B": -9.5}))
+    assert (found.choice, found.first_score) == ("second", None)
+    assert preference("p", answer(text[:-1], {"A": -9.0})).reason == "unparsed: empty"
+
+
+def test_one_listed_token_has_a_share_only_where_it_leaves_less_than_it_has():
+    """At one half in both orders every item was a tie, however sure the judge."""
+    assert first_token((("B", -0.1),)) == ("second", pytest.approx(1 - math.exp(-0.1)))
+    assert first_token((("A", 0.0),)) == ("first", None)
+    assert first_token((("A", -1.0),)) == ("first", None)

@@ -227,10 +227,15 @@ UNPARSED = "unparsed"
 LETTER = re.compile(r"[\s\"'`*(\[]*(?i:answer\s*:?)?[\s\"'`*(\[]*(?P<letter>[AB])[\s\"'`*)\].]*")
 # What open models that reason in their answer write around it; the end alone where the template
 # has written the beginning.
-REASONED = re.compile(r"\s*(?:<think(?:ing)?>)?.*?</think(?:ing)?>", re.S | re.I)
-REASONS = re.compile(r"\s*<think(?:ing)?>", re.I)
+# Tags of Qwen, DeepSeek and others; Mistral's; gpt-oss's channels.
+REASONED = re.compile(
+    r"\s*(?:(?:<think(?:ing)?>)?.*?</think(?:ing)?>|(?:\[THINK\])?.*?\[/THINK\]"
+    r"|<\|channel\|>.*?<\|channel\|>final<\|message\|>)",
+    re.S | re.I,
+)
+REASONS = re.compile(r"\s*(?:<think(?:ing)?>|\[THINK\]|<\|channel\|>(?!final))", re.I)
 LONGEST = 40  # Characters; no tolerated form is longer, and matching stays cheap.
-PARSER = "first-token logprobs of A and B, else exactly one letter A or B; version 2"
+PARSER = "first-token logprobs of A and B, else exactly one letter A or B; version 3"
 
 TopTokens = tuple[tuple[str, float], ...]
 
@@ -260,10 +265,15 @@ def preference(pair_id: str, reply: Answer | Refused) -> Preference:
     if isinstance(reply, Refused):
         return Preference(pair_id, None, reason=reply.reason, seconds=reply.seconds)
     words, reasoned = _without_reasoning(reply.text)
-    if not reasoned and (found := first_token(reply.top)):
+    letter = parse(words)
+    # Of "**B**" or "Answer: B" the first token is no letter: what is likely beside it is not the
+    # answer ("A" may be the beginning of "Answer").
+    beside = letter is not None and not _led_by_a_letter(reply.top)
+    if not reasoned and not beside and (found := first_token(reply.top)):
         choice, share = found
-        read = Preference(pair_id, choice, share, 1.0 - share)
-    elif letter := parse(words):
+        rest = None if share is None else 1.0 - share
+        read = Preference(pair_id, choice, share, rest)
+    elif letter:
         read = Preference(pair_id, "first" if letter == "A" else "second")
     else:
         read = Preference(pair_id, None, reason=_why(reply, words))
@@ -278,20 +288,34 @@ def parse(text: str) -> Literal["A", "B"] | None:
     return "A" if found["letter"] == "A" else "B"
 
 
-def first_token(top: TopTokens) -> tuple[Literal["first", "second", "tie"], float] | None:
+def first_token(top: TopTokens) -> tuple[Literal["first", "second", "tie"], float | None] | None:
     """The choice among A and B by the first token, and A's share P(A) / (P(A) + P(B)).
 
-    A letter that is not among the likeliest is no likelier than the least of them: the other is
-    chosen, and that bound is its probability. None where neither is there.
+    A letter that is not among the likeliest is no likelier than the least of them, nor than what
+    all of them leave: the other is chosen, and that bound is the letter's probability. Where the
+    bound says nothing (one token listed, at 0.4) there is a choice without a share. None where
+    neither letter is there.
     """
     a, b = _log_probability("A", top), _log_probability("B", top)
     if a is None and b is None:
         return None
+    if a is not None and b is not None:
+        return ("tie" if a == b else "first" if a > b else "second"), _sigmoid(a - b)
+    most = _most_of_the_unlisted(top)
+    if b is None:
+        return "first", None if a is None or most >= a else _sigmoid(a - most)
+    return "second", None if most >= b else _sigmoid(most - b)
+
+
+def _most_of_the_unlisted(top: TopTokens) -> float:
+    """The highest log-probability that a token outside the list can have."""
+    left = 1.0 - math.fsum(math.exp(min(value, 0.0)) for _, value in top)
     least = min(value for _, value in top)
-    share = _sigmoid((least if a is None else a) - (least if b is None else b))
-    if a is None or b is None:
-        return ("second" if a is None else "first"), share
-    return ("tie" if a == b else "first" if a > b else "second"), share
+    return min(least, math.log(left)) if left > 0 else least
+
+
+def _led_by_a_letter(top: TopTokens) -> bool:
+    return bool(top) and max(top, key=lambda one: one[1])[0].strip() in ("A", "B")
 
 
 def _log_probability(letter: str, top: TopTokens) -> float | None:
@@ -336,7 +360,8 @@ UNREADABLE = (
     ArithmeticError,
     RecursionError,
 )
-REASONING = ("reasoning_content", "reasoning", "thinking")  # vLLM, SGLang and others.
+# vLLM, SGLang, OpenRouter and others.
+REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
 NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
 
 
