@@ -39,6 +39,17 @@ def test_nothing_scored_is_everything_possible() -> None:
     assert found.fingerprint == "f"
 
 
+def test_an_estimate_says_the_level_that_it_was_asked_for() -> None:
+    values = np.array([1.0, 0.0, 1.0, 1.0])
+    for clusters in (None, ["a", "a", "b", "c"], ["a"] * 4):
+        for rows in (values, values * math.nan):
+            assert stats.accuracy(rows, clusters, confidence=0.8).confidence == 0.8
+            assert stats.clustered_mean(rows, clusters, confidence=0.8).confidence == 0.8
+    parts = [stats.wilson(5, 10, confidence=0.8), stats.wilson(0, 0, confidence=0.8)]
+    assert {part.confidence for part in parts} == {0.8}
+    assert stats.macro_average(parts[:1] * 2).confidence == 0.8
+
+
 def test_independent_items_get_plain_wilson() -> None:
     values = np.array([1.0] * 7 + [0.0] * 3)
     found = stats.accuracy(values)

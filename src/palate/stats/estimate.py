@@ -82,6 +82,7 @@ def combine(estimates: Sequence[Estimate], weights: Sequence[float], method: str
         n_clusters=sum(e.n_clusters for e in estimates),
         method=method,
         fingerprint=_joint_fingerprint([e.fingerprint for e in estimates]),
+        confidence=min(e.confidence for e in estimates),
     )
 
 
@@ -138,12 +139,16 @@ def wilson(
     if not 0 <= successes <= n:
         raise ValueError(f"{successes} successes of {n}: expected 0 <= successes <= n")
     if n == 0:
-        return Estimate(math.nan, math.nan, 0.0, 1.0, 0, n_unscored, 0, "wilson", fingerprint)
+        return Estimate(
+            math.nan, math.nan, 0.0, 1.0, 0, n_unscored, 0, "wilson", fingerprint, confidence
+        )
     share, z = successes / n, normal_quantile(confidence)
     low, high = _wilson_interval(share, n, z)
     error = math.sqrt(share * (1 - share) / n) or (high - low) / (2 * z)
     count = round(n)
-    return Estimate(share, error, low, high, count, n_unscored, count, "wilson", fingerprint)
+    return Estimate(
+        share, error, low, high, count, n_unscored, count, "wilson", fingerprint, confidence
+    )
 
 
 def _wilson_interval(share: float, n: float, z: float) -> tuple[float, float]:
@@ -207,19 +212,23 @@ def clustered_mean(
     """
     array, codes, n_unscored = _scored(values, clusters)
     if array.size == 0:
-        return Estimate(math.nan, math.nan, *limits, 0, n_unscored, 0, "none scored", fingerprint)
+        return Estimate(
+            math.nan, math.nan, *limits, 0, n_unscored, 0, "none scored", fingerprint, confidence
+        )
     value = float(array.mean())
     variance, count = clustered_variance(array, codes)
     if math.isnan(variance):
         return Estimate(
-            value, math.nan, *limits, array.size, n_unscored, count, "one cluster", fingerprint
-        )
+            value, math.nan, *limits, array.size, n_unscored, count, "one cluster", fingerprint,
+            confidence,
+        )  # fmt: skip
     error = math.sqrt(variance)
     reach = float(stdtrit(count - 1, 0.5 + confidence / 2)) * error
     low, high = max(limits[0], value - reach), min(limits[1], value + reach)
     return Estimate(
-        value, error, low, high, array.size, n_unscored, count, "clustered t", fingerprint
-    )
+        value, error, low, high, array.size, n_unscored, count, "clustered t", fingerprint,
+        confidence,
+    )  # fmt: skip
 
 
 def accuracy(
@@ -249,7 +258,7 @@ def accuracy(
     array, codes, n_unscored = _scored(values, clusters)
     size = array.size
     if size == 0:
-        return wilson(0, 0, n_unscored=n_unscored, fingerprint=fingerprint)
+        return wilson(0, 0, confidence=confidence, n_unscored=n_unscored, fingerprint=fingerprint)
     share = float(array.mean())
     variance, count = clustered_variance(array, codes)
     z = normal_quantile(confidence)
@@ -258,7 +267,9 @@ def accuracy(
     known = not math.isnan(variance) and variance > 0
     error = math.sqrt(variance) if known else (high - low) / (2 * z)
     method = "wilson" if count == size else "wilson on effective n, clustered"
-    return Estimate(share, error, low, high, size, n_unscored, count, method, fingerprint)
+    return Estimate(
+        share, error, low, high, size, n_unscored, count, method, fingerprint, confidence
+    )
 
 
 def _effective_size(
