@@ -226,8 +226,7 @@ UNPARSED = "unparsed"
 # `A`, ` b`: no. `A`, `A.`, `(B)`, `B)`, `[A]`, `"B"`, `**A**`, `Answer: B`, `answer A`: yes.
 LETTER = re.compile(r"[\s\"'`*(\[]*(?i:answer\s*:?)?[\s\"'`*(\[]*(?P<letter>[AB])[\s\"'`*)\].]*")
 # What open models that reason in their answer write around it; the end alone where the template
-# has written the beginning.
-# Tags of Qwen, DeepSeek and others; Mistral's; gpt-oss's channels.
+# has written the beginning: tags of Qwen, DeepSeek and others; Mistral's; gpt-oss's channels.
 REASONED = re.compile(
     r"\s*(?:(?:<think(?:ing)?>)?.*?</think(?:ing)?>|(?:\[THINK\])?.*?\[/THINK\]"
     r"|<\|channel\|>.*?<\|channel\|>final<\|message\|>)",
