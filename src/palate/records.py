@@ -19,7 +19,18 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from palate.types import Bin, Comparison, Message, Outcome, PalateError, Rating, Verdict
+from palate.types import (
+    PREFERRED,
+    Bin,
+    Comparison,
+    Judgement,
+    Message,
+    Outcome,
+    PalateError,
+    Ranks,
+    Rating,
+    Verdict,
+)
 
 __all__ = [
     "COMPARISON_SCHEMA",
@@ -154,6 +165,8 @@ VERSIONS: Mapping[str, int] = {"verdicts": 3}
 # What to do with a file of an earlier format, and with one that is not whole.
 UPDATES: Mapping[str, str] = {"verdicts": "evaluate again, its answers are kept"}
 REPAIRS: Mapping[str, str] = {"verdicts": "remove it and evaluate again to remake it"}
+# Columns that files of an earlier form lack.
+LATER_COLUMNS = frozenset({"judgement", "ranks"})
 ROWS_PER_GROUP = 4_096  # Bounds memory on write and read: about 4 MB of HH text a group.
 BYTES_PER_GROUP = 1 << 26  # The same where a row is large: a judge may answer with a megabyte.
 HEADER_KEY = b"palate"
@@ -209,7 +222,12 @@ class Fingerprint:
         self._hash = hashlib.blake2b(digest_size=16)
 
     def add(self, row: Mapping[str, Any]) -> int:
-        """Add a row; returns its size as JSON in bytes."""
+        """Add a row; returns its size as JSON in bytes.
+
+        An empty cell of a later column adds nothing, so that a file of the same rows in an
+        earlier form has the same fingerprint.
+        """
+        row = {k: v for k, v in row.items() if v is not None or k not in LATER_COLUMNS}
         text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
         line = text.encode("utf-8", "surrogatepass") + b"\n"
         self._hash.update(line)
@@ -326,17 +344,21 @@ def read_rows(
 
 
 def read_columns(path: Path, names: list[str], kind: str) -> pa.Table:
-    """Some columns of a table of that kind, whole; raises as `read_header` does."""
+    """Some columns of a table of that kind, whole, as far as its form has them.
+
+    Raises as `read_header` does.
+    """
     read_header(path, kind)
     with _opened(path, kind) as file:
-        return file.read(names)
+        return file.read([name for name in names if name in file.schema_arrow.names])
 
 
 def read_batches(path: Path, names: list[str], kind: str) -> Iterator[pa.RecordBatch]:
     """The same batch by batch, in bounded memory."""
     read_header(path, kind)
     with _opened(path, kind) as file:
-        yield from file.iter_batches(ROWS_PER_GROUP, columns=names)
+        present = [name for name in names if name in file.schema_arrow.names]
+        yield from file.iter_batches(ROWS_PER_GROUP, columns=present)
 
 
 @contextmanager
@@ -369,6 +391,11 @@ COMPARISON_SCHEMA = pa.schema(
         pa.field("rejected_safe", pa.bool_()),
         pa.field("annotator", pa.string()),
         pa.field("meta", pa.string()),
+        pa.field("judgement", pa.struct([(name, pa.float64()) for name in Judgement.__slots__])),
+        pa.field(
+            "ranks",
+            pa.struct([("ranking", pa.string()), ("chosen", pa.int32()), ("rejected", pa.int32())]),
+        ),
     ]
 )
 
@@ -439,7 +466,7 @@ def read_verdicts(path: Path, *, older: bool = False) -> Iterator[Verdict]:
 
 def comparison_to_row(comparison: Comparison) -> dict[str, Any]:
     """The row of `COMPARISON_SCHEMA` for a comparison."""
-    rating = comparison.rating
+    rating, judgement = comparison.rating, comparison.judgement
     return {
         "id": comparison.id,
         "source": comparison.source,
@@ -453,6 +480,8 @@ def comparison_to_row(comparison: Comparison) -> dict[str, Any]:
         "rejected_safe": comparison.rejected_safe,
         "annotator": comparison.annotator,
         "meta": json.dumps(comparison.meta, ensure_ascii=False) if comparison.meta else None,
+        "judgement": None if judgement == PREFERRED else asdict(judgement),
+        "ranks": None if comparison.ranks is None else asdict(comparison.ranks),
     }
 
 
@@ -471,6 +500,8 @@ def comparison_from_row(row: Mapping[str, Any]) -> Comparison:
         rejected_safe=row["rejected_safe"],
         annotator=row["annotator"],
         meta=json.loads(row["meta"]) if row["meta"] else {},
+        judgement=Judgement(**judgement) if (judgement := row.get("judgement")) else PREFERRED,
+        ranks=Ranks(**ranks) if (ranks := row.get("ranks")) else None,
     )
 
 

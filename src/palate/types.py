@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
@@ -61,12 +62,95 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Judgement:
+    """What was said of two responses: how much of it for each outcome, and how much it counts.
+
+    One vote for `chosen` is the plain preference; votes of several annotators are counts; a
+    probability p is `chosen=p, rejected=1-p`. `both_bad` is a tie between two bad responses.
+
+    Raises:
+        PalateError: an amount or the weight is negative or not finite, or there is no amount.
+    """
+
+    chosen: float = 1.0
+    rejected: float = 0.0
+    tie: float = 0.0
+    both_bad: float = 0.0
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise PalateError(f"{name}: expected a number of 0 or more, got {value!r}")
+        if not self.total:
+            raise PalateError(
+                "expected a vote or a share for chosen, rejected, tie or both_bad, got none"
+            )
+
+    @property
+    def total(self) -> float:
+        """All votes, or 1 where they are shares."""
+        return self.chosen + self.rejected + self.tie + self.both_bad
+
+    @property
+    def shares(self) -> tuple[float, float, float]:
+        """Shares of chosen, tie (both bad is one) and rejected; they add up to 1."""
+        return (
+            self.chosen / self.total,
+            (self.tie + self.both_bad) / self.total,
+            self.rejected / self.total,
+        )
+
+    @property
+    def decides(self) -> Literal["chosen", "tie", "rejected"]:
+        """The outcome with the largest share; a tie where none is alone at the top."""
+        chosen, tie, rejected = self.shares
+        if chosen > max(tie, rejected):
+            return "chosen"
+        return "rejected" if rejected > max(tie, chosen) else "tie"
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether all of it is for chosen, with weight 1: what a file of pairs says."""
+        return self.shares[0] == 1 and self.total == 1 and self.weight == 1
+
+
+PREFERRED = Judgement()
+"""One vote for the chosen response."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """Places of a comparison's two responses in the ranking that it was taken from.
+
+    `ranking` names the ranking; places count from 0, the best, and are equal in a tie.
+
+    Raises:
+        PalateError: a place is negative, or the chosen response stands below the other.
+    """
+
+    ranking: str
+    chosen: int
+    rejected: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.chosen <= self.rejected:
+            raise PalateError(
+                f"ranking {self.ranking}: expected 0 <= chosen <= rejected, "
+                f"got {self.chosen} and {self.rejected}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class Comparison:
-    """One human judgement: of two responses to one prompt, `chosen` was preferred.
+    """One human judgement of two responses to one prompt; as a rule `chosen` was preferred.
 
     `prompt_id` is the cluster (prompt, post or tree) that statistics and splits keep whole;
     `batch` is the annotation batch; `meta` holds provenance and source-specific facts (origin
-    file and row, raw strength, latent truth of a simulation) as JSON values.
+    file and row, raw strength, latent truth of a simulation) as JSON values. Where `judgement`
+    is a tie, `chosen` and `rejected` are no more than the first and the second response.
+    `ranks` says which ranking of several responses the pair belongs to.
     """
 
     id: str
@@ -81,6 +165,8 @@ class Comparison:
     rejected_safe: bool | None = None
     annotator: str | None = None
     meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    judgement: Judgement = PREFERRED
+    ranks: Ranks | None = None
 
     @property
     def bin(self) -> Bin | None:

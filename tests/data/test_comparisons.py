@@ -1,5 +1,7 @@
 """Comparisons of a frame, a Dataset, dicts and a file are the same ones; and go back."""
 
+from dataclasses import replace
+
 import datasets
 import numpy as np
 import pandas
@@ -8,7 +10,7 @@ import pytest
 from palate.data.comparisons import load_comparisons, save_comparisons, to_dataset, to_pandas
 from palate.data.sources import SOURCES
 from palate.records import read_comparisons
-from palate.types import UNREAD_COLUMNS, Message, PalateError, Rating
+from palate.types import UNREAD_COLUMNS, Judgement, Message, PalateError, Ranks, Rating
 
 ROWS = [
     {
@@ -52,7 +54,16 @@ def test_what_goes_out_comes_back_with_ids_clusters_and_meta(back):
     rows = [*ROWS, {"prompt": TURNS, "chosen": "a", "rejected": "b", "prompt_id": "tree 7"}]
     comparisons = load_comparisons(rows)
     assert load_comparisons(back(comparisons)) == comparisons
-    assert back(comparisons).shape == (201, 12)
+    assert back(comparisons).shape == (201, 14)
+
+
+@pytest.mark.parametrize("back", [to_pandas, to_dataset])
+def test_ties_votes_and_ranks_come_back(back):
+    comparisons = load_comparisons([*ROWS])
+    comparisons[0] = replace(comparisons[0], judgement=Judgement(chosen=0, tie=1))
+    comparisons[1] = replace(comparisons[1], judgement=Judgement(2, 1, weight=0.5))
+    comparisons[2] = replace(comparisons[2], ranks=Ranks("r", 0, 3))
+    assert load_comparisons(back(comparisons)) == comparisons
 
 
 def test_a_saved_file_is_the_comparisons(tmp_path):

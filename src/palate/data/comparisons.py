@@ -24,14 +24,14 @@ from palate.data.sources.base import Record, Row, Unfit, each
 from palate.data.sources.files import ending
 from palate.data.sources.locate import DATA_VARIABLE, locate
 from palate.progress import say, warn
-from palate.records import COMPARISON_SCHEMA, comparison_to_row, write_comparisons
-from palate.types import Comparison, PalateError
+from palate.records import COMPARISON_SCHEMA, LATER_COLUMNS, comparison_to_row, write_comparisons
+from palate.types import PREFERRED, Comparison, Judgement, PalateError, Ranks
 
 if TYPE_CHECKING:
     import datasets
     import pandas
 
-OURS = frozenset(COMPARISON_SCHEMA.names)
+OURS = frozenset(COMPARISON_SCHEMA.names) - LATER_COLUMNS
 SAID_ROWS = 5  # Bad rows that are said one by one.
 
 
@@ -171,7 +171,7 @@ def _in_memory(rows: Iterable[Any], kind: str, named: str | None) -> Iterator[Ro
 
 def _comparison(record: Record, named: str | None, columns: own.Columns) -> Iterator[Comparison]:
     data = record.data
-    if data.keys() != OURS:
+    if data.keys() - LATER_COLUMNS != OURS:
         yield from own.comparison(record, named, columns)
         return
     (read,) = own.comparison(record, named, own.Columns())
@@ -179,12 +179,19 @@ def _comparison(record: Record, named: str | None, columns: own.Columns) -> Iter
         meta = json.loads(data["meta"]) if data["meta"] else {}
     except (TypeError, ValueError):
         raise Unfit(f"meta: expected JSON, got {base.shown(data['meta'])}") from None
+    try:
+        judgement = Judgement(**data["judgement"]) if data.get("judgement") else PREFERRED
+        ranks = Ranks(**data["ranks"]) if data.get("ranks") else None
+    except (TypeError, PalateError) as error:
+        raise Unfit(f"judgement or ranks: {error}") from None
     yield replace(
         read,
         id=base.text(data, "id"),
         prompt_id=base.text(data, "prompt_id"),
         batch=base.text(data, "batch"),
         meta=meta,
+        judgement=judgement,
+        ranks=ranks,
     )
 
 
