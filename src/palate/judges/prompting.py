@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -30,14 +31,6 @@ def question(prompt: Sequence[Message], prefixes: Mapping[Role, str]) -> str:
     return labelled(prompt, prefixes).strip()
 
 
-def without_oldest(turns: Sequence[Message]) -> tuple[Message, ...]:
-    """What is left after the oldest turn, from a user turn on, as templates require."""
-    left = tuple(turns[1:])
-    while len(left) > 1 and left[0].role != "user":
-        left = left[1:]
-    return left
-
-
 TOO_LONG = "too long"
 NO_LIMIT = 1 << 30  # Tokenizers without a limit say 1e30.
 # transformers renders plain data only, so a function cannot be passed in; a macro of the same
@@ -61,6 +54,57 @@ class Refused:
 
     reason: str
     tokens: int = 0
+
+
+Cut = Callable[[str, Callable[[str], bool]], str | None]
+"""From a text and whether a part of it fits to the longest part that does, or None."""
+
+
+def fit(
+    turns: Sequence[Message],
+    encode: Callable[[Sequence[Message]], Encoded],
+    max_tokens: int,
+    cut: Cut | None,
+) -> Encoded | Refused:
+    """The tokens of `turns`; where they are too many, of what is left without the oldest.
+
+    Whole oldest turns go first, so that what is left starts at a user turn, as templates require;
+    then `cut` shortens the turn that remains. Without `cut` nothing is shortened. What does not
+    fit all the same is refused with the length of the whole.
+    """
+    whole = encode(turns)
+    if len(whole.ids) <= max_tokens:
+        return whole
+    refused = Refused(TOO_LONG, len(whole.ids))
+    if cut is None:
+        return refused
+    while len(turns) > 1:
+        turns = turns[1:]
+        while len(turns) > 1 and turns[0].role != "user":
+            turns = turns[1:]
+        shorter = encode(turns)
+        if len(shorter.ids) <= max_tokens:
+            return replace(shorter, truncated=True)
+    if turns:
+        role, text = turns[0].role, turns[0].content
+        part = cut(text, lambda part: len(encode([Message(role, part)]).ids) <= max_tokens)
+        if part is not None:
+            return replace(encode([Message(role, part)]), truncated=True)
+    return refused
+
+
+def cut_oldest_characters(text: str, fits: Callable[[str], bool]) -> str | None:
+    """The longest end of `text` that fits and is shorter than all of it."""
+    starts = range(len(text), 0, -1)  # The shortest end first.
+    fitting = bisect_left(starts, True, key=lambda start: not fits(text[start:]))
+    return text[starts[fitting - 1] :] if fitting else None
+
+
+def cut_last_words(text: str, fits: Callable[[str], bool]) -> str | None:
+    """As many words from the beginning of `text` as fit, at least one and not all."""
+    ends = [word.end() for word in re.finditer(r"\S+", text)][-2::-1]  # The longest part first.
+    too_long = bisect_left(ends, True, key=lambda end: fits(text[:end]))
+    return text[: ends[too_long]] if too_long < len(ends) else None
 
 
 class InputFormat:
@@ -114,42 +158,20 @@ class InputFormat:
 
     def encode(self, prompt: Sequence[Message], response: str) -> Encoded | Refused:
         """The tokens of a conversation, or the reason why it has none."""
+        # A leading system turn stays, whatever is cut.
+        system = tuple(prompt[:1]) if prompt and prompt[0].role == "system" else ()
         try:
-            whole = self._tokens(prompt, response)
-            if len(whole.ids) <= self.limit:
-                return whole if whole.ids else Refused("no tokens")
-            cut = self._cut(prompt, response) if self._spec.over_limit == "cut-oldest" else None
+            encoded = fit(
+                prompt[len(system) :],
+                lambda turns: self._tokens((*system, *turns), response),
+                self.limit,
+                cut_oldest_characters if self._spec.over_limit == "cut-oldest" else None,
+            )
         except RefusedTurnsError as refusal:
             return Refused(f"template refuses: {refusal.said}")
-        return cut or Refused(TOO_LONG, len(whole.ids))
-
-    def _cut(self, prompt: Sequence[Message], response: str) -> Encoded | None:
-        """The longest end of the conversation that fits; None where the response alone does not.
-
-        A leading system turn stays; what is kept starts at a user turn, as templates require.
-        """
-        system = tuple(prompt[:1]) if prompt and prompt[0].role == "system" else ()
-        turns = tuple(prompt[len(system) :])
-        while len(turns) > 1:
-            turns = without_oldest(turns)
-            kept = self._tokens((*system, *turns), response)
-            if len(kept.ids) <= self.limit:
-                return replace(kept, truncated=True)
-        return self._cut_characters(system, turns[0], response) if turns else None
-
-    def _cut_characters(
-        self, system: tuple[Message, ...], turn: Message, response: str
-    ) -> Encoded | None:
-        best, low, high = None, 1, len(turn.content)
-        while low <= high:
-            start = (low + high) // 2
-            rest = Message(turn.role, turn.content[start:])
-            kept = self._tokens((*system, rest), response)
-            if len(kept.ids) <= self.limit:
-                best, high = kept, start - 1
-            else:
-                low = start + 1
-        return replace(best, truncated=True) if best else None
+        if isinstance(encoded, Encoded) and not encoded.ids:
+            return Refused("no tokens")
+        return encoded
 
     def _tokens(self, prompt: Sequence[Message], response: str) -> Encoded:
         clean = [Message(m.role, broken(m.content, self.markers)) for m in prompt]
@@ -327,29 +349,12 @@ class PairPrompt:
         Whole oldest turns go first, then the last words of the turn that is left: the card keeps
         what fits from the beginning of a post. One word stays; else the question is refused.
         """
-        turns = tuple(prompt)
-        whole = kept = self._tokens(question(turns, self._prefixes), first, second)
-        while len(kept.ids) > self._limit and len(turns) > 1:
-            turns = without_oldest(turns)
-            kept = self._tokens(question(turns, self._prefixes), first, second)
-        if len(kept.ids) > self._limit:
-            return self._cut(question(turns, self._prefixes), first, second) or Refused(
-                TOO_LONG, len(whole.ids)
-            )
-        return replace(kept, truncated=kept is not whole)
-
-    def _cut(self, context: str, first: str, second: str) -> Encoded | None:
-        """The question with as many leading words of `context` as fit; None where none does."""
-        ends = [word.end() for word in re.finditer(r"\S+", context)]
-        best, low, high = None, 1, len(ends) - 1
-        while low <= high:
-            words = (low + high) // 2
-            kept = self._tokens(context[: ends[words - 1]], first, second)
-            if len(kept.ids) <= self._limit:
-                best, low = kept, words + 1
-            else:
-                high = words - 1
-        return replace(best, truncated=True) if best else None
+        return fit(
+            prompt,
+            lambda turns: self._tokens(question(turns, self._prefixes), first, second),
+            self._limit,
+            cut_last_words,
+        )
 
     def _tokens(self, context: str, first: str, second: str) -> Encoded:
         text = self._text(context, first, second)
