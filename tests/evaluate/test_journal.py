@@ -1,21 +1,22 @@
 import errno
+from contextlib import closing
 
 import pytest
 
 from palate.evaluate import journal as module
-from palate.evaluate.journal import Located, answers_of, journal
+from palate.evaluate.journal import Answers, Journal
 from palate.types import PalateError
 
 
 def fill(path, count, fingerprint="f"):
-    with journal(path, fingerprint) as kept:
+    with closing(Journal(path, fingerprint)) as kept:
         for number in range(count):
             kept.add(f"k{number}", [number, None, "é"])
 
 
 def read(path, fingerprint="f"):
-    with journal(path, fingerprint):
-        return answers_of(path, fingerprint)
+    with closing(Journal(path, fingerprint)), closing(Answers([path], fingerprint)) as answers:
+        return dict(answers)
 
 
 def test_answers_come_back(tmp_path):
@@ -29,7 +30,7 @@ def test_a_torn_last_line_is_dropped_and_written_over(tmp_path, lost):
     fill(path, 3)
     path.write_bytes(path.read_bytes()[:-lost])
     assert set(read(path)) == {"k0", "k1"}
-    with journal(path, "f") as kept:
+    with closing(Journal(path, "f")) as kept:
         kept.add("k2", "again")
     assert read(path) == {"k0": [0, None, "é"], "k1": [1, None, "é"], "k2": "again"}
 
@@ -69,7 +70,7 @@ def test_answers_reach_the_disk_every_few_seconds(tmp_path, monkeypatch):
     now, synced = [0.0], []
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     monkeypatch.setattr(module.os, "fsync", lambda _number: synced.append(now[0]))
-    with journal(tmp_path / "j", "f") as kept:
+    with closing(Journal(tmp_path / "j", "f")) as kept:
         for second in range(10):
             now[0] = float(second)
             kept.add(str(second), second)
@@ -91,23 +92,26 @@ def test_a_full_disk_is_one_line(tmp_path, monkeypatch):
         fill(tmp_path / "j", 1)
 
 
-def test_located_answers_are_read_from_their_journals(tmp_path):
+def test_answers_by_row_number_are_read_from_their_journals(tmp_path):
     for name, numbers in (("one", (0, 3)), ("two", (4, 1))):
-        with journal(tmp_path / name, "f") as kept:
+        with closing(Journal(tmp_path / name, "f")) as kept:
             for number in numbers:
                 kept.add(str(number), [number, "é"])
     with (tmp_path / "two").open("ab") as file:
         file.write(b'["2",[2,')  # Killed while it wrote.
-    found = Located([tmp_path / "one", tmp_path / "two"], "f", 5)
-    assert [number in found for number in range(5)] == [True, True, False, True, True]
+    found = Answers([tmp_path / "one", tmp_path / "two"], "f", 5)
+    assert [str(number) in found for number in range(5)] == [True, True, False, True, True]
     assert len(found) == 4
-    assert [found[number] for number in (4, 0, 1, 3)] == [[n, "é"] for n in (4, 0, 1, 3)]
+    assert [found[str(number)] for number in (4, 0, 1, 3)] == [[n, "é"] for n in (4, 0, 1, 3)]
+    assert list(found) == ["0", "1", "3", "4"]
+    with pytest.raises(KeyError):
+        found["2"]
     found.close()
 
 
-def test_located_answers_of_another_protocol_are_none(tmp_path):
-    with journal(tmp_path / "j", "f") as kept:
+def test_answers_by_row_number_of_another_protocol_are_none(tmp_path):
+    with closing(Journal(tmp_path / "j", "f")) as kept:
         kept.add("0", 1)
-    found = Located([tmp_path / "j"], "g", 1)
+    found = Answers([tmp_path / "j"], "g", 1)
     assert len(found) == 0
     found.close()

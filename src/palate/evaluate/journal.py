@@ -1,4 +1,10 @@
-"""Answers kept as they arrive, so that a killed run asks only for what is missing."""
+"""Asking questions once: answers go to a journal as they arrive, and a killed run continues there.
+
+`ask_missing` asks what no journal beside the output holds and writes the output from the journals.
+Several processes share the questions: each asks a run of neighbours and keeps a journal of its
+own in the folder that all of them see, so a killed run may continue with another number of
+processes (pitfall 23). In memory is where each answer is, never the answers.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +13,8 @@ import json
 import os
 import time
 from array import array
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,8 +22,16 @@ from typing import Any, BinaryIO, TypeVar
 
 from palate.types import PalateError
 
+Question = TypeVar("Question")
+Progress = Callable[[int, int, str], None]
+"""Called with (answers so far, answers in all, a message or "")."""
+
 ABSENT = -1
 SYNC_SECONDS = 2.0  # What a power cut may cost; a killed process loses nothing.
+
+
+def no_progress(_done: int, _total: int, _message: str) -> None:
+    """The progress of a run that nobody watches."""
 
 
 class Journal:
@@ -35,11 +49,11 @@ class Journal:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: BinaryIO = path.open("ab+")
             self._file.seek(0)
-            whole = 0
-            for line in _lines(self._file, fingerprint):
-                whole = line.end
-            self._file.truncate(whole)
-            if not whole:
+            end = 0
+            for start, line, _ in _lines(self._file, fingerprint):
+                end = start + len(line)
+            self._file.truncate(end)
+            if not end:
                 self._write({"palate": "journal", "protocol": fingerprint})
 
     def add(self, key: str, answer: Any) -> None:
@@ -66,35 +80,49 @@ class Journal:
         self._synced = time.monotonic()
 
 
-def answers_of(path: Path, fingerprint: str) -> dict[str, Any]:
-    """What a journal holds, also while another process writes it."""
-    with path.open("rb") as file:
-        kept = (line.kept for line in _lines(file, fingerprint))
-        return dict(pair for pair in kept if pair is not None)
+class Answers(Mapping[str, Any]):
+    """The answers of any number of journals by key, left on the disk until asked for.
 
-
-class Located:
-    """Answers to questions 0..N-1 of any number of journals, left on the disk until asked for.
-
-    Memory is 8 bytes a question, whatever the answers hold. Keys are the numbers as text.
+    Journals that other processes are writing can be read too. With `rows` the keys are the numbers
+    0 to rows - 1 as text, and memory is 8 bytes a key.
     """
 
-    def __init__(self, paths: Sequence[Path], fingerprint: str, total: int) -> None:
+    def __init__(self, paths: Sequence[Path], fingerprint: str, rows: int | None = None) -> None:
         self._files: list[BinaryIO] = [path.open("rb") for path in paths]
-        self._places = array("q", [ABSENT]) * total  # Place in the file, and which file it is.
+        # Of each key the place of its line in a file, times the number of files, plus which one.
+        self._places: dict[str, int] | array[int]
+        self._places = {} if rows is None else array("q", [ABSENT]) * rows
         for number, file in enumerate(self._files):
-            for line in _lines(file, fingerprint):
-                if line.kept is not None:
-                    self._places[int(line.kept[0])] = line.start * len(paths) + number
+            for start, _, value in _lines(file, fingerprint):
+                if isinstance(value, list) and len(value) == 2:
+                    place = start * len(paths) + number
+                    if isinstance(self._places, dict):
+                        self._places[value[0]] = place
+                    else:
+                        self._places[int(value[0])] = place
 
-    def __contains__(self, question: int) -> bool:
-        return self._places[question] != ABSENT
+    def _place(self, key: str) -> int:
+        if isinstance(self._places, dict):
+            return self._places.get(key, ABSENT)
+        return self._places[int(key)]
+
+    def __contains__(self, key: object) -> bool:
+        return self._place(str(key)) != ABSENT
 
     def __len__(self) -> int:
+        if isinstance(self._places, dict):
+            return len(self._places)
         return len(self._places) - self._places.count(ABSENT)
 
-    def __getitem__(self, question: int) -> Any:
-        start, number = divmod(self._places[question], len(self._files))
+    def __iter__(self) -> Iterator[str]:
+        if isinstance(self._places, dict):
+            return iter(self._places)
+        return (str(row) for row, place in enumerate(self._places) if place != ABSENT)
+
+    def __getitem__(self, key: str) -> Any:
+        if (place := self._place(key)) == ABSENT:
+            raise KeyError(key)
+        start, number = divmod(place, len(self._files))
         self._files[number].seek(start)
         return json.loads(self._files[number].readline())[1]
 
@@ -103,17 +131,11 @@ class Located:
             file.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Line:
-    """A whole line of a journal: its first and last byte, and key and answer if it has them."""
+def _lines(file: BinaryIO, fingerprint: str) -> Iterator[tuple[int, bytes, Any]]:
+    """Where each whole line begins, the line and its value, None where it cannot be read.
 
-    start: int
-    end: int
-    kept: tuple[str, Any] | None
-
-
-def _lines(file: BinaryIO, fingerprint: str) -> Iterator[_Line]:
-    """The whole lines, the first included; none where it names another protocol."""
+    The first line is one of them; there is none where it names another protocol.
+    """
     start = 0
     for number, line in enumerate(file):
         if not line.endswith(b"\n"):
@@ -124,19 +146,8 @@ def _lines(file: BinaryIO, fingerprint: str) -> Iterator[_Line]:
             value = None
         if number == 0 and (not isinstance(value, dict) or value.get("protocol") != fingerprint):
             break
-        answered = number and isinstance(value, list) and len(value) == 2
-        yield _Line(start, start + len(line), (value[0], value[1]) if answered else None)
+        yield start, line, value
         start += len(line)
-
-
-@contextmanager
-def journal(path: Path, fingerprint: str) -> Generator[Journal]:
-    """An open journal, on the disk and closed when the block ends, however it ends."""
-    opened = Journal(path, fingerprint)
-    try:
-        yield opened
-    finally:
-        opened.close()
 
 
 @contextmanager
@@ -151,22 +162,11 @@ def _writable(path: Path) -> Generator[None]:
         ) from error
 
 
-# One file of questions shared out over processes: each asks its own, each answer counts once.
-#
-# Every process keeps its answers in a journal of its own on the folder that all of them see. What
-# is asked is what no journal holds, and the answers are gathered from the journals by id, so a
-# run
-# that was killed may go on with another number of processes (pitfall 23).
-
-T = TypeVar("T")
-
-
 @dataclass(frozen=True, slots=True)
 class Shard:
     """Which part of the questions is this process's; by default all of them.
 
-    `any` says whether something is so in any process, and returns when every process has called
-    it.
+    `any` returns whether the flag is up in any process, when every process has called it.
     """
 
     rank: int = 0
@@ -178,25 +178,21 @@ class Shard:
         """Whether this process writes what all of them answered."""
         return self.rank == 0
 
-    def wait(self) -> None:
-        """Go on when every process is here."""
-        self.any(False)
-
     def together(self, do: Callable[[], None]) -> None:
         """Do it in every process; where one of them cannot, none goes on, nor waits for it.
 
         Raises:
-            PalateError: this process's own trouble, or that another has had some.
+            PalateError: this process's own error, or that another has had one.
         """
-        trouble: PalateError | None = None
+        mine: PalateError | None = None
         try:
             do()
         except PalateError as error:
-            trouble = error
-        if self.any(trouble is not None):
-            raise trouble or PalateError("another process could not go on; its own line says why")
+            mine = error
+        if self.any(mine is not None):
+            raise mine or PalateError("another process could not go on; its own line says why")
 
-    def part(self, questions: Iterable[T], total: int) -> Iterator[T]:
+    def part(self, questions: Iterable[Question], total: int) -> Iterator[Question]:
         """This process's run of the `total` questions: neighbours share prompts."""
         start, end = (total * rank // self.ranks for rank in (self.rank, self.rank + 1))
         return islice(questions, start, end)
@@ -211,14 +207,78 @@ class Shard:
 ALONE = Shard()
 
 
-def gathered(path: Path, fingerprint: str) -> dict[str, Any]:
-    """The answers of every process to the questions of `path`, by id."""
-    answers: dict[str, Any] = {}
-    for journal in journals(path):
-        answers |= answers_of(journal, fingerprint)
-    return answers
+def journal_path(output: Path, fingerprint: str) -> Path:
+    """Where answers under the protocol of that fingerprint are kept until `output` is written."""
+    return output.with_name(f"{output.name}.{fingerprint[:12]}.journal.jsonl")
 
 
 def journals(path: Path) -> list[Path]:
     """The journals that any number of processes left at `path`."""
     return sorted(path.parent.glob(f"{glob.escape(path.name)}*"))
+
+
+def ask_missing(
+    path: Path,
+    fingerprint: str,
+    questions: Iterable[Question],
+    key: Callable[[Question], str],
+    ask: Callable[[Iterator[Question]], Iterator[tuple[str, Any]]],
+    write: Callable[[Mapping[str, Any]], None],
+    *,
+    total: int,
+    rows: int | None = None,
+    earlier: Mapping[str, Any] | None = None,
+    progress: Progress = no_progress,
+    shard: Shard = ALONE,
+) -> None:
+    """Ask the questions that have no answer yet, then write the output from all answers.
+
+    Every answer is in a journal before the next one is waited for, so nothing is asked twice
+    however often the process is killed. The journals go when the output is written.
+
+    Args:
+        path: the journal, see `journal_path`.
+        fingerprint: of all that may change an answer; answers under another one are not used.
+        questions: `total` of them, in the same order in every process and every run.
+        key: names a question in the journal.
+        ask: answers the questions in their order, as (key, JSON values); may read ahead.
+        write: makes the output, given the answers by key; called in one process alone.
+        rows: given where keys are row numbers, see `Answers`.
+        earlier: answers known from elsewhere; they are copied, not asked for.
+        progress: called before the first question, which may take long, and after each answer.
+        shard: which part of the questions this process asks.
+
+    Raises:
+        PalateError: a journal that cannot be written, and what `ask` and `write` raise.
+    """
+    earlier = earlier or {}
+
+    def ask_part() -> None:
+        with closing(Answers(journals(path), fingerprint, rows)) as kept:
+            known = len(kept) + sum(name not in kept for name in earlier)
+            progress(known, total, f"continued: {known} answers were kept" if known else "")
+            with closing(Journal(shard.journal(path), fingerprint)) as journal:
+
+                def missing() -> Iterator[Question]:
+                    for question in shard.part(questions, total):
+                        name = key(question)
+                        if name in kept:
+                            continue
+                        if name in earlier:
+                            journal.add(name, earlier[name])
+                        else:
+                            yield question
+
+                for done, (name, answer) in enumerate(ask(missing()), known + 1):
+                    journal.add(name, answer)
+                    progress(done, total, "")
+
+    def finish() -> None:
+        if shard.leads:
+            with closing(Answers(journals(path), fingerprint, rows)) as answers:
+                write(answers)
+            for used in journals(path):
+                used.unlink()
+
+    shard.together(ask_part)
+    shard.together(finish)

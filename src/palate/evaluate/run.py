@@ -10,14 +10,13 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, get_args
 
 from palate.evaluate.benchmark import Benchmark, Item, Order
-from palate.evaluate.journal import ALONE, Journal, Shard, gathered, journal, journals
+from palate.evaluate.journal import ALONE, Progress, Shard, ask_missing, journal_path, no_progress
 from palate.records import (
     Header,
     read_header,
@@ -45,26 +44,29 @@ def record_of(judge: str, preference: Preference) -> Record:
         raise PalateError(
             f"judge {judge}: expected first, second, tie or None, got {preference.choice!r}"
         )
+    numbers = (preference.first_score, preference.second_score, preference.seconds)
+    # float: numbers of numpy are no JSON.
+    first, second, seconds = (None if number is None else float(number) for number in numbers)
+    if seconds is not None and not math.isfinite(seconds):
+        seconds = None
     choice, reason = preference.choice, preference.reason
-    scores = [_float(preference.first_score), _float(preference.second_score)]
-    if any(score is not None and not math.isfinite(score) for score in scores):
-        choice, scores, reason = None, [None, None], "non-finite"
+    if any(score is not None and not math.isfinite(score) for score in (first, second)):
+        choice, first, second, reason = None, None, None, "non-finite"
     if choice is None:
         reason = reason or "no reason given"
-    seconds = _float(preference.seconds)
-    timed = seconds is not None and math.isfinite(seconds)
-    said = [preference.answer, seconds if timed else None]
-    return [choice, *scores, reason, preference.truncated, *said]
-
-
-def _float(score: float | None) -> float | None:
-    return None if score is None else float(score)
+    return [choice, first, second, reason, preference.truncated, preference.answer, seconds]
 
 
 def verdict_of(item: Item, record: Record, details: Mapping[str, Any]) -> Verdict:
     """Put the label back on a record; one of an earlier Palate ends at `truncated`."""
-    choice, first_score, second_score, reason, truncated, *said = record
-    answer, seconds = said or ("", None)
+    choice, first_score, second_score, reason, truncated, *spoken = record
+    answer, seconds = spoken or ("", None)
+    if choice is None:
+        outcome = Outcome.UNSCORED
+    elif choice == "tie":
+        outcome = Outcome.TIE
+    else:
+        outcome = Outcome.CORRECT if (choice == "first") == item.chosen_first else Outcome.WRONG
     chosen, rejected = (
         (first_score, second_score) if item.chosen_first else (second_score, first_score)
     )
@@ -73,7 +75,7 @@ def verdict_of(item: Item, record: Record, details: Mapping[str, Any]) -> Verdic
         judge=details["judge"],
         benchmark=details["benchmark"],
         comparison_id=comparison.id,
-        outcome=_outcome(choice, item.chosen_first),
+        outcome=outcome,
         chosen_score=chosen,
         rejected_score=rejected,
         reason=reason,
@@ -91,111 +93,18 @@ def verdict_of(item: Item, record: Record, details: Mapping[str, Any]) -> Verdic
     )
 
 
-def _outcome(choice: str | None, chosen_first: bool) -> Outcome:
-    if choice is None:
-        return Outcome.UNSCORED
-    if choice == "tie":
-        return Outcome.TIE
-    return Outcome.CORRECT if (choice == "first") == chosen_first else Outcome.WRONG
-
-
 def record_from(verdict: Verdict) -> Record:
     """The record that a verdict was made of."""
     scores = [verdict.chosen_score, verdict.rejected_score]
     if not verdict.chosen_first:
         scores.reverse()
-    said = [verdict.answer, verdict.seconds]
-    return [_choice(verdict), *scores, verdict.reason, verdict.truncated, *said]
+    chose_first = (verdict.outcome is Outcome.CORRECT) == verdict.chosen_first
+    choice = {Outcome.UNSCORED: None, Outcome.TIE: "tie"}.get(
+        verdict.outcome, "first" if chose_first else "second"
+    )
+    spoken = [verdict.answer, verdict.seconds]
+    return [choice, *scores, verdict.reason, verdict.truncated, *spoken]
 
-
-def _choice(verdict: Verdict) -> str | None:
-    if verdict.outcome is Outcome.UNSCORED:
-        return None
-    if verdict.outcome is Outcome.TIE:
-        return "tie"
-    right = verdict.outcome is Outcome.CORRECT
-    return "first" if right == verdict.chosen_first else "second"
-
-
-# The verdict file that already stands where one is to be made: is it current, what can be kept.
-
-
-@dataclass(frozen=True, slots=True)
-class ExistingVerdicts:
-    """What is at `path`: the header of whole verdicts, or None and the `problem` with the file."""
-
-    path: Path
-    header: Header | None = None
-    problem: str = ""
-
-    def is_current(self, fingerprint: str) -> bool:
-        """Whether these are the verdicts under the protocol of that fingerprint."""
-        if self.header is None or self.header.version != version_of("verdicts"):
-            return False
-        return bool(self.header.details.get("protocol_fingerprint") == fingerprint)
-
-    def changes(self, protocol: Mapping[str, Any]) -> str:
-        """What makes the file out of date under `protocol`, in words; "" where there is none."""
-        if self.header is None:
-            return self.problem
-        old, new = _flat(self.header.details.get("protocol", {})), _flat(protocol)
-        keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
-        if not keys:
-            return f"written in format {self.header.version}"
-        return f"the protocol changed ({', '.join(keys)})"
-
-    def answers(self, protocol: Mapping[str, Any], items: Iterable[Item]) -> dict[str, Record]:
-        """The answers that hold under `protocol` too, by pair id.
-
-        All of them where it changed in nothing but the order of sides: the same judge was shown
-        the same pairs.
-        """
-        if self.header is None:
-            return {}
-        before = self.header.details.get("protocol", {})
-        if {**before, "order": None} != {**protocol, "order": None}:
-            return {}
-        try:
-            verdicts = list(read_verdicts(self.path, older=True))
-        except PalateError:
-            return {}  # Its header is whole and its rows are not.
-        said = {(v.comparison_id, v.chosen_first): record_from(v) for v in verdicts}
-        asked = ((item.pair.id, (item.comparison.id, item.chosen_first)) for item in items)
-        return {pair_id: said[key] for pair_id, key in asked if key in said}
-
-
-def existing_verdicts(path: Path, judge: str, benchmark: str) -> ExistingVerdicts:
-    """What stands at `path`; a file that is not whole is a problem, not an error.
-
-    Raises:
-        PalateError: the verdicts are of another judge or benchmark, whose name is as a file the
-            same.
-    """
-    if not path.exists():
-        return ExistingVerdicts(path)
-    try:
-        header = read_header(path, "verdicts", older=True)
-    except PalateError as error:
-        return ExistingVerdicts(
-            path, problem=str(error)
-        )  # Costs time only: verdicts can be remade.
-    for kind, name in (("judge", judge), ("benchmark", benchmark)):
-        if header.details.get(kind) != name:
-            raise PalateError(
-                f"{path}: holds verdicts of {kind} {header.details.get(kind)!r}, and {name!r} "
-                f"would take the same file; rename one {kind}"
-            )
-    return ExistingVerdicts(path, header)
-
-
-def _flat(protocol: Mapping[str, Any]) -> dict[str, Any]:
-    judge = protocol.get("judge", {})
-    rest = {key: value for key, value in protocol.items() if key != "judge"}
-    return rest | {f"judge.{key}": value for key, value in judge.items()}
-
-
-Progress = Callable[[int, int, str], None]
-"""Called with (answers so far, answers in all, what there is to say or "")."""
 
 PAIRS_PER_CALL = 4_096  # Bounds memory; a judge batches within it as it likes.
 TIE_RULE = "exactly equal scores tie; ties and unscored items are outcomes of their own"
@@ -213,7 +122,7 @@ def evaluate(
 ) -> Path:
     """Judge every pair of `benchmark` and return the verdict file in `folder`.
 
-    A finished file of the same protocol is returned as it stands; one of another protocol is
+    A finished file of the same protocol is returned as it is; one of another protocol is
     replaced. Of one that differs in the order of sides alone, or is of an earlier format, the
     answers are kept. Answers go to a journal as they arrive: a killed run continues, asks only
     what is missing, and ends in the same verdicts as one that was not killed.
@@ -224,7 +133,7 @@ def evaluate(
         folder: made where absent.
         seed: decides which response stands first.
         order: `seeded` shows each pair once; `both` shows both orders, two verdicts an item.
-        progress: told after each answer.
+        progress: called after each answer.
         share: which pairs this process asks, where several evaluate together; the file holds the
             same items in the same order whatever their number.
 
@@ -232,32 +141,13 @@ def evaluate(
         PalateError: an empty benchmark, a folder that cannot be written, a judge that answers
             out of order, two judges or benchmarks that would share a file.
     """
-    tell = _silent if progress is None else progress
+    progress = no_progress if progress is None else progress
     if order not in get_args(Order):
         raise PalateError(f"order: expected seeded or both, got {order!r}")
     path = folder / f"{slug(judge.name)}--{slug(benchmark.name)}.parquet"
     total = benchmark.rows * (2 if order == "both" else 1)
     protocol = _protocol(judge, benchmark, seed, order)
     fingerprint = digest(protocol)
-    before = existing_verdicts(path, judge.name, benchmark.name)
-    if before.is_current(fingerprint):
-        tell(total, total, "already judged")
-        return path
-    if changes := before.changes(protocol):
-        tell(0, total, f"judged again: {changes}")
-    answers_path = path.with_name(f"{path.stem}.{fingerprint[:12]}.journal.jsonl")
-    earlier = before.answers(protocol, benchmark.items(seed, order))
-    known = earlier | gathered(answers_path, fingerprint)
-    # At once, for the first answer may take long, and a bar without a total says nothing.
-    tell(len(known), total, f"continued: {len(known)} answers were kept" if known else "")
-    items = share.part(benchmark.items(seed, order), total)
-    missing = (item for item in items if item.pair.id not in known)
-
-    def ask() -> None:
-        with journal(share.journal(answers_path), fingerprint) as kept:
-            _ask(judge, missing, kept, lambda done: tell(len(known) + done, total, ""))
-
-    share.together(ask)
     details: dict[str, Any] = {
         "judge": judge.name,
         "benchmark": benchmark.name,
@@ -266,14 +156,67 @@ def evaluate(
         "protocol_fingerprint": fingerprint,
     }
 
-    def finish() -> None:
-        if share.leads:
-            answers = earlier | gathered(answers_path, fingerprint)
-            _finish(path, benchmark.items(seed, order), answers, details)
-            for used in journals(answers_path):
-                used.unlink()
+    # What a file at `path` holds: these verdicts, answers that can be kept, or nothing of use.
+    header, problem = _existing(path, judge.name, benchmark.name)
+    earlier: dict[str, Record] = {}
+    if header is not None:
+        current = header.version == version_of("verdicts")
+        if current and header.details.get("protocol_fingerprint") == fingerprint:
+            progress(total, total, "already judged")
+            return path
+        before = header.details.get("protocol", {})
+        changed = _changed_keys(before, protocol)
+        problem = f"the protocol changed ({', '.join(changed)})"
+        if not changed:
+            problem = f"written in format {header.version}"
+        if {**before, "order": None} == {**protocol, "order": None}:
+            # The same judge was shown the same pairs.
+            earlier = _earlier_answers(path, benchmark.items(seed, order))
+    if problem:
+        progress(0, total, f"judged again: {problem}")
 
-    share.together(finish)
+    def ask(missing: Iterator[Item]) -> Iterator[tuple[str, Record]]:
+        while chunk := list(islice(missing, PAIRS_PER_CALL)):
+            pairs = [item.pair for item in chunk]
+            answers = iter(judge.judge(pairs))
+            for pair in pairs:
+                answer = next(answers, None)
+                if answer is None or answer.pair_id != pair.id:
+                    got = "no answer" if answer is None else f"one to {answer.pair_id}"
+                    raise PalateError(
+                        f"judge {judge.name}: expected an answer to pair {pair.id}, got {got}; "
+                        "a judge answers every pair, in order"
+                    )
+                yield pair.id, record_of(judge.name, answer)
+
+    def write(answers: Mapping[str, Record]) -> None:
+        counts: Counter[str] = Counter()
+
+        def verdicts() -> Iterator[Verdict]:
+            for item in benchmark.items(seed, order):
+                verdict = verdict_of(item, answers[item.pair.id], details)
+                counts[verdict.outcome.value] += 1
+                yield verdict
+
+        write_verdicts(
+            path,
+            verdicts(),
+            inputs={"benchmark": protocol["benchmark"]},
+            details=lambda: details | {"outcomes": {o.value: counts[o.value] for o in Outcome}},
+        )
+
+    ask_missing(
+        journal_path(path.with_suffix(""), fingerprint),
+        fingerprint,
+        benchmark.items(seed, order),
+        lambda item: item.pair.id,
+        ask,
+        write,
+        total=total,
+        earlier=earlier,
+        progress=progress,
+        shard=share,
+    )
     return path
 
 
@@ -283,10 +226,6 @@ def slug(name: str) -> str:
     if not plain:
         raise PalateError(f"{name!r}: a judge or benchmark needs a name with letters or digits")
     return plain if len(plain) <= 80 else f"{plain[:67]}-{digest(name)[:12]}"
-
-
-def _silent(_done: int, _total: int, _note: str) -> None:
-    """The progress of a run that nobody watches."""
 
 
 def _protocol(judge: Judge, benchmark: Benchmark, seed: int, order: Order) -> dict[str, Any]:
@@ -306,41 +245,49 @@ def _protocol(judge: Judge, benchmark: Benchmark, seed: int, order: Order) -> di
     return plain
 
 
-def _ask(judge: Judge, missing: Iterator[Item], kept: Journal, tell: Callable[[int], None]) -> None:
-    asked = 0
-    while chunk := list(islice(missing, PAIRS_PER_CALL)):
-        pairs = [item.pair for item in chunk]
-        answers = iter(judge.judge(pairs))
-        for pair in pairs:
-            preference = next(answers, None)
-            if preference is None or preference.pair_id != pair.id:
-                got = "no answer" if preference is None else f"one to {preference.pair_id}"
-                raise PalateError(
-                    f"judge {judge.name}: expected an answer to pair {pair.id}, got {got}; "
-                    "a judge answers every pair, in order"
-                )
-            kept.add(pair.id, record_of(judge.name, preference))
-            asked += 1
-            tell(asked)
+def _existing(path: Path, judge: str, benchmark: str) -> tuple[Header | None, str]:
+    """The header of the verdicts at `path`, or None and why the file there is not whole.
+
+    Raises:
+        PalateError: the verdicts are of another judge or benchmark, whose name is as a file the
+            same.
+    """
+    if not path.exists():
+        return None, ""
+    try:
+        header = read_header(path, "verdicts", older=True)
+    except PalateError as error:
+        return None, str(error)  # Costs time only: verdicts can be remade.
+    for kind, name in (("judge", judge), ("benchmark", benchmark)):
+        if header.details.get(kind) != name:
+            raise PalateError(
+                f"{path}: holds verdicts of {kind} {header.details.get(kind)!r}, and {name!r} "
+                f"would take the same file; rename one {kind}"
+            )
+    return header, ""
 
 
-def _finish(
-    path: Path, items: Iterator[Item], answers: Mapping[str, Record], details: dict[str, Any]
-) -> None:
-    counts: Counter[str] = Counter()
-
-    def verdicts() -> Iterator[Verdict]:
-        for item in items:
-            verdict = verdict_of(item, answers[item.pair.id], details)
-            counts[verdict.outcome.value] += 1
-            yield verdict
-
-    write_verdicts(
-        path,
-        verdicts(),
-        inputs={"benchmark": details["protocol"]["benchmark"]},
-        details=lambda: details | {"outcomes": {o.value: counts[o.value] for o in Outcome}},
+def _changed_keys(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The keys in which two protocols differ; those of the judge as `judge.KEY`."""
+    old, new = (
+        {key: value for key, value in protocol.items() if key != "judge"}
+        | {f"judge.{key}": value for key, value in protocol.get("judge", {}).items()}
+        for protocol in (before, now)
     )
+    return sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+
+
+def _earlier_answers(path: Path, items: Iterable[Item]) -> dict[str, Record]:
+    """The answers that the verdicts at `path` were made of, by pair id; none where damaged."""
+    try:
+        records = {
+            (verdict.comparison_id, verdict.chosen_first): record_from(verdict)
+            for verdict in read_verdicts(path, older=True)
+        }
+    except PalateError:
+        return {}  # Its header is whole and its rows are not.
+    keys = ((item.pair.id, (item.comparison.id, item.chosen_first)) for item in items)
+    return {pair_id: records[key] for pair_id, key in keys if key in records}
 
 
 # Judges that a run could not ask, and why: kept beside its verdicts, so that tables can say so.
@@ -349,7 +296,7 @@ FILE = "absent.json"
 
 
 def write_skipped(verdicts: Path, reasons: Mapping[str, str]) -> None:
-    """Keep each absent judge's reason in the folder of verdicts; none, and the file goes."""
+    """Keep each skipped judge's reason in the folder of verdicts; none, and the file goes."""
     if reasons:
         write_json(verdicts / FILE, dict(reasons))
     else:

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, TypeAdapter
 
 from palate.evaluate.benchmark import Benchmark, OrderPlan, order_for
-from palate.evaluate.journal import ALONE, Shard
-from palate.evaluate.run import Progress, evaluate
+from palate.evaluate.journal import ALONE, Progress, Shard
+from palate.evaluate.run import evaluate
 from palate.judges import open_judge
 from palate.model.options import BaseOptions
 from palate.train.options import TrainOptions
