@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from palate.data.sources.locate import locate
+from palate.data.sources.files import locate
 from palate.recipe import built_in, load_recipe, resolved, save_recipe, schema
 from palate.recipe.yaml import merge, override, read
 from palate.types import PalateError

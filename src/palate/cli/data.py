@@ -37,7 +37,7 @@ def list_sources(data: DataOption = None, form: FormatOption = Format.TABLE) -> 
     Example: [bold]palate data list --data DIR[/bold]
     """
     from palate.data.sources import SOURCES
-    from palate.data.sources.locate import locate
+    from palate.data.sources.files import locate
 
     emit(
         (

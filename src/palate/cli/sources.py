@@ -16,8 +16,7 @@ from palate.data.sources import (
     readable,
     source_named,
 )
-from palate.data.sources.files import stem
-from palate.data.sources.locate import locate
+from palate.data.sources.files import locate, stem
 from palate.data.sources.own import is_ours
 from palate.progress import say
 from palate.records import write_comparisons

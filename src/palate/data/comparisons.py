@@ -6,10 +6,10 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from palate.data.messages import shown
 from palate.data.sources import (
     SOURCES,
     BadRow,
@@ -20,10 +20,9 @@ from palate.data.sources import (
     readable,
     source_named,
 )
-from palate.data.sources.base import Record, Row, Unfit, each
-from palate.data.sources.files import ending
-from palate.data.sources.locate import DATA_VARIABLE, locate
-from palate.progress import say, warn
+from palate.data.sources.base import InvalidRecord, Record, Records, Row
+from palate.data.sources.files import DATA_VARIABLE, ending, locate
+from palate.progress import warn
 from palate.records import COMPARISON_SCHEMA, LATER_COLUMNS, comparison_to_row, write_comparisons
 from palate.types import PREFERRED, Comparison, Judgement, PalateError, Ranks
 
@@ -31,8 +30,8 @@ if TYPE_CHECKING:
     import datasets
     import pandas
 
-OURS = frozenset(COMPARISON_SCHEMA.names) - LATER_COLUMNS
-SAID_ROWS = 5  # Bad rows that are said one by one.
+PALATE_COLUMNS = frozenset(COMPARISON_SCHEMA.names) - LATER_COLUMNS
+LOGGED_ROWS = 5  # Bad rows that are logged one by one.
 
 
 def load_comparisons(
@@ -78,12 +77,12 @@ def load_comparisons(
     bad: list[BadRow] = []
     request = Request(None, split, subset, options or {})
     rows = _rows(source, request, data)
-    found = list(readable(rows, max_bad_share, bad.append if on_bad is None else on_bad))
-    for row in bad[:SAID_ROWS]:
+    comparisons = list(readable(rows, max_bad_share, bad.append if on_bad is None else on_bad))
+    for row in bad[:LOGGED_ROWS]:
         warn(str(row))
     if bad:
-        warn(f"{len(found):,} comparisons, {len(bad):,} rows not read")
-    return found
+        warn(f"{len(comparisons):,} comparisons, {len(bad):,} rows not read")
+    return comparisons
 
 
 def save_comparisons(comparisons: Iterable[Comparison], path: str | Path) -> Path:
@@ -137,7 +136,8 @@ def _rows(source: Any, request: Request, data: str | Path | None) -> Iterator[Ro
             f"{kind}: expected a pandas frame, a datasets.Dataset, dicts, a path, or a source's "
             f"name ({', '.join(SOURCES)})"
         )
-    return _in_memory(source, kind, request.options.get("source"))
+    rows = _records(source, kind)
+    return own.comparisons(kind, rows, request.options.get("source"), _comparison)
 
 
 def _named(source: str | Path, request: Request, data: str | Path | None) -> Iterator[Row]:
@@ -155,37 +155,32 @@ def _named(source: str | Path, request: Request, data: str | Path | None) -> Ite
     return open_source("own", replace(request, location=location if location.exists() else source))
 
 
-def _in_memory(rows: Iterable[Any], kind: str, named: str | None) -> Iterator[Row]:
-    def records() -> Iterator[Record | BadRow]:
-        for number, row in enumerate(rows, start=1):
-            if isinstance(row, Mapping):
-                yield Record(kind, number, "rows", {str(k): _plain(v) for k, v in row.items()})
-            else:
-                yield BadRow(kind, number, f"expected a row by column, got a {type(row).__name__}")
-
-    columns = own.Columns()
-    yield from each(records(), partial(_comparison, named=named, columns=columns))
-    if columns.read:
-        say(f"{kind}: {columns.said()}")
+def _records(rows: Iterable[Any], kind: str) -> Records:
+    for number, row in enumerate(rows, start=1):
+        if isinstance(row, Mapping):
+            data = {str(name): _plain(value) for name, value in row.items()}
+            yield Record(kind, number, "rows", data)
+        else:
+            yield BadRow(kind, number, f"expected a row by column, got a {type(row).__name__}")
 
 
-def _comparison(record: Record, named: str | None, columns: own.Columns) -> Iterator[Comparison]:
+def _comparison(record: Record, source: str | None, columns: own.Columns) -> Comparison:
+    """As `own.comparison`; a row of `to_pandas` keeps its id, cluster, batch and meta."""
     data = record.data
-    if data.keys() - LATER_COLUMNS != OURS:
-        yield from own.comparison(record, named, columns)
-        return
-    (read,) = own.comparison(record, named, own.Columns())
+    if data.keys() - LATER_COLUMNS != PALATE_COLUMNS:
+        return own.comparison(record, source, columns)
+    comparison = own.comparison(record, source, own.Columns())
     try:
         meta = json.loads(data["meta"]) if data["meta"] else {}
     except (TypeError, ValueError):
-        raise Unfit(f"meta: expected JSON, got {base.shown(data['meta'])}") from None
+        raise InvalidRecord(f"meta: expected JSON, got {shown(data['meta'])}") from None
     try:
         judgement = Judgement(**data["judgement"]) if data.get("judgement") else PREFERRED
         ranks = Ranks(**data["ranks"]) if data.get("ranks") else None
     except (TypeError, PalateError) as error:
-        raise Unfit(f"judgement or ranks: {error}") from None
-    yield replace(
-        read,
+        raise InvalidRecord(f"judgement or ranks: {error}") from None
+    return replace(
+        comparison,
         id=base.text(data, "id"),
         prompt_id=base.text(data, "prompt_id"),
         batch=base.text(data, "batch"),

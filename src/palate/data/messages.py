@@ -26,7 +26,7 @@ BESIDE = (
 )  # fmt: skip
 _READ = frozenset({"role", "content"})
 _TEXT_PARTS = ("text", "input_text", "output_text")
-_SHOWN = 40
+SHOWN_CHARACTERS = 40
 
 
 def unread(message: Mapping[Any, Any]) -> str:
@@ -38,9 +38,9 @@ def unread(message: Mapping[Any, Any]) -> str:
     "'tool_calls' is content that Palate does not read; write it into the text, or remove it"
     """
     for key, value in message.items():
-        if key not in _READ and key not in FACTS and _says_something(value):
+        if key not in _READ and key not in FACTS and _has_content(value):
             return (
-                f"{_named(key)} is content that Palate does not read; "
+                f"{ascii(key)[:SHOWN_CHARACTERS]} is content that Palate does not read; "
                 "write it into the text, or remove it"
             )
     content = message.get("content")
@@ -53,7 +53,7 @@ def unread(message: Mapping[Any, Any]) -> str:
 def unread_beside(row: Mapping[Any, Any]) -> str:
     """Why a row or request holds more than its messages say, or ""."""
     for key in BESIDE:
-        if key in row and _says_something(row[key]):
+        if key in row and _has_content(row[key]):
             return (
                 f"{key!r} is content that Palate does not read; "
                 "write it into the messages, or remove it"
@@ -71,14 +71,14 @@ def as_messages(value: object, where: str) -> tuple[Message, ...]:
         PalateError: it is no such list, or a message has content that Palate does not read.
     """
     if not isinstance(value, list | tuple) or not value:
-        got = "an empty list" if value == [] else _shown(value)
+        got = "an empty list" if value == [] else shown(value)
         raise PalateError(f"{where}: expected a list of messages, got {got}")
     return tuple(_message(item, f"{where}[{at}]") for at, item in enumerate(value))
 
 
 def _message(value: object, where: str) -> Message:
     if not isinstance(value, Mapping):
-        raise PalateError(f"{where}: expected an object, got {_shown(value)}")
+        raise PalateError(f"{where}: expected an object, got {shown(value)}")
     for key in ("role", "content"):
         if key not in value:
             there = ", ".join(sorted(map(str, value))[:12])
@@ -86,7 +86,7 @@ def _message(value: object, where: str) -> Message:
     role = "system" if value["role"] == "developer" else value["role"]
     if role not in ROLES:
         raise PalateError(
-            f"{where}.role: expected {', '.join(ROLES[:-1])} or {ROLES[-1]}, got {_shown(role)}"
+            f"{where}.role: expected {', '.join(ROLES[:-1])} or {ROLES[-1]}, got {shown(role)}"
         )
     if reason := unread(value):
         raise PalateError(f"{where}: {reason}")
@@ -96,32 +96,33 @@ def _message(value: object, where: str) -> Message:
 def _unread_part(part: object) -> str:
     """Why a part of a message's content is not read, or ""."""
     if not isinstance(part, Mapping):
-        return f"expected text or a part with type and text, got {_shown(part)}"
+        return f"expected text or a part with type and text, got {shown(part)}"
     if part.get("type") not in _TEXT_PARTS:
-        return f"a part of type {_shown(part.get('type'))} is content that Palate does not read"
+        return f"a part of type {shown(part.get('type'))} is content that Palate does not read"
     extra = {k: v for k, v in part.items() if k not in ("type", "text", "annotations")}
     return unread(extra)
 
 
-def _says_something(value: object) -> bool:
-    """Whether a value is text, a list or an object with anything in it."""
-    return isinstance(value, str | bytes | Mapping | Sequence) and not _empty(value)
+def _has_content(value: object) -> bool:
+    """Whether a value holds text: columnar files fill absent keys with null, which is none."""
+    if isinstance(value, str | bytes):
+        return bool(value.strip())
+    if isinstance(value, Mapping):
+        return not all(map(_empty, value.values()))
+    return isinstance(value, Sequence) and not all(map(_empty, value))
 
 
 def _empty(value: object) -> bool:
-    """Nothing, blank, or made of nothing else: columnar files fill absent keys with null."""
-    if isinstance(value, str | bytes):
-        return not value.strip()
-    if isinstance(value, Mapping):
-        return all(map(_empty, value.values()))
-    return all(map(_empty, value)) if isinstance(value, Sequence) else value is None
+    return value is None or (
+        isinstance(value, str | bytes | Mapping | Sequence) and not _has_content(value)
+    )
 
 
 def _text(content: object, where: str) -> str:
     if isinstance(content, list | tuple):
         return "".join(_text(part.get("text"), where) for part in content)
     if type(content) is not str:
-        raise PalateError(f"{where}: expected text, got {_shown(content)}")
+        raise PalateError(f"{where}: expected text, got {shown(content)}")
     try:
         content.encode()
     except UnicodeEncodeError:
@@ -129,15 +130,11 @@ def _text(content: object, where: str) -> str:
     return content
 
 
-def _named(key: object) -> str:
-    return ascii(key)[:_SHOWN]
-
-
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A wrong value as an error message repeats it: short, on one line, nothing executable."""
     if value is None:
         return "nothing"
     if not isinstance(value, str | bytes | int | float):
         return f"a {type(value).__name__}"
     text = ascii(value)
-    return text[:_SHOWN] + "..." if len(text) > _SHOWN else text
+    return text[:SHOWN_CHARACTERS] + "..." if len(text) > SHOWN_CHARACTERS else text

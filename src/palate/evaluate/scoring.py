@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from palate.data.messages import unread_beside
 from palate.data.sources import base, own
-from palate.data.sources.base import BadRow, Unfit
+from palate.data.sources.base import BadRow, InvalidRecord
 from palate.data.sources.files import read_file, stem
 from palate.evaluate.journal import (
     ALONE,
@@ -73,13 +73,13 @@ def requests(path: Path, takes: tuple[Shape, ...] = ("response", "responses")) -
         where = f"{record.file}:{record.row}"
         try:
             yield _request(index, record.data, where, takes)
-        except Unfit as unfit:
-            raise PalateError(f"{where}: {unfit.reason}") from None
+        except InvalidRecord as invalid:
+            raise PalateError(f"{where}: {invalid.reason}") from None
 
 
 def _request(index: int, row: Mapping[str, Any], where: str, takes: tuple[Shape, ...]) -> Request:
     if row.get("prompt") is None and "pair" not in takes:
-        raise Unfit("expected `prompt` as text or a list of messages, got nothing")
+        raise InvalidRecord("expected `prompt` as text or a list of messages, got nothing")
     many = _as_list(row.get("responses")) or []
     has: Mapping[Shape, bool] = {
         "response": isinstance(row.get("response"), str),
@@ -93,13 +93,13 @@ def _request(index: int, row: Mapping[str, Any], where: str, takes: tuple[Shape,
         kinds = {name: type(row[name]).__name__ for name in columns if row.get(name) is not None}
         got = ", ".join(f"{name} {kinds.get(name, 'nothing')}" for name in columns)
         either = "either " if len(takes) > 1 else ""
-        raise Unfit(f"expected {either}{expected}, got {got}")
+        raise InvalidRecord(f"expected {either}{expected}, got {got}")
     (shape,) = shapes
     if shape == "pair":
         prompt, *sides = own.sides(row)[:3]
         return Request(index, where, Candidates(prompt, tuple(sides)), shape, row, tuple(sides))
     if reason := unread_beside(row):
-        raise Unfit(reason)
+        raise InvalidRecord(reason)
     prompt_read = base.prompt(row)
     given = tuple(many) if shape == "responses" else (row["response"],)
     answers = tuple(prompt_read.reply(base.as_text(text, shape)) for text in given)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palate.data import transcript
-from palate.data.sources.base import Unfit, split_transcript
+from palate.data.sources.base import InvalidRecord, split_transcript
 from palate.explorer.annotations import Annotation, Annotations
 from palate.explorer.index import Index, open_index
 from palate.explorer.query import Query, Selection, Selector
@@ -111,8 +111,8 @@ def read_prompt(text: str) -> tuple[Message, ...]:
         return transcript.read_prompt(text).turns
     try:
         turns, _ = split_transcript(f"\n\n{text.strip()}\n\nAssistant:", "prompt")
-    except Unfit as unfit:
-        raise PalateError(unfit.reason) from None
+    except InvalidRecord as invalid:
+        raise PalateError(invalid.reason) from None
     return turns
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from palate.data.sources.locate import DATA_VARIABLE
+from palate.data.sources.files import DATA_VARIABLE
 from palate.model.options import BaseOptions
 from palate.recipe.schema import Recipe, resolved, valid, validate
 from palate.recipe.yaml import override, read

@@ -21,7 +21,7 @@ from palate.data.contamination import (
 from palate.data.lint import LintReport, lint
 from palate.data.mixture import mix
 from palate.data.sources import BadRow, Request, open_source, readable, source_named
-from palate.data.sources.locate import locate
+from palate.data.sources.files import locate
 from palate.data.split import Holdout, split, split_by_share
 from palate.evaluate.benchmark import Benchmark, forbid_training_overlap, training_keys
 from palate.evaluate.metrics import bayes_limit, noise_ceiling, write_results

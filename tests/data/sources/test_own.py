@@ -213,7 +213,7 @@ def test_a_broken_line_does_not_stop_the_rest(tmp_path: Path, line: bytes, reaso
 
 
 def test_a_line_without_end_is_skipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("palate.data.sources.files.MAX_LINE_BYTES", 200)
+    monkeypatch.setattr("palate.data.sources.files.MAX_LINE_CHARACTERS", 200)
     rows = [ROW, ROW | {"chosen": "x" * 1_000}, ROW]
     good, bad = opened("own", write_jsonl(tmp_path / "a.jsonl", rows))
     assert [c.meta["row"] for c in good] == [1, 3]

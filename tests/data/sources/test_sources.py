@@ -8,7 +8,7 @@ import pytest
 
 from palate.data.sources import SOURCES, Request, describe, files, open_source, safety_rows
 from palate.data.sources.base import BadRow, Cuts, Record
-from palate.data.sources.files import locate
+from palate.data.sources.files import resolve
 from palate.types import Comparison, PalateError, Rating
 
 from .rows import oasst_message, pku, shp, stack, summarize, webgpt, write_jsonl
@@ -93,13 +93,13 @@ def test_a_data_set_that_is_a_program_is_read_from_its_converted_copy(
     assert not any("trust_remote_code" in call for call in calls)
 
 
-def test_locate(tmp_path: Path) -> None:
-    assert locate(Request(), "a/b") == "a/b"
-    assert locate(Request(tmp_path), "a/b") == tmp_path
-    assert locate(Request("org/name"), None) == "org/name"
+def test_resolve(tmp_path: Path) -> None:
+    assert resolve(Request(), "a/b") == "a/b"
+    assert resolve(Request(tmp_path), "a/b") == tmp_path
+    assert resolve(Request("org/name"), None) == "org/name"
     for missing in ("./nowhere/x", "/nowhere/x", "data/x.jsonl", "nowhere", Path("org/name")):
         with pytest.raises(PalateError, match="no such file or folder"):
-            locate(Request(missing), "a/b")
+            resolve(Request(missing), "a/b")
 
 
 def test_unknown_names_and_options_name_the_near_ones() -> None:

@@ -3,6 +3,19 @@
 A source turns raw rows into comparisons and says what it could not turn: it drops no row in
 silence and repairs none. Identical, empty and mismatched pairs pass; lint finds them.
 
+To add a source, write one file beside this one and name it in `SOURCES` below; `openai_webgpt.py`
+is a good one to copy. It holds
+
+- `load(request)`, which yields a `Comparison` or a `BadRow` for every row. Mostly it is
+  `each(records(request, HUB_ID), _comparison)`: `files.records` reads the local files or the hub,
+  `each` makes a `BadRow` of every `InvalidRecord` that is raised;
+- `_comparison(record)`, which reads columns with `base.text`, `base.number`, ... (they raise
+  `InvalidRecord` with what was expected and what came) and yields `record.comparison(...)`;
+- `SOURCE`, which states hub id, licence, options, the cut points of its ratings, what is left out.
+
+The tests that are parametrised over `SOURCES` pick it up; add hand-made rows of its schema to
+`tests/data/sources/rows.py`.
+
 >>> sorted(SOURCES)[:3]
 ['anthropic-hh', 'diasafety', 'gptj-synthetic']
 """
@@ -68,8 +81,8 @@ def source_named(name: str) -> Source:
     """The source of that name; an unknown one is an error that names the nearest."""
     if name in SOURCES:
         return SOURCES[name]
-    near = get_close_matches(name, SOURCES, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(SOURCES)}"
+    similar = get_close_matches(name, SOURCES, n=1)
+    hint = f"did you mean {similar[0]}?" if similar else f"there are {', '.join(SOURCES)}"
     raise PalateError(f"no source {name!r}; {hint}")
 
 
@@ -106,11 +119,11 @@ def readable(
     rows left out by a stated rule count as good) were bad, or if there was no comparison; and
     earlier if the first `ROWS_BEFORE_GIVING_UP` rows were all bad.
     """
-    good = bad = found = 0
+    comparisons = good = bad = 0
     first: BadRow | None = None
     for row in rows:
         if isinstance(row, Comparison):
-            good, found = good + 1, found + 1
+            comparisons, good = comparisons + 1, good + 1
             yield row
             continue
         if on_bad is not None:
@@ -127,7 +140,7 @@ def readable(
             f"{bad} of {good + bad} rows are bad, more than {max_bad_share:.1%}; the first: {first}"
             + (more if good else "")
         )
-    if not found:
+    if not comparisons:
         raise PalateError("expected comparisons, found none")
 
 
@@ -140,8 +153,6 @@ def at_root(name: str, root: Path) -> Path | None:
 def describe(name: str) -> list[tuple[str, str]]:
     """A source as rows of a table: what it is, its licence, how it grades, what to know."""
     source = source_named(name)
-    cuts = [("ratings", str(cut)) for cut in source.cuts or ()] or [("ratings", "none given")]
-    options = [(f"option {key}", meaning) for key, meaning in source.options.items()]
     return [
         ("name", source.name),
         ("title", source.title),
@@ -150,8 +161,8 @@ def describe(name: str) -> list[tuple[str, str]]:
         ("licence", source.licence),
         ("kind", source.kind),
         ("subsets", ", ".join(source.subsets) or "-"),
-        *cuts,
-        *options,
+        *(("ratings", str(cut)) for cut in source.cuts or ("none given",)),
+        *((f"option {key}", meaning) for key, meaning in source.options.items()),
         ("tried on", source.tried_on),
         ("notes", source.notes or "-"),
     ]

@@ -10,19 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from palate.data.sources import base, files
-from palate.data.sources.base import (
-    Record,
-    Request,
-    Row,
-    Source,
-    each,
-    first_user_turn,
-    join,
-    prompt_cluster,
-    split_transcript,
-)
-from palate.data.sources.files import find_files, locate, read_file, stem
-from palate.types import Comparison, PalateError, comparison_id
+from palate.data.sources.base import Record, Request, Row, Source, each, split_transcript
+from palate.data.sources.files import find_files, read_file, resolve, stem
+from palate.types import PalateError
 
 NAME = "anthropic-hh"
 HUB_ID = "Anthropic/hh-rlhf"
@@ -34,29 +24,28 @@ def load(request: Request) -> Iterator[Row]:
     """Comparisons of one subset, or of all; the subset is the annotation batch."""
     if request.subset is not None and request.subset not in SUBSETS:
         raise PalateError(f"{NAME}: no subset {request.subset!r}; it has {', '.join(SUBSETS)}")
-    where = locate(request, HUB_ID)
-    files = _local(where, request) if isinstance(where, Path) else _on_hub(where, request)
-    for path, subset in files:
+    location = resolve(request, HUB_ID)
+    paths = _local(location, request) if isinstance(location, Path) else _on_hub(location, request)
+    for path, subset in paths:
         yield from each(read_file(path, f"{subset}/{stem(path)}"), _comparison)
 
 
-def _local(where: Path, request: Request) -> Iterator[tuple[Path, str]]:
+def _local(location: Path, request: Request) -> Iterator[tuple[Path, str]]:
     """Data files of the folder of all subsets, of one subset, or one file by itself."""
-    inside = where if where.is_dir() else where.parent
-    if inside.name in SUBSETS:
-        if request.subset not in (None, inside.name):
-            raise PalateError(f"{where}: is {inside.name}, not {request.subset}")
-        yield from ((path, inside.name) for path in find_files(where, request.split))
-    elif where.is_file():
-        yield where, request.subset or stem(where)
+    folder = location if location.is_dir() else location.parent
+    if folder.name in SUBSETS:
+        if request.subset not in (None, folder.name):
+            raise PalateError(f"{location}: is {folder.name}, not {request.subset}")
+        yield from ((path, folder.name) for path in find_files(location, request.split))
+    elif location.is_file():
+        yield location, request.subset or stem(location)
     else:
-        subsets = (
-            [request.subset] if request.subset else [s for s in SUBSETS if (where / s).is_dir()]
-        )
+        existing = [subset for subset in SUBSETS if (location / subset).is_dir()]
+        subsets = [request.subset] if request.subset else existing
         if not subsets:
-            raise PalateError(f"{where}: expected a folder of {', '.join(SUBSETS)}, found none")
+            raise PalateError(f"{location}: expected a folder of {', '.join(SUBSETS)}, found none")
         for subset in subsets:
-            yield from ((path, subset) for path in find_files(where / subset, request.split))
+            yield from ((path, subset) for path in find_files(location / subset, request.split))
 
 
 def _on_hub(hub_id: str, request: Request) -> Iterator[tuple[Path, str]]:
@@ -66,19 +55,10 @@ def _on_hub(hub_id: str, request: Request) -> Iterator[tuple[Path, str]]:
 
 
 def _comparison(record: Record) -> Iterator[Row]:
-    chosen = split_transcript(base.text(record.data, "chosen"), "chosen")
-    rejected = split_transcript(base.text(record.data, "rejected"), "rejected")
-    prompt = chosen[0]
-    yield Comparison(
-        id=comparison_id(NAME, prompt, chosen[1], rejected[1], record.key),
-        source=NAME,
-        prompt=prompt,
-        chosen=chosen[1],
-        rejected=rejected[1],
-        prompt_id=prompt_cluster(first_user_turn(prompt)),
-        batch=record.part.split("/")[0],
-        meta={**record.origin, **join(chosen, rejected)},
-    )
+    prompt, chosen = split_transcript(base.text(record.data, "chosen"), "chosen")
+    other, rejected = split_transcript(base.text(record.data, "rejected"), "rejected")
+    batch, meta = record.part.split("/")[0], base.prompts_differ(prompt, other)
+    yield record.comparison(NAME, prompt, chosen, rejected, batch=batch, meta=meta)
 
 
 SOURCE = Source(

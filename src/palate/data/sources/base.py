@@ -1,4 +1,9 @@
-"""What a source is: where its rows come from, under which licence, and how it grades them."""
+"""What a source is, and how it reads one record: the shapes and helpers that all of them share.
+
+From top to bottom: the shapes (`Source`, `Request`, `Record`, `BadRow`, `Cuts`), `each`, which
+turns records into comparisons, the readers of one column (`text`, `number`, `prompt`, ...), and
+whole conversations split into prompt and reply.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +16,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from palate.data.messages import as_messages
-from palate.data.transcript import Prompt, read_conversation, read_prompt
-from palate.types import Comparison, Message, PalateError, Rating, digest
+from palate.data.messages import as_messages, shown
+from palate.data.transcript import Prompt, Turns, read_conversation, read_prompt
+from palate.types import (
+    PREFERRED,
+    Comparison,
+    Judgement,
+    Message,
+    PalateError,
+    Ranks,
+    Rating,
+    comparison_id,
+    digest,
+)
+
+RowKind = Literal["bad", "tie", "left out"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +45,7 @@ class BadRow:
     file: str
     row: int
     reason: str
-    kind: Literal["bad", "tie", "left out"] = "bad"
+    kind: RowKind = "bad"
 
     def __str__(self) -> str:
         return f"{self.file}:{self.row}: {self.reason}"
@@ -37,13 +54,12 @@ class BadRow:
 Row = Comparison | BadRow
 
 
-class Unfit(Exception):  # noqa: N818 - not an error of the program: it becomes a BadRow.
+class InvalidRecord(Exception):  # noqa: N818 - not an error of the program: it becomes a BadRow.
     """A record that gives no comparison; caught where records are read, see `each`."""
 
-    def __init__(self, reason: str, kind: Literal["bad", "tie", "left out"] = "bad") -> None:
+    def __init__(self, reason: str, kind: RowKind = "bad") -> None:
         super().__init__(reason)
-        self.reason = reason
-        self.kind: Literal["bad", "tie", "left out"] = kind
+        self.reason, self.kind = reason, kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +75,49 @@ class Record:
     part: str
     data: Mapping[str, Any]
 
-    @property
-    def key(self) -> str:
-        """The record's name within its source."""
-        return f"{self.part}:{self.row}"
+    def bad(self, invalid: InvalidRecord) -> BadRow:
+        """The row as one that gave no comparison."""
+        return BadRow(self.file, self.row, invalid.reason, invalid.kind)
 
-    @property
-    def origin(self) -> dict[str, Any]:
-        """What a comparison's `meta` says of where it came from."""
-        return {"file": self.part, "row": self.row}
+    def comparison(
+        self,
+        source: str,
+        prompt: str | Turns,
+        chosen: str,
+        rejected: str,
+        *,
+        key: str = "",
+        prompt_id: str = "",
+        batch: str = "",
+        rating: Rating | None = None,
+        safe: tuple[bool | None, bool | None] = (None, None),
+        annotator: str | None = None,
+        meta: Mapping[str, Any] | None = None,
+        judgement: Judgement = PREFERRED,
+        ranks: Ranks | None = None,
+    ) -> Comparison:
+        """The comparison that this record holds; `meta` gets file and row before what is given.
+
+        Defaults: `key`, which tells apart equal texts, is part and row; `prompt_id` the cluster
+        of the first user turn; `batch` the source. `safe` is of the chosen and rejected reply.
+        """
+        turns = user_turn(prompt) if isinstance(prompt, str) else prompt
+        return Comparison(
+            id=comparison_id(source, turns, chosen, rejected, key or f"{self.part}:{self.row}"),
+            source=source,
+            prompt=turns,
+            chosen=chosen,
+            rejected=rejected,
+            prompt_id=prompt_id or prompt_cluster(first_user_turn(turns)),
+            batch=batch or source,
+            rating=rating,
+            chosen_safe=safe[0],
+            rejected_safe=safe[1],
+            annotator=annotator,
+            meta={"file": self.part, "row": self.row, **(meta or {})},
+            judgement=judgement,
+            ranks=ranks,
+        )
 
 
 Records = Iterator[Record | BadRow]
@@ -122,22 +172,27 @@ class Source:
 
     `options` names the keys that `Request.options` may hold, each with its meaning and default;
     `folder` is the name of its folder in a local data root; `tried_on` says what of it the
-    loader has been run against.
+    loader has been run against. `url` is its page on the hub where none
+    is given.
     """
 
     name: str
     title: str
     hub_id: str | None
     licence: str
-    url: str
     kind: Literal["helpful", "safety", "both"]
     load: Callable[[Request], Iterator[Row]]
     tried_on: str
+    url: str = ""
     cuts: tuple[Cuts, ...] | None = None
     notes: str = ""
     options: Mapping[str, str] = field(default_factory=dict[str, str])
     subsets: tuple[str, ...] = ()
     folder: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.url and self.hub_id:
+            object.__setattr__(self, "url", f"https://huggingface.co/datasets/{self.hub_id}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +201,7 @@ class LabelledResponse:
 
     id: str
     source: str
-    prompt: tuple[Message, ...]
+    prompt: Turns
     response: str
     safe: bool
     prompt_id: str
@@ -157,15 +212,15 @@ class LabelledResponse:
 def each(
     records: Iterable[Record | BadRow], make: Callable[[Record], Iterable[Row]]
 ) -> Iterator[Row]:
-    """Make every record's comparisons; a record that is `Unfit` becomes a `BadRow`."""
+    """Make every record's comparisons; an `InvalidRecord` becomes a `BadRow`."""
     for record in records:
         if isinstance(record, BadRow):
             yield record
             continue
         try:
             yield from make(record)
-        except Unfit as unfit:
-            yield BadRow(record.file, record.row, unfit.reason, unfit.kind)
+        except InvalidRecord as invalid:
+            yield record.bad(invalid)
 
 
 def prompt_cluster(text: str) -> str:
@@ -176,18 +231,15 @@ def prompt_cluster(text: str) -> str:
     return digest("prompt", " ".join(text.casefold().split()))
 
 
-def ask(text: str) -> tuple[Message, ...]:
+def user_turn(text: str) -> Turns:
     """A prompt of one user turn."""
     return (Message("user", text),)
 
 
-# Reading one column of one record: the value, or `Unfit` with what was expected and what came.
-#
-# Everything a source takes from a file passes here, so nothing but valid Unicode text, finite
+# Reading one column of one record: the value, or `InvalidRecord` with what was expected and what
+# came. Everything a source takes from a file passes here, so nothing but valid Unicode text, finite
 # numbers and known labels goes further.
 
-_SHOWN = 40  # Characters of a wrong value that an error repeats.
-_ABSENT = object()
 _MESSAGES_AS_TEXT = re.compile(r"""\s*\[\s*\{\s*['"](?:role|content)['"]""")
 
 RATINGS: Mapping[str, Rating] = {
@@ -201,45 +253,31 @@ RATINGS: Mapping[str, Rating] = {
     "unsure": Rating.NEGLIGIBLY,
     "negligibly better / unsure": Rating.NEGLIGIBLY,
     "negligibly better or unsure": Rating.NEGLIGIBLY,
+    **{str(int(rating)): rating for rating in Rating},
 }
-TRUTHS: Mapping[str, bool] = {
-    "true": True,
-    "1": True,
-    "yes": True,
-    "safe": True,
-    "false": False,
-    "0": False,
-    "no": False,
-    "unsafe": False,
+BOOLEANS: Mapping[str, bool] = {
+    **dict.fromkeys(("true", "1", "yes", "safe"), True),
+    **dict.fromkeys(("false", "0", "no", "unsafe"), False),
 }
-
-
-def shown(value: object) -> str:
-    """A wrong value as an error message repeats it: short, on one line, nothing executable."""
-    text = ascii(value) if isinstance(value, str | bytes | int | float | bool) else ""
-    if value is None:
-        return "nothing"
-    return (text[:_SHOWN] + "..." if len(text) > _SHOWN else text) or f"a {type(value).__name__}"
 
 
 def required(data: Mapping[str, Any], column: str) -> Any:
     """The value of a column that must be there."""
-    value = data.get(column, _ABSENT)
-    if value is _ABSENT:
-        there = ", ".join(sorted(map(str, data))[:12])
-        raise Unfit(f"missing column {column!r}; the row has: {there or 'none'}")
-    return value
+    if column not in data:
+        columns = ", ".join(sorted(map(str, data))[:12])
+        raise InvalidRecord(f"missing column {column!r}; the row has: {columns or 'none'}")
+    return data[column]
 
 
 def as_text(value: object, column: str) -> str:
     """Plain text that UTF-8 can hold."""
     if type(value) is not str:
-        raise Unfit(f"{column}: expected text, got {shown(value)}")
+        raise InvalidRecord(f"{column}: expected text, got {shown(value)}")
     if not value.isascii():
         try:
             value.encode()
         except UnicodeEncodeError:
-            raise Unfit(f"{column}: expected UTF-8 text, got broken characters") from None
+            raise InvalidRecord(f"{column}: expected UTF-8 text, got broken characters") from None
     return value
 
 
@@ -251,46 +289,43 @@ def text(data: Mapping[str, Any], column: str) -> str:
 def optional_text(data: Mapping[str, Any], column: str) -> str | None:
     """A text or whole number as text; None where it is absent or null."""
     value = data.get(column)
-    if value is None:
-        return None
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
-    return as_text(value, column)
+    return None if value is None else as_text(value, column)
 
 
 def number(data: Mapping[str, Any], column: str) -> float:
     """A finite number."""
     value = required(data, column)
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise Unfit(f"{column}: expected a number, got {shown(value)}")
+        raise InvalidRecord(f"{column}: expected a number, got {shown(value)}")
     try:
-        finite = float(value)
+        as_float = float(value)
     except OverflowError:
-        finite = math.inf
-    if not math.isfinite(finite):
-        raise Unfit(f"{column}: expected a finite number, got {shown(value)}")
-    return finite
+        as_float = math.inf
+    if not math.isfinite(as_float):
+        raise InvalidRecord(f"{column}: expected a finite number, got {shown(value)}")
+    return as_float
 
 
-def whole(data: Mapping[str, Any], column: str, allowed: Sequence[int]) -> int:
+def integer(data: Mapping[str, Any], column: str, allowed: Sequence[int]) -> int:
     """A whole number out of those allowed."""
     value = required(data, column)
     if isinstance(value, bool) or not isinstance(value, int) or value not in allowed:
-        raise Unfit(f"{column}: expected {_either(allowed)}, got {shown(value)}")
+        choices = f"{', '.join(map(str, allowed[:-1]))} or {allowed[-1]}"
+        raise InvalidRecord(f"{column}: expected {choices}, got {shown(value)}")
     return value
 
 
-def truth(data: Mapping[str, Any], column: str) -> bool | None:
+def boolean(data: Mapping[str, Any], column: str) -> bool | None:
     """True or false (also 1/0, yes/no, safe/unsafe); None where absent, null or empty."""
     value = data.get(column)
     if value is None or value == "":
         return None
-    if isinstance(value, bool):
-        return value
-    known = TRUTHS.get(str(value).strip().casefold()) if isinstance(value, str | int) else None
-    if known is None:
-        raise Unfit(f"{column}: expected true or false, got {shown(value)}")
-    return known
+    label = str(value).strip().casefold() if isinstance(value, str | int) else ""
+    if label not in BOOLEANS:
+        raise InvalidRecord(f"{column}: expected true or false, got {shown(value)}")
+    return BOOLEANS[label]
 
 
 def rating(data: Mapping[str, Any], column: str = "rating") -> Rating | None:
@@ -298,22 +333,17 @@ def rating(data: Mapping[str, Any], column: str = "rating") -> Rating | None:
     value = data.get(column)
     if value is None or value == "":
         return None
-    found = None
+    label = ""
     if isinstance(value, str):
-        name = " ".join(value.casefold().replace("_", " ").split())
-        found = RATINGS.get(name) or _rating_of_number(name)
-    elif isinstance(value, int | float) and not isinstance(value, bool):
-        found = _rating_of_number(f"{value:g}") if math.isfinite(value) else None
-    if found is None:
-        raise Unfit(
+        label = " ".join(value.casefold().replace("_", " ").split())
+    elif not isinstance(value, bool) and value in (1, 2, 3, 4):
+        label = str(int(value))
+    if label not in RATINGS:
+        raise InvalidRecord(
             f"{column}: expected significantly, better, slightly, negligibly or 4 to 1, "
             f"got {shown(value)}"
         )
-    return found
-
-
-def _rating_of_number(text: str) -> Rating | None:
-    return Rating(int(text)) if text in {"1", "2", "3", "4"} else None
+    return RATINGS[label]
 
 
 def items(data: Mapping[str, Any], column: str, count: int | None = None) -> Sequence[Any]:
@@ -322,23 +352,23 @@ def items(data: Mapping[str, Any], column: str, count: int | None = None) -> Seq
     if not isinstance(value, list | tuple) or (count is not None and len(value) != count):
         wanted = "a list" if count is None else f"a list of {count}"
         got = f"{len(value)} items" if isinstance(value, list | tuple) else shown(value)
-        raise Unfit(f"{column}: expected {wanted}, got {got}")
+        raise InvalidRecord(f"{column}: expected {wanted}, got {got}")
     return value
 
 
 def mapping(value: object, column: str) -> Mapping[str, Any]:
     """An object (a record within the record)."""
     if not isinstance(value, Mapping):
-        raise Unfit(f"{column}: expected an object, got {shown(value)}")
+        raise InvalidRecord(f"{column}: expected an object, got {shown(value)}")
     return value
 
 
-def messages(value: object, column: str) -> tuple[Message, ...]:
+def messages(value: object, column: str) -> Turns:
     """Chat messages: objects with `role` and `content`; see `palate.data.messages`."""
     try:
         return as_messages(value, column)
     except PalateError as error:
-        raise Unfit(str(error)) from None
+        raise InvalidRecord(str(error)) from None
 
 
 def prompt(data: Mapping[str, Any], column: str = "prompt") -> Prompt:
@@ -349,15 +379,15 @@ def prompt(data: Mapping[str, Any], column: str = "prompt") -> Prompt:
     try:
         return read_prompt(as_text(value, column))
     except PalateError as error:
-        raise Unfit(f"{column}: {error}") from None
+        raise InvalidRecord(f"{column}: {error}") from None
 
 
-def conversation(value: str, column: str) -> tuple[tuple[Message, ...], str] | None:
+def conversation(value: str, column: str) -> tuple[Turns, str] | None:
     """A conversation in one text as prompt and reply; None where it is none."""
     try:
         return read_conversation(value)
     except PalateError as error:
-        raise Unfit(f"{column}: {error}") from None
+        raise InvalidRecord(f"{column}: {error}") from None
 
 
 def structured(value: Any) -> Any:
@@ -369,18 +399,14 @@ def structured(value: Any) -> Any:
         return value
     for reader in (json.loads, ast.literal_eval):
         try:
-            found = reader(value)
+            parsed = reader(value)
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
-        if isinstance(found, list) and all(
-            isinstance(item, dict) and {"role", "content"} <= item.keys() for item in found
+        if isinstance(parsed, list) and all(
+            isinstance(item, dict) and {"role", "content"} <= item.keys() for item in parsed
         ):
-            return found
+            return parsed
     return value
-
-
-def _either(values: Sequence[object]) -> str:
-    return f"{', '.join(map(str, values[:-1]))} or {values[-1]}"
 
 
 # Conversations with the reply inside: transcripts and message lists, split at the last turn.
@@ -390,9 +416,6 @@ def _either(values: Sequence[object]) -> str:
 PROMPTS_DIFFER = "rejected_prompt_differs"
 
 _TURN = re.compile(r"\n\n(Human|Assistant):")
-_LAST_REPLY = "\n\nAssistant:"
-
-Turns = tuple[Message, ...]
 
 
 def split_transcript(text: str, column: str) -> tuple[Turns, str]:
@@ -401,15 +424,15 @@ def split_transcript(text: str, column: str) -> tuple[Turns, str]:
     Returns the turns before it and the reply, each without white space around it. What follows
     the last "\\n\\nAssistant:" is the reply even where it imitates a human turn.
     """
-    before, found, reply = text.rpartition(_LAST_REPLY)
-    if not found:
-        raise Unfit(f"{column}: expected a transcript with an assistant turn, found none")
-    pieces = _TURN.split(before)
-    if pieces[0].strip() or len(pieces) < 2:
-        raise Unfit(f"{column}: expected a transcript that begins with a human turn")
-    pairs = zip(pieces[1::2], pieces[2::2], strict=True)
+    before, mark, reply = text.rpartition("\n\nAssistant:")
+    if not mark:
+        raise InvalidRecord(f"{column}: expected a transcript with an assistant turn, found none")
+    start, *pieces = _TURN.split(before)
+    if start.strip() or not pieces:
+        raise InvalidRecord(f"{column}: expected a transcript that begins with a human turn")
     turns = tuple(
-        Message("user" if who == "Human" else "assistant", said.strip()) for who, said in pairs
+        Message("user" if speaker == "Human" else "assistant", content.strip())
+        for speaker, content in zip(pieces[::2], pieces[1::2], strict=True)
     )
     return turns, reply.strip()
 
@@ -417,18 +440,20 @@ def split_transcript(text: str, column: str) -> tuple[Turns, str]:
 def split_messages(turns: Turns, column: str) -> tuple[Turns, str]:
     """Split a message list at its last message, which must be the assistant's."""
     if turns[-1].role != "assistant":
-        raise Unfit(f"{column}: expected the last message to be assistant, got {turns[-1].role}")
+        raise InvalidRecord(
+            f"{column}: expected the last message to be assistant, got {turns[-1].role}"
+        )
     if len(turns) < 2:
-        raise Unfit(f"{column}: expected a prompt before the reply, found the reply alone")
+        raise InvalidRecord(f"{column}: expected a prompt before the reply, found the reply alone")
     return turns[:-1], turns[-1].content
 
 
-def join(chosen: tuple[Turns, str], rejected: tuple[Turns, str]) -> dict[str, Any]:
+def prompts_differ(chosen: Turns, rejected: Turns) -> dict[str, Any]:
     """The marker for `meta` if the two sides have different prompts, else nothing."""
-    return {PROMPTS_DIFFER: True} if chosen[0] != rejected[0] else {}
+    return {PROMPTS_DIFFER: True} if chosen != rejected else {}
 
 
 def first_user_turn(prompt: Turns) -> str:
     """The text that tells a conversation: its first user turn, or all of it if it has none."""
-    said = (turn.content for turn in prompt if turn.role == "user")
-    return next(said, None) or "\n".join(turn.content for turn in prompt)
+    user_texts = (turn.content for turn in prompt if turn.role == "user")
+    return next(user_texts, None) or "\n".join(turn.content for turn in prompt)

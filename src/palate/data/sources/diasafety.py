@@ -7,20 +7,21 @@ safe and an unsafe reply to the same context within one split. Most contexts hav
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from itertools import groupby
+from collections.abc import Iterator
+from itertools import groupby, product
 
+from palate.data.messages import shown
 from palate.data.sources import base
 from palate.data.sources.base import (
     BadRow,
+    InvalidRecord,
     LabelledResponse,
     Record,
     Request,
     Row,
     Source,
-    Unfit,
-    ask,
     prompt_cluster,
+    user_turn,
 )
 from palate.data.sources.files import records
 from palate.types import Comparison, comparison_id, digest
@@ -38,45 +39,40 @@ def labelled(request: Request) -> Iterator[LabelledResponse | BadRow]:
 def load(request: Request) -> Iterator[Row]:
     """Every pair of a safe and an unsafe reply to one context; one split is held in memory."""
     for _, rows in groupby(records(request, None, splits=SPLITS), key=lambda row: row.file):
-        yield from _pairs(map(_label, rows))
+        by_context: dict[str, dict[bool, list[LabelledResponse]]] = {}
+        for row in map(_label, rows):
+            if isinstance(row, BadRow):
+                yield row
+            else:
+                replies = by_context.setdefault(row.prompt[0].content, {True: [], False: []})
+                replies[row.safe].append(row)
+        for replies in by_context.values():
+            yield from (_comparison(*pair) for pair in product(replies[True], replies[False]))
 
 
 def _label(record: Record | BadRow) -> LabelledResponse | BadRow:
     if isinstance(record, BadRow):
         return record
+    data = record.data
     try:
-        return _labelled(record)
-    except Unfit as unfit:
-        return BadRow(record.file, record.row, unfit.reason)
-
-
-def _labelled(record: Record) -> LabelledResponse:
-    context, response = (base.text(record.data, name) for name in ("context", "response"))
-    label = base.text(record.data, "label")
-    if label not in LABELS:
-        raise Unfit(f"label: expected Safe or Unsafe, got {base.shown(label)}")
+        context, response, label = (
+            base.text(data, column) for column in ("context", "response", "label")
+        )
+        if label not in LABELS:
+            raise InvalidRecord(f"label: expected Safe or Unsafe, got {shown(label)}")
+        category = base.optional_text(data, "category")
+    except InvalidRecord as invalid:
+        return record.bad(invalid)
     return LabelledResponse(
-        id=digest(NAME, record.key, context, response),
+        id=digest(NAME, f"{record.part}:{record.row}", context, response),
         source=NAME,
-        prompt=ask(context),
+        prompt=user_turn(context),
         response=response,
         safe=LABELS[label],
         prompt_id=prompt_cluster(context),
         batch=f"{NAME}/{record.part}",
-        meta={**record.origin, "category": base.optional_text(record.data, "category")},
+        meta={"file": record.part, "row": record.row, "category": category},
     )
-
-
-def _pairs(rows: Iterable[LabelledResponse | BadRow]) -> Iterator[Row]:
-    by_context: dict[str, tuple[list[LabelledResponse], list[LabelledResponse]]] = {}
-    for row in rows:
-        if isinstance(row, BadRow):
-            yield row
-        else:
-            safe, unsafe = by_context.setdefault(row.prompt[0].content, ([], []))
-            (safe if row.safe else unsafe).append(row)
-    for safe, unsafe in by_context.values():
-        yield from (_comparison(good, bad) for good in safe for bad in unsafe)
 
 
 def _comparison(good: LabelledResponse, bad: LabelledResponse) -> Comparison:

@@ -1,9 +1,11 @@
-"""Local files as records, one at a time: JSONL, JSON arrays, CSV, TSV and Parquet, gzipped or not.
+"""Where a source's rows are, and how they are read: local files, one record at a time, or the hub.
 
-Text is UTF-8, or UTF-16 and UTF-32 where the file begins with their mark, as Windows writes them.
+JSONL, JSON arrays, CSV, TSV and Parquet, gzipped or not. Text is UTF-8, or UTF-16 and UTF-32 where
+the file begins with their mark, as Windows writes them.
 
 A line that cannot be read becomes a `BadRow` and reading goes on; a file that cannot be read at
-all (missing, empty, cut, not what its name says) is a `PalateError`.
+all (missing, empty, cut, not what its name says) is a `PalateError`. A new format is a reader
+`(path, part) -> Records` and a line in `READERS`.
 """
 
 from __future__ import annotations
@@ -16,17 +18,22 @@ import json
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from palate.data.sources.base import BadRow, Record, Records, Request, shown
+from palate.data.messages import shown
+from palate.data.sources.base import BadRow, Record, Records, Request
 from palate.types import PalateError
 
-ENDINGS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+DATA_VARIABLE = "PALATE_DATA"  # The data root, where none is given.
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+# Where the hub keeps the converted copy of data sets whose own form is a program.
+CONVERTED = "refs/convert/parquet"
+
 SEPARATORS = (",", ";", "\t", "|")  # Of CSV: which it is shows in the header.
 ENCODINGS = (  # By the mark at a file's beginning; UTF-32's little-endian one begins with UTF-16's.
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -38,323 +45,41 @@ NOT_UTF8 = (
     "expected UTF-8, got other bytes (Windows-1252 or Latin-1?); convert the file: "
     "iconv -f WINDOWS-1252 -t UTF-8"
 )
-# A longer line is damage, not a conversation; it is skipped without being held in memory.
-MAX_LINE_BYTES = 32 * 2**20
-MAX_CELL_CHARACTERS = 32 * 2**20
 GZIP, PARQUET = b"\x1f\x8b", b"PAR1"  # What such files begin with.
+# A longer line or cell is damage, not a conversation; a line is skipped without being kept.
+MAX_LINE_CHARACTERS = 32 * 2**20
+HEADER_CHARACTERS = 65_536
 ROWS_PER_READ = 1_024
-HEADER_BYTES = 65_536
-_ESCAPED = re.compile("[\udc80-\udcff]")  # What Python makes of bytes that are no UTF-8.
+_NOT_UTF8_BYTE = re.compile("[\udc80-\udcff]")  # What Python makes of bytes that are no UTF-8.
 
 
-def ending(path: Path) -> str:
-    """The format of a file by its name, without `.gz`; "" if it is none that Palate reads."""
-    name = path.name.lower().removesuffix(".gz")
-    return next((end for end in ENDINGS if name.endswith(end)), "")
+# Where the rows are.
 
 
-def stem(path: Path) -> str:
-    """The file's name without its format: "train" of "train.jsonl.gz"."""
-    name = path.name
-    if name.lower().endswith(".gz"):
-        name = name[:-3]
-    return name[: -len(ending(path))] if ending(path) else name
+def locate(path: str | None, folder: str | None, root: str | None) -> Path | str | None:
+    """The location to read: an existing path under `root` or as given, else `path` itself.
 
+    Without a `path`, the source's own `folder` below `root` where it exists, else None, which
+    is the source's hub id.
 
-def find_files(location: Path, split: str | None = None, subset: str | None = None) -> list[Path]:
-    """The data files at a location, in the order of their names.
-
-    A split is a file of that name ("train.jsonl", "train-00000-of-00002.parquet") or a folder;
-    a subset is a folder.
+    Raises:
+        PalateError: a `root` that is no folder; it would send every source to the hub in silence.
     """
-    if location.is_file():
-        return [location]
-    if not location.is_dir():
-        raise PalateError(f"{location}: no such file or folder")
-    found = sorted(p for p in location.rglob("*") if p.is_file() and ending(p) and _seen(p))
-    kept = [p for p in found if _belongs(p.relative_to(location), split, subset)]
-    if not kept:
-        asked = " ".join(f"{k}={v}" for k, v in (("subset", subset), ("split", split)) if v)
-        there = ", ".join(str(p.relative_to(location)) for p in found[:8]) or "no data file"
-        raise PalateError(f"{location}: expected data files {asked}, found {there}")
-    return kept
+    if path is None and folder is None:
+        return None  # Made, not read.
+    if root and not Path(root).is_dir():
+        raise PalateError(
+            f"{root}: no such data folder; give an existing one to --data, PALATE_DATA or data.root"
+        )
+    if path is None:
+        own_folder = Path(root, folder) if root and folder else None
+        return own_folder if own_folder is not None and own_folder.exists() else None
+    given = Path(path).expanduser()
+    candidates = [Path(root) / given] if root else []
+    return next((p for p in (*candidates, given) if p.exists()), path)
 
 
-def _seen(path: Path) -> bool:
-    return not path.name.startswith((".", "dataset_info", "state.json"))
-
-
-def _belongs(path: Path, split: str | None, subset: str | None) -> bool:
-    folders, name = path.parts[:-1], stem(path)
-    of_split = split is None or name == split or name.startswith(f"{split}-") or split in folders
-    return of_split and (subset is None or subset in folders)
-
-
-def read_file(path: Path, part: str | None = None) -> Records:
-    """Yield the records of one file in order."""
-    part = part or stem(path)
-    readers = {".csv": _read_csv, ".tsv": _read_csv, ".parquet": _read_parquet, ".json": _read_json}
-    reader = readers.get(ending(path), _read_jsonl)
-    if not ending(path):
-        raise PalateError(f"{path}: expected one of {', '.join(ENDINGS)} (or these with .gz)")
-    return _whole(path, reader(path, part))
-
-
-def _whole(path: Path, records: Records) -> Records:
-    """Pass records on; what is wrong with the file as a whole becomes one line."""
-    seen = False
-    try:
-        for record in records:
-            seen = True
-            yield record
-    except FileNotFoundError:
-        raise PalateError(f"{path}: no such file") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise PalateError(f"{path}: cut or not gzip ({error}); fetch it again") from None
-    except pa.ArrowInvalid as error:
-        reason = str(error).splitlines()[0]
-        raise PalateError(f"{path}: not a whole Parquet file ({reason})") from None
-    except OSError as error:
-        raise PalateError(f"{path}: cannot be read ({error.strerror or error})") from None
-    if not seen:
-        raise PalateError(f"{path}: expected rows, the file is empty")
-
-
-def _open(path: Path) -> IO[bytes]:
-    """The file's bytes, unpacked, in UTF-8."""
-    opened = gzip.open if path.name.lower().endswith(".gz") else open
-    file = cast(io.BufferedReader, opened(path, "rb"))
-    head = file.peek(4)[:4]
-    if head.startswith(GZIP) and opened is open:
-        file.close()
-        raise PalateError(f"{path}: is packed; let its name end in .gz")
-    if head == PARQUET:
-        file.close()
-        raise PalateError(f"{path}: is a Parquet file; let its name end in .parquet")
-    encoding = next((name for mark, name in ENCODINGS if head.startswith(mark)), None)
-    return file if encoding is None else io.BufferedReader(_Recoded(file, encoding))
-
-
-class _Recoded(io.RawIOBase):
-    """A file in another encoding, as UTF-8."""
-
-    def __init__(self, file: IO[bytes], encoding: str) -> None:
-        self._file, self._kept = file, b""
-        self._decoder = codecs.getincrementaldecoder(encoding)(errors="surrogatepass")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        while not self._kept:
-            read = self._file.read(io.DEFAULT_BUFFER_SIZE)
-            self._kept = self._decoder.decode(read, final=not read).encode(errors="surrogatepass")
-            if not read:
-                break
-        count = min(len(buffer), len(self._kept))
-        buffer[:count], self._kept = self._kept[:count], self._kept[count:]
-        return count
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
-
-def _lines(file: IO[bytes]) -> Iterator[bytes | None]:
-    """Lines of a file; None for one longer than `MAX_LINE_BYTES`."""
-    while line := file.readline(MAX_LINE_BYTES):
-        whole = len(line) < MAX_LINE_BYTES or line.endswith(b"\n")
-        while not whole:
-            rest = file.readline(MAX_LINE_BYTES)
-            whole = not rest or rest.endswith(b"\n")
-            line = b""
-        yield line or None
-
-
-def _read_jsonl(path: Path, part: str) -> Records:
-    with _open(path) as file:
-        for row, line in enumerate(_lines(file), start=1):
-            if line is None:
-                yield BadRow(str(path), row, f"line longer than {MAX_LINE_BYTES} bytes")
-            elif not line.isspace():
-                yield _json_record(path, part, row, line)
-
-
-def _json_record(path: Path, part: str, row: int, line: bytes) -> Record | BadRow:
-    try:
-        data = json.loads(line.removeprefix(b"\xef\xbb\xbf"))
-    except UnicodeDecodeError:
-        return BadRow(str(path), row, NOT_UTF8)
-    except RecursionError:
-        return BadRow(str(path), row, "JSON nested too deeply")
-    except ValueError as error:  # JSONDecodeError, or a number of too many digits.
-        return BadRow(str(path), row, f"expected one JSON object a line, got broken JSON ({error})")
-    return _as_record(path, part, row, data)
-
-
-def _as_record(path: Path, part: str, row: int, data: Any) -> Record | BadRow:
-    if not isinstance(data, dict):
-        return BadRow(str(path), row, f"expected a JSON object, got {shown(data)}")
-    return Record(str(path), row, part, data)
-
-
-def _read_json(path: Path, part: str) -> Records:
-    """A JSON array of objects, read whole; a `.json` of one object a line is read as JSONL."""
-    with _open(path) as file:
-        head = file.read(4_096).removeprefix(b"\xef\xbb\xbf").lstrip()
-    if not head.startswith(b"["):
-        yield from _read_jsonl(path, part)
-        return
-    with _open(path) as file:
-        try:
-            data = json.loads(file.read().removeprefix(b"\xef\xbb\xbf"))
-        except UnicodeDecodeError:
-            raise PalateError(f"{path}: {NOT_UTF8}") from None
-        except (ValueError, RecursionError) as error:
-            raise PalateError(f"{path}: expected a JSON array, got broken JSON ({error})") from None
-    for row, item in enumerate(data, start=1):
-        yield _as_record(path, part, row, item)
-
-
-def _read_csv(path: Path, part: str) -> Records:
-    # The module's default of 131,072 characters a cell is less than a long conversation.
-    csv.field_size_limit(MAX_CELL_CHARACTERS)
-    with _open(path) as raw:
-        # Bytes that are not UTF-8 pass as surrogates here and are refused with their column.
-        lines = io.TextIOWrapper(raw, encoding="utf-8-sig", errors="surrogateescape", newline="")
-        separator, skipped = _separator(path)
-        for _ in range(skipped):
-            lines.readline()
-        reader = csv.reader(lines, strict=True, delimiter=separator)
-        columns: list[str] | None = None
-        while True:
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                yield BadRow(str(path), reader.line_num, f"broken CSV ({error})")
-                continue
-            if columns is None:
-                columns = cells
-                if twice := [name for name, n in Counter(cells).items() if n > 1 and name]:
-                    raise PalateError(
-                        f"{path}: column {shown(twice[0])} stands twice in the header; rename one"
-                    )
-            elif cells:
-                yield _csv_record(path, part, skipped + reader.line_num, columns, cells)
-
-
-def _separator(path: Path) -> tuple[str, int]:
-    """What parts the cells of a CSV, and how many lines stand before its header.
-
-    Spreadsheets of half of Europe write semicolons; some say so in a first line, `sep=;`. Else it
-    is what parts the header into most cells.
-    """
-    with _open(path) as file:
-        text = file.read(HEADER_BYTES).decode("utf-8-sig", "replace")
-    first, _, rest = text.partition("\n")
-    if said := re.fullmatch(r"sep=(.)\r?", first):
-        return said[1], 1
-    header = first if first.count('"') % 2 == 0 else first + "\n" + rest
-    order = ("\t", *SEPARATORS) if ending(path) == ".tsv" else SEPARATORS
-    counts = {one: len(next(csv.reader(io.StringIO(header), delimiter=one), ())) for one in order}
-    return max(order, key=counts.__getitem__), 0
-
-
-def _csv_record(
-    path: Path, part: str, row: int, columns: list[str], cells: list[str]
-) -> Record | BadRow:
-    if len(cells) != len(columns):
-        return BadRow(str(path), row, f"expected {len(columns)} cells, got {len(cells)}")
-    for cell in cells:
-        if not cell.isascii() and _ESCAPED.search(cell):
-            return BadRow(str(path), row, NOT_UTF8)
-    return Record(str(path), row, part, dict(zip(columns, cells, strict=True)))
-
-
-def _read_parquet(path: Path, part: str) -> Records:
-    with pq.ParquetFile(path) as file:
-        row = 0
-        for batch in file.iter_batches(ROWS_PER_READ):
-            for data in batch.to_pylist():
-                row += 1
-                yield Record(str(path), row, part, data)
-
-
-# Rows of the Hugging Face hub, streamed or downloaded; code of a data set is never run.
-
-# Where the hub keeps the converted copy of data sets whose own form is a program.
-CONVERTED = "refs/convert/parquet"
-
-
-def stream(
-    hub_id: str,
-    *,
-    split: str,
-    name: str | None = None,
-    data_dir: str | None = None,
-) -> Records:
-    """Yield the rows of one split of a hub data set, without storing it.
-
-    `name` is a configuration, `data_dir` a folder of the data set.
-    """
-    file = f"hub:{hub_id}:{split}"
-    part = "/".join(filter(None, (name or data_dir, split)))
-    rows = _streamed(hub_id, {"split": split, "name": name, "data_dir": data_dir})
-    for row, data in enumerate(rows, start=1):
-        yield Record(file, row, part, data)
-
-
-def _streamed(hub_id: str, wanted: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    arguments = {key: value for key, value in wanted.items() if value is not None}
-    try:
-        yield from _load_dataset(hub_id, arguments)
-    except PalateError:
-        raise
-    except Exception as error:
-        # datasets, huggingface_hub, fsspec, pyarrow and the network each raise their own.
-        raise _unreachable(hub_id, error) from error
-
-
-def _load_dataset(hub_id: str, arguments: dict[str, Any]) -> Any:
-    import datasets  # Heavy, and needed only for rows of the hub.
-
-    try:
-        return datasets.load_dataset(hub_id, streaming=True, **arguments)
-    except RuntimeError as error:
-        if "script" not in str(error):
-            raise
-        # In the converted copy a configuration is a folder.
-        folder = {"data_dir": arguments["name"]} if "name" in arguments else {}
-        plain = {key: value for key, value in arguments.items() if key != "name"} | folder
-        return datasets.load_dataset(hub_id, streaming=True, revision=CONVERTED, **plain)
-
-
-def download(hub_id: str, filename: str) -> Path:
-    """The local copy of one file of a hub data set."""
-    from huggingface_hub import hf_hub_download
-
-    try:
-        return Path(hf_hub_download(hub_id, filename, repo_type="dataset"))
-    except Exception as error:
-        raise _unreachable(f"{hub_id}/{filename}", error) from error
-
-
-def _unreachable(what: str, error: Exception) -> PalateError:
-    reason = (str(error).strip().splitlines() or [""])[0]
-    return PalateError(
-        f"{what}: not read from the hub ({type(error).__name__}: {reason}); "
-        "check the name and the connection, or give a local file or folder"
-    )
-
-
-# From a request to its records: a local file or folder, or a hub id.
-
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
-
-
-def locate(request: Request, hub_id: str | None) -> Path | str:
+def resolve(request: Request, hub_id: str | None) -> Path | str:
     """The local path of a request, which exists, or else a hub id."""
     location = request.location
     if location is None:
@@ -364,7 +89,7 @@ def locate(request: Request, hub_id: str | None) -> Path | str:
     path = Path(location).expanduser()
     if path.exists():
         return path
-    if isinstance(location, str) and _HUB_ID.fullmatch(location) and not ending(path):
+    if isinstance(location, str) and HUB_ID.fullmatch(location) and not ending(path):
         return location
     raise PalateError(f"{location}: no such file or folder")
 
@@ -381,20 +106,284 @@ def records(
     `splits` are those of the hub form, all of them read unless one is asked for. With `folder`,
     a subset is a folder of the data set rather than a configuration of it.
     """
-    where = locate(request, hub_id)
-    if isinstance(where, str):
+    location = resolve(request, hub_id)
+    if isinstance(location, str):
         name, data_dir = (None, request.subset) if folder else (request.subset, None)
         for split in [request.split] if request.split else splits:
-            yield from stream(where, split=split, name=name, data_dir=data_dir)
+            yield from stream(location, split=split, name=name, data_dir=data_dir)
         return
-    for path, part in parts(where, request.split, request.subset if folder else None):
+    for path, part in data_files(location, request.split, request.subset if folder else None):
         yield from read_file(path, part)
 
 
-def parts(
+def data_files(
     location: Path, split: str | None = None, subset: str | None = None
 ) -> Iterator[tuple[Path, str]]:
     """The data files at a location, each with its name below it ("askculinary/train")."""
     for path in find_files(location, split, subset):
         above = path.relative_to(location).parent.parts if location.is_dir() else ()
         yield path, "/".join((*above, stem(path)))
+
+
+def find_files(location: Path, split: str | None = None, subset: str | None = None) -> list[Path]:
+    """The data files at a location, in the order of their names.
+
+    A split is a file of that name ("train.jsonl", "train-00000-of-00002.parquet") or a folder;
+    a subset is a folder.
+    """
+    if location.is_file():
+        return [location]
+    if not location.is_dir():
+        raise PalateError(f"{location}: no such file or folder")
+
+    def matches(path: Path) -> bool:
+        folders, name = path.relative_to(location).parts[:-1], stem(path)
+        of_split = not split or name == split or name.startswith(f"{split}-") or split in folders
+        return of_split and (not subset or subset in folders)
+
+    files = sorted(
+        path
+        for path in location.rglob("*")
+        if path.is_file()
+        and ending(path)
+        and not path.name.startswith((".", "dataset_info", "state.json"))
+    )
+    matching = [path for path in files if matches(path)]
+    if not matching:
+        wanted = " ".join(f"{k}={v}" for k, v in (("subset", subset), ("split", split)) if v)
+        names = ", ".join(str(path.relative_to(location)) for path in files[:8]) or "no data file"
+        raise PalateError(f"{location}: expected data files {wanted}, found {names}")
+    return matching
+
+
+def ending(path: Path) -> str:
+    """The format of a file by its name, without `.gz`; "" if it is none that Palate reads."""
+    name = path.name.lower().removesuffix(".gz")
+    return next((end for end in READERS if name.endswith(end)), "")
+
+
+def stem(path: Path) -> str:
+    """The file's name without its format: "train" of "train.jsonl.gz"."""
+    name = path.name[:-3] if path.name.lower().endswith(".gz") else path.name
+    return name[: len(name) - len(ending(path))]
+
+
+# Rows of the Hugging Face hub, streamed or downloaded; code of a data set is never run.
+
+
+def stream(
+    hub_id: str, *, split: str, name: str | None = None, data_dir: str | None = None
+) -> Records:
+    """Yield the rows of one split of a hub data set, without storing it.
+
+    `name` is a configuration, `data_dir` a folder of the data set.
+    """
+    import datasets  # Heavy, and needed only for rows of the hub.
+
+    wanted = {"split": split, "name": name, "data_dir": data_dir}
+    arguments: dict[str, Any] = {key: value for key, value in wanted.items() if value is not None}
+    part = "/".join(filter(None, (name or data_dir, split)))
+    try:
+        try:
+            rows = datasets.load_dataset(hub_id, streaming=True, **arguments)
+        except RuntimeError as error:
+            if "script" not in str(error):
+                raise
+            if name is not None:  # In the converted copy a configuration is a folder.
+                arguments["data_dir"] = arguments.pop("name")
+            rows = datasets.load_dataset(hub_id, streaming=True, revision=CONVERTED, **arguments)
+        for row, data in enumerate(rows, start=1):
+            yield Record(f"hub:{hub_id}:{split}", row, part, cast(Mapping[str, Any], data))
+    except Exception as error:
+        # datasets, huggingface_hub, fsspec, pyarrow and the network each raise their own.
+        raise _not_read(hub_id, error) from error
+
+
+def download(hub_id: str, filename: str) -> Path:
+    """The local copy of one file of a hub data set."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(hub_id, filename, repo_type="dataset"))
+    except Exception as error:
+        raise _not_read(f"{hub_id}/{filename}", error) from error
+
+
+def _not_read(name: str, error: Exception) -> PalateError:
+    reason = (str(error).strip().splitlines() or [""])[0]
+    return PalateError(
+        f"{name}: not read from the hub ({type(error).__name__}: {reason}); "
+        "check the name and the connection, or give a local file or folder"
+    )
+
+
+# Local files.
+
+
+def read_file(path: Path, part: str | None = None) -> Records:
+    """The records of one file in order; `part` is the name it gives them, else its own.
+
+    Raises:
+        PalateError: what is wrong with the file as a whole, in one line.
+    """
+    if not ending(path):
+        raise PalateError(f"{path}: expected one of {', '.join(READERS)} (or these with .gz)")
+    return _read(path, READERS[ending(path)](path, part or stem(path)))
+
+
+def _read(path: Path, records: Records) -> Records:
+    empty = True
+    try:
+        for record in records:
+            empty = False
+            yield record
+    except FileNotFoundError:
+        raise PalateError(f"{path}: no such file") from None
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise PalateError(f"{path}: cut or not gzip ({error}); fetch it again") from None
+    except UnicodeDecodeError as error:
+        raise PalateError(f"{path}: cut or not {error.encoding} ({error.reason})") from None
+    except pa.ArrowInvalid as error:
+        reason = str(error).splitlines()[0]
+        raise PalateError(f"{path}: not a whole Parquet file ({reason})") from None
+    except OSError as error:
+        raise PalateError(f"{path}: cannot be read ({error.strerror or error})") from None
+    if empty:
+        raise PalateError(f"{path}: expected rows, the file is empty")
+
+
+def _open_text(path: Path, newline: str = "\n") -> io.TextIOWrapper:
+    """The file's text, unpacked; bytes that are not UTF-8 pass as surrogates (`_not_utf8`)."""
+    packed = path.name.lower().endswith(".gz")
+    opened = gzip.open if packed else open
+    file = cast(io.BufferedReader, opened(path, "rb"))
+    head = file.peek(4)[:4]
+    if (head.startswith(GZIP) and not packed) or head == PARQUET:
+        file.close()
+        cure = ("is a Parquet file", ".parquet") if head == PARQUET else ("is packed", ".gz")
+        raise PalateError(f"{path}: {cure[0]}; let its name end in {cure[1]}")
+    encoding = next((name for mark, name in ENCODINGS if head.startswith(mark)), "")
+    errors = "surrogatepass" if encoding else "surrogateescape"
+    return io.TextIOWrapper(file, encoding or "utf-8-sig", errors, newline)
+
+
+def _not_utf8(text: str) -> bool:
+    return not text.isascii() and _NOT_UTF8_BYTE.search(text) is not None
+
+
+def _read_jsonl(path: Path, part: str) -> Records:
+    with _open_text(path) as file:
+        row = 0
+        while line := file.readline(MAX_LINE_CHARACTERS):
+            row += 1
+            if len(line) == MAX_LINE_CHARACTERS and not line.endswith("\n"):
+                while (rest := file.readline(MAX_LINE_CHARACTERS)) and not rest.endswith("\n"):
+                    pass
+                yield BadRow(str(path), row, f"line longer than {MAX_LINE_CHARACTERS} characters")
+            elif not line.isspace():
+                yield _json_line(path, part, row, line)
+
+
+def _json_line(path: Path, part: str, row: int, line: str) -> Record | BadRow:
+    if _not_utf8(line):
+        return BadRow(str(path), row, NOT_UTF8)
+    try:
+        data = json.loads(line.removeprefix("\ufeff"))
+    except RecursionError:
+        return BadRow(str(path), row, "JSON nested too deeply")
+    except ValueError as error:  # JSONDecodeError, or a number of too many digits.
+        return BadRow(str(path), row, f"expected one JSON object a line, got broken JSON ({error})")
+    return _json_object(path, part, row, data)
+
+
+def _json_object(path: Path, part: str, row: int, data: Any) -> Record | BadRow:
+    if not isinstance(data, dict):
+        return BadRow(str(path), row, f"expected a JSON object, got {shown(data)}")
+    return Record(str(path), row, part, data)
+
+
+def _read_json(path: Path, part: str) -> Records:
+    """A JSON array of objects, parsed at once; a `.json` of one object a line is read as JSONL."""
+    with _open_text(path) as file:
+        text = file.read(HEADER_CHARACTERS)
+        is_array = text.lstrip().startswith("[")
+        text += file.read() if is_array else ""
+    if not is_array:
+        yield from _read_jsonl(path, part)
+        return
+    if _not_utf8(text):
+        raise PalateError(f"{path}: {NOT_UTF8}")
+    try:
+        items = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PalateError(f"{path}: expected a JSON array, got broken JSON ({error})") from None
+    for row, item in enumerate(items, start=1):
+        yield _json_object(path, part, row, item)
+
+
+def _read_csv(path: Path, part: str) -> Records:
+    # The module's default of 131,072 characters a cell is less than a long conversation.
+    csv.field_size_limit(MAX_LINE_CHARACTERS)
+    separator, skipped = _separator(path)
+    with _open_text(path, newline="") as file:
+        for _ in range(skipped):
+            file.readline()
+        reader = csv.reader(file, strict=True, delimiter=separator)
+        columns: list[str] | None = None
+        while True:
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield BadRow(str(path), reader.line_num, f"broken CSV ({error})")
+                continue
+            row = skipped + reader.line_num
+            if columns is None:
+                columns = cells
+                if twice := [name for name, n in Counter(cells).items() if n > 1 and name]:
+                    raise PalateError(
+                        f"{path}: column {shown(twice[0])} stands twice in the header; rename one"
+                    )
+            elif cells and len(cells) != len(columns):
+                yield BadRow(str(path), row, f"expected {len(columns)} cells, got {len(cells)}")
+            elif any(map(_not_utf8, cells)):
+                yield BadRow(str(path), row, NOT_UTF8)
+            elif cells:
+                yield Record(str(path), row, part, dict(zip(columns, cells, strict=True)))
+
+
+def _separator(path: Path) -> tuple[str, int]:
+    """What parts the cells of a CSV, and how many lines come before its header.
+
+    Spreadsheets of half of Europe write semicolons; some say so in a first line, `sep=;`. Else it
+    is what parts the header into most cells.
+    """
+    with _open_text(path, newline="") as file:
+        text = file.read(HEADER_CHARACTERS)
+    first, _, rest = text.partition("\n")
+    if declared := re.fullmatch(r"sep=(.)\r?", first):
+        return declared[1], 1
+    header = first if first.count('"') % 2 == 0 else first + "\n" + rest
+    order = ("\t", *SEPARATORS) if ending(path) == ".tsv" else SEPARATORS
+    counts = {one: len(next(csv.reader(io.StringIO(header), delimiter=one), ())) for one in order}
+    return max(order, key=counts.__getitem__), 0
+
+
+def _read_parquet(path: Path, part: str) -> Records:
+    with pq.ParquetFile(path) as file:
+        row = 0
+        for batch in file.iter_batches(ROWS_PER_READ):
+            for data in batch.to_pylist():
+                row += 1
+                yield Record(str(path), row, part, data)
+
+
+READERS: Mapping[str, Callable[[Path, str], Records]] = {
+    ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
+    ".json": _read_json,
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".parquet": _read_parquet,
+}

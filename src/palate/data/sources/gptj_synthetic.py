@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from palate.data.sources import base
-from palate.data.sources.base import Record, Request, Row, Source, ask, each, prompt_cluster
+from palate.data.sources.base import Record, Request, Row, Source, each
 from palate.data.sources.files import records
-from palate.types import Comparison, comparison_id
 
 NAME = "gptj-synthetic"
 HUB_ID = "Dahoas/synthetic-instruct-gptj-pairwise"
@@ -22,20 +21,9 @@ def load(request: Request) -> Iterator[Row]:
 
 
 def _comparison(record: Record) -> Iterator[Row]:
-    asked = base.text(record.data, "prompt").strip()
-    chosen = base.text(record.data, "chosen").strip()
-    rejected = base.text(record.data, "rejected").strip()
-    prompt = ask(asked)
-    yield Comparison(
-        id=comparison_id(NAME, prompt, chosen, rejected, record.key),
-        source=NAME,
-        prompt=prompt,
-        chosen=chosen,
-        rejected=rejected,
-        prompt_id=prompt_cluster(asked),
-        batch=NAME,
-        meta=record.origin,
-    )
+    columns = ("prompt", "chosen", "rejected")
+    prompt, chosen, rejected = (base.text(record.data, name).strip() for name in columns)
+    yield record.comparison(NAME, prompt, chosen, rejected)
 
 
 SOURCE = Source(
@@ -43,7 +31,6 @@ SOURCE = Source(
     title="Synthetic GPT-J",
     hub_id=HUB_ID,
     licence="see its card",
-    url=f"https://huggingface.co/datasets/{HUB_ID}",
     kind="helpful",
     load=load,
     tried_on="hand-made rows only",

@@ -11,19 +11,21 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import combinations, groupby
 from typing import Any
 
+from palate.data.messages import shown
 from palate.data.sources import base
 from palate.data.sources.base import (
     BadRow,
     Cuts,
+    InvalidRecord,
     Record,
     Records,
     Request,
     Row,
     Source,
-    Unfit,
 )
 from palate.data.sources.files import records
-from palate.types import Comparison, Message, Role, comparison_id, digest
+from palate.data.transcript import Turns
+from palate.types import Message, Role, digest
 
 NAME = "oasst"
 HUB_ID = "OpenAssistant/oasst1"
@@ -39,50 +41,57 @@ def load(request: Request) -> Iterator[Row]:
     held in memory.
     """
     language = request.options.get("language")
-    found = _flat(records(request, HUB_ID, splits=("train", "validation")))
-    for _, group in groupby(found, key=_tree):
-        rows = list(group)
-        yield from (row for row in rows if isinstance(row, BadRow))
-        messages = [row for row in rows if isinstance(row, Record)]
+    rows = _messages(records(request, HUB_ID, splits=("train", "validation")))
+    for _, tree in groupby(rows, key=lambda row: (row.file, _tree_id(row))):
+        messages = []
+        for row in tree:
+            if isinstance(row, BadRow):
+                yield row
+            else:
+                messages.append(row)
         if language is None or any(m.data.get("lang") == language for m in messages[:1]):
             yield from _comparisons(messages)
 
 
-def _flat(found: Records) -> Records:
+def _messages(rows: Records) -> Records:
     """Message rows; a row that holds a whole tree (`prompt` with `replies`) gives its messages."""
-    for row in found:
+    for row in rows:
         if isinstance(row, BadRow) or "prompt" not in row.data:
             yield row
             continue
-        tree, waiting = row.data.get("message_tree_id"), [row.data["prompt"]]
-        while waiting:
-            message = waiting.pop(0)
+        tree_id, queue = _tree_id(row), [row.data["prompt"]]
+        while queue:
+            message = queue.pop(0)
             if not isinstance(message, Mapping):
                 yield BadRow(row.file, row.row, "prompt: expected a tree of messages")
                 break
             replies = message.get("replies") or []
-            waiting.extend({**r, "parent_id": message.get("message_id")} for r in replies)
-            yield Record(row.file, row.row, row.part, {"message_tree_id": tree, **message})
+            queue.extend({**reply, "parent_id": message.get("message_id")} for reply in replies)
+            yield Record(row.file, row.row, row.part, {"message_tree_id": tree_id, **message})
 
 
-def _tree(row: Record | BadRow) -> object:
-    return (row.file, "" if isinstance(row, BadRow) else row.data.get("message_tree_id"))
+def _tree_id(row: Record | BadRow) -> object:
+    return "" if isinstance(row, BadRow) else row.data.get("message_tree_id")
 
 
 def _comparisons(messages: Iterable[Record]) -> Iterator[Row]:
-    known: dict[str, Record] = {}
+    """The pairs of ranked siblings of one tree."""
+    by_id: dict[str, Record] = {}
     siblings: dict[str, list[tuple[int, Record]]] = defaultdict(list)
     for record in messages:
         try:
-            known[base.text(record.data, "message_id")] = record
+            by_id[base.text(record.data, "message_id")] = record
             if (rank := _rank(record.data)) is not None:
                 siblings[base.text(record.data, "parent_id")].append((rank, record))
-        except Unfit as unfit:
-            yield BadRow(record.file, record.row, unfit.reason)
+        except InvalidRecord as invalid:
+            yield record.bad(invalid)
     for parent, ranked in siblings.items():
         ranked.sort(key=lambda item: item[0])
         for (high, better), (low, worse) in combinations(ranked, 2):
-            yield _row(better, worse, low - high, parent, known)
+            try:
+                yield _comparison(better, worse, low - high, parent, by_id)
+            except InvalidRecord as invalid:
+                yield worse.bad(invalid)
 
 
 def _rank(data: Mapping[str, Any]) -> int | None:
@@ -91,49 +100,44 @@ def _rank(data: Mapping[str, Any]) -> int | None:
         return None
     rank = base.number(data, "rank")
     if rank < 0 or rank != int(rank):
-        raise Unfit(f"rank: expected 0, 1, 2, ..., got {rank:g}")
+        raise InvalidRecord(f"rank: expected 0, 1, 2, ..., got {rank:g}")
     return int(rank)
 
 
-def _row(better: Record, worse: Record, gap: int, parent: str, known: Mapping[str, Record]) -> Row:
-    try:
-        if gap == 0:
-            raise Unfit("two siblings of one rank", "tie")
-        return _comparison(better, worse, gap, _path(parent, known))
-    except Unfit as unfit:
-        return BadRow(worse.file, worse.row, unfit.reason, unfit.kind)
+def _comparison(
+    better: Record, worse: Record, gap: int, parent: str, by_id: Mapping[str, Record]
+) -> Row:
+    if gap == 0:
+        raise InvalidRecord("two siblings of one rank", "tie")
+    prompt = _path(parent, by_id)
+    chosen, rejected = (base.text(side.data, "text").strip() for side in (better, worse))
+    ids = [side.data["message_id"] for side in (better, worse)]
+    return better.comparison(
+        NAME,
+        prompt,
+        chosen,
+        rejected,
+        key=">".join(ids),
+        prompt_id=digest(NAME, base.text(better.data, "message_tree_id")),
+        rating=CUTS.rate(gap),
+        meta={"strength": gap, "message_ids": ids},
+    )
 
 
-def _path(parent: str, known: Mapping[str, Record]) -> tuple[Message, ...]:
+def _path(parent: str, by_id: Mapping[str, Record]) -> Turns:
     """The turns from the root to the parent."""
     turns: list[Message] = []
     at: str | None = parent
     while at is not None:
-        if at not in known or len(turns) > len(known):
-            raise Unfit(f"parent_id: expected a message of the same tree, got {base.shown(at)}")
-        data = known[at].data
-        said = base.text(data, "role")
-        if said not in ROLES:
-            raise Unfit(f"role: expected prompter or assistant, got {base.shown(said)}")
-        turns.append(Message(ROLES[said], base.text(data, "text")))
+        if at not in by_id or len(turns) > len(by_id):
+            raise InvalidRecord(f"parent_id: expected a message of the same tree, got {shown(at)}")
+        data = by_id[at].data
+        role = base.text(data, "role")
+        if role not in ROLES:
+            raise InvalidRecord(f"role: expected prompter or assistant, got {shown(role)}")
+        turns.append(Message(ROLES[role], base.text(data, "text")))
         at = base.optional_text(data, "parent_id")
     return tuple(reversed(turns))
-
-
-def _comparison(better: Record, worse: Record, gap: int, prompt: tuple[Message, ...]) -> Comparison:
-    chosen, rejected = (base.text(side.data, "text").strip() for side in (better, worse))
-    ids = [side.data["message_id"] for side in (better, worse)]
-    return Comparison(
-        id=comparison_id(NAME, prompt, chosen, rejected, ">".join(ids)),
-        source=NAME,
-        prompt=prompt,
-        chosen=chosen,
-        rejected=rejected,
-        prompt_id=digest(NAME, base.text(better.data, "message_tree_id")),
-        batch=NAME,
-        rating=CUTS.rate(gap),
-        meta={**better.origin, "strength": gap, "message_ids": ids},
-    )
 
 
 SOURCE = Source(
@@ -141,7 +145,6 @@ SOURCE = Source(
     title="Open Assistant conversations",
     hub_id=HUB_ID,
     licence="Apache-2.0",
-    url=f"https://huggingface.co/datasets/{HUB_ID}",
     kind="helpful",
     load=load,
     cuts=(CUTS,),

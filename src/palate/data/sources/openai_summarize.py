@@ -16,17 +16,16 @@ from palate.data.sources import base
 from palate.data.sources.base import (
     BadRow,
     Cuts,
+    InvalidRecord,
     Record,
     Records,
     Request,
     Row,
     Source,
-    Unfit,
-    ask,
     each,
 )
-from palate.data.sources.files import locate, records
-from palate.types import Comparison, PalateError, Rating, comparison_id, digest
+from palate.data.sources.files import records, resolve
+from palate.types import PalateError, Rating, digest
 
 NAME = "openai-summarize"
 HUB_ID = "openai/summarize_from_feedback"
@@ -45,15 +44,15 @@ def load(request: Request) -> Iterator[Row]:
     """Every row is one comparison; valid1 is for selection, valid2 for the final figure."""
     if request.split not in (None, "validation", *SPLITS):
         raise PalateError(f"{NAME}: no split {request.split!r}; it has {', '.join(SPLITS)}")
-    found = (row for row in _records(request) if _of_split(row, request.split))
-    first = list(islice(found, ROWS_TO_DECIDE))
+    rows = (row for row in _records(request) if _of_split(row, request.split))
+    first = list(islice(rows, ROWS_TO_DECIDE))
     scale = decide_scale(row.data for row in first if isinstance(row, Record))
-    return each(chain(first, found), partial(_comparison, scale=scale))
+    return each(chain(first, rows), partial(_comparison, scale=scale))
 
 
 def _records(request: Request) -> Records:
     """The hub keeps valid1 and valid2 in one split; local files are filtered by their rows."""
-    if isinstance(locate(request, HUB_ID), str):
+    if isinstance(resolve(request, HUB_ID), str):
         split = "validation" if request.split in ("valid1", "valid2") else request.split
         request = Request(request.location, split, "comparisons")
         return records(request, HUB_ID, splits=("train", "validation"))
@@ -63,8 +62,8 @@ def _records(request: Request) -> Records:
 def _of_split(row: Record | BadRow, split: str | None) -> bool:
     if split is None or isinstance(row, BadRow):
         return True
-    said = str(row.data.get("split"))
-    return said.startswith("valid") if split == "validation" else said == split
+    row_split = str(row.data.get("split"))
+    return row_split.startswith("valid") if split == "validation" else row_split == split
 
 
 def decide_scale(rows: Iterable[Mapping[str, Any]]) -> Scale:
@@ -74,44 +73,43 @@ def decide_scale(rows: Iterable[Mapping[str, Any]]) -> Scale:
     first", 9 "surely the second", and the strength is |c - 5|. Unipolar if either happens: then
     c itself is the strength. Undecided with fewer than `LEAST_TO_DECIDE` rows of either choice.
     """
-    seen: dict[Any, list[float]] = {0: [], 1: []}
+    confidences: dict[Any, list[float]] = {0: [], 1: []}
     for row in rows:
         extra, choice = row.get("extra"), row.get("choice")
         confidence = extra.get("confidence") if isinstance(extra, Mapping) else None
         if choice in (0, 1) and isinstance(confidence, int | float):
-            seen[choice].append(confidence)
-    if min(map(len, seen.values())) < LEAST_TO_DECIDE:
+            confidences[choice].append(confidence)
+    if min(map(len, confidences.values())) < LEAST_TO_DECIDE:
         return "undecided"
-    return "bipolar" if max(seen[0]) <= 5 <= min(seen[1]) else "unipolar"
+    return "bipolar" if max(confidences[0]) <= 5 <= min(confidences[1]) else "unipolar"
 
 
 def _comparison(record: Record, scale: Scale) -> Iterator[Row]:
     data = record.data
-    choice = base.whole(data, "choice", (0, 1))
+    choice = base.integer(data, "choice", (0, 1))
     summaries = [
         base.mapping(item, f"summaries[{at}]")
         for at, item in enumerate(base.items(data, "summaries", 2))
     ]
-    chosen, rejected = (base.text(summaries[i], "text").strip() for i in (choice, 1 - choice))
+    sides = (summaries[choice], summaries[1 - choice])
+    chosen, rejected = (base.text(side, "text").strip() for side in sides)
     info = base.mapping(base.required(data, "info"), "info")
-    prompt = ask(_question(info))
+    prompt = _question(info)
     strength, rating = _strength(data, choice, scale)
-    yield Comparison(
-        id=comparison_id(NAME, prompt, chosen, rejected, record.key),
-        source=NAME,
-        prompt=prompt,
-        chosen=chosen,
-        rejected=rejected,
-        prompt_id=digest(NAME, base.optional_text(info, "id") or prompt[0].content),
+    yield record.comparison(
+        NAME,
+        prompt,
+        chosen,
+        rejected,
+        prompt_id=digest(NAME, base.optional_text(info, "id") or prompt),
         batch=f"{NAME}/{base.optional_text(data, 'batch') or record.part}",
         rating=rating,
         annotator=base.optional_text(data, "worker"),
         meta={
-            **record.origin,
             "strength": strength,
             "confidence_scale": scale,
             "split": base.optional_text(data, "split"),
-            "policies": [base.optional_text(summaries[i], "policy") for i in (choice, 1 - choice)],
+            "policies": [base.optional_text(side, "policy") for side in sides],
         },
     )
 
@@ -137,13 +135,13 @@ def _strength(
         return None, None
     confidence = base.number(extra, "confidence")
     if not 1 <= confidence <= 9:
-        raise Unfit(f"extra.confidence: expected 1 to 9, got {confidence:g}")
+        raise InvalidRecord(f"extra.confidence: expected 1 to 9, got {confidence:g}")
     if scale == "undecided":
         return None, None
     if scale == "unipolar":
         return confidence, UNIPOLAR.rate(confidence)
     if (confidence - 5) * (1 if choice == 1 else -1) < 0:
-        raise Unfit(
+        raise InvalidRecord(
             f"extra.confidence: choice {choice} with {confidence:g}, against the bipolar scale "
             "of the rows before it"
         )

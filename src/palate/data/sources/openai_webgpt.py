@@ -9,19 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from palate.data.sources import base
-from palate.data.sources.base import (
-    Cuts,
-    Record,
-    Request,
-    Row,
-    Source,
-    Unfit,
-    ask,
-    each,
-    prompt_cluster,
-)
+from palate.data.sources.base import Cuts, InvalidRecord, Record, Request, Row, Source, each
 from palate.data.sources.files import records
-from palate.types import Comparison, comparison_id
 
 NAME = "openai-webgpt"
 HUB_ID = "openai/webgpt_comparisons"
@@ -37,29 +26,15 @@ def _comparison(record: Record) -> Iterator[Row]:
     data = record.data
     scores = [base.number(data, f"score_{i}") for i in (0, 1)]
     if abs(sum(scores)) > 1e-6 or abs(scores[0]) > 1:
-        raise Unfit(f"score_0, score_1: expected s and -s within -1..1, got {scores}")
+        raise InvalidRecord(f"score_0, score_1: expected s and -s within -1..1, got {scores}")
     if scores[0] == 0:
-        raise Unfit("score_0 is 0: neither answer was preferred", "tie")
-    first = 0 if scores[0] > 0 else 1
-    chosen, rejected = (base.text(data, f"answer_{i}").strip() for i in (first, 1 - first))
+        raise InvalidRecord("score_0 is 0: neither answer was preferred", "tie")
+    better = 0 if scores[0] > 0 else 1
+    chosen, rejected = (base.text(data, f"answer_{i}").strip() for i in (better, 1 - better))
     question = base.mapping(base.required(data, "question"), "question")
-    asked = base.text(question, "full_text").strip()
-    prompt, strength = ask(asked), abs(scores[0])
-    yield Comparison(
-        id=comparison_id(NAME, prompt, chosen, rejected, record.key),
-        source=NAME,
-        prompt=prompt,
-        chosen=chosen,
-        rejected=rejected,
-        prompt_id=prompt_cluster(asked),
-        batch=NAME,
-        rating=CUTS.rate(strength),
-        meta={
-            **record.origin,
-            "strength": strength,
-            "dataset": base.optional_text(question, "dataset"),
-        },
-    )
+    prompt, strength = base.text(question, "full_text").strip(), abs(scores[0])
+    meta = {"strength": strength, "dataset": base.optional_text(question, "dataset")}
+    yield record.comparison(NAME, prompt, chosen, rejected, rating=CUTS.rate(strength), meta=meta)
 
 
 SOURCE = Source(
@@ -67,7 +42,6 @@ SOURCE = Source(
     title="OpenAI WebGPT",
     hub_id=HUB_ID,
     licence="none stated on its card",
-    url=f"https://huggingface.co/datasets/{HUB_ID}",
     kind="helpful",
     load=load,
     cuts=(CUTS,),

@@ -8,21 +8,13 @@ copy, `{"prompt", "response": [safe one, unsafe one]}`: the labels follow from t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 
 from palate.data.sources import base
-from palate.data.sources.base import (
-    Record,
-    Request,
-    Row,
-    Source,
-    Unfit,
-    ask,
-    each,
-    prompt_cluster,
-)
+from palate.data.sources.base import InvalidRecord, Record, Request, Row, Source, each
 from palate.data.sources.files import records
-from palate.types import Comparison, PalateError, comparison_id
+from palate.types import PalateError
 
 NAME = "pku-saferlhf"
 HUB_ID = "PKU-Alignment/PKU-SafeRLHF"
@@ -34,38 +26,29 @@ def load(request: Request) -> Iterator[Row]:
     preference = request.options.get("preference", "safer")
     if preference not in PREFERENCES:
         raise PalateError(f"{NAME}: preference is better or safer, not {preference!r}")
-    found = records(request, HUB_ID, splits=("train", "test"))
-    return each(found, partial(_comparison, preference=preference))
+    rows = records(request, HUB_ID, splits=("train", "test"))
+    return each(rows, partial(_comparison, preference=preference))
 
 
 def _comparison(record: Record, preference: str) -> Iterator[Row]:
     data = record.data
+    safe: tuple[bool | None, bool | None]
     if "response" in data:
         if preference != "safer":
-            raise Unfit("this file holds the safer preference only, not the better one")
+            raise InvalidRecord("this file holds the safer preference only, not the better one")
         pair = base.items(data, "response", 2)
         chosen, rejected = (base.as_text(pair[i], f"response[{i}]") for i in (0, 1))
-        safe: tuple[bool | None, bool | None] = (True, False)
-        extra = {"safety_labels": "implied by the filter"}
+        safe, meta = (True, False), {"safety_labels": "implied by the filter"}
     else:
-        first = base.whole(data, f"{preference}_response_id", (0, 1))
-        chosen, rejected = (base.text(data, f"response_{i}") for i in (first, 1 - first))
-        labels = [base.truth(data, f"is_response_{i}_safe") for i in (first, 1 - first)]
-        safe, extra = (labels[0], labels[1]), {"preference": preference}
-    asked = base.text(data, "prompt").strip()
-    prompt = ask(asked)
-    yield Comparison(
-        id=comparison_id(NAME, prompt, chosen, rejected, record.key),
-        source=NAME,
-        prompt=prompt,
-        chosen=chosen.strip(),
-        rejected=rejected.strip(),
-        prompt_id=prompt_cluster(asked),
-        batch=NAME,
-        chosen_safe=safe[0],
-        rejected_safe=safe[1],
-        meta={**record.origin, **extra},
-    )
+        first = base.integer(data, f"{preference}_response_id", (0, 1))
+        sides = (first, 1 - first)
+        chosen, rejected = (base.text(data, f"response_{i}") for i in sides)
+        labels = [base.boolean(data, f"is_response_{i}_safe") for i in sides]
+        safe, meta = (labels[0], labels[1]), {"preference": preference}
+    prompt = base.text(data, "prompt").strip()
+    comparison = record.comparison(NAME, prompt, chosen, rejected, safe=safe, meta=meta)
+    # The id is of the replies as the file has them.
+    yield replace(comparison, chosen=chosen.strip(), rejected=rejected.strip())
 
 
 SOURCE = Source(
@@ -73,7 +56,6 @@ SOURCE = Source(
     title="PKU-SafeRLHF",
     hub_id=HUB_ID,
     licence="CC BY-NC 4.0",
-    url=f"https://huggingface.co/datasets/{HUB_ID}",
     kind="safety",
     load=load,
     options={"preference": "which preference labels the pair: safer (default) or better"},

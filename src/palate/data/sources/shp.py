@@ -7,25 +7,24 @@ validation and test splits are whole.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import Any
 
 from palate.data.sources import base
 from palate.data.sources.base import (
     BadRow,
     Cuts,
+    InvalidRecord,
     Record,
     Request,
     Row,
     Source,
-    Unfit,
-    ask,
     each,
 )
 from palate.data.sources.files import records
-from palate.types import Comparison, comparison_id, digest
+from palate.types import Comparison, digest
 
 NAME = "shp"
 HUB_ID = "stanfordnlp/SHP"
@@ -36,17 +35,16 @@ MAX_PAIRS_PER_POST = 5
 
 def load(request: Request) -> Iterator[Row]:
     """Comparisons of one split (default: all three); a subset is a domain ("askculinary")."""
-    min_ratio = base.number({"min_ratio": MIN_RATIO, **request.options}, "min_ratio")
-    limit = base.number(
-        {"most": request.options.get("max_pairs_per_post", MAX_PAIRS_PER_POST)}, "most"
-    )
+    options = {"min_ratio": MIN_RATIO, "max_pairs_per_post": MAX_PAIRS_PER_POST, **request.options}
+    min_ratio = base.number(options, "min_ratio")
+    max_pairs = int(base.number(options, "max_pairs_per_post"))
     splits = ("train", "validation", "test")
     rows = each(records(request, HUB_ID, splits=splits, folder=True), _comparison)
-    return _trimmed(rows, min_ratio, int(limit))
+    return _training_rule(rows, min_ratio, max_pairs)
 
 
-def _trimmed(rows: Iterable[Row], min_ratio: float, max_pairs: int) -> Iterator[Row]:
-    """Apply the training rule; rows of a post follow each other in the published files.
+def _training_rule(rows: Iterable[Row], min_ratio: float, max_pairs: int) -> Iterator[Row]:
+    """Apply the rule of the train split; rows of a post follow each other in published files.
 
     A post that comes back later gets only what is left of its share. Memory: one counter for
     each post of the train split.
@@ -56,25 +54,22 @@ def _trimmed(rows: Iterable[Row], min_ratio: float, max_pairs: int) -> Iterator[
         if post is None:
             yield from group
             continue
-        weak: list[Comparison] = []
-        strong: list[Comparison] = []
-        for row in group:
-            assert isinstance(row, Comparison)  # _training_post is None for bad rows.
-            (strong if row.meta["strength"] >= min_ratio else weak).append(row)
+        pairs = [row for row in group if isinstance(row, Comparison)]  # All of them.
+        strong = [row for row in pairs if row.meta["strength"] >= min_ratio]
         # The digest is as good as a draw, and the same draw in every run.
         strong.sort(key=lambda row: row.id)
         kept = strong[: max_pairs - taken[post]]
         taken[post] += len(kept)
         yield from kept
-        yield from (_left_out(row, f"score_ratio below {min_ratio:g}") for row in weak)
-        reason = f"more than {max_pairs} pairs of one post"
-        yield from (_left_out(row, reason) for row in strong[len(kept) :])
+        for row in pairs:
+            if row.meta["strength"] < min_ratio:
+                yield _left_out(row, f"score_ratio below {min_ratio:g}")
+        for row in strong[len(kept) :]:
+            yield _left_out(row, f"more than {max_pairs} pairs of one post")
 
 
 def _training_post(row: Row) -> str | None:
-    if isinstance(row, BadRow) or row.meta["split"] != "train":
-        return None
-    return row.prompt_id
+    return row.prompt_id if isinstance(row, Comparison) and row.meta["split"] == "train" else None
 
 
 def _left_out(row: Comparison, reason: str) -> BadRow:
@@ -83,40 +78,34 @@ def _left_out(row: Comparison, reason: str) -> BadRow:
 
 def _comparison(record: Record) -> Iterator[Row]:
     data = record.data
-    first = "A" if base.whole(data, "labels", (0, 1)) == 1 else "B"
-    second = "B" if first == "A" else "A"
-    scores = base.number(data, f"score_{first}"), base.number(data, f"score_{second}")
+    sides = ("A", "B") if base.integer(data, "labels", (0, 1)) == 1 else ("B", "A")
+    scores = [base.number(data, f"score_{side}") for side in sides]
     if scores[0] < scores[1]:
-        raise Unfit(f"labels: says {first}, but its score is lower ({scores[0]:g} < {scores[1]:g})")
+        raise InvalidRecord(
+            f"labels: says {sides[0]}, but its score is lower ({scores[0]:g} < {scores[1]:g})"
+        )
     ratio = base.number(data, "score_ratio")
     if ratio < 1:
-        raise Unfit(f"score_ratio: expected at least 1, got {ratio:g}")
-    prompt = ask(base.text(data, "history").strip())
-    chosen, rejected = (base.text(data, f"human_ref_{side}").strip() for side in (first, second))
-    yield Comparison(
-        id=comparison_id(NAME, prompt, chosen, rejected, record.key),
-        source=NAME,
-        prompt=prompt,
-        chosen=chosen,
-        rejected=rejected,
-        prompt_id=digest(NAME, base.text(data, "post_id")),
-        batch=f"{NAME}/{_domain(data)}",
+        raise InvalidRecord(f"score_ratio: expected at least 1, got {ratio:g}")
+    prompt = base.text(data, "history").strip()
+    chosen, rejected = (base.text(data, f"human_ref_{side}").strip() for side in sides)
+    post = base.text(data, "post_id")
+    # The forum; the column carries the split behind it ("askculinary_train").
+    domain = re.sub("_(train|validation|test)$", "", base.text(data, "domain"))
+    yield record.comparison(
+        NAME,
+        prompt,
+        chosen,
+        rejected,
+        prompt_id=digest(NAME, post),
+        batch=f"{NAME}/{domain}",
         rating=CUTS.rate(ratio),
         meta={
-            **record.origin,
             "strength": ratio,
-            "scores": list(scores),
+            "scores": scores,
             "split": record.part.rsplit("/", 1)[-1].split("-")[0],
         },
     )
-
-
-def _domain(data: Mapping[str, Any]) -> str:
-    """The forum; the column carries the split behind it ("askculinary_train")."""
-    domain = base.text(data, "domain")
-    for split in ("_train", "_validation", "_test"):
-        domain = domain.removesuffix(split)
-    return domain
 
 
 SOURCE = Source(
@@ -124,7 +113,6 @@ SOURCE = Source(
     title="Stanford SHP",
     hub_id=HUB_ID,
     licence="Reddit content under Reddit's API terms of 2023; no further licence stated",
-    url=f"https://huggingface.co/datasets/{HUB_ID}",
     kind="helpful",
     load=load,
     cuts=(CUTS,),

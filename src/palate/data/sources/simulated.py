@@ -19,11 +19,10 @@ def load(request: Request) -> Iterator[Row]:
         raise PalateError(f"{NAME}: seed: expected a whole number, got {seed!r}")
     campaign = import_module("palate.data.simulation")  # SciPy is imported only when asked for.
     try:
-        chosen = campaign.CampaignOptions(**options)
+        campaign_options = campaign.CampaignOptions(**options)
     except (TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise PalateError(f"{NAME}: {reason}") from None
-    yield from campaign.simulate(chosen, seed)
+        raise PalateError(f"{NAME}: {' '.join(str(error).split())}") from None
+    yield from campaign.simulate(campaign_options, seed)
 
 
 SOURCE = Source(
@@ -31,7 +30,6 @@ SOURCE = Source(
     title="Simulated annotation campaign",
     hub_id=None,
     licence="Apache-2.0",
-    url="",
     kind="both",
     load=load,
     options={"seed": "of the campaign (default 0)", "*": "the fields of CampaignOptions"},

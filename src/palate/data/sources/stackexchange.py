@@ -13,18 +13,159 @@ import sqlite3
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from html.parser import HTMLParser
 from itertools import combinations, groupby
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
 
 from palate.data.sources import base
-from palate.data.sources.base import BadRow, Cuts, Record, Request, Row, Source, ask, each
-from palate.data.sources.files import locate, records
-from palate.types import Comparison, PalateError, comparison_id, digest
+from palate.data.sources.base import BadRow, Cuts, Record, Request, Row, Source, each
+from palate.data.sources.files import records, resolve
+from palate.types import Comparison, PalateError, digest
+
+NAME = "stackexchange"
+HUB_ID = "HuggingFaceH4/stack-exchange-preferences"
+HUB_LICENCE = "CC BY-SA 4.0"
+
+DUMP_CUTS = Cuts(
+    "score gap (dump)", 2, 3, 5, (0.260, 0.200, 0.240, 0.299), "beer, coffee, quantumcomputing"
+)
+# The hub form has no votes but pm_score = round(log2(1 + votes)), + 1 if accepted (Askell et al.
+# 2021), so a gap of 1 is a factor of two in votes.
+HUB_CUTS = Cuts("pm_score gap (hub)", 2, 3, 4)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer as either form gives it; `html` is made text once, when first compared."""
+
+    id: str
+    score: int
+    html: str
+    attribution: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A question with its answers, as either form gives it; `record` says where it comes from."""
+
+    record: Record
+    id: str
+    site: str
+    text: str
+    attribution: Mapping[str, Any]
+    answers: Sequence[Answer]
+    cuts: Cuts
+
+
+def load(request: Request) -> Iterator[Row]:
+    """Comparisons of all sites at the location, or of one (a subset is a site)."""
+    limit = request.options.get("max_pairs_per_question")
+    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+        raise PalateError(f"{NAME}: max_pairs_per_question: expected 1 or more, got {limit!r}")
+    location = resolve(request, HUB_ID)
+    if isinstance(location, Path) and (dumps := _dumps(location, request.subset)):
+        for path in dumps:
+            yield from _from_dump(path, limit)
+        return
+    folder = f"data/{request.subset}" if isinstance(location, str) and request.subset else None
+    request = Request(request.location, request.split, folder or request.subset)
+    yield from each(records(request, HUB_ID, folder=True), partial(_from_hub, limit=limit))
+
+
+def _dumps(location: Path, site: str | None) -> list[Path]:
+    if location.is_file():
+        return [location] if location.suffix.lower() == ".xml" else []
+    paths = sorted(location.rglob("Posts.xml"))
+    of_site = [path for path in paths if site is None or path.parent.name == site]
+    if paths and not of_site:
+        sites = ", ".join(path.parent.name for path in paths)
+        raise PalateError(f"{location}: no site {site!r}; it has {sites}")
+    return of_site
+
+
+def _from_dump(path: Path, limit: int | None) -> Iterator[Row]:
+    site = path.resolve().parent.name
+    host, empty = host_of(site), True
+    for item in read_dump(path):
+        empty = False
+        if isinstance(item, BadRow):
+            yield item
+            continue
+        post, answers = item
+        question = Question(
+            Record(str(path), post.line, f"{site}/{path.name}", {}),
+            str(post.id),
+            site,
+            "\n\n".join(filter(None, (post.title.strip(), html_to_text(post.body)))),
+            post.attribution(host),
+            [Answer(str(a.id), a.score, a.body, a.attribution(host)) for a in answers],
+            DUMP_CUTS,
+        )
+        yield from _pairs(question, limit)
+    if empty:
+        raise PalateError(f"{path}: expected posts, found none")
+
+
+def _from_hub(record: Record, limit: int | None) -> Iterator[Row]:
+    data = record.data
+    links = [link for link in data.get("metadata") or [] if isinstance(link, str)]
+    site = links[0].split("/")[2] if links and links[0].count("/") >= 2 else "unknown"
+    question_id = base.optional_text(data, "qid") or str(record.row)
+    answers = []
+    for at, item in enumerate(base.items(data, "answers")):
+        answer = base.mapping(item, f"answers[{at}]")
+        answer_id = base.optional_text(answer, "answer_id") or ""
+        attribution = {
+            "author": base.optional_text(answer, "author"),
+            "author_link": base.optional_text(answer, "author_profile"),
+            "link": f"https://{site}/a/{answer_id}",
+            "licence": HUB_LICENCE,
+        }
+        score = int(base.number(answer, "pm_score"))
+        answers.append(Answer(answer_id, score, base.text(answer, "text"), attribution))
+    text = html_to_text(base.text(data, "question"))
+    attribution = {"link": links[0] if links else None, "licence": HUB_LICENCE}
+    yield from _pairs(
+        Question(record, question_id, site, text, attribution, answers, HUB_CUTS), limit
+    )
+
+
+def _pairs(question: Question, limit: int | None) -> Iterator[Comparison]:
+    """Pairs of answers with different scores, at most `limit`; which ones, a digest draws."""
+    unequal = [pair for pair in combinations(question.answers, 2) if pair[0].score != pair[1].score]
+    if limit is not None and len(unequal) > limit:
+        unequal.sort(key=lambda pair: digest(question.id, pair[0].id, pair[1].id))
+        unequal = unequal[:limit]
+    texts: dict[str, str] = {}
+    for pair in unequal:
+        for answer in pair:
+            if answer.id not in texts:
+                texts[answer.id] = html_to_text(answer.html)
+        better, worse = pair if pair[0].score > pair[1].score else pair[::-1]
+        gap = better.score - worse.score
+        yield question.record.comparison(
+            NAME,
+            question.text,
+            texts[better.id],
+            texts[worse.id],
+            key=f"{question.site}:{better.id}>{worse.id}",
+            prompt_id=digest(NAME, question.site, question.id),
+            batch=f"{NAME}/{question.site}",
+            rating=question.cuts.rate(gap),
+            meta={
+                "question": question.attribution,
+                "strength": gap,
+                "scores": [better.score, worse.score],
+                "chosen": better.attribution,
+                "rejected": worse.attribution,
+            },
+        )
+
 
 # Reading a Stack Exchange dump, `Posts.xml`, of any size in bounded memory.
 #
@@ -33,18 +174,6 @@ from palate.types import Comparison, PalateError, comparison_id, digest
 
 _CHUNK_BYTES = 2**20
 _QUESTION, _ANSWER = "1", "2"
-_COLUMNS = (
-    "id",
-    "question",
-    "score",
-    "title",
-    "body",
-    "owner",
-    "name",
-    "created",
-    "licence",
-    "line",
-)
 # Sites whose address is not <name>.stackexchange.com.
 _OWN_DOMAINS = {
     "stackoverflow": "stackoverflow.com",
@@ -112,10 +241,15 @@ def read_dump(path: Path) -> Iterator[tuple[Post, list[Post]] | BadRow]:
 
 
 def _store(database: sqlite3.Connection, path: Path) -> Iterator[BadRow]:
+    """Put every question and answer of the file into the database."""
+    columns = [column.name for column in fields(Post)]
     database.execute("PRAGMA journal_mode = OFF")
     database.execute("PRAGMA synchronous = OFF")
-    database.execute(f"CREATE TABLE posts ({', '.join(_COLUMNS)})")
-    marks = ", ".join("?" * len(_COLUMNS))
+    database.execute(f"CREATE TABLE posts ({', '.join(columns)})")
+    values, insert = (
+        attrgetter(*columns),
+        f"INSERT INTO posts VALUES ({', '.join('?' * len(columns))})",
+    )
     for line, attributes in _rows(path):
         try:
             post = _post(attributes, line)
@@ -123,8 +257,7 @@ def _store(database: sqlite3.Connection, path: Path) -> Iterator[BadRow]:
             yield BadRow(str(path), line, str(error))
             continue
         if post is not None:
-            values = [getattr(post, column) for column in _COLUMNS]
-            database.execute(f"INSERT INTO posts VALUES ({marks})", values)
+            database.execute(insert, values(post))
     database.execute("CREATE INDEX by_question ON posts (question, id)")
 
 
@@ -137,10 +270,10 @@ def _questions(
         question, *answers = group
         if question.id == number:
             yield question, answers
-        else:
-            reason = f"answer to question {number}, which the dump does not hold"
-            for orphan in (question, *answers):
-                yield BadRow(str(path), orphan.line, reason, "left out")
+            continue
+        reason = f"answer to question {number}, which the dump does not hold"
+        for orphan in (question, *answers):
+            yield BadRow(str(path), orphan.line, reason, "left out")
 
 
 def _post(row: Mapping[str, str], line: int) -> Post | None:
@@ -182,12 +315,12 @@ def _int(row: Mapping[str, str], name: str) -> int:
 
 def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Line and attributes of each <row>; a DOCTYPE, which may expand without end, is refused."""
-    found: list[tuple[int, dict[str, str]]] = []
+    rows: list[tuple[int, dict[str, str]]] = []
     parser = expat.ParserCreate()
 
     def start(name: str, attributes: dict[str, str]) -> None:
         if name == "row":
-            found.append((parser.CurrentLineNumber, attributes))
+            rows.append((parser.CurrentLineNumber, attributes))
 
     def refuse(*_: object) -> None:
         raise PalateError(f"{path}: holds a DOCTYPE, which a Stack Exchange dump never does")
@@ -198,8 +331,8 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         with path.open("rb") as file:
             while chunk := file.read(_CHUNK_BYTES):
                 parser.Parse(chunk)
-                yield from found
-                found.clear()
+                yield from rows
+                rows.clear()
             parser.Parse(b"", True)
     except expat.ExpatError as error:
         raise PalateError(f"{path}:{error.lineno}: cut or not XML ({error})") from None
@@ -211,8 +344,6 @@ def _rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
 
 _BLOCKS = {"p", "div", "ul", "ol", "pre", "blockquote", "table", "h1", "h2", "h3", "h4", "h5", "h6"}
 _SILENT = {"script", "style", "template", "head"}
-_SPACES = re.compile(r"[ \t\r\n]+")
-_BLANK_LINES = re.compile(r"\n{3,}")
 
 
 class _Writer(HTMLParser):
@@ -220,9 +351,8 @@ class _Writer(HTMLParser):
         super().__init__(convert_charrefs=True)
         self.out: list[str] = []
         self._lists: list[int | None] = []  # Next number of each open list; None: bullets.
-        self._item_opened = -1  # Length of `out` just behind the last item's mark.
-        self._fenced = 0
-        self._silent = 0
+        self._item_start = -1  # Length of `out` just behind the last item's mark.
+        self._fenced = self._silent = 0  # Open <pre>s; open tags whose text is dropped.
         self._quotes: list[int] = []  # Where in `out` each open quote begins.
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -240,7 +370,11 @@ class _Writer(HTMLParser):
         elif tag in ("ul", "ol"):
             self._lists.append(1 if tag == "ol" else None)
         elif tag == "li":
-            self._item()
+            bullet, indent = "-", "  " * (len(self._lists) - 1)
+            if self._lists and (number := self._lists[-1]) is not None:
+                bullet, self._lists[-1] = f"{number}.", number + 1
+            self.out.append(f"{'' if self._ends_line() else chr(10)}{indent}{bullet} ")
+            self._item_start = len(self.out)
         elif tag == "blockquote":
             self._quotes.append(len(self.out))
         elif tag == "code" and not self._fenced:
@@ -261,7 +395,9 @@ class _Writer(HTMLParser):
         elif tag in ("ul", "ol") and self._lists:
             self._lists.pop()
         elif tag == "blockquote" and self._quotes:
-            self._quote(self._quotes.pop())
+            start = self._quotes.pop()
+            quoted = re.sub("^", "> ", _tidy("".join(self.out[start:])), flags=re.MULTILINE)
+            self.out[start:] = [("\n\n" if start else "") + quoted]
         elif tag == "code" and not self._fenced:
             self.out.append("`")
         if tag in _BLOCKS:
@@ -270,30 +406,15 @@ class _Writer(HTMLParser):
     def handle_data(self, data: str) -> None:
         if self._silent:
             return
-        if self._fenced:
+        if not self._fenced:
+            data = re.sub(r"[ \t\r\n]+", " ", data)
+            data = data.lstrip() if self._ends_line() else data
+        if data:
             self.out.append(data)
-            return
-        text = _SPACES.sub(" ", data)
-        if self._ends_line():
-            text = text.lstrip()
-        if text:
-            self.out.append(text)
-
-    def _item(self) -> None:
-        depth = max(0, len(self._lists) - 1)
-        mark = "-"
-        if self._lists and (number := self._lists[-1]) is not None:
-            mark, self._lists[-1] = f"{number}.", number + 1
-        self.out.append(("" if self._ends_line() else "\n") + "  " * depth + f"{mark} ")
-        self._item_opened = len(self.out)
-
-    def _quote(self, begin: int) -> None:
-        quoted = _tidy("".join(self.out[begin:]))
-        self.out[begin:] = [("\n\n" if begin else "") + re.sub("^", "> ", quoted, flags=re.M)]
 
     def _break(self) -> None:
         # A paragraph that opens a list item stays on the item's line.
-        if self.out and len(self.out) != self._item_opened:
+        if self.out and len(self.out) != self._item_start:
             self.out.append("\n\n")
 
     def _ends_line(self) -> bool:
@@ -302,7 +423,7 @@ class _Writer(HTMLParser):
 
 def _tidy(text: str) -> str:
     lines = "\n".join(line.rstrip() for line in text.split("\n"))
-    return _BLANK_LINES.sub("\n\n", lines).strip()
+    return re.sub(r"\n{3,}", "\n\n", lines).strip()
 
 
 def html_to_text(html: str) -> str:
@@ -317,169 +438,6 @@ def html_to_text(html: str) -> str:
     writer.feed(html)
     writer.close()
     return _tidy("".join(writer.out))
-
-
-NAME = "stackexchange"
-HUB_ID = "HuggingFaceH4/stack-exchange-preferences"
-HUB_LICENCE = "CC BY-SA 4.0"
-
-DUMP_CUTS = Cuts(
-    "score gap (dump)", 2, 3, 5, (0.260, 0.200, 0.240, 0.299), "beer, coffee, quantumcomputing"
-)
-# The hub form has no votes but pm_score = round(log2(1 + votes)), + 1 if accepted (Askell et al.
-# 2021), so a gap of 1 is a factor of two in votes.
-HUB_CUTS = Cuts("pm_score gap (hub)", 2, 3, 4)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One answer as either form gives it; `html` is made text once, when first compared."""
-
-    id: str
-    score: int
-    html: str
-    attribution: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A question with its answers and what is common to its comparisons."""
-
-    id: str
-    site: str
-    text: str
-    answers: Sequence[Answer]
-    cuts: Cuts
-    meta: Mapping[str, Any]
-
-
-def load(request: Request) -> Iterator[Row]:
-    """Comparisons of all sites at the location, or of one (a subset is a site)."""
-    limit = _limit(request.options)
-    where = locate(request, HUB_ID)
-    if isinstance(where, Path) and (dumps := _dumps(where, request.subset)):
-        for path in dumps:
-            yield from _from_dump(path, limit)
-        return
-    folder = f"data/{request.subset}" if isinstance(where, str) and request.subset else None
-    asked = Request(request.location, request.split, folder or request.subset)
-    found = records(asked, HUB_ID, folder=True)
-    yield from each(found, partial(_from_hub, limit=limit))
-
-
-def _limit(options: Mapping[str, Any]) -> int | None:
-    limit = options.get("max_pairs_per_question")
-    if limit is None:
-        return None
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise PalateError(f"{NAME}: max_pairs_per_question: expected 1 or more, got {limit!r}")
-    return limit
-
-
-def _dumps(where: Path, site: str | None) -> list[Path]:
-    if where.is_file():
-        return [where] if where.suffix.lower() == ".xml" else []
-    found = sorted(where.rglob("Posts.xml"))
-    kept = [path for path in found if site is None or path.parent.name == site]
-    if found and not kept:
-        there = ", ".join(path.parent.name for path in found)
-        raise PalateError(f"{where}: no site {site!r}; it has {there}")
-    return kept
-
-
-def _from_dump(path: Path, limit: int | None) -> Iterator[Row]:
-    site = path.resolve().parent.name
-    host, empty = host_of(site), True
-    for item in read_dump(path):
-        empty = False
-        if isinstance(item, BadRow):
-            yield item
-            continue
-        question, posts = item
-        answers = [_answer(post, host) for post in posts]
-        meta = {
-            "file": f"{site}/{path.name}",
-            "row": question.line,
-            "question": question.attribution(host),
-        }
-        asked = "\n\n".join(filter(None, (question.title.strip(), html_to_text(question.body))))
-        number = str(question.id)
-        yield from _pairs(Question(number, site, asked, answers, DUMP_CUTS, meta), limit)
-    if empty:
-        raise PalateError(f"{path}: expected posts, found none")
-
-
-def _answer(post: Post, host: str) -> Answer:
-    return Answer(str(post.id), post.score, post.body, post.attribution(host))
-
-
-def _from_hub(record: Record, limit: int | None) -> Iterator[Row]:
-    data = record.data
-    links = [link for link in data.get("metadata") or [] if isinstance(link, str)]
-    site = links[0].split("/")[2] if links and links[0].count("/") >= 2 else "unknown"
-    number = base.optional_text(data, "qid") or str(record.row)
-    answers = [
-        _hub_answer(base.mapping(item, f"answers[{at}]"), site)
-        for at, item in enumerate(base.items(data, "answers"))
-    ]
-    meta = {
-        **record.origin,
-        "question": {"link": links[0] if links else None, "licence": HUB_LICENCE},
-    }
-    asked = html_to_text(base.text(data, "question"))
-    yield from _pairs(Question(number, site, asked, answers, HUB_CUTS, meta), limit)
-
-
-def _hub_answer(data: Mapping[str, Any], site: str) -> Answer:
-    number = base.optional_text(data, "answer_id") or ""
-    attribution = {
-        "author": base.optional_text(data, "author"),
-        "author_link": base.optional_text(data, "author_profile"),
-        "link": f"https://{site}/a/{number}",
-        "licence": HUB_LICENCE,
-    }
-    score = int(base.number(data, "pm_score"))
-    return Answer(number, score, base.text(data, "text"), attribution)
-
-
-def _pairs(question: Question, limit: int | None) -> Iterator[Comparison]:
-    """Pairs of answers with different scores, at most `limit`; which ones, a digest draws."""
-    unequal = [pair for pair in combinations(question.answers, 2) if pair[0].score != pair[1].score]
-    if limit is not None and len(unequal) > limit:
-        unequal.sort(key=lambda pair: digest(question.id, pair[0].id, pair[1].id))
-        unequal = unequal[:limit]
-    texts: dict[str, str] = {}
-    for pair in unequal:
-        for answer in pair:
-            if answer.id not in texts:
-                texts[answer.id] = html_to_text(answer.html)
-        yield _comparison(question, pair, texts)
-
-
-def _comparison(
-    question: Question, pair: tuple[Answer, Answer], texts: Mapping[str, str]
-) -> Comparison:
-    better, worse = pair if pair[0].score > pair[1].score else pair[::-1]
-    prompt, gap = ask(question.text), better.score - worse.score
-    chosen, rejected = texts[better.id], texts[worse.id]
-    key = f"{question.site}:{better.id}>{worse.id}"
-    return Comparison(
-        id=comparison_id(NAME, prompt, chosen, rejected, key),
-        source=NAME,
-        prompt=prompt,
-        chosen=chosen,
-        rejected=rejected,
-        prompt_id=digest(NAME, question.site, question.id),
-        batch=f"{NAME}/{question.site}",
-        rating=question.cuts.rate(gap),
-        meta={
-            **question.meta,
-            "strength": gap,
-            "scores": [better.score, worse.score],
-            "chosen": better.attribution,
-            "rejected": worse.attribution,
-        },
-    )
 
 
 SOURCE = Source(
