@@ -114,7 +114,7 @@ def test_version():
         (["run", "demo", "--judges", "longr"], "--judges: no judge 'longr'; did you mean 'longer'"),
         (["mix", "demo", "--set", "train.epoch=2"], "train.epoch: unknown key; did you mean"),
         (["mix", "demo", "--set", "epochs"], "expected KEY.KEY=VALUE"),
-        (["data", "show", "shpp"], "did you mean shp"),
+        (["data", "show", "shpp"], "did you mean 'shp'"),
         (["data", "lint", "nothing.jsonl"], "nothing.jsonl"),
         (["report", "nowhere"], "nowhere: no such run"),
         (["train", "nowhere.parquet"], "add --out"),

@@ -122,9 +122,9 @@ def test_a_recipe_is_costed_before_anything_is_trained(tmp_path, monkeypatch):
     ("what", "line"),
     [
         ("{chat: {model: m, budget: 1, base_url: 'http://127.0.0.1:9/v1'}}", "price at"),
-        ("{chat: {modle: m}}", "did you mean model"),
+        ("{chat: {modle: m}}", "did you mean 'model'"),
         ("{chat: [", "expected one judge such as"),
-        ("{chta: {model: m}}", "did you mean chat"),
+        ("{chta: {model: m}}", "did you mean 'chat'"),
     ],
 )
 def test_a_judge_that_is_mistyped_is_one_line(benchmark, what, line):

@@ -196,7 +196,7 @@ def test_no_token_is_needed_unless_one_is_named(monkeypatch):
     [
         ({"concurrency": 0}, "concurrency: .*greater than or equal to 1"),
         ({"timeout_seconds": 0}, "timeout_seconds: .*greater than 0"),
-        ({"retries": 3}, "retries: Extra inputs"),
+        ({"retries": 3}, "retries: unknown key; known: url"),
         ({"attempts": "many"}, "attempts: .*valid integer"),
     ],
 )

@@ -112,7 +112,7 @@ def test_a_source_is_read_by_name_and_by_hub_id(tmp_path):
         ([], {}, "found none"),
         (ROWS, {"split": "test"}, "filter the rows first"),
         (ROWS, {"options": {"sauce": "me"}}, "no option 'sauce'"),
-        ("anthropic-h", {}, "did you mean anthropic-hh"),
+        ("anthropic-h", {}, "did you mean 'anthropic-hh'"),
         ("nowhere.jsonl", {}, "nowhere.jsonl: no such file"),
         ("anthropic-hh", {"data": "nowhere"}, "nowhere: no such data folder"),
     ],

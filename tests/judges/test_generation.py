@@ -105,7 +105,7 @@ def test_a_checkpoint_without_a_chat_template_says_the_cure(tmp_path):
         ({"max_tokens": 9999}, "max_tokens 9999 is beyond its 1024"),
         ({"template": "nowhere.jinja"}, "generation.template: no such file"),
         ({"preset": "nothing"}, "expected one of"),
-        ({"modle": "x"}, "did you mean model"),
+        ({"modle": "x"}, "did you mean 'model'"),
     ],
 )
 def test_a_wrong_option_is_one_line(tmp_path, change, line):

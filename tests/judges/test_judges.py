@@ -32,19 +32,19 @@ def test_judges_are_one_visible_dict():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("longr", "unknown judge 'longr'; did you mean longer"),
-        ({"random": {"sed": 3}}, "unknown option 'sed'; did you mean seed"),
+        ("longr", "unknown judge 'longr'; did you mean 'longer'"),
+        ({"random": {"sed": 3}}, "unknown option 'sed'; did you mean 'seed'"),
         ({"longer": {"seed": 3}}, "it has no options"),
         ({"random": 3}, "expected a mapping"),
         ({"random": {}, "first": {}}, "expected one name"),
         ({"sequence-classifier": "x"}, "expected a mapping with `model` and `format`"),
-        ({"sequence-classifier": {"model": "x"}}, "format: Field required"),
+        ({"sequence-classifier": {"model": "x"}}, "format: is required"),
         ({"sequence-classifier": {"model": "x", "format": "text"}}, "format: Input should be"),
         (
             {"sequence-classifier": {"model": "x", "format": "chat", "max_token": 9}},
-            "did you mean max_tokens",
+            "did you mean 'max_tokens'",
         ),
-        ({"text-to-text": None}, "model: Field required"),
+        ({"text-to-text": None}, "model: is required"),
         ({"text-to-text": {"model": "x", "reading": "both"}}, "reading: Input should be"),
         ({"reward-endpoint": "http://x"}, "expected a mapping with `url`, `shape` and `input`"),
         ({"reward-endpoint": ENDPOINT | {"url": "x"}}, "url: expected http://HOST:PORT"),
@@ -57,10 +57,10 @@ def test_judges_are_one_visible_dict():
         ({"reward-endpoint": ENDPOINT | {"input": "pair"}}, "takes no pairs; set input"),
         ({"reward-endpoint": ENDPOINT | {"max_tokens": 99}}, "count tokens and need `tokenizer`"),
         ({"reward-endpoint": ENDPOINT | {"shape": "vllm"}}, "shape: Input should be"),
-        ({"reward-endpoint": ENDPOINT | {"key": "s3cret"}}, "did you mean key_env"),
+        ({"reward-endpoint": ENDPOINT | {"key": "s3cret"}}, "did you mean 'key_env'"),
         ({"reward-endpoint": ENDPOINT | {"key_env": "sk-s3cret"}}, "key_env: String should match"),
         ({"reward-model": {"path": "x"}}, "with `folder`"),
-        ({"reward-model": {"folder": "x", "nam": "y"}}, "did you mean name"),
+        ({"reward-model": {"folder": "x", "nam": "y"}}, "did you mean 'name'"),
     ],
 )
 def test_a_wrong_spec_is_one_line_that_names_the_cure(spec, message):

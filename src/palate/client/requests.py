@@ -24,6 +24,7 @@ from palate.data.transcript import Prompt as Written
 from palate.data.transcript import read_prompt
 from palate.http import PASSING, address, bearer_key, error_line, one_line, retry_after
 from palate.types import ROLES, Message, PalateError, Score
+from palate.validation import explain
 
 # What may be said of a server and of how it is asked.
 
@@ -71,10 +72,9 @@ def options(url: str, chosen: Chosen) -> Options:
     try:
         return Options.model_validate({"url": url, **chosen})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
         # Without the value, which may be an address with a key in it.
-        raise PalateError(f"reward client: {where}: {first['msg']}") from None
+        mistake = explain(error, Options, show_input=False)
+        raise PalateError(f"reward client: {mistake}") from None
 
 
 def token(chosen: Options) -> str:

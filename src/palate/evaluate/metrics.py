@@ -35,6 +35,7 @@ from palate.records import write_text
 from palate.renamed import renamed
 from palate.stats import Bounds, Estimate, PairedDifference, Trend
 from palate.types import Bin, Comparison, Judge, PalateError, Rating, digest
+from palate.validation import explain
 
 __all__ = [
     "KINDS",
@@ -333,11 +334,8 @@ def read_results(path: Path) -> list[Result]:
     try:
         return _RESULTS.validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "file"
-        raise PalateError(
-            f"{path}: {place}: {first['msg']}; remake it with `palate evaluate`"
-        ) from None
+        mistake = explain(error, root="file", show_input=False)
+        raise PalateError(f"{path}: {mistake}; remake it with `palate evaluate`") from None
 
 
 # What the order of sides did to a judge that was shown both: accuracy, consistency, position.

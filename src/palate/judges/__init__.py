@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -19,6 +18,7 @@ from palate.judges.options import (
 )
 from palate.judges.scalar import ScorerJudge
 from palate.types import Judge, PalateError
+from palate.validation import did_you_mean, explain
 
 __all__ = [
     "JUDGES",
@@ -135,7 +135,7 @@ def open_judge(spec: JudgeSpec) -> Judge:
 
 def _opener(name: str) -> Callable[[Any], Judge]:
     if name not in JUDGES:
-        raise PalateError(f"unknown judge {name!r}; {_nearest(name, list(JUDGES))}")
+        raise PalateError(f"unknown judge {name!r}; {did_you_mean(name, list(JUDGES))}")
     return JUDGES[name]
 
 
@@ -144,7 +144,8 @@ def _only(options: object, judge: str, *known: str) -> dict[str, Any]:
         raise PalateError(f"judge {judge}: expected a mapping of options, got {options!r}")
     for key in options:
         if key not in known:
-            raise PalateError(f"judge {judge}: unknown option {key!r}; {_nearest(key, known)}")
+            hint = did_you_mean(key, known, most=2) if known else "it has no options"
+            raise PalateError(f"judge {judge}: unknown option {key!r}; {hint}")
     return dict(options)
 
 
@@ -157,18 +158,5 @@ def _validated(kind: str, model: type[Spec], options: Mapping[str, Any]) -> Spec
     try:
         return model.model_validate(dict(options))
     except ValidationError as error:
-        # A mistyped key first: it often is why another one is missing.
-        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-        key = ".".join(str(part) for part in first["loc"])
-        cure = ""
-        if first["type"] == "extra_forbidden":
-            cure = "; " + _nearest(key, list(model.model_fields))
-        message = first["msg"].removeprefix("Value error, ")
-        raise PalateError(f"{kind}: {key + ': ' if key else ''}{message}{cure}") from None
-
-
-def _nearest(name: str, known: list[str] | tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(name, known, n=2)
-    if near:
-        return "did you mean " + " or ".join(near) + "?"
-    return f"known: {', '.join(known)}" if known else "it has no options"
+        # Without the values: one of them may be a key.
+        raise PalateError(f"{kind}: {explain(error, model, show_input=False)}") from None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import PurePosixPath
 from typing import Any
 
 from palate.recipe.schema import CHAT_JUDGE, TRIVIAL_JUDGES, Recipe
 from palate.types import PalateError
+from palate.validation import did_you_mean
 
 JudgeSpec = str | dict[str, Any]
 
@@ -62,8 +62,7 @@ def with_judges(recipe: Recipe, wanted: str, say: Callable[[str], None] = lambda
         elif name in known:
             judges.append(known[name])
         else:
-            near = get_close_matches(name, [ALL, *known], n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: all, {', '.join(known)}"
+            hint = did_you_mean(name, [ALL, *known])
             raise PalateError(f"--judges: no judge {name!r}; {hint}")
     return recipe.model_copy(update={"judges": _distinct(judges)})
 

@@ -17,10 +17,11 @@ from palate.data.mixture import MixtureSpec
 from palate.evaluate.benchmark import OrderPlan
 from palate.evaluate.run import slug
 from palate.model.options import BaseOptions
-from palate.recipe.yaml import explain, merge, nested, refuse_unknown
+from palate.recipe.yaml import merge, nested
 from palate.train.defaults import FOLLOWING
 from palate.train.options import TrainOptions
 from palate.types import PalateError, digest
+from palate.validation import explain, refuse_unknown
 
 # What a study varies: named levels of one or more axes, and the trainings of each.
 
@@ -411,7 +412,7 @@ def valid(model: type[Options], values: Mapping[str, Any], where: str) -> Option
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise explain(error, model, where) from None
+        raise PalateError(f"{where}: {explain(error, model, root='the recipe')}") from None
 
 
 def validate(values: Mapping[str, Any], where: str = "") -> Recipe:
@@ -420,7 +421,7 @@ def validate(values: Mapping[str, Any], where: str = "") -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise explain(error, Recipe, where) from None
+        raise PalateError(f"{where}: {explain(error, Recipe, root='the recipe')}") from None
     except PalateError as error:
         raise PalateError(f"{where}: {error}") from None
 

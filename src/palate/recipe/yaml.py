@@ -5,17 +5,15 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import UnionType
-from typing import Any, Union, get_args, get_origin
+from typing import Any
 
 import yaml
-from pydantic import BaseModel, ValidationError
 
 from palate.data.sources.files import ending
 from palate.types import PalateError
+from palate.validation import did_you_mean
 
 BUILT_IN = Path(__file__).parents[1] / "recipes"
 
@@ -78,8 +76,8 @@ def find(name_or_path: str | Path, beside: Path | None = None) -> Path:
     if path.is_file():
         return path
     files = [path.with_suffix(end) for end in (".yaml", ".yml")]
-    near = [str(file) for file in files if file.is_file()] or get_close_matches(text, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"built in: {', '.join(known)}"
+    near = next((f"did you mean {str(file)!r}?" for file in files if file.is_file()), None)
+    hint = near or did_you_mean(text, known, else_say="built in")
     raise PalateError(f"no recipe {text!r}: neither a file nor a built-in name; {hint}")
 
 
@@ -171,87 +169,3 @@ def nested(keys: Sequence[str], value: Any) -> dict[str, Any]:
         value = {key: value}
     result: dict[str, Any] = value
     return result
-
-
-def refuse_unknown(where: str, names: Iterable[str], options: Iterable[str]) -> None:
-    """Raise `ValueError` for the first name that is no option; it says the nearest one."""
-    listed = list(options)
-    for name in names:
-        if name not in listed:
-            near = get_close_matches(name, listed, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(listed)}"
-            raise ValueError(f"{where}: no {name!r}; {hint}")
-
-
-def explain(error: ValidationError, model: type[BaseModel], where: str) -> PalateError:
-    """The mistake most likely meant, in one line: path of the key, what came, nearest keys."""
-    errors = error.errors(include_url=False, include_context=True)
-    first = min(errors, key=lambda e: e["type"] != "extra_forbidden")
-    loc = _without_union_tags(model, first["loc"])
-    path = ".".join(str(piece) for piece in loc) or "the recipe"
-    more = f" (and {len(errors) - 1} more)" if len(errors) > 1 else ""
-    if first["type"] == "extra_forbidden":
-        return PalateError(f"{where}: {path}: unknown key; {_nearest(model, first['loc'])}{more}")
-    if first["type"] == "missing":
-        return PalateError(f"{where}: {path}: is required{more}")
-    message = first["msg"].removeprefix("Value error, ")
-    # A check across keys sees the whole object, which would not fit in a line.
-    got = "" if isinstance(first["input"], dict | BaseModel) else f", got {first['input']!r:.80}"
-    return PalateError(f"{where}: {path}: {message}{got}{more}")
-
-
-def _nearest(model: type[BaseModel], loc: tuple[int | str, ...]) -> str:
-    owner = _model_at(model, loc[:-1])
-    known = list(owner.model_fields) if owner else []
-    near = get_close_matches(str(loc[-1]), known, n=3, cutoff=0.5)
-    if near:
-        return f"did you mean {' or '.join(map(repr, near))}?"
-    return f"known here: {', '.join(known)}"
-
-
-def _model_at(annotation: Any, loc: tuple[int | str, ...]) -> type[BaseModel] | None:
-    """The pydantic model that the keys of a location lead to."""
-    for piece in loc:
-        annotation = _step(annotation, piece)
-    return next(iter(_models(annotation)), None)
-
-
-def _step(annotation: Any, piece: int | str) -> Any:
-    for candidate in _members(annotation):
-        origin, inside = get_origin(candidate), get_args(candidate)
-        if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-            if candidate.__name__ == piece:
-                return candidate
-            if piece in candidate.model_fields:
-                return candidate.model_fields[str(piece)].annotation
-        elif origin in (list, tuple):
-            return inside[0]
-        elif origin in (dict, Mapping):
-            return inside[1]
-    return annotation
-
-
-def _members(annotation: Any) -> tuple[Any, ...]:
-    """The members of a union besides None, or the annotation alone."""
-    if get_origin(annotation) in (Union, UnionType):
-        return tuple(m for m in get_args(annotation) if m is not type(None))
-    return (annotation,)
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    return [m for m in _members(annotation) if isinstance(m, type) and issubclass(m, BaseModel)]
-
-
-def _without_union_tags(
-    model: type[BaseModel], loc: tuple[int | str, ...]
-) -> tuple[int | str, ...]:
-    """Pydantic puts the tried member of a union into the path; a recipe has no such key."""
-    kept: list[int | str] = []
-    annotation: Any = model
-    for piece in loc:
-        several = len(_members(annotation)) > 1
-        known = any(piece in owner.model_fields for owner in _models(annotation))
-        annotation = _step(annotation, piece)
-        if known or not several:
-            kept.append(piece)
-    return tuple(kept)

@@ -56,6 +56,7 @@ from palate.stats import (
     student_test,
 )
 from palate.types import PalateError, Rating, digest
+from palate.validation import explain
 
 # What a study left behind: its runs, and every model's verdicts item by item and seed by seed.
 
@@ -142,10 +143,9 @@ def read_index(run_dir: Path) -> StudyIndex:
     try:
         return StudyIndex.model_validate_json(path.read_bytes())
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "file"
+        mistake = explain(error, root="file", show_input=False)
         raise PalateError(
-            f"{path}: {place}: {first['msg']}; `palate run` of its recipe writes it again"
+            f"{path}: {mistake}; `palate run` of its recipe writes it again"
         ) from None
 
 

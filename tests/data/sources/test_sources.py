@@ -103,7 +103,7 @@ def test_resolve(tmp_path: Path) -> None:
 
 
 def test_unknown_names_and_options_name_the_near_ones() -> None:
-    with pytest.raises(PalateError, match="no source 'antropic-hh'; did you mean anthropic-hh"):
+    with pytest.raises(PalateError, match="no source 'antropic-hh'; did you mean 'anthropic-hh'"):
         open_source("antropic-hh")
     with pytest.raises(PalateError, match="shp: no option 'ratio'; it has min_ratio"):
         open_source("shp", Request(options={"ratio": 2}))

@@ -395,7 +395,7 @@ def test_the_key_is_nowhere_but_in_the_request(options, monkeypatch, caplog, tmp
         ({"base_url": "host/v1"}, "expected a URL such as"),
         ({"extra": {"n": 2}}, "extra.n: set by Palate"),
         ({"extra": {"max_tokens": 2}}, "extra.max_tokens: set by Palate"),
-        ({"modle": "m"}, "did you mean model"),
+        ({"modle": "m"}, "did you mean 'model'"),
         ({"preset": "zero"}, "expected one of llama2-zero-shot, safety"),
     ],
 )

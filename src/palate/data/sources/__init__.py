@@ -23,7 +23,6 @@ The tests that are parametrised over `SOURCES` pick it up; add hand-made rows of
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from difflib import get_close_matches
 from pathlib import Path
 
 from palate.data.sources import (
@@ -41,6 +40,7 @@ from palate.data.sources import (
 )
 from palate.data.sources.base import BadRow, Cuts, LabelledResponse, Request, Row, Source
 from palate.types import Comparison, PalateError
+from palate.validation import did_you_mean
 
 __all__ = [
     "SOURCES",
@@ -81,9 +81,7 @@ def source_named(name: str) -> Source:
     """The source of that name; an unknown one is an error that names the nearest."""
     if name in SOURCES:
         return SOURCES[name]
-    similar = get_close_matches(name, SOURCES, n=1)
-    hint = f"did you mean {similar[0]}?" if similar else f"there are {', '.join(SOURCES)}"
-    raise PalateError(f"no source {name!r}; {hint}")
+    raise PalateError(f"no source {name!r}; {did_you_mean(name, SOURCES)}")
 
 
 def open_source(name: str, request: Request | None = None) -> Iterator[Row]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from palate.judges.options import OPENAI, ChatSpec
 from palate.types import PalateError
+from palate.validation import explain
 
 BUILT_IN = Path(__file__).with_name("prices.yaml")
 MILLION = 1_000_000
@@ -72,8 +73,7 @@ def _read(path: Path) -> dict[str, Price]:
         table = yaml.safe_load(path.read_text(encoding="utf-8"))
         return {str(name): Price.model_validate(row) for name, row in table["models"].items()}
     except ValidationError as error:
-        first = error.errors()[0]
-        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        reason = explain(error, show_input=False)
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:120]
     raise PalateError(
