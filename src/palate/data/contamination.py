@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -105,54 +105,49 @@ class BenchmarkIndex:
         """Index every benchmark's prompts; one id stands for each distinct prompt."""
         index = cls(options or OverlapOptions())
         for name, comparisons in benchmarks.items():
-            index.benchmarks.append(name)
             index._add(name, comparisons)
-        index._freeze()
+        if not index._entries:
+            return index
+        # Sorted n-grams, each with a posting list of the entries that have it.
+        flat = np.concatenate([entry.grams for entry in index._entries])
+        index._sizes = np.array([len(entry.grams) for entry in index._entries])
+        owner = np.repeat(np.arange(len(index._entries)), index._sizes)
+        order = np.argsort(flat, kind="stable")
+        index._posting = owner[order]
+        index._grams, starts = np.unique(flat[order], return_index=True)
+        index._starts = np.append(starts, len(flat))
+        for number, entry in enumerate(index._entries):
+            index._lsh.insert(number, index._signature(entry.grams))
         return index
 
     def find(self, comparison: Comparison) -> list[Overlap]:
         """The benchmark prompts this one overlaps with, each once, the strongest sign first."""
         exact = self._exact.get(prompt_key(comparison.prompt), [])
-        found = {place: Overlap(*place, "exact", 1.0) for place in exact}
+        overlaps = {prompt: Overlap(*prompt, "exact", 1.0) for prompt in exact}
         for overlap in self._similar(_words(comparison.prompt)):
-            found.setdefault((overlap.benchmark, overlap.benchmark_id), overlap)
-        return list(found.values())
+            overlaps.setdefault((overlap.benchmark, overlap.benchmark_id), overlap)
+        return list(overlaps.values())
 
     def _add(self, name: str, comparisons: Iterable[Comparison]) -> None:
-        keys, seen = set[int](), set[int]()
+        self.benchmarks.append(name)
+        openings, prompts = set[int](), set[int]()
         for comparison in comparisons:
-            key, said = prompt_key(comparison.prompt), _words(comparison.prompt)
-            if key not in keys:
+            key, words = prompt_key(comparison.prompt), _words(comparison.prompt)
+            if key not in openings:
                 self._exact[key].append((name, comparison.id))
-                keys.add(key)
-            whole = hash64(*said)
-            if whole not in seen and len(said) >= self.options.min_words:
-                grams = np.unique(self._hash_grams([self._learn(word) for word in said]))
-                self._entries.append(_Entry(name, comparison.id, grams))
-            seen.add(whole)
+                openings.add(key)
+            prompt = hash64(*words)
+            if prompt not in prompts and len(words) >= self.options.min_words:
+                codes = [self._codes.setdefault(word, hash64(word)) for word in words]
+                self._entries.append(
+                    _Entry(name, comparison.id, np.unique(self._hash_grams(codes)))
+                )
+            prompts.add(prompt)
 
-    def _learn(self, word: str) -> int:
-        return self._codes.setdefault(word, hash64(word))
-
-    def _freeze(self) -> None:
-        """Turn the entries into sorted n-grams with postings, and fill the LSH."""
-        grams = [entry.grams for entry in self._entries]
-        if not grams:
+    def _similar(self, words: list[str]) -> Iterator[Overlap]:
+        if len(words) < self.options.min_words or not len(self._grams):
             return
-        flat = np.concatenate(grams)
-        self._sizes = np.array([len(g) for g in grams])
-        owner = np.repeat(np.arange(len(grams)), self._sizes)
-        order = np.argsort(flat, kind="stable")
-        self._posting = owner[order]
-        self._grams, starts = np.unique(flat[order], return_index=True)
-        self._starts = np.append(starts, len(flat))
-        for number, entry in enumerate(self._entries):
-            self._lsh.insert(number, self._signature(entry.grams))
-
-    def _similar(self, said: list[str]) -> Iterator[Overlap]:
-        if len(said) < self.options.min_words or not len(self._grams):
-            return
-        codes = [self._codes.get(word, _UNKNOWN) for word in said]
+        codes = [self._codes.get(word, _UNKNOWN) for word in words]
         grams = self._hash_grams(codes)
         places = np.minimum(np.searchsorted(self._grams, grams), len(self._grams) - 1)
         hits = places[self._grams[places] == grams]
@@ -162,7 +157,7 @@ class BenchmarkIndex:
         yield from self._containing(known)
         # N-grams of unknown words coincide here, which only lets more through to the next test.
         if len(known) >= self.options.jaccard * len(np.unique(grams)):
-            yield from self._near(said)
+            yield from self._near(words)
 
     def _containing(self, known: npt.NDArray[np.int64]) -> Iterator[Overlap]:
         """The entries with at least `containment` of their n-grams among the known ones."""
@@ -178,8 +173,8 @@ class BenchmarkIndex:
             entry = self._entries[int(entries[place])]
             yield Overlap(entry.benchmark, entry.id, "contains", float(shares[place]))
 
-    def _near(self, said: list[str]) -> Iterator[Overlap]:
-        grams = np.unique(self._hash_grams([self._codes.get(w) or hash64(w) for w in said]))
+    def _near(self, words: list[str]) -> Iterator[Overlap]:
+        grams = np.unique(self._hash_grams([self._codes.get(w) or hash64(w) for w in words]))
         for number in sorted(self._lsh.query(self._signature(grams))):
             entry = self._entries[number]
             shared = len(np.intersect1d(entry.grams, grams, assume_unique=True))
@@ -230,34 +225,25 @@ class OverlapReport:
             place = (overlap.benchmark, source)
             pairs[place].append((row_id, overlap.benchmark_id))
             signs[place].setdefault(row_id, overlap.kind)  # `find` gives the strongest first.
-        return [
-            self._line(
-                benchmark, source, signs[benchmark, source], pairs[benchmark, source], examples
-            )
-            for benchmark in self.benchmarks
-            for source in sorted(self.rows)
-        ]
-
-    def _line(
-        self,
-        benchmark: str,
-        source: str,
-        signs: Mapping[str, str],
-        pairs: Sequence[tuple[str, str]],
-        examples: int,
-    ) -> dict[str, Any]:
-        counts = Counter(signs.values())
-        return {
-            "benchmark": benchmark,
-            "source": source,
-            "rows": self.rows[source],
-            "overlapping": len(signs),
-            "exact": counts["exact"],
-            "contains": counts["contains"],
-            "near": counts["near"],
-            "benchmark_prompts": len({b for _, b in pairs}),
-            "examples": [list(pair) for pair in pairs[:examples]],
-        }
+        lines = []
+        for benchmark in self.benchmarks:
+            for source in sorted(self.rows):
+                place = (benchmark, source)
+                counts = Counter(signs[place].values())
+                lines.append(
+                    {
+                        "benchmark": benchmark,
+                        "source": source,
+                        "rows": self.rows[source],
+                        "overlapping": len(signs[place]),
+                        "exact": counts["exact"],
+                        "contains": counts["contains"],
+                        "near": counts["near"],
+                        "benchmark_prompts": len({prompt for _, prompt in pairs[place]}),
+                        "examples": [list(pair) for pair in pairs[place][:examples]],
+                    }
+                )
+        return lines
 
     def to_json(self) -> dict[str, Any]:
         """Counts and examples as JSON values."""
@@ -271,14 +257,7 @@ class OverlapReport:
     def write(self, path: Path) -> Header:
         """Write every overlap to Parquet, with the counts in its head."""
         rows = (
-            {
-                "id": row_id,
-                "source": source,
-                "benchmark": overlap.benchmark,
-                "benchmark_id": overlap.benchmark_id,
-                "kind": overlap.kind,
-                "similarity": overlap.similarity,
-            }
+            {"id": row_id, "source": source, **asdict(overlap)}
             for row_id, source, overlap in self.found
         )
         return write_table(path, rows, OVERLAP_SCHEMA, kind="overlap", details=self.to_json())

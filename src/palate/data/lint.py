@@ -76,7 +76,7 @@ class Finding:
 
 @dataclass(slots=True)
 class LintReport:
-    """What lint saw: rows read and excluded by source, and every finding.
+    """What lint read and found: rows read and excluded by source, and every finding.
 
     A row may have several findings; it is excluded once. `pairs`, by source, counts the pairs of
     replies to a prompt; `judged_again` those that stand in several rows, whoever judged them and
@@ -151,17 +151,18 @@ def lint(
     own limit is applied where the model is known).
     """
     report = LintReport() if report is None else report
-    seen, judged = _Seen(), _Judged(report)
+    earlier = _EarlierRows(report)
     for comparison in comparisons:
         report.rows[comparison.source] += 1
-        found = list(_inspect(comparison, max_characters))
-        if not found:
-            disagrees = judged.disagrees(comparison)
-            found = list(seen.check(comparison)) or [*disagrees, *_marks(comparison)]
-        report.findings.extend(
-            Finding(comparison.id, comparison.source, kind, detail) for kind, detail in found
-        )
-        if all(kind in NOTES for kind, _ in found):
+        problems = list(_inspect(comparison, max_characters))
+        if not problems:
+            problems = earlier.compare(comparison)
+            if all(kind in NOTES for kind, _ in problems):
+                problems += _marks(comparison)
+        report.findings += [
+            Finding(comparison.id, comparison.source, kind, detail) for kind, detail in problems
+        ]
+        if all(kind in NOTES for kind, _ in problems):
             yield comparison
         else:
             report.excluded[comparison.source] += 1
@@ -179,22 +180,22 @@ def _inspect(c: Comparison, max_characters: int | None) -> Iterator[tuple[Kind, 
         yield Kind.EMPTY_CHOSEN, "the chosen reply is empty"
     if not c.rejected.strip():
         yield Kind.EMPTY_REJECTED, "the rejected reply is empty"
-    if _spaced(c.chosen) == _spaced(c.rejected):
+    if _single_spaced(c.chosen) == _single_spaced(c.rejected):
         yield Kind.IDENTICAL, "the replies differ in nothing but white space"
     if c.meta.get("rejected_prompt_differs"):
         yield Kind.MISMATCHED, "the two replies answer different prompts"
     if c.chosen_safe is False and c.rejected_safe is True:
         yield Kind.UNSAFE_CHOSEN, "the chosen reply is unsafe and the rejected one is safe"
-    yield from _contradicted(c.meta.get(UNREAD_COLUMNS) or {})
+    yield from _contradicting_scores(c.meta.get(UNREAD_COLUMNS) or {})
     texts = [*(turn.content for turn in c.prompt), c.chosen, c.rejected]
-    if reason := next(filter(None, map(_garbage, texts)), ""):
+    if reason := next(filter(None, map(_not_text, texts)), ""):
         yield Kind.NOT_TEXT, reason
     characters = sum(map(len, texts))
     if max_characters is not None and characters > max_characters:
         yield Kind.TOO_LONG, f"{characters} characters, the limit is {max_characters}"
 
 
-def _contradicted(columns: Mapping[str, Any]) -> Iterator[tuple[Kind, str]]:
+def _contradicting_scores(columns: Mapping[str, Any]) -> Iterator[tuple[Kind, str]]:
     """Whether scores that stand beside a pair deny its label."""
     for names in _SCORES:
         chosen, rejected = (_number(columns.get(name)) for name in names)
@@ -239,82 +240,76 @@ _CONTROL = re.compile(
 _MAX_REPLACED_SHARE = 0.05  # Assumed: a few U+FFFD are a scar, more is a wrong decoding.
 
 
-def _garbage(text: str) -> str:
+def _not_text(text: str) -> str:
     """Why a text is not text, or ""."""
-    if not text.isprintable() and (found := _CONTROL.search(text)):
-        return f"control or invalid character U+{ord(found[0]):04X}"
+    if not text.isprintable() and (match := _CONTROL.search(text)):
+        return f"control or invalid character U+{ord(match[0]):04X}"
     replaced = 0 if text.isascii() else text.count("\ufffd")
     if replaced > _MAX_REPLACED_SHARE * len(text):
         return f"{replaced} of {len(text)} characters were lost in decoding (U+FFFD)"
     return ""
 
 
-def _spaced(text: str) -> str:
+def _single_spaced(text: str) -> str:
     return " ".join(text.split())
 
 
-class _Seen:
-    """Judgements seen so far, as 64-bit digests of prompt, unordered pair and annotator.
+class _EarlierRows:
+    """Judgements of earlier rows, as 64-bit digests of prompt, unordered pair and annotator.
 
-    Judgements of one pair by two named annotators are two observations, not duplicates.
+    Judgements of one pair by two named annotators are two observations, not duplicates. The
+    lowest bit of a digest says which of the two sides, sorted, was chosen.
     """
-
-    def __init__(self) -> None:
-        self._exact: set[int] = set()
-        self._near: set[int] = set()  # Lowest bit: which of the two sides, sorted, was chosen.
-
-    def check(self, c: Comparison) -> Iterator[tuple[Kind, str]]:
-        who, said = c.annotator or "", [f"{t.role}\0{t.content}" for t in c.prompt]
-        exact = _judgement(said, c.chosen, c.rejected, who)
-        turns = [_loose(turn.content) for turn in c.prompt]
-        near = _judgement(turns, _loose(c.chosen), _loose(c.rejected), who)
-        if near ^ 1 in self._near and near not in self._near:
-            detail = "an earlier row has this prompt and pair with the labels swapped"
-            yield Kind.CONTRADICTORY, detail
-        elif exact in self._exact:
-            yield Kind.DUPLICATE, "an earlier row has this prompt and this pair"
-        elif near in self._near:
-            detail = "an earlier row has this prompt and pair but for case and white space"
-            yield Kind.NEAR_DUPLICATE, detail
-        else:
-            self._exact.add(exact)
-            self._near.add(near)
-
-
-class _Judged:
-    """Which side of each pair was preferred so far, by anybody: whether annotators agree."""
 
     _SWAPPED, _STRAIGHT, _AGAIN, _SPLIT = 1, 2, 4, 8
 
     def __init__(self, report: LintReport) -> None:
         self._report = report
-        self._seen: dict[int, int] = {}
+        self._exact: set[int] = set()
+        self._near: set[int] = set()  # But for case and white space.
+        self._pairs: dict[int, int] = {}  # By anybody: which sides were preferred, and how often.
 
-    def disagrees(self, c: Comparison) -> list[tuple[Kind, str]]:
-        """Count the judgement; the finding where an earlier row prefers the other reply."""
-        turns = [_loose(turn.content) for turn in c.prompt]
-        key = _judgement(turns, _loose(c.chosen), _loose(c.rejected), "")
-        side = self._STRAIGHT if key & 1 else self._SWAPPED
-        before = now = self._seen.get(key & ~1, 0)
-        if not before:
-            self._report.pairs[c.source] += 1
-        elif not before & self._AGAIN:
-            self._report.judged_again[c.source] += 1
-            now |= self._AGAIN
-        other = bool(before & (self._SWAPPED | self._STRAIGHT) & ~side)
-        if other and not before & self._SPLIT:
-            self._report.disagreed[c.source] += 1
-            now |= self._SPLIT
-        self._seen[key & ~1] = now | side
+    def compare(self, c: Comparison) -> list[tuple[Kind, str]]:
+        """Count the judgement; what is wrong with it beside those of earlier rows."""
+        annotator, turns = c.annotator or "", [f"{t.role}\0{t.content}" for t in c.prompt]
+        exact = _digest(turns, c.chosen, c.rejected, annotator)
+        folded = [_fold(turn.content) for turn in c.prompt], _fold(c.chosen), _fold(c.rejected)
+        near = _digest(*folded, annotator)
+        disagrees = self._count(c.source, _digest(*folded, "") if annotator else near)
+        if near ^ 1 in self._near and near not in self._near:
+            detail = "an earlier row has this prompt and pair with the labels swapped"
+            return [(Kind.CONTRADICTORY, detail)]
+        if exact in self._exact:
+            return [(Kind.DUPLICATE, "an earlier row has this prompt and this pair")]
+        if near in self._near:
+            detail = "an earlier row has this prompt and pair but for case and white space"
+            return [(Kind.NEAR_DUPLICATE, detail)]
+        self._exact.add(exact)
+        self._near.add(near)
         detail = "an earlier row, by another annotator, prefers the other reply"
-        return [(Kind.DISAGREEMENT, detail)] if other else []
+        return [(Kind.DISAGREEMENT, detail)] if disagrees else []
+
+    def _count(self, source: str, key: int) -> bool:
+        """Count a pair as judged; whether an earlier row prefers its other reply."""
+        side = self._STRAIGHT if key & 1 else self._SWAPPED
+        before = now = self._pairs.get(key & ~1, 0)
+        if not before:
+            self._report.pairs[source] += 1
+        elif not before & self._AGAIN:
+            self._report.judged_again[source] += 1
+            now |= self._AGAIN
+        disagrees = bool(before & (self._SWAPPED | self._STRAIGHT) & ~side)
+        if disagrees and not before & self._SPLIT:
+            self._report.disagreed[source] += 1
+            now |= self._SPLIT
+        self._pairs[key & ~1] = now | side
+        return disagrees
 
 
-def _loose(text: str) -> str:
-    return _spaced(text).casefold()
+def _fold(text: str) -> str:
+    return _single_spaced(text).casefold()
 
 
-def _judgement(turns: Sequence[str], chosen: str, rejected: str, annotator: str) -> int:
+def _digest(turns: Sequence[str], chosen: str, rejected: str, annotator: str) -> int:
     low, high = sorted((chosen, rejected))
-    key = hash64(*turns, "pair", low, high, annotator)
-    return key & ~1 | (chosen == low)
+    return hash64(*turns, "pair", low, high, annotator) & ~1 | (chosen == low)

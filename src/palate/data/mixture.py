@@ -137,40 +137,35 @@ class MixtureSpec(BaseModel):
 
     @model_validator(mode="after")
     def _is_one_form(self) -> MixtureSpec:
-        problem = self._problem_of_shares() if self.shares else self._problem_of_all()
+        if self.shares:
+            if self.equal_part_from:
+                raise ValueError("`equal_part_from` goes with `all` alone, not with `shares`")
+            if any(not 0 < share <= 1 for share in self.shares.values()):
+                raise ValueError("every share must be above 0 and at most 1")
+            if abs(sum(self.shares.values()) - 1) > 1e-6:
+                raise ValueError(f"shares sum to {sum(self.shares.values()):g}, they must sum to 1")
+            if stray := sorted({*self.groups, *self.all} - set(self.shares)):
+                raise ValueError(f"{stray[0]} has no share; add it to `shares`")
+            if len(self.all) > 1:
+                raise ValueError(
+                    "with `shares` one group at most is taken whole: two fix two sizes"
+                )
+            if self.all and self.rows:
+                raise ValueError("`rows` and `all` both fix the size; keep one")
+        elif not self.all:
+            raise ValueError(
+                "a mixture needs `all` (pools taken whole) or `shares` (fractions by group)"
+            )
+        elif self.groups or self.rows:
+            raise ValueError("`groups` and `rows` go with `shares`")
         pools = self.pools
-        if not problem and len(set(pools)) < len(pools):
-            twice = next(p for p in pools if pools.count(p) > 1)
-            problem = f"pool {twice} is in two parts; name it once"
-        if not problem and (stray := sorted(set(self.max_rows) - set(pools))):
-            problem = f"max_rows names {stray[0]}, which is no pool of this mixture"
-        if not problem and (low := [p for p, n in self.max_rows.items() if n < 1]):
-            problem = f"max_rows of {low[0]} must be at least 1; leave the pool out instead"
-        if problem:
-            raise ValueError(problem)
+        if twice := [pool for pool in pools if pools.count(pool) > 1]:
+            raise ValueError(f"pool {twice[0]} is in two parts; name it once")
+        if stray := sorted(set(self.max_rows) - set(pools)):
+            raise ValueError(f"max_rows names {stray[0]}, which is no pool of this mixture")
+        if low := [pool for pool, rows in self.max_rows.items() if rows < 1]:
+            raise ValueError(f"max_rows of {low[0]} must be at least 1; leave the pool out instead")
         return self
-
-    def _problem_of_all(self) -> str:
-        if not self.all:
-            return "a mixture needs `all` (pools taken whole) or `shares` (fractions by group)"
-        if self.groups or self.rows:
-            return "`groups` and `rows` go with `shares`"
-        return ""
-
-    def _problem_of_shares(self) -> str:
-        if self.equal_part_from:
-            return "`equal_part_from` goes with `all` alone, not with `shares`"
-        if any(not 0 < share <= 1 for share in self.shares.values()):
-            return "every share must be above 0 and at most 1"
-        if abs(sum(self.shares.values()) - 1) > 1e-6:
-            return f"shares sum to {sum(self.shares.values()):g}, they must sum to 1"
-        if stray := sorted({*self.groups, *self.all} - set(self.shares)):
-            return f"{stray[0]} has no share; add it to `shares`"
-        if len(self.all) > 1:
-            return "with `shares` one group at most is taken whole: two fix two sizes"
-        if self.all and self.rows:
-            return "`rows` and `all` both fix the size; keep one"
-        return ""
 
     @property
     def pools(self) -> tuple[str, ...]:
@@ -328,7 +323,10 @@ def shuffled(
             buckets = [Path(scratch) / f"{i}.arrow" for i in range(-(-total // width))]
             _scatter(files, buckets, width)
             for bucket in buckets:
-                yield from _sorted_rows(bucket)
+                with pa.ipc.open_file(str(bucket)) as reader:
+                    table = reader.read_all().sort_by(_PLACE).drop_columns([_PLACE])
+                for batch in table.to_batches(max_chunksize=1_024):
+                    yield from batch.to_pylist()
                 bucket.unlink()
     except OSError as error:
         reason = error.strerror or error
@@ -345,34 +343,23 @@ def _scatter(
         schema = pq.read_schema(files[0][0]).remove_metadata()
         schema = schema.append(pa.field(_PLACE, pa.int64()))
         writers = [stack.enter_context(pa.ipc.new_file(str(path), schema)) for path in buckets]
-        for rows in _placed(files):
-            ends = np.searchsorted(rows[_PLACE].to_numpy() // width, np.arange(len(buckets) + 1))
-            for number in np.flatnonzero(np.diff(ends)).tolist():
-                first, last = int(ends[number]), int(ends[number + 1])
-                writers[number].write_batch(rows.slice(first, last - first))
-
-
-def _placed(files: Sequence[tuple[Path, npt.NDArray[np.int64]]]) -> Iterator[pa.RecordBatch]:
-    """The chosen rows in pieces that are sorted by place, which is their last column."""
-    for path, places in files:
-        start = 0
-        with pq.ParquetFile(path) as file:
+        for path, places in files:
+            start = 0
+            file = stack.enter_context(pq.ParquetFile(path))
             for batch in file.iter_batches(ROWS_PER_GROUP * 4):
                 part = places[start : start + len(batch)]
                 start += len(batch)
-                kept = np.flatnonzero(part >= 0)
-                kept = kept[np.argsort(part[kept])]
-                rows = batch.take(pa.array(kept)).replace_schema_metadata(None)
-                yield rows.append_column(pa.field(_PLACE, pa.int64()), pa.array(part[kept]))
+                chosen = np.flatnonzero(part >= 0)
+                chosen = chosen[np.argsort(part[chosen])]
+                rows = batch.take(pa.array(chosen)).replace_schema_metadata(None)
+                rows = rows.append_column(pa.field(_PLACE, pa.int64()), pa.array(part[chosen]))
+                ends = np.searchsorted(part[chosen] // width, np.arange(len(buckets) + 1))
+                for number in np.flatnonzero(np.diff(ends)).tolist():
+                    first, last = int(ends[number]), int(ends[number + 1])
+                    writers[number].write_batch(rows.slice(first, last - first))
 
 
-def _sorted_rows(bucket: Path) -> Iterator[dict[str, Any]]:
-    with pa.ipc.open_file(str(bucket)) as reader:
-        table = reader.read_all()
-    table = table.sort_by(_PLACE).drop_columns([_PLACE])
-    for batch in table.to_batches(max_chunksize=1_024):
-        yield from batch.to_pylist()
-
+# The mixture itself: which rows are drawn, in which order, and how it is written.
 
 CountTokens = Callable[[Comparison], int]
 Rows = npt.NDArray[np.int64]
@@ -442,60 +429,82 @@ def mix(
         PalateError: a pool is missing or empty, a share is impossible, or a comparison is in
             the pools twice.
     """
-    names = _checked(spec, pools)
-    headers = [read_header(pools[name], "comparisons") for name in names]
-    keys = [_id_keys(pools[name]) for name in names]
-    _forbid_twins(names, [pools[name] for name in names], keys)
-    draw = _draw(spec, names, keys, seed)
-    if spec.subset is not None:
-        draw = _reduced(draw, spec.subset, keys, seed)
-    order, pool_of = _order(keys, draw.chosen, seed)
-    tokens = np.zeros(len(pool_of), np.int64)
+    for name in spec.pools:
+        if name not in pools:
+            known = ", ".join(sorted(pools)) or "none"
+            raise PalateError(f"mixture: no pool named {name}; the pools are: {known}")
+    names = sorted(spec.pools)  # So that neither the spec's nor the mapping's order matters.
+    inputs = {name: read_header(pools[name], "comparisons").fingerprint for name in names}
+    keys_by_pool = [_id_keys(pools[name]) for name in names]
+    starts = np.cumsum([0, *map(len, keys_by_pool)])
+    keys = np.concatenate(keys_by_pool)  # [N], as everything below: the pools one after another.
+    _forbid_duplicates(keys, starts, [f"{name} ({pools[name]}" for name in names])
 
-    def counted() -> Iterator[dict[str, Any]]:
-        files = [(pools[name], places) for name, places in zip(names, order, strict=True)]
+    capped = {
+        name: _sample(np.arange(start, end), keys, spec.max_rows.get(name, len(keys)), "cap", seed)
+        for name, start, end in zip(names, starts, starts[1:], strict=False)
+    }
+    candidates = [np.concatenate([capped[pool] for pool in part.pools]) for part in spec.parts]
+    available = [len(rows) for rows in candidates]
+    asked, taken = rows_asked(spec, available), rows_taken(spec, available)
+    chosen = np.concatenate(
+        [
+            _sample(rows, keys, count, "sample", seed)
+            for rows, count in zip(candidates, taken, strict=True)
+        ]
+    )
+    if spec.subset is not None:
+        # Of smallest hash of all chosen, so that a smaller subset is part of a larger one.
+        count = spec.subset.size(len(chosen))
+        asked = [round(rows * count / len(chosen)) for rows in asked]
+        subset_seed = seed if spec.subset.seed is None else spec.subset.seed
+        chosen = _sample(chosen, keys, count, "subset", subset_seed)
+
+    order = chosen[np.argsort(seeded(keys[chosen], "order", seed), kind="stable")]
+    places = np.full(len(keys), -1, np.int64)
+    places[order] = np.arange(len(order))
+    pool_at = np.searchsorted(starts, order, side="right") - 1  # [place] the number of its pool.
+    tokens = np.zeros(len(order), np.int64)
+
+    def rows() -> Iterator[dict[str, Any]]:
+        files = [
+            (pools[n], part) for n, part in zip(names, np.split(places, starts[1:-1]), strict=True)
+        ]
         for place, row in enumerate(shuffled(files, out.parent)):
             tokens[place] = count_tokens(comparison_from_row(row))
             yield row
 
     def details() -> dict[str, Any]:
+        counts = {
+            name: (len(capped[name]), int((pool_at == i).sum()), int(tokens[pool_at == i].sum()))
+            for i, name in enumerate(names)
+        }
         return {
             "mixture": spec.model_dump(mode="json"),
             "seed": seed,
             "tokens_estimated": count_tokens is estimate_tokens,
-            "shares": [asdict(s) for s in _shares(spec, names, draw, pool_of, tokens)],
+            "shares": [asdict(share) for share in _shares(spec.parts, asked, counts)],
         }
 
     out.parent.mkdir(parents=True, exist_ok=True)
-    inputs = {name: header.fingerprint for name, header in zip(names, headers, strict=True)}
     header = write_table(
-        out, counted(), COMPARISON_SCHEMA, kind="comparisons", inputs=inputs, details=details
+        out, rows(), COMPARISON_SCHEMA, kind="comparisons", inputs=inputs, details=details
     )
-    ids = out.with_suffix(".ids.parquet")
-    rows = _id_rows(out, spec, [names[i] for i in pool_of.tolist()], tokens)
-    write_table(ids, rows, IDS_SCHEMA, kind="mixture ids", inputs={out.stem: header.fingerprint})
+    group_of = {pool: part.group for part in spec.parts for pool in part.pools}
+    ids = (
+        {"id": row["id"], "pool": names[pool], "group": group_of[names[pool]], "tokens": count}
+        for row, pool, count in zip(
+            read_rows(out, ["id"]), pool_at.tolist(), tokens.tolist(), strict=True
+        )
+    )
+    ids_path = out.with_suffix(".ids.parquet")
+    write_table(
+        ids_path, ids, IDS_SCHEMA, kind="mixture ids", inputs={out.stem: header.fingerprint}
+    )
     write_json(out.with_suffix(".shares.json"), header.details)
-    shares = _shares(spec, names, draw, pool_of, tokens)
-    estimated = count_tokens is estimate_tokens
-    return Mixture(out, ids, header.fingerprint, header.rows, estimated, shares)
-
-
-@dataclass(frozen=True, slots=True)
-class _Draw:
-    """Rows chosen of each pool, rows available of each pool, rows asked of each part."""
-
-    chosen: list[Rows]
-    available: list[int]
-    asked: list[int]
-
-
-def _checked(spec: MixtureSpec, pools: Mapping[str, Path]) -> list[str]:
-    """The spec's pools by name, so that neither spec's nor mapping's order matters."""
-    for name in spec.pools:
-        if name not in pools:
-            known = ", ".join(sorted(pools)) or "none"
-            raise PalateError(f"mixture: no pool named {name}; the pools are: {known}")
-    return sorted(spec.pools)
+    shares = [Share(**share) for share in header.details["shares"]]
+    estimated = header.details["tokens_estimated"]
+    return Mixture(out, ids_path, header.fingerprint, header.rows, estimated, shares)
 
 
 def _id_keys(path: Path) -> Keys:
@@ -503,112 +512,43 @@ def _id_keys(path: Path) -> Keys:
     return np.array(keys, np.uint64)
 
 
-def _forbid_twins(names: Sequence[str], paths: Sequence[Path], keys: Sequence[Keys]) -> None:
-    flat = np.concatenate(keys)
-    order = np.argsort(flat, kind="stable")
-    twins = np.flatnonzero(flat[order][1:] == flat[order][:-1])
-    if not len(twins):
+def _sample(rows: Rows, keys: Keys, count: int, purpose: str, seed: int) -> Rows:
+    """A uniform sample without replacement: the `count` rows of smallest seeded hash."""
+    if count >= len(rows):
+        return rows
+    return rows[np.argpartition(seeded(keys[rows], purpose, seed), count)[:count]]
+
+
+def _forbid_duplicates(keys: Keys, starts: Rows, pools: Sequence[str]) -> None:
+    order = np.argsort(keys, kind="stable")
+    twice = np.flatnonzero(keys[order][1:] == keys[order][:-1])
+    if not len(twice):
         return
-    ends = np.cumsum([len(k) for k in keys])
     places = []
-    for row in (int(order[twins[0]]), int(order[twins[0] + 1])):
-        pool = int(np.searchsorted(ends, row, side="right"))
-        places.append(
-            f"{names[pool]} ({paths[pool]}:{row - int(ends[pool]) + len(keys[pool]) + 1})"
-        )
+    for row in order[twice[0] : twice[0] + 2].tolist():
+        pool = int(np.searchsorted(starts, row, side="right")) - 1
+        places.append(f"{pools[pool]}:{row - int(starts[pool]) + 1})")
     raise PalateError(
-        f"mixture: {len(twins)} comparisons are in the pools twice, first {' and '.join(places)}; "
+        f"mixture: {len(twice)} comparisons are in the pools twice, first {' and '.join(places)}; "
         "keep each in one pool, or run lint on them together"
     )
 
 
-def _draw(spec: MixtureSpec, names: Sequence[str], keys: Sequence[Keys], seed: int) -> _Draw:
-    capped = [
-        _smallest(seeded(k, "cap", seed), spec.max_rows.get(name, len(k)))
-        for name, k in zip(names, keys, strict=True)
-    ]
-    available = [len(rows) for rows in capped]
-    members = [[names.index(pool) for pool in part.pools] for part in spec.parts]
-    by_part = [sum(available[i] for i in pools) for pools in members]
-    asked, taken = rows_asked(spec, by_part), rows_taken(spec, by_part)
-    chosen: list[Rows] = [np.empty(0, np.int64)] * len(names)
-    for pools, rows in zip(members, taken, strict=True):
-        ranks = np.concatenate([seeded(keys[i][capped[i]], "sample", seed) for i in pools])
-        owner = np.repeat(pools, [available[i] for i in pools])
-        row = np.concatenate([capped[i] for i in pools])
-        sample = _smallest(ranks, rows)
-        for i in pools:
-            chosen[i] = row[sample[owner[sample] == i]]
-    return _Draw(chosen, available, asked)
-
-
-def _reduced(draw: _Draw, subset: Subset, keys: Sequence[Keys], seed: int) -> _Draw:
-    """The rows of smallest hash of all chosen, so that a smaller subset is part of a larger one."""
-    sizes = [len(rows) for rows in draw.chosen]
-    count, seed = subset.size(sum(sizes)), seed if subset.seed is None else subset.seed
-    hashes = [seeded(k[rows], "subset", seed) for k, rows in zip(keys, draw.chosen, strict=True)]
-    kept = np.zeros(sum(sizes), np.bool_)
-    kept[_smallest(np.concatenate(hashes), count)] = True
-    parts = np.split(kept, np.cumsum(sizes)[:-1])
-    return _Draw(
-        [rows[part] for rows, part in zip(draw.chosen, parts, strict=True)],
-        draw.available,
-        [round(asked * count / sum(sizes)) for asked in draw.asked],
-    )
-
-
-def _smallest(ranks: Keys, count: int) -> Rows:
-    """The positions of the `count` smallest ranks: a uniform sample without replacement."""
-    if count >= len(ranks):
-        return np.arange(len(ranks))
-    return np.argpartition(ranks, count)[:count]
-
-
-def _order(
-    keys: Sequence[Keys], chosen: Sequence[Rows], seed: int
-) -> tuple[list[Rows], npt.NDArray[np.int32]]:
-    """Each pool's rows' places in the mixture (-1: not in it), and the pool at each place."""
-    ranks = [seeded(k[rows], "order", seed) for k, rows in zip(keys, chosen, strict=True)]
-    sizes = [len(rows) for rows in chosen]
-    order = np.argsort(np.concatenate(ranks), kind="stable")
-    place = np.empty(len(order), np.int64)
-    place[order] = np.arange(len(order))
-    pool_of = np.repeat(np.arange(len(keys), dtype=np.int32), sizes)[order]
-    places = [np.full(len(k), -1, np.int64) for k in keys]
-    for mine, rows, part in zip(
-        places, chosen, np.split(place, np.cumsum(sizes)[:-1]), strict=True
-    ):
-        mine[rows] = part
-    return places, pool_of
-
-
 def _shares(
-    spec: MixtureSpec,
-    names: Sequence[str],
-    draw: _Draw,
-    pool_of: npt.NDArray[np.int32],
-    tokens: Rows,
-) -> list[Share]:
-    rows = np.bincount(pool_of, minlength=len(names)).tolist()
-    token = [int(tokens[pool_of == i].sum()) for i in range(len(names))]
-    all_rows, all_tokens = max(sum(rows), 1), max(sum(token), 1)
+    parts: Sequence[Part], asked: Sequence[int], counts: Mapping[str, tuple[int, int, int]]
+) -> Iterator[Share]:
+    """The lines of each group and its pools; `counts` of a pool: available, rows, tokens."""
+    all_rows, all_tokens = (max(sum(count[i] for count in counts.values()), 1) for i in (1, 2))
 
-    def line(group: str, pool: str, of: list[int], asked: int | None, share: float | None) -> Share:
-        r, t, have = (sum(x[i] for i in of) for x in (rows, token, draw.available))
-        return Share(group, pool, have, asked, r, share, r / all_rows, t, t / all_tokens)
+    def line(
+        group: str, pool: str, of: Sequence[str], asked: int | None, share: float | None
+    ) -> Share:
+        available, rows, tokens = map(sum, zip(*(counts[pool] for pool in of), strict=True))
+        return Share(
+            group, pool, available, asked, rows, share, rows / all_rows, tokens, tokens / all_tokens
+        )
 
-    lines = []
-    for part, asked in zip(spec.parts, draw.asked, strict=True):
-        members = [names.index(pool) for pool in part.pools]
-        lines.append(line(part.group, "", members, asked, float(part.share)))
-        lines.extend(line(part.group, names[i], [i], None, None) for i in members)
-    return lines
-
-
-def _id_rows(
-    path: Path, spec: MixtureSpec, pool_at: Sequence[str], tokens: Rows
-) -> Iterator[dict[str, Any]]:
-    group_of = {pool: part.group for part in spec.parts for pool in part.pools}
-    ids = (row["id"] for row in read_rows(path, ["id"]))
-    for id_, pool, count in zip(ids, pool_at, tokens.tolist(), strict=True):
-        yield {"id": id_, "pool": pool, "group": group_of[pool], "tokens": count}
+    for part, rows in zip(parts, asked, strict=True):
+        yield line(part.group, "", part.pools, rows, float(part.share))
+        for pool in part.pools:
+            yield line(part.group, pool, [pool], None, None)

@@ -26,7 +26,7 @@ import json
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +194,7 @@ class BatchSplit:
 
     def to_json(self) -> dict[str, Any]:
         """The row of the split's table."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +283,7 @@ def split(pools: Mapping[str, Path], folder: Path, holdout: Holdout, state: Path
         taken += header.rows
         for side, files in ((TRAIN, train), (TEST, test)):
             files[pool] = folder / SIDES[side] / f"{pool}.parquet"
-            _copy(
+            _copy_rows(
                 path,
                 part == side,
                 files[pool],
@@ -304,7 +304,7 @@ def split_by_share(path: Path, first: Path, second: Path, share: float, seed: in
     sides = np.less(ranks(rows.earlier, groups, seed)[groups], share * 2.0**64).astype(np.int8)
     header = read_header(path, "comparisons")
     for target, side in ((first, TEST), (second, TRAIN)):
-        _copy(
+        _copy_rows(
             path,
             sides == side,
             target,
@@ -321,55 +321,18 @@ def assign(rows: RowKeys, holdout: Holdout, state: HoldoutState) -> tuple[Codes,
     bounds = np.searchsorted(rows.batches[by_batch], np.arange(len(rows.names) + 1))
     for number in _in_order(rows.names, state.batches):
         source, batch = rows.names[number]
-        mine = by_batch[bounds[number] : bounds[number + 1]]
+        own = by_batch[bounds[number] : bounds[number + 1]]
         known = (source, batch) in state.batches
         asked = holdout.asked(source)
-        most = 0 if known else min(asked, int(holdout.max_share * len(mine)))
-        prompts, clusters, earlier = rows.prompts[mine], rows.clusters[mine], rows.earlier[mine]
-        part = _assign_batch(prompts, clusters, earlier, most, state)
-        sides[mine] = part
+        most = 0 if known else min(asked, int(holdout.max_share * len(own)))
+        prompts, clusters, earlier = rows.prompts[own], rows.clusters[own], rows.earlier[own]
+        part = sides[own] = _assign_batch(prompts, clusters, earlier, most, state)
         state.learn(np.concatenate([prompts, clusters]), np.concatenate([part, part]))
         if not known:
             state.batches.append((source, batch))
         train, test, neither = (int((part == side).sum()) for side in (TRAIN, TEST, NEITHER))
-        report.append(BatchSplit(source, batch, len(mine), asked, test, train, neither, known))
+        report.append(BatchSplit(source, batch, len(own), asked, test, train, neither, known))
     return sides, report
-
-
-def _assign_batch(
-    prompts: Keys, clusters: Keys, earlier: Keys, most: int, state: HoldoutState
-) -> Codes:
-    groups = group(prompts, clusters)
-    sizes = np.bincount(groups)
-    touches = np.zeros((3, len(sizes)), bool)
-    for keys in (prompts, clusters, earlier):
-        known = state.look_up(keys)
-        met = np.flatnonzero(known >= 0)
-        touches[known[met], groups[met]] = True
-    side_of = np.full(len(sizes), TRAIN, np.int8)
-    side_of[touches[TEST]] = TEST
-    side_of[touches[NEITHER] | (touches[TEST] & touches[TRAIN])] = NEITHER
-    fresh = np.logical_not(np.asarray(touches.any(axis=0)))
-    left = most - int(sizes[side_of == TEST].sum())
-    for number in np.argsort(ranks(earlier, groups, state.seed), kind="stable").tolist():
-        if left <= 0:
-            break
-        if fresh[number] and sizes[number] <= left:
-            side_of[number] = TEST
-            left -= int(sizes[number])
-    return _keep_known(side_of[groups], prompts, clusters, earlier, state)
-
-
-def _keep_known(
-    sides: Codes, prompts: Keys, clusters: Keys, earlier: Keys, state: HoldoutState
-) -> Codes:
-    """A row met before keeps its side, though a newer row may bridge its group to the other.
-
-    One that was met as a single turn of text was known by that text alone.
-    """
-    by_text, by_prompt, by_cluster = map(state.look_up, (earlier, prompts, clusters))
-    known = np.where((by_prompt >= 0) & (by_prompt == by_cluster), by_prompt, sides)
-    return np.where((earlier != prompts) & (by_text >= 0), by_text, known)
 
 
 def _in_order(names: Sequence[BatchName], known: Sequence[BatchName]) -> list[int]:
@@ -378,31 +341,57 @@ def _in_order(names: Sequence[BatchName], known: Sequence[BatchName]) -> list[in
 
     def place(number: int) -> tuple[Any, ...]:
         source, batch = names[number]
-        return arrival.get((source, batch), len(arrival)), _natural(batch), batch, source
+        parts = re.findall(r"([0-9]+)|([^0-9]+)", batch)
+        natural = [(int(digits or 0), letters) for digits, letters in parts]
+        return arrival.get((source, batch), len(arrival)), natural, batch, source
 
     return sorted(range(len(names)), key=place)
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    parts = re.findall(r"([0-9]+)|([^0-9]+)", name)
-    return [(int(digits or 0), letters) for digits, letters in parts]
+def _assign_batch(
+    prompts: Keys, clusters: Keys, earlier: Keys, most: int, state: HoldoutState
+) -> Codes:
+    """The side of each row of one batch; `most` rows of unseen groups become test."""
+    groups = group(prompts, clusters)
+    sizes = np.bincount(groups)
+    by_prompt, by_cluster, by_text = map(state.look_up, (prompts, clusters, earlier))
+
+    # [side, group] whether a group has a key of that side.
+    touches = np.zeros((3, len(sizes)), bool)
+    for known in (by_prompt, by_cluster, by_text):
+        met = np.flatnonzero(known >= 0)
+        touches[known[met], groups[met]] = True
+    side_of = np.full(len(sizes), TRAIN, np.int8)
+    side_of[touches[TEST]] = TEST
+    side_of[touches[NEITHER] | (touches[TEST] & touches[TRAIN])] = NEITHER
+
+    # Unseen groups are test in their seeded order, as long as they fit.
+    unseen = np.logical_not(np.asarray(touches.any(axis=0)))
+    left = most - int(sizes[side_of == TEST].sum())
+    for number in np.argsort(ranks(earlier, groups, state.seed), kind="stable").tolist():
+        if left <= 0:
+            break
+        if unseen[number] and sizes[number] <= left:
+            side_of[number] = TEST
+            left -= int(sizes[number])
+
+    # A row met before keeps its side, though a newer row may bridge its group to the other. One
+    # that was met as a single turn of text was known by that text alone.
+    sides = side_of[groups]
+    sides = np.where((by_prompt >= 0) & (by_prompt == by_cluster), by_prompt, sides)
+    return np.where((earlier != prompts) & (by_text >= 0), by_text, sides)
 
 
-def _copy(
-    path: Path,
-    chosen: Chosen,
-    out: Path,
-    inputs: Mapping[str, str],
-    details: Mapping[str, Any],
+def _copy_rows(
+    path: Path, chosen: Chosen, out: Path, inputs: Mapping[str, str], details: Mapping[str, Any]
 ) -> None:
-    rows = _chosen_rows(path, chosen)
-    write_table(out, rows, COMPARISON_SCHEMA, kind="comparisons", inputs=inputs, details=details)
+    """Write the chosen rows of a comparison file, in order."""
 
+    def rows() -> Iterator[dict[str, Any]]:
+        start = 0
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROWS_PER_GROUP):
+                yield from batch.filter(pa.array(chosen[start : start + len(batch)])).to_pylist()
+                start += len(batch)
 
-def _chosen_rows(path: Path, chosen: Chosen) -> Iterator[dict[str, Any]]:
-    start = 0
-    with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(ROWS_PER_GROUP):
-            mask = pa.array(chosen[start : start + len(batch)])
-            start += len(batch)
-            yield from batch.filter(mask).to_pylist()
+    write_table(out, rows(), COMPARISON_SCHEMA, kind="comparisons", inputs=inputs, details=details)
