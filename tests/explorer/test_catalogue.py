@@ -53,8 +53,8 @@ def test_verdicts_of_an_earlier_format_are_read(run):
     downgrade(run / "verdicts/helpful--exam.parquet")
     catalogue = open_index(run)
     assert not catalogue.problems
-    (said,) = read_item(catalogue, 4).said["helpful"]
-    assert (said.answer, said.margin) == ("", catalogue.opinions["helpful"].margins[4])
+    (verdict,) = read_item(catalogue, 4).verdicts["helpful"]
+    assert (verdict.answer, verdict.margin) == ("", catalogue.opinions["helpful"].margins[4])
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_shown(run):

@@ -8,6 +8,7 @@ import pytest
 
 from made import made
 from palate.explorer.annotations import chosen_stands_first
+from palate.explorer.pages import number, signed
 from palate.explorer.run import OpenRun
 from palate.records import write_comparisons
 from palate.types import Rating
@@ -66,6 +67,12 @@ def test_hostile_texts_are_text(browse, opened, path):
     # As the value of a filter it must stay what it is; nothing shows there.
     assert "\u202e" not in re.sub(r'="[^"]*"', "", text)
     assert "&lt;b&gt;" in text  # The name of the run.
+
+
+def test_an_empty_response_is_said_to_be_empty(tmp_path, browse):
+    write_comparisons(tmp_path / "benchmarks" / "one.parquet", [made("Why?", "Because.", "")])
+    text = browse(OpenRun(tmp_path)).get("/r/0/item/0").text
+    assert text.count('<span class="empty">(empty)</span>') == 1
 
 
 def test_a_megabyte_on_one_line_is_cut_and_can_be_asked_for(tmp_path, browse):
@@ -240,3 +247,11 @@ def test_filters_are_folded_by_style_alone(browse, opened):
     assert "name=" not in toggle, "it would stand in the address"
     assert "checked" not in toggle
     assert '<label for="filters-shown">Filters (1 on)</label>' in text
+
+
+def test_numbers_have_a_sign_and_no_needless_decimals():
+    assert (signed(1.5), signed(-0.25), signed(0.0)) == ("+1.50", "−0.25", "+0.00")
+    assert (signed(None), signed(float("nan")), number(266.0), signed(-21.0)) == (
+        "", "", "266", "−21",
+    )  # fmt: skip
+    assert signed(123.456) == "+123.46"

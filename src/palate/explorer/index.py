@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palate.cpus import cores
+from palate.item_view import ItemVerdict
 from palate.judges.baselines import TRIVIAL
 from palate.records import Header, comparison_from_row, read_header
 from palate.types import Bin, Comparison, PalateError, Rating
@@ -471,34 +472,12 @@ WHERE file_row_number IN (SELECT unnest(?::BIGINT[]))
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What one judge said of an item in one order of the sides."""
-
-    judge: str
-    outcome: str
-    chosen_score: float | None
-    rejected_score: float | None
-    chosen_first: bool
-    reason: str
-    truncated: bool
-    answer: str
-
-    @property
-    def margin(self) -> float | None:
-        """Chosen minus rejected score."""
-        if self.chosen_score is None or self.rejected_score is None:
-            return None
-        return self.chosen_score - self.rejected_score
-
-
-@dataclass(frozen=True, slots=True)
 class Item:
-    """A comparison by its number in the catalogue; `said` by judge, both orders where asked."""
+    """A comparison with its verdicts by judge, in both orders where it was judged in both."""
 
-    number: int
     part: Part
     comparison: Comparison
-    said: Mapping[str, tuple[Said, ...]]
+    verdicts: Mapping[str, tuple[ItemVerdict, ...]]
 
 
 def read_item(catalogue: Index, number: int) -> Item:
@@ -509,7 +488,17 @@ def read_item(catalogue: Index, number: int) -> Item:
     """
     comparison = comparisons_at(catalogue, [number])[number]
     part = catalogue.part_of(number)
-    return Item(number, part, comparison, _said(catalogue, part, comparison.id))
+    verdicts: dict[str, tuple[ItemVerdict, ...]] = {}
+    for file in catalogue.files:
+        if part.kind == "benchmark" and file.benchmark == part.name:
+            query = "SELECT * FROM read_parquet(?) WHERE comparison_id = ?"
+            rows = _rows(catalogue, query, [str(file.path), comparison.id])
+            # Verdicts of an earlier format have no column for the answer.
+            names = ItemVerdict.__dataclass_fields__.keys()
+            verdicts[file.judge] = tuple(
+                ItemVerdict(**{name: row[name] for name in names & row.keys()}) for row in rows
+            )
+    return Item(part, comparison, verdicts)
 
 
 def comparisons_at(catalogue: Index, numbers: Iterable[int]) -> dict[int, Comparison]:
@@ -528,21 +517,6 @@ def comparisons_at(catalogue: Index, numbers: Iterable[int]) -> dict[int, Compar
             f"{catalogue.folder}: changed since it was opened; start `palate view` again"
         )
     return found
-
-
-def _said(catalogue: Index, part: Part, id: str) -> dict[str, tuple[Said, ...]]:
-    said: dict[str, tuple[Said, ...]] = {}
-    for file in catalogue.files:
-        if part.kind == "benchmark" and file.benchmark == part.name:
-            query = "SELECT * FROM read_parquet(?) WHERE comparison_id = ?"
-            said[file.judge] = tuple(map(_one, _rows(catalogue, query, [str(file.path), id])))
-    return said
-
-
-def _one(row: Mapping[str, Any]) -> Said:
-    names = Said.__dataclass_fields__
-    # Verdicts of an earlier format have no column for the answer.
-    return Said(**{"answer": ""} | {name: row[name] for name in names if name in row})
 
 
 def _rows(catalogue: Index, query: str, parameters: list[Any]) -> list[dict[str, Any]]:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup, escape
 
-from palate.data.difference import Piece, Pieces, differences
+from palate.escape import html, line
 from palate.explorer.annotations import Annotation, Choice, chosen_stands_first
-from palate.explorer.index import OUTCOMES, UNSCORED, Item, Opinions, Said, read_item
+from palate.explorer.index import OUTCOMES, UNSCORED, Item, Opinions, read_item
 from palate.explorer.query import (
     CONFIDENT,
     JUDGE,
@@ -26,58 +25,17 @@ from palate.explorer.query import (
     readers,
 )
 from palate.explorer.run import OpenRun, Viewer
+from palate.item_view import ItemVerdict, ItemView, decimal, item_view, marked_html
 from palate.types import Comparison, Rating
 
 if TYPE_CHECKING:
     from palate.stats import Estimate
 
 
-# Untrusted text as HTML: escaped, and nothing in it that moves what stands around it.
-
-MAX_SHOWN_CHARACTERS = 20_000
-_JOINERS = "\u200c\u200d"  # Persian, Indic scripts and many emoji need them.
-_HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
-
-
-def shown(text: str) -> Markup:
-    """Text as it is, with characters that cannot be seen named in place: `U+202E`."""
-    text = text.replace("\r\n", "\n")
-    if text.isascii() and text.replace("\n", " ").replace("\t", " ").isprintable():
-        return escape(text)
-    return Markup("").join(_pieces(text))
-
-
-def _pieces(text: str) -> Iterable[Markup]:
-    start = 0
-    for at, character in enumerate(text):
-        if is_hidden(character):
-            yield escape(text[start:at])
-            yield Markup('<span class="hidden-char">{}</span>').format(f"U+{ord(character):04X}")
-            start = at + 1
-    yield escape(text[start:])
-
-
-def is_hidden(character: str) -> bool:
-    """Whether a character has no picture of its own or turns the direction of others."""
-    if character in "\n\t" or character.isprintable() or character in _JOINERS:
-        return False
-    return unicodedata.category(character) in _HIDDEN
-
-
-def line(text: str, limit: int = 240) -> str:
-    """One line of plain text for a list or a title, without hidden characters."""
-    cut = text[:limit]
-    if cut.isprintable():  # Nearly all: a page has some hundred of them.
-        return " ".join(cut.split())
-    return " ".join("".join(" " if is_hidden(c) else c for c in cut).split())
-
-
 def number(value: float | None, digits: int = 2, sign: str = "") -> str:
     """A number, whole ones without decimals; "" where there is none."""
-    if value is None or value != value:
-        return ""
-    places = 0 if abs(value) >= 10 and value == int(value) else digits
-    return f"{value:{sign}.{places}f}".replace("-", "\u2212")
+    whole = value is not None and abs(value) >= 10 and value.is_integer()
+    return decimal(value, 0 if whole else digits, sign)
 
 
 def signed(value: float | None, digits: int = 2) -> str:
@@ -261,46 +219,32 @@ def _rows(
 
 # One comparison, made ready for its template; nothing that a blind page hides is in it.
 
+MAX_SHOWN_CHARACTERS = 20_000
 OPEN_TURNS = 3  # So many of a conversation's last turns are open.
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """One response as it stands on a page; `label` is empty where it is hidden."""
-
-    title: str
-    label: str
-    pieces: Pieces
-    characters: int
-    cut: bool
-    safe: bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One judge's answer as it stands on a page; `share` of its bar that the margin fills.
+class VerdictRow:
+    """One judge's verdict as it stands on a page; `share` of its bar that the margin fills.
 
     `order` says which side it was shown first, where it was asked in both orders.
     """
 
-    said: Said
+    verdict: ItemVerdict
     share: float
     order: str
 
 
 @dataclass(frozen=True, slots=True)
 class ItemPage:
-    """One comparison, its place in the list it was reached from, and what is said of it."""
+    """One comparison, its place in the list it was reached from, its verdicts and its mark."""
 
     item: int
     query: Query
     comparison: Comparison
     part: str
-    kind: str
-    earlier: int
-    sides: tuple[Side, Side]
-    compared: bool
-    verdicts: tuple[Verdict, ...]
+    view: ItemView
+    verdicts: tuple[VerdictRow, ...]
     mark: Annotation | None
     pressed: str
     before: int | None
@@ -314,71 +258,49 @@ def item_page(run: OpenRun, number: int, query: Query, viewer: Viewer, full: boo
     """The page of one item; where labels are hidden, sides stand in this viewer's own order."""
     query = query.blind() if viewer.blind else query
     item = read_item(run.catalogue, number)
-    found = run.select(query, viewer, keep=number).items
-    before, after, place = neighbours(found, number)
-    sides, compared = _sides(item.comparison, viewer, full)
+    items = run.select(query, viewer, keep=number).items
+    before, after, place = neighbours(items, number)
+    most = None if full else MAX_SHOWN_CHARACTERS
+    view = item_view(
+        item.comparison, last_turns=OPEN_TURNS, turn_characters=most, response_characters=most
+    )
     mark = run.marks.get(viewer.annotator, item.comparison.id)
     return ItemPage(
         item=number,
         query=query,
         comparison=item.comparison,
         part=item.part.name,
-        kind=item.part.kind,
-        earlier=max(0, len(item.comparison.prompt) - OPEN_TURNS),
-        sides=sides,
-        compared=compared,
-        verdicts=() if viewer.blind else _verdicts(run, item),
+        view=_blind(view, item.comparison.id, viewer) if viewer.blind else view,
+        verdicts=() if viewer.blind else _verdict_rows(run, item),
         mark=mark,
         pressed=_pressed(mark, viewer),
         before=before,
         after=after,
         place=place,
-        total=len(found),
+        total=len(items),
         full=full,
     )
 
 
-def _sides(c: Comparison, viewer: Viewer, full: bool) -> tuple[tuple[Side, Side], bool]:
-    """Both sides as they stand, and whether their differences are marked."""
-    pieces = differences(c.chosen, c.rejected)
-    texts = pieces or tuple((Piece(text, False),) for text in (c.chosen, c.rejected))
-    chosen, rejected = (
-        _side(label, text, safe, viewer, full)
-        for label, text, safe in zip(
-            ("chosen", "rejected"), texts, (c.chosen_safe, c.rejected_safe), strict=True
-        )
-    )
-    if not viewer.blind:
-        return (chosen, rejected), pieces is not None
-    first, second = (
-        (chosen, rejected) if chosen_stands_first(viewer.annotator, c.id) else (rejected, chosen)
-    )
-    return (
-        replace(first, title="Response A"),
-        replace(second, title="Response B"),
-    ), pieces is not None
+def _blind(view: ItemView, comparison_id: str, viewer: Viewer) -> ItemView:
+    """The view without labels, its sides in this viewer's own order."""
+    chosen, rejected = (replace(side, label="", safe=None) for side in view.sides)
+    if not chosen_stands_first(viewer.annotator, comparison_id):
+        chosen, rejected = rejected, chosen
+    sides = (replace(chosen, title="Response A"), replace(rejected, title="Response B"))
+    return replace(view, sides=sides)
 
 
-def _side(label: str, pieces: Pieces, safe: bool | None, viewer: Viewer, full: bool) -> Side:
-    characters = sum(len(piece.text) for piece in pieces)
-    cut = characters > MAX_SHOWN_CHARACTERS and not full
-    if cut:
-        pieces = (Piece("".join(p.text for p in pieces)[:MAX_SHOWN_CHARACTERS], False),)
-    if viewer.blind:
-        return Side("", "", pieces, characters, cut, None)
-    return Side(label.capitalize(), label, pieces, characters, cut, safe)
-
-
-def _verdicts(run: OpenRun, item: Item) -> tuple[Verdict, ...]:
-    made = []
-    for judge, answers in item.said.items():
+def _verdict_rows(run: OpenRun, item: Item) -> tuple[VerdictRow, ...]:
+    rows = []
+    for judge, verdicts in item.verdicts.items():
         reach = run.reach.get(judge, 0.0)
-        for said in answers:
-            margin = said.margin
+        for verdict in verdicts:
+            margin = verdict.margin
             share = 0.0 if margin is None or not reach else max(-1.0, min(1.0, margin / reach))
-            first = "chosen" if said.chosen_first else "rejected"
-            made.append(Verdict(said, share, f"{first} first" if len(answers) > 1 else ""))
-    return tuple(made)
+            first = "chosen" if verdict.chosen_first else "rejected"
+            rows.append(VerdictRow(verdict, share, f"{first} first" if len(verdicts) > 1 else ""))
+    return tuple(rows)
 
 
 def marked(old: Annotation, given: dict[str, str], viewer: Viewer) -> Annotation:
@@ -442,8 +364,9 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "shown": shown,
+        "html": html,
         "line": line,
+        "marked": partial(marked_html, text=html),
         "number": number,
         "signed": signed,
         "percent": _percent,

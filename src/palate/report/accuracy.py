@@ -10,10 +10,10 @@ from statistics import median
 
 import numpy as np
 
-from palate import stats
+from palate import escape, stats
 from palate.evaluate.metrics import Averages, JudgeResults, Result, averages, compare
 from palate.evaluate.results import on_equal_terms
-from palate.report import escape, llama2
+from palate.report import llama2
 from palate.report.read import TRIVIAL, Judged, Key, column_notes
 from palate.report.table import (
     DASH,

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
 
+from palate import escape
 from palate.data.sources import SOURCES
 from palate.evaluate.results import Floats
 from palate.records import read_batches, read_columns, read_header
-from palate.report import escape
 from palate.report.accuracy import RATINGS
 from palate.report.table import DASH, Cell, Column, Row, Table, count, percent
 from palate.types import Bin, PalateError

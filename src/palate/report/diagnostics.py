@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from palate import stats
+from palate import escape, stats
 from palate.evaluate.compare import TURNS
 from palate.evaluate.metrics import (
     Detection,
@@ -23,7 +23,6 @@ from palate.evaluate.metrics import (
 )
 from palate.evaluate.results import Codes, Flags, Floats
 from palate.records import read_columns
-from palate.report import escape
 from palate.report.accuracy import RATING_NAMES, RATINGS, judge_name
 from palate.report.read import Items, Judged
 from palate.report.table import (

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from palate.report import escape
+from palate import escape
 from palate.report.table import DASH, Cell, Column, Row, Table
 
 PAPER_MARK = "†"

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
+from palate import escape
 from palate.evaluate.metrics import JudgeResults, Result
 from palate.records import read_header, write_json
-from palate.report import escape, llama2
+from palate.report import llama2
 from palate.report.accuracy import RATING_NAMES, RATINGS, judge_name, sizes
 from palate.report.read import read_judged
 from palate.report.table import (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from palate.report import escape
+from palate import escape
 from palate.report.table import DASH, Cell, Column, Row, Table, count, figure
 from palate.stats import Estimate, wilson
 from palate.types import digest

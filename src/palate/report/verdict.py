@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from palate import stats
+from palate import escape, stats
 from palate.evaluate.metrics import JudgeResults, Result
-from palate.report import escape
 from palate.report.accuracy import FAMILY, Tests, in_verdict, judge_name
 from palate.report.read import Judged
 from palate.report.table import (

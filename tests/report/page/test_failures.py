@@ -6,33 +6,40 @@ from pathlib import Path
 import numpy as np
 
 from palate.report import Report
-from palate.report.page.failures import APART, MOST, SURE, choose, clusters, examples
+from palate.report.page.failures import (
+    CONFIDENT_WRONG,
+    DISAGREEMENT,
+    MAX_ITEMS,
+    clusters,
+    failure_section,
+    select_failures,
+)
 
 
 def test_the_surest_wrong_verdicts_come_first(hostile_report: Report) -> None:
-    chosen = choose(hostile_report.judged, hostile_report.items)
+    chosen = select_failures(hostile_report.judged, hostile_report.items)
     for votes in hostile_report.judged.tallies.values():
         wrong = np.flatnonzero(votes.values == 0)
         odds = np.abs(votes.orders.log_odds)
         surest = {str(votes.ids[i]) for i in wrong[np.argsort(-odds[wrong])][:5]}
         blamed = {f.comparison.id for f in chosen.failures if votes.judge in f.blamed}
         assert surest <= blamed
-    assert len(chosen.failures) <= MOST
+    assert len(chosen.failures) <= MAX_ITEMS
     tallies = list(hostile_report.judged.tallies.values())
     assert chosen.wrong == sum(int((t.values == 0).sum()) for t in tallies)
 
 
 def test_every_failure_is_one(hostile_report: Report) -> None:
-    for failure in choose(hostile_report.judged, hostile_report.items).failures:
-        standings = {o.judge: o.standing for o in failure.opinions}
-        assert all(standings[judge] == "wrong" for judge in failure.blamed)
-        if APART in failure.reasons:
-            assert {"correct", "wrong"} <= set(standings.values())
-        assert (SURE in failure.reasons) == bool(failure.blamed)
+    for failure in select_failures(hostile_report.judged, hostile_report.items).failures:
+        outcomes = {v.judge: v.outcome for v in failure.verdicts}
+        assert all(outcomes[judge] == "wrong" for judge in failure.blamed)
+        if DISAGREEMENT in failure.reasons:
+            assert {"correct", "wrong"} <= set(outcomes.values())
+        assert (CONFIDENT_WRONG in failure.reasons) == bool(failure.blamed)
 
 
 def test_every_rating_and_bin_has_items_behind_its_cells(hostile_report: Report) -> None:
-    shown = examples(choose(hostile_report.judged, hostile_report.items))
+    shown = failure_section(select_failures(hostile_report.judged, hostile_report.items))
     linked = 0
     for name in ("table-7", "table-8", "table-29"):
         for cell in hostile_report.table(name).cells():
@@ -47,16 +54,16 @@ def test_every_rating_and_bin_has_items_behind_its_cells(hostile_report: Report)
 
 
 def test_filters_count_what_they_show(hostile_report: Report) -> None:
-    shown = examples(choose(hostile_report.judged, hostile_report.items))
-    names = {choice.name for choice in shown.choices}
+    shown = failure_section(select_failures(hostile_report.judged, hostile_report.items))
+    names = {choice.name for choice in shown.filters}
     assert {"outcome", "rating", "bin", "kind"} <= names
-    for choice in shown.choices:
+    for choice in shown.filters:
         for tag, _, n in choice.options:
             assert n == sum(tag in item.tags[choice.name].split() for item in shown.items) > 0
 
 
 def test_without_comparisons_there_are_no_failures(made: Report) -> None:
-    assert choose(made.judged, made.items).failures == ()
+    assert select_failures(made.judged, made.items).failures == ()
 
 
 def test_clusters_put_like_with_like_and_are_the_same_twice() -> None:

@@ -16,13 +16,13 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from palate import escape
 from palate.records import Header, read_header, write_text
-from palate.report import escape
 from palate.report.accuracy import judge_name
 from palate.report.data import read_recipe
 from palate.report.page import charts
 from palate.report.page.charts import Chart, Series
-from palate.report.page.failures import Examples, choose, examples
+from palate.report.page.failures import FailureSection, failure_section, select_failures
 from palate.report.page.tables import TableView, view
 from palate.report.report import Report
 from palate.report.study import all_curves
@@ -218,7 +218,7 @@ def write_page(made: Report) -> Path:
 
 def page(made: Report) -> str:
     """The page of a report: one HTML file that opens from disk and asks nothing of the network."""
-    shown = examples(choose(made.judged, made.items))
+    shown = failure_section(select_failures(made.judged, made.items))
     origin = provenance(made.runs)
     charts = {chart.name: chart for chart in _charts(made)}
     values = {
@@ -278,7 +278,7 @@ def _signed(share: float) -> str:
     return f"−{text[1:]}" if text.startswith("-") else f"+{text}"
 
 
-def _tables(made: Report, shown: Examples, origin: Provenance) -> dict[str, TableView]:
+def _tables(made: Report, shown: FailureSection, origin: Provenance) -> dict[str, TableView]:
     results = made.judged.results
     tables = [*made.tables, *([origin.table] if origin.table else [])]
     return {table.name: view(table, shown.link, results) for table in tables}

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
+from palate import escape
 from palate.evaluate.metrics import JudgeResults
 from palate.evaluate.results import BINS, Floats
-from palate.report import escape, llama2
+from palate.report import llama2
 from palate.report.accuracy import RATING_NAMES, RATINGS, judge_name
 from palate.report.data import NONE, Contents
 from palate.report.diagnostics import LENGTH, SOURCE, TURN

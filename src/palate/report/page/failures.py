@@ -1,4 +1,10 @@
-"""The failures that a page shows: a bounded choice of wrong verdicts and of disagreements."""
+"""The failures that a page shows: a bounded sample of wrong verdicts and of disagreements.
+
+For each judge that is not trivial its wrong verdicts are ranked by confidence, over all items and
+within each rating and safety bin, and for each two judges the items on which one is right and the
+other wrong. The ranked lists are drained in turn until `MAX_ITEMS` items are chosen. These are
+clustered by the words of their prompts and responses, and filtered on the page by tags.
+"""
 
 from __future__ import annotations
 
@@ -6,122 +12,47 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
+from itertools import chain, combinations, zip_longest
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from markupsafe import Markup
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, ward
 
-from palate.data.difference import Piece, differences
-from palate.evaluate.metrics import JudgeResults, Result
+from palate import escape
+from palate.evaluate.metrics import JudgeResults
 from palate.evaluate.results import Codes, Floats
+from palate.item_view import ItemVerdict, Side, decimal, item_view, marked_html
 from palate.records import COMPARISON_SCHEMA, comparison_from_row, read_batches
-from palate.report import escape
 from palate.report.accuracy import RATINGS, judge_name
 from palate.report.read import Items, Judged
 from palate.stats import TIE_VALUE
-from palate.types import Bin, Comparison, Message
+from palate.types import Bin, Comparison, Outcome
 
-# Failures that are alike: clusters of their prompts, named by the words that set them apart.
+# Clusters of failures, named by the words that set them apart.
 
-_WORDS = re.compile(r"[^\W\d_]{3,24}")
-MOST_CLUSTERS = 10
-LEAST_FAILURES = 12
+MAX_CLUSTERS = 10
+MIN_FAILURES = 12
 DIMENSIONS = 12
-MOST_CHARACTERS = 2_000
-# What says how a question is asked, not what it is about.
-_STOP = frozenset(
+MAX_TEXT_CHARACTERS = 2_000
+_WORD = re.compile(r"[^\W\d_]{3,24}")
+# Words of how a question is asked, not of what it is about.
+_STOP_WORDS = frozenset(
     [
-        "about",
-        "all",
-        "also",
-        "and",
-        "any",
-        "are",
-        "because",
-        "been",
-        "but",
-        "can",
-        "could",
-        "did",
-        "does",
-        "don",
-        "for",
-        "from",
-        "get",
-        "give",
-        "had",
-        "has",
-        "have",
-        "her",
-        "him",
-        "his",
-        "how",
-        "human",
-        "into",
-        "its",
-        "just",
-        "know",
-        "let",
-        "like",
-        "make",
-        "may",
-        "more",
-        "most",
-        "much",
-        "need",
-        "not",
-        "now",
-        "one",
-        "only",
-        "other",
-        "our",
-        "out",
-        "please",
-        "really",
-        "should",
-        "some",
-        "such",
-        "tell",
-        "than",
-        "that",
-        "the",
-        "their",
-        "them",
-        "then",
-        "there",
-        "these",
-        "they",
-        "thing",
-        "things",
-        "think",
-        "this",
-        "those",
-        "use",
-        "want",
-        "was",
-        "way",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "why",
-        "will",
-        "with",
-        "would",
-        "write",
-        "you",
-        "your",
-        "yes",
-        "okay",
-        "thanks",
-        "assistant",
+        "about", "all", "also", "and", "any", "are", "because", "been", "but", "can", "could",
+        "did", "does", "don", "for", "from", "get", "give", "had", "has", "have", "her", "him",
+        "his", "how", "human", "into", "its", "just", "know", "let", "like", "make", "may", "more",
+        "most", "much", "need", "not", "now", "one", "only", "other", "our", "out", "please",
+        "really", "should", "some", "such", "tell", "than", "that", "the", "their", "them", "then",
+        "there", "these", "they", "thing", "things", "think", "this", "those", "use", "want",
+        "was", "way", "were", "what", "when", "where", "which", "who", "why", "will", "with",
+        "would", "write", "you", "your", "yes", "okay", "thanks", "assistant",
     ]
-)
+)  # fmt: skip
 
 
 def clusters(texts: Sequence[str]) -> list[str]:
@@ -130,290 +61,269 @@ def clusters(texts: Sequence[str]) -> list[str]:
     Words are weighed by tf-idf, texts reduced to 12 dimensions by a singular value decomposition,
     brought to one length and joined by Ward's method: no chance is involved.
     """
-    words = [_words(text) for text in texts]
-    vocabulary = _vocabulary(words)
-    if len(texts) < LEAST_FAILURES or len(vocabulary) < 2:
+    words = [
+        [w for w in _WORD.findall(text[:MAX_TEXT_CHARACTERS].lower()) if w not in _STOP_WORDS]
+        for text in texts
+    ]
+    # V words, each in at least two texts and at most a quarter of them.
+    texts_with = Counter(word for own in words for word in set(own))
+    vocabulary = sorted(w for w, n in texts_with.items() if 2 <= n <= max(2, len(texts) // 4))
+    if len(texts) < MIN_FAILURES or len(vocabulary) < 2:
         return ["all"] * len(texts)
-    weights = _weights(words, vocabulary)
+    column = {word: number for number, word in enumerate(vocabulary)}
+    weights = np.zeros((len(texts), len(vocabulary)))  # [N, V], rows of length one or zero
+    for row, own in enumerate(words):
+        for word, n in Counter(own).items():
+            if word in column:
+                weights[row, column[word]] = 1 + np.log(n)
+    weights *= np.log(len(texts) / np.count_nonzero(weights, axis=0))
+    lengths = np.linalg.norm(weights, axis=1, keepdims=True)
+    weights /= np.where(lengths == 0, 1, lengths)
+
     u, s, _ = np.linalg.svd(weights, full_matrices=False)
-    reduced = (u * s)[:, :DIMENSIONS]
+    reduced = (u * s)[:, :DIMENSIONS]  # [N, 12]
     reduced /= np.maximum(np.linalg.norm(reduced, axis=1, keepdims=True), 1e-9)
-    most = min(MOST_CLUSTERS, max(2, round(len(texts) ** 0.5 / 2)))
+    most = min(MAX_CLUSTERS, max(2, round(len(texts) ** 0.5 / 2)))
     codes = fcluster(ward(reduced), most, "maxclust")
-    names = {code: _name(weights, codes == code, vocabulary) for code in np.unique(codes)}
+
+    names = {}
+    for code in np.unique(codes):
+        inside = codes == code
+        # The three words that this cluster has most beyond the others.
+        beyond = weights[inside].mean(axis=0)
+        if not inside.all():
+            beyond -= weights[~inside].mean(axis=0)
+        top = [i for i in np.argsort(-beyond, kind="stable")[:3] if beyond[i] > 0]
+        names[code] = ", ".join(vocabulary[i] for i in top) or "other"
     return [names[code] for code in codes]
 
 
-def _words(text: str) -> list[str]:
-    return [w for w in _WORDS.findall(text[:MOST_CHARACTERS].lower()) if w not in _STOP]
+# The sample: which items are shown, and why.
 
-
-def _vocabulary(words: Sequence[Sequence[str]]) -> list[str]:
-    """Words of at least two texts and at most a quarter of them."""
-    seen = Counter(word for one in words for word in set(one))
-    return sorted(word for word, n in seen.items() if 2 <= n <= max(2, len(words) // 4))
-
-
-def _weights(words: Sequence[Sequence[str]], vocabulary: Sequence[str]) -> Floats:
-    """[N, V] tf-idf, each row of length one (or zero)."""
-    place = {word: number for number, word in enumerate(vocabulary)}
-    table = np.zeros((len(words), len(vocabulary)))
-    for row, one in enumerate(words):
-        for word, n in Counter(one).items():
-            if word in place:
-                table[row, place[word]] = 1 + np.log(n)
-    table *= np.log(len(words) / np.count_nonzero(table, axis=0))
-    lengths = np.linalg.norm(table, axis=1, keepdims=True)
-    return np.asarray(table / np.where(lengths == 0, 1, lengths))
-
-
-def _name(
-    weights: Floats, held: np.ndarray[tuple[int], np.dtype[np.bool_]], words: Sequence[str]
-) -> str:
-    """The three words that this cluster has most beyond the others."""
-    beyond = weights[held].mean(axis=0) - (weights[~held].mean(axis=0) if (~held).any() else 0)
-    top = [i for i in np.argsort(-beyond, kind="stable")[:3] if beyond[i] > 0]
-    return ", ".join(words[i] for i in top) or "other"
-
-
-MOST = 320
-ABOUT = 400
-SURE, APART = "sure and wrong", "judges disagree"
-EACH_PART = 2  # Of every rating and bin, so that each cell of Tables 8 and 29 has items behind it.
-
-
-@dataclass(frozen=True, slots=True)
-class Opinion:
-    """What one judge made of an item; `standing` is correct, wrong, tie or unscored."""
-
-    judge: str
-    standing: str
-    chosen: float | None
-    rejected: float | None
-
-    @property
-    def gap(self) -> float | None:
-        """By how much the chosen response is ahead."""
-        known = self.chosen is not None and self.rejected is not None
-        return self.chosen - self.rejected if known else None  # type: ignore[operator]
+MAX_ITEMS = 320
+PER_PART = 2  # Of every rating and bin, so that each cell of Tables 8 and 29 has items behind it.
+CLUSTERED_CHARACTERS = 400
+CONFIDENT_WRONG, DISAGREEMENT = "sure and wrong", "judges disagree"
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
     """An item that a judge got wrong with confidence, or on which judges disagree.
 
-    `blamed` are the judges for which it was chosen; `cluster` names its like.
+    `blamed` are the judges for whose wrong verdict it was chosen.
     """
 
     benchmark: str
     comparison: Comparison
     reasons: tuple[str, ...]
     blamed: tuple[str, ...]
-    opinions: tuple[Opinion, ...]
+    verdicts: tuple[ItemVerdict, ...]
     cluster: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class FailureSample:
     """The failures shown, and how many wrong verdicts and disagreements there are in all."""
 
     failures: tuple[Failure, ...]
     wrong: int
-    apart: int
+    disagreements: int
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Sheet:
+class _JudgeColumns:
+    """One judge on the N items of a benchmark; `confidence` is 0 to 1."""
+
+    judge: str
+    values: Floats
+    confidence: Floats
+    chosen: Floats
+    rejected: Floats
+
+    def verdict(self, row: int) -> ItemVerdict:
+        value = self.values[row]
+        outcome = Outcome.CORRECT if value > TIE_VALUE else Outcome.WRONG
+        if value == TIE_VALUE:
+            outcome = Outcome.TIE
+        elif np.isnan(value):
+            outcome = Outcome.UNSCORED
+        chosen, rejected = (
+            float(scores[row]) if np.isfinite(scores[row]) else None
+            for scores in (self.chosen, self.rejected)
+        )
+        return ItemVerdict(self.judge, outcome, chosen, rejected)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Benchmark:
     """The judges of one benchmark on the same items, in the order of the first; arrays are [N]."""
 
-    benchmark: str
+    name: str
     ids: NDArray[np.object_]
     ratings: Codes
     bins: Codes
-    judges: tuple[Result, ...]
-    values: tuple[Floats, ...]
-    sure: tuple[Floats, ...]
-    scores: tuple[tuple[Floats, Floats], ...]
+    judges: tuple[_JudgeColumns, ...]
 
 
-_Pick = tuple[int, str, str, str]
-"""(place in the sheet, reason, judge blamed, benchmark), in a list by rank."""
+class _Pick(NamedTuple):
+    """A row of a benchmark in a ranked list; `blamed` is "" in a list of disagreements."""
+
+    benchmark: str
+    row: int
+    reason: str
+    blamed: str
 
 
-def choose(judged: Judged, items: Mapping[str, Items]) -> Chosen:
+def select_failures(judged: Judged, items: Mapping[str, Items]) -> FailureSample:
     """The surest wrong verdicts of every judge that is not trivial, and the starkest disagreements.
 
-    At most `MOST` items; every judge, benchmark, rating and bin has its own.
+    At most `MAX_ITEMS` items; every judge, benchmark, rating and bin has its own.
     """
-    sheets = [s for name in judged.benchmarks() if name in items and (s := _sheet(judged, name))]
-    lists = [ranked for sheet in sheets for ranked in _lists(sheet)]
-    taken: dict[tuple[str, int], list[_Pick]] = {}
-    for pick in _in_turn(lists):
-        key = pick[3], pick[0]
-        if key in taken or len(taken) < MOST:
-            taken.setdefault(key, []).append(pick)
-    by_sheet = {sheet.benchmark: sheet for sheet in sheets}
-    found = list(_failures(taken, by_sheet, items))
-    names = clusters([_about(failure) for failure in found])
-    clustered = tuple(replace(f, cluster=name) for f, name in zip(found, names, strict=True))
-    wrong = sum(int((v < TIE_VALUE).sum()) for s in sheets for v in s.values)
-    apart = sum(
-        int(_apart(one, two).sum()) for s in sheets for one, two in combinations(s.values, 2)
+    benchmarks = {
+        name: aligned
+        for name in judged.benchmarks()
+        if name in items and (aligned := _align(judged, name))
+    }
+    lists = [ranked for benchmark in benchmarks.values() for ranked in _ranked_lists(benchmark)]
+    picks: dict[tuple[str, int], list[_Pick]] = {}
+    # The first of every list, then the second of every list, and so on.
+    for pick in filter(None, chain.from_iterable(zip_longest(*lists))):
+        key = (pick.benchmark, pick.row)
+        if key in picks or len(picks) < MAX_ITEMS:
+            picks.setdefault(key, []).append(pick)
+
+    texts = {
+        name: _read_comparisons(
+            items[name].path, {str(benchmark.ids[row]) for of, row in picks if of == name}
+        )
+        for name, benchmark in benchmarks.items()
+    }
+    failures = []
+    for (name, row), of_item in picks.items():
+        benchmark = benchmarks[name]
+        comparison = texts[name].get(str(benchmark.ids[row]))
+        if comparison is not None:
+            failures.append(
+                Failure(
+                    name,
+                    comparison,
+                    reasons=tuple(dict.fromkeys(pick.reason for pick in of_item)),
+                    blamed=tuple(dict.fromkeys(pick.blamed for pick in of_item if pick.blamed)),
+                    verdicts=tuple(judge.verdict(row) for judge in benchmark.judges),
+                )
+            )
+    names = clusters([_clustered_text(failure.comparison) for failure in failures])
+    return FailureSample(
+        tuple(replace(f, cluster=name) for f, name in zip(failures, names, strict=True)),
+        wrong=sum(
+            int((judge.values < TIE_VALUE).sum()) for b in benchmarks.values() for judge in b.judges
+        ),
+        disagreements=sum(
+            int(_disagree(one, two).sum())
+            for b in benchmarks.values()
+            for one, two in combinations(b.judges, 2)
+        ),
     )
-    return Chosen(clustered, wrong, apart)
 
 
-def _sheet(judged: Judged, benchmark: str) -> _Sheet | None:
-    found = [
-        (result, votes)
+def _align(judged: Judged, benchmark: str) -> _Benchmark | None:
+    """Judges that have verdicts on the same items as the first of them; None where none has any."""
+    results = [
+        judge_results
         for result in judged.of(benchmark)
-        if result.kind != "trivial" and (votes := judged.tallies.get((result.judge, benchmark)))
+        if result.kind != "trivial"
+        and (judge_results := judged.tallies.get((result.judge, benchmark)))
     ]
-    if not found:
+    if not results:
         return None
-    first = found[0][1]
-    alike = [(result, votes) for result, votes in found if votes.items == first.items]
-    orders = [_order(first, votes) for _, votes in alike]
-    laid = list(zip(alike, orders, strict=True))
-    return _Sheet(
-        benchmark,
-        first.ids,
-        first.ratings,
-        first.bins,
-        tuple(result for result, _ in alike),
-        tuple(votes.values[order] for (_, votes), order in laid),
-        tuple(_sureness(votes)[order] for (_, votes), order in laid),
-        tuple((v.chosen_scores[order], v.rejected_scores[order]) for (_, v), order in laid),
-    )
+    first = results[0]
+    judges = []
+    for own in results:
+        if own.items != first.items:
+            continue
+        place = {id: number for number, id in enumerate(own.ids)}
+        order = np.array([place[id] for id in first.ids], dtype=np.int64)
+        columns = (own.values, _confidence(own), own.chosen_scores, own.rejected_scores)
+        judges.append(_JudgeColumns(own.judge, *(column[order] for column in columns)))
+    return _Benchmark(benchmark, first.ids, first.ratings, first.bins, tuple(judges))
 
 
-def _order(first: JudgeResults, votes: JudgeResults) -> Codes:
-    if np.array_equal(first.ids, votes.ids):
-        return np.arange(first.ids.size)
-    place = {name: number for number, name in enumerate(votes.ids)}
-    return np.array([place[name] for name in first.ids])
-
-
-def _sureness(votes: JudgeResults) -> Floats:
-    """How sure a judge is of each item among its own, 0 to 1: units differ between judges."""
-    odds = np.abs(votes.orders.log_odds)
+def _confidence(results: JudgeResults) -> Floats:
+    """How sure a judge is of each item among its own, as a rank: units differ between judges."""
+    odds = np.abs(results.orders.log_odds)
     ranks = np.argsort(np.argsort(np.nan_to_num(odds, nan=-1.0), kind="stable"), kind="stable")
     return np.where(np.isnan(odds), 0.0, (ranks + 1) / max(odds.size, 1))
 
 
-def _apart(one: Floats, two: Floats) -> NDArray[np.bool_]:
+def _disagree(one: _JudgeColumns, two: _JudgeColumns) -> NDArray[np.bool_]:
     """Where one judge is right and the other wrong."""
-    return (one - TIE_VALUE) * (two - TIE_VALUE) < 0
+    return (one.values - TIE_VALUE) * (two.values - TIE_VALUE) < 0
 
 
-def _lists(sheet: _Sheet) -> Iterator[list[_Pick]]:
+def _ranked_lists(benchmark: _Benchmark) -> Iterator[list[_Pick]]:
     """Items by rank: for each judge over all items and over each part, for each two judges."""
-    parts = [sheet.ratings == r for r in np.unique(sheet.ratings) if r > 0]
-    parts += [sheet.bins == b for b in np.unique(sheet.bins) if b >= 0]
-    for result, values, sure in zip(sheet.judges, sheet.values, sheet.sure, strict=True):
-        wrong = values < TIE_VALUE
-        yield _ranked(sheet, wrong, sure, SURE, result.judge)
+
+    def ranked(
+        mask: NDArray[np.bool_], confidence: Floats, reason: str, blamed: str = ""
+    ) -> list[_Pick]:
+        rows = np.flatnonzero(mask)
+        best = rows[np.argsort(-confidence[rows], kind="stable")][:MAX_ITEMS]
+        return [_Pick(benchmark.name, int(row), reason, blamed) for row in best]
+
+    parts = [benchmark.ratings == r for r in np.unique(benchmark.ratings) if r > 0]
+    parts += [benchmark.bins == b for b in np.unique(benchmark.bins) if b >= 0]
+    for judge in benchmark.judges:
+        wrong = judge.values < TIE_VALUE
+        yield ranked(wrong, judge.confidence, CONFIDENT_WRONG, judge.judge)
         for part in parts:
-            yield _ranked(sheet, wrong & part, sure, SURE, result.judge)[:EACH_PART]
-    for i, j in combinations(range(len(sheet.judges)), 2):
-        apart = _apart(sheet.values[i], sheet.values[j])
-        both = np.minimum(sheet.sure[i], sheet.sure[j])
-        yield _ranked(sheet, apart, both, APART, "")
+            yield ranked(wrong & part, judge.confidence, CONFIDENT_WRONG, judge.judge)[:PER_PART]
+    for one, two in combinations(benchmark.judges, 2):
+        both = np.minimum(one.confidence, two.confidence)
+        yield ranked(_disagree(one, two), both, DISAGREEMENT)
 
 
-def _ranked(
-    sheet: _Sheet, held: NDArray[np.bool_], sure: Floats, reason: str, judge: str
-) -> list[_Pick]:
-    places = np.flatnonzero(held)
-    best = places[np.argsort(-sure[places], kind="stable")][:MOST]
-    return [(int(place), reason, judge, sheet.benchmark) for place in best]
+def _read_comparisons(path: Path, ids: Iterable[str]) -> dict[str, Comparison]:
+    wanted = pa.array(sorted(ids), pa.string())
+    return {
+        row["id"]: comparison_from_row(row)
+        for batch in read_batches(path, COMPARISON_SCHEMA.names, "comparisons")
+        for row in batch.filter(pc.is_in(batch.column("id"), wanted)).to_pylist()
+    }
 
 
-def _in_turn(lists: Sequence[Sequence[_Pick]]) -> Iterator[_Pick]:
-    """The first of every list, then the second of every list, and so on."""
-    for rank in range(max(map(len, lists), default=0)):
-        yield from (ranked[rank] for ranked in lists if rank < len(ranked))
+def _clustered_text(c: Comparison) -> str:
+    """The last two questions, and the beginning of the responses."""
+    questions = [turn.content for turn in c.prompt if turn.role == "user"][-2:]
+    return " ".join(
+        (*questions, c.chosen[:CLUSTERED_CHARACTERS], c.rejected[:CLUSTERED_CHARACTERS])
+    )
 
 
-def _failures(
-    taken: Mapping[tuple[str, int], Sequence[_Pick]],
-    sheets: Mapping[str, _Sheet],
-    items: Mapping[str, Items],
-) -> Iterator[Failure]:
-    """In the order in which they were taken."""
-    wanted: dict[str, set[str]] = {}
-    for name, place in taken:
-        wanted.setdefault(name, set()).add(str(sheets[name].ids[place]))
-    texts = {name: _texts(items[name], ids) for name, ids in wanted.items()}
-    for (name, place), picks in taken.items():
-        sheet = sheets[name]
-        comparison = texts[name].get(str(sheet.ids[place]))
-        if comparison is not None:
-            yield Failure(
-                name,
-                comparison,
-                tuple(dict.fromkeys(reason for _, reason, _, _ in picks)),
-                tuple(dict.fromkeys(judge for _, _, judge, _ in picks if judge)),
-                tuple(_opinions(sheet, place)),
-            )
+# Failures as the page shows them: texts cut and compared, and tags that filters choose by.
 
-
-def _texts(items: Items, ids: Iterable[str]) -> dict[str, Comparison]:
-    wanted, found = pa.array(sorted(ids)), {}
-    for batch in read_batches(items.path, COMPARISON_SCHEMA.names, "comparisons"):
-        for row in batch.filter(pc.is_in(batch.column("id"), wanted)).to_pylist():
-            found[row["id"]] = comparison_from_row(row)
-    return found
-
-
-def _opinions(sheet: _Sheet, place: int) -> Iterator[Opinion]:
-    for result, values, scores in zip(sheet.judges, sheet.values, sheet.scores, strict=True):
-        chosen, rejected = (_known(side[place]) for side in scores)
-        yield Opinion(result.judge, standing(float(values[place])), chosen, rejected)
-
-
-def standing(value: float) -> str:
-    """What a tally's value says of a verdict."""
-    if np.isnan(value):
-        return "unscored"
-    return "tie" if value == TIE_VALUE else "correct" if value > TIE_VALUE else "wrong"
-
-
-def _known(score: float) -> float | None:
-    return float(score) if np.isfinite(score) else None
-
-
-def _about(failure: Failure) -> str:
-    """What a failure is about: the questions, and the beginning of the answers."""
-    c = failure.comparison
-    asked = [turn.content for turn in c.prompt if turn.role == "user"][-2:]
-    return " ".join((*asked, c.chosen[:ABOUT], c.rejected[:ABOUT]))
-
-
-# Failures as the page shows them: texts cut and compared, and what they can be filtered by.
-
-RESPONSE, PROMPT, TURNS = 3_000, 1_500, 6
-"""Most characters of a response and of a turn, most turns of a prompt."""
-FIRST_LINE = 150
+RESPONSE_CHARACTERS, TURN_CHARACTERS, LAST_TURNS = 3_000, 1_500, 6
+SUMMARY_CHARACTERS = 150
 
 
 @dataclass(frozen=True, slots=True)
-class Example:
-    """One failure; `tags` say by filter what it is found under."""
+class FailureView:
+    """One failure, its texts safe to show; `tags` by filter, several apart by spaces.
 
-    number: int
+    `verdicts` are (judge, outcome, chosen score, rejected score, margin) as texts.
+    """
+
     line: str
     facts: tuple[str, ...]
     turns: tuple[tuple[str, str], ...]
-    skipped: int
-    chosen: tuple[Piece, ...]
-    rejected: tuple[Piece, ...]
-    opinions: tuple[tuple[str, str, str, str, str], ...]
+    earlier: int
+    chosen: Markup
+    rejected: Markup
+    verdicts: tuple[tuple[str, str, str, str, str], ...]
     tags: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class Filter:
     """One filter: its name, label, and options as (tag, label, items)."""
 
     name: str
@@ -422,14 +332,17 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
-class Examples:
-    """All failures shown, the filters over them, and how many there are beyond."""
+class FailureSection:
+    """All failures shown, the filters over them, and how many there are beyond.
 
-    items: tuple[Example, ...]
-    choices: tuple[Choice, ...]
+    `codes` are by filter the tag of each value.
+    """
+
+    items: tuple[FailureView, ...]
+    filters: tuple[Filter, ...]
     clusters: tuple[tuple[str, str, int], ...]
     wrong: int
-    apart: int
+    disagreements: int
     codes: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def link(self, behind: Mapping[str, str]) -> str:
@@ -438,120 +351,116 @@ class Examples:
         wanted["outcome"] = f"w{wanted.pop('judge')}" if wanted.get("judge") else ""
         if not all(wanted.values()):
             return ""
-        there = any(
-            all(tag in example.tags[key].split() for key, tag in wanted.items())
-            for example in self.items
+        matches = any(
+            all(tag in item.tags[key].split() for key, tag in wanted.items()) for item in self.items
         )
-        return "&".join(f"{key}={tag}" for key, tag in wanted.items()) if there else ""
+        return "&".join(f"{key}={tag}" for key, tag in wanted.items()) if matches else ""
 
 
-def examples(chosen: Chosen) -> Examples:
+def failure_section(sample: FailureSample) -> FailureSection:
     """Failures with their texts made safe, grouped for filtering."""
-    failures = chosen.failures
+    failures = sample.failures
+    comparisons = [f.comparison for f in failures]
+    counts = Counter(f.cluster for f in failures).most_common()
     codes = {
         "benchmark": _codes(f.benchmark for f in failures),
-        "judge": _codes(o.judge for f in failures for o in f.opinions),
-        "rating": _codes(
-            r.label for r in RATINGS if any(f.comparison.rating == r for f in failures)
-        ),
-        "bin": _codes(b.value for b in Bin if any(f.comparison.bin == b for f in failures)),
-        "source": _codes(sorted({f.comparison.source for f in failures})),
-        "kind": {SURE: "sure", APART: "apart"},
-        "cluster": _codes(name for name, _ in Counter(f.cluster for f in failures).most_common()),
+        "judge": _codes(v.judge for f in failures for v in f.verdicts),
+        "rating": _codes(r.label for r in RATINGS if any(c.rating == r for c in comparisons)),
+        "bin": _codes(b.value for b in Bin if any(c.bin == b for c in comparisons)),
+        "source": _codes(sorted({c.source for c in comparisons})),
+        "kind": {CONFIDENT_WRONG: "sure", DISAGREEMENT: "apart"},
+        "cluster": _codes(name for name, _ in counts),
     }
-    items = tuple(_example(i, failure, codes) for i, failure in enumerate(failures, 1))
-    clusters = Counter(f.cluster for f in failures)
-    named = tuple(
-        (codes["cluster"][name], escape.name(name), n) for name, n in clusters.most_common()
+    items = tuple(_failure_view(failure, codes) for failure in failures)
+    named = tuple((codes["cluster"][name], escape.name(name), n) for name, n in counts)
+    return FailureSection(
+        items,
+        tuple(_filters(items, codes)),
+        named if len(named) > 1 else (),
+        sample.wrong,
+        sample.disagreements,
+        codes,
     )
-    return Examples(
-        items, tuple(_choices(items, codes)), named if len(named) > 1 else (), chosen.wrong,
-        chosen.apart, codes,
-    )  # fmt: skip
 
 
-def _codes(names: Iterator[str] | Sequence[str]) -> dict[str, str]:
+def _codes(names: Iterable[str]) -> dict[str, str]:
     """Each name once, under a short code that is safe in an attribute."""
     return {name: str(number) for number, name in enumerate(dict.fromkeys(names))}
 
 
-def _rating(failure: Failure) -> str:
-    return failure.comparison.rating.label if failure.comparison.rating else ""
-
-
-def _bin(failure: Failure) -> str:
-    return failure.comparison.bin.value if failure.comparison.bin else ""
-
-
-def _example(number: int, f: Failure, codes: Mapping[str, Mapping[str, str]]) -> Example:
+def _failure_view(f: Failure, codes: Mapping[str, Mapping[str, str]]) -> FailureView:
     c = f.comparison
-    responses = escape.prose(c.chosen, RESPONSE), escape.prose(c.rejected, RESPONSE)
-    sides = differences(*responses) or tuple((Piece(text, False),) for text in responses)
-    last = next((m.content for m in reversed(c.prompt) if m.role == "user"), c.chosen)
-    rating = c.rating.words if c.rating else ""
-    facts = [escape.name(f.benchmark), rating, _bin(f), escape.name(c.source)]
-    facts = list(dict.fromkeys(fact for fact in facts if fact))
-    turns = c.prompt[-TURNS:]
-    return Example(
-        number=number,
-        line=escape.plain(last, FIRST_LINE) or "(no text)",
-        facts=tuple(facts),
-        turns=tuple((turn.role, _turn(turn)) for turn in turns),
-        skipped=len(c.prompt) - len(turns),
-        chosen=sides[0],
-        rejected=sides[1],
-        opinions=tuple(map(_opinion, f.opinions)),
+    view = item_view(
+        c,
+        last_turns=LAST_TURNS,
+        turn_characters=TURN_CHARACTERS,
+        response_characters=RESPONSE_CHARACTERS,
+        compare_whole=False,
+    )
+    question = next((m.content for m in reversed(c.prompt) if m.role == "user"), c.chosen)
+    bin = c.bin.value if c.bin else ""
+    facts = (
+        escape.name(f.benchmark), c.rating.words if c.rating else "", bin, escape.name(c.source),
+    )  # fmt: skip
+    return FailureView(
+        line=escape.plain(question, SUMMARY_CHARACTERS) or "(no text)",
+        facts=tuple(dict.fromkeys(filter(None, facts))),
+        turns=tuple(
+            (turn.role, escape.prose(turn.text) + escape.cut_note(turn.left_out))
+            for turn in view.turns[view.earlier :]
+        ),
+        earlier=view.earlier,
+        chosen=_html(view.sides[0]),
+        rejected=_html(view.sides[1]),
+        verdicts=tuple(
+            (
+                judge_name(v.judge),
+                v.outcome,
+                decimal(v.chosen_score),
+                decimal(v.rejected_score),
+                decimal(v.margin, sign="+"),
+            )
+            for v in f.verdicts
+        ),
         tags={
             "benchmark": codes["benchmark"][f.benchmark],
-            "rating": codes["rating"].get(_rating(f), ""),
-            "bin": codes["bin"].get(_bin(f), ""),
+            "rating": codes["rating"][c.rating.label] if c.rating else "",
+            "bin": codes["bin"].get(bin, ""),
             "source": codes["source"][c.source],
             "kind": " ".join(codes["kind"][reason] for reason in f.reasons),
             "cluster": codes["cluster"][f.cluster],
-            "outcome": " ".join(_outcome(o, codes["judge"]) for o in f.opinions),
+            "outcome": " ".join(f"{v.outcome[0]}{codes['judge'][v.judge]}" for v in f.verdicts),
         },
     )
 
 
-def _turn(turn: Message) -> str:
-    return escape.prose(turn.content, PROMPT)
+def _html(side: Side) -> Markup:
+    return marked_html(side.pieces, escape.prose) + escape.cut_note(side.left_out)
 
 
-def _opinion(o: Opinion) -> tuple[str, str, str, str, str]:
-    """Judge, standing, both scores and their gap."""
-    shown = (_score(o.chosen), _score(o.rejected), _score(o.gap, "+"))
-    return (judge_name(o.judge), o.standing, *shown)
-
-
-def _score(value: float | None, sign: str = "") -> str:
-    return "" if value is None else f"{value:{sign}.2f}".replace("-", "−")
-
-
-def _outcome(o: Opinion, judges: Mapping[str, str]) -> str:
-    return f"{o.standing[0]}{judges[o.judge]}"
-
-
-STANDINGS = {"w": "wrong", "c": "right", "t": "tied", "u": "not scored"}
-LABELS = {
+OUTCOME_WORDS = {"w": "wrong", "c": "right", "t": "tied", "u": "not scored"}
+FILTER_LABELS = {
     "kind": "Shown for", "benchmark": "Benchmark", "outcome": "Judge", "rating": "Rating",
     "bin": "Safety bin", "source": "Source", "cluster": "Cluster",
 }  # fmt: skip
 
 
-def _choices(items: Sequence[Example], codes: Mapping[str, Mapping[str, str]]) -> Iterator[Choice]:
+def _filters(
+    items: Sequence[FailureView], codes: Mapping[str, Mapping[str, str]]
+) -> Iterator[Filter]:
     """A filter for everything that distinguishes the items."""
-    names = {key: dict(codes[key]) for key in LABELS if key != "outcome"}
+    tags = {key: dict(codes[key]) for key in FILTER_LABELS if key != "outcome"}
     words = {rating.label: rating.words for rating in RATINGS}
-    names["rating"] = {words[label]: code for label, code in codes["rating"].items()}
-    names["outcome"] = {
-        f"{judge_name(judge)} {said}": f"{letter}{code}"
+    tags["rating"] = {words[label]: code for label, code in codes["rating"].items()}
+    tags["outcome"] = {
+        f"{judge_name(judge)} {outcome}": f"{letter}{code}"
         for judge, code in codes["judge"].items()
-        for letter, said in STANDINGS.items()
+        for letter, outcome in OUTCOME_WORDS.items()
     }
-    for key, label in LABELS.items():
+    for key, label in FILTER_LABELS.items():
         counts = Counter(tag for item in items for tag in item.tags[key].split())
         options = tuple(
-            (tag, escape.name(name), counts[tag]) for name, tag in names[key].items() if counts[tag]
+            (tag, escape.name(name), counts[tag]) for name, tag in tags[key].items() if counts[tag]
         )
         if len(options) > 1:
-            yield Choice(key, label, options)
+            yield Filter(key, label, options)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from palate.escape import plain
 from palate.evaluate.metrics import Result
-from palate.report.escape import plain
 from palate.report.render import PAPER_MARK, below
 from palate.report.table import DASH, Cell, Column, Row, Table, confidence, percent
 from palate.stats import Estimate

@@ -1,0 +1,189 @@
+"""One comparison as a page shows it: the prompt, both responses, what each judge made of them.
+
+The report's failures page and the explorer build their views of an item here. They differ in how
+much of a text they show and in how their templates write hidden characters (`palate.escape`).
+
+Responses are compared word by word with difflib's SequenceMatcher (Ratcliff and Obershelp), and
+what one of them has alone is marked. It is quadratic in the worst case: 1,500 words a side take
+0.1 s at most, and longer responses are not compared.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from typing import Literal
+
+from markupsafe import Markup
+
+from palate.types import Comparison
+
+MAX_WORDS = 1_500
+MIN_SHARED_WORDS = 3  # A shorter run is chance: "of the", "it is".
+MIN_SHARED_SHARE = 0.25  # Below it nearly everything differs, and to say so is to mark nothing.
+_WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of a response; `only` where the other response does not have it."""
+
+    text: str
+    only: bool
+
+
+Pieces = tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A turn of the prompt, maybe cut; `characters` counts all of it."""
+
+    role: str
+    text: str
+    characters: int
+
+    @property
+    def left_out(self) -> int:
+        """How many characters are not shown."""
+        return self.characters - len(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A response, maybe cut; `characters` counts all of it, `label` is empty where it is hidden."""
+
+    title: str
+    label: Literal["chosen", "rejected", ""]
+    pieces: Pieces
+    characters: int
+    safe: bool | None
+
+    @property
+    def left_out(self) -> int:
+        """How many characters are not shown."""
+        return self.characters - sum(len(piece.text) for piece in self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemView:
+    """A prompt of which `earlier` turns come before those shown at first, and both responses.
+
+    `compared` says that what differs is marked; otherwise each response is one piece.
+    """
+
+    turns: tuple[Turn, ...]
+    earlier: int
+    sides: tuple[Side, Side]
+    compared: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ItemVerdict:
+    """What one judge made of an item, in one order of the sides."""
+
+    judge: str
+    outcome: str
+    chosen_score: float | None
+    rejected_score: float | None
+    chosen_first: bool = True
+    reason: str = ""
+    truncated: bool = False
+    answer: str = ""
+
+    @property
+    def margin(self) -> float | None:
+        """Chosen minus rejected score."""
+        if self.chosen_score is None or self.rejected_score is None:
+            return None
+        return self.chosen_score - self.rejected_score
+
+
+def item_view(
+    comparison: Comparison,
+    *,
+    last_turns: int,
+    turn_characters: int | None = None,
+    response_characters: int | None = None,
+    compare_whole: bool = True,
+) -> ItemView:
+    """The view of a comparison, its texts cut at so many characters; None shows all of them.
+
+    `compare_whole` compares responses before they are cut, and a cut one is then not marked.
+    Otherwise what is shown is compared: a page of some hundred items is made in bounded time.
+    """
+    texts = (comparison.chosen, comparison.rejected)
+    shown = tuple(text[:response_characters] for text in texts)
+    compared = differences(*(texts if compare_whole else shown))
+    pieces: list[Pieces] = [(Piece(text, only=False),) for text in shown]
+    if compared is not None:
+        pieces = [
+            marked if sum(len(piece.text) for piece in marked) == len(text) else unmarked
+            for marked, unmarked, text in zip(compared, pieces, shown, strict=True)
+        ]
+    turns = [Turn(m.role, m.content[:turn_characters], len(m.content)) for m in comparison.prompt]
+    chosen, rejected = (len(text) for text in texts)
+    return ItemView(
+        turns=tuple(turns),
+        earlier=max(0, len(turns) - last_turns),
+        sides=(
+            Side("Chosen", "chosen", pieces[0], chosen, comparison.chosen_safe),
+            Side("Rejected", "rejected", pieces[1], rejected, comparison.rejected_safe),
+        ),
+        compared=compared is not None,
+    )
+
+
+def differences(first: str, second: str) -> tuple[Pieces, Pieces] | None:
+    """Both texts in pieces that are shared or not; None where too little is shared to say."""
+    words = [list(_WORD.finditer(text)) for text in (first, second)]
+    counts = [len(matches) for matches in words]
+    if min(counts) == 0 or max(counts) > MAX_WORDS:
+        return None
+    one, two = ([word[0] for word in matches] for matches in words)
+    matcher = SequenceMatcher(None, one, two, autojunk=False)
+    shared = [block for block in matcher.get_matching_blocks() if block.size >= MIN_SHARED_WORDS]
+    if sum(block.size for block in shared) < MIN_SHARED_SHARE * max(counts):
+        return None
+    return (
+        _pieces(first, words[0], [(block.a, block.a + block.size) for block in shared]),
+        _pieces(second, words[1], [(block.b, block.b + block.size) for block in shared]),
+    )
+
+
+def _pieces(text: str, words: Sequence[re.Match[str]], shared: Iterable[tuple[int, int]]) -> Pieces:
+    """The text in shared runs of words and what is between them, whose white space is shared."""
+    spans = [(words[first].start(), words[after - 1].end()) for first, after in shared]
+    pieces, end = list[Piece](), 0
+    for start, stop in (*spans, (len(text), len(text))):
+        between = text[end:start]
+        own = between.strip()
+        at = len(between) - len(between.lstrip())
+        pieces += [
+            Piece(between[:at], only=False),
+            Piece(own, only=True),
+            Piece(between[at + len(own) :], only=False),
+            Piece(text[start:stop], only=False),
+        ]
+        end = stop
+    return tuple(piece for piece in pieces if piece.text)
+
+
+def marked_html(pieces: Pieces, text: Callable[[str], str] = str) -> Markup:
+    """A response as HTML, its own stretches in `<mark>`; `text` shows hidden characters.
+
+    What `text` returns is escaped unless it is Markup.
+    """
+    return Markup("").join(
+        Markup("<mark>{}</mark>").format(text(piece.text)) if piece.only else text(piece.text)
+        for piece in pieces
+    )
+
+
+def decimal(value: float | None, digits: int = 2, sign: str = "") -> str:
+    """A score with so many decimals and a true minus; "" where there is none."""
+    if value is None or value != value:
+        return ""
+    return f"{value:{sign}.{digits}f}".replace("-", "\u2212")
