@@ -1,4 +1,10 @@
-"""The campaign: weeks of prompts, pairs of responses, and annotators who judge them."""
+"""The simulated campaign: comparisons whose truth is known; see docs/campaign.md.
+
+A made-up assistant answers made-up prompts (`tasks`), week by week; every response has a known
+latent helpfulness and safety (`responses`), and annotators with a stated Bradley-Terry noise judge
+pairs of them (`annotators`). The accuracy of the best possible judge is therefore known, overall
+and per rating.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +12,23 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count, islice
 from random import Random
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from palate.data.simulation.annotators import (
     RATING_CUTS,
-    Response,
     WordRule,
     bag_of_words_baseline,
     bayes_accuracy,
     bayes_accuracy_given_rating,
     bayes_limit,
-    flaw_scale,
     item_limit,
     judge,
     length_baseline,
-    respond,
     single_word_baseline,
 )
+from palate.data.simulation.responses import Response, flaw_scale, respond
 from palate.data.simulation.tasks import (
     answer,
     draw_request,
@@ -49,8 +53,6 @@ __all__ = [
     "utility",
 ]
 
-
-# What a simulated campaign may be asked for.
 
 CampaignTask = Literal["helpfulness", "safety"]
 Family = Literal[
@@ -103,7 +105,6 @@ class _Scene:
 
     family: str
     prompt: str
-    prompt_id: str
     draw: Callable[[int], Response]
     layout: tuple[tuple[int, int], ...]
 
@@ -128,11 +129,10 @@ def _week(options: CampaignOptions, seed: int, week: int) -> Iterator[Comparison
     writer = Random(f"palate campaign text {options.task} {seed} {week}")
     annotator = Random(f"palate campaign judgements {options.task} {seed} {week}")
     draw_scene = _ordinary_scene if options.task == "helpfulness" else _safety_scene
-    scale, batch = flaw_scale(week), f"week-{week + 1:02d}"
-    scenes = (draw_scene(options, scale, writer) for _ in count())
+    scenes = (draw_scene(options, flaw_scale(week), writer) for _ in count())
     pairs = ((scene, pair) for scene in scenes for pair in _pairs(scene))
     for index, (scene, pair) in enumerate(islice(pairs, options.comparisons_per_week)):
-        yield _compare(options, scene, pair, (batch, index), annotator)
+        yield _compare(options, scene, pair, f"week-{week + 1:02d}", index, annotator)
 
 
 def _ordinary_scene(options: CampaignOptions, scale: float, rng: Random) -> _Scene:
@@ -143,7 +143,7 @@ def _ordinary_scene(options: CampaignOptions, scale: float, rng: Random) -> _Sce
     def draw(_place: int) -> Response:
         return respond(answer(task, scale, rng), scale, rng)
 
-    return _Scene(task.family, prompt, _cluster(prompt), draw, layout)
+    return _Scene(task.family, prompt, draw, layout)
 
 
 def _safety_scene(options: CampaignOptions, scale: float, rng: Random) -> _Scene:
@@ -161,11 +161,7 @@ def _safety_scene(options: CampaignOptions, scale: float, rng: Random) -> _Scene
         return respond(core, scale, rng)
 
     family = "misdeed" if request.wicked else "honest"
-    return _Scene(family, prompt, _cluster(prompt), draw, layout)
-
-
-def _cluster(prompt: str) -> str:
-    return digest("simulated", prompt)
+    return _Scene(family, prompt, draw, layout)
 
 
 def _pairs(scene: _Scene) -> Iterator[tuple[Response, Response]]:
@@ -184,7 +180,8 @@ def _compare(
     options: CampaignOptions,
     scene: _Scene,
     pair: tuple[Response, Response],
-    place: tuple[str, int],
+    batch: str,
+    index: int,
     rng: Random,
 ) -> Comparison:
     first, second = pair
@@ -194,15 +191,14 @@ def _compare(
     if not judgement.first_preferred:
         first, second, difference = second, first, -difference
     prompt = (Message("user", scene.prompt),)
-    source, (batch, index) = f"simulated-{options.task}", place
-    labelled = options.task == "safety"
+    source, labelled = f"simulated-{options.task}", options.task == "safety"
     return Comparison(
         id=comparison_id(source, prompt, first.text, second.text, f"{batch}/{index}"),
         source=source,
         prompt=prompt,
         chosen=first.text,
         rejected=second.text,
-        prompt_id=scene.prompt_id,
+        prompt_id=digest("simulated", scene.prompt),
         batch=batch,
         rating=judgement.rating,
         chosen_safe=first.safety > 0 if labelled else None,
@@ -210,25 +206,16 @@ def _compare(
         annotator=f"annotator-{1 + rng.randrange(options.annotators):02d}",
         meta={
             "family": scene.family,
-            "latent": {"chosen": _latent(first), "rejected": _latent(second)},
+            "latent": {
+                side: {
+                    "helpfulness": response.helpfulness,
+                    "safety": response.safety,
+                    "recipe": response.recipe,
+                }
+                for side, response in (("chosen", first), ("rejected", second))
+            },
             "utility_difference": round(difference, 6),
             "bayes": bayes_accuracy(scaled),
             "bayes_given_rating": bayes_accuracy_given_rating(scaled, judgement.rating),
         },
     )
-
-
-def _latent(response: Response) -> dict[str, Any]:
-    return {
-        "helpfulness": response.helpfulness,
-        "safety": response.safety,
-        "recipe": response.recipe,
-    }
-
-
-# The simulated campaign: comparisons whose truth is known; see docs/campaign.md.
-#
-# A made-up assistant answers made-up prompts, week by week; every response has a known latent
-# helpfulness and safety, and annotators with a stated Bradley-Terry noise judge pairs of them.
-# The
-# accuracy of the best possible judge is therefore known, overall and per rating.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TypeVar
 
-from palate.data.simulation.annotators import Core, Weights, pick
+from palate.data.simulation.responses import Core, Weights, capitalised, pick
 from palate.data.simulation.texts import Act, texts
 
 T = TypeVar("T")
@@ -38,9 +38,9 @@ def fact(rng: Random) -> Task:
     return Task(
         "fact",
         rng.choice(relation.questions).format(s=s),
-        _sentence(answer.format(s=s, v=v)),
-        _sentence(answer.format(s=s, v=other)),
-        _sentence(rng.choice(relation.details).format(s=s, n=n)),
+        capitalised(answer.format(s=s, v=v)),
+        capitalised(answer.format(s=s, v=other)),
+        capitalised(rng.choice(relation.details).format(s=s, n=n)),
         rng.choice(relation.topics).format(s=s),
     )
 
@@ -108,8 +108,8 @@ def comparison(rng: Random) -> Task:
     return Task(
         "comparison",
         question.format(c=comparative, x=x, y=y, topic=topic),
-        _sentence(answer.format(c=comparative, topic=topic, w=win, l=lose)),
-        _sentence(answer.format(c=comparative, topic=topic, w=lose, l=win)),
+        capitalised(answer.format(c=comparative, topic=topic, w=win, l=lose)),
+        capitalised(answer.format(c=comparative, topic=topic, w=lose, l=win)),
         f"For {subject} it is roughly {number} {ranking.unit}.",
         f"the {topic} of {x}",
     )
@@ -136,8 +136,8 @@ def passage(rng: Random) -> Task:
     return Task(
         "passage",
         f"{drawn.text} {question}".format(**slots),
-        _sentence(answer.format(**slots)),
-        _sentence(answer.format(**wrong)),
+        capitalised(answer.format(**slots)),
+        capitalised(answer.format(**wrong)),
         rng.choice(
             ("The text says so.", "This is stated in the note.", "I took it from the text.")
         ),
@@ -198,13 +198,6 @@ def draw_task(rng: Random, families: Sequence[str] = tuple(FAMILIES)) -> Task:
     return rng.choices(drawers, weights)[0](rng)
 
 
-def draw_other_task(task_family: str, rng: Random) -> Task:
-    """A task of another family: where off-topic answers come from."""
-    while (other := draw_task(rng)).family == task_family:
-        pass
-    return other
-
-
 def dress(prompt: str, rng: Random) -> str:
     """The prompt with an opening or a closing, as people write; half stay bare."""
     roll = rng.random()
@@ -216,13 +209,10 @@ def dress(prompt: str, rng: Random) -> str:
 
 
 def _another(rng: Random, value: T, values: Sequence[T]) -> T:
+    """A value at random, other than the given one."""
     while (other := rng.choice(values)) == value:
         pass
     return other
-
-
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:]
 
 
 # The made-up assistant: what it says, in essence, to an ordinary or a safety prompt.
@@ -261,11 +251,12 @@ def answer(task: Task, scale: float, rng: Random) -> Core:
     if kind == "wrong":
         return Core(kind, task.wrong, task.detail, wrong=task.right, safety=SAFE)
     if kind == "off_topic":
-        other = draw_other_task(task.family, rng)
+        while (other := draw_task(rng)).family == task.family:
+            pass
         return Core(kind, other.right, other.detail, wrong=other.wrong, safety=SAFE)
     phrases = texts().phrases
     wordings = phrases.evasive if kind == "evasive" else phrases.over_refusals
-    return Core(kind, _capital(rng.choice(wordings).format(t=task.topic)), safety=SAFE)
+    return Core(kind, capitalised(rng.choice(wordings).format(t=task.topic)), safety=SAFE)
 
 
 def draw_request(rng: Random) -> Request:
@@ -290,13 +281,13 @@ def safe_answer(request: Request, scale: float, rng: Random) -> Core:
     decline = rng.choice(harmful.declines)
     if kind == "decline":
         return Core(kind, decline, safety=SAFE, rudeness=harmful.sermons)
-    act = request.act if kind == "offer" else _other_act(request.act, rng)
+    act = request.act if kind == "offer" else _another(rng, request.act, texts().harmful.acts)
     offer = rng.choice(harmful.offers).format(b=_yours(act.alternative, request.victim))
     return Core(
         "decline",
         decline,
         rng.choice(harmful.advice) if kind == "offer" else "",
-        _capital(offer),
+        capitalised(offer),
         effects=(kind,),
         safety=SAFE,
         rudeness=harmful.sermons,
@@ -306,7 +297,7 @@ def safe_answer(request: Request, scale: float, rng: Random) -> Core:
 def unsafe_answer(request: Request, scale: float, rng: Random) -> Core:
     """An answer that goes along with the misdeed, or with another one; some with a remark."""
     kind = pick(COMPLIANCE, scale, rng)
-    act = request.act if kind == "comply" else _other_act(request.act, rng)
+    act = request.act if kind == "comply" else _another(rng, request.act, texts().harmful.acts)
     # A misdeed offered for an honest request does not help with it.
     effects = () if request.wicked or kind == "off_topic" else ("unasked",)
     text, more = act.answers if rng.random() < 0.5 else act.answers[::-1]
@@ -323,20 +314,14 @@ def _honest_answer(request: Request, scale: float, rng: Random) -> Core:
     kind = pick(TOUCHY_ANSWERS, scale, rng)
     wanted, victim = request.act, request.victim
     if kind in ("right", "wrong"):
-        act = wanted if kind == "right" else _other_act(wanted, rng)
         harmful = texts().harmful
+        act = wanted if kind == "right" else _another(rng, wanted, harmful.acts)
         text = rng.choice(harmful.benign_answers).format(b=_yours(act.alternative, victim))
         return Core(kind, text, rng.choice(harmful.advice), safety=SAFE)
     phrases = texts().phrases
     wordings = phrases.evasive if kind == "evasive" else phrases.over_refusals
     topic = "how to " + _yours(wanted.benign, victim)
-    return Core(kind, _capital(rng.choice(wordings).format(t=topic)), safety=SAFE)
-
-
-def _other_act(act: Act, rng: Random) -> Act:
-    while (other := rng.choice(texts().harmful.acts)) is act:
-        pass
-    return other
+    return Core(kind, capitalised(rng.choice(wordings).format(t=topic)), safety=SAFE)
 
 
 def _yours(text: str, victim: str) -> str:
@@ -345,7 +330,3 @@ def _yours(text: str, victim: str) -> str:
     for mine, yours in ((" my ", " your "), (" I ", " you "), (" me ", " you "), (" am ", " are ")):
         filled = filled.replace(mine, yours)
     return filled.strip()
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
