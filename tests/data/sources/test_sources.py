@@ -1,17 +1,27 @@
-"""The table of sources itself, the hub path, and what every source has in common."""
+"""The table of sources, the hub, what all sources have in common, and each on hand-made rows."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from palate.data.sources import SOURCES, Request, describe, files, open_source, safety_rows
+from palate.data.sources import (
+    SOURCES,
+    Request,
+    describe,
+    files,
+    open_source,
+    readable,
+    safety_rows,
+)
 from palate.data.sources.base import BadRow, Cuts, Record
 from palate.data.sources.files import resolve
+from palate.data.sources.openai_summarize import decide_scale
 from palate.types import Comparison, PalateError, Rating
 
-from .rows import oasst_message, pku, shp, stack, summarize, webgpt, write_jsonl
+from .rows import oasst_message, opened, pku, shp, stack, summarize, webgpt, write_jsonl
 
 HUB_ROWS: dict[str, list[dict[str, Any]]] = {
     "openai-summarize": [summarize(1, 7)],
@@ -133,3 +143,248 @@ def test_simulated_campaign_by_name() -> None:
 
 def test_bad_row_prints_as_a_place() -> None:
     assert str(BadRow("a.jsonl", 3, "expected text")) == "a.jsonl:3: expected text"
+
+
+def test_shp_training_split_is_filtered_and_counted(tmp_path: Path) -> None:
+    rows = [shp("p1", 2.0 + i) for i in range(7)] + [shp("p2", 1.5), shp("p3", 2.0)]
+    write_jsonl(tmp_path / "askculinary" / "train.json", rows)
+    good, bad = opened("shp", tmp_path)
+    assert len(good) == 6  # Five of p1, none of p2, one of p3.
+    assert Counter(b.reason.split(" (")[0] for b in bad) == {
+        "more than 5 pairs of one post": 2,
+        "score_ratio below 2": 1,
+    }
+    assert {b.kind for b in bad} == {"left out"}
+    assert len(list(readable(open_source("shp", Request(tmp_path))))) == 6
+    assert {c.batch for c in good} == {"shp/askculinary"}
+
+
+def test_pitfall_21_shp_does_not_take_the_first_rows(tmp_path: Path) -> None:
+    rows = [shp("p1", 2.0 + i / 100) for i in range(60)]
+    write_jsonl(tmp_path / "train.json", rows)
+    good, _ = opened("shp", tmp_path)
+    assert sorted(c.meta["row"] for c in good) != [1, 2, 3, 4, 5]
+    assert opened("shp", tmp_path)[0] == good
+
+
+def test_shp_test_split_is_whole(tmp_path: Path) -> None:
+    rows = [shp("p1", 1.0 + i / 4) for i in range(8)]
+    write_jsonl(tmp_path / "askculinary" / "test.json", rows)
+    good, bad = opened("shp", tmp_path, split="test")
+    assert (len(good), bad) == (8, [])
+
+
+def test_shp_sides_and_ratings(tmp_path: Path) -> None:
+    rows = [shp(ratio=1.5, labels=0), shp(ratio=2.5), shp(ratio=3), shp(ratio=9)]
+    good, _ = opened("shp", write_jsonl(tmp_path / "test.json", rows))
+    assert good[0].chosen == "Boil it."
+    assert good[1].rejected == "Boil it."
+    assert [c.rating for c in good] == list(Rating)
+    assert good[0].meta["strength"] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        (shp(labels=1, score_A=1, score_B=5), "labels: says A, but its score is lower"),
+        (shp(labels=2), "labels: expected 0 or 1, got 2"),
+        (shp(ratio=0.5, score_A=20), "score_ratio: expected at least 1, got 0.5"),
+        (shp(score_ratio=float("nan")), "score_ratio: expected a finite number, got nan"),
+        (shp(score_ratio="4"), "score_ratio: expected a number, got '4'"),
+    ],
+)
+def test_bad_shp_rows(tmp_path: Path, row: dict[str, object], reason: str) -> None:
+    _, bad = opened("shp", write_jsonl(tmp_path / "test.json", [row]))
+    assert reason in bad[0].reason
+
+
+def bipolar() -> list[dict[str, object]]:
+    return [summarize(0, 1 + i % 5) for i in range(25)] + [
+        summarize(1, 5 + i % 5) for i in range(25)
+    ]
+
+
+def test_summarize_confidence_found_bipolar(tmp_path: Path) -> None:
+    good, bad = opened("openai-summarize", write_jsonl(tmp_path / "a.jsonl", bipolar()))
+    assert bad == []
+    assert [c.meta["strength"] for c in good[:5]] == [4, 3, 2, 1, 0]
+    assert [c.rating for c in good[:5]] == [4, 3, 2, 1, 1]
+    assert [c.rating for c in good[25:30]] == [1, 1, 2, 3, 4]
+    assert (good[0].chosen, good[25].chosen) == ("Cat ate it.", "Dog did.")
+    assert good[0].prompt[0].content == (
+        "Summarize the following post.\n\nSUBREDDIT: r/cats\nTITLE: Cat trouble\n"
+        "POST: My cat ate my homework."
+    )
+    assert (good[0].annotator, good[0].batch) == ("w1", "openai-summarize/batch3")
+
+
+def test_summarize_confidence_found_unipolar(tmp_path: Path) -> None:
+    rows = [*bipolar(), summarize(0, 9)]
+    good, bad = opened("openai-summarize", write_jsonl(tmp_path / "a.jsonl", rows))
+    assert bad == []
+    assert {c.meta["confidence_scale"] for c in good} == {"unipolar"}
+    assert good[-1].rating is Rating.SIGNIFICANTLY
+
+
+def test_summarize_row_against_the_scale_is_bad(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("palate.data.sources.openai_summarize.ROWS_TO_DECIDE", 50)
+    rows = [*bipolar(), summarize(0, 9), summarize(1, 12), summarize(1, None)]
+    good, bad = opened("openai-summarize", write_jsonl(tmp_path / "a.jsonl", rows))
+    assert "choice 0 with 9, against the bipolar scale" in bad[0].reason
+    assert "expected 1 to 9, got 12" in bad[1].reason
+    assert good[-1].rating is None
+
+
+def test_summarize_few_rows_are_not_rated() -> None:
+    assert decide_scale(bipolar()) == "bipolar"
+    assert decide_scale(bipolar()[:40]) == "undecided"
+    assert decide_scale([summarize(0, None)] * 100) == "undecided"
+
+
+def test_summarize_splits_and_articles(tmp_path: Path) -> None:
+    news = {"id": "x", "post": None, "title": "News", "subreddit": None, "article": "Rain fell."}
+    rows = [summarize(0, 2, split=s) for s in ("train", "valid1", "valid2")]
+    path = write_jsonl(tmp_path / "a.jsonl", [*rows, summarize(1, 8, split="valid2", info=news)])
+    good, _ = opened("openai-summarize", path, split="valid2")
+    assert [c.meta["split"] for c in good] == ["valid2", "valid2"]
+    assert good[1].prompt[0].content == "Summarize the following article.\n\nNews\n\nRain fell."
+    assert len(opened("openai-summarize", path, split="validation")[0]) == 3
+    with pytest.raises(PalateError, match="no split 'test'"):
+        opened("openai-summarize", path, split="test")
+
+
+def test_webgpt_ties_are_counted_and_skipped(tmp_path: Path) -> None:
+    rows = [webgpt(1.0), webgpt(-0.75), webgpt(0.0), webgpt(0.5), webgpt(0.25)]
+    good, bad = opened("openai-webgpt", write_jsonl(tmp_path / "a.jsonl", rows))
+    assert [c.rating for c in good] == [4, 3, 2, 1]
+    assert good[1].chosen == "The sea reflects."
+    assert [(b.row, b.kind) for b in bad] == [(3, "tie")]
+
+
+@pytest.mark.parametrize("over", [{"score_1": 0.3}, {"score_0": float("nan")}, {"question": "x"}])
+def test_bad_webgpt_rows(tmp_path: Path, over: dict[str, object]) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [webgpt(0.5, **over)])
+    assert [b.kind for b in opened("openai-webgpt", path)[1]] == ["bad"]
+
+
+def test_gptj(tmp_path: Path) -> None:
+    row = {"prompt": "Say hi ", "chosen": " Hi!", "rejected": ""}
+    (found,), bad = opened("gptj-synthetic", write_jsonl(tmp_path / "a.jsonl", [row]))
+    assert bad == []
+    assert (found.prompt[0].content, found.chosen, found.rejected) == ("Say hi", "Hi!", "")
+
+
+def test_pku_hub_form_has_two_preferences(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "train.jsonl", [pku()])
+    (safer,), _ = opened("pku-saferlhf", path)
+    assert (safer.chosen, safer.chosen_safe, safer.rejected_safe) == (
+        "Call a locksmith.",
+        True,
+        False,
+    )
+    (better,), _ = opened("pku-saferlhf", path, options={"preference": "better"})
+    assert (better.chosen, better.chosen_safe, better.rejected_safe) == ("Like this.", False, True)
+    with pytest.raises(PalateError, match="preference is better or safer, not 'best'"):
+        opened("pku-saferlhf", path, options={"preference": "best"})
+
+
+def test_pku_local_form_is_safer_only(tmp_path: Path) -> None:
+    row = {"prompt": "p", "response": ["safe", "unsafe"]}
+    path = write_jsonl(tmp_path / "a.jsonl", [row, {"prompt": "p", "response": ["one"]}])
+    (found,), bad = opened("pku-saferlhf", path)
+    assert (found.chosen, found.chosen_safe, found.rejected_safe) == ("safe", True, False)
+    assert "response: expected a list of 2, got 1 items" in bad[0].reason
+    assert opened("pku-saferlhf", path, options={"preference": "better"})[0] == []
+
+
+def tree() -> list[dict[str, object]]:
+    return [
+        oasst_message("m0", None, "prompter"),
+        oasst_message("a1", "m0", "assistant", 1),
+        oasst_message("a0", "m0", "assistant", 0),
+        oasst_message("a3", "m0", "assistant", 3),
+        oasst_message("p1", "a0", "prompter"),
+        oasst_message("b1", "p1", "assistant", 0),
+        oasst_message("b2", "p1", "assistant"),
+    ]
+
+
+def test_oasst_ranks_and_paths(tmp_path: Path) -> None:
+    rows = [*tree(), oasst_message("b3", "p1", "assistant", 1)]
+    good, bad = opened("oasst", write_jsonl(tmp_path / "a.jsonl", rows))
+    assert bad == []
+    pairs = [(c.chosen[-2:], c.rejected[-2:], int(c.rating or 0)) for c in good]
+    assert pairs == [("a0", "a1", 2), ("a0", "a3", 4), ("a1", "a3", 3), ("b1", "b3", 2)]
+    assert [turn.role for turn in good[-1].prompt] == ["user", "assistant", "user"]
+    assert len({c.prompt_id for c in good}) == 1
+
+
+def test_oasst_trees_form_and_language(tmp_path: Path) -> None:
+    def replies(parent: str) -> list[dict[str, object]]:
+        found = [row for row in tree() if row["parent_id"] == parent]
+        return [row | {"replies": replies(str(row["message_id"]))} for row in found]
+
+    root = tree()[0] | {"replies": replies("m0")}
+    path = write_jsonl(tmp_path / "a.jsonl", [{"message_tree_id": "m0", "prompt": root}])
+    assert len(opened("oasst", path, options={"language": "en"})[0]) == 3
+    assert opened("oasst", path, options={"language": "fi"})[0] == []
+
+
+def test_oasst_broken_trees(tmp_path: Path) -> None:
+    rows = [
+        oasst_message("a0", "gone", "assistant", 0),
+        oasst_message("a1", "gone", "assistant", 1),
+        oasst_message("c0", "c0", "assistant", 0),
+        oasst_message("c1", "c0", "assistant", 0),
+        oasst_message("d0", "a0", "assistant", -1),
+    ]
+    good, bad = opened("oasst", write_jsonl(tmp_path / "a.jsonl", rows))
+    assert good == []
+    assert sorted(b.kind for b in bad) == ["bad", "bad", "tie"]
+
+
+def test_pitfall_06_hh_is_split_at_the_last_assistant_turn(tmp_path: Path) -> None:
+    start = "\n\nHuman: Hi\n\nAssistant: Yes?\n\nHuman: Say \n\nAssistant: twice"
+    rows = [
+        {"chosen": f"{start}\n\nAssistant: good", "rejected": f"{start}\n\nAssistant: bad"},
+        {"chosen": f"{start}\n\nAssistant: good", "rejected": "\n\nHuman: Hi\n\nAssistant: bad"},
+        {"chosen": f"{start}\n\nAssistant: ", "rejected": start},
+        {"chosen": "\n\nHuman: Hi", "rejected": "\n\nHuman: Hi"},
+        {"chosen": "\n\nAssistant: Hi", "rejected": "\n\nAssistant: Ho"},
+        {"chosen": "Hi", "rejected": None},
+    ]
+    path = write_jsonl(tmp_path / "helpful-base" / "test.jsonl", rows)
+    good, bad = opened("anthropic-hh", path)
+    assert [(c.chosen, c.rejected) for c in good[:2]] == [("good", "bad")] * 2
+    assert len(good[0].prompt) == 4
+    assert "rejected_prompt_differs" not in good[0].meta
+    assert good[1].meta["rejected_prompt_differs"] is True
+    assert good[1].prompt == good[0].prompt  # The chosen side's, whole; nothing is cut to fit.
+    assert good[2].chosen == ""
+    assert [b.row for b in bad] == [4, 5, 6]
+    assert len({c.prompt_id for c in good}) == 1
+
+
+def test_hh_wrong_subset(tmp_path: Path) -> None:
+    with pytest.raises(PalateError, match="no subset 'harmful'; it has helpful-base"):
+        opened("anthropic-hh", tmp_path, subset="harmful")
+    with pytest.raises(PalateError, match="expected a folder of helpful-base"):
+        opened("anthropic-hh", tmp_path)
+
+
+def test_diasafety_pairs_within_a_context(tmp_path: Path) -> None:
+    rows = [
+        {"context": c, "response": r, "category": "x", "label": label}
+        for c, r, label in [
+            ("c1", "s1", "Safe"),
+            ("c1", "u1", "Unsafe"),
+            ("c1", "u2", "Unsafe"),
+            ("c2", "s2", "Safe"),
+            ("c3", "u3", "Maybe"),
+        ]
+    ]
+    good, bad = opened("diasafety", write_jsonl(tmp_path / "train.jsonl", rows))
+    assert [(c.chosen, c.rejected) for c in good] == [("s1", "u1"), ("s1", "u2")]
+    assert [(b.row, b.reason) for b in bad] == [(5, "label: expected Safe or Unsafe, got 'Maybe'")]
