@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,9 +16,9 @@ import torch
 from torch import Tensor
 
 from palate.judges.baselines import better
-from palate.judges.huggingface import batches
+from palate.judges.batching import batched_answers, by_batches, padded
 from palate.judges.options import GenerationSpec
-from palate.judges.prompting import TOO_LONG, load_prompt
+from palate.judges.prompting import TOO_LONG, Encoded, Refused, load_prompt
 from palate.judges.scalar import NON_FINITE
 from palate.model.backbone import Backbone, load_backbone
 from palate.model.device import autocast, default_device, keep_memory
@@ -31,7 +30,6 @@ from palate.model.tokenizer import check_rows
 from palate.types import Pair, PalateError, Preference, digest
 
 FORMS = ("{}", "Ġ{}", "▁{}")  # A letter alone, and after a space in either kind of vocabulary.
-Ids = tuple[int, ...]
 
 
 class GenerationJudge:
@@ -81,57 +79,52 @@ class GenerationJudge:
 
         `answer` is the likeliest first token of all, `seconds` a question's part of its batch.
         """
-        stream = iter(pairs)
-        while window := list(islice(stream, self._spec.window)):
-            asked = [self._encode(pair) for pair in window]
-            short = list(dict.fromkeys(ids for ids in asked if len(ids) <= self._limit))
-            found: dict[Ids, tuple[float, float, str, float]] = {}
-            for batch in batches(short, len, self._spec.batch_tokens):
-                found.update(zip(batch, self._read(batch), strict=True))
-            for pair, ids in zip(window, asked, strict=True):
-                yield _preference(pair.id, found.get(ids))
+        spec = self._spec
+        read_all = by_batches(self._read, spec.batch_tokens)
+        rows = batched_answers(pairs, lambda pair: [self._encode(pair)], read_all, spec.window)
+        for pair, (read,) in rows:
+            if isinstance(read, Refused):
+                yield Preference(pair.id, None, reason=read.reason)
+                continue
+            _, (a, b, token, seconds) = read
+            if not (math.isfinite(a) and math.isfinite(b)):
+                yield Preference(pair.id, None, reason=NON_FINITE, answer=token, seconds=seconds)
+                continue
+            share = float(torch.sigmoid(torch.tensor(a - b, dtype=torch.float64)))
+            yield Preference(
+                pair.id, better(a, b), share, 1.0 - share, answer=token, seconds=seconds
+            )
 
-    def _encode(self, pair: Pair) -> Ids:
+    def _encode(self, pair: Pair) -> Encoded | Refused:
         turn = {"role": "user", "content": self._prompt.ask(pair, self._markers)}
         text = self._tokenizer.apply_chat_template(
             [turn], chat_template=self._template, tokenize=False, add_generation_prompt=True
         )
         # verbose: no advice about lengths, which are checked here.
-        return tuple(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        ids = self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
+        if len(ids) > self._limit:
+            return Refused(TOO_LONG, len(ids))
+        return Encoded(tuple(ids), None)
 
     @torch.inference_mode()
-    def _read(self, batch: Sequence[Ids]) -> list[tuple[float, float, str, float]]:
+    def _read(self, batch: list[Encoded]) -> list[tuple[float, float, str, float]]:
         """Of each question the log weights of A and B, the likeliest token, and its seconds."""
         begun = time.perf_counter()
-        with autocast(self._dtype, self._device):
-            logits: Tensor = self._model(**self._inputs(batch), logits_to_keep=1).logits[:, -1]
-        logits = logits.float()  # [B, V]
-        a, b = (logits[:, ids].logsumexp(-1).tolist() for ids in self._letters)
-        said = [self._tokenizer.decode([token]) for token in logits.argmax(-1).tolist()]
-        seconds = (time.perf_counter() - begun) / len(batch)
-        return [(*row, seconds) for row in zip(a, b, said, strict=True)]
-
-    def _inputs(self, batch: Sequence[Ids]) -> dict[str, Tensor]:
-        """Rows [B, T] padded on the left, so that every row's last token is at the same place."""
-        longest = max(map(len, batch))
-        ids = torch.zeros(len(batch), longest, dtype=torch.long)
-        mask = torch.zeros_like(ids)
-        for row, tokens in enumerate(batch):
-            ids[row, longest - len(tokens) :] = torch.tensor(tokens)
-            mask[row, longest - len(tokens) :] = 1
+        # Padded on the left, so that every row's last token is at the same place. [B, T]
+        ids, mask = padded([row.ids for row in batch], 0, left=True)
         positions = (mask.cumsum(-1) - 1).clamp(min=0)
-        rows = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
-        return {name: tensor.to(self._device) for name, tensor in rows.items()}
-
-
-def _preference(pair_id: str, found: tuple[float, float, str, float] | None) -> Preference:
-    if found is None:
-        return Preference(pair_id, None, reason=TOO_LONG)
-    a, b, said, seconds = found
-    if not (math.isfinite(a) and math.isfinite(b)):
-        return Preference(pair_id, None, reason=NON_FINITE, answer=said, seconds=seconds)
-    share = float(torch.sigmoid(torch.tensor(a - b, dtype=torch.float64)))
-    return Preference(pair_id, better(a, b), share, 1.0 - share, answer=said, seconds=seconds)
+        with autocast(self._dtype, self._device):
+            logits: Tensor = self._model(
+                input_ids=ids.to(self._device),
+                attention_mask=mask.to(self._device),
+                position_ids=positions.to(self._device),
+                logits_to_keep=1,
+            ).logits[:, -1]
+        logits = logits.float()  # [B, V]
+        a, b = (logits[:, letter].logsumexp(-1).tolist() for letter in self._letters)
+        tokens = [self._tokenizer.decode([token]) for token in logits.argmax(-1).tolist()]
+        seconds = (time.perf_counter() - begun) / len(batch)
+        return [(*row, seconds) for row in zip(a, b, tokens, strict=True)]
 
 
 def _template(spec: GenerationSpec, own: str | Mapping[str, str] | None) -> str:

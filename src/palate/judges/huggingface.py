@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoTokenizer
@@ -147,27 +147,3 @@ def _identity(name: str, config: Any) -> dict[str, str]:
         weights = [(path.name, file_digest(path)) for path in sorted(folder.glob("*.safetensors"))]
         return found | {"weights": digest(weights)}
     return found
-
-
-# Rows of like length side by side: batches of a token budget, padded on the right.
-
-Row = TypeVar("Row")
-
-
-def batches(
-    rows: Sequence[Row], length: Callable[[Row], int], max_tokens: int
-) -> Iterator[list[Row]]:
-    """Batches of rows of like length, longest first, of at most `max_tokens` padded tokens."""
-    batch: list[Row] = []
-    for row in sorted(rows, key=length, reverse=True):
-        if batch and (len(batch) + 1) * length(batch[0]) > max_tokens:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
-
-
-def padded(rows: Sequence[Sequence[int]], length: int, pad: int) -> torch.Tensor:
-    """Rows [B, T] padded on the right."""
-    return torch.tensor([[*row, *[pad] * (length - len(row))] for row in rows])

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from palate.judges.huggingface import batches
+from palate.judges.batching import batched_scores, by_batches, padded
 from palate.judges.prompting import Refused
-from palate.judges.scalar import NON_FINITE
 from palate.model.backbone import folder_digest
 from palate.model.device import default_device, keep_memory
 from palate.model.loading import load_chat, load_reward_model
 from palate.model.onnx import GRAPH, open_session, run
 from palate.model.options import Dtype
-from palate.model.packing import Group, Tokens, group, microbatches
+from palate.model.packing import group, microbatches
 from palate.model.precision import compute_dtype
 from palate.model.reward_model import RewardModel
 from palate.model.templates import RefusedTurnsError
@@ -34,7 +31,7 @@ class RewardScorer:
     """Scores responses with a Palate checkpoint through the shared-prefix engine.
 
     Each prompt is run once for all its responses, and prompts that occur again in a window are
-    merged, so a response asked about twice is encoded once.
+    merged, so equal conversations are run once.
     """
 
     def __init__(
@@ -50,7 +47,7 @@ class RewardScorer:
         folder, device = Path(folder), default_device()
         compute = compute_dtype(dtype, device)
         self.name = name or folder.name
-        self._budget = tokens_per_microbatch
+        self._max_tokens = tokens_per_microbatch
         self.model = load_reward_model(folder, compute, device)
         self.protocol: Mapping[str, Any] = {
             "judge": "reward-model",
@@ -67,45 +64,29 @@ class RewardScorer:
 
     def score(self, candidates: Iterable[Candidates]) -> Iterator[tuple[Score, ...]]:
         """Scores in the order asked; reads ahead one window of `candidates`."""
-        return scores(self.model, candidates, self._budget)
+        return scores(self.model, candidates, self._max_tokens)
 
 
 def scores(
     model: RewardModel, candidates: Iterable[Candidates], tokens_per_microbatch: int
 ) -> Iterator[tuple[Score, ...]]:
     """Scores of an open model in the order asked; reads ahead one window of `candidates`."""
-    stream = iter(candidates)
-    while window := list(islice(stream, WINDOW)):
-        yield from _score_window(model, window, tokens_per_microbatch)
 
+    @torch.inference_mode()
+    def rewards(rows: list[tuple[Candidates, Encoded]]) -> list[tuple[Encoded, float]]:
+        prompts: dict[object, list[Encoded]] = {}
+        for shown, row in rows:
+            prompts.setdefault(shown.prompt, []).append(row)
+        by_prompt = list(prompts.values())
+        groups = [group([row.ids for row in rows]) for rows in by_prompt]
+        values: list[tuple[Encoded, float]] = []
+        for indices, chosen in microbatches(groups, tokens_per_microbatch):
+            batch = [row for index in indices for row in by_prompt[index]]
+            values += zip(batch, model(chosen).reward.tolist(), strict=True)
+        return values
 
-def _score_window(
-    model: RewardModel, window: Sequence[Candidates], tokens_per_microbatch: int
-) -> list[tuple[Score, ...]]:
-    encoded: dict[Candidates, tuple[Encoded | Refused, ...]] = {}
-    prompts: dict[object, dict[bytes, Encoded]] = {}
-    for item in window:
-        rows = tuple(encode(model.chat, item.prompt, r) for r in item.responses)
-        encoded[item] = rows
-        distinct = prompts.setdefault(item.prompt, {})
-        distinct.update((row.ids.tobytes(), row) for row in rows if isinstance(row, Encoded))
-    distinct_rows = [list(rows.values()) for rows in prompts.values() if rows]
-    rewards = _rewards(model, distinct_rows, tokens_per_microbatch)
-    return [tuple(score_of(row, rewards) for row in encoded[item]) for item in window]
-
-
-@torch.inference_mode()
-def _rewards(
-    model: RewardModel, prompts: Sequence[Sequence[Encoded]], tokens_per_microbatch: int
-) -> dict[bytes, float]:
-    """Reward of each distinct conversation, by its tokens."""
-    groups: list[Group] = [group([row.ids for row in rows]) for rows in prompts]
-    rewards: dict[bytes, float] = {}
-    for indices, chosen in microbatches(groups, tokens_per_microbatch):
-        values = model(chosen).reward.tolist()
-        keys = [row.ids.tobytes() for i in indices for row in prompts[i]]
-        rewards.update(zip(keys, values, strict=True))
-    return rewards
+    encode_here = partial(encode, model.chat)
+    return batched_scores(candidates, encode_here, rewards, WINDOW)
 
 
 def read_elsewhere(chat: ChatTokens) -> dict[str, str]:
@@ -119,16 +100,6 @@ def encode(chat: ChatTokens, prompt: Sequence[Message], response: str) -> Encode
         return chat.encode(prompt, response) or Refused(TOO_LONG)
     except RefusedTurnsError as refusal:
         return Refused(str(refusal))
-
-
-def score_of(row: Encoded | Refused, rewards: Mapping[bytes, float]) -> Score:
-    """The score of a conversation by its tokens."""
-    if isinstance(row, Refused):
-        return Score(None, row.reason)
-    value = rewards[row.ids.tobytes()]
-    if not math.isfinite(value):
-        return Score(None, NON_FINITE, row.truncated, len(row.ids))
-    return Score(value, "", row.truncated, len(row.ids))
 
 
 # A reward model exported to ONNX, as a scorer: ONNX Runtime on the CPU, padded batches.
@@ -145,7 +116,7 @@ class OnnxScorer:
         self.name = name or folder.name
         self._chat = load_chat(folder)
         self._session = open_session(folder)
-        self._budget = batch_tokens
+        self._max_tokens = batch_tokens
         self.protocol: Mapping[str, Any] = {
             "judge": "onnx",
             "revision": file_digest(folder / GRAPH),
@@ -159,22 +130,10 @@ class OnnxScorer:
 
     def score(self, candidates: Iterable[Candidates]) -> Iterator[tuple[Score, ...]]:
         """Scores in the order asked; reads ahead one window of `candidates`."""
-        stream = iter(candidates)
-        while window := list(islice(stream, WINDOW)):
-            rows = [[encode(self._chat, c.prompt, r) for r in c.responses] for c in window]
-            distinct = {
-                e.ids.tobytes(): e.ids for row in rows for e in row if isinstance(e, Encoded)
-            }
-            rewards: dict[bytes, float] = {}
-            for batch in batches(list(distinct.values()), len, self._budget):
-                values = self._rewards(batch)
-                rewards.update(zip((ids.tobytes() for ids in batch), values, strict=True))
-            yield from (tuple(score_of(encoded, rewards) for encoded in row) for row in rows)
 
-    def _rewards(self, batch: Sequence[Tokens]) -> list[float]:
-        longest = max(map(len, batch))
-        ids = np.full((len(batch), longest), self._chat.pad_id, np.int64)
-        mask = np.zeros_like(ids)
-        for row, tokens in enumerate(batch):
-            ids[row, : len(tokens)], mask[row, : len(tokens)] = tokens, 1
-        return [float(value) for value in run(self._session, ids, mask)]
+        def rewards(batch: list[Encoded]) -> list[float]:
+            ids, mask = padded([row.ids for row in batch], self._chat.pad_id)
+            return [float(value) for value in run(self._session, ids.numpy(), mask.numpy())]
+
+        run_all = by_batches(rewards, self._max_tokens)
+        return batched_scores(candidates, partial(encode, self._chat), run_all, WINDOW)

@@ -6,25 +6,21 @@ gets what the stock model gives it alone and unpadded, whatever shares its batch
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import AutoModelForSequenceClassification
 
-from palate.judges.huggingface import batches, open_checkpoint, open_device, padded
+from palate.judges.batching import batched_scores, by_batches, padded
+from palate.judges.huggingface import open_checkpoint, open_device
 from palate.judges.options import SequenceClassifierSpec
-from palate.judges.prompting import NO_LIMIT, Encoded, InputFormat, Refused
-from palate.judges.scalar import NON_FINITE
+from palate.judges.prompting import NO_LIMIT, Encoded, InputFormat
 from palate.model.export import check_exportable
 from palate.model.loading import MAKERS, maker_of
 from palate.model.tokenizer import check_rows
 from palate.types import Candidates, PalateError, Score
-
-Inputs = tuple[tuple[int, ...], tuple[int, ...] | None]
 
 
 class SequenceClassifier:
@@ -74,32 +70,20 @@ class SequenceClassifier:
 
     def score(self, candidates: Iterable[Candidates]) -> Iterator[tuple[Score, ...]]:
         """Scores in the order asked; reads ahead one window of `candidates`."""
-        stream = iter(candidates)
-        while window := list(islice(stream, self._spec.window)):
-            yield from self._score_window(window)
-
-    def _score_window(self, window: Sequence[Candidates]) -> list[tuple[Score, ...]]:
-        rows = [[self._format.encode(c.prompt, r) for r in c.responses] for c in window]
-        unique = {(e.ids, e.types): 0.0 for row in rows for e in row if isinstance(e, Encoded)}
-        for batch in batches(list(unique), _length, self._spec.batch_tokens):
-            unique.update(zip(batch, self._logits(batch), strict=True))
-        return [tuple(_score(encoded, unique) for encoded in row) for row in rows]
+        logits = by_batches(self._logits, self._spec.batch_tokens)
+        return batched_scores(candidates, self._format.encode, logits, self._spec.window)
 
     @torch.inference_mode()
-    def _logits(self, batch: Sequence[Inputs]) -> list[float]:
-        pad = self._pad_for(batch)
-        longest = max(len(ids) for ids, _ in batch)
-        inputs = {
-            "input_ids": padded([ids for ids, _ in batch], longest, pad),
-            "attention_mask": padded([(1,) * len(ids) for ids, _ in batch], longest, 0),
-        }
-        if batch[0][1] is not None:
-            inputs["token_type_ids"] = padded([t or () for _, t in batch], longest, 0)
+    def _logits(self, batch: list[Encoded]) -> list[float]:
+        ids, mask = padded([row.ids for row in batch], self._pad_for(batch))
+        inputs = {"input_ids": ids, "attention_mask": mask}
+        if batch[0].types is not None:
+            inputs["token_type_ids"], _ = padded([row.types or () for row in batch], 0)
         on_device = {name: tensor.to(self.device) for name, tensor in inputs.items()}
         logits: torch.Tensor = self._model(**on_device).logits  # [B, 1]
         return [float(value) for value in logits[:, 0].float().cpu()]
 
-    def _pad_for(self, batch: Sequence[Inputs]) -> int:
+    def _pad_for(self, batch: list[Encoded]) -> int:
         """A padding id under which the stock pooling reads each row where it would alone.
 
         Decoders read the last token that is not `pad_token_id`, or the last token where the
@@ -108,25 +92,12 @@ class SequenceClassifier:
         """
         if self._pad_id is not None:
             return self._pad_id
-        last = {ids[-1] for ids, _ in batch}
+        last = {row.ids[-1] for row in batch}
         named = self._tokenizer_pad_id
         free = named if named is not None and named not in last else None
         pad = free if free is not None else next(i for i in range(len(last) + 1) if i not in last)
         self._text_config.pad_token_id = pad
         return pad
-
-
-def _length(row: Inputs) -> int:
-    return len(row[0])
-
-
-def _score(encoded: Encoded | Refused, values: Mapping[Inputs, float]) -> Score:
-    if isinstance(encoded, Refused):
-        return Score(None, encoded.reason, tokens=encoded.tokens)
-    value, tokens = values[encoded.ids, encoded.types], len(encoded.ids)
-    if not math.isfinite(value):
-        return Score(None, NON_FINITE, encoded.truncated, tokens)
-    return Score(value, "", encoded.truncated, tokens)
 
 
 def _check_labels(spec: SequenceClassifierSpec, config: Any) -> None:

@@ -9,25 +9,23 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from transformers import AutoModelForSeq2SeqLM
 
-from palate.judges.huggingface import batches, open_checkpoint, open_device, padded
+from palate.judges.batching import batched_answers, batched_scores, by_batches, padded
+from palate.judges.huggingface import open_checkpoint, open_device
 from palate.judges.options import TextToTextSpec
 from palate.judges.prompting import NOTHING, Encoded, PairPrompt, Refused
 from palate.judges.scalar import NON_FINITE
-from palate.types import Candidates, Pair, PalateError, Preference, Score
-
-Ids = tuple[int, ...]
+from palate.types import Candidates, Message, Pair, PalateError, Preference, Score
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the first step says.
+    """What the first step gives.
 
     `token` is the likeliest of all; `of_two` is P(A) / (P(A) + P(B)), `of_all` is P(A).
     """
@@ -38,14 +36,22 @@ class Reading:
 
 
 class Reader:
-    """Puts questions to the checkpoint, in batches of like length; equal ones are asked once."""
+    """The checkpoint, its prompt and its letters."""
 
     def __init__(self, spec: TextToTextSpec) -> None:
+        def check(config: Any) -> None:
+            if not config.is_encoder_decoder:
+                raise PalateError(
+                    f"{spec.model}: is a {config.model_type}, expected an encoder-decoder such as "
+                    "T5; a decoder is a `generation` judge, a one-label model a "
+                    "`sequence-classifier`"
+                )
+
         opened = open_checkpoint(
             AutoModelForSeq2SeqLM,
             spec.model,
             "a text-to-text judge",
-            check=lambda config: _check_encoder_decoder(spec, config),
+            check=check,
             revision=spec.revision,
             attention=spec.attention,
         )
@@ -56,7 +62,11 @@ class Reader:
         self.letters = {letter: _letter(spec, opened.tokenizer, letter) for letter in ("A", "B")}
         self._device = open_device(spec.device)
         self._model = opened.model.to(self._device)
-        self._start = _start(spec, opened.config)
+        self._start = opened.config.decoder_start_token_id
+        if self._start is None:
+            raise PalateError(
+                f"{spec.model}: config.json states no decoder_start_token_id (T5's is 0); add it"
+            )
         self.protocol: Mapping[str, Any] = {
             "judge": "text-to-text",
             "model": spec.model,
@@ -68,20 +78,13 @@ class Reader:
             "device": self._device.type,
         }
 
-    def read(self, questions: Sequence[Encoded | Refused]) -> dict[Ids, Reading]:
-        """The readings by token ids; refused questions are passed over."""
-        unique = list(dict.fromkeys(q.ids for q in questions if isinstance(q, Encoded)))
-        found: dict[Ids, Reading] = {}
-        for batch in batches(unique, len, self.spec.batch_tokens):
-            found.update(zip(batch, self._read(batch), strict=True))
-        return found
-
     @torch.inference_mode()
-    def _read(self, batch: Sequence[Ids]) -> list[Reading]:
-        longest = len(batch[0])
+    def read(self, batch: list[Encoded]) -> list[Reading]:
+        """The readings of one batch of questions."""
+        ids, mask = padded([row.ids for row in batch], self.tokenizer.pad_token_id or 0)
         logits = self._model(
-            input_ids=padded(batch, longest, self.tokenizer.pad_token_id or 0).to(self._device),
-            attention_mask=padded([(1,) * len(ids) for ids in batch], longest, 0).to(self._device),
+            input_ids=ids.to(self._device),
+            attention_mask=mask.to(self._device),
             decoder_input_ids=torch.full((len(batch), 1), self._start, device=self._device),
             use_cache=False,
         ).logits[:, 0]  # [B, V]
@@ -119,33 +122,31 @@ class TextToText:
 
     def judge(self, pairs: Sequence[Pair]) -> Iterator[Preference]:
         """Preferences in the order asked; reads ahead one window of `pairs`."""
-        stream = iter(pairs)
-        while window := list(islice(stream, self._reader.spec.window)):
-            encode = self._reader.prompt.encode
-            questions = [encode(pair.prompt, pair.first, pair.second) for pair in window]
-            found = self._reader.read(questions)
-            for pair, asked in zip(window, questions, strict=True):
-                if isinstance(asked, Refused):
-                    yield Preference(pair.id, None, reason=asked.reason)
-                else:
-                    yield self._preference(pair.id, found[asked.ids], asked.truncated)
+        reader = self._reader
+        sides: dict[int, Any] = {reader.letters["A"]: "first", reader.letters["B"]: "second"}
 
-    def _preference(self, pair_id: str, reading: Reading, truncated: bool) -> Preference:
-        if not math.isfinite(reading.of_two):
-            return Preference(pair_id, None, reason=NON_FINITE, truncated=truncated)
-        letters = self._reader.letters
-        said = self._reader.tokenizer.decode([reading.token])
-        sides = {letters["A"]: "first", letters["B"]: "second"}
-        choice: Any = sides.get(reading.token)
-        return Preference(
-            pair_id,
-            choice,
-            reading.of_two,
-            1 - reading.of_two,
-            reason="" if choice else "unparsed",
-            truncated=truncated,
-            answer=said,
-        )
+        def encode(pair: Pair) -> list[Encoded | Refused]:
+            return [reader.prompt.encode(pair.prompt, pair.first, pair.second)]
+
+        read_all = by_batches(reader.read, reader.spec.batch_tokens)
+        for pair, (answer,) in batched_answers(pairs, encode, read_all, reader.spec.window):
+            if isinstance(answer, Refused):
+                yield Preference(pair.id, None, reason=answer.reason)
+                continue
+            question, reading = answer
+            if not math.isfinite(reading.of_two):
+                yield Preference(pair.id, None, reason=NON_FINITE, truncated=question.truncated)
+                continue
+            choice = sides.get(reading.token)
+            yield Preference(
+                pair.id,
+                choice,
+                reading.of_two,
+                1 - reading.of_two,
+                reason="" if choice else "unparsed",
+                truncated=question.truncated,
+                answer=reader.tokenizer.decode([reading.token]),
+            )
 
 
 class TextToTextScorer:
@@ -163,30 +164,16 @@ class TextToTextScorer:
 
     def score(self, candidates: Iterable[Candidates]) -> Iterator[tuple[Score, ...]]:
         """Scores in the order asked; reads ahead one window of `candidates`."""
-        stream = iter(candidates)
-        while window := list(islice(stream, self._reader.spec.window)):
-            encode = self._reader.prompt.encode
-            rows = [[encode(c.prompt, r, NOTHING) for r in c.responses] for c in window]
-            found = self._reader.read([asked for row in rows for asked in row])
-            for row in rows:
-                yield tuple(_score(asked, found) for asked in row)
+        reader = self._reader
 
+        def encode(prompt: Sequence[Message], response: str) -> Encoded | Refused:
+            return reader.prompt.encode(prompt, response, NOTHING)
 
-def _score(asked: Encoded | Refused, found: Mapping[Ids, Reading]) -> Score:
-    if isinstance(asked, Refused):
-        return Score(None, asked.reason, tokens=asked.tokens)
-    value, tokens = found[asked.ids].of_all, len(asked.ids)
-    if not math.isfinite(value):
-        return Score(None, NON_FINITE, asked.truncated, tokens)
-    return Score(value, "", asked.truncated, tokens)
+        def rewards(batch: list[Encoded]) -> list[float]:
+            return [reading.of_all for reading in reader.read(batch)]
 
-
-def _check_encoder_decoder(spec: TextToTextSpec, config: Any) -> None:
-    if not config.is_encoder_decoder:
-        raise PalateError(
-            f"{spec.model}: is a {config.model_type}, expected an encoder-decoder such as T5; a "
-            "decoder is a `generation` judge, a one-label model a `sequence-classifier`"
-        )
+        run_all = by_batches(rewards, reader.spec.batch_tokens)
+        return batched_scores(candidates, encode, run_all, reader.spec.window)
 
 
 def _letter(spec: TextToTextSpec, tokenizer: Any, letter: str) -> int:
@@ -197,12 +184,3 @@ def _letter(spec: TextToTextSpec, tokenizer: Any, letter: str) -> int:
             "a text-to-text judge answers A or B in one token"
         )
     return int(ids[0])
-
-
-def _start(spec: TextToTextSpec, config: Any) -> int:
-    start = config.decoder_start_token_id
-    if start is None:
-        raise PalateError(
-            f"{spec.model}: config.json states no decoder_start_token_id (T5's is 0); add it"
-        )
-    return int(start)
