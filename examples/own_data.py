@@ -22,7 +22,7 @@ benchmarks:
 mixtures:
   all: {all: [week-1]}
 models:
-  mine: {mixture: all, watch: [held-out]}
+  mine: {mixture: all, eval_sets: [held-out]}
 """
 
 

@@ -32,10 +32,10 @@ benchmarks:
   held-out help: {held_out: [help]}
 mixtures:
   helpfulness: {all: [help]}
-base: {model: MODEL, max_tokens: 256, dtype: float32}
+backbone: {model: MODEL, max_tokens: 256, dtype: float32}
 train: {pairs_per_step: 16, learning_rate: 1e-3, eval_rows: 8}
 models:
-  helpfulness: {mixture: helpfulness, watch: [held-out help]}
+  helpfulness: {mixture: helpfulness, eval_sets: [held-out help]}
 judges: [random, longer, shorter, helpfulness]
 """
 

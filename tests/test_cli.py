@@ -384,7 +384,7 @@ def test_every_command_takes_every_format_that_import_takes(
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "flips.jsonl").read_text()
     # Read, and a model is looked for.
-    options = ["--watch", path, "--out", "m", "--set", "base.model=./nowhere"]
+    options = ["--watch", path, "--out", "m", "--set", "backbone.model=./nowhere"]
     assert "nowhere" in palate("train", path, *options, cwd=tmp_path).stderr
     assert read_header(tmp_path / "m.train/data/mine.parquet", "comparisons").rows == 60
 

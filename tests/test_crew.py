@@ -87,8 +87,8 @@ def test_a_mistake_that_rank_0_finds_ends_the_others(base: Path, tmp_path: Path)
 def test_torchrun_runs_the_command_line(base: Path, mixture: Path, tmp_path: Path) -> None:
     def palate(*start: str, out: str) -> str:
         settings = [
-            f"base.model={base}",
-            "base.dtype=float32",
+            f"backbone.model={base}",
+            "backbone.dtype=float32",
             "train.pairs_per_step=8",
             "train.learning_rate=0.001",
         ]

@@ -104,7 +104,7 @@ def workspace(tmp_path_factory) -> Path:
     base = save_tiny(folder / "tiny", "llama", num_hidden_layers=1)
     options = "data.sources.campaign-{}.options.comparisons_per_week=30"
     small = [
-        f"base.model={base}", "base.layers=null", "train.epochs=1", "train.trackers=[]",
+        f"backbone.model={base}", "backbone.layers=null", "train.epochs=1", "train.trackers=[]",
         "train.trainable.last_layers=null", "data.holdout.per_batch=6",
         options.format("helpfulness"), options.format("safety"),
     ]  # fmt: skip
@@ -152,7 +152,7 @@ def test_readme_python_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     recipe = yaml.safe_load(blocks(ROOT / "README.md", "yaml")[0])
     base = save_tiny(tmp_path / "tiny", "llama", num_hidden_layers=1)
-    recipe |= {"base": {"model": str(base)}, "train": {"epochs": 1, "trackers": []}}
+    recipe |= {"backbone": {"model": str(base)}, "train": {"epochs": 1, "trackers": []}}
     recipe["data"]["holdout"]["per_batch"] = 20
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump(recipe))
     for week in (1, 2):

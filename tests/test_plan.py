@@ -26,7 +26,7 @@ def recipe(tmp_path: Path) -> Path:
     path.write_text(f"""
 data: {{sources: {{week-1: {{source: own, path: {tmp_path}/mine.jsonl}}}}}}
 mixtures: {{all: {{all: [week-1]}}}}
-base: {{model: {tmp_path}/model, template: chatml, dtype: float32}}
+backbone: {{model: {tmp_path}/model, template: chatml, dtype: float32}}
 train: {{pairs_per_step: 8}}
 models: {{one: {{mixture: all}}}}
 """)
@@ -86,7 +86,7 @@ def test_a_table_says_so_in_words(tmp_path, recipe) -> None:
 def test_this_machine_is_measured_where_asked_in_the_recipes_format(
     dtype: str, tmp_path, recipe
 ) -> None:
-    words = ["--measure", "--format", "json", "--set", f"base.dtype={dtype}"]
+    words = ["--measure", "--format", "json", "--set", f"backbone.dtype={dtype}"]
     done = palate("plan", recipe, *BIG[2:], *words, cwd=tmp_path)
     (row,) = json.loads(done.stdout)
     assert row["dtype"] == dtype

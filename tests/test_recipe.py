@@ -8,8 +8,9 @@ import yaml
 
 from palate.data.sources.files import locate
 from palate.recipe import built_in, load_recipe, resolved, save_recipe, schema
-from palate.recipe.yaml import merge, override, read
-from palate.types import PalateError
+from palate.recipe.schema import fingerprinted
+from palate.recipe.yaml import merge, read
+from palate.types import PalateError, digest
 
 SMALL = {
     "data": {
@@ -18,7 +19,7 @@ SMALL = {
     },
     "benchmarks": {"held-out": {"held_out": ["mine"]}},
     "mixtures": {"all": {"all": ["mine"]}},
-    "models": {"m": {"mixture": "all", "watch": ["held-out"]}},
+    "models": {"m": {"mixture": "all", "eval_sets": ["held-out"]}},
     "judges": ["random", "longer", "m"],
 }
 
@@ -40,14 +41,14 @@ def test_merge_joins_mappings_replaces_the_rest_and_null_takes_away():
 
 
 def test_override_reads_yaml_values_in_order():
-    result = override({"a": {"b": 1}}, ["a.b=2", "a.c=[x, y]", "d.e=1e-5", "a.b=3"])
+    result = read({"a": {"b": 1}}, ["a.b=2", "a.c=[x, y]", "d.e=1e-5", "a.b=3"])
     assert result == {"a": {"b": 3, "c": ["x", "y"]}, "d": {"e": 1e-5}}
 
 
 @pytest.mark.parametrize("text", ["a", "=3", "a..b=1", "a=[1"])
 def test_a_malformed_override_is_one_line(text):
     with pytest.raises(PalateError, match="--set"):
-        override({}, [text])
+        read({}, [text])
 
 
 def test_extends_a_file_beside_it_and_keeps_its_own_name(tmp_path, small):
@@ -72,14 +73,17 @@ def test_extends_in_a_circle_says_so(tmp_path):
         ("data.sources.mine.pth=x", "data.sources.mine.pth: unknown key; did you mean 'path'"),
         ("train.trainable.last_layer=2", "last_layer: unknown key; did you mean 'last_layers'"),
         ("models.m.train.learning_rat=1", "models.m.train: learning_rat: unknown key"),
-        ("models.m.base.max_token=9", "models.m.base: max_token: unknown key; did you mean"),
+        (
+            "models.m.backbone.max_token=9",
+            "models.m.backbone: max_token: unknown key; did you mean",
+        ),
         ("models.m.mixture=al", "models.m.mixture: no 'al'; did you mean 'all'"),
         ("judges=[longr]", "judges: no 'longr'; did you mean 'longer'"),
         ("train.learning_rate=fast", "train.learning_rate: "),
         ("train.epochs=0", "train.epochs: Input should be greater than or equal to 1, got 0"),
         ("data.holdout.sources=[]", "nothing is held out of 'mine'"),
         ("benchmarks.held-out.file=x", "name exactly one of held_out, whole, file"),
-        ("data.holdout.halves.other=0.5", "no 'other'"),
+        ("data.holdout.fractions.other=0.5", "no 'other'"),
     ],
 )
 def test_a_mistake_is_one_line_with_its_key_and_its_cure(small, assignment, expected):
@@ -116,20 +120,20 @@ def test_resolved_makes_the_same_recipe_again(tmp_path, small):
     save_recipe(recipe, tmp_path / "again.yaml")
     again = load_recipe(tmp_path / "again.yaml")
     assert resolved(again) == resolved(recipe)
-    assert again.training("m") == recipe.training("m")
+    assert again.train_options("m") == recipe.train_options("m")
 
 
 def test_the_recipes_seed_trains_unless_a_model_has_its_own(tmp_path, small):
-    assert load_recipe(small, ["seed=7"]).training("m").seed == 7
-    assert load_recipe(small, ["seed=7", "train.seed=8"]).training("m").seed == 8
-    assert load_recipe(small, ["seed=7", "models.m.train.seed=9"]).training("m").seed == 9
+    assert load_recipe(small, ["seed=7"]).train_options("m").seed == 7
+    assert load_recipe(small, ["seed=7", "train.seed=8"]).train_options("m").seed == 8
+    assert load_recipe(small, ["seed=7", "models.m.train.seed=9"]).train_options("m").seed == 9
     save_recipe(load_recipe(small, ["seed=7"]), tmp_path / "again.yaml")
-    assert load_recipe(tmp_path / "again.yaml", ["seed=3"]).training("m").seed == 3
+    assert load_recipe(tmp_path / "again.yaml", ["seed=3"]).train_options("m").seed == 3
 
 
 def test_a_models_overrides_lie_over_the_shared_ones(small):
     recipe = load_recipe(small, ["train.epochs=2", "models.m.train.clip_norm=0.5"])
-    assert (recipe.training("m").epochs, recipe.training("m").clip_norm) == (2, 0.5)
+    assert (recipe.train_options("m").epochs, recipe.train_options("m").clip_norm) == (2, 0.5)
 
 
 def test_the_data_root_given_wins_over_the_environment(tmp_path, small):
@@ -177,3 +181,94 @@ def test_on_and_off_are_names_not_booleans(tmp_path, small):
     )
     assert load_recipe(child).train.safety_loss.on == "head"
     assert load_recipe(small, ["train.safety_loss={on: head}"]).train.safety_loss.on == "head"
+
+
+# Keys that were renamed: the old word is read wherever a recipe is, with one warning.
+
+OLD = {
+    "name": "small",
+    "data": {
+        "sources": {"mine": {"source": "own", "path": "mine.jsonl"}},
+        "holdout": {"halves": {"mine": 0.5}},
+    },
+    "benchmarks": {"held-out": {"held_out": ["mine"]}},
+    "mixtures": {"all": {"all": ["mine"]}},
+    "base": {"model": "tiny", "layers": 2},
+    "models": {"m": {"mixture": "all", "watch": ["held-out"], "base": {"max_tokens": 64}}},
+    "judges": ["longer", "m"],
+    "study": {
+        "vary": {
+            "size": {
+                "one": {"base.layers": 1},
+                "two": {"models": {"m": {"base": {"layers": 2}}}},
+            }
+        }
+    },
+}
+WARNING = "`base` is now `backbone`, `halves` is now `fractions`, `watch` is now `eval_sets`"
+
+
+def test_old_words_are_read_everywhere_with_one_warning(tmp_path, caplog):
+    recipe = load_recipe(write(tmp_path / "old.yaml", OLD), ["models.m.base.layers=3"])
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{tmp_path / 'old.yaml'}: {WARNING}; the old word still works"
+    ]
+    assert recipe.data.holdout.fractions == {"mine": 0.5}
+    assert recipe.models["m"].eval_sets == ("held-out",)
+    assert recipe.backbone.layers == 2
+    options = recipe.backbone_options("m")
+    assert (options.model, options.layers, options.max_tokens) == ("tiny", 3, 64)
+    one, two = recipe.study.variants()
+    assert (one.changes, two.changes) == (
+        ({"backbone.layers": 1},),
+        ({"models": {"m": {"backbone": {"layers": 2}}}},),
+    )
+    assert recipe.varied(one, 0).backbone.layers == 1
+    save_recipe(recipe, tmp_path / "resolved.yaml")
+    caplog.clear()
+    assert resolved(load_recipe(tmp_path / "resolved.yaml")) == resolved(recipe)
+    assert not caplog.records, "what is written has today's words"
+
+
+def test_a_recipe_extends_one_of_either_wording(tmp_path, caplog):
+    write(tmp_path / "old.yaml", OLD)
+    mine = {"extends": "old.yaml", "backbone": {"layers": 5}, "models": {"m": {"eval_sets": []}}}
+    recipe = load_recipe(write(tmp_path / "mine.yaml", mine), ["base.revision=main"])
+    assert (recipe.backbone.model, recipe.backbone.layers) == ("tiny", 5)
+    assert (recipe.backbone.revision, recipe.models["m"].eval_sets) == ("main", ())
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.parametrize(
+    ("both", "message"),
+    [
+        ({"backbone": {}}, "backbone is given under its old word too; keep backbone"),
+        ({"models": {"m": {"watch": [], "eval_sets": []}}}, "eval_sets is given under its old"),
+        ({"data": {"holdout": {"halves": {}, "fractions": {}}}}, "fractions is given under its"),
+        (
+            {"study": {"vary": {"a": {"b": {"base.layers": 1, "backbone.layers": 2}}}}},
+            "backbone.layers is given under its old",
+        ),
+    ],
+)
+def test_both_words_at_once_are_an_error_in_one_line(tmp_path, both, message):
+    path = write(tmp_path / "both.yaml", OLD | both)
+    with pytest.raises(PalateError, match=rf"^{path}: {message}[^\n]*$"):
+        load_recipe(path)
+
+
+def test_a_name_of_ones_own_is_no_key():
+    named = {"models": {"base": {"mixture": "watch"}}, "data": {"sources": {"halves": {"base": 1}}}}
+    assert read(named) == named
+
+
+def test_fingerprints_do_not_change_with_the_words(caplog):
+    """Of the commit before the keys were renamed: a run of before goes on."""
+    recipe = load_recipe(OLD, environment={})
+    one, two = recipe.study.variants()
+    assert digest(fingerprinted(recipe)) == "efba463dfd2d7944cddd5340277a82e3"
+    assert digest(fingerprinted(recipe.varied(one, 0))) == "ca15bf59667f8eb13afe650714e7ee21"
+    assert digest(fingerprinted(recipe.varied(two, 0))) == "a6700f01ed99d8724213c9804de6b00a"
+    assert digest(fingerprinted(load_recipe("demo", environment={}))) == (
+        "3cf2311485959acf8ff9c546068a3551"
+    )

@@ -22,17 +22,17 @@ data:
     safe: {source: simulated, options: {task: safety, weeks: 2, comparisons_per_week: 40}}
     half: {source: simulated, options: {task: safety, weeks: 1, comparisons_per_week: 40, seed: 9}}
     apart: {source: simulated, options: {weeks: 1, comparisons_per_week: 30, seed: 5}}
-  holdout: {per_batch: 10, sources: [help, safe], halves: {half: 0.5}}
+  holdout: {per_batch: 10, sources: [help, safe], fractions: {half: 0.5}}
 benchmarks:
   held-out help: {held_out: [help]}
   held-out safe: {held_out: [safe, half]}
   apart: {whole: [apart], paper_column: Anthropic Helpful}
 mixtures:
   helpfulness: {all: [help], equal_part_from: [safe, half], on_shortage: shrink}
-base: {max_tokens: 256, dtype: float32}
+backbone: {max_tokens: 256, dtype: float32}
 train: {pairs_per_step: 16, learning_rate: 1e-3, eval_rows: 8, trackers: []}
 models:
-  helpfulness: {mixture: helpfulness, watch: [held-out help]}
+  helpfulness: {mixture: helpfulness, eval_sets: [held-out help]}
 judges: [random, longer, helpfulness]
 """
 
@@ -43,7 +43,7 @@ def experiment(tmp_path_factory) -> tuple[Path, Path, list[str]]:
     folder = tmp_path_factory.mktemp("whole")
     model, said = save_tiny(folder / "tiny", "llama"), []
     recipe = folder / "whole.yaml"
-    recipe.write_text(RECIPE.replace("base: {", f"base: {{model: {model}, "))
+    recipe.write_text(RECIPE.replace("backbone: {", f"backbone: {{model: {model}, "))
     run(load_recipe(recipe, environment={}), folder / "run", say=said.append)
     return recipe, folder / "run", said
 
@@ -54,6 +54,15 @@ def again(experiment, *overrides: str, **arguments) -> list[str]:
     said: list[str] = []
     run(load_recipe(recipe, overrides, environment={}), folder, say=said.append, **arguments)
     return [line.removesuffix(" ...") for line in said if line.endswith(" ...")]
+
+
+def test_a_run_under_old_words_goes_on_and_trains_nothing_anew(experiment, caplog):
+    recipe, folder, _ = experiment
+    old = recipe.with_name("old.yaml")
+    text = recipe.read_text().replace("backbone:", "base:")
+    old.write_text(text.replace("eval_sets:", "watch:").replace("fractions:", "halves:"))
+    assert again((old, folder, [])) == ["report"]
+    assert len(caplog.records) == 1
 
 
 def prompts(path: Path) -> set[str]:
@@ -158,7 +167,7 @@ data:
   holdout: {per_batch: 10, sources: [help]}
 benchmarks: {held-out: {held_out: [help]}}
 mixtures: {all: {all: [help]}}
-base: {max_tokens: 64, dtype: float32, model: MODEL}
+backbone: {max_tokens: 64, dtype: float32, model: MODEL}
 train: {eval_rows: 0, trackers: []}
 models: {mine: {mixture: all}}
 judges: [longer, mine]
@@ -190,7 +199,7 @@ def test_what_a_recipe_does_not_state_follows_from_its_rows_and_is_said(few, tmp
     kept = trained_with(folder)
     assert (kept["pairs_per_step"], kept["epochs"], kept["learning_rate"]) == (8, 3, 2e-4)
     assert "21 steps of 8 pairs" in (folder / "models" / "mine" / "README.md").read_text()
-    saved = load_recipe(folder / "recipe.yaml", environment={}).training("mine")
+    saved = load_recipe(folder / "recipe.yaml", environment={}).train_options("mine")
     assert (saved.pairs_per_step, saved.epochs, saved.learning_rate) == (8, 3, 2e-4)
     assert again(few) == ["report"], "the same rows make the same steps"
     other = again((folder / "recipe.yaml", tmp_path, []), until="train")
@@ -218,7 +227,7 @@ def test_a_training_that_was_begun_keeps_its_own_steps(few, tmp_path):
     """Also one of a release that took the paper's 512 pairs where nothing was stated."""
     recipe, folder, _ = few
     mixture, loaded = folder / "mixtures" / "all.parquet", load_recipe(recipe, environment={})
-    options, base = loaded.training("mine"), loaded.backbone("mine")
+    options, base = loaded.train_options("mine"), loaded.backbone_options("mine")
 
     def settled(**stated) -> TrainOptions:
         given = {**options.model_dump(exclude_unset=True), **stated}

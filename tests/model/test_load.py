@@ -331,7 +331,7 @@ def test_pitfall_03_a_tokenizer_without_a_pad_token_is_given_one_by_name(
     with pytest.raises(PalateError, match=r"set base\.pad_token to a new one, such as <\|pad\|>"):
         start_model(plain)
     for word in ("a", "the", "<p ad>"):
-        with pytest.raises(PalateError, match=f"base.pad_token: '{word}' may stand in text"):
+        with pytest.raises(PalateError, match=f"backbone.pad_token: '{word}' may stand in text"):
             start_model(plain.model_copy(update={"pad_token": word}))
     model, opened = start_model(plain.model_copy(update={"pad_token": "<|pad|>"}))
     assert model.chat.pad_id == 257 != model.chat.terminal_id

@@ -58,7 +58,7 @@ def test_adapters_take_their_own_rate_and_rates_wait_for_a_size() -> None:
 def test_the_recipes_that_come_with_palate_state_everything(name: str) -> None:
     recipe = load_recipe(name, environment={})
     for model in recipe.models:
-        assert not follows(recipe.training(model), recipe.backbone(model))
+        assert not follows(recipe.train_options(model), recipe.backbone_options(model))
 
 
 def test_too_few_steps_are_said_with_the_cure() -> None:

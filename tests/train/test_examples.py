@@ -156,7 +156,7 @@ def test_pairs_that_the_template_writes_alike_are_said_with_their_own_cure(
         tokenise(tmp_path / "m.parquet", reading(R1), tmp_path / "t.arrow")
     assert "1 written alike by the chat template" in str(raised.value)
     assert str(raised.value).endswith("or to a Jinja file that writes it")
-    assert "raise base.max_tokens" not in str(raised.value)
+    assert "raise backbone.max_tokens" not in str(raised.value)
     write_comparisons(tmp_path / "m.parquet", [lost, comparison(0)])
     cuts = tokenise(tmp_path / "m.parquet", reading(R1), tmp_path / "t.arrow").cuts
     assert (cuts.kept, cuts.identical, cuts.alike) == (1, 1, 1)

@@ -56,7 +56,9 @@ def test_a_training_goes_on_in_the_number_format_it_began_in(tmp_path: Path) -> 
     assert stored_dtype(folder / "checkpoints") == "float32"
     examples = tokenise(data, CHAT, folder / "tokens.arrow")
     model = RewardModel(tiny_model("llama"), CHAT, dtype=torch.bfloat16)
-    with pytest.raises(PalateError, match=r"began in float32 .* set base.dtype=float32, or train"):
+    with pytest.raises(
+        PalateError, match=r"began in float32 .* set backbone.dtype=float32, or train"
+    ):
         train(model, examples, {}, OPTIONS, folder)
     assert stored_dtype(tmp_path / "none") is None
 

@@ -306,7 +306,7 @@ def train(
     """Train the reward models of a recipe, or one on a file.
 
     Makes what comes before first, where that is not done. With a FILE, --set takes the keys of
-    [bold]base[/bold] and [bold]train[/bold], and --out is the checkpoint's folder.
+    [bold]backbone[/bold] and [bold]train[/bold], and --out is the checkpoint's folder.
     Example: [bold]palate train week-1.parquet --out model --set train.epochs=2[/bold]
     """
     from palate.recipe.yaml import is_data
@@ -331,12 +331,12 @@ def _train_file(
 
     if out is None:
         raise PalateError("a file is trained into a folder of your choice; add --out FOLDER")
-    options, base = load_options(overrides)
     folder = out.with_name(f"{out.name}.train")
     with interruptible(command_line()), distributed() as leads:
         if not leads:
             return
         say = progress(quiet=quiet)
+        options, base = load_options(overrides)
         with kept_in(folder / LOG, command_line()):
             data = folder / "data"
             mixture = comparison_file(file, data)

@@ -139,7 +139,7 @@ def _template(spec: GenerationSpec, own: str | Mapping[str, str] | None) -> str:
     try:
         return choose_template(own, options)
     except PalateError as error:
-        raise PalateError(str(error).replace("base.template", "generation.template")) from None
+        raise PalateError(str(error).replace("backbone.template", "generation.template")) from None
 
 
 def _letter(opened: Backbone, letter: str) -> list[int]:

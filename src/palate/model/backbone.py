@@ -571,7 +571,7 @@ def keep_layers(config: Any, layers: int | None, location: str) -> int | None:
     if getattr(config, "hidden_size_per_layer_input", 0):
         raise PalateError(
             f"{location}: its embeddings hold a part for each of its {total} layers, so they "
-            "cannot be cut; leave base.layers out"
+            "cannot be cut; leave backbone.layers out"
         )
     for name, value in list(vars(config).items()):
         if isinstance(value, list) and len(value) == total:

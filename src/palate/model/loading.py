@@ -119,8 +119,8 @@ def start_model(
     if maker is None or opened.layers is not None:
         if maker is not None:
             log.warning(
-                "%s: a reward model, but base.layers cuts it to %d layers, of which its head knows "
-                "nothing: training starts with a new head", base.model, opened.layers,
+                "%s: a reward model, but backbone.layers cuts it to %d layers, of which its head "
+                "knows nothing: training starts with a new head", base.model, opened.layers,
             )  # fmt: skip
         opened.tell_unused()
         opened = _with_pad(opened, base.pad_token)
@@ -184,7 +184,7 @@ def _with_pad(opened: Backbone, name: str | None) -> Backbone:
     name = name or NEW_PAD
     if name not in named and not re.fullmatch(r"<[^<>\s]+>|\[[^\[\]\s]+\]", name):
         raise PalateError(
-            f"base.pad_token: {name!r} may stand in text, and would no longer be read there; "
+            f"backbone.pad_token: {name!r} may stand in text, and would no longer be read there; "
             f"expected a special token of the tokenizer, or a new one such as {NEW_PAD}"
         )
     tokenizer.add_special_tokens({"pad_token": name})

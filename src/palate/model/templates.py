@@ -48,7 +48,7 @@ def choose_template(own: str | Mapping[str, str] | None, options: BaseOptions) -
     if clock and not pinned:
         raise PalateError(
             f"the chat template of {options.model} reads the clock ({clock}), so a reward would "
-            "change with the day; pin it: base.template_variables.date_string='01 Jan 2026'"
+            "change with the day; pin it: backbone.template_variables.date_string='01 Jan 2026'"
         )
     return _pin(text, options.template_variables)
 
@@ -58,7 +58,7 @@ def _pin(text: str, variables: Mapping[str, str]) -> str:
     for name, value in variables.items():
         if not (name.isidentifier() and re.fullmatch(r"[\w .,:/+-]*", value)):
             raise PalateError(
-                f"base.template_variables: {name}={value!r}; expected a name and plain text"
+                f"backbone.template_variables: {name}={value!r}; expected a name and plain text"
             )
     pins = [f"{{% set {name} = '{value}' %}}" for name, value in variables.items()]
     if date := variables.get("date_string"):
@@ -77,7 +77,7 @@ def own_template(own: str | Mapping[str, str] | None, location: str) -> str | No
     if "default" not in own:
         raise PalateError(
             f"{location} has chat templates {', '.join(own)} and none named default; set "
-            "base.template to a Jinja file"
+            "backbone.template to a Jinja file"
         )
     return own["default"]
 
@@ -89,12 +89,12 @@ def _source(own: str | Mapping[str, str] | None, options: BaseOptions) -> str:
         path = Path(options.template)
         if not path.is_file():
             known = ", ".join(["model", *BUILT_IN])
-            raise PalateError(f"base.template: no such file {path}; expected {known} or a file")
+            raise PalateError(f"backbone.template: no such file {path}; expected {known} or a file")
         return path.read_text(encoding="utf-8")
     text = own_template(own, options.model)
     if not text:
         raise PalateError(
-            f"{options.model} has no chat template; set base.template to chatml or a Jinja file"
+            f"{options.model} has no chat template; set backbone.template to chatml or a Jinja file"
         )
     return text
 
@@ -157,7 +157,7 @@ def tell_unwritten(
     if RESPONSE in lost:
         raise PalateError(
             f"{name}: the chat template does not write the response, so every response would get "
-            "the same reward; set base.template to chatml or a Jinja file"
+            "the same reward; set backbone.template to chatml or a Jinja file"
         )
     if lost and (name, lost) not in _TOLD:
         _TOLD.add((name, lost))

@@ -294,7 +294,7 @@ class ChatTokens:
                 return int(candidate)
         raise PalateError(
             f"{self.location}: the tokenizer has no token to pad with but {self.terminal!r}, which "
-            "ends a response; set base.pad_token to a new one, such as <|pad|>, for which the "
+            "ends a response; set backbone.pad_token to a new one, such as <|pad|>, for which the "
             "embedding gets a row"
         )
 

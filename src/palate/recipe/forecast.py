@@ -76,7 +76,7 @@ def forecast(recipe: Recipe, name: str, folder: Path, machines: Machines, asked:
     from palate.train.cost import Data, anatomy, layer_rate, pace
 
     rows, tokens, share = _amounts(recipe, name, folder, asked)
-    options, base = follow(recipe.training(name), recipe.backbone(name), rows, None)
+    options, base = follow(recipe.train_options(name), recipe.backbone_options(name), rows, None)
     config = _config(base, asked)
     model = anatomy(config, options)
     course, response = Course.of(options, rows), (1 - share) * tokens / 2
@@ -130,7 +130,7 @@ def _setup(recipe: Recipe, name: str, model: ModelStats, data: Data, machines: M
     from palate.model.precision import compute_dtype
     from palate.train.cost import Setup, capacity, microbatches, shard_over
 
-    dtype, options = recipe.backbone(name).dtype, recipe.training(name)
+    dtype, options = recipe.backbone_options(name).dtype, recipe.train_options(name)
     cpu = torch.device("cpu")
     setup = Setup(
         processes=max(1, machines.gpus),

@@ -12,7 +12,7 @@ import yaml
 from palate.data.sources.files import DATA_VARIABLE
 from palate.model.options import BaseOptions
 from palate.recipe.schema import Recipe, resolved, valid, validate
-from palate.recipe.yaml import override, read
+from palate.recipe.yaml import read
 from palate.records import write_text
 from palate.train.options import TrainOptions
 from palate.types import PalateError
@@ -29,8 +29,7 @@ def load_recipe(
 
     `data` is the data root; else the recipe's own, else PALATE_DATA. Raises PalateError, one line.
     """
-    values = override(read(name_or_path), overrides)
-    recipe = validate(values)
+    recipe = validate(read(name_or_path, overrides))
     root = data or recipe.data.root or environment.get(DATA_VARIABLE)
     if root is None:
         return recipe
@@ -60,9 +59,9 @@ def schema() -> dict[str, Any]:
 
 
 def load_options(overrides: Sequence[str]) -> tuple[TrainOptions, BaseOptions]:
-    """Options of training and backbone alone, from `train.a=b` and `base.a=b`."""
-    values = override({}, overrides)
-    if strange := next((key for key in values if key not in ("base", "train")), None):
-        raise PalateError(f"--set {strange}: expected base.KEY or train.KEY")
+    """Options of training and backbone alone, from `train.a=b` and `backbone.a=b`."""
+    values = read({}, overrides)
+    if strange := next((key for key in values if key not in ("backbone", "train")), None):
+        raise PalateError(f"--set {strange}: expected backbone.KEY or train.KEY")
     train = valid(TrainOptions, values.get("train", {}), "train")
-    return train, valid(BaseOptions, values.get("base", {}), "base")
+    return train, valid(BaseOptions, values.get("backbone", {}), "backbone")

@@ -22,7 +22,7 @@ from palate.recipe.cache import (
     uncounted,
 )
 from palate.recipe.open import save_recipe
-from palate.recipe.schema import Recipe, StudyConfig, resolved
+from palate.recipe.schema import Recipe, StudyConfig, fingerprinted
 from palate.report import report, write_page
 from palate.report.study import (
     StudyIndex,
@@ -92,7 +92,7 @@ def _plan(recipe: Recipe, study: StudyConfig, data: str) -> list[tuple[StudyRun,
                 levels=dict(variant.levels),
                 seed=seed,
                 folder=f"{VARIANTS}/{variant.folder}/seed-{seed}",
-                experiment=digest(resolved(of), data),
+                experiment=digest(fingerprinted(of), data),
                 mixtures={name: plan.mixture for name, plan in of.models.items()},
             )
             planned.append((one, of))

@@ -17,7 +17,7 @@ from palate.data.mixture import MixtureSpec
 from palate.evaluate.benchmark import OrderPlan
 from palate.evaluate.run import slug
 from palate.model.options import BaseOptions
-from palate.recipe.yaml import merge, nested
+from palate.recipe.yaml import FIRST_NAMES, merge, nested, rename_keys
 from palate.train.defaults import FOLLOWING
 from palate.train.options import TrainOptions
 from palate.types import PalateError, digest
@@ -27,7 +27,7 @@ from palate.validation import explain, refuse_unknown
 
 AMOUNTS = ("fraction", "rows")
 """Short for the `subset` of the mixture that each model is trained on."""
-VARIES = ("base", "train", "models", "mixtures", *AMOUNTS)
+VARIES = ("backbone", "train", "models", "mixtures", *AMOUNTS)
 Level = Mapping[str, Any]
 
 
@@ -220,7 +220,7 @@ class HoldoutConfig(BaseModel, frozen=True, extra="forbid"):
     per_batch: int = Field(1000, ge=0, description="Held-out comparisons of each annotation batch.")
     sources: tuple[str, ...] = Field((), description="Sources from which `per_batch` is held out.")
     max_share: float = Field(0.5, ge=0, le=1, description="Most of a small batch to hold out.")
-    halves: dict[str, float] = Field(
+    fractions: dict[str, float] = Field(
         default_factory=dict, description="Share of a source's prompts that is held out."
     )
 
@@ -257,11 +257,13 @@ class BenchmarkConfig(BaseModel, frozen=True, extra="forbid"):
 
 
 class ModelConfig(BaseModel, frozen=True, extra="forbid"):
-    """One reward model: its mixture, and where it departs from `base` and `train`."""
+    """One reward model: its mixture, and where it departs from `backbone` and `train`."""
 
     mixture: str = Field(description="Name of the mixture that it learns from.")
-    watch: tuple[str, ...] = Field((), description="Held-out benchmarks evaluated during training.")
-    base: dict[str, Any] = Field(default_factory=dict, description="Overrides of `base`.")
+    eval_sets: tuple[str, ...] = Field(
+        (), description="Held-out benchmarks evaluated during training."
+    )
+    backbone: dict[str, Any] = Field(default_factory=dict, description="Overrides of `backbone`.")
     train: dict[str, Any] = Field(default_factory=dict, description="Overrides of `train`.")
 
 
@@ -295,7 +297,7 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     mixtures: dict[str, MixtureSpec] = Field(
         default_factory=dict, description="What models learn from, each under a name of your own."
     )
-    base: BaseOptions = Field(
+    backbone: BaseOptions = Field(
         BaseOptions(), description="The checkpoint that reward models start from."
     )
     train: TrainOptions = Field(TrainOptions(), description="How they are trained.")
@@ -312,12 +314,12 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     def _names_exist(self) -> Self:
         sources, holdout = self.data.sources, self.data.holdout
         refuse_unknown("data.holdout.sources", holdout.sources, sources)
-        refuse_unknown("data.holdout.halves", holdout.halves, sources)
+        refuse_unknown("data.holdout.fractions", holdout.fractions, sources)
         for name, benchmark in self.benchmarks.items():
             refuse_unknown(f"benchmarks.{name}", (*benchmark.held_out, *benchmark.whole), sources)
         for name, model in self.models.items():
             refuse_unknown(f"models.{name}.mixture", (model.mixture,), self.mixtures)
-            refuse_unknown(f"models.{name}.watch", model.watch, self.benchmarks)
+            refuse_unknown(f"models.{name}.eval_sets", model.eval_sets, self.benchmarks)
         whole = {alias for benchmark in self.benchmarks.values() for alias in benchmark.whole}
         trainable = [alias for alias in sources if alias not in whole]
         for name, mixture in self.mixtures.items():
@@ -328,20 +330,20 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
 
     @model_validator(mode="after")
     def _held_out_is_held_out(self) -> Self:
-        apart = {*self.data.holdout.sources, *self.data.holdout.halves}
+        apart = {*self.data.holdout.sources, *self.data.holdout.fractions}
         for name, benchmark in self.benchmarks.items():
             if loose := [alias for alias in benchmark.held_out if alias not in apart]:
                 raise ValueError(
                     f"benchmarks.{name}: nothing is held out of {loose[0]!r}; "
-                    "add it to data.holdout.sources or data.holdout.halves"
+                    "add it to data.holdout.sources or data.holdout.fractions"
                 )
         return self
 
     @model_validator(mode="after")
     def _overrides_are_valid(self) -> Self:
         for name in self.models:
-            self.training(name)
-            self.backbone(name)
+            self.train_options(name)
+            self.backbone_options(name)
         return self
 
     @model_validator(mode="after")
@@ -370,23 +372,23 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         return digest(
             *(
                 {
-                    "train": self.training(name).decisive(),
-                    "base": self.backbone(name).model_dump(mode="json"),
+                    "train": self.train_options(name).decisive(),
+                    "base": self.backbone_options(name).model_dump(mode="json"),
                     "mixture": self.mixtures[plan.mixture].model_dump(mode="json"),
                 }
                 for name, plan in self.models.items()
             )
         )
 
-    def training(self, model: str) -> TrainOptions:
+    def train_options(self, model: str) -> TrainOptions:
         """The training options of one model: `train` with the model's own laid over it."""
         over = merge({"seed": self.seed, **_given(self.train)}, self.models[model].train)
         return valid(TrainOptions, over, f"models.{model}.train")
 
-    def backbone(self, model: str) -> BaseOptions:
-        """The backbone of one model: `base` with the model's own laid over it."""
-        over = merge(_given(self.base), self.models[model].base)
-        return valid(BaseOptions, over, f"models.{model}.base")
+    def backbone_options(self, model: str) -> BaseOptions:
+        """The backbone of one model: `backbone` with the model's own laid over it."""
+        over = merge(_given(self.backbone), self.models[model].backbone)
+        return valid(BaseOptions, over, f"models.{model}.backbone")
 
 
 def resolved(recipe: Recipe) -> dict[str, Any]:
@@ -398,9 +400,17 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
     values = recipe.model_dump(mode="json", exclude_none=True)
     for key in {"seed", *FOLLOWING} - recipe.train.model_fields_set:
         values["train"].pop(key, None)
-    if not {"model", "layers"} & recipe.base.model_fields_set:
-        del values["base"]["model"]  # How many layers are kept follows where no base is named.
+    if not {"model", "layers"} & recipe.backbone.model_fields_set:
+        del values["backbone"]["model"]  # How many layers are kept follows where none is named.
     return values
+
+
+def fingerprinted(recipe: Recipe) -> dict[str, Any]:
+    """What fingerprints of a recipe are made of: its resolved values under the keys' first names.
+
+    A run of before goes on although a key was renamed since.
+    """
+    return rename_keys(resolved(recipe), FIRST_NAMES)
 
 
 def _given(options: BaseModel) -> dict[str, Any]:

@@ -30,7 +30,14 @@ from palate.model.options import BaseOptions
 from palate.recipe.cache import Files, Workspace, plain
 from palate.recipe.distributed import Judging, Training, judge_together, train_together
 from palate.recipe.judges import JudgeSpec, name_of
-from palate.recipe.schema import BenchmarkConfig, ModelConfig, Recipe, SourceConfig, resolved
+from palate.recipe.schema import (
+    BenchmarkConfig,
+    ModelConfig,
+    Recipe,
+    SourceConfig,
+    fingerprinted,
+    resolved,
+)
 from palate.records import (
     read_comparisons,
     read_header,
@@ -144,7 +151,7 @@ def _halves(work: Workspace, pools: Files) -> dict[str, tuple[Path, Path]]:
     """(train, held out) of the sources of which a share is held out."""
     folder, seed = work.folder / "data" / "halves", work.recipe.seed
     result = {}
-    for alias, share in work.recipe.data.holdout.halves.items():
+    for alias, share in work.recipe.data.holdout.fractions.items():
         train, held = folder / "train" / f"{alias}.parquet", folder / "test" / f"{alias}.parquet"
 
         def make(
@@ -271,7 +278,7 @@ def keep_apart(work: Workspace, mixtures: Files, benchmarks: Files) -> None:
 def say_courses(work: Workspace, mixtures: Files) -> None:
     """Say how many steps each model's training would take, and whether they can teach."""
     for name, plan in work.recipe.models.items():
-        options, base = work.recipe.training(name), work.recipe.backbone(name)
+        options, base = work.recipe.train_options(name), work.recipe.backbone_options(name)
         rows = read_header(mixtures[plan.mixture]).rows
         settled, _ = follow(options, base, rows, None)
         for line in _course_said(name, options, settled, rows, rate=False):
@@ -282,7 +289,7 @@ def settle(work: Workspace, mixtures: Files) -> Recipe:
     """The recipe with what follows from the rows and the base stated for each model, and said."""
     models = {}
     for name, plan in work.recipe.models.items():
-        options, base = work.recipe.training(name), work.recipe.backbone(name)
+        options, base = work.recipe.train_options(name), work.recipe.backbone_options(name)
         mixture, folder = mixtures[plan.mixture], work.folder / "train" / name
         settled, cut = settle_one(
             name, options, base, mixture, folder, resume=work.resume, say=work.say
@@ -302,7 +309,7 @@ def _stated(
     unsaid = [key for key in FOLLOWING if key not in options.model_fields_set]
     train = {key: value for key in unsaid if (value := getattr(settled, key)) is not None}
     layers = {} if cut.layers == base.layers else {"layers": cut.layers}
-    return plan.model_copy(update={"train": plan.train | train, "base": plan.base | layers})
+    return plan.model_copy(update={"train": plan.train | train, "backbone": plan.backbone | layers})
 
 
 def settle_one(
@@ -324,7 +331,10 @@ def settle_one(
     for line in _course_said(name, options, settled, header.rows):
         say(line)
     if cut.layers != base.layers:
-        say(f"  {name}: the first {cut.layers} layers of the base; set base.layers to override")
+        say(
+            f"  {name}: the first {cut.layers} layers of the backbone; "
+            "set backbone.layers to override"
+        )
     return settled, cut
 
 
@@ -395,9 +405,9 @@ def train_models(work: Workspace, mixtures: Files, benchmarks: Files) -> dict[st
 
 def _train(work: Workspace, name: str, mixtures: Files, benchmarks: Files) -> Path:
     plan = work.recipe.models[name]
-    options, base = work.recipe.training(name), work.recipe.backbone(name)
+    options, base = work.recipe.train_options(name), work.recipe.backbone_options(name)
     mixture = mixtures[plan.mixture]
-    watched = {benchmark: benchmarks[benchmark] for benchmark in plan.watch}
+    watched = {benchmark: benchmarks[benchmark] for benchmark in plan.eval_sets}
     experiment = [base, options.decisive()]
 
     def make() -> Files:
@@ -506,7 +516,7 @@ def _card(
         base_licence=backbone.licence,
         base_layers=backbone.layers,
         recipe="" if values is None else yaml.safe_dump(values, sort_keys=False),
-        recipe_fingerprint="" if values is None else digest(values),
+        recipe_fingerprint="" if recipe is None else digest(fingerprinted(recipe)),
         data=tuple(_shares(mixture, recipe)),
         facts={**backbone.facts, **facts},
     )

@@ -1,8 +1,7 @@
-"""From YAML to a dictionary: `extends`, `--set`, and mistakes told in one line."""
+"""From YAML to a dictionary: `extends`, `--set`, renamed keys, and mistakes in one line."""
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -12,10 +11,23 @@ from typing import Any
 import yaml
 
 from palate.data.sources.files import ending
+from palate.progress import warn
 from palate.types import PalateError
 from palate.validation import did_you_mean
 
 BUILT_IN = Path(__file__).parents[1] / "recipes"
+Keys = Mapping[tuple[str, ...], str]
+"""A new word for the last key of each path; `*` is any name of the recipe's own."""
+RENAMED: Keys = {
+    ("base",): "backbone",
+    ("models", "*", "base"): "backbone",
+    ("models", "*", "watch"): "eval_sets",
+    ("data", "holdout", "halves"): "fractions",
+}
+"""What recipes of before call these keys: both words are read, wherever a recipe is."""
+FIRST_NAMES: Keys = {(*path[:-1], new): path[-1] for path, new in RENAMED.items()}
+"""The first word of each renamed key. Fingerprints are made of it, so that a new one changes none.
+"""
 
 
 class _Loader(yaml.SafeLoader):
@@ -81,26 +93,42 @@ def find(name_or_path: str | Path, beside: Path | None = None) -> Path:
     raise PalateError(f"no recipe {text!r}: neither a file nor a built-in name; {hint}")
 
 
-def read(name_or_path: str | Path | Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe's dictionary with everything it `extends` laid underneath."""
-    if not isinstance(name_or_path, Mapping):
-        return _read(find(name_or_path), ())
-    own = copy.deepcopy(dict(name_or_path))
-    parent = own.pop("extends", None)
-    return own if parent is None else merge(_read(find(parent), ()), own)
+def read(
+    name_or_path: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A recipe's dictionary: over what it `extends`, then `a.b=c` overrides, in order.
+
+    Keys of before have today's words in it, and one warning says so.
+    """
+    renamed: dict[str, str] = {}
+    if isinstance(name_or_path, Mapping):
+        where = "recipe"
+        values = rename_keys(name_or_path, RENAMED, where, renamed)
+        if (parent := values.pop("extends", None)) is not None:
+            values = merge(_read(find(parent), (), renamed), values)
+    else:
+        path = find(name_or_path)
+        where, values = str(path), _read(path, (), renamed)
+    for assignment in overrides:
+        assigned = rename_keys(_assigned(assignment), RENAMED, f"--set {assignment}", renamed)
+        values = merge(values, assigned)
+    if renamed:
+        words = ", ".join(f"`{old}` is now `{new}`" for old, new in sorted(renamed.items()))
+        warn(f"{where}: {words}; the old word still works")
+    return values
 
 
-def _read(path: Path, above: tuple[Path, ...]) -> dict[str, Any]:
-    here = path.resolve()
-    if here in above:
-        chain = " -> ".join(p.name for p in (*above, here))
+def _read(path: Path, above: tuple[Path, ...], renamed: dict[str, str]) -> dict[str, Any]:
+    resolved = path.resolve()
+    if resolved in above:
+        chain = " -> ".join(p.name for p in (*above, resolved))
         raise PalateError(f"{path}: extends itself ({chain}); break the circle")
-    own = _parse(path)
+    own = rename_keys(_parse(path), RENAMED, str(path), renamed)
     parent = own.pop("extends", None)
     own.setdefault("name", path.stem)
     if parent is None:
         return own
-    return merge(_read(find(parent, beside=path.parent), (*above, here)), own)
+    return merge(_read(find(parent, beside=path.parent), (*above, resolved), renamed), own)
 
 
 def _parse(path: Path) -> dict[str, Any]:
@@ -148,19 +176,15 @@ def merge(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return result
 
 
-def override(recipe: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """Apply `a.b=c` assignments in order; values are YAML, so lists and null work."""
-    result = dict(recipe)
-    for assignment in assignments:
-        path, equals, text = assignment.partition("=")
-        if not equals or not all(keys := path.strip().split(".")):
-            raise PalateError(f"--set {assignment!r}: expected KEY.KEY=VALUE")
-        try:
-            value = _yaml(text, "--set")
-        except yaml.YAMLError:
-            raise PalateError(f"--set {assignment!r}: {text!r} is not a YAML value") from None
-        result = merge(result, nested(keys, value))
-    return result
+def _assigned(assignment: str) -> dict[str, Any]:
+    """`a.b=c` as `{a: {b: c}}`; values are YAML, so lists and null work."""
+    path, equals, text = assignment.partition("=")
+    if not equals or not all(keys := path.strip().split(".")):
+        raise PalateError(f"--set {assignment!r}: expected KEY.KEY=VALUE")
+    try:
+        return nested(keys, _yaml(text, "--set"))
+    except yaml.YAMLError:
+        raise PalateError(f"--set {assignment!r}: {text!r} is not a YAML value") from None
 
 
 def nested(keys: Sequence[str], value: Any) -> dict[str, Any]:
@@ -169,3 +193,39 @@ def nested(keys: Sequence[str], value: Any) -> dict[str, Any]:
         value = {key: value}
     result: dict[str, Any] = value
     return result
+
+
+def rename_keys(
+    values: Mapping[str, Any], words: Keys, where: str = "", renamed: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """A recipe's values with the keys that `words` renames; `renamed` takes old word to new.
+
+    The levels of a study set dotted paths of the recipe; these are renamed too.
+
+    Raises:
+        PalateError: a key stands there under both words.
+    """
+
+    def rename(values: Mapping[str, Any], above: tuple[str, ...]) -> dict[str, Any]:
+        level = above[:2] == ("study", "vary") and len(above) == 4
+        result: dict[str, Any] = {}
+        for key, value in values.items():
+            at, path = (() if level else above), []
+            for part in key.split(".") if level else [key]:
+                at = (*at, part)
+                path.append(next((words[keys] for keys in words if _matches(at, keys)), part))
+                if path[-1] != part and renamed is not None:
+                    renamed[part] = path[-1]
+            new = ".".join(path)
+            if new in result or (new != key and new in values):
+                raise PalateError(f"{where}: {new} is given under its old word too; keep {new}")
+            result[new] = rename(value, at) if isinstance(value, Mapping) else value
+        return result
+
+    return rename(values, ())
+
+
+def _matches(path: Sequence[str], pattern: Sequence[str]) -> bool:
+    return len(path) == len(pattern) and all(
+        want in ("*", key) for want, key in zip(pattern, path, strict=True)
+    )

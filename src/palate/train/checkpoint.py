@@ -305,7 +305,7 @@ def refuse_other_dtype(folder: Path, state: Mapping[str, Any], dtype: str) -> No
     if stored != dtype:
         raise PalateError(
             f"{folder}: this training began in {stored} and would go on in {dtype}; set "
-            f"base.dtype={stored}, or train with --no-resume or a new folder"
+            f"backbone.dtype={stored}, or train with --no-resume or a new folder"
         )
 
 

@@ -401,9 +401,9 @@ def tokenise(
 def _nothing_left(comparisons: Path, max_tokens: int, cuts: Cuts, out: Path) -> str:
     """That no pair can be used, and the cure of what most of them lack."""
     same = cuts.identical - cuts.alike
-    another = "set base.template to chatml or to a Jinja file"
+    another = "set backbone.template to chatml or to a Jinja file"
     cures = (
-        (cuts.too_long, "raise base.max_tokens"),
+        (cuts.too_long, "raise backbone.max_tokens"),
         (same, "give pairs whose responses differ"),
         (
             cuts.alike,
@@ -525,7 +525,7 @@ def _bar(name: str, cuts: Counter[str], rows: int, out: Path) -> Generator[Calla
     if cuts["alike"]:
         warn(
             f"  {cuts['alike']:,} of the identical differ in what the chat template does not "
-            "write, such as reasoning that it strips; base.template can name another"
+            "write, such as reasoning that it strips; backbone.template can name another"
         )
     if cuts["refused"]:
         warn(f"  {cuts['refused']:,} left out, first {_first_refusal(out)}; all: {_refusals(out)}")

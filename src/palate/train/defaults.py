@@ -16,7 +16,7 @@ from palate.model.options import BaseOptions
 from palate.train.options import TrainOptions
 
 FOLLOWING = ("pairs_per_step", "epochs", "warmup_steps_min", "learning_rate", "head_learning_rate")
-"""The keys of `train` that follow where they are not stated; of `base`, `layers` does."""
+"""The keys of `train` that follow where they are not stated; of `backbone`, `layers` does."""
 STEPS_WANTED = 36
 MOST_EPOCHS = 3  # The paper trains one, for longer over-fits; few rows need to be seen again.
 FEWEST_PAIRS, MOST_PAIRS = 8, 512
@@ -83,7 +83,7 @@ def follow(
     - `epochs`: as many as make 36 steps, at most 3.
     - `warmup_steps_min`: the paper's 5, or a tenth of the steps where that is less.
     - `learning_rate`: by the number of parameters (`RATES`); the head's is ten times that.
-    - `base.layers`: 6 of the embedded base up to 10,000 rows. A base that is stated keeps all.
+    - `backbone.layers`: 6 of the embedded base up to 10,000 rows. A base that is stated keeps all.
 
     Pure: the same arguments give the same options. Where `learning_rate` is stated, the head's
     is what it says of itself (`TrainOptions`).
