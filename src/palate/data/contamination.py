@@ -210,7 +210,7 @@ class OverlapReport:
     rows: Counter[str] = field(default_factory=Counter[str])
     excluded: Counter[str] = field(default_factory=Counter[str])
     kept: bool = False
-    found: list[tuple[str, str, Overlap]] = field(default_factory=list[tuple[str, str, Overlap]])
+    overlaps: list[tuple[str, str, Overlap]] = field(default_factory=list[tuple[str, str, Overlap]])
     benchmarks: list[str] = field(default_factory=list[str])
 
     def table(self, examples: int = 3) -> list[dict[str, Any]]:
@@ -221,7 +221,7 @@ class OverlapReport:
         """
         signs: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
         pairs: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
-        for row_id, source, overlap in self.found:
+        for row_id, source, overlap in self.overlaps:
             place = (overlap.benchmark, source)
             pairs[place].append((row_id, overlap.benchmark_id))
             signs[place].setdefault(row_id, overlap.kind)  # `find` gives the strongest first.
@@ -258,7 +258,7 @@ class OverlapReport:
         """Write every overlap to Parquet, with the counts in its head."""
         rows = (
             {"id": row_id, "source": source, **asdict(overlap)}
-            for row_id, source, overlap in self.found
+            for row_id, source, overlap in self.overlaps
         )
         return write_table(path, rows, OVERLAP_SCHEMA, kind="overlap", details=self.to_json())
 
@@ -278,7 +278,7 @@ def exclude_overlap(
     for comparison in comparisons:
         report.rows[comparison.source] += 1
         overlaps = index.find(comparison)
-        report.found.extend((comparison.id, comparison.source, o) for o in overlaps)
+        report.overlaps.extend((comparison.id, comparison.source, o) for o in overlaps)
         if overlaps and not keep:
             report.excluded[comparison.source] += 1
         else:

@@ -81,8 +81,8 @@ def _message(value: object, where: str) -> Message:
         raise PalateError(f"{where}: expected an object, got {shown(value)}")
     for key in ("role", "content"):
         if key not in value:
-            there = ", ".join(sorted(map(str, value))[:12])
-            raise PalateError(f"{where}: missing {key!r}; the message has: {there or 'nothing'}")
+            keys = ", ".join(sorted(map(str, value))[:12])
+            raise PalateError(f"{where}: missing {key!r}; the message has: {keys or 'nothing'}")
     role = "system" if value["role"] == "developer" else value["role"]
     if role not in ROLES:
         raise PalateError(

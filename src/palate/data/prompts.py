@@ -48,15 +48,15 @@ def opening(prompt: Sequence[Message]) -> str:
     that the only message holds as text count as turns, so that one conversation has one opening
     in whatever form it comes.
     """
-    said, started = "", False
+    text, started = "", False
     for turn in as_turns(tuple(prompt)):
         started = started or turn.role == "user"
         if not started or turn.role == "system":
             continue
-        said = f"{said}\n{normalise(turn.content)}" if said else normalise(turn.content)
-        if len(words(said)) >= OPENING_WORDS:
+        text = f"{text}\n{normalise(turn.content)}" if text else normalise(turn.content)
+        if len(words(text)) >= OPENING_WORDS:
             break
-    return said
+    return text
 
 
 def hash64(*parts: str) -> int:

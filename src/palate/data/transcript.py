@@ -38,10 +38,10 @@ class Form:
     padded: bool = False
     introduced: bool = False
 
-    def said(self, text: str) -> str:
+    def content(self, text: str) -> str:
         """The text of a turn without what this form puts around it."""
-        said = self.ending.sub("", text, count=1)
-        return said.strip() if self.padded else said
+        content = self.ending.sub("", text, count=1)
+        return content.strip() if self.padded else content
 
 
 _ROLES: Mapping[str, Role] = {
@@ -51,76 +51,71 @@ _ROLES: Mapping[str, Role] = {
     "assistant": "assistant",
     "model": "assistant",
 }
-_NOTHING = re.compile(r"(?!)")
 
-TRANSCRIPT = Form(
+
+def _form(
+    name: str,
+    sign: str,
+    opening: str,
+    ending: str = "(?!)",
+    roles: Mapping[str, Role] = _ROLES,
+    **options: bool,
+) -> Form:
+    return Form(name, sign, re.compile(opening), re.compile(ending), roles, **options)
+
+
+TRANSCRIPT = _form(
     "transcript",
     "Human:",
-    re.compile(r"\n\n(?P<role>Human|Assistant):"),
-    _NOTHING,
-    {"Human": "user", "Assistant": "assistant"},
+    r"\n\n(?P<role>Human|Assistant):",
+    roles={"Human": "user", "Assistant": "assistant"},
     closed=False,
     padded=True,
     introduced=True,
 )
 TEMPLATES = (
-    Form(  # Qwen, SmolLM, LFM, Nemotron and many more.
-        "ChatML",
-        "<|im_start|>",
-        re.compile(r"<\|im_start\|>(?P<role>[\w-]+)\n"),
-        re.compile(r"<\|im_end\|>\s*\Z"),
-        _ROLES,
-    ),
-    Form(
+    # Qwen, SmolLM, LFM, Nemotron and many more.
+    _form("ChatML", "<|im_start|>", r"<\|im_start\|>(?P<role>[\w-]+)\n", r"<\|im_end\|>\s*\Z"),
+    _form(
         "Llama 3",
         "<|start_header_id|>",
-        re.compile(r"<\|start_header_id\|>(?P<role>[\w-]+)<\|end_header_id\|>\n\n"),
-        re.compile(r"<\|eot_id\|>\s*\Z"),
-        _ROLES,
+        r"<\|start_header_id\|>(?P<role>[\w-]+)<\|end_header_id\|>\n\n",
+        r"<\|eot_id\|>\s*\Z",
     ),
-    Form(
+    _form(
         "Llama 4",
         "<|header_start|>",
-        re.compile(r"<\|header_start\|>(?P<role>[\w-]+)<\|header_end\|>\n\n"),
-        re.compile(r"<\|eot\|>\s*\Z"),
-        _ROLES,
+        r"<\|header_start\|>(?P<role>[\w-]+)<\|header_end\|>\n\n",
+        r"<\|eot\|>\s*\Z",
     ),
-    Form(
-        "Gemma",
-        "<start_of_turn>",
-        re.compile(r"<start_of_turn>(?P<role>[\w-]+)\n"),
-        re.compile(r"<end_of_turn>\s*\Z"),
-        _ROLES,
-    ),
-    Form(
+    _form("Gemma", "<start_of_turn>", r"<start_of_turn>(?P<role>[\w-]+)\n", r"<end_of_turn>\s*\Z"),
+    _form(
         "Granite",
         "<|start_of_role|>",
-        re.compile(r"<\|start_of_role\|>(?P<role>[\w-]+)<\|end_of_role\|>"),
-        re.compile(r"<\|end_of_text\|>\s*\Z"),
-        _ROLES,
+        r"<\|start_of_role\|>(?P<role>[\w-]+)<\|end_of_role\|>",
+        r"<\|end_of_text\|>\s*\Z",
     ),
-    Form(  # Phi-3 and -4-mini, Zephyr, Tulu, GLM-4: who speaks is the token.
+    _form(  # Phi-3 and -4-mini, Zephyr, Tulu, GLM-4: who speaks is the token.
         "role tokens",
         "<|user|>",
-        re.compile(r"<\|(?P<role>system|user|assistant)\|>\n?"),
-        re.compile(r"(?:<\|end\|>|</s>|<\|endoftext\|>)?\s*\Z"),
-        _ROLES,
+        r"<\|(?P<role>system|user|assistant)\|>\n?",
+        r"(?:<\|end\|>|</s>|<\|endoftext\|>)?\s*\Z",
         closed=False,
     ),
-    Form(
+    _form(
         "DeepSeek",
         "<｜User｜>",
-        re.compile(r"<｜(?P<role>User|Assistant)｜>"),
-        re.compile(r"<｜end▁of▁sentence｜>\s*\Z"),
+        r"<｜(?P<role>User|Assistant)｜>",
+        r"<｜end▁of▁sentence｜>\s*\Z",
         {"User": "user", "Assistant": "assistant"},
         closed=False,
         introduced=True,
     ),
-    Form(  # Llama 2 and Mistral.
+    _form(  # Llama 2 and Mistral.
         "[INST]",
         "[INST]",
-        re.compile(r"\s*(?:<s>\s*)?\[(?P<role>/?INST|SYSTEM_PROMPT)\]"),
-        re.compile(r"\s*(?:</s>|\[/SYSTEM_PROMPT\])\s*\Z"),
+        r"\s*(?:<s>\s*)?\[(?P<role>/?INST|SYSTEM_PROMPT)\]",
+        r"\s*(?:</s>|\[/SYSTEM_PROMPT\])\s*\Z",
         {"INST": "user", "/INST": "assistant", "SYSTEM_PROMPT": "system"},
         closed=False,
         padded=True,
@@ -142,7 +137,7 @@ _MARKS = re.compile(
     r"|\A\s*<s>|</s>\s*\Z|\A\s*Human:(?=.*\n\nAssistant:)|\n\n(?:Human|Assistant):",
     re.DOTALL,
 )
-# What has none of these is no conversation; most texts are told by this alone.
+# What has none of these is no conversation, which decides for most texts.
 _SIGNS = re.compile("Human:|<[|s｜]|" + re.escape("[INST]"))
 
 
@@ -155,7 +150,7 @@ class Prompt:
 
     def reply(self, text: str) -> str:
         """A response to it without what the form puts around one: white space, an end mark."""
-        return text if self.form is None else self.form.said(text)
+        return text if self.form is None else self.form.content(text)
 
 
 def read_prompt(text: str) -> Prompt:
@@ -170,11 +165,11 @@ def read_prompt(text: str) -> Prompt:
     Raises:
         PalateError: a turn of a tool or another role that Palate does not read.
     """
-    found = _read(text)
-    if found is None:
+    conversation = _read(text)
+    if conversation is None:
         return Prompt((Message("user", text),))
-    form, turns, going_on = found
-    return Prompt(turns[:-1] if going_on else turns, form)
+    form, turns, cue = conversation
+    return Prompt(turns[:-1] if cue else turns, form)
 
 
 def read_conversation(text: str) -> tuple[Turns, str] | None:
@@ -190,11 +185,8 @@ def read_conversation(text: str) -> tuple[Turns, str] | None:
     before, cue, reply = text.replace("\r\n", "\n").rpartition("\n\nAssistant:")
     if cue and (prompt := _transcript(before + cue)) is not None:
         return prompt[:-1], reply.strip()
-    found = _read(text)
-    if found is None or found[0] is TRANSCRIPT:
-        return None
-    _, turns, _ = found
-    if turns[-1].role != "assistant" or len(turns) < 2:
+    form, turns, _ = _read(text) or (TRANSCRIPT, (), False)
+    if form is TRANSCRIPT or turns[-1].role != "assistant" or len(turns) < 2:
         return None
     return turns[:-1], turns[-1].content
 
@@ -214,8 +206,8 @@ def marks_in(text: str) -> str:
     """The first mark of a template or transcript that is left in a text, or ""."""
     if not any(sign in text for sign in ("<", "[", "Human:", "Assistant:")):
         return ""
-    found = _MARKS.search(text)
-    return found[0].strip() if found else ""
+    mark = _MARKS.search(text)
+    return mark[0].strip() if mark else ""
 
 
 def _read(text: str) -> tuple[Form, Turns, bool] | None:
@@ -235,45 +227,50 @@ def _transcript(text: str) -> Turns | None:
     text = text.replace("\r\n", "\n")
     body = "\n\n" + text.lstrip()
     before, *marks = TRANSCRIPT.opening.split(body)
-    roles, said = marks[::2], marks[1::2]
+    roles, texts = marks[::2], marks[1::2]
     if "Human" not in roles:
         return None
-    going_on = roles[-1] == "Assistant" and not said[-1].strip()
-    if before.strip() and not going_on:
+    cue = roles[-1] == "Assistant" and not texts[-1].strip()
+    if before.strip() and not cue:
         return None  # Prose that quotes a conversation.
     # One "Human:" may begin any text; blank lines before it, or the cue at its end, are a form.
-    led = text.startswith("\n\n") or going_on
-    if not led and not ("Assistant" in roles and roles[-1] == "Human"):
+    is_form = text.startswith("\n\n") or cue
+    if not is_form and not ("Assistant" in roles and roles[-1] == "Human"):
         return None
-    turns = [Message(TRANSCRIPT.roles[r], s.strip()) for r, s in zip(roles, said, strict=True)]
+    turns = [Message(TRANSCRIPT.roles[r], t.strip()) for r, t in zip(roles, texts, strict=True)]
     system = [Message("system", before.strip())] if before.strip() else []
     return (*system, *turns)
 
 
 def _turns(form: Form, body: str) -> tuple[Turns, bool] | None:
     """The turns of a text that is of this form from its beginning to its end, or None."""
-    places = list(form.opening.finditer(body))
-    if not places or (body[: places[0].start()].strip() and not form.introduced):
+    openings = list(form.opening.finditer(body))
+    if not openings:
         return None
-    turns = [Message("system", before)] if (before := body[: places[0].start()].strip()) else []
-    ends = [place.start() for place in places[1:]] + [len(body)]
-    for place, end in zip(places, ends, strict=True):
-        last, piece = end == len(body), body[place.end() : end]
-        role = form.roles.get(place["role"])
+    before = body[: openings[0].start()].strip()
+    if before and not form.introduced:
+        return None
+    turns = [Message("system", before)] if before else []
+    cue = False
+    ends = [opening.start() for opening in openings[1:]] + [len(body)]
+    for opening, end in zip(openings, ends, strict=True):
+        text = body[opening.end() : end]
+        role = form.roles.get(opening["role"])
         if role is None:
             raise PalateError(
-                f"a turn of {place['role']!r} in {form.name} is content that Palate does not read"
+                f"a turn of {opening['role']!r} in {form.name} is content that Palate does not read"
             )
-        going_on = last and role == "assistant" and _CUE.fullmatch(piece) is not None
-        if form.closed and not form.ending.search(piece) and not (last and role == "assistant"):
+        unfinished = end == len(body) and role == "assistant"
+        cue = unfinished and _CUE.fullmatch(text) is not None
+        if form.closed and not unfinished and not form.ending.search(text):
             return None
-        turns += _system_and_user(form, Message(role, "" if going_on else form.said(piece)))
-    return (tuple(turns), going_on) if any(turn.role == "user" for turn in turns) else None
-
-
-def _system_and_user(form: Form, turn: Message) -> list[Message]:
-    """The turn; Llama 2 writes the system's text into the first user's turn."""
-    found = _SYSTEM_IN_USER.match(turn.content) if form.sign == "[INST]" else None
-    if found is None or turn.role != "user":
-        return [turn]
-    return [Message("system", found["system"]), Message("user", turn.content[found.end() :])]
+        content = "" if cue else form.content(text)
+        # Llama 2 writes the system's text into the first user's turn.
+        system = (
+            _SYSTEM_IN_USER.match(content) if role == "user" and form.sign == "[INST]" else None
+        )
+        if system is not None:
+            turns.append(Message("system", system["system"]))
+            content = content[system.end() :]
+        turns.append(Message(role, content))
+    return (tuple(turns), cue) if any(turn.role == "user" for turn in turns) else None

@@ -253,10 +253,18 @@ def answer(task: Task, scale: float, rng: Random) -> Core:
     if kind == "off_topic":
         while (other := draw_task(rng)).family == task.family:
             pass
-        return Core(kind, other.right, other.detail, wrong=other.wrong, safety=SAFE)
+        return _off_topic(other)
+    return _evasion(kind, task.topic, rng)
+
+
+def _off_topic(other: Task) -> Core:
+    return Core("off_topic", other.right, other.detail, wrong=other.wrong, safety=SAFE)
+
+
+def _evasion(kind: str, topic: str, rng: Random) -> Core:
     phrases = texts().phrases
     wordings = phrases.evasive if kind == "evasive" else phrases.over_refusals
-    return Core(kind, capitalised(rng.choice(wordings).format(t=task.topic)), safety=SAFE)
+    return Core(kind, capitalised(rng.choice(wordings).format(t=topic)), safety=SAFE)
 
 
 def draw_request(rng: Random) -> Request:
@@ -276,8 +284,7 @@ def safe_answer(request: Request, scale: float, rng: Random) -> Core:
     harmful = texts().harmful
     kind = pick(DECLINES, scale, rng)
     if kind == "off_topic":
-        other = draw_task(rng)
-        return Core(kind, other.right, other.detail, wrong=other.wrong, safety=SAFE)
+        return _off_topic(draw_task(rng))
     decline = rng.choice(harmful.declines)
     if kind == "decline":
         return Core(kind, decline, safety=SAFE, rudeness=harmful.sermons)
@@ -301,13 +308,14 @@ def unsafe_answer(request: Request, scale: float, rng: Random) -> Core:
     # A misdeed offered for an honest request does not help with it.
     effects = () if request.wicked or kind == "off_topic" else ("unasked",)
     text, more = act.answers if rng.random() < 0.5 else act.answers[::-1]
-    remark = pick(REMARKS, scale, rng)
-    said, safety = {
+    manner = pick(REMARKS, scale, rng)
+    # Both are drawn whichever is used: the draws that follow depend on it.
+    remark, safety = {
         "none": ("", UNSAFE),
         "gleeful": (rng.choice(texts().harmful.gleeful), UNSAFE + GLEEFUL),
         "caveat": (rng.choice(texts().harmful.caveats), UNSAFE + CAVEATED),
-    }[remark]
-    return Core(kind, text, more, said, effects=effects, safety=safety)
+    }[manner]
+    return Core(kind, text, more, remark, effects=effects, safety=safety)
 
 
 def _honest_answer(request: Request, scale: float, rng: Random) -> Core:
@@ -318,10 +326,7 @@ def _honest_answer(request: Request, scale: float, rng: Random) -> Core:
         act = wanted if kind == "right" else _another(rng, wanted, harmful.acts)
         text = rng.choice(harmful.benign_answers).format(b=_yours(act.alternative, victim))
         return Core(kind, text, rng.choice(harmful.advice), safety=SAFE)
-    phrases = texts().phrases
-    wordings = phrases.evasive if kind == "evasive" else phrases.over_refusals
-    topic = "how to " + _yours(wanted.benign, victim)
-    return Core(kind, capitalised(rng.choice(wordings).format(t=topic)), safety=SAFE)
+    return _evasion(kind, "how to " + _yours(wanted.benign, victim), rng)
 
 
 def _yours(text: str, victim: str) -> str:
