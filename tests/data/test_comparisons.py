@@ -63,7 +63,8 @@ def test_ties_votes_and_ranks_come_back(back):
     comparisons[0] = replace(comparisons[0], judgement=Judgement(chosen=0, tie=1))
     comparisons[1] = replace(comparisons[1], judgement=Judgement(2, 1, weight=0.5))
     comparisons[2] = replace(comparisons[2], ranks=Ranks("r", 0, 3))
-    assert load_comparisons(back(comparisons)) == comparisons
+    assert load_comparisons(back(comparisons), ties="keep") == comparisons
+    assert load_comparisons(back(comparisons)) == comparisons[1:]
 
 
 def test_a_saved_file_is_the_comparisons(tmp_path):

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from palate.data.messages import shown
 from palate.data.sources import (
@@ -19,6 +19,7 @@ from palate.data.sources import (
     own,
     readable,
     source_named,
+    without_ties,
 )
 from palate.data.sources.base import InvalidRecord, Record, Records, Row
 from palate.data.sources.files import DATA_VARIABLE, ending, locate
@@ -40,6 +41,7 @@ def load_comparisons(
     split: str | None = None,
     subset: str | None = None,
     options: Mapping[str, Any] | None = None,
+    ties: Literal["skip", "keep"] = "skip",
     data: str | Path | None = None,
     max_bad_share: float = 0.01,
     on_bad: Callable[[BadRow], object] | None = None,
@@ -65,6 +67,7 @@ def load_comparisons(
         split: of a folder, a source or a data set of the hub.
         subset: of a source, or a configuration of a data set of the hub.
         options: what the source itself takes (`palate data show NAME`).
+        ties: skip and count them, or keep them as comparisons whose `judgement` is a tie.
         data: the data root in which a source's folder is looked for; default: PALATE_DATA.
         max_bad_share: the largest share of unreadable rows, in [0, 1], that is put up with.
         on_bad: is given each row that gave no comparison. Default: the first five and the number
@@ -75,7 +78,7 @@ def load_comparisons(
             no comparison at all.
     """
     bad: list[BadRow] = []
-    request = Request(None, split, subset, options or {})
+    request = Request(None, split, subset, options or {}, ties)
     rows = _rows(source, request, data)
     comparisons = list(readable(rows, max_bad_share, bad.append if on_bad is None else on_bad))
     for row in bad[:LOGGED_ROWS]:
@@ -136,8 +139,9 @@ def _rows(source: Any, request: Request, data: str | Path | None) -> Iterator[Ro
             f"{kind}: expected a pandas frame, a datasets.Dataset, dicts, a path, or a source's "
             f"name ({', '.join(SOURCES)})"
         )
-    rows = _records(source, kind)
-    return own.comparisons(kind, rows, request.options.get("source"), _comparison)
+    records = _records(source, kind)
+    rows = own.comparisons(kind, records, request.options.get("source"), _comparison)
+    return rows if request.ties == "keep" else without_ties(rows)
 
 
 def _named(source: str | Path, request: Request, data: str | Path | None) -> Iterator[Row]:

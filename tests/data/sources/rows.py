@@ -67,6 +67,59 @@ def webgpt(score: float, **over: Any) -> dict[str, Any]:
     } | over
 
 
+def mtbench(winner: str, **over: Any) -> dict[str, Any]:
+    def conversation(answer: str) -> list[dict[str, str]]:
+        return [
+            {"role": "user", "content": "Write a poem."},
+            {"role": "assistant", "content": answer},
+        ]
+
+    return {
+        "question_id": 81,
+        "model_a": "alpaca-13b",
+        "model_b": "gpt-4",
+        "winner": winner,
+        "judge": "expert_0",
+        "turn": 1,
+        "conversation_a": conversation("Roses."),
+        "conversation_b": conversation("Violets are blue."),
+    } | over
+
+
+def helpsteer(strength: int, **over: Any) -> dict[str, Any]:
+    return {
+        "domain": "general",
+        "language": "english",
+        "context": [{"role": "user", "content": "Sort a list."}],
+        "response1": "sorted(it)",
+        "response2": "Use a loop.",
+        "overall_preference": strength,
+        "individual_preference": [],
+    } | over
+
+
+def pandalm(*votes: int, **over: Any) -> dict[str, Any]:
+    return {
+        "idx": 0,
+        "motivation_app": "Grammarly",
+        "cmp_key": "bloom-7b_llama-7b",
+        "instruction": "Shorten it.",
+        "input": "A long sentence.",
+        "response1": "A sentence.",
+        "response2": "Long.",
+        **{f"annotator{i}": vote for i, vote in enumerate(votes, start=1)},
+    } | over
+
+
+def qa_feedback(*preference: int, **over: Any) -> dict[str, Any]:
+    return {
+        "question": "Who wrote it?",
+        "passages": [["Hamlet", "A play by Shakespeare.", "Of 1603."]],
+        **{f"prediction {i}": f"Answer {i}." for i in range(1, 5)},
+        "preference": list(preference),
+    } | over
+
+
 def pku(**over: Any) -> dict[str, Any]:
     return {
         "prompt": "How do I pick a lock?",

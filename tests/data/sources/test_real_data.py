@@ -118,3 +118,50 @@ def test_ids_and_order_do_not_change(data_root: Path, name: str) -> None:
     subset = {"anthropic-hh": "helpful-online", "stackexchange": "coffee"}.get(name)
     first, again = (opened(name, folder, subset=subset)[0] for _ in range(2))
     assert [c.id for c in first] == [c.id for c in again]
+
+
+@pytest.mark.parametrize(
+    ("name", "pairs", "ties", "prompts"),
+    [
+        ("openai-webgpt", 656 + 134, 245, 901 + 134 - 8),
+        ("mtbench-human", 662, 220, 80),
+        ("qa-feedback", 2616, 384, 500),
+        ("helpsteer", 71, 29, 100),
+    ],
+)
+def test_judgements_with_ties(
+    data_root: Path, name: str, pairs: int, ties: int, prompts: int
+) -> None:
+    folder = at_root(name, data_root)
+    assert folder is not None
+    kept, _ = opened(name, folder, ties="keep")
+    assert Counter(c.judgement.decides for c in kept) == {"chosen": pairs, "tie": ties}
+    assert len({c.prompt_id for c in kept}) == prompts
+    assert len({c.id for c in kept}) == len(kept)
+    decided, rest = opened(name, folder)
+    assert decided == [c for c in kept if c.judgement.decides == "chosen"]
+    assert sum(row.kind == "tie" for row in rest) == ties
+
+
+def test_pandalm_has_the_votes_of_three(data_root: Path) -> None:
+    folder = at_root("pandalm", data_root)
+    assert folder is not None
+    votes, rest = opened("pandalm", folder, ties="keep")
+    # Six answers of the file are the truth value true, no text.
+    assert [row.kind for row in rest] == ["bad"] * 6
+    assert len(votes) == 3 * (999 - 6)
+    assert {c.annotator for c in votes} == {"annotator1", "annotator2", "annotator3"}
+    by_pair: dict[int, Counter[str]] = {}
+    for vote in votes:
+        side = "tie" if vote.judgement.decides == "tie" else vote.chosen
+        by_pair.setdefault(vote.meta["row"], Counter())[side] += 1
+    assert sum(3 in count.values() for count in by_pair.values()) == 877
+
+
+def test_four_ranked_answers_carry_their_places(data_root: Path) -> None:
+    rows = of("qa-feedback", data_root, ties="keep")
+    ranked = [c for c in rows if c.ranks]
+    assert len(ranked) == 2868
+    for c in ranked:
+        assert c.ranks is not None
+        assert (c.ranks.chosen == c.ranks.rejected) == (c.judgement.decides == "tie")

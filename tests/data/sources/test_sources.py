@@ -21,7 +21,20 @@ from palate.data.sources.files import resolve
 from palate.data.sources.openai_summarize import decide_scale
 from palate.types import Comparison, PalateError, Rating
 
-from .rows import oasst_message, opened, pku, shp, stack, summarize, webgpt, write_jsonl
+from .rows import (
+    helpsteer,
+    mtbench,
+    oasst_message,
+    opened,
+    pandalm,
+    pku,
+    qa_feedback,
+    shp,
+    stack,
+    summarize,
+    webgpt,
+    write_jsonl,
+)
 
 HUB_ROWS: dict[str, list[dict[str, Any]]] = {
     "openai-summarize": [summarize(1, 7)],
@@ -30,6 +43,8 @@ HUB_ROWS: dict[str, list[dict[str, Any]]] = {
     "shp": [shp()],
     "gptj-synthetic": [{"prompt": "a", "chosen": "b", "rejected": "c"}],
     "pku-saferlhf": [pku()],
+    "helpsteer": [helpsteer(3), helpsteer(-1)],
+    "mtbench-human": [mtbench("model_a"), mtbench("model_b", judge="expert_1")],
     "oasst": [
         oasst_message("m0", None, "prompter"),
         oasst_message("a0", "m0", "assistant", 0),
@@ -267,6 +282,51 @@ def test_webgpt_ties_are_counted_and_skipped(tmp_path: Path) -> None:
 def test_bad_webgpt_rows(tmp_path: Path, over: dict[str, object]) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [webgpt(0.5, **over)])
     assert [b.kind for b in opened("openai-webgpt", path)[1]] == ["bad"]
+
+
+def test_ties_are_kept_where_they_are_asked_for(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [webgpt(1.0), webgpt(0.0)])
+    good, bad = opened("openai-webgpt", path, ties="keep")
+    assert not bad
+    assert [c.judgement.decides for c in good] == ["chosen", "tie"]
+    assert good[1].rating is None
+
+
+def test_helpsteer_strength_is_below_zero_for_the_first(tmp_path: Path) -> None:
+    rows = [helpsteer(-3), helpsteer(1), helpsteer(0), helpsteer(4), {"prompt": "attributes"}]
+    good, bad = opened("helpsteer", write_jsonl(tmp_path / "a.jsonl", rows), ties="keep")
+    assert [c.chosen for c in good] == ["sorted(it)", "Use a loop.", "sorted(it)"]
+    assert [c.rating for c in good] == [4, 2, None]
+    assert good[2].judgement.decides == "tie"
+    assert [(b.row, b.kind) for b in bad] == [(4, "bad"), (5, "left out")]
+    assert "expected -3, -2, -1, 0, 1, 2 or 3, got 4" in bad[0].reason
+
+
+def test_mtbench_turn_two_is_left_out(tmp_path: Path) -> None:
+    rows = [mtbench("model_b"), mtbench("tie"), mtbench("model_a", turn=2), mtbench("left")]
+    good, bad = opened("mtbench-human", write_jsonl(tmp_path / "a.jsonl", rows), ties="keep")
+    assert [c.chosen for c in good] == ["Violets are blue.", "Roses."]
+    assert good[0].annotator == "expert_0"
+    assert good[0].meta["models"] == ["gpt-4", "alpaca-13b"]
+    assert [(b.row, b.kind) for b in bad] == [(3, "left out"), (4, "bad")]
+
+
+def test_pandalm_three_votes_are_three_comparisons(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [pandalm(2, 1, 0)])
+    good, _ = opened("pandalm", path, ties="keep")
+    assert [c.chosen for c in good] == ["Long.", "A sentence.", "A sentence."]
+    assert [c.judgement.decides for c in good] == ["chosen", "chosen", "tie"]
+    assert good[0].prompt[0].content == "Shorten it.\n\nA long sentence."
+
+
+def test_qa_feedback_places_are_of_one_order(tmp_path: Path) -> None:
+    # Answers 2 and 4 share the first place, then 1, then 3; and a circle, which has no order.
+    rows = [qa_feedback(2, 1, 2, 1, 0, 2), qa_feedback(1, 2, 1, 1, 1, 1)]
+    good, _ = opened("qa-feedback", write_jsonl(tmp_path / "a.jsonl", rows), ties="keep")
+    assert [c.ranks and (c.ranks.chosen, c.ranks.rejected) for c in good] == [
+        (0, 1), (1, 2), (0, 1), (0, 2), (0, 0), (0, 2), *[None] * 6,
+    ]  # fmt: skip
+    assert good[0].prompt[0].content == "Hamlet\nA play by Shakespeare. Of 1603.\n\nWho wrote it?"
 
 
 def test_gptj(tmp_path: Path) -> None:

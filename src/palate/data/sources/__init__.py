@@ -29,11 +29,15 @@ from palate.data.sources import (
     anthropic_hh,
     diasafety,
     gptj_synthetic,
+    helpsteer,
+    mtbench,
     oasst,
     openai_summarize,
     openai_webgpt,
     own,
+    pandalm,
     pku_saferlhf,
+    qa_feedback,
     shp,
     simulated,
     stackexchange,
@@ -56,6 +60,7 @@ __all__ = [
     "readable",
     "safety_rows",
     "source_named",
+    "without_ties",
 ]
 
 SOURCES: dict[str, Source] = {
@@ -70,6 +75,10 @@ SOURCES: dict[str, Source] = {
         pku_saferlhf,
         oasst,
         diasafety,
+        qa_feedback,
+        helpsteer,
+        mtbench,
+        pandalm,
         own,
         simulated,
     )
@@ -95,7 +104,19 @@ def open_source(name: str, request: Request | None = None) -> Iterator[Row]:
         for option in set(request.options) - set(source.options):
             known = ", ".join(source.options) or "none"
             raise PalateError(f"{name}: no option {option!r}; it has {known}")
-    return _with_name(name, source.load(request))
+    rows = source.load(request)
+    return _with_name(name, rows if request.ties == "keep" else without_ties(rows))
+
+
+def without_ties(rows: Iterable[Row]) -> Iterator[Row]:
+    """The rows, with a `BadRow` of kind "tie" in the place of a comparison that is one."""
+    for row in rows:
+        if isinstance(row, Comparison) and row.judgement.decides == "tie":
+            file, number = str(row.meta.get("file", "")), int(row.meta.get("row", 0))
+            reason = "neither response was preferred; `ties: keep` takes it as a tie"
+            yield BadRow(file, number, reason, "tie")
+        else:
+            yield row
 
 
 def _with_name(name: str, rows: Iterator[Row]) -> Iterator[Row]:

@@ -127,13 +127,15 @@ Records = Iterator[Record | BadRow]
 class Request:
     """Which part of a source is asked for, and from where.
 
-    `location` is a local file or folder, or a hub id; None is the source's own hub id.
+    `location` is a local file or folder, or a hub id; None is the source's own hub id. Ties are
+    counted and skipped, or kept as comparisons whose `judgement` says so.
     """
 
     location: Path | str | None = None
     split: str | None = None
     subset: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    ties: Literal["skip", "keep"] = "skip"
 
 
 @dataclass(frozen=True, slots=True)
