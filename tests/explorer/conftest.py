@@ -124,7 +124,7 @@ def opened(whole, tmp_path_factory) -> OpenRun:
 def marking(opened, tmp_path) -> OpenRun:
     """The run with a file of marks of this test's own."""
     run = copy(opened)
-    run.marks = Annotations(tmp_path / "marks.sqlite")
+    run.annotations = Annotations(tmp_path / "marks.sqlite")
     return run
 
 

@@ -84,10 +84,10 @@ def test_a_change_from_another_origin_is_refused(browse, marking):
     for origin in ("http://evil.example", f"http://127.0.0.1:{PORT + 1}", "null", "http://"):
         answer = browser.post("/r/0/item/1/mark", data=mark, headers={"origin": origin})
         assert answer.status_code == 403, origin
-    assert marking.marks.all() == []
+    assert marking.annotations.all() == []
     own = {"origin": f"http://127.0.0.1:{PORT}"}
     assert browser.post("/r/0/item/1/mark", data=mark, headers=own).status_code == 200
-    assert len(marking.marks.all()) == 1
+    assert len(marking.annotations.all()) == 1
 
 
 def test_a_body_has_a_known_and_bounded_length(browse, marking):
@@ -98,7 +98,7 @@ def test_a_body_has_a_known_and_bounded_length(browse, marking):
     assert endless.status_code == 411
     many = browser.post("/r/0/item/1/mark", content=b"a=1&" * 100)
     assert many.status_code == 400
-    assert marking.marks.all() == []
+    assert marking.annotations.all() == []
 
 
 def test_a_token_that_can_be_guessed_is_refused(whole):

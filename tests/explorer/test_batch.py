@@ -7,7 +7,7 @@ import pytest
 
 from palate.data.lint import Kind, LintReport, lint
 from palate.data.sources import Request, open_source, readable
-from palate.explorer.annotations import Annotation, export_marks
+from palate.explorer.annotations import Annotation, export_annotations
 from palate.explorer.run import OpenRun
 from palate.records import read_comparisons, read_header
 from palate.types import PalateError, Rating
@@ -18,16 +18,20 @@ from test_cli import one_line, palate  # type: ignore[import-not-found]
 def marked(marking):
     """ann agrees on one item of each part, bob disagrees; one mark is a note, one is lost."""
     items = [1, 61]
-    for id in marking.catalogue.ids_of(items):
-        marking.marks.put(Annotation("ann", id, "chosen", Rating.SLIGHTLY, blind=True, part="exam"))
-        marking.marks.put(Annotation("bob", id, "rejected", note="no"))
-    marking.marks.put(Annotation("bob", marking.catalogue.ids_of([4])[0], note="look again"))
-    marking.marks.put(Annotation("bob", "of another run", "chosen"))
+    for id in marking.index.ids_of(items):
+        marking.annotations.put(
+            Annotation("ann", id, "chosen", Rating.SLIGHTLY, blind=True, part="exam")
+        )
+        marking.annotations.put(Annotation("bob", id, "rejected", note="no"))
+    marking.annotations.put(Annotation("bob", marking.index.ids_of([4])[0], note="look again"))
+    marking.annotations.put(Annotation("bob", "of another run", "chosen"))
     return marking
 
 
 def test_a_mark_becomes_a_comparison_as_its_maker_sees_it(marked, whole, tmp_path):
-    made = export_marks(marked.catalogue, marked.marks.all(), tmp_path / "out.parquet", "week 9")
+    made = export_annotations(
+        marked.index, marked.annotations.all(), tmp_path / "out.parquet", "week 9"
+    )
     assert str(made) == (
         "4 comparisons; left out: 1 without a choice, 1 of comparisons not in this run"
     )
@@ -50,7 +54,7 @@ def test_a_mark_becomes_a_comparison_as_its_maker_sees_it(marked, whole, tmp_pat
 
 def test_two_people_on_one_pair_are_two_observations_to_lint(marked, tmp_path):
     path, report = tmp_path / "out.parquet", LintReport()
-    export_marks(marked.catalogue, marked.marks.all(), path)
+    export_annotations(marked.index, marked.annotations.all(), path)
     rows = readable(open_source("own", Request(path)))
     assert len(list(lint(rows, report))) == 4
     assert {finding.kind for finding in report.findings} == {Kind.DISAGREEMENT}
@@ -58,7 +62,7 @@ def test_two_people_on_one_pair_are_two_observations_to_lint(marked, tmp_path):
 
 def test_nothing_to_export_is_said(marking, tmp_path):
     with pytest.raises(PalateError, match="none of 0 marks prefers a response"):
-        export_marks(marking.catalogue, [], tmp_path / "out.parquet")
+        export_annotations(marking.index, [], tmp_path / "out.parquet")
     assert not (tmp_path / "out.parquet").exists()
 
 
@@ -93,12 +97,12 @@ def test_pitfall_22_marks_are_mixed_and_those_of_a_benchmark_stay_out(mixed, tmp
     """The real `palate mix` on the real export, in a run's folder, which knows its test prompts."""
     recipe, folder = mixed
     run = OpenRun(folder, tmp_path / "marks.sqlite")
-    exam, trained = run.catalogue.parts
+    exam, trained = run.index.parts
     for part, count in ((exam, 3), (trained, 5)):
-        for id in run.catalogue.ids_of(range(part.start, part.start + count)):
-            run.marks.put(Annotation("ann", id, "rejected", Rating.BETTER))
+        for id in run.index.ids_of(range(part.start, part.start + count)):
+            run.annotations.put(Annotation("ann", id, "rejected", Rating.BETTER))
     out = tmp_path / "marks.parquet"
-    done = palate("view", folder, "--marks", run.marks.path, "--export", out)
+    done = palate("view", folder, "--marks", run.annotations.path, "--export", out)
     assert done.returncode == 0, done.stderr
     assert "8 comparisons" in done.stderr
     text = recipe.read_text()
@@ -122,10 +126,10 @@ def test_pitfall_22_marks_are_mixed_and_those_of_a_benchmark_stay_out(mixed, tmp
 def test_marks_of_a_benchmark_are_a_benchmark_of_their_own(mixed, tmp_path):
     recipe, folder = mixed
     run = OpenRun(folder, tmp_path / "marks.sqlite")
-    for id in run.catalogue.ids_of(range(3)):
-        run.marks.put(Annotation("ann", id, "rejected"))
+    for id in run.index.ids_of(range(3)):
+        run.annotations.put(Annotation("ann", id, "rejected"))
     out = tmp_path / "marks.parquet"
-    export_marks(run.catalogue, run.marks.all(), out)
+    export_annotations(run.index, run.annotations.all(), out)
     again = tmp_path / "again.yaml"
     again.write_text(
         recipe.read_text().replace("benchmarks: {", f"benchmarks: {{by people: {{file: {out}}}, ")

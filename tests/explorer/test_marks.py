@@ -9,7 +9,7 @@ from threading import Thread
 
 import pytest
 
-from palate.explorer.annotations import Annotation, Annotations, annotator_name, chosen_stands_first
+from palate.explorer.annotations import Annotation, Annotations, annotator_name, chosen_is_first
 from palate.types import PalateError, Rating
 
 WRITER = """
@@ -36,7 +36,7 @@ def test_a_mark_is_kept_and_replaced_and_removed(tmp_path):
     assert [m.annotator for m in Annotations(marks.path).all()] == ["ann", "bob"]
     marks.remove("ann", "c1")
     assert marks.get("ann", "c1") is None
-    assert len(marks.of("bob")) == 1
+    assert len(marks.by("bob")) == 1
 
 
 def test_what_was_answered_survives_kill_9(tmp_path):
@@ -87,8 +87,8 @@ def test_a_file_that_is_none_of_ours_is_refused_in_one_line(tmp_path):
 
 
 def test_sides_stay_for_a_person_and_differ_between_people():
-    sides = {name: [chosen_stands_first(name, f"c{n}") for n in range(200)] for name in "ab"}
-    assert sides["a"] == [chosen_stands_first("a", f"c{n}") for n in range(200)]
+    sides = {name: [chosen_is_first(name, f"c{n}") for n in range(200)] for name in "ab"}
+    assert sides["a"] == [chosen_is_first("a", f"c{n}") for n in range(200)]
     assert sides["a"] != sides["b"]
     assert all(60 < sum(found) < 140 for found in sides.values())
 
@@ -112,5 +112,5 @@ def test_two_keys_pressed_at_once_are_both_kept(browse, marking):
             key.start()
         for key in keys:
             key.join()
-    found = {(m.choice, m.rating, m.note) for m in marking.marks.all()}
+    found = {(m.choice, m.rating, m.note) for m in marking.annotations.all()}
     assert found == {("rejected", Rating.SIGNIFICANTLY, "both")}

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from made import made
-from palate.explorer.annotations import chosen_stands_first
+from palate.explorer.annotations import chosen_is_first
 from palate.explorer.pages import number, signed
 from palate.explorer.run import OpenRun
 from palate.records import write_comparisons
@@ -95,21 +95,21 @@ def test_marking_needs_no_script(browse, marking):
     assert re.search(r'value="disagree"[^>]*aria-pressed="true"', answer.text)
     browser.post("/r/0/item/4/mark", data={"rating": "3"})
     browser.post("/r/0/item/4/mark", data={"note": "a <b>note</b>\r\nof two lines"})
-    (mark,) = marking.marks.all()
+    (mark,) = marking.annotations.all()
     assert (mark.choice, mark.rating, mark.annotator) == ("rejected", Rating.BETTER, "ann")
     assert (mark.note, mark.blind, mark.part) == ("a <b>note</b>\nof two lines", False, "exam")
     assert "disagree 3" in browser.get("/r/0/?marked=yes").text
     assert heading(browser.get("/r/0/?marked=disagree").text) == "1 of 100 comparisons"
     assert heading(browser.get("/r/0/?marked=no").text) == "99 of 100 comparisons"
     browser.post("/r/0/item/4/mark", data={"clear": "yes"})
-    assert marking.marks.all() == []
+    assert marking.annotations.all() == []
 
 
 def test_what_is_no_mark_changes_nothing(browse, marking):
     browser = browse(marking)
     for data in ({}, {"choice": "first"}, {"choice": "x"}, {"rating": "5"}, {"rating": ""}):
         assert browser.post("/r/0/item/4/mark", data=data).status_code == 200
-    assert marking.marks.all() == []
+    assert marking.annotations.all() == []
     for item in ("100", "-1", "x"):
         assert browser.post(f"/r/0/item/{item}/mark", data={"choice": "agree"}).status_code in (
             404,
@@ -130,7 +130,7 @@ def test_people_mark_under_their_names(browse, marking):
     assert "Zoë &lt;i&gt;" in answer.text
     assert "not marked" in answer.text
     browser.post("/r/0/item/4/mark", data={"choice": "disagree"})
-    assert {(m.annotator, m.choice) for m in marking.marks.all()} == {
+    assert {(m.annotator, m.choice) for m in marking.annotations.all()} == {
         ("ann", "chosen"), ("Zoë <i>", "rejected"),
     }  # fmt: skip
     assert browser.post("/name", data={"annotator": " "}).status_code == 400
@@ -148,7 +148,7 @@ SECRETS = (
 @pytest.mark.parametrize("path", ["?rating=better&judge.helpful=wrong&sort=spread", "item/5"])
 @pytest.mark.parametrize("forced", [True, False])
 def test_blind_pages_hold_no_label_and_no_score(browse, marking, path, forced):
-    marking.marks.put(mark_of(marking, 5, "bob"))
+    marking.annotations.put(mark_of(marking, 5, "bob"))
     browser = browse(marking, blind=forced)
     if not forced:
         browser.post("/blind", data={"blind": "1", "back": "/r/0/"})
@@ -170,22 +170,22 @@ def test_blind_pages_hold_no_label_and_no_score(browse, marking, path, forced):
 def mark_of(run, item, annotator):
     from palate.explorer.annotations import Annotation
 
-    return Annotation(annotator, run.catalogue.ids_of([item])[0], "chosen", Rating.BETTER)
+    return Annotation(annotator, run.index.ids_of([item])[0], "chosen", Rating.BETTER)
 
 
 def test_a_blind_choice_of_a_side_is_kept_by_its_label(browse, marking):
     browser = browse(marking, blind=True)
-    ids = marking.catalogue.ids_of(range(6))
+    ids = marking.index.ids_of(range(6))
     for item, id in enumerate(ids):
         text = browser.get(f"/r/0/item/{item}").text
         first = text.index("good") < text.index("poor")
-        assert first is chosen_stands_first("ann", id)
+        assert first is chosen_is_first("ann", id)
         answer = browser.post(f"/r/0/item/{item}/mark", data={"choice": "first"})
         assert re.search(r'value="first"[^>]*aria-pressed="true"', answer.text)
-        mark = marking.marks.get("ann", id)
+        mark = marking.annotations.get("ann", id)
         assert (mark.choice == "chosen") is first
         assert mark.blind
-    assert {m.choice for m in marking.marks.all()} == {"chosen", "rejected"}
+    assert {m.choice for m in marking.annotations.all()} == {"chosen", "rejected"}
 
 
 def test_who_has_seen_the_label_is_not_blind_any_more(browse, marking):
@@ -196,7 +196,7 @@ def test_who_has_seen_the_label_is_not_blind_any_more(browse, marking):
     browser.post("/r/0/item/2/mark", data={"choice": "first"})
     browser.post("/blind", data={"blind": "0"})
     browser.post("/r/0/item/2/mark", data={"note": "seen later"})
-    assert {m.note: m.blind for m in marking.marks.all()} == {"": False, "seen later": True}
+    assert {m.note: m.blind for m in marking.annotations.all()} == {"": False, "seen later": True}
 
 
 def test_several_runs_are_apart(browse, opened, run):
@@ -219,7 +219,7 @@ def test_visitors_at_once_each_get_their_own_answer(browse, marking):
     browser = browse(marking)
     paths = [f"/r/0/item/{n}" for n in range(6)] + [f"/r/0/?q=answer+{n}" for n in range(6)]
     alone = {path: browser.get(path).text for path in paths}
-    fresh = browse(OpenRun(marking.folder, marking.marks.path))
+    fresh = browse(OpenRun(marking.folder, marking.annotations.path))
     with ThreadPoolExecutor(8) as people:
         together = dict(zip(paths, people.map(lambda p: fresh.get(p).text, paths), strict=True))
     assert together == alone

@@ -271,12 +271,12 @@ def _variants(folder: Path) -> list[Path]:
 
 
 def _export(runs: list[Path], marks: Path | None, out: Path) -> None:
-    from palate.explorer.annotations import Annotations, export_marks
+    from palate.explorer.annotations import Annotations, export_annotations
     from palate.explorer.index import open_index
     from palate.types import PalateError
 
     if len(runs) != 1:
         raise PalateError(f"--export: expected one run, got {len(runs)}")
     kept = Annotations(marks or runs[0] / "marks.sqlite")
-    made = export_marks(open_index(runs[0]), kept.all(), out)
+    made = export_annotations(open_index(runs[0]), kept.all(), out)
     progress()(f"{out}: {made}")

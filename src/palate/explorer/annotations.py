@@ -1,11 +1,16 @@
-"""How far people's marks agree with the labels, with the judges, and with one another."""
+"""What people say of comparisons: kept in SQLite, measured, and exported as another batch.
+
+The file of annotations is beside the run. Every change is one transaction in write-ahead mode, on
+disk before it is answered: a process that is killed, or a machine that loses power, loses none.
+Several people may write to one file on a local disk (SQLite's WAL does not work over NFS).
+"""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
@@ -13,19 +18,12 @@ from typing import Literal
 
 import numpy as np
 
-from palate import stats
+from palate import escape, stats
 from palate.evaluate.benchmark import seeded_side
-from palate.explorer.index import CORRECT, TIE, UNSCORED, Index, comparisons_at
+from palate.explorer.index import CORRECT, TIE, UNSCORED, Index, read_items
 from palate.records import write_comparisons
 from palate.stats import Estimate, NoiseCeiling
 from palate.types import Comparison, PalateError, Rating, comparison_id, digest
-
-# What people said of comparisons, in one SQLite file beside the run.
-#
-# Every change is one transaction in write-ahead mode, on disk before it is answered: a process
-# that
-# is killed, or a machine that loses power, loses none. Several people may write to one file on a
-# local disk (SQLite's WAL does not work over NFS).
 
 Choice = Literal["chosen", "rejected", ""]
 VERSION = 1
@@ -67,60 +65,56 @@ _ONE = "WHERE annotator = ? AND comparison_id = ?"
 
 
 class Annotations:
-    """The file of marks; it is made with the first mark, so that looking writes nothing."""
+    """The file of annotations; it is made with the first one, so that looking writes nothing."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         if path.exists():
-            with self._open():  # Says at once where it is no file of marks.
+            with self._open():  # Raises at once where it is no file of annotations.
                 pass
 
-    def put(self, mark: Annotation) -> None:
-        """Keep a mark in place of an earlier one of the same person and comparison."""
+    def put(self, annotation: Annotation) -> None:
+        """Keep an annotation in place of an earlier one of the same person and comparison."""
         with self._open() as database:
-            _write(database, mark)
+            _insert(database, annotation)
 
     def change(self, blank: Annotation, change: Callable[[Annotation], Annotation]) -> None:
-        """Change the mark of one person and comparison, or `blank` where there is none.
+        """Change one person's annotation of a comparison, or `blank` where there is none.
 
         Nobody else writes meanwhile: of two keys pressed at once none is lost.
         """
         with self._open() as database:
             database.execute("BEGIN IMMEDIATE")
-            where = (blank.annotator, blank.comparison_id)
-            row = database.execute(f"{_SELECT} {_ONE}", where).fetchone()
-            old = _mark(*row) if row else blank
+            key = (blank.annotator, blank.comparison_id)
+            row = database.execute(f"{_SELECT} {_ONE}", key).fetchone()
+            old = _from_row(*row) if row else blank
             new = change(old)
             if new != old:
-                _write(database, new)
+                _insert(database, new)
 
     def remove(self, annotator: str, comparison_id: str) -> None:
-        """Forget a mark."""
+        """Forget an annotation."""
         with self._open() as database:
-            database.execute(
-                "DELETE FROM marks WHERE annotator = ? AND comparison_id = ?",
-                (annotator, comparison_id),
-            )
+            database.execute(f"DELETE FROM marks {_ONE}", (annotator, comparison_id))
 
     def get(self, annotator: str, comparison_id: str) -> Annotation | None:
-        """A person's mark of a comparison."""
-        found = self._read(_ONE, annotator, comparison_id)
-        return found[0] if found else None
+        """A person's annotation of a comparison."""
+        return next(iter(self._select(_ONE, annotator, comparison_id)), None)
 
-    def of(self, annotator: str) -> list[Annotation]:
-        """All marks of a person, in the order they were made."""
-        return self._read("WHERE annotator = ? ORDER BY changed_at", annotator)
+    def by(self, annotator: str) -> list[Annotation]:
+        """All annotations of a person, in the order they were made."""
+        return self._select("WHERE annotator = ? ORDER BY changed_at", annotator)
 
     def all(self) -> list[Annotation]:
-        """Everybody's marks, by person and then in the order they were made."""
-        return self._read("ORDER BY annotator, changed_at")
+        """Everybody's annotations, by person and then in the order they were made."""
+        return self._select("ORDER BY annotator, changed_at")
 
-    def _read(self, where: str, *values: str) -> list[Annotation]:
+    def _select(self, where: str, *values: str) -> list[Annotation]:
         if not self.path.exists():
             return []
         with self._open() as database:
             rows = database.execute(f"{_SELECT} {where}", values).fetchall()
-        return [_mark(*row) for row in rows]
+        return [_from_row(*row) for row in rows]
 
     @contextmanager
     def _open(self) -> Generator[sqlite3.Connection]:
@@ -129,7 +123,13 @@ class Annotations:
             with closing(sqlite3.connect(self.path, timeout=LOCK_SECONDS)) as database:
                 database.execute("PRAGMA journal_mode = WAL")
                 database.execute("PRAGMA synchronous = FULL")
-                self._prepare(database)
+                (version,) = database.execute("PRAGMA user_version").fetchone()
+                if version == 0:
+                    database.executescript(f"{_SCHEMA} PRAGMA user_version = {VERSION};")
+                elif version != VERSION:
+                    raise PalateError(
+                        f"{self.path}: marks of format {version}, this Palate reads {VERSION}"
+                    )
                 with database:
                     yield database
         except sqlite3.Error as error:
@@ -137,26 +137,17 @@ class Annotations:
                 f"{self.path}: cannot be used for marks ({error}); use --marks FILE"
             ) from None
 
-    def _prepare(self, database: sqlite3.Connection) -> None:
-        (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            database.executescript(f"{_SCHEMA} PRAGMA user_version = {VERSION};")
-        elif version != VERSION:
-            raise PalateError(
-                f"{self.path}: marks of format {version}, this Palate reads {VERSION}"
-            )
+
+def _insert(database: sqlite3.Connection, annotation: Annotation) -> None:
+    row = replace(
+        annotation,
+        note=annotation.note[:MAX_NOTE_CHARACTERS],
+        changed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+    )
+    database.execute("INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", astuple(row))
 
 
-def _write(database: sqlite3.Connection, mark: Annotation) -> None:
-    now = datetime.now(UTC).isoformat(timespec="milliseconds")
-    row = (
-        mark.annotator, mark.comparison_id, mark.choice, mark.rating,
-        mark.note[:MAX_NOTE_CHARACTERS], mark.blind, mark.part, now,
-    )  # fmt: skip
-    database.execute("INSERT OR REPLACE INTO marks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-
-
-def _mark(
+def _from_row(
     annotator: str, comparison_id: str, choice: Choice, rating: int | None, note: str, blind: int,
     part: str, changed_at: str,
 ) -> Annotation:  # fmt: skip
@@ -164,8 +155,8 @@ def _mark(
     return Annotation(annotator, comparison_id, choice, level, note, bool(blind), part, changed_at)
 
 
-def chosen_stands_first(annotator: str, comparison_id: str) -> bool:
-    """The side of the chosen response for one person in blind mode: a hash, so it stays."""
+def chosen_is_first(annotator: str, comparison_id: str) -> bool:
+    """Whether the chosen response is first for a person in blind mode: a hash, so it stays."""
     return int(digest("blind", annotator, comparison_id)[-1], 16) % 2 == 0
 
 
@@ -175,18 +166,20 @@ def annotator_name(text: str) -> str:
     Raises:
         PalateError: nothing is left of it, or it is too long.
     """
-    name = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    name = escape.plain(text)
     if not 0 < len(name) <= MAX_NAME_CHARACTERS:
         raise PalateError(f"a name of 1 to {MAX_NAME_CHARACTERS} characters was expected")
     return name
 
+
+# Agreement of people with the labels, with the judges, and with one another.
 
 LABEL = "the label"
 
 
 @dataclass(frozen=True, slots=True)
 class Annotator:
-    """A person's marks: how many, how many blind, and their agreement with the labels."""
+    """A person's annotations: how many, how many blind, and their agreement with the labels."""
 
     name: str
     marks: int
@@ -198,7 +191,7 @@ class Annotator:
 
 @dataclass(frozen=True, slots=True)
 class Couple:
-    """Two people on the comparisons that both marked."""
+    """Two people on the comparisons that both annotated."""
 
     first: str
     second: str
@@ -208,7 +201,7 @@ class Couple:
 
 @dataclass(frozen=True, slots=True)
 class JudgeOnMarks:
-    """A judge on the marked comparisons it was asked: right by the label, right by the people."""
+    """A judge on the annotated comparisons: right by the label, right by the people."""
 
     judge: str
     by_label: Estimate
@@ -217,12 +210,12 @@ class JudgeOnMarks:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """All figures of a file of marks on one run; None where too little was marked.
+    """All figures of a file of annotations on one run; None where too little was annotated.
 
     `alpha` is over people, of which response is better; `alpha_strength` of how much better, from
     -4 to 4. `ceiling` is of people among themselves, `ceiling_with_label` counts the label as one
-    more annotator: what a judge can reach against the labels. `absent` marks are of comparisons
-    that are not in this run.
+    more annotator: what a judge can reach against the labels. `absent` annotations are of
+    comparisons that are not in this run.
     """
 
     annotators: tuple[Annotator, ...]
@@ -237,10 +230,10 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class _Vote:
-    """A mark with the side it prefers.
+    """An annotation with the side it prefers, and the side of the label.
 
-    Sides are drawn by a hash of the id, as a judge sees them. By label, nearly every mark would
-    be "chosen", and agreement by chance so high that kappa says nothing.
+    Sides are drawn by a hash of the id, as a judge sees them. By label, nearly every annotation
+    would be "chosen", and agreement by chance so high that kappa says nothing.
     """
 
     annotator: str
@@ -248,171 +241,153 @@ class _Vote:
     prompt: str
     first: bool
     label_first: bool
-    strength: int | None
+    strength: int | None = None
 
 
-def measure_agreement(catalogue: Index, marks: Sequence[Annotation]) -> Agreement:
-    """Every figure of these marks; those without a preference count as marks only."""
-    decided = [mark for mark in marks if mark.choice]
-    known = catalogue.items_of([mark.comparison_id for mark in decided])
-    votes = [
-        _vote(mark, *known[mark.comparison_id]) for mark in decided if mark.comparison_id in known
-    ]
-    people = sorted({mark.annotator for mark in marks})
+def measure_agreement(index: Index, annotations: Sequence[Annotation]) -> Agreement:
+    """Every figure of these annotations; those without a preference are counted only."""
+    decided = [a for a in annotations if a.choice]
+    items = index.first_items([a.comparison_id for a in decided])
+    votes = []
+    for a in decided:
+        if a.comparison_id in items:
+            label_first = seeded_side(0, a.comparison_id)
+            first = label_first == (a.choice == "chosen")
+            strength = None if a.rating is None else int(a.rating) * (1 if first else -1)
+            item, prompt = items[a.comparison_id]
+            votes.append(_Vote(a.annotator, item, prompt, first, label_first, strength))
+    people = sorted({a.annotator for a in annotations})
     by_person = {name: [v for v in votes if v.annotator == name] for name in people}
-    labels = {vote.item: _label_of(vote) for vote in votes}
+    labels = {v.item: _Vote(LABEL, v.item, v.prompt, v.label_first, v.label_first) for v in votes}
     return Agreement(
-        annotators=tuple(_annotator(name, marks, by_person[name]) for name in people),
-        couples=tuple(
-            couple for a, b in combinations(people, 2) if (couple := _couple(a, b, by_person))
+        annotators=tuple(
+            _annotator(name, [a for a in annotations if a.annotator == name], by_person[name])
+            for name in people
         ),
-        judges=_judges(catalogue, votes),
-        alpha=_alpha([(vote, int(vote.first)) for vote in votes]),
-        alpha_strength=_alpha([(v, v.strength) for v in votes if v.strength is not None]),
+        couples=tuple(_couples(by_person)),
+        judges=tuple(_judges(index, votes)),
+        alpha=_alpha(votes, [int(v.first) for v in votes], "nominal"),
+        alpha_strength=_alpha(
+            [v for v in votes if v.strength is not None],
+            [v.strength for v in votes if v.strength is not None],
+            "interval",
+        ),
         ceiling=_ceiling(votes),
         ceiling_with_label=_ceiling([*votes, *labels.values()]),
         absent=len(decided) - len(votes),
     )
 
 
-def _vote(mark: Annotation, item: int, prompt: str) -> _Vote:
-    label_first = seeded_side(0, mark.comparison_id)
-    first = label_first if mark.choice == "chosen" else not label_first
-    strength = None if mark.rating is None else int(mark.rating) * (1 if first else -1)
-    return _Vote(mark.annotator, item, prompt, first, label_first, strength)
-
-
-def _label_of(vote: _Vote) -> _Vote:
-    return _Vote(LABEL, vote.item, vote.prompt, vote.label_first, vote.label_first, None)
-
-
-def _annotator(name: str, marks: Sequence[Annotation], votes: Sequence[_Vote]) -> Annotator:
-    own = [mark for mark in marks if mark.annotator == name]
-    first, label = [v.first for v in votes], [v.label_first for v in votes]
+def _annotator(name: str, own: Sequence[Annotation], votes: Sequence[_Vote]) -> Annotator:
     return Annotator(
         name=name,
         marks=len(own),
         decided=len(votes),
-        blind=sum(mark.blind for mark in own if mark.choice),
-        with_label=_share([a == b for a, b in zip(first, label, strict=True)], votes),
-        kappa=stats.cohen_kappa(first, label),
+        blind=sum(a.blind for a in own if a.choice),
+        with_label=_share([v.first == v.label_first for v in votes], votes),
+        kappa=stats.cohen_kappa([v.first for v in votes], [v.label_first for v in votes]),
     )
 
 
-def _share(agreeing: Sequence[bool | float], votes: Sequence[_Vote]) -> Estimate:
-    return stats.accuracy(np.array(agreeing, dtype=np.float64), [v.prompt for v in votes])
+def _share(agrees: Sequence[bool | float], votes: Sequence[_Vote]) -> Estimate:
+    return stats.accuracy(np.array(agrees, dtype=np.float64), [v.prompt for v in votes])
 
 
-def _couple(a: str, b: str, by_person: Mapping[str, Sequence[_Vote]]) -> Couple | None:
-    others = {vote.item: vote for vote in by_person[b]}
-    shared = [(vote, others[vote.item]) for vote in by_person[a] if vote.item in others]
-    if not shared:
-        return None
-    first, second = [v.first for v, _ in shared], [w.first for _, w in shared]
-    agreeing = [x == y for x, y in zip(first, second, strict=True)]
-    share = _share(agreeing, [vote for vote, _ in shared])
-    return Couple(a, b, share, stats.cohen_kappa(first, second))
+def _couples(by_person: Mapping[str, Sequence[_Vote]]) -> Iterator[Couple]:
+    for (one, votes), (two, others) in combinations(by_person.items(), 2):
+        by_item = {v.item: v for v in others}
+        both = [(v, by_item[v.item]) for v in votes if v.item in by_item]
+        if both:
+            agrees = [v.first == w.first for v, w in both]
+            kappa = stats.cohen_kappa([v.first for v, _ in both], [w.first for _, w in both])
+            yield Couple(one, two, _share(agrees, [v for v, _ in both]), kappa)
 
 
-def _judges(catalogue: Index, votes: Sequence[_Vote]) -> tuple[JudgeOnMarks, ...]:
-    """Each judge by the label and by the people, on the same votes of decided answers."""
-    items = np.array([vote.item for vote in votes], dtype=np.int64)
-    agrees = np.array([vote.first == vote.label_first for vote in votes], dtype=bool)
-    found = []
-    for judge, opinions in catalogue.opinions.items():
-        outcomes = opinions.outcomes[items]
-        asked = (outcomes > 0) & (outcomes != UNSCORED)
-        if not asked.any():
-            continue
-        right = np.where(outcomes == TIE, stats.TIE_VALUE, (outcomes == CORRECT).astype(float))
-        by_marks = np.where(agrees, right, 1 - right)
-        kept = [vote for vote, use in zip(votes, asked, strict=True) if use]
-        found.append(
-            JudgeOnMarks(
-                judge, _share(right[asked].tolist(), kept), _share(by_marks[asked].tolist(), kept)
-            )
-        )
-    return tuple(found)
+def _judges(index: Index, votes: Sequence[_Vote]) -> Iterator[JudgeOnMarks]:
+    """Each judge by the label and by the people, on the same votes that it has an outcome of."""
+    items = np.array([v.item for v in votes], dtype=np.int64)
+    agrees = np.array([v.first == v.label_first for v in votes], dtype=bool)
+    for judge, columns in index.judges.items():
+        outcomes = columns.outcomes[items]
+        scored = (outcomes > 0) & (outcomes != UNSCORED)
+        if scored.any():
+            right = np.where(outcomes == TIE, stats.TIE_VALUE, (outcomes == CORRECT).astype(float))
+            by_marks = np.where(agrees, right, 1 - right)
+            own = [v for v, use in zip(votes, scored, strict=True) if use]
+            yield JudgeOnMarks(judge, _share(right[scored], own), _share(by_marks[scored], own))
 
 
-def _alpha(values: Sequence[tuple[_Vote, int]]) -> Estimate | None:
+def _alpha(
+    votes: Sequence[_Vote], values: Sequence[int], distance: Literal["nominal", "interval"]
+) -> Estimate | None:
     """None where no item has two people's labels."""
-    if not values:
-        return None
-    votes = [vote for vote, _ in values]
-    found = stats.krippendorff_alpha(
-        [value for _, value in values],
-        [vote.item for vote in votes],
-        [vote.prompt for vote in votes],
-        rng=np.random.default_rng(0),
-        distance="nominal" if {value for _, value in values} <= {0, 1} else "interval",
-    )
-    return found if found.n else None
+    items, prompts = [v.item for v in votes], [v.prompt for v in votes]
+    rng = np.random.default_rng(0)
+    alpha = stats.krippendorff_alpha(values, items, prompts, rng=rng, distance=distance)
+    return alpha if alpha.n else None
 
 
 def _ceiling(votes: Sequence[_Vote]) -> NoiseCeiling | None:
-    return (
-        stats.noise_ceiling(
-            [vote.first for vote in votes],
-            [vote.item for vote in votes],
-            [vote.prompt for vote in votes],
-        )
-        if votes
-        else None
+    return stats.noise_ceiling(
+        [v.first for v in votes], [v.item for v in votes], [v.prompt for v in votes]
     )
 
 
-# Marks as comparisons: another annotation batch, which a recipe mixes like any other.
+# Annotations as comparisons: another annotation batch, which a recipe mixes like any other.
 
 BATCH = "marks"
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
-    """What became of the marks: rows written, marks without a choice, of comparisons not here."""
+class ExportCounts:
+    """Rows written, and annotations left out: without a choice, or of comparisons not here."""
 
     rows: int
     undecided: int
     absent: int
 
     def __str__(self) -> str:
-        left = {"without a choice": self.undecided, "of comparisons not in this run": self.absent}
-        said = [f"{count:,} {why}" for why, count in left.items() if count]
-        return f"{self.rows:,} comparisons" + (f"; left out: {', '.join(said)}" if said else "")
+        counts = {"without a choice": self.undecided, "of comparisons not in this run": self.absent}
+        left_out = [f"{count:,} {reason}" for reason, count in counts.items() if count]
+        return f"{self.rows:,} comparisons" + (
+            f"; left out: {', '.join(left_out)}" if left_out else ""
+        )
 
 
-def export_marks(
-    catalogue: Index, marks: Iterable[Annotation], path: Path, batch: str = BATCH
-) -> Exported:
-    """Write the marks that prefer a response as a file of comparisons.
+def export_annotations(
+    index: Index, annotations: Sequence[Annotation], path: Path, batch: str = BATCH
+) -> ExportCounts:
+    """Write the annotations that prefer a response as a file of comparisons.
 
     Raises:
-        PalateError: no mark prefers a response of this run, or the file cannot be written.
+        PalateError: none prefers a response of this run, or the file cannot be written.
     """
-    marks = list(marks)
-    decided = [mark for mark in marks if mark.choice]
-    items = catalogue.items_of([mark.comparison_id for mark in decided])
-    kept = [(mark, items[mark.comparison_id][0]) for mark in decided if mark.comparison_id in items]
-    if not kept:
-        raise PalateError(f"{path}: none of {len(marks)} marks prefers a response of this run")
-    texts = comparisons_at(catalogue, (item for _, item in kept))
-    rows = (relabelled(texts[item], mark, batch) for mark, item in kept)
-    header = write_comparisons(path, rows, details={"marks": len(marks)})
-    return Exported(header.rows, len(marks) - len(decided), len(decided) - len(kept))
+    decided = [a for a in annotations if a.choice]
+    items = index.first_items([a.comparison_id for a in decided])
+    here = [(a, items[a.comparison_id][0]) for a in decided if a.comparison_id in items]
+    if not here:
+        raise PalateError(
+            f"{path}: none of {len(annotations)} marks prefers a response of this run"
+        )
+    comparisons = read_items(index, (item for _, item in here))
+    rows = (relabelled(comparisons[item], annotation, batch) for annotation, item in here)
+    header = write_comparisons(path, rows, details={"marks": len(annotations)})
+    return ExportCounts(header.rows, len(annotations) - len(decided), len(decided) - len(here))
 
 
-def relabelled(comparison: Comparison, mark: Annotation, batch: str = BATCH) -> Comparison:
-    """The comparison as the person who marked it sees it.
+def relabelled(comparison: Comparison, annotation: Annotation, batch: str = BATCH) -> Comparison:
+    """The comparison as the person who annotated it sees it.
 
     The prompt's id is kept, so that splits and statistics keep its cluster whole. What `meta`
-    says of the old label (strength, a simulation's truth) is left behind.
+    holds of the old label (strength, a simulation's truth) is left behind.
     """
-    agrees = mark.choice == "chosen"
-    sides = (comparison.chosen, comparison.rejected)
-    safe = (comparison.chosen_safe, comparison.rejected_safe)
-    chosen, rejected = sides if agrees else sides[::-1]
-    chosen_safe, rejected_safe = safe if agrees else safe[::-1]
-    row = f"{BATCH}:{mark.annotator}"
+    agrees = annotation.choice == "chosen"
+    sides = [
+        (comparison.chosen, comparison.chosen_safe),
+        (comparison.rejected, comparison.rejected_safe),
+    ]
+    (chosen, chosen_safe), (rejected, rejected_safe) = sides if agrees else reversed(sides)
+    row = f"{BATCH}:{annotation.annotator}"
     return Comparison(
         id=comparison_id(comparison.source, comparison.prompt, chosen, rejected, row),
         source=comparison.source,
@@ -421,16 +396,16 @@ def relabelled(comparison: Comparison, mark: Annotation, batch: str = BATCH) -> 
         rejected=rejected,
         prompt_id=comparison.prompt_id,
         batch=batch,
-        rating=mark.rating,
+        rating=annotation.rating,
         chosen_safe=chosen_safe,
         rejected_safe=rejected_safe,
-        annotator=mark.annotator,
+        annotator=annotation.annotator,
         meta={
             "of": comparison.id,
-            "part": mark.part,
+            "part": annotation.part,
             "label": "agree" if agrees else "disagree",
-            "blind": mark.blind,
-            "note": mark.note,
-            "marked_at": mark.changed_at,
+            "blind": annotation.blind,
+            "note": annotation.note,
+            "marked_at": annotation.changed_at,
         },
     )

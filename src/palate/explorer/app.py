@@ -1,4 +1,9 @@
-"""The pages of the explorer. Every one works without script; script only saves the reloading."""
+"""The explorer as a server on loopback: who is let in, the addresses, a page for each.
+
+A URL with the token lets a browser in and gives it a cookie, as Jupyter does; everything else is
+refused. Pages may load style, script and data from here and nothing from anywhere else. Every page
+works without script, which only saves the reloading.
+"""
 
 from __future__ import annotations
 
@@ -6,37 +11,31 @@ import html
 import secrets
 import socket
 import tempfile
-from collections.abc import AsyncGenerator, Callable, MutableMapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from threading import Thread
 from typing import Annotated, Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import duckdb
-from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.background import BackgroundTask
+from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.responses import HTMLResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from palate.explorer.annotations import Annotation, annotator_name, export_marks
+from palate.explorer.annotations import Annotation, annotator_name, export_annotations
 from palate.explorer.index import comparison_files, read_item
-from palate.explorer.pages import item_page, list_page, marked, render
+from palate.explorer.pages import annotate, item_page, list_page, render
 from palate.explorer.query import Query, read_query
 from palate.explorer.run import Explorer, OpenRun, Reward, Viewer, read_prompt, write_prompt
-from palate.types import Comparison, PalateError
-
-# Who may see the explorer, and what a browser may do with its pages.
-#
-# A URL with the token lets a browser in and gives it a cookie, as Jupyter does; everything else
-# is
-# refused. Pages may load style, script and data from here and nothing from anywhere else.
+from palate.types import PalateError
 
 MIN_TOKEN_CHARACTERS = 16
 MAX_BODY_BYTES = 1 << 20
@@ -51,7 +50,8 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
     "cross-origin-resource-policy": "same-origin",
 }
-_PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>palate view</title>
+_ACCESS_PAGE = """\
+<!doctype html><html lang="en"><head><meta charset="utf-8"><title>palate view</title>
 {head}<link rel="icon" href="/static/icon.svg">
 <link rel="stylesheet" href="/static/view.css"></head>
 <body class="plain"><main><h1>palate view</h1><p>{text}</p></main></body></html>"""
@@ -66,106 +66,72 @@ class Guard:
         self._cookie = f"palate-view-{port}"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer or pass on one request; websockets are none of ours."""
+        """Answer or pass on one request; there are no websockets."""
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif scope["type"] == "http":
-            await self._http(scope, receive, _with_headers(scope, send))
+            caching = "no-cache" if scope["path"].startswith("/static/") else "no-store"
 
-    async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
-        }
-        refused = self._refusal(scope, headers)
-        if refused is not None:
-            await refused(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+            async def send_with_headers(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    MutableHeaders(scope=message).update(HEADERS | {"cache-control": caching})
+                await send(message)
 
-    def _refusal(self, scope: Scope, headers: MutableMapping[str, str]) -> Response | None:
-        if scope["path"].startswith("/static/"):
+            respond = self._refuse(Request(scope)) or self._app
+            await respond(scope, receive, send_with_headers)
+
+    def _refuse(self, request: Request) -> Response | None:
+        """The response to who may not come in or change anything; None lets the request pass."""
+        if request.scope["path"].startswith("/static/"):
             return None
-        given = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("token")
-        if given is not None and _same(given, self._token):
-            return self._let_in(scope)
-        if not _same(_cookie(headers.get("cookie", ""), self._cookie), self._token):
+        if self._is_token(request.query_params.get("token", "")):
+            return self._let_in(request)
+        if not self._is_token(request.cookies.get(self._cookie, "")):
             return _access_page(
                 "Open the address that <code>palate view</code> printed: it holds the token.", 403
             )
-        if scope["method"] not in ("GET", "HEAD"):
-            return _refused_write(headers)
+        if request.method in ("GET", "HEAD"):
+            return None
+        # A change comes from a page of this very host and port, and is of bounded size.
+        origin = request.headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+            return _access_page("This change came from another site and was not made.", 403)
+        length = request.headers.get("content-length", "")
+        if not length.isdigit():
+            return _access_page("A body of known length was expected.", 411)
+        if int(length) > MAX_BODY_BYTES:
+            return _access_page(f"At most {MAX_BODY_BYTES:,} bytes can be sent.", 413)
         return None
 
-    def _let_in(self, scope: Scope) -> Response:
+    def _is_token(self, text: str) -> bool:
+        return secrets.compare_digest(text.encode(), self._token.encode())
+
+    def _let_in(self, request: Request) -> Response:
         """Set the cookie, then go on by a page of our own.
 
         After a redirect from another site a browser would not send a strict cookie.
         """
-        asked = parse_qsl(scope["query_string"].decode("latin-1"))
-        rest = urlencode([pair for pair in asked if pair[0] != "token"])
+        query = urlencode([(k, v) for k, v in request.query_params.multi_items() if k != "token"])
         # One slash: two would name another host.
-        where = "/" + quote(scope["path"].lstrip("/")) + (f"?{rest}" if rest else "")
-        link = html.escape(where)
+        url = "/" + quote(request.scope["path"].lstrip("/")) + (f"?{query}" if query else "")
+        link = html.escape(url)
         head = f'<meta http-equiv="refresh" content="0;url={link}">'
-        answer = _access_page(f'<a href="{link}">Open the explorer</a>', 200, head)
-        answer.set_cookie(self._cookie, self._token, httponly=True, samesite="strict", path="/")
-        return answer
-
-
-def new_token() -> str:
-    """A token that nobody guesses."""
-    return secrets.token_urlsafe(24)
-
-
-def _same(given: str, token: str) -> bool:
-    return secrets.compare_digest(given.encode("utf-8", "surrogatepass"), token.encode())
-
-
-def _cookie(header: str, name: str) -> str:
-    try:
-        morsel = SimpleCookie(header).get(name)
-    except CookieError:
-        return ""
-    return morsel.value if morsel else ""
-
-
-def _refused_write(headers: MutableMapping[str, str]) -> Response | None:
-    """A change comes from a page of this very host and port, and is of bounded size."""
-    origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != headers.get("host"):
-        return _access_page("This change came from another site and was not made.", 403)
-    length = headers.get("content-length", "")
-    if not length.isdigit():
-        return _access_page("A body of known length was expected.", 411)
-    if int(length) > MAX_BODY_BYTES:
-        return _access_page(f"At most {MAX_BODY_BYTES:,} bytes can be sent.", 413)
-    return None
+        response = _access_page(f'<a href="{link}">Open the explorer</a>', 200, head)
+        response.set_cookie(self._cookie, self._token, httponly=True, samesite="strict", path="/")
+        return response
 
 
 def _access_page(text: str, status: int, head: str = "") -> HTMLResponse:
-    return HTMLResponse(_PAGE.format(text=text, head=head), status)
-
-
-def _with_headers(scope: Scope, send: Send) -> Send:
-    kept = "no-cache" if scope["path"].startswith("/static/") else "no-store"
-
-    async def sending(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            given: list[Any] = list(message["headers"])
-            values = HEADERS | {"cache-control": kept}
-            given += [(name.encode(), value.encode()) for name, value in values.items()]
-            message = {**message, "headers": given}
-        await send(message)
-
-    return sending
+    return HTMLResponse(_ACCESS_PAGE.format(text=text, head=head), status)
 
 
 STATIC = Path(__file__).parent / "static"
-ANNOTATOR, BLIND = "palate-annotator", "palate-blind"
-MAX_FIELDS = 20
+ANNOTATOR_COOKIE, BLIND_COOKIE = "palate-annotator", "palate-blind"
 COOKIE: dict[str, Any] = {"httponly": True, "samesite": "strict", "max_age": 365 * 24 * 3600}
+MAX_FIELDS = 20
 
 Fields = dict[str, str]
+router = APIRouter()
 
 
 def build_app(explorer: Explorer, *, token: str, port: int) -> Guard:
@@ -179,12 +145,9 @@ def build_app(explorer: Explorer, *, token: str, port: int) -> Guard:
     app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None, lifespan=lifespan)
     app.state.explorer = explorer
     app.mount("/static", StaticFiles(directory=STATIC))
-    for path, page in PAGES.items():
-        app.add_api_route(path, page, methods=["GET"], response_model=None)
-    for path, change in CHANGES.items():
-        app.add_api_route(path, change, methods=["POST"], response_model=None)
+    app.include_router(router)
     for kind in (PalateError, StarletteHTTPException, RequestValidationError, duckdb.Error):
-        app.add_exception_handler(kind, _said_plainly)
+        app.add_exception_handler(kind, _error_page)
     return Guard(app, token=token, port=port)
 
 
@@ -202,12 +165,21 @@ def _run(run: int, request: Request) -> OpenRun:
 
 def _viewer(request: Request) -> Viewer:
     explorer = _explorer(request)
-    name = unquote(request.cookies.get(ANNOTATOR, "")) or explorer.annotator
-    try:
-        name = annotator_name(name)
-    except PalateError:
-        name = explorer.annotator
-    return Viewer(name, explorer.blind or request.cookies.get(BLIND) == "1", explorer.blind)
+    name = explorer.annotator
+    with suppress(PalateError):
+        name = annotator_name(unquote(request.cookies.get(ANNOTATOR_COOKIE, "")))
+    blind = explorer.blind or request.cookies.get(BLIND_COOKIE) == "1"
+    return Viewer(name, blind, forced=explorer.blind)
+
+
+def _query(request: Request, run: Annotated[OpenRun, Depends(_run)]) -> Query:
+    return read_query(request.query_params.multi_items(), run.index)
+
+
+def _item(item: int, run: Annotated[OpenRun, Depends(_run)]) -> int:
+    if not 0 <= item < run.index.size:
+        raise HTTPException(404, f"There is no item {item} in {run.name}.")
+    return item
 
 
 async def _form(request: Request) -> Fields:
@@ -218,23 +190,25 @@ async def _form(request: Request) -> Fields:
         raise HTTPException(400, "A form with fewer fields was expected.") from None
 
 
-Run = Annotated[OpenRun, Depends(_run)]
-Who = Annotated[Viewer, Depends(_viewer)]
+RunParameter = Annotated[OpenRun, Depends(_run)]
+ViewerParameter = Annotated[Viewer, Depends(_viewer)]
+QueryParameter = Annotated[Query, Depends(_query)]
+ItemParameter = Annotated[int, Depends(_item)]
 Form = Annotated[Fields, Depends(_form)]
 
 
 def _page(request: Request, name: str, status: int = 200, **values: Any) -> HTMLResponse:
-    explorer, number = _explorer(request), request.path_params.get("run", "0")
+    number = str(request.path_params.get("run", "0"))
     shared = {
         "viewer": _viewer(request),
-        "runs": [run.name for run in explorer.runs],
-        "number": int(number) if str(number).isdecimal() else 0,
-        "here": str(request.url.path) + (f"?{request.url.query}" if request.url.query else ""),
+        "runs": [run.name for run in _explorer(request).runs],
+        "number": int(number) if number.isdecimal() else 0,
+        "url": request.url.path + (f"?{request.url.query}" if request.url.query else ""),
     }
     return HTMLResponse(render(name, **shared, **values), status)
 
 
-def _said_plainly(request: Request, error: Exception) -> HTMLResponse:
+def _error_page(request: Request, error: Exception) -> HTMLResponse:
     """An error as a page: one line, no traceback."""
     if isinstance(error, StarletteHTTPException):
         return _page(request, "message", error.status_code, text=error.detail)
@@ -243,150 +217,141 @@ def _said_plainly(request: Request, error: Exception) -> HTMLResponse:
     return _page(request, "message", 400, text=str(error).splitlines()[0])
 
 
-def _back(url: str) -> RedirectResponse:
+def _redirect(url: str) -> RedirectResponse:
     """To a page of ours after a change; anything else leads to the first page."""
     ours = url.startswith("/r/") and "\\" not in url
     return RedirectResponse(url if ours else "/r/0/", 303)
 
 
-def _query(request: Request, run: OpenRun) -> Query:
-    pairs = parse_qsl(request.url.query, max_num_fields=200) if request.url.query else []
-    return read_query(pairs, run.catalogue)
-
-
+@router.get("/")
 def home() -> Response:
     """The first run."""
-    return RedirectResponse("/r/0/", 303)
+    return _redirect("")
 
 
-def items(request: Request, run: Run, viewer: Who) -> Response:
+@router.get("/r/{run}/")
+def items(
+    request: Request, run: RunParameter, query: QueryParameter, viewer: ViewerParameter
+) -> Response:
     """The list."""
-    catalogue, page = run.catalogue, list_page(run, _query(request, run), viewer)
-    answer = _page(request, "list", page=page, problems=catalogue.problems, size=catalogue.size)
-    answer.background = BackgroundTask(run.selector.texts.load)  # The first screen comes first.
-    return answer
+    page = list_page(run, query, viewer)
+    response = _page(request, "list", page=page, problems=run.index.problems, size=run.index.size)
+    response.background = BackgroundTask(run.selector.texts.load)  # The first screen comes first.
+    return response
 
 
-def one_item(request: Request, item: int, run: Run, viewer: Who) -> Response:
+@router.get("/r/{run}/item/{item}")
+def one_item(
+    request: Request, item: ItemParameter, run: RunParameter, query: QueryParameter,
+    viewer: ViewerParameter,
+) -> Response:  # fmt: skip
     """One comparison."""
-    if not 0 <= item < run.catalogue.size:
-        raise HTTPException(404, f"There is no item {item} in {run.name}.")
     full = request.query_params.get("full") == "yes"
-    return _page(request, "item", page=item_page(run, item, _query(request, run), viewer, full))
+    return _page(request, "item", page=item_page(run, item, query, viewer, full))
 
 
-def mark_item(request: Request, item: int, run: Run, viewer: Who, form: Form) -> Response:
-    """Keep or remove a mark, and show the item again."""
-    if not 0 <= item < run.catalogue.size:
-        raise HTTPException(404, f"There is no item {item} in {run.name}.")
-    (id,) = run.catalogue.ids_of([item])
+@router.post("/r/{run}/item/{item}/mark")
+def annotate_item(
+    request: Request, item: ItemParameter, run: RunParameter, query: QueryParameter,
+    viewer: ViewerParameter, form: Form,
+) -> Response:  # fmt: skip
+    """Keep or remove an annotation, and show the item again."""
+    (id,) = run.index.ids_of([item])
     if "clear" in form:
-        run.marks.remove(viewer.annotator, id)
+        run.annotations.remove(viewer.annotator, id)
     else:
-        blank = Annotation(viewer.annotator, id, part=run.catalogue.part_of(item).name)
-        run.marks.change(blank, lambda old: marked(old, form, viewer))
-    return _back(f"{request.url.path.removesuffix('/mark')}{_query(request, run).url()}")
+        blank = Annotation(viewer.annotator, id, part=run.index.part_of(item).name)
+        run.annotations.change(blank, lambda old: annotate(old, form, viewer))
+    return _redirect(f"{request.url.path.removesuffix('/mark')}{query.url()}")
 
 
-def all_marks(request: Request, run: Run, viewer: Who) -> Response:
-    """What was marked, and how far people agree; in blind mode only how much was marked."""
+@router.get("/r/{run}/marks")
+def all_annotations(request: Request, run: RunParameter, viewer: ViewerParameter) -> Response:
+    """What was annotated, and how far people agree; in blind mode only how much was annotated."""
     # Imported here: statistics bring scipy with them, most of a second at every start.
     from palate.explorer.annotations import measure_agreement
 
-    marks = run.marks.all()
+    annotations = run.annotations.all()
     blind_only = request.query_params.get("blind") == "yes"
-    used = [mark for mark in marks if mark.blind] if blind_only else marks
-    agreement = None if viewer.blind else measure_agreement(run.catalogue, used)
-    own = sum(mark.annotator == viewer.annotator for mark in marks)
+    used = [annotation for annotation in annotations if annotation.blind or not blind_only]
+    agreement = None if viewer.blind else measure_agreement(run.index, used)
+    own = sum(annotation.annotator == viewer.annotator for annotation in annotations)
     return _page(
-        request, "marks", agreement=agreement, marks=len(marks), own=own, blind_only=blind_only,
-        path=str(run.marks.path),
+        request, "marks", agreement=agreement, marks=len(annotations), own=own,
+        blind_only=blind_only, path=str(run.annotations.path),
     )  # fmt: skip
 
 
-def marks_file(run: Run, viewer: Who) -> Response:
-    """All marks as a file of comparisons, which says whether they agree with the labels."""
+@router.get("/r/{run}/marks.parquet")
+def annotations_file(run: RunParameter, viewer: ViewerParameter) -> Response:
+    """All annotations as a file of comparisons, which says whether they agree with the labels."""
     if viewer.blind:
         raise HTTPException(403, "Blind mode hides labels.")
     with tempfile.NamedTemporaryFile(suffix=".parquet", delete=False) as file:
         path = Path(file.name)
     try:
-        export_marks(run.catalogue, run.marks.all(), path)
+        export_annotations(run.index, run.annotations.all(), path)
     except PalateError:
         path.unlink()
         raise
-    done = BackgroundTask(partial(path.unlink, missing_ok=True))
-    return FileResponse(path, filename="marks.parquet", background=done)
+    cleanup = BackgroundTask(partial(path.unlink, missing_ok=True))
+    return FileResponse(path, filename="marks.parquet", background=cleanup)
 
 
-def name_yourself(form: Form) -> Response:
-    """Keep the name under which this browser marks."""
-    answer = _back(form.get("back", ""))
-    answer.set_cookie(ANNOTATOR, quote(annotator_name(form.get("annotator", ""))), **COOKIE)
-    return answer
+@router.post("/name")
+def set_annotator(form: Form) -> Response:
+    """Keep the name under which this browser annotates."""
+    response = _redirect(form.get("back", ""))
+    name = annotator_name(form.get("annotator", ""))
+    response.set_cookie(ANNOTATOR_COOKIE, quote(name), **COOKIE)
+    return response
 
 
-def blindfold(form: Form) -> Response:
+@router.post("/blind")
+def set_blind(form: Form) -> Response:
     """Hide labels and scores in this browser, or show them again."""
-    answer = _back(form.get("back", ""))
-    answer.set_cookie(BLIND, "1" if form.get("blind") == "1" else "0", **COOKIE)
-    return answer
+    response = _redirect(form.get("back", ""))
+    response.set_cookie(BLIND_COOKIE, "1" if form.get("blind") == "1" else "0", **COOKIE)
+    return response
 
 
-def live(request: Request, run: Run, viewer: Who, item: int | None = None) -> Response:
+@router.get("/r/{run}/live")
+def live(
+    request: Request, run: RunParameter, viewer: ViewerParameter, item: int | None = None
+) -> Response:
     """A form for a prompt and two responses, which an item of the list may fill."""
-    if viewer.blind:
-        return _page(request, "live", fields=None, rewards=None, models=run.rewards.models)
-    run.rewards.warm()
-    known = item is not None and 0 <= item < run.catalogue.size
-    fields = _filled(read_item(run.catalogue, item or 0).comparison) if known else {}
+    fields: Fields | None = None
+    if not viewer.blind:
+        run.rewards.warm()
+        fields = {}
+        if item is not None and 0 <= item < run.index.size:
+            c = read_item(run.index, item).comparison
+            fields = {"prompt": write_prompt(c.prompt), "first": c.chosen, "second": c.rejected}
     return _page(request, "live", fields=fields, rewards=None, models=run.rewards.models)
 
 
-def _filled(comparison: Comparison) -> Fields:
-    prompt = write_prompt(comparison.prompt)
-    return {"prompt": prompt, "first": comparison.chosen, "second": comparison.rejected}
-
-
-def score_live(request: Request, run: Run, viewer: Who, form: Form) -> Response:
+@router.post("/r/{run}/live")
+def score_live(
+    request: Request, run: RunParameter, viewer: ViewerParameter, form: Form
+) -> Response:
     """The rewards of what was typed."""
     if viewer.blind:
         raise HTTPException(403, "Blind mode hides scores.")
     fields = {
         name: form.get(name, "").replace("\r\n", "\n") for name in ("prompt", "first", "second")
     }
-    rewards = _rewards(_explorer(request), run, viewer, fields) if fields["prompt"].strip() else []
+    rewards: list[Reward] = []
+    if fields["prompt"].strip():
+        # Only a person's newest request is worth computing: they type on while one is answered.
+        newest = _explorer(request).newest
+        number = newest[viewer.annotator] = newest.get(viewer.annotator, 0) + 1
+        rewards = run.rewards.submit(
+            read_prompt(fields["prompt"]),
+            (fields["first"], fields["second"]),
+            is_wanted=lambda: newest[viewer.annotator] == number,
+        ).result()
     return _page(request, "live", fields=fields, rewards=rewards, models=run.rewards.models)
 
-
-def _rewards(explorer: Explorer, run: OpenRun, viewer: Viewer, fields: Fields) -> list[Reward]:
-    """Only a person's newest question is worth computing: they type on while one is answered."""
-    turn = explorer.asked[viewer.annotator] = explorer.asked.get(viewer.annotator, 0) + 1
-    asked = run.rewards.ask(
-        read_prompt(fields["prompt"]),
-        (fields["first"], fields["second"]),
-        lambda: explorer.asked[viewer.annotator] == turn,
-    )
-    return asked.result()
-
-
-PAGES: dict[str, Callable[..., Any]] = {
-    "/": home,
-    "/r/{run}/": items,
-    "/r/{run}/item/{item}": one_item,
-    "/r/{run}/marks": all_marks,
-    "/r/{run}/marks.parquet": marks_file,
-    "/r/{run}/live": live,
-}
-CHANGES: dict[str, Callable[..., Any]] = {
-    "/r/{run}/item/{item}/mark": mark_item,
-    "/r/{run}/live": score_live,
-    "/name": name_yourself,
-    "/blind": blindfold,
-}
-
-
-# From a command to pages on loopback.
 
 HOST = "127.0.0.1"  # Nothing else: from afar, `ssh -L` brings the page to you.
 
@@ -409,7 +374,12 @@ def serve(
     for folder in folders:
         comparison_files(folder)
     runs = tuple(OpenRun(folder, marks) for folder in folders)
-    Thread(target=_open, args=(runs[0],), daemon=True, name="opening").start()
+
+    def open_first() -> None:
+        with suppress(PalateError):  # The page shows it.
+            runs[0].open()
+
+    Thread(target=open_first, daemon=True, name="opening").start()
     # Imported here: meanwhile DuckDB reads the columns.
     import uvicorn
 
@@ -418,8 +388,13 @@ def serve(
             f"PALATE_VIEW_TOKEN: expected {MIN_TOKEN_CHARACTERS} characters or more, got "
             f"{len(token)}; make it longer, or leave it unset for a random one"
         )
-    token = token or new_token()
-    with _listening(port) as listener:
+    token = token or secrets.token_urlsafe(24)
+    try:
+        listener = socket.create_server((HOST, port))
+    except OSError as error:
+        reason = error.strerror or error
+        raise PalateError(f"port {port}: cannot be listened on ({reason}); use --port 0") from None
+    with listener:
         port = listener.getsockname()[1]
         app = build_app(Explorer(runs, annotator, blind), token=token, port=port)
         # No access log: it would print the token. No proxy headers: none is between.
@@ -428,16 +403,3 @@ def serve(
         )
         opened(f"http://{HOST}:{port}/?token={token}")
         uvicorn.Server(config).run(sockets=[listener])
-
-
-def _open(run: OpenRun) -> None:
-    with suppress(PalateError):  # The page says it.
-        run.open()
-
-
-def _listening(port: int) -> socket.socket:
-    try:
-        return socket.create_server((HOST, port))
-    except OSError as error:
-        reason = error.strerror or error
-        raise PalateError(f"port {port}: cannot be listened on ({reason}); use --port 0") from None

@@ -1,4 +1,9 @@
-"""A run's comparisons as columns: what a list shows, filters and sorts by, one entry an item."""
+"""A run's comparisons as columns, and the DuckDB connection behind them.
+
+`open_index` reads what a list filters and sorts by into numpy, one entry an item: facets of the
+comparisons, and of each judge the outcome and the margin. Texts stay in the Parquet files and are
+read for the rows of a page; for the search they are loaded beside (`Texts`).
+"""
 
 from __future__ import annotations
 
@@ -18,18 +23,18 @@ from numpy.typing import NDArray
 from palate.cpus import cores
 from palate.item_view import ItemVerdict
 from palate.judges.baselines import TRIVIAL
-from palate.records import Header, comparison_from_row, read_header
+from palate.records import comparison_from_row, read_header
 from palate.types import Bin, Comparison, PalateError, Rating
 
-# What the judges of a run made of its items: verdict files as columns, one entry an item.
+Mask = NDArray[np.bool_]
 
-Floats = NDArray[np.float32]
+# Verdict files as columns.
 
-NOT_ASKED, CORRECT, WRONG, TIE, UNSCORED = range(5)
+CORRECT, WRONG, TIE, UNSCORED = range(1, 5)
 OUTCOMES = ("not asked", "correct", "wrong", "tie", "unscored")
 
-_SAID = """
-WITH said AS (
+_VERDICTS = """
+WITH verdicts AS (
   SELECT comparison_id, list_position($1, filename)::SMALLINT - 1 AS file,
     (chosen_score - rejected_score)::FLOAT AS margin,
     CASE WHEN abs(chosen_score + rejected_score - 1) < 1e-6 THEN chosen_score - rejected_score
@@ -39,23 +44,23 @@ WITH said AS (
   FROM read_parquet($1, filename = true)
 )
 """
-_ONE_ORDER = f"""{_SAID}
+_ONE_ORDER = f"""{_VERDICTS}
 SELECT file, item, margin, coalesce(value, -1)::FLOAT AS value
-FROM said JOIN items ON id = comparison_id WHERE part = $2
+FROM verdicts JOIN items ON id = comparison_id WHERE part = $2
 """
 # As `evaluate.results` reads them: where both orders have scores P(chosen) is averaged, otherwise
 # the values of those that were scored. Grouping takes three times as long as all the rest.
-_BOTH_ORDERS = f"""{_SAID}
+_BOTH_ORDERS = f"""{_VERDICTS}
 SELECT file, item, avg(margin)::FLOAT AS margin,
   coalesce(CASE WHEN count(*) > 1 AND count(lean) = count(*) AND count(value) = count(*)
     THEN (sign(sum(lean)) + 1) / 2 ELSE avg(value) END, -1)::FLOAT AS value
-FROM said JOIN items ON id = comparison_id WHERE part = $2 GROUP BY file, item
+FROM verdicts JOIN items ON id = comparison_id WHERE part = $2 GROUP BY file, item
 """
 
 
 @dataclass(frozen=True, slots=True)
 class VerdictFile:
-    """A judge's verdicts on one benchmark, in `both` orders or one; `trivial` ones read none."""
+    """A judge's verdicts on one benchmark, in `both` orders or one."""
 
     judge: str
     benchmark: str
@@ -65,13 +70,13 @@ class VerdictFile:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Opinions:
-    """What one judge made of every item, [N]: outcome codes, and chosen minus rejected score."""
+class JudgeColumns:
+    """One judge on every item, [N]: codes of `OUTCOMES`, and chosen minus rejected score."""
 
     judge: str
     trivial: bool
     outcomes: NDArray[np.int8]
-    margins: Floats
+    margins: NDArray[np.float32]
 
     @property
     def scored(self) -> bool:
@@ -87,98 +92,94 @@ class Opinions:
 def verdict_files(
     folder: Path, benchmarks: Container[str], problems: list[str]
 ) -> list[VerdictFile]:
-    """The verdicts on benchmarks that are here, trivial judges last; why others are left out.
+    """The verdicts on a run's benchmarks, trivial judges last; adds why others are left out.
 
     Of any format: no figure is made of them.
     """
-    found: dict[tuple[str, str], VerdictFile] = {}
+    files: dict[tuple[str, str], VerdictFile] = {}
     for path in sorted((folder / "verdicts").glob("*.parquet")):
         try:
-            file = _verdict_file(path, read_header(path, "verdicts", older=True))
+            details = read_header(path, "verdicts", older=True).details
         except PalateError as error:
             problems.append(str(error))
             continue
-        key = (file.judge, file.benchmark)
-        if file.benchmark not in benchmarks:
-            problems.append(f"{path}: no comparisons of {file.benchmark!r} under benchmarks/")
-        elif key in found:
-            problems.append(f"{path}: {file.judge!r} on {file.benchmark!r} is in another file too")
+        protocol = details.get("protocol") or {}
+        judge, benchmark = str(details.get("judge", "")), str(details.get("benchmark", ""))
+        kind = protocol.get("judge")
+        if isinstance(kind, Mapping):
+            kind = kind.get("judge")
+        trivial = (kind or judge) in TRIVIAL
+        both = protocol.get("order") == "both"
+        if benchmark not in benchmarks:
+            problems.append(f"{path}: no comparisons of {benchmark!r} under benchmarks/")
+        elif (judge, benchmark) in files:
+            problems.append(f"{path}: {judge!r} on {benchmark!r} is in another file too")
         else:
-            found[key] = file
-    return sorted(found.values(), key=lambda f: (f.trivial, f.judge, f.benchmark))
+            files[judge, benchmark] = VerdictFile(judge, benchmark, path, trivial, both)
+    return sorted(files.values(), key=lambda f: (f.trivial, f.judge, f.benchmark))
 
 
-def _verdict_file(path: Path, header: Header) -> VerdictFile:
-    details = header.details
-    protocol = details.get("protocol") or {}
-    said = protocol.get("judge")
-    kind = said.get("judge") if isinstance(said, Mapping) else said
-    judge = str(details.get("judge", ""))
-    trivial = kind in TRIVIAL or (not kind and judge in TRIVIAL)
-    both = protocol.get("order") == "both"
-    return VerdictFile(judge, str(details.get("benchmark", "")), path, trivial, both)
-
-
-def read_opinions(
+def _read_judges(
     database: duckdb.DuckDBPyConnection,
     benchmarks: Mapping[str, int],
     size: int,
     files: Sequence[VerdictFile],
     problems: list[str],
-) -> dict[str, Opinions]:
-    """What every judge made of each of `size` items; `benchmarks` gives the number of the part."""
-    made = {file.judge: _unasked(file, size) for file in files}
+) -> dict[str, JudgeColumns]:
+    """Every judge's columns of `size` items; `benchmarks` gives the number of the part."""
+    judges = {
+        file.judge: JudgeColumns(
+            file.judge,
+            file.trivial,
+            outcomes=np.zeros(size, dtype=np.int8),
+            margins=np.full(size, np.nan, dtype=np.float32),
+        )
+        for file in files
+    }
     for benchmark, part in benchmarks.items():
-        asked = [file for file in files if file.benchmark == benchmark]
-        both = [file for file in asked if file.both]
-        once = [file for file in asked if not file.both]
-        problems += _read(database, _ONE_ORDER, part, once, made)
-        problems += _read(database, _BOTH_ORDERS, part, both, made)
-    return {judge: opinions for judge, opinions in made.items() if opinions.outcomes.any()}
+        for both, query in ((False, _ONE_ORDER), (True, _BOTH_ORDERS)):
+            of_query = [f for f in files if f.benchmark == benchmark and f.both == both]
+            _read_verdicts(database, query, part, of_query, judges, problems)
+    return {judge: columns for judge, columns in judges.items() if columns.outcomes.any()}
 
 
-def _read(
+def _read_verdicts(
     database: duckdb.DuckDBPyConnection,
     query: str,
     part: int,
     files: Sequence[VerdictFile],
-    into: Mapping[str, Opinions],
-) -> list[str]:
-    """Read verdicts on one benchmark, all files at once; returns why a file could not be read."""
+    judges: Mapping[str, JudgeColumns],
+    problems: list[str],
+) -> None:
+    """Read all files on one benchmark at once; one by one where that fails, to name the broken."""
     if not files:
-        return []
+        return
     try:
         read = database.execute(query, [[str(f.path) for f in files], part]).fetchnumpy()
     except duckdb.Error as error:
         if len(files) == 1:
-            return [one_line(files[0].path, error)]
-        return [why for file in files for why in _read(database, query, part, [file], into)]
-    outcomes, margins = _outcome(np.asarray(read["value"])), np.ma.filled(read["margin"], np.nan)
+            problems.append(_problem(files[0].path, error))
+            return
+        for file in files:
+            _read_verdicts(database, query, part, [file], judges, problems)
+        return
+    # 1 correct, 0 wrong, 0.5 tie, -1 unscored; a mean of two orders goes to its nearer side.
+    values, margins = np.asarray(read["value"]), np.ma.filled(read["margin"], np.nan)
+    cases = [values < 0, values > 0.5, values < 0.5]
+    outcomes = np.select(cases, [UNSCORED, CORRECT, WRONG], TIE).astype(np.int8)
     for number, file in enumerate(files):
         rows = read["file"] == number
-        into[file.judge].outcomes[read["item"][rows]] = outcomes[rows]
-        into[file.judge].margins[read["item"][rows]] = margins[rows]
-    return []
+        judges[file.judge].outcomes[read["item"][rows]] = outcomes[rows]
+        judges[file.judge].margins[read["item"][rows]] = margins[rows]
 
 
-def _unasked(file: VerdictFile, size: int) -> Opinions:
-    empty = np.full(size, np.nan, dtype=np.float32)
-    return Opinions(file.judge, file.trivial, np.zeros(size, dtype=np.int8), empty)
-
-
-def _outcome(values: Floats) -> NDArray[np.int8]:
-    """Codes of values: 1 correct, 0 wrong, 0.5 tie, -1 unscored; a mean goes to its nearer side."""
-    cases = [values < 0, values > 0.5, values < 0.5]
-    return np.select(cases, [UNSCORED, CORRECT, WRONG], TIE).astype(np.int8)
-
-
-def one_line(path: Path, error: Exception) -> str:
-    """What is wrong with a file, and which file it is."""
+def _problem(path: Path, error: Exception) -> str:
+    """What is wrong with a file, in one line with its path."""
     text = str(error).splitlines()[0]
     return text if str(path) in text else f"{path}: {text}"
 
 
-Codes = NDArray[np.signedinteger[Any]]
+# Comparison files as columns.
 
 Kind = Literal["benchmark", "mixture"]
 # What is left to DuckDB before it goes to disk: 100,000 HH comparisons take about 0.2 GB.
@@ -207,12 +208,12 @@ class Facet:
     """One value of each item out of few; `codes` [N] index `names`, -1 where there is none."""
 
     names: tuple[str, ...]
-    codes: Codes
+    codes: NDArray[np.signedinteger[Any]]
 
-    def is_any(self, wanted: Sequence[str]) -> NDArray[np.bool_]:
-        """Which items have one of the wanted values, [N]."""
-        known = [code for code, name in enumerate(self.names) if name in wanted]
-        return np.isin(self.codes, np.array(known, dtype=self.codes.dtype))
+    def is_any(self, names: Sequence[str]) -> Mask:
+        """Which items have one of these values, [N]."""
+        codes = [code for code, name in enumerate(self.names) if name in names]
+        return np.isin(self.codes, np.array(codes, dtype=self.codes.dtype))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -224,7 +225,7 @@ class Index:
     parts: tuple[Part, ...]
     files: tuple[VerdictFile, ...]
     facets: Mapping[str, Facet]
-    opinions: Mapping[str, Opinions]
+    judges: Mapping[str, JudgeColumns]
     problems: tuple[str, ...]
 
     @property
@@ -236,34 +237,32 @@ class Index:
         """The file that an item is in."""
         return next(p for p in reversed(self.parts) if item >= p.start)
 
-    def items_of(self, ids: Sequence[str]) -> dict[str, tuple[int, str]]:
-        """The first item of each comparison id that is here, and its prompt's id."""
-        rows = self._fetch(
+    def first_items(self, ids: Sequence[str]) -> dict[str, tuple[int, str]]:
+        """The first item of each comparison id that is in this run, and its prompt's id."""
+        rows = self._select(
             "SELECT id, min(item), any_value(prompt_id) FROM items "
             "WHERE id IN (SELECT unnest(?::VARCHAR[])) GROUP BY id",
-            list(ids),
+            ids,
         )
         return {id: (item, prompt) for id, item, prompt in rows}
 
-    def all_items_of(self, ids: Sequence[str]) -> NDArray[np.bool_]:
-        """Which items are one of these comparisons, in whatever part they stand, [N]."""
-        rows = self._fetch(
-            "SELECT item FROM items WHERE id IN (SELECT unnest(?::VARCHAR[]))", list(ids)
-        )
+    def mask_of(self, ids: Sequence[str]) -> Mask:
+        """Which items are one of these comparisons, in whatever part they are, [N]."""
+        rows = self._select("SELECT item FROM items WHERE id IN (SELECT unnest(?::VARCHAR[]))", ids)
         mask = np.zeros(self.size, dtype=np.bool_)
         mask[[item for (item,) in rows]] = True
         return mask
 
     def ids_of(self, items: Sequence[int]) -> list[str]:
         """The comparison id of each item."""
-        rows = self._fetch(
-            "SELECT item, id FROM items WHERE item IN (SELECT unnest(?::INTEGER[]))", list(items)
-        )
-        found = dict(rows)
-        return [found[item] for item in items]
+        query = "SELECT item, id FROM items WHERE item IN (SELECT unnest(?::INTEGER[]))"
+        ids = dict(self._select(query, items))
+        return [ids[item] for item in items]
 
-    def _fetch(self, query: str, values: list[Any]) -> list[Any]:
-        return self.database.cursor().execute(query, [values]).fetchall() if values else []
+    def _select(self, query: str, values: Sequence[Any]) -> list[Any]:
+        if not values:
+            return []
+        return self.database.cursor().execute(query, [list(values)]).fetchall()
 
 
 def open_index(folder: Path) -> Index:
@@ -272,30 +271,7 @@ def open_index(folder: Path) -> Index:
     Raises:
         PalateError: the folder has no comparison that can be read.
     """
-    files_here = comparison_files(folder)
-    database, problems = _database(), list[str]()
-    parts, columns = _parts(files_here, database, problems)
-    if not parts:
-        raise PalateError(problems[0] if problems else f"{folder}: holds no comparison")
-    benchmarks = {part.name: n for n, part in enumerate(parts) if part.kind == "benchmark"}
-    files = verdict_files(folder, benchmarks, problems)
-    size = sum(part.rows for part in parts)
-    names = [part.name for part in parts]
-    codes = np.repeat(np.arange(len(parts), dtype=np.int16), [part.rows for part in parts])
-    facets = {"part": Facet(tuple(names), codes)}
-    facets |= {name: _joined(name, [c[name] for c in columns]) for name in FACETS}
-    return Index(
-        folder,
-        database,
-        tuple(parts),
-        tuple(files),
-        facets,
-        read_opinions(database, benchmarks, size, files, problems),
-        tuple(problems),
-    )
-
-
-def _database() -> duckdb.DuckDBPyConnection:
+    paths = comparison_files(folder)
     options: dict[str, Any] = {
         "memory_limit": MEMORY, "threads": cores(), "autoinstall_known_extensions": False,
     }  # fmt: skip
@@ -303,89 +279,92 @@ def _database() -> duckdb.DuckDBPyConnection:
     database.execute(
         "CREATE TABLE items (item INTEGER, part UTINYINT, id VARCHAR, prompt_id VARCHAR)"
     )
-    return database
-
-
-def _parts(
-    files: Sequence[tuple[Kind, Path]], database: duckdb.DuckDBPyConnection, problems: list[str]
-) -> tuple[list[Part], list[dict[str, Facet]]]:
-    """Every readable file of comparisons and its columns; benchmarks first, by name."""
     parts: list[Part] = []
-    columns: list[dict[str, Facet]] = []
-    for kind, path in files:
-        start = sum(part.rows for part in parts)
+    facets_of_parts: list[dict[str, Facet]] = []
+    problems: list[str] = []
+    size = 0
+    for kind, path in paths:
         try:
             rows = read_header(path, "comparisons").rows
+            if not rows:
+                continue
             # A benchmark and a mixture may be of one name, and a model of a third.
             name = path.stem if kind == "benchmark" else f"{path.stem} (mixture)"
-            part = Part(name, kind, path, start, rows)
-            found = _columns(database, part, len(parts)) if rows else None
+            facets_of_part = {
+                facet: _read_facet(database, facet, column, path)
+                for facet, column in FACETS.items()
+            }
+            database.execute(
+                "INSERT INTO items SELECT ($1 + file_row_number)::INTEGER, $2, id, prompt_id "
+                "FROM read_parquet($3, file_row_number = true)",
+                [size, len(parts), str(path)],
+            )
         except (PalateError, duckdb.Error) as error:
-            problems.append(one_line(path, error))
+            problems.append(_problem(path, error))
             continue
-        if found is not None:
-            parts.append(part)
-            columns.append(found)
-    return parts, columns
+        parts.append(Part(name, kind, path, size, rows))
+        facets_of_parts.append(facets_of_part)
+        size += rows
+    if not parts:
+        raise PalateError(problems[0] if problems else f"{folder}: holds no comparison")
+
+    codes = np.repeat(np.arange(len(parts), dtype=np.int16), [part.rows for part in parts])
+    facets = {"part": Facet(tuple(part.name for part in parts), codes)}
+    facets |= {
+        name: _join_facets(name, [facets[name] for facets in facets_of_parts]) for name in FACETS
+    }
+    benchmarks = {part.name: n for n, part in enumerate(parts) if part.kind == "benchmark"}
+    files = verdict_files(folder, benchmarks, problems)
+    judges = _read_judges(database, benchmarks, size, files, problems)
+    return Index(
+        folder, database, tuple(parts), tuple(files), facets, judges, tuple(problems)
+    )  # fmt: skip
 
 
 def comparison_files(folder: Path) -> list[tuple[Kind, Path]]:
-    """The files of comparisons of a run.
+    """The files of comparisons of a run; benchmarks first, by name.
 
     Raises:
         PalateError: there is none.
     """
     benchmarks = sorted((folder / "benchmarks").glob("*.parquet"))
     mixtures = sorted((folder / "mixtures").glob("*.parquet"))
-    found: list[tuple[Kind, Path]] = [("benchmark", path) for path in benchmarks]
-    found += [("mixture", p) for p in mixtures if not p.name.endswith(".ids.parquet")]
-    if not found:
+    files: list[tuple[Kind, Path]] = [("benchmark", path) for path in benchmarks]
+    files += [("mixture", path) for path in mixtures if not path.name.endswith(".ids.parquet")]
+    if not files:
         raise PalateError(
             f"{folder}: no comparisons under benchmarks/ or mixtures/; make them with `palate run`"
         )
-    return found
+    return files
 
 
-def _columns(database: duckdb.DuckDBPyConnection, part: Part, number: int) -> dict[str, Facet]:
-    """Facets of one file, its ids put into `items`."""
-    path = str(part.path)
-    found = {name: _facet(database, name, column, path) for name, column in FACETS.items()}
-    database.execute(
-        "INSERT INTO items SELECT ($1 + file_row_number)::INTEGER, $2, id, prompt_id "
-        "FROM read_parquet($3, file_row_number = true)",
-        [part.start, number, path],
-    )
-    return found
-
-
-def _facet(database: duckdb.DuckDBPyConnection, name: str, column: str, path: str) -> Facet:
+def _read_facet(database: duckdb.DuckDBPyConnection, name: str, column: str, path: Path) -> Facet:
     values = f"SELECT {column} AS value FROM read_parquet($1)"
     names = _ORDERED.get(name)
     if names is None:
-        rows = database.execute(f"SELECT DISTINCT value FROM ({values}) ORDER BY 1", [path])
+        rows = database.execute(f"SELECT DISTINCT value FROM ({values}) ORDER BY 1", [str(path)])
         names = [value for (value,) in rows.fetchall() if value is not None]
     codes = database.execute(
         f"SELECT (coalesce(list_position($2::VARCHAR[], value), 0) - 1)::SMALLINT AS code "
         f"FROM ({values})",
-        [path, names],
+        [str(path), names],
     ).fetchnumpy()["code"]
     return Facet(tuple(names), np.asarray(codes, dtype=np.int16))
 
 
-def _joined(name: str, parts: Sequence[Facet]) -> Facet:
+def _join_facets(name: str, parts: Sequence[Facet]) -> Facet:
     """One facet over all files, whose codes may each have their own names."""
     names = _ORDERED.get(name) or sorted({n for facet in parts for n in facet.names})
-    place = {value: code for code, value in enumerate(names)}
+    code = {value: code for code, value in enumerate(names)}
     # The last entry is for code -1: none.
-    maps = [np.array([*(place[n] for n in f.names), -1], dtype=np.int16) for f in parts]
-    codes = [lookup[facet.codes] for lookup, facet in zip(maps, parts, strict=True)]
+    maps = [np.array([*(code[n] for n in f.names), -1], dtype=np.int16) for f in parts]
+    codes = [new_codes[facet.codes] for new_codes, facet in zip(maps, parts, strict=True)]
     return Facet(tuple(names), np.concatenate(codes))
 
 
 # The texts of a run's comparisons: searched in any case, and the beginnings that a list shows.
 
-Flags = NDArray[np.bool_]
-SEARCHES_KEPT = 64  # 0.1 MB each at 100,000 items.
+CACHED_SEARCHES = 64  # 0.1 MB each at 100,000 items.
 _EXCERPT = "prompt[-1].content[:240]"
 # Lower case once, not at every search: of 100,000 comparisons 1 s, in a thread of its own.
 _LOAD = f"""
@@ -393,22 +372,22 @@ INSERT INTO texts SELECT (? + file_row_number)::INTEGER, {_EXCERPT}, lower(conca
   array_to_string(list_transform(prompt, lambda turn: turn.content), chr(10)), chosen, rejected
 )) FROM read_parquet(?, file_row_number = true)
 """
-_WORDS = re.compile(r'"([^"]+)"|(\S+)')
+_PHRASE_OR_WORD = re.compile(r'"([^"]+)"|(\S+)')
 
 
 class Texts:
-    """The texts of a catalogue in DuckDB's memory, which goes to disk where it is too little.
+    """The texts of an index in DuckDB's memory, which goes to disk where it is too little.
 
-    They are read when `load` is first called, beside whatever else is done; a search waits for
-    them, a list does not.
+    They are read when `load` is first called, in a thread; a search waits for them, a list does
+    not.
     """
 
-    def __init__(self, catalogue: Index) -> None:
-        self._catalogue = catalogue
+    def __init__(self, index: Index) -> None:
+        self._index = index
         self._loader = threading.Thread(target=self._load, daemon=True, name="texts")
         self._starting = threading.Lock()
-        self._ready, self._failed = False, ""
-        self.find = lru_cache(SEARCHES_KEPT)(self._find)
+        self._loaded, self._error = False, ""
+        self.find = lru_cache(CACHED_SEARCHES)(self._find)
 
     def load(self) -> None:
         """Begin to read the texts, once."""
@@ -417,58 +396,48 @@ class Texts:
                 self._loader.start()
 
     def _load(self) -> None:
-        cursor = self._catalogue.database.cursor()
+        cursor = self._index.database.cursor()
         try:
             cursor.execute("CREATE TABLE texts (item INTEGER, excerpt VARCHAR, text VARCHAR)")
-            for part in self._catalogue.parts:
+            for part in self._index.parts:
                 cursor.execute(_LOAD, [part.start, str(part.path)])
-            self._ready = True
+            self._loaded = True
         except duckdb.Error as error:
-            self._failed = str(error).splitlines()[0]
+            self._error = str(error).splitlines()[0]
 
-    def _find(self, search: str) -> Flags:
+    def _find(self, search: str) -> Mask:
         """Items that hold every word or "quoted phrase", in any case, [N]."""
         self.load()
         self._loader.join()
-        if self._failed:
-            raise PalateError(f"search: the texts cannot be read ({self._failed})")
-        words = [phrase or word for phrase, word in _WORDS.findall(search.lower())]
+        if self._error:
+            raise PalateError(f"search: the texts cannot be read ({self._error})")
+        words = [phrase or word for phrase, word in _PHRASE_OR_WORD.findall(search.lower())]
         where = " AND ".join(["contains(text, ?)"] * len(words)) or "true"
-        cursor = self._catalogue.database.cursor()
-        found = cursor.execute(f"SELECT item FROM texts WHERE {where}", words).fetchnumpy()
-        mask = np.zeros(self._catalogue.size, dtype=np.bool_)
-        mask[found["item"]] = True
+        cursor = self._index.database.cursor()
+        items = cursor.execute(f"SELECT item FROM texts WHERE {where}", words).fetchnumpy()["item"]
+        mask = np.zeros(self._index.size, dtype=np.bool_)
+        mask[items] = True
         return mask
 
     def excerpts(self, items: Sequence[int]) -> list[str]:
         """The beginning of each item's last turn before the responses."""
-        if self._ready:
+        excerpts: dict[int, str] = {}
+        if self._loaded:
             query = "SELECT item, excerpt FROM texts WHERE item IN (SELECT unnest(?::INTEGER[]))"
-            found = dict(self._rows(query, [list(items)]))
+            excerpts |= self._index.database.cursor().execute(query, [list(items)]).fetchall()
         else:
-            found = self._excerpts_on_disk(items)
-        return [found.get(item) or "" for item in items]
+            query = f"SELECT ? + file_row_number, {_EXCERPT} FROM {_ROWS_OF_FILE}"
+            for part, of_part in groupby(sorted(items), key=self._index.part_of):
+                rows = [item - part.start for item in of_part]
+                parameters = [part.start, str(part.path), rows]
+                excerpts |= self._index.database.cursor().execute(query, parameters).fetchall()
+        return [excerpts.get(item) or "" for item in items]
 
-    def _excerpts_on_disk(self, items: Sequence[int]) -> dict[int, str]:
-        found: dict[int, str] = {}
-        query = f"""SELECT ? + file_row_number, {_EXCERPT}
-            FROM read_parquet(?, file_row_number = true)
-            WHERE file_row_number IN (SELECT unnest(?::BIGINT[]))"""
-        for part, own in groupby(sorted(items), key=self._catalogue.part_of):
-            rows = [item - part.start for item in own]
-            found |= dict(self._rows(query, [part.start, str(part.path), rows]))
-        return found
 
-    def _rows(self, query: str, values: list[Any]) -> list[Any]:
-        return self._catalogue.database.cursor().execute(query, values).fetchall()
-
+_ROWS_OF_FILE = """read_parquet(?, file_row_number = true)
+WHERE file_row_number IN (SELECT unnest(?::BIGINT[]))"""
 
 # One comparison, with what every judge made of it.
-
-_AT = """
-SELECT * FROM read_parquet(?, file_row_number = true)
-WHERE file_row_number IN (SELECT unnest(?::BIGINT[]))
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -480,19 +449,19 @@ class Item:
     verdicts: Mapping[str, tuple[ItemVerdict, ...]]
 
 
-def read_item(catalogue: Index, number: int) -> Item:
+def read_item(index: Index, number: int) -> Item:
     """Read an item and its verdicts from their files.
 
     Raises:
         PalateError: there is no such item, or its file was replaced since the run was opened.
     """
-    comparison = comparisons_at(catalogue, [number])[number]
-    part = catalogue.part_of(number)
+    comparison = read_items(index, [number])[number]
+    part = index.part_of(number)
     verdicts: dict[str, tuple[ItemVerdict, ...]] = {}
-    for file in catalogue.files:
+    for file in index.files:
         if part.kind == "benchmark" and file.benchmark == part.name:
             query = "SELECT * FROM read_parquet(?) WHERE comparison_id = ?"
-            rows = _rows(catalogue, query, [str(file.path), comparison.id])
+            rows = _read_rows(index, query, [str(file.path), comparison.id])
             # Verdicts of an earlier format have no column for the answer.
             names = ItemVerdict.__dataclass_fields__.keys()
             verdicts[file.judge] = tuple(
@@ -501,25 +470,23 @@ def read_item(catalogue: Index, number: int) -> Item:
     return Item(part, comparison, verdicts)
 
 
-def comparisons_at(catalogue: Index, numbers: Iterable[int]) -> dict[int, Comparison]:
+def read_items(index: Index, numbers: Iterable[int]) -> dict[int, Comparison]:
     """The comparisons of some items, by item; raises as `read_item` does."""
     numbers = sorted(set(numbers))
-    if numbers and not 0 <= numbers[0] <= numbers[-1] < catalogue.size:
-        raise PalateError(f"items {numbers[0]} to {numbers[-1]}: the run has {catalogue.size}")
-    ids = dict(zip(numbers, catalogue.ids_of(numbers), strict=True))
-    found: dict[int, Comparison] = {}
-    for part, own in groupby(numbers, key=catalogue.part_of):
-        rows = [number - part.start for number in own]
-        for row in _rows(catalogue, _AT, [str(part.path), rows]):
-            found[part.start + row["file_row_number"]] = comparison_from_row(row)
-    if {number: comparison.id for number, comparison in found.items()} != ids:
-        raise PalateError(
-            f"{catalogue.folder}: changed since it was opened; start `palate view` again"
-        )
-    return found
+    if numbers and not 0 <= numbers[0] <= numbers[-1] < index.size:
+        raise PalateError(f"items {numbers[0]} to {numbers[-1]}: the run has {index.size}")
+    ids = dict(zip(numbers, index.ids_of(numbers), strict=True))
+    comparisons: dict[int, Comparison] = {}
+    for part, of_part in groupby(numbers, key=index.part_of):
+        rows = [number - part.start for number in of_part]
+        for row in _read_rows(index, f"SELECT * FROM {_ROWS_OF_FILE}", [str(part.path), rows]):
+            comparisons[part.start + row["file_row_number"]] = comparison_from_row(row)
+    if {number: comparison.id for number, comparison in comparisons.items()} != ids:
+        raise PalateError(f"{index.folder}: changed since it was opened; start `palate view` again")
+    return comparisons
 
 
-def _rows(catalogue: Index, query: str, parameters: list[Any]) -> list[dict[str, Any]]:
-    found = catalogue.database.cursor().execute(query, parameters)
-    names = [column[0] for column in found.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+def _read_rows(index: Index, query: str, parameters: list[Any]) -> list[dict[str, Any]]:
+    result = index.database.cursor().execute(query, parameters)
+    names = [column[0] for column in result.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in result.fetchall()]

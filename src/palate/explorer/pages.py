@@ -1,4 +1,8 @@
-"""The list of a query, made ready for its template; nothing that a blind page hides is in it."""
+"""The pages of the explorer, made ready for their templates; nothing a blind page hides is in them.
+
+A blind page has no label, rating, score or safety mark in what its template gets, and shows the
+responses in an order that depends on the viewer and the comparison alone.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from palate.escape import html, line
-from palate.explorer.annotations import Annotation, Choice, chosen_stands_first
-from palate.explorer.index import OUTCOMES, UNSCORED, Item, Opinions, read_item
+from palate.explorer.annotations import Annotation, Choice, chosen_is_first
+from palate.explorer.index import OUTCOMES, UNSCORED, Item, JudgeColumns, read_item
 from palate.explorer.query import (
+    BLIND_FILTERS,
     CONFIDENT,
     JUDGE,
     MARKED,
@@ -22,7 +27,7 @@ from palate.explorer.query import (
     Query,
     Selection,
     neighbours,
-    readers,
+    reading_judges,
 )
 from palate.explorer.run import OpenRun, Viewer
 from palate.item_view import ItemVerdict, ItemView, decimal, item_view, marked_html
@@ -31,17 +36,7 @@ from palate.types import Comparison, Rating
 if TYPE_CHECKING:
     from palate.stats import Estimate
 
-
-def number(value: float | None, digits: int = 2, sign: str = "") -> str:
-    """A number, whole ones without decimals; "" where there is none."""
-    whole = value is not None and abs(value) >= 10 and value.is_integer()
-    return decimal(value, 0 if whole else digits, sign)
-
-
-def signed(value: float | None, digits: int = 2) -> str:
-    """A difference: a number with its sign."""
-    return number(value, digits, "+")
-
+# The list of a query.
 
 ROWS_PER_PAGE = 50
 JUDGE_COLUMNS = 4  # More do not fit beside the prompt; an item shows all.
@@ -51,7 +46,7 @@ LEGENDS = {"part": "Set", "source": "Source", "rating": "Rating", "bin": "Safety
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One value of a filter, and how many items it would find."""
+    """One value of a filter, and how many items it would select."""
 
     value: str
     label: str
@@ -77,16 +72,8 @@ class Chip:
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
-    """One judge's outcome and margin in a row of the list."""
-
-    outcome: str
-    margin: float
-
-
-@dataclass(frozen=True, slots=True)
 class Row:
-    """One item in the list."""
+    """One item in the list; `cells` are (outcome, margin) of each judge that has a column."""
 
     item: int
     excerpt: str
@@ -94,13 +81,13 @@ class Row:
     source: str
     rating: str
     bin: str
-    cells: tuple[Cell, ...]
-    mark: Annotation | None
+    cells: tuple[tuple[str, float], ...]
+    annotation: Annotation | None
 
 
 @dataclass(frozen=True, slots=True)
 class ListPage:
-    """The list of a query: filters with counts, rows, and where the page stands."""
+    """The list of a query: filters with counts, and the rows of one page, from `first` on."""
 
     query: Query
     filters: tuple[Filter, ...]
@@ -117,20 +104,20 @@ class ListPage:
 def list_page(run: OpenRun, query: Query, viewer: Viewer) -> ListPage:
     """The page of a list."""
     query = query.blind() if viewer.blind else query
-    found = run.select(query, viewer)
-    total = len(found.items)
+    selection = run.select(query, viewer)
+    total = len(selection.items)
     pages = max(1, -(-total // ROWS_PER_PAGE))
     query = replace(query, page=min(query.page, pages))
     first = (query.page - 1) * ROWS_PER_PAGE
-    items = found.items[first : first + ROWS_PER_PAGE].tolist()
-    columns = () if viewer.blind else tuple(readers(run.catalogue)[:JUDGE_COLUMNS])
+    items = selection.items[first : first + ROWS_PER_PAGE].tolist()
+    columns = () if viewer.blind else tuple(reading_judges(run.index)[:JUDGE_COLUMNS])
     return ListPage(
         query=query,
-        filters=_filters(query, found, viewer),
-        judge_filters=() if viewer.blind else _judge_filters(run, query, found),
+        filters=_filters(query, selection, viewer),
+        judge_filters=() if viewer.blind else _judge_filters(run, query, selection),
         chips=_chips(query),
         sorts=() if viewer.blind else _sorts(run, query),
-        judges=tuple(opinions.judge for opinions in columns),
+        judges=tuple(judge.judge for judge in columns),
         rows=_rows(run, items, columns, viewer),
         total=total,
         first=first,
@@ -138,86 +125,80 @@ def list_page(run: OpenRun, query: Query, viewer: Viewer) -> ListPage:
     )
 
 
-def _filters(query: Query, found: Selection, viewer: Viewer) -> tuple[Filter, ...]:
-    names = ("part", "source") if viewer.blind else tuple(LEGENDS)
-    made = []
-    for name in names:
-        wanted, counts = query.wanted(name), found.counts[name]
-        options = [Option(v, v, n, v in wanted) for v, n in counts.items()]
-        made.append(Filter(name, LEGENDS[name], tuple(options)))
-    return tuple(filter(lambda f: f.options, made))
+def _filters(query: Query, selection: Selection, viewer: Viewer) -> tuple[Filter, ...]:
+    filters = []
+    for name in BLIND_FILTERS if viewer.blind else LEGENDS:
+        chosen = query.values(name)
+        options = [Option(v, v, n, v in chosen) for v, n in selection.counts[name].items()]
+        if options:
+            filters.append(Filter(name, LEGENDS[name], tuple(options)))
+    return tuple(filters)
 
 
-def _judge_filters(run: OpenRun, query: Query, found: Selection) -> tuple[Filter, ...]:
-    made = []
-    for judge in run.catalogue.opinions:
+def _judge_filters(run: OpenRun, query: Query, selection: Selection) -> tuple[Filter, ...]:
+    filters = []
+    for judge in run.index.judges:
         name = f"{JUDGE}{judge}"
-        counts, wanted = found.counts[name], query.wanted(name)
+        counts, chosen = selection.counts[name], query.values(name)
         options = [
-            Option(value, value, counts[value], value in wanted)
+            Option(value, value, counts[value], value in chosen)
             for value in OUTCOMES[1:]
-            if counts[value] or value in wanted or OUTCOMES.index(value) < UNSCORED - 1
+            if counts[value] or value in chosen or OUTCOMES.index(value) < UNSCORED - 1
         ]
-        made.append(Filter(name, judge, tuple(options)))
-    return tuple(made)
+        filters.append(Filter(name, judge, tuple(options)))
+    return tuple(filters)
 
 
 def _chips(query: Query) -> tuple[Chip, ...]:
-    """A chip for each filter; the part alone says what it is, a judge's outcome needs its judge."""
-    chips = [
-        Chip(_said(name, value), query.without(name, value).url()) for name, value in query.filters
+    # The part alone says what it is; a judge's outcome needs its judge.
+    on = [
+        (f"{name.removeprefix(JUDGE)} {value}" if name.startswith(JUDGE) else value, name, value)
+        for name, value in query.filters
     ]
     if query.disagree:
-        chips.append(Chip("judges disagree", query.without("disagree", "yes").url()))
+        on.append(("judges disagree", "disagree", "yes"))
     if query.marked:
-        url = query.without("marked", query.marked).url()
-        chips.append(Chip(MARKED_LABELS[query.marked], url))
+        on.append((MARKED_LABELS[query.marked], "marked", query.marked))
     if query.search:
-        chips.append(Chip(f"“{line(query.search, 60)}”", query.without("q", query.search).url()))
-    return tuple(chips)
-
-
-def _said(name: str, value: str) -> str:
-    return f"{name.removeprefix(JUDGE)} {value}" if name.startswith(JUDGE) else value
+        on.append((f"“{line(query.search, 60)}”", "q", query.search))
+    return tuple(Chip(label, query.without(name, value).url()) for label, name, value in on)
 
 
 def _sorts(run: OpenRun, query: Query) -> tuple[Option, ...]:
-    judges = [o.judge for o in run.catalogue.opinions.values() if o.scored and not o.trivial]
-    found = [("", "order of the files")]
+    judges = [judge.judge for judge in reading_judges(run.index) if judge.scored]
+    sorts = [("", "order of the files")]
     if len(judges) > 1:
-        found.append((SPREAD, "judges furthest apart"))
+        sorts.append((SPREAD, "judges furthest apart"))
     for judge in judges:
-        found.append((f"{CONFIDENT}:{judge}", f"{judge}: surest first"))
-        found.append((f"{UNSURE}:{judge}", f"{judge}: least sure first"))
-    return tuple(Option(value, label, 0, value == query.sort) for value, label in found)
+        sorts.append((f"{CONFIDENT}:{judge}", f"{judge}: surest first"))
+        sorts.append((f"{UNSURE}:{judge}", f"{judge}: least sure first"))
+    return tuple(Option(value, label, 0, value == query.sort) for value, label in sorts)
 
 
 def _rows(
-    run: OpenRun, items: Sequence[int], columns: Sequence[Opinions], viewer: Viewer
+    run: OpenRun, items: Sequence[int], columns: Sequence[JudgeColumns], viewer: Viewer
 ) -> tuple[Row, ...]:
-    catalogue, excerpts = run.catalogue, run.selector.texts.excerpts(items)
-    marks = run.marks_of(items, viewer.annotator)
-    facets = {
-        name: [("", *facet.names)[facet.codes[item] + 1] for item in items]
-        for name, facet in catalogue.facets.items()
-    }
-    hidden = [""] * len(items) if viewer.blind else None
+    annotations = run.annotations_of(items, viewer.annotator)
+    values = {
+        name: ["" if viewer.blind and name not in BLIND_FILTERS else ("", *facet.names)[code + 1]
+               for code in facet.codes[items]]
+        for name, facet in run.index.facets.items()
+    }  # fmt: skip
     return tuple(
         Row(
             item=item,
             excerpt=line(excerpt),
-            part=facets["part"][at],
-            source=facets["source"][at],
-            rating=(hidden or facets["rating"])[at],
-            bin=(hidden or facets["bin"])[at],
-            cells=tuple(Cell(OUTCOMES[o.outcomes[item]], float(o.margins[item])) for o in columns),
-            mark=marks.get(item),
+            cells=tuple((OUTCOMES[c.outcomes[item]], float(c.margins[item])) for c in columns),
+            annotation=annotations.get(item),
+            **{name: values[name][at] for name in LEGENDS},
         )
-        for at, (item, excerpt) in enumerate(zip(items, excerpts, strict=True))
+        for at, (item, excerpt) in enumerate(
+            zip(items, run.selector.texts.excerpts(items), strict=True)
+        )
     )
 
 
-# One comparison, made ready for its template; nothing that a blind page hides is in it.
+# One comparison.
 
 MAX_SHOWN_CHARACTERS = 20_000
 OPEN_TURNS = 3  # So many of a conversation's last turns are open.
@@ -225,7 +206,7 @@ OPEN_TURNS = 3  # So many of a conversation's last turns are open.
 
 @dataclass(frozen=True, slots=True)
 class VerdictRow:
-    """One judge's verdict as it stands on a page; `share` of its bar that the margin fills.
+    """One judge's verdict; `share` of its bar that the margin fills, from -1 to 1.
 
     `order` says which side it was shown first, where it was asked in both orders.
     """
@@ -237,7 +218,10 @@ class VerdictRow:
 
 @dataclass(frozen=True, slots=True)
 class ItemPage:
-    """One comparison, its place in the list it was reached from, its verdicts and its mark."""
+    """One comparison, its place in the list it was reached from, its verdicts and annotation.
+
+    `pressed` is the value of the button that gave the annotation its choice.
+    """
 
     item: int
     query: Query
@@ -245,7 +229,7 @@ class ItemPage:
     part: str
     view: ItemView
     verdicts: tuple[VerdictRow, ...]
-    mark: Annotation | None
+    annotation: Annotation | None
     pressed: str
     before: int | None
     after: int | None
@@ -255,16 +239,20 @@ class ItemPage:
 
 
 def item_page(run: OpenRun, number: int, query: Query, viewer: Viewer, full: bool) -> ItemPage:
-    """The page of one item; where labels are hidden, sides stand in this viewer's own order."""
+    """The page of one item, whose texts are cut unless it is `full`."""
     query = query.blind() if viewer.blind else query
-    item = read_item(run.catalogue, number)
+    item = read_item(run.index, number)
     items = run.select(query, viewer, keep=number).items
     before, after, place = neighbours(items, number)
     most = None if full else MAX_SHOWN_CHARACTERS
     view = item_view(
         item.comparison, last_turns=OPEN_TURNS, turn_characters=most, response_characters=most
     )
-    mark = run.marks.get(viewer.annotator, item.comparison.id)
+    annotation = run.annotations.get(viewer.annotator, item.comparison.id)
+    pressed = ""
+    if annotation is not None and annotation.choice:
+        buttons = _buttons(item.comparison.id, viewer)
+        pressed = next(name for name, choice in buttons.items() if choice == annotation.choice)
     return ItemPage(
         item=number,
         query=query,
@@ -272,8 +260,8 @@ def item_page(run: OpenRun, number: int, query: Query, viewer: Viewer, full: boo
         part=item.part.name,
         view=_blind(view, item.comparison.id, viewer) if viewer.blind else view,
         verdicts=() if viewer.blind else _verdict_rows(run, item),
-        mark=mark,
-        pressed=_pressed(mark, viewer),
+        annotation=annotation,
+        pressed=pressed,
         before=before,
         after=after,
         place=place,
@@ -284,10 +272,10 @@ def item_page(run: OpenRun, number: int, query: Query, viewer: Viewer, full: boo
 
 def _blind(view: ItemView, comparison_id: str, viewer: Viewer) -> ItemView:
     """The view without labels, its sides in this viewer's own order."""
-    chosen, rejected = (replace(side, label="", safe=None) for side in view.sides)
-    if not chosen_stands_first(viewer.annotator, comparison_id):
-        chosen, rejected = rejected, chosen
-    sides = (replace(chosen, title="Response A"), replace(rejected, title="Response B"))
+    first, second = (replace(side, label="", safe=None) for side in view.sides)
+    if not chosen_is_first(viewer.annotator, comparison_id):
+        first, second = second, first
+    sides = (replace(first, title="Response A"), replace(second, title="Response B"))
     return replace(view, sides=sides)
 
 
@@ -303,46 +291,41 @@ def _verdict_rows(run: OpenRun, item: Item) -> tuple[VerdictRow, ...]:
     return tuple(rows)
 
 
-def marked(old: Annotation, given: dict[str, str], viewer: Viewer) -> Annotation:
-    """The mark after a form: only what the form holds changes."""
-    changed = old
-    if (choice := _choice(given.get("choice", ""), old.comparison_id, viewer)) is not None:
-        # Once a person chose with the label in sight, what they choose is no longer blind.
-        blind = viewer.blind and (old.blind or not old.choice)
-        changed = replace(changed, choice=choice, blind=blind)
-    if given.get("rating") in {"1", "2", "3", "4"}:
-        changed = replace(changed, rating=Rating(int(given["rating"])))
-    if "note" in given:
-        changed = replace(changed, note=given["note"].replace("\r\n", "\n").strip())
-    return changed
-
-
-def _pressed(mark: Annotation | None, viewer: Viewer) -> str:
-    """The value of the button that gave a mark its choice."""
-    if mark is None or not mark.choice:
-        return ""
+def _buttons(comparison_id: str, viewer: Viewer) -> dict[str, Choice]:
+    """The choice that each button means to this viewer."""
     if not viewer.blind:
-        return "agree" if mark.choice == "chosen" else "disagree"
-    chosen_first = chosen_stands_first(viewer.annotator, mark.comparison_id)
-    return "first" if (mark.choice == "chosen") == chosen_first else "second"
+        return {"agree": "chosen", "disagree": "rejected"}
+    if chosen_is_first(viewer.annotator, comparison_id):
+        return {"first": "chosen", "second": "rejected"}
+    return {"first": "rejected", "second": "chosen"}
 
 
-def _choice(given: str, comparison_id: str, viewer: Viewer) -> Choice | None:
-    if viewer.blind and given in ("first", "second"):
-        chosen_first = chosen_stands_first(viewer.annotator, comparison_id)
-        return "chosen" if (given == "first") == chosen_first else "rejected"
-    if not viewer.blind and given in ("agree", "disagree"):
-        return "chosen" if given == "agree" else "rejected"
-    return None
+def annotate(old: Annotation, form: dict[str, str], viewer: Viewer) -> Annotation:
+    """The annotation after a form: only what the form holds changes."""
+    new = old
+    choice = _buttons(old.comparison_id, viewer).get(form.get("choice", ""))
+    if choice is not None:
+        # Once a person chose with the label in sight, what they choose is no longer blind.
+        new = replace(new, choice=choice, blind=viewer.blind and (old.blind or not old.choice))
+    if form.get("rating") in {"1", "2", "3", "4"}:
+        new = replace(new, rating=Rating(int(form["rating"])))
+    if "note" in form:
+        new = replace(new, note=form["note"].replace("\r\n", "\n").strip())
+    return new
 
 
-# Templates of the pages: escaped by default, and a name that is missing is an error.
-
-GLYPHS = dict(zip(OUTCOMES, ("", "✓", "✗", "=", "?"), strict=True))
+# Templates: escaped by default, and a name that is missing is an error.
 
 
-def _percent(share: float) -> str:
-    return "–" if share != share else f"{100 * share:.1f}"
+def number(value: float | None, digits: int = 2, sign: str = "") -> str:
+    """A number, whole ones without decimals; "" where there is none."""
+    whole = value is not None and abs(value) >= 10 and value.is_integer()
+    return decimal(value, 0 if whole else digits, sign)
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """A difference: a number with its sign."""
+    return number(value, digits, "+")
 
 
 def interval(estimate: Estimate | None, scale: float = 100.0) -> str:
@@ -355,32 +338,27 @@ def interval(estimate: Estimate | None, scale: float = 100.0) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "html": html,
-        "line": line,
-        "marked": partial(marked_html, text=html),
-        "number": number,
-        "signed": signed,
-        "percent": _percent,
-        "interval": interval,
-    }
-    environment.globals |= {
-        "glyphs": GLYPHS,
-        "ratings": [(int(r), r.label, r.words) for r in Rating],
-        "marked_labels": MARKED_LABELS,
-    }
-    return environment
-
-
-_TEMPLATES = _environment()
+_TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_TEMPLATES.filters |= {
+    "decimal": decimal,
+    "html": html,
+    "line": line,
+    "marked": partial(marked_html, text=html),
+    "number": number,
+    "signed": signed,
+    "interval": interval,
+}
+_TEMPLATES.globals |= {
+    "glyphs": dict(zip(OUTCOMES, ("", "✓", "✗", "=", "?"), strict=True)),
+    "ratings": [(int(r), r.label, r.words) for r in Rating],
+    "marked_labels": MARKED_LABELS,
+}
 
 
 def render(name: str, **values: Any) -> str:

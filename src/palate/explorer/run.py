@@ -1,4 +1,7 @@
-"""Rewards of responses that somebody types: the run's own models, loaded when first asked."""
+"""The runs that are open, and the rewards of responses that somebody types.
+
+Each run is opened when first looked at, and its models are loaded when first asked.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
 from palate.data import transcript
 from palate.data.sources.base import InvalidRecord, split_transcript
 from palate.explorer.annotations import Annotation, Annotations
-from palate.explorer.index import Index, open_index
+from palate.explorer.index import Index, Mask, open_index
 from palate.explorer.query import Query, Selection, Selector
 from palate.types import Candidates, Message, PalateError, Score
 
@@ -50,7 +50,10 @@ class Reward:
 
 @dataclass(slots=True)
 class Rewards:
-    """The models of a run, asked one after the other in one thread: torch uses all cores alone."""
+    """The models of a run, loaded when first asked, one after the other in one thread.
+
+    torch uses all cores for one model.
+    """
 
     folder: Path
     _loaded: dict[str, RewardScorer | str] = field(default_factory=dict)
@@ -66,23 +69,23 @@ class Rewards:
     def warm(self) -> None:
         """Begin to load the models, so that the first answer comes sooner."""
         for model in self.models:
-            self._thread.submit(self._model, model)
+            self._thread.submit(self._load, model)
 
-    def ask(
-        self, prompt: tuple[Message, ...], responses: tuple[str, ...], wanted: Callable[[], bool]
+    def submit(
+        self, prompt: tuple[Message, ...], responses: tuple[str, ...], is_wanted: Callable[[], bool]
     ) -> Future[list[Reward]]:
         """Every model's rewards; none if nobody wants them any more when their turn comes."""
-        return self._thread.submit(self._ask, Candidates(prompt, responses), wanted)
+        candidates = Candidates(prompt, responses)
+        return self._thread.submit(
+            lambda: [self._score(model, candidates) for model in self.models if is_wanted()]
+        )
 
     def close(self) -> None:
         """Drop what waits; what runs ends."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _ask(self, candidates: Candidates, wanted: Callable[[], bool]) -> list[Reward]:
-        return [self._reward(model, candidates) for model in self.models if wanted()]
-
-    def _reward(self, name: str, candidates: Candidates) -> Reward:
-        model = self._model(name)
+    def _score(self, name: str, candidates: Candidates) -> Reward:
+        model = self._load(name)
         if isinstance(model, str):
             return Reward(name, problem=model)
         try:
@@ -90,7 +93,7 @@ class Rewards:
         except PalateError as error:  # A template that refuses these turns.
             return Reward(name, problem=str(error))
 
-    def _model(self, name: str) -> RewardScorer | str:
+    def _load(self, name: str) -> RewardScorer | str:
         """The model, or why it cannot be opened."""
         if name not in self._loaded:
             from palate.judges.reward_model import RewardScorer
@@ -125,14 +128,11 @@ def write_prompt(prompt: Sequence[Message]) -> str:
     return "\n\n".join(turns)
 
 
-# The runs that are open, and who looks at them.
-
-
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """A person at a browser: under which name they mark, and whether labels and scores are hidden.
+    """A person at a browser: the name they annotate under, and whether labels are hidden.
 
-    `forced` says that the server hides them whatever a person asks for.
+    `forced` says that the server hides labels and scores whatever a person asks for.
     """
 
     annotator: str
@@ -141,18 +141,18 @@ class Viewer:
 
 
 class OpenRun:
-    """A run's columns, texts, marks and models; opened when first looked at."""
+    """A run's columns, texts, annotations and models; opened when first looked at."""
 
-    def __init__(self, folder: Path, marks: Path | None = None) -> None:
+    def __init__(self, folder: Path, annotations: Path | None = None) -> None:
         self.folder, self.name = folder, folder.name or str(folder)
-        self.marks = Annotations(marks or folder / "marks.sqlite")
+        self.annotations = Annotations(annotations or folder / "marks.sqlite")
         self.rewards = Rewards(folder)
         self._opening = threading.Lock()
 
     @property
-    def catalogue(self) -> Index:
+    def index(self) -> Index:
         """The columns of the run."""
-        return self.selector.catalogue
+        return self.selector.index
 
     @property
     def selector(self) -> Selector:
@@ -160,53 +160,58 @@ class OpenRun:
         with self._opening:
             return self._selector
 
+    @cached_property
+    def _selector(self) -> Selector:
+        return Selector(open_index(self.folder))
+
     def open(self) -> None:
         """Open the run now, so that the first visitor need not wait."""
         self.selector.texts.load()
 
     @cached_property
-    def _selector(self) -> Selector:
-        return Selector(open_index(self.folder))
-
-    @cached_property
     def reach(self) -> dict[str, float]:
         """By judge, the margin that fills a bar."""
-        return {name: opinions.reach() for name, opinions in self.catalogue.opinions.items()}
+        return {name: columns.reach() for name, columns in self.index.judges.items()}
 
     def select(self, query: Query, viewer: Viewer, keep: int | None = None) -> Selection:
-        """What a viewer's query finds; `keep` stays whether its mark fits the filter or not."""
+        """The items of a viewer's query; `keep` stays whether or not its annotation fits."""
         mask = self._marked(query.marked, viewer.annotator) if query.marked else None
         if mask is not None and keep is not None:
             mask[keep] = True
         return self.selector.select(query, mask)
 
-    def _marked(self, wanted: str, annotator: str) -> NDArray[np.bool_]:
+    def _marked(self, wanted: str, annotator: str) -> Mask:
         choices = {"agree": "chosen", "disagree": "rejected"}
-        found = [
-            mark.comparison_id
-            for mark in self.marks.of(annotator)
-            if wanted not in choices or mark.choice == choices[wanted]
+        ids = [
+            annotation.comparison_id
+            for annotation in self.annotations.by(annotator)
+            if wanted not in choices or annotation.choice == choices[wanted]
         ]
-        mask = self.catalogue.all_items_of(found)
+        mask = self.index.mask_of(ids)
         return ~mask if wanted == "no" else mask
 
-    def marks_of(self, items: Sequence[int], annotator: str) -> dict[int, Annotation]:
-        """A person's marks of some items."""
-        own = {mark.comparison_id: mark for mark in self.marks.of(annotator)}
+    def annotations_of(self, items: Sequence[int], annotator: str) -> dict[int, Annotation]:
+        """A person's annotations of some items."""
+        own = {
+            annotation.comparison_id: annotation for annotation in self.annotations.by(annotator)
+        }
         if not own:
             return {}
-        ids = self.catalogue.ids_of(items)
+        ids = self.index.ids_of(items)
         return {item: own[id] for item, id in zip(items, ids, strict=True) if id in own}
 
 
 @dataclass(frozen=True, slots=True)
 class Explorer:
-    """What one server shows: runs in the order given, a default name, blind for all or not."""
+    """What one server shows: runs in the order given, a default name, blind for all or not.
+
+    `newest` counts each person's requests for rewards, of which only the last is answered.
+    """
 
     runs: tuple[OpenRun, ...]
     annotator: str
     blind: bool = False
-    asked: dict[str, int] = field(default_factory=dict[str, int])
+    newest: dict[str, int] = field(default_factory=dict[str, int])
 
     def close(self) -> None:
         """Stop the threads of the models."""

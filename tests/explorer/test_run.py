@@ -84,7 +84,7 @@ def test_an_empty_prompt_asks_nothing(browse, modelled):
 
 
 def test_an_old_question_costs_nothing(modelled):
-    asked = modelled.rewards.ask(TURNS, ("a", "b"), lambda: False)
+    asked = modelled.rewards.submit(TURNS, ("a", "b"), lambda: False)
     assert asked.result(timeout=60) == []
 
 

@@ -54,7 +54,7 @@ FILTERS = {
 
 def query_of(opened, asked):
     pairs = [tuple(pair.split("=", 1)) for pair in asked.split("&")]
-    return read_query(pairs, opened.catalogue)
+    return read_query(pairs, opened.index)
 
 
 @pytest.mark.parametrize("asked", FILTERS)
@@ -75,7 +75,7 @@ def test_counts_are_of_each_filter_alone(opened, rows):
 
 
 def test_judges_that_read_disagree_and_trivial_ones_do_not_count(opened):
-    opinions = opened.catalogue.opinions
+    opinions = opened.index.judges
     found = set(opened.selector.select(Query(disagree=True)).items.tolist())
     readers = [opinions[name].outcomes for name in ("chat", "helpful", "safe")]
     assert found == {n for n in range(100) if {1, 2} <= {int(o[n]) for o in readers}}
@@ -83,7 +83,7 @@ def test_judges_that_read_disagree_and_trivial_ones_do_not_count(opened):
 
 
 def test_sorting_by_confidence_puts_the_unscored_last(opened):
-    margins = opened.catalogue.opinions["helpful"].margins
+    margins = opened.index.judges["helpful"].margins
     surest = opened.selector.select(Query(sort="confident:helpful")).items
     sizes = np.abs(margins[surest])
     assert len(surest) == 100
@@ -95,7 +95,7 @@ def test_sorting_by_confidence_puts_the_unscored_last(opened):
 
 def test_the_spread_of_judges_does_not_depend_on_their_scales(opened):
     first = opened.selector.select(Query(sort="spread")).items[0]
-    opinions = [opened.catalogue.opinions[n].margins for n in ("chat", "helpful", "safe")]
+    opinions = [opened.index.judges[n].margins for n in ("chat", "helpful", "safe")]
     scaled = np.stack([m / np.sqrt(np.nanmean(m.astype(float) ** 2)) for m in opinions])
     ranges = np.nanmax(scaled[:, :60], axis=0) - np.nanmin(scaled[:, :60], axis=0)
     assert ranges[first] == pytest.approx(ranges.max(), rel=1e-5)
@@ -118,7 +118,7 @@ def test_a_query_is_its_url(opened):
     query = query_of(opened, "rating=better&rating=slightly&judge.safe=wrong&q=a b&sort=spread")
     query = query_of(opened, "&".join(map("=".join, query.pairs())))
     assert query.url(3).endswith("page=3")
-    assert query.without("rating", "better").wanted("rating") == ("slightly",)
+    assert query.without("rating", "better").values("rating") == ("slightly",)
     assert query.without("q", "a b").search == ""
 
 

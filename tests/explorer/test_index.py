@@ -12,18 +12,18 @@ from palate.types import PalateError
 
 
 def test_items_are_the_rows_of_all_files_in_order(opened, whole):
-    catalogue = opened.catalogue
-    assert [(p.name, p.rows) for p in catalogue.parts] == [("exam", 60), ("all (mixture)", 40)]
+    index = opened.index
+    assert [(p.name, p.rows) for p in index.parts] == [("exam", 60), ("all (mixture)", 40)]
     rows = [*read_comparisons(whole / "benchmarks/exam.parquet")]
     rows += read_comparisons(whole / "mixtures/all.parquet")
-    assert catalogue.size == len(rows) == 100
+    assert index.size == len(rows) == 100
     for number in (0, 1, 59, 60, 99):
-        assert read_item(catalogue, number).comparison == rows[number]
+        assert read_item(index, number).comparison == rows[number]
     for name, value in (("source", lambda c: c.source), ("bin", lambda c: c.bin)):
-        facet = catalogue.facets[name]
+        facet = index.facets[name]
         found = [facet.names[code] if code >= 0 else None for code in facet.codes]
         assert found == [value(row) for row in rows]
-    ratings = catalogue.facets["rating"]
+    ratings = index.facets["rating"]
     assert ratings.names == ("significantly", "better", "slightly", "negligibly")
     found = [ratings.names[code] if code >= 0 else None for code in ratings.codes]
     assert found == [row.rating.label if row.rating else None for row in rows]
@@ -33,7 +33,7 @@ def test_items_are_the_rows_of_all_files_in_order(opened, whole):
 def test_pitfall_26_a_judge_is_read_as_the_tables_read_it(opened, whole, judge):
     """In one order and in both, where the second counts for half and not for one more item."""
     votes = read_judge_results(whole / "verdicts" / f"{judge}--exam.parquet")
-    opinions = opened.catalogue.opinions[judge]
+    opinions = opened.index.judges[judge]
     codes = {1.0: "correct", 0.0: "wrong", 0.5: "tie"}
     expected = ["unscored" if np.isnan(v) else codes[float(v)] for v in votes.values]
     assert [OUTCOMES[code] for code in opinions.outcomes[:60]] == expected
@@ -45,16 +45,16 @@ def test_pitfall_26_a_judge_is_read_as_the_tables_read_it(opened, whole, judge):
 
 
 def test_trivial_judges_come_last_and_are_known_by_their_protocol(opened):
-    assert list(opened.catalogue.opinions) == ["chat", "helpful", "safe", "longer"]
-    assert [o.trivial for o in opened.catalogue.opinions.values()] == [False, False, False, True]
+    assert list(opened.index.judges) == ["chat", "helpful", "safe", "longer"]
+    assert [o.trivial for o in opened.index.judges.values()] == [False, False, False, True]
 
 
 def test_verdicts_of_an_earlier_format_are_read(run):
     downgrade(run / "verdicts/helpful--exam.parquet")
-    catalogue = open_index(run)
-    assert not catalogue.problems
-    (verdict,) = read_item(catalogue, 4).verdicts["helpful"]
-    assert (verdict.answer, verdict.margin) == ("", catalogue.opinions["helpful"].margins[4])
+    index = open_index(run)
+    assert not index.problems
+    (verdict,) = read_item(index, 4).verdicts["helpful"]
+    assert (verdict.answer, verdict.margin) == ("", index.judges["helpful"].margins[4])
 
 
 def test_what_cannot_be_read_is_named_and_the_rest_is_shown(run):
@@ -62,12 +62,12 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_shown(run):
     (run / "benchmarks/broken.parquet").write_bytes(b"")
     (run / "verdicts/helpful--exam.parquet").rename(run / "verdicts/one.parquet")
     (run / "verdicts/two.parquet").write_bytes((run / "verdicts/one.parquet").read_bytes())
-    catalogue = open_index(run)
-    assert set(catalogue.opinions) == {"chat", "helpful", "longer"}
-    said = "\n".join(catalogue.problems)
+    index = open_index(run)
+    assert set(index.judges) == {"chat", "helpful", "longer"}
+    said = "\n".join(index.problems)
     for name in ("safe--exam.parquet", "broken.parquet", "two.parquet"):
         assert name in said
-    assert len(catalogue.problems) == 3
+    assert len(index.problems) == 3
 
 
 def test_damage_behind_a_whole_header_costs_that_file_alone(run):
@@ -75,9 +75,9 @@ def test_damage_behind_a_whole_header_costs_that_file_alone(run):
     data = bytearray(path.read_bytes())
     data[4:400] = bytes(396)  # The pages of its columns; the footer is whole.
     path.write_bytes(data)
-    catalogue = open_index(run)
-    assert set(catalogue.opinions) == {"chat", "helpful", "longer"}
-    assert "safe--exam.parquet" in catalogue.problems[0]
+    index = open_index(run)
+    assert set(index.judges) == {"chat", "helpful", "longer"}
+    assert "safe--exam.parquet" in index.problems[0]
 
 
 def test_a_folder_without_comparisons_says_what_to_do(tmp_path):
@@ -94,8 +94,8 @@ def test_looking_writes_nothing_to_the_run(run, browse):
 
 
 def test_a_file_replaced_under_the_explorer_is_noticed(run):
-    catalogue = open_index(run)
+    index = open_index(run)
     rows = list(read_comparisons(run / "benchmarks/exam.parquet"))
     write_comparisons(run / "benchmarks/exam.parquet", rows[::-1])
     with pytest.raises(PalateError, match="start `palate view` again"):
-        read_item(catalogue, 2)
+        read_item(index, 2)
