@@ -94,7 +94,7 @@ def test_requests_go_out_together_and_no_more_than_allowed(kind, troubled, offli
 def test_too_large_for_the_server_is_asked_in_parts(kind, folder, offline):
     settings = Settings(limits=Limits(conversations_per_request=2))
     rows = [*ROWS, ("What is the sea?", "blue " * 30)]
-    with live(server_of({"helpful": str(folder)}, settings, most_characters=90)) as running:
+    with live(server_of({"helpful": str(folder)}, settings, max_characters=90)) as running:
         scores = score(kind, running.url, rows)
     assert values(scores[:-1]) == pytest.approx(offline(), abs=1e-5)
     assert scores[-1].value is None

@@ -17,9 +17,8 @@ from pydantic import BaseModel
 
 from palate.judges.reward_model import RewardScorer
 from palate.serve.loading import open_models
-from palate.serve.protocols import FAMILIES
+from palate.serve.protocols import PROTOCOLS
 from palate.serve.protocols.palate import CompareRequest, Item, Pair, RewardRequest
-from palate.serve.protocols.schema import fate
 from palate.types import Candidates, Message
 
 PROMPT, RESPONSE = "How do I bake bread?", "Mix flour, water, salt and yeast."
@@ -43,8 +42,8 @@ NEEDED: dict[str, Any] = {
 
 def shapes() -> Iterator[tuple[str, type[BaseModel]]]:
     """Each path with each model that its body may be."""
-    for family in FAMILIES:
-        for route in family(None).routes:
+    for router in PROTOCOLS:
+        for route in router(None).routes:
             body = get_type_hints(route.endpoint).get("body")
             for model in get_args(body) or ([body] if body else []):
                 yield route.path, model
@@ -58,7 +57,7 @@ def inner(model: type[BaseModel]) -> list[type[BaseModel]]:
 WORDS = ("honoured", "no effect", "refused")
 SHAPES = sorted(set(shapes()), key=lambda shape: (shape[0], shape[1].__name__))
 FIELDS = [(path, model, name) for path, model in SHAPES for name in model.model_fields]
-OF_FATE = {word: [row for row in FIELDS if fate(row[1], row[2]).word == word] for word in WORDS}
+BY_WORD = {word: [row for row in FIELDS if row[1].support[row[2]].word == word] for word in WORDS}
 
 
 def table(family: str) -> str:
@@ -69,8 +68,8 @@ def table(family: str) -> str:
             if model.__module__.rpartition(".")[2] != family:
                 continue
             for name in model.model_fields:
-                said = fate(model, name)
-                paths = rows.setdefault((name, said.word, said.says, said.since), [])
+                said = model.support[name]
+                paths = rows.setdefault((name, said.word, said.text, said.since), [])
                 paths += [path] * (path not in paths)
     every = {path for paths in rows.values() for path in paths}
     lines = ["| field | of | | | since |", "|---|---|---|---|---|"]
@@ -109,21 +108,21 @@ def body_of(path: str, model: type[BaseModel]) -> dict[str, Any]:
     return {name: NEEDED[name] for name in names}
 
 
-@pytest.mark.parametrize(("path", "model", "name"), OF_FATE["refused"])
+@pytest.mark.parametrize(("path", "model", "name"), BY_WORD["refused"])
 def test_a_field_that_is_not_done_is_refused_by_name_with_the_cure(
     path, model, name, running
 ) -> None:
-    said, least = fate(model, name), body_of(path, model)
+    said, least = model.support[name], body_of(path, model)
     answer = running.post(path, least | {name: {"a": 1}})
     assert answer.status_code == 422, answer.text
     error = answer.json()["error"]
     assert name in (line := error if isinstance(error, str) else error["message"])
-    assert said.says in line
+    assert said.text in line
     for value in said.harmless:
         assert running.post(path, least | {name: value}).status_code == 200, value
 
 
-@pytest.mark.parametrize(("path", "model", "name"), OF_FATE["no effect"])
+@pytest.mark.parametrize(("path", "model", "name"), BY_WORD["no effect"])
 def test_a_field_without_effect_changes_no_number(path, model, name, running) -> None:
     least = body_of(path, model)
     value = next(v for v in (True, 3, "x") if accepts(model, least | {name: v}))
@@ -428,6 +427,77 @@ def test_other_servers_options_are_ignored_as_those_servers_do(running) -> None:
     assert numbers(running.ok("/classify", body)) == numbers(
         running.ok("/classify", {"input": "x"})
     )
+
+
+@pytest.mark.parametrize("wrong", ["", [], ["", ""], ["x", ""]])
+def test_an_input_that_says_nothing_is_refused_alone_and_in_a_list(wrong, running) -> None:
+    for path, key in (
+        ("/pooling", "input"),
+        ("/classify", "input"),
+        ("/classify", "text"),
+        ("/v1/embeddings", "input"),
+    ):
+        answer = running.post(path, {key: wrong})
+        assert answer.status_code == 422, path
+        assert "got nothing" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "key"),
+    [
+        ("/v1/reward", {"prompt": "x", "responses": ["y"]}, "reference"),
+        ("/v1/reward", {"prompt": "x", "responses": ["y"]}, "deadline_seconds"),
+        (
+            "/v1/compare",
+            {"pairs": [{"prompt": "x", "first": "y", "second": "z"}]},
+            "deadline_seconds",
+        ),
+        ("/rerank", {"query": "x", "documents": ["y"]}, "top_n"),
+        ("/score", {"text_1": "x", "text_2": "y"}, "max_tokens_per_query"),
+        ("/score", {"text_1": "x", "text_2": "y"}, "max_tokens_per_doc"),
+        ("/classify", {"input": "x"}, "truncate_prompt_tokens"),
+        ("/v1/embeddings", {"input": "x"}, "truncate_prompt_tokens"),
+        ("/v1/score/evaluation", {"messages": ["x"]}, "max_length"),
+    ],
+)
+def test_true_is_no_number(path, body, key, running) -> None:
+    answer = running.post(path, body | {key: True})
+    assert answer.status_code == 422
+    message = answer.json()["error"]["message"]
+    assert key in message
+    assert "expected a number" in message
+
+
+def test_a_response_over_a_limit_of_the_request_is_refused_by_its_name(running) -> None:
+    limit = {"truncate_prompt_tokens": 3}
+    turns = {"messages": TURNS}
+    pair = {"text_1": PROMPT, "text_2": RESPONSE}
+    for path, body in (("/classify", turns | limit), ("/score", pair | limit)):
+        answer = running.post(path, body)
+        assert answer.status_code == 413
+        assert "exceeds truncate_prompt_tokens, which is 3" in answer.json()["error"]["message"]
+
+
+def test_llama_factory_s_limit_is_named_where_it_would_cut_the_response(running, text) -> None:
+    body = {"messages": [text], "max_length": 3}
+    answer = running.post("/v1/score/evaluation", body)
+    assert answer.status_code == 413
+    assert "exceeds max_length, which is 3" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("kind", ["text", "input_text", "output_text"])
+def test_content_in_parts_of_any_of_openai_s_kinds_is_read(kind, running, reward) -> None:
+    parts = [{"type": kind, "text": RESPONSE[:9]}, {"type": kind, "text": RESPONSE[9:]}]
+    body = {"messages": [*ASKED, {"role": "assistant", "content": parts}]}
+    assert running.ok("/v1/reward", body)["data"][0]["reward"] == near(reward)
+    assert running.ok("/pooling", body)["data"][0]["data"] == [near(reward)]
+
+
+def test_half_of_a_second_form_is_not_dropped_in_silence(running) -> None:
+    for extra in ({"prompt": "x"}, {"responses": ["x"]}):
+        answer = running.post("/v1/reward", {"messages": TURNS} | extra)
+        assert answer.status_code == 422
+        assert "expected one of messages, prompt and responses" in answer.json()["error"]["message"]
 
 
 def test_the_root_says_what_it_is_and_where_its_documents_are(running) -> None:

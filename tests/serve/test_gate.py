@@ -153,7 +153,7 @@ def guarded(folder, tmp_path, **limits):
     token = add_token(file, "trainer")
     settings = Settings(tokens=file, limits=Limits(**limits))
     most = settings.limits.characters_per_conversation
-    server = server_of({"tiny": str(folder)}, settings, most_characters=most)
+    server = server_of({"tiny": str(folder)}, settings, max_characters=most)
     server = Server(server.models, server.engines, settings, Tokens(file))
     with live(server) as found:
         yield found, {"authorization": f"Bearer {token}"}, file

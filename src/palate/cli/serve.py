@@ -128,7 +128,7 @@ def serve(
         max_waiting_tokens=max_waiting_tokens,
         max_tokens=max_tokens,
         workers=workers,
-        most_characters=limits.characters_per_conversation,
+        max_characters=limits.characters_per_conversation,
     )
     if combined is not None:
         names = {"safety": safety, "helpfulness": helpfulness}

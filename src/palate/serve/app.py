@@ -24,11 +24,11 @@ from starlette.types import ASGIApp
 from palate import __version__
 from palate.serve.auth import Tokens
 from palate.serve.engine import Engine, ScoreRequest
-from palate.serve.errors import SHAPE, RequestError, invalid, said
+from palate.serve.errors import SHAPE, RequestError, explain_body, invalid
 from palate.serve.metrics import Telemetry
 from palate.serve.middleware import RequestMiddleware, ServerState
-from palate.serve.protocols import FAMILIES
-from palate.serve.service import Registry, RewardService, ServedModel, asked
+from palate.serve.protocols import PROTOCOLS
+from palate.serve.service import Registry, RewardService, ServedModel, rewards_from
 from palate.serve.settings import Settings
 from palate.types import PalateError
 
@@ -87,8 +87,8 @@ def create_app(server: Server) -> ASGIApp:
         },
     )
     service = RewardService(server.models, server.settings.limits, server.telemetry)
-    for family in FAMILIES:
-        app.include_router(family(service))
+    for router in PROTOCOLS:
+        app.include_router(router(service))
     _about(app, server)
     _health(app, server)
     app.add_exception_handler(RequestError, _fault)
@@ -169,7 +169,7 @@ async def _unreadable(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     if isinstance(error.body, dict) and "texts" in error.body:
         request.scope[SHAPE] = "tei"
-    return invalid(said(error.errors())).response(request.scope)
+    return invalid(explain_body(error.errors())).response(request.scope)
 
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
@@ -247,7 +247,7 @@ async def serve(server: Server, listening: socket.socket, leaving: asyncio.Event
 async def _try(served: ServedModel) -> None:
     terminal = np.array([served.reader.chat.terminal_id], np.int32)
     try:
-        await asked(served, ScoreRequest((terminal,)))
+        await rewards_from(served, ScoreRequest((terminal,)))
     except RequestError as fault:
         raise PalateError(f"{served.name}: cannot be served: {fault.message}") from None
 

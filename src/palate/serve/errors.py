@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from starlette.responses import JSONResponse
 from starlette.types import Scope
+
+from palate.validation import explain
 
 SHAPE = "palate.shape"  # In a request's scope: "tei" where its errors are to be TEI's.
 CLIENT_GONE = 499  # nginx's number for it; nobody reads this answer.
@@ -73,17 +75,13 @@ def overloaded(message: str, retry_after_seconds: float) -> RequestError:
     )
 
 
-def said(errors: Sequence[Any]) -> str:
-    """What pydantic found, without the values it found it in: those are a client's text."""
-    lines = [
-        f"{_place(error['loc'])}: {error['msg'].removeprefix('Value error, ')}"
-        for error in errors[:3]
+def explain_body(errors: Sequence[Mapping[str, Any]]) -> str:
+    """What is wrong in a body, without the values it was found in: those are a client's text."""
+    # Keys that only the client knows could be text too, so they are cut.
+    located = [
+        {**error, "loc": [str(part)[:40] for part in error["loc"] if part != "body"]}
+        for error in errors
     ]
-    more = f"; and {len(errors) - 3} more" if len(errors) > 3 else ""
+    message = explain(located, root="body", most=3, show_input=False)
     # Escaped, since half a surrogate pair in a key could not be sent back.
-    return ("; ".join(lines) + more).encode("ascii", "backslashreplace").decode()
-
-
-def _place(location: Sequence[Any]) -> str:
-    """Where in the body; keys that only the client knows could be text too, so they are cut."""
-    return ".".join(str(part)[:40] for part in location if part != "body") or "body"
+    return message.encode("ascii", "backslashreplace").decode()

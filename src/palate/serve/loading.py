@@ -66,7 +66,7 @@ def open_models(
     tokens_per_microbatch: int = 4_096,
     max_waiting_tokens: int = 262_144,
     max_tokens: int | None = None,
-    most_characters: int = 1 << 18,
+    max_characters: int = 1 << 18,
     lane: threading.Lock | None = None,
     workers: int = 0,
 ) -> tuple[dict[str, ServedModel], list[Engine]]:
@@ -100,7 +100,7 @@ def open_models(
         facts = _facts(model, location, compute, device)
         LOG.info("%s: the reward is read at %s", name, model.chat.read_at)
         fingerprint = digest(facts["revision"], model.chat.fingerprint, facts["dtype"])
-        reader = Reader(model.chat, engine.vocabulary, most_characters)
+        reader = Reader(model.chat, engine.vocabulary, max_characters)
         raw = _raw(model.backbone.config)
         served[name] = ServedModel(name, engine, reader, fingerprint, facts, location, raw)
         engines.append(engine)

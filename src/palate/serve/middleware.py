@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from palate.serve.auth import Tokens
 from palate.serve.errors import CLIENT_GONE, SHAPE, RequestError, overloaded, too_large
 from palate.serve.metrics import LOG, Telemetry
-from palate.serve.service import CLIENT, TALLY, TRUNCATED, UNFRAMED, Tally, closing
+from palate.serve.service import CLIENT, STATS, TRUNCATED, UNFRAMED, RequestStats, closing
 from palate.serve.settings import LOOPBACK_NAMES, Settings, TokenBucket
 
 OPEN = frozenset({"/health", "/ready"})  # A load balancer has no token.
@@ -144,7 +144,7 @@ class _Visit:
         wanted = self.headers.get("x-request-id", "")
         self.id = wanted if REQUEST_ID.fullmatch(wanted) else uuid.uuid4().hex
         self.status, self.close = 0, True  # Until the body is read, the connection is unusable.
-        scope[TALLY], scope[CLIENT] = Tally(), ""
+        scope[STATS], scope[CLIENT] = RequestStats(), ""
         scope.setdefault("state", {})["request_id"] = self.id
 
     async def send(self, message: Message) -> None:
@@ -153,10 +153,10 @@ class _Visit:
             headers = MutableHeaders(scope=message)
             headers["x-request-id"] = self.id
             headers["x-content-type-options"] = "nosniff"
-            if tally := self.scope[TALLY]:
-                headers[TRUNCATED] = str(tally.truncated)
-                if tally.unframed:
-                    headers[UNFRAMED] = str(tally.unframed)
+            if stats := self.scope[STATS]:
+                headers[TRUNCATED] = str(stats.truncated)
+                if stats.unframed:
+                    headers[UNFRAMED] = str(stats.unframed)
             if self.close:
                 headers["connection"] = "close"
         await self._send(message)
@@ -171,13 +171,13 @@ class _Visit:
         """Count the request, and write its line."""
         seconds = telemetry.clock() - self._started
         telemetry.answered(path, self.status, seconds)
-        tally: Tally = self.scope[TALLY]
+        stats: RequestStats = self.scope[STATS]
         LOG.log(
             logging.DEBUG if path in OPEN else logging.INFO,
             "request=%s client=%s %s %s %d %.1fms model=%s conversations=%d tokens=%d truncated=%d",
             *(self.id, self.scope[CLIENT] or "-", self.scope["method"], path, self.status),
-            *(1e3 * seconds, tally.model or "-", tally.conversations, tally.tokens),
-            tally.truncated,
+            *(1e3 * seconds, stats.model or "-", stats.conversations, stats.tokens),
+            stats.truncated,
         )
 
 

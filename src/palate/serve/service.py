@@ -1,4 +1,4 @@
-"""Where every protocol hands in its conversations and is given their rewards."""
+"""The served models by name, and the service that gives every protocol its rewards."""
 
 from __future__ import annotations
 
@@ -11,24 +11,21 @@ from http import HTTPStatus
 from typing import Any, Protocol, TypeVar
 
 from starlette.requests import Request
-from starlette.types import Scope
 
 from palate.serve.engine import Busy, Closing, Failed, Late, NonFinite, ScoreRequest
 from palate.serve.errors import CLIENT_GONE, RequestError, invalid, overloaded, too_large
 from palate.serve.metrics import Telemetry
 from palate.serve.settings import Limits, TokenBucket
-from palate.serve.tokenize import Cutting, Form, Read, Reader, require
+from palate.serve.tokenize import Form, Reader, Truncation, require
 from palate.types import PalateError
 
-# The models that are served, by name.
 
-
-class Rewarding(Protocol):
-    """What answers asks: an engine, or several combined."""
+class RewardSource(Protocol):
+    """What computes rewards: an engine, or several combined."""
 
     name: str
 
-    async def rewards(self, ask: ScoreRequest) -> tuple[float, ...]: ...
+    async def rewards(self, request: ScoreRequest, /) -> tuple[float, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +38,7 @@ class ServedModel:
     """
 
     name: str
-    source: Rewarding
+    source: RewardSource
     reader: Reader
     fingerprint: str
     facts: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -54,33 +51,33 @@ class Registry:
     """The served models; the first is the one that requests mean which name none."""
 
     def __init__(self, served: Mapping[str, ServedModel]) -> None:
-        self._served = dict(served)
-        # Of several names for one place the first is meant.
-        given = reversed(self._served.values())
-        self._located = {one.location: one for one in given if one.location}
+        self._by_name = dict(served)
+        # Of several names for one location the first is meant.
+        models = reversed(self._by_name.values())
+        self._by_location = {model.location: model for model in models if model.location}
 
     def __iter__(self) -> Iterator[ServedModel]:
-        return iter(self._served.values())
+        return iter(self._by_name.values())
 
     def get(self, name: str | None) -> ServedModel:
         """The model of that name, or opened from there; raises `RequestError` (404) for neither."""
         if name is None:
-            return next(iter(self._served.values()))
-        found = self._served.get(name) or self._located.get(name)
-        if found is None:
+            return next(iter(self))
+        model = self._by_name.get(name) or self._by_location.get(name)
+        if model is None:
             # The name is a client's text, but not a prompt; still no more than its beginning.
-            known = ", ".join(self._served)
+            known = ", ".join(self._by_name)
             raise RequestError(
                 HTTPStatus.NOT_FOUND, "not_found", f"no model {name[:80]!r}; known: {known}"
             )
-        return found
+        return model
 
 
-CLIENT, TALLY, TRUNCATED = "palate.client", "palate.tally", "x-palate-truncated"
-UNFRAMED = "x-palate-unframed"
-DEADLINE = "x-deadline-seconds"
+# Keys of a request's scope.
+CLIENT, STATS = "palate.client", "palate.stats"
+# Headers.
+DEADLINE, TRUNCATED, UNFRAMED = "x-deadline-seconds", "x-palate-truncated", "x-palate-unframed"
 T = TypeVar("T")
-CUT = Cutting()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +90,8 @@ class Scored:
 
 
 @dataclass(slots=True)
-class Tally:
-    """What a request came to, for its log line and the headers that say what was cut or odd."""
+class RequestStats:
+    """What a request came to, for its log line and the headers that count what was cut or odd."""
 
     model: str = ""
     conversations: int = 0
@@ -104,11 +101,11 @@ class Tally:
 
 
 class RewardService:
-    """Reads, limits, asks the model, and turns what goes wrong into an answer."""
+    """Tokenizes, limits, asks the model, and turns what goes wrong into an answer."""
 
     def __init__(self, models: Registry, limits: Limits, telemetry: Telemetry) -> None:
         self.models, self.limits, self.telemetry = models, limits, telemetry
-        self._token_allowance = TokenBucket(limits.tokens_per_minute)
+        self._tokens_per_minute = TokenBucket(limits.tokens_per_minute)
 
     def served(self, request: Request, model: str | None) -> ServedModel:
         """The model that a request names in its body or its address, or the first."""
@@ -119,10 +116,10 @@ class RewardService:
         request: Request,
         forms: Sequence[Form],
         model: str | None = None,
-        cutting: Cutting = CUT,
+        truncation: Truncation | None = None,
     ) -> list[float]:
         """Rewards in order, for protocols that have one for every conversation or none."""
-        scored = await self.score(request, forms, model, cutting, whole=True)
+        scored = await self.score(request, forms, model, truncation, complete=True)
         return [one.reward for one in scored if one.reward is not None]
 
     async def score(
@@ -130,9 +127,9 @@ class RewardService:
         request: Request,
         forms: Sequence[Form],
         model: str | None = None,
-        cutting: Cutting = CUT,
+        truncation: Truncation | None = None,
         *,
-        whole: bool = False,
+        complete: bool = False,
         safety: Sequence[bool | None] = (),
         deadline_seconds: float | None = None,
     ) -> list[Scored]:
@@ -141,7 +138,8 @@ class RewardService:
         `safety` says for each whether its prompt is about safety, as far as the client knows.
 
         Raises:
-            Fault: for whatever reason there is no answer; with `whole`, a response too long too.
+            RequestError: for whatever reason there is no answer; with `complete` also where one
+                response is too long.
         """
         served = self.served(request, model)
         if len(forms) > self.limits.conversations_per_request:
@@ -150,73 +148,57 @@ class RewardService:
                 "a request"
             )
         deadline = time.monotonic() + self._deadline_seconds(request, deadline_seconds)
-        work = self._answer(request.scope, served, forms, cutting, whole, safety, deadline)
-        return await unless_gone(request, work)
+        truncation = truncation or Truncation()
 
-    async def _answer(
-        self,
-        scope: Scope,
-        served: ServedModel,
-        forms: Sequence[Form],
-        cutting: Cutting,
-        whole: bool,
-        safety: Sequence[bool | None],
-        deadline: float,
-    ) -> list[Scored]:
-        reads = await served.reader.read(forms, cutting)
-        known = require(reads) if whole else [read for read in reads if read is not None]
-        client = scope[CLIENT]
-        self._take(client, sum(len(read.ids) for read in known))
-        self._count(scope, served, known)
-        told = safety or [None] * len(reads)
-        flags = tuple(
-            read.tagged if flag is None else flag
-            for flag, read in zip(told, reads, strict=True)
-            if read is not None
-        )
-        ask = ScoreRequest(tuple(read.ids for read in known), client, deadline, flags)
-        rewards = iter(await asked(served, ask))
-        return [
-            Scored(None, 0, False)
-            if read is None
-            else Scored(next(rewards), len(read.ids), read.truncated)
-            for read in reads
-        ]
+        async def work() -> list[Scored]:
+            reads = await served.reader.read(forms, truncation)
+            fitting = require(reads, truncation) if complete else [r for r in reads if r]
+            client = request.scope[CLIENT]
+            tokens = sum(len(read.ids) for read in fitting)
+            if wait := self._tokens_per_minute.wait_seconds(client, tokens):
+                raise overloaded("over the tokens a minute of one client", wait)
+            stats: RequestStats = request.scope[STATS]
+            stats.model = served.name
+            stats.conversations += len(fitting)
+            stats.tokens += tokens
+            stats.truncated += sum(read.truncated for read in fitting)
+            stats.unframed += sum(read.unframed for read in fitting)
+            self.telemetry.count(served.name, fitting)
+            flags = tuple(
+                read.safety if flag is None else flag
+                for flag, read in zip(safety or [None] * len(reads), reads, strict=True)
+                if read is not None
+            )
+            ids = tuple(read.ids for read in fitting)
+            rewards = iter(await rewards_from(served, ScoreRequest(ids, client, deadline, flags)))
+            return [
+                Scored(next(rewards), len(read.ids), read.truncated)
+                if read
+                else Scored(None, 0, False)
+                for read in reads
+            ]
+
+        return await unless_gone(request, work())
 
     def _deadline_seconds(self, request: Request, field: float | None) -> float:
         """The least of the field, the header and the server's own."""
-        header = request.headers.get(DEADLINE)
         try:
-            wanted = [float(header)] if header is not None else []
+            stated = [float(request.headers[DEADLINE])] if DEADLINE in request.headers else []
         except ValueError:
-            wanted = [math.nan]
+            stated = [math.nan]
         if field is not None:
-            wanted.append(field)
-        if not all(0 < seconds < math.inf for seconds in wanted):
+            stated.append(field)
+        if not all(0 < seconds < math.inf for seconds in stated):
             raise invalid(f"{DEADLINE}: expected seconds above 0")
-        return min([*wanted, self.limits.deadline_seconds])
-
-    def _take(self, client: str, tokens: int) -> None:
-        wait = self._token_allowance.wait_seconds(client, tokens)
-        if wait:
-            raise overloaded("over the tokens a minute of one client", wait)
-
-    def _count(self, scope: Scope, served: ServedModel, reads: Sequence[Read]) -> None:
-        tally: Tally = scope[TALLY]
-        tally.model = served.name
-        tally.conversations += len(reads)
-        tally.tokens += sum(len(read.ids) for read in reads)
-        tally.truncated += sum(read.truncated for read in reads)
-        tally.unframed += sum(read.unframed for read in reads)
-        self.telemetry.count(served.name, reads)
+        return min([*stated, self.limits.deadline_seconds])
 
 
-async def asked(served: ServedModel, ask: ScoreRequest) -> tuple[float, ...]:
-    """What the model answers; what it does not, as a `RequestError`."""
+async def rewards_from(served: ServedModel, request: ScoreRequest) -> tuple[float, ...]:
+    """The model's rewards; where it gives none, a `RequestError` says why."""
     try:
-        rewards = await served.source.rewards(ask)
-    except Busy as busy:
-        raise overloaded(str(busy), busy.retry_after_seconds) from None
+        rewards = await served.source.rewards(request)
+    except Busy as error:
+        raise overloaded(str(error), error.retry_after_seconds) from None
     except Late:
         raise RequestError(
             HTTPStatus.GATEWAY_TIMEOUT, "late", "no answer by the deadline"

@@ -2,93 +2,91 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, Field, model_validator
 
 from palate.model.tokenizer import TOO_LONG
 from palate.serve.protocols.schema import (
+    NUMBER,
+    RequestBody,
     Texts,
     Turns,
     Usage,
+    answer_head,
     answers,
     conversation,
     honoured,
-    made,
-    one_of,
     sigmoid,
-    spelled,
     usage,
 )
 from palate.serve.service import RewardService, Scored
 from palate.serve.tokenize import Conversation
 
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-A_PROMPT = honoured("messages, or text: one user's, or with its turns marked")
-Prompt = Annotated[str | Turns, A_PROMPT]
-Name = Annotated[str | None, honoured("which model, where several are served")]
-Deadline = Annotated[Seconds | None, honoured("how long the client waits at most")]
-Safety = Annotated[
-    bool | None, honoured("whether the prompt is about safety, which the combined reward goes by")
-]
-Response = Annotated[str, honoured("a response to the prompt")]
-# Nobody else's shape, so a key that is not known is a mistake.
-STRICT = ConfigDict(extra="forbid")
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Seconds = Annotated[float | None, Field(gt=0, allow_inf_nan=False), NUMBER]
+
+PROMPT = honoured("messages, or text: one user's, or with its turns marked")
+SAFETY = honoured("whether the prompt is about safety, which the combined reward goes by")
+OPTIONS = {
+    "model": honoured("which model, where several are served"),
+    "deadline_seconds": honoured("how long the client waits at most"),
+}
+ITEM_FIELDS = {
+    "messages": honoured("a conversation, which ends in the response"),
+    "prompt": PROMPT,
+    "responses": honoured("responses to the prompt"),
+    "reference": honoured("a response to the same prompt, or a reward: what probability is over"),
+    "safety_prompt": SAFETY,
+}
+REWARD_FIELDS = {
+    "items": honoured("several of what may stand here once: messages, or prompt and responses"),
+    **OPTIONS,
+}
+PAIR_FIELDS = {
+    "prompt": PROMPT,
+    "first": honoured("a response to the prompt"),
+    "second": honoured("a response to the prompt"),
+    "safety_prompt": SAFETY,
+}
+COMPARE_FIELDS = {"pairs": honoured("prompts with two responses each"), **OPTIONS}
 
 
-class Item(BaseModel):
+# Nobody else's shape, so a key that is not known is a mistake: `extra="forbid"`.
+class Item(
+    RequestBody,
+    fields=ITEM_FIELDS,
+    one_of=(("messages",), ("prompt", "responses")),
+    extra="forbid",
+):
     """A conversation in `messages`, or a `prompt` and the responses to it.
 
     `reference` is what the reward is compared with: a response to the same prompt, or a reward.
     """
 
-    model_config = one_of(("messages",), ("prompt", "responses")) | STRICT
-
-    messages: Annotated[Turns | None, honoured("a conversation, which ends in the response")] = None
-    prompt: Annotated[str | Turns | None, A_PROMPT] = None
-    responses: Annotated[
-        Annotated[Texts, Field(min_length=1)] | None, honoured("responses to the prompt")
-    ] = None
-    reference: Annotated[
-        str | Annotated[float, Field(allow_inf_nan=False)] | None,
-        honoured("a response to the same prompt, or a reward: what probability is over"),
-    ] = None
-    safety_prompt: Safety = None
-
-    _spelled = model_validator(mode="before")(spelled)
-
-    @model_validator(mode="after")
-    def _one_form(self) -> Item:
-        if (self.messages is None) == (self.prompt is None or self.responses is None):
-            raise ValueError("expected either messages, or prompt and responses")
-        return self
+    messages: Turns | None = None
+    prompt: str | Turns | None = None
+    responses: Annotated[Texts, Field(min_length=1)] | None = None
+    reference: Annotated[str | Finite | None, NUMBER] = None
+    safety_prompt: bool | None = None
 
     def conversations(self) -> list[Conversation]:
         """One for each response, and for a reference that is one too."""
-        if self.messages is not None:
-            said = conversation(self.messages)
-            return [said, *(Conversation(said.prompt, text) for text in self._beside)]
-        return answers(self.prompt or "", [*(self.responses or ()), *self._beside])
-
-    @property
-    def _beside(self) -> list[str]:
-        return [self.reference] if isinstance(self.reference, str) else []
+        reference = [self.reference] if isinstance(self.reference, str) else []
+        if self.messages is None:
+            return answers(self.prompt or "", [*(self.responses or ()), *reference])
+        given = conversation(self.messages)
+        return [given, *(Conversation(given.prompt, text) for text in reference)]
 
 
-class RewardRequest(BaseModel):
+class RewardRequest(RequestBody, fields=REWARD_FIELDS, extra="forbid"):
     """Several items; where there is one, its keys may stand here instead of `items`."""
 
-    model_config = STRICT
-
-    items: Annotated[
-        Annotated[list[Item], Field(min_length=1, fail_fast=True)],
-        honoured("several of what may stand here once: messages, or prompt and responses"),
-    ]
-    model: Name = None
-    deadline_seconds: Deadline = None
-
-    _spelled = model_validator(mode="before")(spelled)
+    items: Annotated[list[Item], Field(min_length=1, fail_fast=True)]
+    model: str | None = None
+    deadline_seconds: Seconds = None
 
     # Of validators before the fields the last is called first.
     @model_validator(mode="before")
@@ -96,9 +94,9 @@ class RewardRequest(BaseModel):
     def _lone_item(cls, body: Any) -> Any:
         if not isinstance(body, dict) or "items" in body:
             return body
-        whole = {key: value for key, value in body.items() if key in cls.model_fields}
-        lone = {key: value for key, value in body.items() if key not in cls.model_fields}
-        return {**whole, "items": [lone]}
+        item = {key: value for key, value in body.items() if key not in cls.support}
+        options = {key: value for key, value in body.items() if key in cls.support}
+        return {**options, "items": [item]}
 
 
 class RewardRow(BaseModel):
@@ -133,32 +131,21 @@ class RewardAnswer(BaseModel):
     usage: Usage
 
 
-class Pair(BaseModel):
+class Pair(RequestBody, fields=PAIR_FIELDS, extra="forbid"):
     """Two responses to one prompt."""
 
-    model_config = STRICT
-
-    prompt: Prompt
-    first: Response
-    second: Response
-    safety_prompt: Safety = None
-
-    _spelled = model_validator(mode="before")(spelled)
+    prompt: str | Turns
+    first: str
+    second: str
+    safety_prompt: bool | None = None
 
 
-class CompareRequest(BaseModel):
+class CompareRequest(RequestBody, fields=COMPARE_FIELDS, extra="forbid"):
     """Pairs to compare."""
 
-    model_config = STRICT
-
-    pairs: Annotated[
-        Annotated[list[Pair], Field(min_length=1, fail_fast=True)],
-        honoured("prompts with two responses each"),
-    ]
-    model: Name = None
-    deadline_seconds: Deadline = None
-
-    _spelled = model_validator(mode="before")(spelled)
+    pairs: Annotated[list[Pair], Field(min_length=1, fail_fast=True)]
+    model: str | None = None
+    deadline_seconds: Seconds = None
 
 
 class CompareRow(BaseModel):
@@ -186,21 +173,37 @@ def router(service: RewardService) -> APIRouter:
     """POST /v1/reward and /v1/compare, GET /v1/models."""
     routes = APIRouter(tags=["Palate"])
 
+    async def score(
+        request: Request,
+        body: RewardRequest | CompareRequest,
+        items: Sequence[tuple[list[Conversation], bool | None]],
+    ) -> list[list[Scored]]:
+        """Scores of each item: its conversations, and whether its prompt is about safety."""
+        scored = iter(
+            await service.score(
+                request,
+                [one for conversations, _ in items for one in conversations],
+                body.model,
+                safety=[safety for conversations, safety in items for _ in conversations],
+                deadline_seconds=body.deadline_seconds,
+            )
+        )
+        return [[next(scored) for _ in conversations] for conversations, _ in items]
+
     @routes.post("/v1/reward")
     async def reward(request: Request, body: RewardRequest) -> RewardAnswer:
         """Rewards of responses, each with its tokens and whether its prompt was cut."""
-        held = [item.conversations() for item in body.items]
-        flags = [(i.safety_prompt, len(c)) for i, c in zip(body.items, held, strict=True)]
-        scored = await _score(service, request, held, body.model, flags, body.deadline_seconds)
-        rows = [
-            row
-            for number, (item, values) in enumerate(zip(body.items, scored, strict=True))
-            for row in _rows(number, item, values)
-        ]
-        number, created, model = made(request, "reward")
+        items = [(item.conversations(), item.safety_prompt) for item in body.items]
+        rows = []
+        for number, scored in enumerate(await score(request, body, items)):
+            reference = body.items[number].reference
+            if isinstance(reference, str):  # It was scored last.
+                reference = scored.pop().reward
+            rows += [_row(number, i, one, reference) for i, one in enumerate(scored)]
+        id_, created, model = answer_head(request, "reward")
         served = service.models.get(model)
         return RewardAnswer(
-            id=number,
+            id=id_,
             created=created,
             model=model,
             fingerprint=served.fingerprint,
@@ -212,16 +215,15 @@ def router(service: RewardService) -> APIRouter:
     @routes.post("/v1/compare")
     async def compare(request: Request, body: CompareRequest) -> CompareAnswer:
         """Which of two responses is better, and how probable that is."""
-        held = [answers(pair.prompt, [pair.first, pair.second]) for pair in body.pairs]
-        flags = [(pair.safety_prompt, 2) for pair in body.pairs]
-        scored = await _score(service, request, held, body.model, flags, body.deadline_seconds)
-        number, created, model = made(request, "compare")
+        items = [(answers(p.prompt, [p.first, p.second]), p.safety_prompt) for p in body.pairs]
+        scored = await score(request, body, items)
+        id_, created, model = answer_head(request, "compare")
         return CompareAnswer(
-            id=number,
+            id=id_,
             created=created,
             model=model,
             fingerprint=service.models.get(model).fingerprint,
-            data=[_compared(i, *values) for i, values in enumerate(scored)],
+            data=[_compared(i, *pair) for i, pair in enumerate(scored)],
             usage=usage(request),
         )
 
@@ -245,35 +247,6 @@ def router(service: RewardService) -> APIRouter:
     return routes
 
 
-async def _score(
-    service: RewardService,
-    request: Request,
-    held: list[list[Conversation]],
-    model: str | None,
-    flags: list[tuple[bool | None, int]],
-    deadline_seconds: float | None,
-) -> list[list[Scored]]:
-    """Scores in the shape of `held`; each of `flags` holds for so many conversations."""
-    flat = iter(
-        await service.score(
-            request,
-            [one for some in held for one in some],
-            model,
-            safety=[flag for flag, count in flags for _ in range(count)],
-            deadline_seconds=deadline_seconds,
-        )
-    )
-    return [[next(flat) for _ in some] for some in held]
-
-
-def _rows(number: int, item: Item, scored: list[Scored]) -> list[RewardRow]:
-    reference = item.reference
-    if isinstance(reference, str):
-        *scored, beside = scored
-        reference = beside.reward
-    return [_row(number, i, one, reference) for i, one in enumerate(scored)]
-
-
 def _row(item: int, response: int, one: Scored, reference: float | None = None) -> RewardRow:
     known = one.reward is not None and reference is not None
     return RewardRow(
@@ -291,6 +264,6 @@ def _compared(number: int, first: Scored, second: Scored) -> CompareRow:
     rows = _row(number, 0, first, second.reward), _row(number, 1, second, first.reward)
     choice = None
     if first.reward is not None and second.reward is not None:
-        choice = "tie" if first.reward == second.reward else "second"
-        choice = "first" if first.reward > second.reward else choice
+        gap = first.reward - second.reward
+        choice = "first" if gap > 0 else "second" if gap < 0 else "tie"
     return CompareRow(choice=choice, probability=rows[0].probability, first=rows[0], second=rows[1])

@@ -1,4 +1,4 @@
-"""What several protocols' requests and answers are made of."""
+"""What several protocols' requests and answers are made of: tables of fields, messages, numbers."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import difflib
 import math
 import struct
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
-    ConfigDict,
+    BeforeValidator,
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
@@ -26,8 +26,8 @@ from starlette.requests import Request
 from palate.data.messages import unread
 from palate.data.transcript import read_prompt
 from palate.serve.errors import invalid
-from palate.serve.service import TALLY
-from palate.serve.tokenize import Conversation, Form, Ids, Written
+from palate.serve.service import STATS
+from palate.serve.tokenize import Conversation, Form, Ids, Templated
 from palate.types import Message, PalateError
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
@@ -35,27 +35,29 @@ TokenId = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 Texts = Annotated[list[str], Field(fail_fast=True)]
 TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 Input = str | Texts | TokenIds | Annotated[list[TokenIds], Field(fail_fast=True)]
-UNKNOWN_LOOKED_AT = 32  # Keys of a body, of which each is compared with all of the shape's.
-SHOWN = 40  # Characters of such a key that are said back.
-ALIKE = 0.8  # `top_k` for `top_n`, `use_activaton`, `document`; not `texts` for `text_1`.
+KEYS_COMPARED = 32  # Of a body; each is compared with all of the shape's.
+KEY_SHOWN = 40  # Characters of such a key that an error repeats.
+SIMILAR = 0.8  # `top_k` for `top_n`, `use_activaton`, `document`; not `texts` for `text_1`.
 
 NOTHING: tuple[Any, ...] = (None, False, "", [], {})
 """Values by which a request asks for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
-    """What becomes of a field of a request, said beside it.
+class Support:
+    """What becomes of a field of a request: one row of its protocol's table.
 
     It is what the OpenAPI document and the table of `docs/serve.md` say of the field. One that is
-    refused is so by name, with `says` as the cure, but for the values in `harmless`. `since` is
-    the oldest release looked at whose own requests have the field.
+    refused is so by name, with `text` as the cure, but for the values in `harmless`. `since` is
+    the oldest release looked at whose own requests have the field. `type` is that of a field that
+    no code reads.
     """
 
     word: Literal["honoured", "no effect", "refused"]
-    says: str
+    text: str
     since: str = ""
     harmless: tuple[Any, ...] = NOTHING
+    type: Any = Any
 
     def __get_pydantic_core_schema__(
         self, source: Any, handler: GetCoreSchemaHandler
@@ -69,58 +71,113 @@ class Fate:
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         if self.word == "refused":
-            return {"enum": [*self.harmless], "description": f"Refused: {self.says}."}
-        said = f"{self.word.capitalize()}: {self.says}."
-        return {**handler(schema), "description": said}
+            return {"enum": [*self.harmless], "description": f"Refused: {self.text}."}
+        return {**handler(schema), "description": f"{self.word.capitalize()}: {self.text}."}
 
     def _refuse(self, value: Any) -> Any:
         if value not in self.harmless:
-            raise ValueError(f"not done here: {self.says}")
+            raise ValueError(f"not done here: {self.text}")
         return value
 
 
-def honoured(says: str, since: str = "") -> Fate:
+def honoured(text: str, since: str = "") -> Support:
     """A field that does what its protocol says it does."""
-    return Fate("honoured", says, since)
+    return Support("honoured", text, since)
 
 
-def no_effect(says: str, since: str = "") -> Fate:
-    """A field that is read and changes no reward; `says` why it need not."""
-    return Fate("no effect", says, since)
+def no_effect(text: str, since: str = "", type: Any = Any) -> Support:
+    """A field that is read and changes no reward; `text` says why it need not."""
+    return Support("no effect", text, since, type=type)
 
 
-def refused(cure: str, since: str = "", harmless: tuple[Any, ...] = NOTHING) -> Fate:
+def refused(cure: str, since: str = "", harmless: tuple[Any, ...] = NOTHING) -> Support:
     """A field that would change the answer and is not done here."""
-    return Fate("refused", cure, since, harmless)
+    return Support("refused", cure, since, harmless)
 
 
-def fate(model: type[BaseModel], field: str) -> Fate:
-    """What becomes of a field of a request; every one says so."""
-    stated = (one for one in model.model_fields[field].metadata if isinstance(one, Fate))
-    return next(stated)
+class RequestBody(BaseModel):
+    """A request's body by the table of its fields: `class Mine(RequestBody, fields=TABLE)`.
 
-
-def spelled(cls: type[BaseModel], body: Any) -> Any:
-    """A model's validator of keys that it has not.
-
-    One that looks like a misspelling of a field that matters is refused, and every one where the
-    shape forbids others (`extra="forbid"`). The rest is ignored, as the shape's own server does.
+    Every field of the protocol is a row of `fields`. The class declares, with type and default,
+    those that code reads; the others are made from their rows, absent by default. Of the groups of
+    keys in `one_of` exactly one must be there. A key that is no field is refused where it looks
+    like a misspelling of one that matters, and always under `extra="forbid"`; else it is ignored,
+    as the protocol's own server does.
     """
-    unknown = (key for key in body if key not in cls.model_fields) if isinstance(body, dict) else ()
-    # No more than some: comparing a million keys of a client's would take its time from others.
-    for key in islice(unknown, UNKNOWN_LOOKED_AT):
-        matter = [name for name in cls.model_fields if fate(cls, name).word != "no effect"]
-        near = difflib.get_close_matches(key[:SHOWN], matter, 1, ALIKE)
-        if near or cls.model_config.get("extra") == "forbid":
-            cure = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(matter)}"
-            raise ValueError(f"{key[:SHOWN]!r}: no such key; {cure}")
-    return body
+
+    support: ClassVar[Mapping[str, Support]] = {}
+    one_of: ClassVar[tuple[tuple[str, ...], ...]] = ()
+
+    # Runs before pydantic collects the fields, so it can still add to them.
+    def __init_subclass__(
+        cls,
+        *,
+        fields: Mapping[str, Support],
+        one_of: tuple[tuple[str, ...], ...] = (),
+        **config: Any,
+    ) -> None:
+        super().__init_subclass__(**config)
+        declared = cls.__annotations__
+        if without := declared.keys() - fields.keys():
+            raise TypeError(f"{cls.__name__}: no row for {', '.join(sorted(without))}")
+        cls.support, cls.one_of = {**cls.support, **fields}, one_of
+        cls.__annotations__ = {
+            name: Annotated[declared.get(name, row.type), row] for name, row in fields.items()
+        }
+        for name in fields.keys() - declared.keys():
+            setattr(cls, name, None)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        document = handler(schema)
+        if cls.one_of:
+            required = [{"required": [*keys]} for keys in cls.one_of]
+            handler.resolve_ref_schema(document)["oneOf"] = required
+        return document
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, body: Any) -> Any:
+        keys = body if isinstance(body, dict) else ()
+        unknown = (key for key in keys if key not in cls.support)
+        matter = [name for name, row in cls.support.items() if row.word != "no effect"]
+        # No more than some: comparing a million keys of a client's would take its time from others.
+        for key in islice(unknown, KEYS_COMPARED):
+            similar = difflib.get_close_matches(key[:KEY_SHOWN], matter, 1, SIMILAR)
+            if similar or cls.model_config.get("extra") == "forbid":
+                cure = (
+                    f"did you mean {similar[0]!r}?" if similar else f"known are {', '.join(matter)}"
+                )
+                raise ValueError(f"{key[:KEY_SHOWN]!r}: no such key; {cure}")
+        return body
+
+    @model_validator(mode="after")
+    def _one_group(self) -> Self:
+        groups = {frozenset(keys) for keys in self.one_of}
+        given = {key for keys in groups for key in keys if getattr(self, key) is not None}
+        if groups and given not in groups:
+            choices = ", ".join(" and ".join(keys) for keys in self.one_of)
+            got = " and ".join(sorted(given)) or "none of them"
+            raise ValueError(f"expected one of {choices}; got {got}")
+        return self
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("expected a number")
+    return value
+
+
+NUMBER = BeforeValidator(_no_bool)
+"""For a field that is a number: pydantic would read true as 1."""
 
 
 class Part(BaseModel):
     """A piece of a turn's content, in OpenAI's form."""
 
-    type: Literal["text"]
+    type: Literal["text", "input_text", "output_text"]
     text: str
 
 
@@ -132,7 +189,7 @@ class Turn(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _whole(cls, value: Any) -> Any:
+    def _nothing_unread(cls, value: Any) -> Any:
         """Refuse what would be dropped: calls of tools, reasoning in a field of its own, images."""
         if isinstance(value, dict) and (reason := unread(value)):
             raise ValueError(reason)
@@ -141,18 +198,11 @@ class Turn(BaseModel):
     def message(self) -> Message:
         """As the model's template takes it."""
         role = "system" if self.role == "developer" else self.role
-        content = self.content
-        return Message(
-            role, content if isinstance(content, str) else "".join(p.text for p in content)
-        )
+        parts = [self.content] if isinstance(self.content, str) else [p.text for p in self.content]
+        return Message(role, "".join(parts))
 
 
 Turns = Annotated[list[Turn], Field(min_length=1, max_length=4096, fail_fast=True)]
-
-
-def one_of(*keys: tuple[str, ...]) -> ConfigDict:
-    """For the OpenAPI document: the keys of one of these are there."""
-    return ConfigDict(json_schema_extra={"oneOf": [{"required": [*some]} for some in keys]})
 
 
 class Usage(BaseModel):
@@ -164,7 +214,7 @@ class Usage(BaseModel):
 
 
 def conversation(turns: Sequence[Turn]) -> Conversation:
-    """Messages that end in the response; raises `Fault` where they do not."""
+    """Messages that end in the response; raises `RequestError` where they do not."""
     *prompt, last = (turn.message() for turn in turns)
     if last.role != "assistant":
         raise invalid(f"messages: expected an assistant's turn at the end, got {last.role}'s")
@@ -184,7 +234,7 @@ def answers(prompt: str | Sequence[Turn], responses: Sequence[str]) -> list[Conv
     turns, and the responses as that form writes them; any other text is one user's turn.
 
     Raises:
-        Fault: a turn in it has content that is not read.
+        RequestError: a turn in it has content that is not read.
     """
     if not isinstance(prompt, str):
         turns = tuple(turn.message() for turn in prompt)
@@ -197,18 +247,11 @@ def answers(prompt: str | Sequence[Turn], responses: Sequence[str]) -> list[Conv
 
 
 def forms(given: Input) -> list[Form]:
-    """Texts or token ids, one or many."""
-    if not given:
+    """Texts or token ids, one or many; raises `RequestError` where one says nothing."""
+    many: Sequence[Any] = [given] if single(given) else given
+    if not many or not all(many):
         raise invalid("input: expected a text or token ids, got nothing")
-    if isinstance(given, str):
-        return [Written(given)]
-    if all(isinstance(one, int) for one in given):
-        return [Ids([one for one in given if isinstance(one, int)])]
-    return [
-        Written(one) if isinstance(one, str) else Ids(one)
-        for one in given
-        if not isinstance(one, int)
-    ]
+    return [Templated(one) if isinstance(one, str) else Ids(one) for one in many]
 
 
 def single(given: Input) -> bool:
@@ -218,31 +261,30 @@ def single(given: Input) -> bool:
 
 def usage(request: Request) -> Usage:
     """Of what was read so far."""
-    tokens = request.scope[TALLY].tokens
+    tokens = request.scope[STATS].tokens
     return Usage(prompt_tokens=tokens, total_tokens=tokens)
 
 
-def made(request: Request, kind: str, wanted: str | None = None) -> tuple[str, int, str]:
+def answer_head(request: Request, kind: str, own_id: str | None = None) -> tuple[str, int, str]:
     """An answer's id, its time in seconds since 1970, and the name of the model.
 
-    The id is of the header `x-request-id`, else what the body's own key `wanted`.
+    The id ends in the header `x-request-id`, else in the body's `own_id`.
     """
-    tally = request.scope[TALLY]
-    by_header = wanted is None or "x-request-id" in request.headers
-    number = request.state.request_id if by_header else wanted
-    return f"{kind}-{number}", int(time.time()), tally.model
+    by_header = own_id is None or "x-request-id" in request.headers
+    suffix = request.state.request_id if by_header else own_id
+    return f"{kind}-{suffix}", int(time.time()), request.scope[STATS].model
 
 
 def sigmoid(reward: float) -> float:
     """1 / (1 + exp(-reward)), without overflow."""
     if reward >= 0:
         return 1.0 / (1.0 + math.exp(-reward))
-    grown = math.exp(reward)
-    return grown / (1.0 + grown)
+    odds = math.exp(reward)
+    return odds / (1.0 + odds)
 
 
 def activated(rewards: Iterable[float], *, raw: bool) -> list[float]:
-    """The rewards, through a sigmoid unless they are wanted raw."""
+    """The rewards, through a sigmoid unless `raw`."""
     return [reward if raw else sigmoid(reward) for reward in rewards]
 
 

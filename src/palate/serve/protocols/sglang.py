@@ -9,92 +9,93 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 
 from palate.serve.errors import invalid
 from palate.serve.protocols import vllm
 from palate.serve.protocols.schema import (
     Input,
+    RequestBody,
     Texts,
     TokenIds,
     Usage,
+    answer_head,
     forms,
     honoured,
-    made,
     no_effect,
-    one_of,
     packed,
     refused,
     single,
-    spelled,
     usage,
 )
 from palate.serve.service import RewardService
-from palate.serve.tokenize import Cutting
+from palate.serve.tokenize import Truncation
 
-REFUSING = Cutting(texts=False)
 PEER = "SGLang 0.5.23"
 
-Ids = TokenIds | Annotated[list[TokenIds], Field(fail_fast=True)]
-Media = Annotated[Any, refused("only text is read; leave it out", PEER)]
-Inner = Annotated[Any, refused("this server has no such part; leave it out", PEER)]
-Adapter = Annotated[Any, refused("serve the merged model under a name of its own", PEER)]
-Vectors = Annotated[Any, refused("only text and token ids are read", PEER)]
-Dimensions = Annotated[Any, refused("a reward is one number; leave it out", PEER, (None, 1))]
-Unneeded = Annotated[Any, no_effect("nothing here depends on it", PEER)]
+ONLY_TEXT = refused("only text is read; leave it out", PEER)
+NO_VECTORS = refused("only text and token ids are read", PEER)
+NO_ADAPTER = refused("serve the merged model under a name of its own", PEER)
+NO_SUCH_PART = refused("this server has no such part; leave it out", PEER)
+ONLY_REWARD = refused("only the reward comes back; leave it out", PEER)
+ONE_NUMBER = refused("a reward is one number; leave it out", PEER, (None, 1))
+NOT_NEEDED = no_effect("nothing here depends on it", PEER)
+NATIVE_FIELDS = {
+    "text": honoured("a text or several", PEER),
+    "input_ids": honoured("token ids of one or several", PEER),
+    "rid": honoured("comes back as meta_info.id, one for each input", PEER),
+    "input_embeds": NO_VECTORS,
+    "embed_overrides": NO_VECTORS,
+    "embed_override_token_id": NO_VECTORS,
+    "positional_embed_overrides": NO_VECTORS,
+    "image_data": ONLY_TEXT,
+    "video_data": ONLY_TEXT,
+    "audio_data": ONLY_TEXT,
+    "modalities": ONLY_TEXT,
+    "lora_path": NO_ADAPTER,
+    "lora_id": NO_ADAPTER,
+    "dimensions": ONE_NUMBER,
+    "is_cross_encoder_request": refused("send pairs to /rerank or /score", PEER),
+    "return_pooled_hidden_states": ONLY_REWARD,
+    "return_prompt_token_ids": ONLY_REWARD,
+    "multi_item_delimiter_indices": NO_SUCH_PART,
+    "token_indices_to_pool": refused("the reward is read at the end of the response", PEER),
+    "decision_layout": NO_SUCH_PART,
+    "sampling_params": NOT_NEEDED,
+    "log_metrics": NOT_NEEDED,
+    "routing_key": NOT_NEEDED,
+    "background": NOT_NEEDED,
+    "priority": NOT_NEEDED,
+    "external_trace_header": NOT_NEEDED,
+    "received_time": NOT_NEEDED,
+    "http_worker_ipc": NOT_NEEDED,
+}
+VLLM_TOO = (
+    "model", "truncate_prompt_tokens", "truncation_side", "padding", "mm_processor_kwargs",
+    "cache_salt", "priority", "user",
+)  # fmt: skip
+EMBEDDINGS_FIELDS = {
+    "input": honoured("texts or token ids, one or many", PEER),
+    **{name: vllm.COMMON_FIELDS[name] for name in VLLM_TOO},
+    **vllm.ENCODING_FIELDS,
+    "encoding_format": honoured("float, or base64 of a float32", PEER),
+    "dimensions": ONE_NUMBER,
+    "lora_path": NO_ADAPTER,
+    "embed_overrides": NO_VECTORS,
+    "embed_override_token_id": NO_VECTORS,
+    "use_activation": refused("ask /classify or /pooling for a sigmoid", "vLLM 0.16"),
+    "messages": refused("send messages to /classify or /pooling", "vLLM 0.10.2"),
+    "request_id": no_effect("the answer has no id", "vLLM 0.10.2", str | None),
+    "rid": no_effect("the answer has no id", PEER),
+}
 
 
-class NativeRequest(BaseModel):
+class NativeRequest(RequestBody, fields=NATIVE_FIELDS, one_of=(("text",), ("input_ids",))):
     """SGLang's own form: a text or several, or token ids of one or several."""
 
-    model_config = one_of(("text",), ("input_ids",))
-
-    text: Annotated[str | Texts | None, honoured("a text or several", PEER)] = None
-    input_ids: Annotated[Ids | None, honoured("token ids of one or several", PEER)] = None
-    rid: Annotated[
-        str | Texts | None, honoured("comes back as meta_info.id, one for each input", PEER)
-    ] = None
-    input_embeds: Vectors = None
-    embed_overrides: Vectors = None
-    embed_override_token_id: Vectors = None
-    positional_embed_overrides: Vectors = None
-    image_data: Media = None
-    video_data: Media = None
-    audio_data: Media = None
-    modalities: Media = None
-    lora_path: Adapter = None
-    lora_id: Adapter = None
-    dimensions: Dimensions = None
-    is_cross_encoder_request: Annotated[Any, refused("send pairs to /rerank or /score", PEER)] = (
-        None
-    )
-    return_pooled_hidden_states: Annotated[
-        Any, refused("only the reward comes back; leave it out", PEER)
-    ] = None
-    return_prompt_token_ids: Annotated[
-        Any, refused("only the reward comes back; leave it out", PEER)
-    ] = None
-    multi_item_delimiter_indices: Inner = None
-    token_indices_to_pool: Annotated[
-        Any, refused("the reward is read at the end of the response", PEER)
-    ] = None
-    decision_layout: Inner = None
-    sampling_params: Unneeded = None
-    log_metrics: Unneeded = None
-    routing_key: Unneeded = None
-    background: Unneeded = None
-    priority: Unneeded = None
-    external_trace_header: Unneeded = None
-    received_time: Unneeded = None
-    http_worker_ipc: Unneeded = None
-
-    _spelled = model_validator(mode="before")(spelled)
-
-    @model_validator(mode="after")
-    def _one_of_them(self) -> NativeRequest:
-        if (self.text is None) == (self.input_ids is None):
-            raise ValueError("expected either text or input_ids")
-        return self
+    text: str | Texts | None = None
+    input_ids: TokenIds | Annotated[list[TokenIds], Field(fail_fast=True)] | None = None
+    rid: str | Texts | None = None
 
     @property
     def given(self) -> Input:
@@ -117,38 +118,14 @@ class NativeRow(BaseModel):
     meta_info: dict[str, Any]
 
 
-class EmbeddingsRequest(BaseModel):
+class EmbeddingsRequest(RequestBody, fields=EMBEDDINGS_FIELDS):
     """OpenAI's form."""
 
-    input: Annotated[Input, honoured("texts or token ids, one or many", PEER)]
-    model: vllm.Model = None
-    encoding_format: Annotated[
-        Literal["float", "base64"], honoured("float, or base64 of a float32", PEER)
-    ] = "float"
-    truncate_prompt_tokens: vllm.MostTokens = None
+    input: Input
+    model: str | None = None
+    encoding_format: Literal["float", "base64"] = "float"
+    truncate_prompt_tokens: vllm.MaxTokens = None
     truncation_side: vllm.TruncationSide = None
-    dimensions: Dimensions = None
-    lora_path: Adapter = None
-    embed_overrides: Vectors = None
-    embed_override_token_id: Vectors = None
-    use_activation: Annotated[
-        Any, refused("ask /classify or /pooling for a sigmoid", "vLLM 0.16")
-    ] = None
-    embed_dtype: vllm.EncodedAs = None
-    endianness: vllm.Endianness = None
-    padding: vllm.Padding = None
-    add_special_tokens: vllm.SpecialTokens = None
-    mm_processor_kwargs: vllm.Media = None
-    messages: Annotated[Any, refused("send messages to /classify or /pooling", "vLLM 0.10.2")] = (
-        None
-    )
-    cache_salt: vllm.CacheSalt = None
-    priority: vllm.Priority = None
-    request_id: Annotated[str | None, no_effect("the answer has no id", "vLLM 0.10.2")] = None
-    rid: Annotated[Any, no_effect("the answer has no id", PEER)] = None
-    user: vllm.User = None
-
-    _spelled = model_validator(mode="before")(spelled)
 
 
 class EmbeddingRow(BaseModel):
@@ -175,14 +152,14 @@ def router(service: RewardService) -> APIRouter:
     @routes.post("/v1/embeddings")
     async def embeddings(request: Request, body: EmbeddingsRequest) -> EmbeddingsAnswer:
         """The raw reward of each input, for clients of OpenAI's embeddings."""
-        cutting = vllm.cutting(body, texts=body.truncate_prompt_tokens is not None)
-        rewards = await service.rewards(request, forms(body.input), body.model, cutting)
+        truncation = vllm.truncation(body.truncate_prompt_tokens, body.truncation_side)
+        rewards = await service.rewards(request, forms(body.input), body.model, truncation)
         in_base64 = body.encoding_format == "base64"
         rows = [
             EmbeddingRow(index=i, embedding=packed(reward) if in_base64 else [reward])
             for i, reward in enumerate(rewards)
         ]
-        _, _, model = made(request, "embd")
+        _, _, model = answer_head(request, "embd")
         return EmbeddingsAnswer(data=rows, model=model, usage=usage(request))
 
     return routes
@@ -192,9 +169,9 @@ async def classify(
     service: RewardService, request: Request, body: NativeRequest
 ) -> NativeRow | list[NativeRow]:
     """SGLang's /classify: a row for one input, a list for a list."""
-    asked = forms(body.given)
-    names = body.names(len(asked), made(request, "classify")[0])
-    scored = await service.score(request, asked, cutting=REFUSING, whole=True)
+    inputs = forms(body.given)
+    names = body.names(len(inputs), answer_head(request, "classify")[0])
+    scored = await service.score(request, inputs, truncation=Truncation(texts=False), complete=True)
     rows = [
         NativeRow(
             embedding=[one.reward or 0.0], meta_info={"id": name, "prompt_tokens": one.tokens}

@@ -12,34 +12,26 @@ from palate.serve.protocols import sglang, tei, vllm
 from palate.serve.service import RewardService
 
 
-def _classifier(body: Any) -> str:
-    return _whose(body, "sglang", {"text", "input_ids"}, {"input", "messages"})
+def by_keys(tag: str, keys: set[str], vllm_keys: set[str]) -> Discriminator:
+    """A body is of `tag` where it has one of `keys`, else vLLM's; of both it is refused."""
 
+    def tag_of(body: Any) -> str:
+        given = set(body) if isinstance(body, dict) else set()
+        if given & keys and given & vllm_keys:
+            both = " and ".join(sorted(given & (keys | vllm_keys)))
+            raise invalid(f"{both} are of two shapes, and only one would be read; send one")
+        return tag if given & keys else "vllm"
 
-def _ranker(body: Any) -> str:
-    return _whose(body, "tei", {"texts"}, {"documents"})
-
-
-def _whose(body: Any, other: str, theirs: set[str], vllms: set[str]) -> str:
-    """Whose shape a body has; raises `RequestError` for one with texts of both."""
-    keys = _keys(body)
-    if keys & theirs and keys & vllms:
-        both = " and ".join(sorted(keys & (theirs | vllms)))
-        raise invalid(f"{both} are of two shapes, and only one would be read; send one")
-    return other if keys & theirs else "vllm"
-
-
-def _keys(body: Any) -> set[str]:
-    return set(body) if isinstance(body, dict) else set()
+    return Discriminator(tag_of)
 
 
 ClassifyRequest = Annotated[
     Annotated[vllm.PoolingRequest, Tag("vllm")] | Annotated[sglang.NativeRequest, Tag("sglang")],
-    Discriminator(_classifier),
+    by_keys("sglang", {"text", "input_ids"}, {"input", "messages"}),
 ]
 RankRequest = Annotated[
     Annotated[vllm.RerankRequest, Tag("vllm")] | Annotated[tei.TeiRerankRequest, Tag("tei")],
-    Discriminator(_ranker),
+    by_keys("tei", {"texts"}, {"documents"}),
 ]
 
 

@@ -9,61 +9,67 @@ from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 
 from palate.serve.protocols.schema import (
+    RequestBody,
     Texts,
     activated,
     answered,
     honoured,
     ranking,
-    spelled,
 )
 from palate.serve.protocols.vllm import LABEL
 from palate.serve.service import RewardService
-from palate.serve.tokenize import Cutting, Form, Written
+from palate.serve.tokenize import Form, Templated, Truncation
 
 Pair = Annotated[Texts, Field(min_length=1, max_length=2)]
-RawScores = Annotated[bool, honoured("true: the raw reward; false: its sigmoid", "TEI 0.6.0")]
-Truncate = Annotated[
-    bool | None,
-    honoured("true: what is too long is cut at its oldest end; false: it is refused", "TEI 0.6.0"),
-]
-Direction = Annotated[
-    Literal["left", "Left", "right", "Right"] | None,
-    honoured("left, as without it: the oldest tokens go. right would cut the response and is "
-             "refused where anything has to be cut", "TEI 1.3.0"),
-]  # fmt: skip
+Direction = Literal["left", "Left", "right", "Right"] | None
+
+OPTIONS = {
+    "raw_scores": honoured("true: the raw reward; false: its sigmoid", "TEI 0.6.0"),
+    "truncate": honoured(
+        "true: what is too long is cut at its oldest end; false: it is refused", "TEI 0.6.0"
+    ),
+    "truncation_direction": honoured(
+        "left, as without it: the oldest tokens go. right would cut the response and is "
+        "refused where anything has to be cut",
+        "TEI 1.3.0",
+    ),
+}
+PREDICT_FIELDS = {
+    "inputs": honoured("a text, a pair of prompt and response, or a list of these", "TEI 0.6.0"),
+    **OPTIONS,
+}
+RERANK_FIELDS = {
+    "query": honoured("the prompt", "TEI 0.6.0"),
+    "texts": honoured("the responses", "TEI 0.6.0"),
+    "return_text": honoured("whether the texts come back", "TEI 0.6.0"),
+    **OPTIONS,
+}
 
 
-class PredictRequest(BaseModel):
+class PredictRequest(RequestBody, fields=PREDICT_FIELDS):
     """A text, a pair of prompt and response, or a list of lists of one or two.
 
     A text that is too long is refused unless `truncate` is set.
     """
 
-    inputs: Annotated[
-        str | Pair | Annotated[list[Pair], Field(min_length=1, fail_fast=True)],
-        honoured("a text, a pair of prompt and response, or a list of these", "TEI 0.6.0"),
-    ]
-    raw_scores: RawScores = False
-    truncate: Truncate = None
+    inputs: str | Pair | Annotated[list[Pair], Field(min_length=1, fail_fast=True)]
+    raw_scores: bool = False
+    truncate: bool | None = None
     truncation_direction: Direction = None
 
-    _spelled = model_validator(mode="before")(spelled)
 
-
-class TeiRerankRequest(BaseModel):
+class TeiRerankRequest(RequestBody, fields=RERANK_FIELDS):
     """A prompt, and responses to rank."""
 
-    query: Annotated[str, honoured("the prompt", "TEI 0.6.0")]
-    texts: Annotated[Annotated[Texts, Field(min_length=1)], honoured("the responses", "TEI 0.6.0")]
-    raw_scores: RawScores = False
-    return_text: Annotated[bool, honoured("whether the texts come back", "TEI 0.6.0")] = False
-    truncate: Truncate = None
+    query: str
+    texts: Annotated[Texts, Field(min_length=1)]
+    raw_scores: bool = False
+    return_text: bool = False
+    truncate: bool | None = None
     truncation_direction: Direction = None
-
-    _spelled = model_validator(mode="before")(spelled)
 
 
 class Prediction(BaseModel):
@@ -92,15 +98,15 @@ def router(service: RewardService) -> APIRouter:
         """One prediction a text: a list of it for one input, a list of lists for a list."""
         inputs = body.inputs
         batch = not isinstance(inputs, str) and isinstance(inputs[0], list)
-        asked = [_form(one) for one in inputs] if batch else [_form(inputs)]
-        rewards = await service.rewards(request, asked, cutting=cutting(body))
+        forms = [_form(one) for one in inputs] if batch else [_form(inputs)]
+        rewards = await service.rewards(request, forms, truncation=truncation(body))
         rows = [[Prediction(score=s)] for s in activated(rewards, raw=body.raw_scores)]
         return rows if batch else rows[0]
 
     @routes.get("/info")
     async def info(request: Request) -> dict[str, Any]:
         """What is served, in TEI's words."""
-        served = service.models.get(request.query_params.get("model"))
+        served = service.served(request, None)
         label = {"id2label": {"0": LABEL}, "label2id": {LABEL: 0}}
         return {
             "model_id": served.name,
@@ -119,8 +125,8 @@ def router(service: RewardService) -> APIRouter:
 
 async def rerank(service: RewardService, request: Request, body: TeiRerankRequest) -> list[Rank]:
     """TEI's /rerank: `texts` as responses to the prompt `query`, the best first."""
-    asked = [answered(body.query, text) for text in body.texts]
-    rewards = await service.rewards(request, asked, cutting=cutting(body))
+    pairs = [answered(body.query, text) for text in body.texts]
+    rewards = await service.rewards(request, pairs, truncation=truncation(body))
     values = activated(rewards, raw=body.raw_scores)
     return [
         Rank(index=i, score=values[i], text=body.texts[i] if body.return_text else None)
@@ -128,17 +134,17 @@ async def rerank(service: RewardService, request: Request, body: TeiRerankReques
     ]
 
 
-def cutting(body: PredictRequest | TeiRerankRequest) -> Cutting:
-    """What a request says of what is too long: by itself, a pair is cut and a text is not."""
-    return Cutting(
+def truncation(body: PredictRequest | TeiRerankRequest) -> Truncation:
+    """What is done with what is too long: without `truncate` a pair is cut and a text is not."""
+    return Truncation(
         texts=bool(body.truncate),
         conversations=body.truncate is not False,
-        newest="truncation_direction" if body.truncation_direction in ("right", "Right") else "",
+        right="truncation_direction" if body.truncation_direction in ("right", "Right") else "",
         status=HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     )
 
 
 def _form(given: Any) -> Form:
     if isinstance(given, str):
-        return Written(given)
-    return Written(given[0]) if len(given) == 1 else answered(given[0], given[1])
+        return Templated(given)
+    return Templated(given[0]) if len(given) == 1 else answered(given[0], given[1])
