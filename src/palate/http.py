@@ -1,24 +1,180 @@
-"""What everyone here who asks a server does alike: keys, waits, and what an error said."""
+"""Asking a server over HTTP: its address, its key, when to try again, what its errors say.
+
+`RewardClient`, the endpoint judge and the chat judge all ask by these rules:
+
+- Tried again is what may pass: a status of `TRANSIENT_STATUSES`, a timeout, a connection that is
+  refused or breaks. Whatever else an answer says is its reader's to judge, at once.
+- `Retry` pauses between the tries. The pause doubles from `backoff_seconds`, up to half of it less
+  at random so that clients spread; it is no shorter than the server's `Retry-After` and no longer
+  than `longest_wait_seconds`.
+- A key comes from an environment variable and is in no message, log or `repr`.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import os
+import random
 import re
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
+
+import httpx2
 
 from palate.types import PalateError
 
-if TYPE_CHECKING:
-    import httpx2
+# The server's fault, or its load. 409 and 424 are a lock and a model behind the server that fails.
+TRANSIENT_STATUSES = frozenset({408, 409, 424, 425, 429, *range(500, 600)})
+REDACTED = "***"
+T = TypeVar("T")
 
 
-PASSING = frozenset({408, 424, 425, 429, *range(500, 600)})  # The server's fault, or its load.
-REFUSED = frozenset({400, 413, 422})  # The text's fault: asking again is vain.
-HIDDEN = "***"
+class TransientError(Exception):
+    """A fault that may pass: what happened, on one line without the key.
+
+    `answer_lost`: the request went out and an answer may have been made, and billed, all the same.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after_seconds: float | None = None,
+        answer_lost: bool = False,
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+        self.answer_lost = answer_lost
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often a request is sent before its fault counts as one that stays, and the pauses."""
+
+    attempts: int
+    backoff_seconds: float
+    longest_wait_seconds: float
+
+    def call(self, send: Callable[[], T], stop: threading.Event) -> T:
+        """What `send` returns, once it raises no `TransientError`.
+
+        Raises:
+            TransientError: that of the last attempt.
+            CancelledError: `stop` was set, before an attempt or during a pause.
+        """
+        attempt = 1
+        while not stop.is_set():
+            try:
+                return send()
+            except TransientError as error:
+                if attempt == self.attempts:
+                    raise
+                stop.wait(self.pause_seconds(attempt, error))
+                attempt += 1
+        raise CancelledError
+
+    async def call_async(
+        self,
+        send: Callable[[], Awaitable[T]],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> T:
+        """As `call`, for a coroutine function; a task that awaits it is cancelled as any is."""
+        attempt = 1
+        while True:
+            try:
+                return await send()
+            except TransientError as error:
+                if attempt == self.attempts:
+                    raise
+                pause_seconds = self.pause_seconds(attempt, error)
+            await sleep(pause_seconds)
+            attempt += 1
+
+    def pause_seconds(self, attempt: int, error: TransientError) -> float:
+        """How long to wait after the given attempt, the first being 1, failed with `error`."""
+        doubled = self.backoff_seconds * 2.0 ** (attempt - 1)
+        pause = max(doubled * random.uniform(0.5, 1.0), error.retry_after_seconds or 0.0)
+        return min(pause, self.longest_wait_seconds)
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """An address to post JSON to, and the key it wants ("": none)."""
+
+    url: str
+    key: str = field(repr=False)
+    timeout_seconds: float
+    connections: int
+
+    @property
+    def client_options(self) -> dict[str, Any]:
+        """For `httpx2.Client` or `AsyncClient`; waiting for a free connection has no limit."""
+        bearer = {"authorization": f"Bearer {self.key}"} if self.key else {}
+        return {
+            "headers": {"content-type": "application/json", **bearer},
+            "timeout": httpx2.Timeout(self.timeout_seconds, pool=None),
+            "limits": httpx2.Limits(max_connections=self.connections),
+        }
+
+    def post(
+        self, client: httpx2.Client, content: bytes, headers: Mapping[str, str] | None = None
+    ) -> httpx2.Response:
+        """One try; raises `TransientError` where there is no answer, or one that says try later."""
+        with self.connection_errors():
+            response = client.post(self.url, content=content, headers=headers)
+        self.check_status(response)
+        return response
+
+    async def post_async(
+        self, client: httpx2.AsyncClient, content: bytes, headers: Mapping[str, str] | None = None
+    ) -> httpx2.Response:
+        """As `post`."""
+        with self.connection_errors():
+            response = await client.post(self.url, content=content, headers=headers)
+        self.check_status(response)
+        return response
+
+    @contextmanager
+    def connection_errors(self) -> Generator[None]:
+        """Raise those of the network as `TransientError`."""
+        try:
+            yield
+        except httpx2.RequestError as error:
+            match error:
+                case httpx2.TimeoutException():
+                    event = "gives no answer in time"
+                case httpx2.ConnectError() | httpx2.ProxyError():
+                    event = "cannot be reached"
+                case _:
+                    event = "breaks the connection"
+            unsent = (
+                httpx2.ConnectError,
+                httpx2.ConnectTimeout,
+                httpx2.PoolTimeout,
+                httpx2.ProxyError,
+            )
+            raise TransientError(
+                f"{event} ({type(error).__name__}: {one_line(str(error), self.key)})",
+                answer_lost=not isinstance(error, unsent),
+            ) from None
+
+    def check_status(self, response: httpx2.Response) -> None:
+        """Raise `TransientError` where the status is one that may pass."""
+        if response.status_code in TRANSIENT_STATUSES:
+            raise TransientError(
+                self.status_line(response), retry_after_seconds=retry_after(response.headers)
+            )
+
+    def status_line(self, response: httpx2.Response) -> str:
+        """The status and the words of an error."""
+        return f"answers {response.status_code} ({error_line(response, self.key)})"
 
 
 def address(url: str) -> str:
@@ -52,28 +208,36 @@ def bearer_key(variable: str, who: str, url: str) -> str:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that `Retry-After` asks to wait, which it says as a number or as a date."""
-    asked = headers.get("retry-after", "").strip()
-    if re.fullmatch(r"-?\d{1,9}(\.\d*)?", asked):
-        return max(0.0, float(asked))
+    """The seconds of a `Retry-After` header, a number or a date; None where it has neither."""
+    value = headers.get("retry-after", "").strip()
+    if re.fullmatch(r"-?\d{1,9}(\.\d*)?", value):
+        return max(0.0, float(value))
     try:
-        return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
+        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
     except (TypeError, ValueError, OverflowError):
         return None
 
 
-def error_line(response: httpx2.Response, key: str = "") -> str:
-    """What the body of an error says, in one short line without the key."""
+def error_line(response: httpx2.Response, key: str = "", *, max_characters: int = 160) -> str:
+    """What the body of an error says, with its code if that is a word, in one line without the key.
+
+    Read are OpenAI's form (`error.code`, `error.message`), TEI's (`error`), FastAPI's (`detail`).
+    """
+    code = ""
     try:
-        said = response.json()
-        while isinstance(said, dict):
-            said = next((said[k] for k in ("error", "message", "detail") if said.get(k)), "")
+        message = response.json()
+        while isinstance(message, dict):
+            code = message.get("code") or code
+            message = next(
+                (message[k] for k in ("error", "message", "detail") if message.get(k)), ""
+            )
     except (ValueError, RecursionError):
-        said = response.text
-    return one_line(str(said), key) or response.reason_phrase
+        message = response.text
+    text = f"{code}: {message}" if code and isinstance(code, str) else str(message)
+    return one_line(text, key, max_characters) or response.reason_phrase
 
 
-def one_line(text: str, key: str = "") -> str:
-    """The first 160 characters on one line, without the key: half a key is one too."""
+def one_line(text: str, key: str = "", max_characters: int = 160) -> str:
+    """The beginning of `text` on one line, without the key: half a key is one too."""
     line = " ".join(text.split())
-    return (line.replace(key, HIDDEN) if key else line)[:160]
+    return (line.replace(key, REDACTED) if key else line)[:max_characters]

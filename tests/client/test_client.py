@@ -115,7 +115,7 @@ def test_a_server_that_is_down_is_one_line(kind):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}"
-        with pytest.raises(PalateError, match=r"not reached .*, 2 times; start") as caught:
+        with pytest.raises(PalateError, match=r"cannot be reached .*, 2 times; start") as caught:
             score(kind, url, attempts=2, **QUICK)
     assert "\n" not in str(caught.value)
 

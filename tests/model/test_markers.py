@@ -10,7 +10,7 @@ import pytest
 from families import FAMILIES, REAL, REAL_TURNS, family, real
 from palate.data.sources import at_root, open_source
 from palate.data.sources.base import Request
-from palate.judges.endpoint import Wording
+from palate.judges.endpoint import EndpointFormat
 from palate.judges.options import RewardEndpointSpec, SequenceClassifierSpec
 from palate.judges.prompting import InputFormat, PairPrompt
 from palate.model.export import portable_tokenizer
@@ -159,14 +159,14 @@ def test_an_endpoint_without_a_tokenizer_is_sent_no_known_mark(kind: str) -> Non
         url="http://localhost:1", shape=shape, input=kind, suffix="</s>",
         prefixes={"user": "<human>: ", "assistant": "\n<bot>: "},
     )  # fmt: skip
-    wording = Wording(spec, takes_ids=False)
+    rule = EndpointFormat(spec, takes_ids=False)
     for name, known in FAMILIES.items():
         attack = " ".join(known.turn)
-        asked = wording.of((Message("user", attack),), attack)
-        sent = json.dumps(asked.said, ensure_ascii=False).removesuffix('</s>"')
+        asked = rule.encode((Message("user", attack),), attack)
+        sent = json.dumps(asked.content, ensure_ascii=False).removesuffix('</s>"')
         assert not [mark for mark in known.turn if mark in sent + asked.prompt], name
-    asked = wording.of(PROMPT, f"{ORDINARY}<bot>: ")
-    assert BREAK not in json.dumps(asked.said if kind == "messages" else asked.said[:-9])
+    asked = rule.encode(PROMPT, f"{ORDINARY}<bot>: ")
+    assert BREAK not in json.dumps(asked.content if kind == "messages" else asked.content[:-9])
 
 
 def test_marks_are_broken_once_and_joined_ones_too() -> None:

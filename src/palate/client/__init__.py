@@ -1,30 +1,31 @@
-"""The client for ordinary code: requests go out from threads."""
+"""Rewards from a Palate server: `RewardClient` for threads, `AsyncRewardClient` for tasks.
+
+Requests and answers are `client.requests`, retries `palate.http`, reward functions `client.trl`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import Iterable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
-from types import TracebackType
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Self, Unpack
 
 import httpx2
 
 from palate.client.requests import (
-    Asking,
-    Chosen,
+    ClientOptions,
+    Item,
     Prompt,
-    Reply,
+    Request,
+    RewardProtocol,
     Row,
-    Step,
-    Steps,
-    Wait,
-    only,
-    options,
-    requests,
-    told,
+    batches,
+    parse_options,
+    single_reward,
 )
+from palate.http import TransientError
 from palate.types import Score
 
 __all__ = [
@@ -50,20 +51,15 @@ class RewardClient:
     `Retry-After` asks and `attempts` allows.
     """
 
-    def __init__(self, url: str, **chosen: Unpack[Chosen]) -> None:
+    def __init__(self, url: str, **options: Unpack[ClientOptions]) -> None:
         """Raises `PalateError` where an option is wrong or the token is not there."""
-        self._asking = Asking(options(url, chosen))
-        self._http = httpx2.Client(**self._asking.http)
+        self._protocol = RewardProtocol(parse_options(url, options))
+        self._http = httpx2.Client(**self._protocol.server.client_options)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -72,14 +68,14 @@ class RewardClient:
 
     def reward(self, prompt: Prompt, response: str, *, safety: bool | None = None) -> float:
         """The raw reward of one response; raises `PalateError` where it has none."""
-        return only(self.score([(prompt, response)], safety=told(safety, 1)))
+        return single_reward(self.score([(prompt, response)], safety=[safety]))
 
     def rewards(
         self, prompt: Prompt, responses: Sequence[str], *, safety: bool | None = None
     ) -> list[float | None]:
         """Raw rewards of one prompt's responses; None where one has none."""
         rows = ((prompt, response) for response in responses)
-        return [score.value for score in self.score(rows, safety=told(safety, len(responses)))]
+        return [score.value for score in self.score(rows, safety=[safety] * len(responses))]
 
     def score(
         self, rows: Iterable[Row], *, safety: Iterable[bool | None] | None = None
@@ -91,43 +87,34 @@ class RewardClient:
         Raises:
             PalateError: the server cannot be reached, refuses, or serves another model than before.
         """
-        walks = [
-            self._asking.scores(items) for items in requests(rows, safety, self._asking.chosen)
-        ]
-        stop = threading.Event()
-        if len(walks) == 1:
-            return self._walk(walks[0], stop)
-        pool = ThreadPoolExecutor(self._asking.chosen.concurrency, "palate-client")
+        options, stop = self._protocol.options, threading.Event()
+        requests = list(batches(rows, safety, options))
+        if len(requests) == 1:
+            return self._score(requests[0], stop)
+        pool = ThreadPoolExecutor(options.concurrency, "palate-client")
         try:
-            futures = [pool.submit(self._walk, steps, stop) for steps in walks]
+            futures = [pool.submit(self._score, items, stop) for items in requests]
             for future in wait(futures, return_when=FIRST_EXCEPTION).done:
-                future.result()  # Raises here, while others are still waiting, what one met.
+                future.result()  # Raises what one request met while others are still waiting.
             return [score for future in futures for score in future.result()]
         finally:
             stop.set()
             pool.shutdown(cancel_futures=True)
 
-    def _walk(self, steps: Steps, stop: threading.Event) -> list[Score]:
-        reply: Reply = None
+    def _score(self, items: Sequence[Item], stop: threading.Event) -> list[Score]:
+        """Scores of one request, or of the smaller ones that it is split into."""
+        server, retry = self._protocol.server, self._protocol.retry
+        steps = self._protocol.scores(items)
+        request = next(steps)
         while True:
             try:
-                step = steps.send(reply)
-            except StopIteration as done:
-                return list(done.value)
-            reply = self._do(step, stop)
-
-    def _do(self, step: Step, stop: threading.Event) -> Reply:
-        if stop.wait(step.seconds if isinstance(step, Wait) else 0.0):
-            raise CancelledError
-        if isinstance(step, Wait):
-            return None
-        try:
-            return self._http.post(self._asking.address, content=step.content, headers=step.headers)
-        except httpx2.RequestError as error:
-            return error
-
-
-# The client for asynchronous code: requests go out from tasks.
+                response = retry.call(partial(server.post, self._http, *request), stop)
+            except TransientError as error:
+                raise self._protocol.unavailable(error) from None
+            try:
+                request = steps.send(response)
+            except StopIteration as finished:
+                return list(finished.value)
 
 
 class AsyncRewardClient:
@@ -142,21 +129,16 @@ class AsyncRewardClient:
     under way at once; a cancelled caller's requests end.
     """
 
-    def __init__(self, url: str, **chosen: Unpack[Chosen]) -> None:
+    def __init__(self, url: str, **options: Unpack[ClientOptions]) -> None:
         """Raises `PalateError` where an option is wrong or the token is not there."""
-        self._asking = Asking(options(url, chosen))
-        self._http = httpx2.AsyncClient(**self._asking.http)
-        self._gate = asyncio.Semaphore(self._asking.chosen.concurrency)
+        self._protocol = RewardProtocol(parse_options(url, options))
+        self._http = httpx2.AsyncClient(**self._protocol.server.client_options)
+        self._slots = asyncio.Semaphore(self._protocol.options.concurrency)
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:
@@ -165,16 +147,14 @@ class AsyncRewardClient:
 
     async def reward(self, prompt: Prompt, response: str, *, safety: bool | None = None) -> float:
         """The raw reward of one response; raises `PalateError` where it has none."""
-        return only(await self.score([(prompt, response)], safety=told(safety, 1)))
+        return single_reward(await self.score([(prompt, response)], safety=[safety]))
 
     async def rewards(
         self, prompt: Prompt, responses: Sequence[str], *, safety: bool | None = None
     ) -> list[float | None]:
         """Raw rewards of one prompt's responses; None where one has none."""
         rows = ((prompt, response) for response in responses)
-        return [
-            score.value for score in await self.score(rows, safety=told(safety, len(responses)))
-        ]
+        return [score.value for score in await self.score(rows, safety=[safety] * len(responses))]
 
     async def score(
         self, rows: Iterable[Row], *, safety: Iterable[bool | None] | None = None
@@ -186,8 +166,8 @@ class AsyncRewardClient:
         Raises:
             PalateError: the server cannot be reached, refuses, or serves another model than before.
         """
-        found = requests(rows, safety, self._asking.chosen)
-        tasks = [asyncio.create_task(self._walk(self._asking.scores(items))) for items in found]
+        requests = batches(rows, safety, self._protocol.options)
+        tasks = [asyncio.create_task(self._score(items)) for items in requests]
         try:
             return [score for scores in await asyncio.gather(*tasks) for score in scores]
         finally:
@@ -195,26 +175,19 @@ class AsyncRewardClient:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _walk(self, steps: Steps) -> list[Score]:
-        reply: Reply = None
+    async def _score(self, items: Sequence[Item]) -> list[Score]:
+        steps = self._protocol.scores(items)
+        request = next(steps)
         while True:
             try:
-                step = steps.send(reply)
-            except StopIteration as done:
-                return list(done.value)
-            reply = await self._do(step)
-
-    async def _do(self, step: Step) -> Reply:
-        if isinstance(step, Wait):
-            await asyncio.sleep(step.seconds)
-            return None
-        async with self._gate:
+                response = await self._protocol.retry.call_async(partial(self._post, request))
+            except TransientError as error:
+                raise self._protocol.unavailable(error) from None
             try:
-                return await self._http.post(
-                    self._asking.address, content=step.content, headers=step.headers
-                )
-            except httpx2.RequestError as error:
-                return error
+                request = steps.send(response)
+            except StopIteration as finished:
+                return list(finished.value)
 
-
-# Asking a Palate server for rewards: from Python, from threads or tasks, from TRL.
+    async def _post(self, request: Request) -> httpx2.Response:
+        async with self._slots:
+            return await self._protocol.server.post_async(self._http, *request)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from palate.client import AsyncRewardClient, RewardClient
-from palate.client.requests import Chosen, Prompt, Row, conversation, turns
+from palate.client.requests import ClientOptions, Prompt, Row, conversation, turns
 from palate.data.messages import unread
 from palate.types import Candidates, PalateError, Score
 
@@ -20,7 +20,7 @@ Completion = str | Sequence[Mapping[str, Any]]
 Rewards = list[float | None]
 
 
-def reward_func(where: str | Path, **chosen: Unpack[Chosen]) -> ServedReward | LocalReward:
+def reward_func(where: str | Path, **options: Unpack[ClientOptions]) -> ServedReward | LocalReward:
     """A reward function for TRL; `where` is a server's URL, or the folder of a reward model.
 
     ```python
@@ -32,25 +32,25 @@ def reward_func(where: str | Path, **chosen: Unpack[Chosen]) -> ServedReward | L
         PalateError: an option is wrong, or the token or the checkpoint is not there.
     """
     if str(where).startswith(("http://", "https://")):
-        return ServedReward(str(where), **chosen)
-    if chosen:
-        raise PalateError(f"reward_func: {min(chosen)} is for a server; {where} is a folder")
+        return ServedReward(str(where), **options)
+    if options:
+        raise PalateError(f"reward_func: {min(options)} is for a server; {where} is a folder")
     return LocalReward(Path(where))
 
 
-def async_reward_func(url: str, **chosen: Unpack[Chosen]) -> AsyncServedReward:
+def async_reward_func(url: str, **options: Unpack[ClientOptions]) -> AsyncServedReward:
     """As `reward_func` of a server, awaited: TRL asks it and other such functions at once."""
-    return AsyncServedReward(url, **chosen)
+    return AsyncServedReward(url, **options)
 
 
 class ServedReward:
     """A server's raw rewards. Sent to another process, it opens a client of its own there."""
 
-    def __init__(self, url: str, **chosen: Unpack[Chosen]) -> None:
+    def __init__(self, url: str, **options: Unpack[ClientOptions]) -> None:
         """Raises `PalateError` where an option is wrong or the token is not there."""
-        self.client = RewardClient(url, **chosen)
-        self._remade = partial(type(self), url, **chosen)
-        self.__name__ = chosen.get("model") or "palate"
+        self.client = RewardClient(url, **options)
+        self._remade = partial(type(self), url, **options)
+        self.__name__ = options.get("model") or "palate"
 
     def __reduce__(self) -> Any:
         return self._remade, ()
@@ -66,11 +66,11 @@ class ServedReward:
 class AsyncServedReward:
     """`ServedReward`, to be awaited."""
 
-    def __init__(self, url: str, **chosen: Unpack[Chosen]) -> None:
+    def __init__(self, url: str, **options: Unpack[ClientOptions]) -> None:
         """Raises `PalateError` where an option is wrong or the token is not there."""
-        self.client = AsyncRewardClient(url, **chosen)
-        self._remade = partial(type(self), url, **chosen)
-        self.__name__ = chosen.get("model") or "palate"
+        self.client = AsyncRewardClient(url, **options)
+        self._remade = partial(type(self), url, **options)
+        self.__name__ = options.get("model") or "palate"
 
     def __reduce__(self) -> Any:
         return self._remade, ()

@@ -10,13 +10,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx2
 from transformers import AutoTokenizer
 
-from palate.http import PASSING, REFUSED, bearer_key, error_line, one_line, retry_after
+from palate.http import Retry, Server, TransientError, bearer_key, error_line
 from palate.judges.options import RewardEndpointSpec, SequenceClassifierSpec
 from palate.judges.prompting import (
     NO_LIMIT,
@@ -31,130 +32,22 @@ from palate.model.backbone import quiet
 from palate.model.markers import broken, untokenised_markers
 from palate.types import Candidates, Message, PalateError, Score, digest
 
-# Requests that outlast a server's bad moments: bounded retries with backoff, then one line.
-
-CURES: Mapping[int, str] = {
-    401: "name the environment variable of the right key in `key_env`",
-    403: "name the environment variable of the right key in `key_env`",
-    404: "check `url`, `shape` and `path`, and `model` where several are served",
-    405: "check `url`, `shape` and `path`",
-}
-
-
-class RefusedError(Exception):
-    """The server will not score this text; the message says why, in its words."""
-
-
-class StoppedError(Exception):
-    """Nobody waits for this answer any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Trouble:
-    said: str
-    wait_seconds: float | None = None
-
-
-class RetryingClient:
-    """Posts JSON to one address, from any number of threads.
-
-    The key is read from the environment, and is in no message: what a server says is stripped
-    of it.
-    """
-
-    def __init__(self, spec: RewardEndpointSpec, path: str) -> None:
-        """Raises `PalateError` where `key_env` names a variable that holds no key."""
-        self.address = spec.url + (path if spec.path is None else f"/{spec.path.lstrip('/')}")
-        self._spec = spec
-        self._key = bearer_key(spec.key_env, "reward-endpoint", spec.url) if spec.key_env else ""
-        headers = {"content-type": "application/json"}
-        if self._key:
-            headers["authorization"] = f"Bearer {self._key}"
-        self._http = httpx2.Client(
-            headers=headers,
-            timeout=spec.timeout_seconds,
-            limits=httpx2.Limits(max_connections=spec.concurrency),
-        )
-        self._stop = threading.Event()
-
-    def post(self, body: Mapping[str, Any]) -> Any:
-        """The JSON that the server answers.
-
-        Raises:
-            RefusedError: the server refuses the text.
-            StoppedError: `stop` was called meanwhile.
-            PalateError: it cannot be reached, or fails as often as `attempts` allows.
-        """
-        # Escaped, since data may hold half a surrogate pair, which has no UTF-8.
-        content = json.dumps(body).encode()
-        trouble = _Trouble("")
-        for attempt in range(self._spec.attempts):
-            if attempt and self._stop.wait(self._pause(attempt, trouble)):
-                raise StoppedError
-            answer = self._try(content)
-            if not isinstance(answer, _Trouble):
-                return answer
-            trouble = answer
-        raise PalateError(
-            f"{self.address}: {trouble.said}, {self._spec.attempts} times; start or relieve the "
-            "server (`concurrency`, `timeout_seconds`, `attempts`) and run again, answers so far "
-            "are kept"
-        )
-
-    def stop(self) -> None:
-        """End waits; requests under way end by themselves, within `timeout_seconds`."""
-        self._stop.set()
-
-    def close(self) -> None:
-        """End connections, when no request is under way."""
-        self._http.close()
-
-    def _try(self, content: bytes) -> Any | _Trouble:
-        if self._stop.is_set():
-            raise StoppedError
-        try:
-            response = self._http.post(self.address, content=content)
-        except httpx2.RequestError as error:
-            late = isinstance(error, httpx2.TimeoutException)
-            kind = "gives no answer in time" if late else "cannot be reached"
-            return _Trouble(f"{kind} ({type(error).__name__}: {one_line(str(error), self._key)})")
-        status = response.status_code
-        if status == 200:
-            try:
-                return response.json()
-            except ValueError:
-                return _Trouble("answers 200 with what is not JSON")
-        said = error_line(response, self._key)
-        if status in PASSING:
-            return _Trouble(f"answers {status} ({said})", retry_after(response.headers))
-        if status in REFUSED:
-            # Without its numbers, equal reasons of unequal texts are counted together.
-            said = re.sub(r"\d+", "N", said)
-            raise RefusedError(f"refused by the endpoint ({status}): {said}")
-        cure = CURES.get(status, "expected 200; check `url` and `shape`")
-        raise PalateError(f"{self.address}: answers {status} ({said}); {cure}")
-
-    def _pause(self, attempt: int, trouble: _Trouble) -> float:
-        doubled = self._spec.backoff_seconds * 2.0 ** (attempt - 1)
-        return min(max(doubled, trouble.wait_seconds or 0.0), self._spec.longest_wait_seconds)
-
-
 # What an endpoint is sent of a conversation: token ids, text, two texts, or messages.
 
-Said = tuple[int, ...] | str | tuple[str, str] | tuple[tuple[str, str], ...]
+Content = tuple[int, ...] | str | tuple[str, str] | tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One conversation as it is sent; `prompt` is its prompt alone, for shapes that ask for it."""
+class EndpointInput:
+    """One conversation as it is sent; `prompt` is its prompt alone, for shapes that want it."""
 
-    said: Said
+    content: Content
     prompt: str
     truncated: bool = False
     tokens: int = 0
 
 
-class Wording:
+class EndpointFormat:
     """From (prompt, response) to what is sent.
 
     With a tokenizer it is what `SequenceClassifier` reads of the same format, so that a server of
@@ -167,9 +60,30 @@ class Wording:
         self._takes_ids = takes_ids
         self._tokenizer: Any = None
         self._format: InputFormat | None = None
-        if spec.tokenizer is not None and spec.input != "messages":
-            self._tokenizer = _open(spec, spec.tokenizer)
-            self._format = _input_format(spec, spec.tokenizer, self._tokenizer)
+        if spec.tokenizer is None or spec.input == "messages":
+            return
+        try:
+            with quiet():
+                self._tokenizer = AutoTokenizer.from_pretrained(
+                    spec.tokenizer, revision=spec.revision or "main", trust_remote_code=False
+                )
+        except Exception as error:  # Each tokenizer raises its own.
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise PalateError(
+                f"{spec.tokenizer}: cannot be opened as a tokenizer ({first[:200]}); expected a "
+                "hub id or folder"
+            ) from None
+        own_limit = self._tokenizer.model_max_length
+        limit = spec.max_tokens or (int(own_limit) if 0 < own_limit < NO_LIMIT else NO_LIMIT)
+        classifier = SequenceClassifierSpec(
+            model=spec.tokenizer,
+            format=spec.input,
+            over_limit=spec.over_limit,
+            prefixes=spec.prefixes,
+            suffix=spec.suffix,
+            date=spec.date,
+        )
+        self._format = InputFormat(self._tokenizer, classifier, limit)
 
     @property
     def protocol(self) -> Mapping[str, Any]:
@@ -186,17 +100,17 @@ class Wording:
             "special_tokens_in_text": "known ones broken by a zero-width space",
         }
 
-    def of(self, prompt: Sequence[Message], response: str) -> Asked | Refused:
+    def encode(self, prompt: Sequence[Message], response: str) -> EndpointInput | Refused:
         """What is sent, or the reason why nothing is."""
         clean = [Message(m.role, self._broken(m.content)) for m in prompt]
         alone = question(clean, self._spec.prefixes)
         if self._format is None:
-            return Asked(self._untokenised(clean, self._broken(response), alone), alone)
+            return EndpointInput(self._untokenised(clean, self._broken(response), alone), alone)
         encoded = self._format.encode(prompt, response)
         if isinstance(encoded, Refused):
             return encoded
-        said = encoded.ids if self._takes_ids else self._text(encoded)
-        return Asked(said, alone, encoded.truncated, len(encoded.ids))
+        content = encoded.ids if self._takes_ids else self._text(encoded)
+        return EndpointInput(content, alone, encoded.truncated, len(encoded.ids))
 
     def _broken(self, text: str) -> str:
         """`text` without what the server would read as the end of a turn."""
@@ -205,7 +119,7 @@ class Wording:
         written = (*self._spec.prefixes.values(), self._spec.suffix)
         return broken(text, untokenised_markers(text, written))
 
-    def _untokenised(self, prompt: Sequence[Message], response: str, alone: str) -> Said:
+    def _untokenised(self, prompt: Sequence[Message], response: str, alone: str) -> Content:
         turns = (*prompt, Message("assistant", response))
         match self._spec.input:
             case "messages":
@@ -215,7 +129,7 @@ class Wording:
             case _:
                 return labelled(turns, self._spec.prefixes) + self._spec.suffix
 
-    def _text(self, encoded: Encoded) -> Said:
+    def _text(self, encoded: Encoded) -> Content:
         """The text that becomes `encoded` where the server adds special tokens (pitfall 4)."""
         if self._spec.input == "pair":
             return encoded.texts[0], encoded.texts[1]
@@ -229,35 +143,6 @@ class Wording:
             "than the template's; serve the model in a shape that takes ids (vllm-classify, "
             "sglang-classify)"
         )
-
-
-def _open(spec: RewardEndpointSpec, name: str) -> Any:
-    try:
-        with quiet():
-            return AutoTokenizer.from_pretrained(
-                name, revision=spec.revision or "main", trust_remote_code=False
-            )
-    except Exception as error:  # Each tokenizer raises its own.
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise PalateError(
-            f"{name}: cannot be opened as a tokenizer ({first[:200]}); expected a hub id or folder"
-        ) from None
-
-
-def _input_format(spec: RewardEndpointSpec, name: str, tokenizer: Any) -> InputFormat:
-    own = tokenizer.model_max_length
-    limit = spec.max_tokens or (int(own) if 0 < own < NO_LIMIT else NO_LIMIT)
-    rule = SequenceClassifierSpec.model_validate(
-        {
-            "model": name,
-            "format": spec.input,
-            "over_limit": spec.over_limit,
-            "prefixes": spec.prefixes,
-            "suffix": spec.suffix,
-            "date": spec.date,
-        }
-    )
-    return InputFormat(tokenizer, rule, limit)
 
 
 # The shapes in which servers take conversations and give rewards; always the raw reward.
@@ -277,67 +162,67 @@ class Shape:
 
     path: str
     takes_ids: bool
-    body: Callable[[RewardEndpointSpec, Sequence[Asked]], Body]
+    body: Callable[[RewardEndpointSpec, Sequence[EndpointInput]], Body]
     read: Callable[[Any], Mapping[int, Any]]
 
 
-def _vllm_body(spec: RewardEndpointSpec, asked: Sequence[Asked]) -> Body:
+def _vllm_body(spec: RewardEndpointSpec, inputs: Sequence[EndpointInput]) -> Body:
     body: Body = {"use_activation": False}
     if spec.model is not None:
         body["model"] = spec.model
     if spec.input != "messages":
-        return body | {"input": [_plain(one.said) for one in asked]}
-    turns: Any = asked[0].said  # Messages are of one conversation.
+        return body | {"input": [_json(one.content) for one in inputs]}
+    turns: Any = inputs[0].content  # Messages are of one conversation.
     return body | {"messages": [{"role": role, "content": text} for role, text in turns]}
 
 
-def _sglang_body(_spec: RewardEndpointSpec, asked: Sequence[Asked]) -> Body:
-    key = "text" if isinstance(asked[0].said, str) else "input_ids"
-    return {key: [_plain(one.said) for one in asked]}
+def _sglang_body(_spec: RewardEndpointSpec, inputs: Sequence[EndpointInput]) -> Body:
+    key = "text" if isinstance(inputs[0].content, str) else "input_ids"
+    return {key: [_json(one.content) for one in inputs]}
 
 
-def _tei_body(_spec: RewardEndpointSpec, asked: Sequence[Asked]) -> Body:
+def _tei_body(_spec: RewardEndpointSpec, inputs: Sequence[EndpointInput]) -> Body:
     # A list of two strings would be one pair, so each text is a list of its own.
-    inputs = [[one.said] if isinstance(one.said, str) else _plain(one.said) for one in asked]
-    return {"inputs": inputs, "raw_scores": True, "truncate": False}
+    texts = [[one.content] if isinstance(one.content, str) else list(one.content) for one in inputs]
+    return {"inputs": texts, "raw_scores": True, "truncate": False}
 
 
-def _openrlhf_body(_spec: RewardEndpointSpec, asked: Sequence[Asked]) -> Body:
+def _openrlhf_body(_spec: RewardEndpointSpec, inputs: Sequence[EndpointInput]) -> Body:
     return {
-        "query": [one.said for one in asked],
-        "prompts": [one.prompt for one in asked],
-        "labels": ["" for _ in asked],
+        "query": [one.content for one in inputs],
+        "prompts": [one.prompt for one in inputs],
+        "labels": ["" for _ in inputs],
     }
 
 
-def _plain(said: Any) -> Any:
-    return said if isinstance(said, str) else list(said)
+def _json(content: Content) -> Any:
+    return content if isinstance(content, str) else list(content)
 
 
-def _vllm_rows(key: str) -> Callable[[Any], Mapping[int, Any]]:
+def _vllm_rewards(key: str) -> Callable[[Any], Mapping[int, Any]]:
     def read(answer: Any) -> Mapping[int, Any]:
         rows = enumerate(answer["data"])
-        return {int(row.get("index", number)): _one(row[key]) for number, row in rows}
+        return {int(row.get("index", number)): _only(row[key]) for number, row in rows}
 
     return read
 
 
-def _sglang_rows(answer: Any) -> Mapping[int, Any]:
+def _sglang_rewards(answer: Any) -> Mapping[int, Any]:
     rows = [answer] if isinstance(answer, Mapping) else answer
-    return {number: _one(row["embedding"]) for number, row in enumerate(rows)}
+    return {number: _only(row["embedding"]) for number, row in enumerate(rows)}
 
 
-def _tei_rows(answer: Any) -> Mapping[int, Any]:
-    flat = [_one(row) for row in answer]
-    return {number: row["score"] for number, row in enumerate(flat)}
+def _tei_rewards(answer: Any) -> Mapping[int, Any]:
+    rows = [_only(row) for row in answer]
+    return {number: row["score"] for number, row in enumerate(rows)}
 
 
-def _openrlhf_rows(answer: Any) -> Mapping[int, Any]:
+def _openrlhf_rewards(answer: Any) -> Mapping[int, Any]:
     rewards = answer["rewards"]
-    return dict(enumerate(map(_one, rewards if isinstance(rewards, list) else [rewards])))
+    return dict(enumerate(map(_only, rewards if isinstance(rewards, list) else [rewards])))
 
 
-def _one(value: Any) -> Any:
+def _only(value: Any) -> Any:
     """The only element of a list, or what is no list."""
     if not isinstance(value, list):
         return value
@@ -347,19 +232,33 @@ def _one(value: Any) -> Any:
 
 
 SHAPES: Mapping[str, Shape] = {
-    "vllm-classify": Shape("/classify", True, _vllm_body, _vllm_rows("probs")),
-    "vllm-pooling": Shape("/pooling", True, _vllm_body, _vllm_rows("data")),
-    "sglang-classify": Shape("/classify", True, _sglang_body, _sglang_rows),
-    "tei-predict": Shape("/predict", False, _tei_body, _tei_rows),
-    "openrlhf": Shape("/get_reward", False, _openrlhf_body, _openrlhf_rows),
+    "vllm-classify": Shape("/classify", True, _vllm_body, _vllm_rewards("probs")),
+    "vllm-pooling": Shape("/pooling", True, _vllm_body, _vllm_rewards("data")),
+    "sglang-classify": Shape("/classify", True, _sglang_body, _sglang_rewards),
+    "tei-predict": Shape("/predict", False, _tei_body, _tei_rewards),
+    "openrlhf": Shape("/get_reward", False, _openrlhf_body, _openrlhf_rewards),
 }
 
 
 NO_SCORE = "the endpoint gave no score"
+UNACCEPTABLE_STATUSES = (400, 413, 422)  # The text's fault: asking again is vain.
 REFUSED_FROM_THE_START = 8  # Texts; an endpoint that took none of them is set up wrongly.
-Row = tuple[Asked | Refused, ...]
+WRONG_KEY = "name the environment variable of the right key in `key_env`"
+CURES: Mapping[int, str] = {
+    401: WRONG_KEY,
+    403: WRONG_KEY,
+    404: "check `url`, `shape` and `path`, and `model` where several are served",
+    405: "check `url`, `shape` and `path`",
+}
+Row = tuple[EndpointInput | Refused, ...]
 Reward = float | str
 """A number, or the reason why there is none."""
+Post = Callable[[Body], Any]
+"""Sends a body and returns the JSON that the server answers."""
+
+
+class RefusedError(Exception):
+    """The server will not score this text; the message says why, in its words."""
 
 
 class RewardEndpoint:
@@ -379,18 +278,20 @@ class RewardEndpoint:
         """
         self._spec = spec
         self._shape = SHAPES[spec.shape]
-        self._wording = Wording(spec, takes_ids=self._shape.takes_ids)
-        asking = self._patience()  # A missing key shows before the first question.
-        asking.close()
+        self._format = EndpointFormat(spec, takes_ids=self._shape.takes_ids)
+        path = self._shape.path if spec.path is None else f"/{spec.path.lstrip('/')}"
+        key = bearer_key(spec.key_env, "reward-endpoint", spec.url) if spec.key_env else ""
+        self._server = Server(spec.url + path, key, spec.timeout_seconds, spec.concurrency)
+        self._retry = Retry(spec.attempts, spec.backoff_seconds, spec.longest_wait_seconds)
         self._accepted = self._refused = 0
         self.name = spec.name or (Path(spec.model).name if spec.model else "reward-endpoint")
         self.protocol: Mapping[str, Any] = {
             "judge": "reward-endpoint",
             # Whoever names the model may move it to another machine and keep its scores.
-            **({"model": spec.model} if spec.model else {"url": asking.address}),
+            **({"model": spec.model} if spec.model else {"url": self._server.url}),
             "revision": spec.revision,
             "shape": spec.shape,
-            **self._wording.protocol,
+            **self._format.protocol,
             "reward": "raw",
         }
 
@@ -399,29 +300,29 @@ class RewardEndpoint:
 
         Reads ahead twice as many requests as may be under way.
         """
-        patience = self._patience()
-        pool = ThreadPoolExecutor(self._spec.concurrency, thread_name_prefix="reward-endpoint")
-        waiting: deque[Future[list[tuple[Score, ...]]]] = deque()
-        try:
-            for rows in self._requests(candidates):
-                waiting.append(pool.submit(self._scores, patience, rows))
-                while waiting and (waiting[0].done() or len(waiting) > 2 * self._spec.concurrency):
-                    yield from waiting.popleft().result()
-            while waiting:
-                yield from waiting.popleft().result()
-        finally:
-            patience.stop()
-            pool.shutdown(cancel_futures=True)
-            patience.close()
+        stop = threading.Event()
+        pending: deque[Future[list[tuple[Score, ...]]]] = deque()
+        with httpx2.Client(**self._server.client_options) as client:
+            post = partial(self._post, client, stop)
+            pool = ThreadPoolExecutor(self._spec.concurrency, thread_name_prefix="reward-endpoint")
+            try:
+                for rows in self._batches(candidates):
+                    pending.append(pool.submit(self._scores, post, rows))
+                    ahead = 2 * self._spec.concurrency
+                    while pending and (pending[0].done() or len(pending) > ahead):
+                        yield from pending.popleft().result()
+                while pending:
+                    yield from pending.popleft().result()
+            finally:
+                # Ends pauses; requests under way end by themselves, within `timeout_seconds`.
+                stop.set()
+                pool.shutdown(cancel_futures=True)
 
-    def _patience(self) -> RetryingClient:
-        return RetryingClient(self._spec, self._shape.path)
-
-    def _requests(self, candidates: Iterable[Candidates]) -> Iterator[list[Row]]:
+    def _batches(self, candidates: Iterable[Candidates]) -> Iterator[list[Row]]:
         """Whole candidates together, up to `batch_size` texts and at least one candidate."""
         rows: list[Row] = []
         for shown in candidates:
-            row = tuple(self._wording.of(shown.prompt, r) for r in shown.responses)
+            row = tuple(self._format.encode(shown.prompt, r) for r in shown.responses)
             if rows and sum(map(len, rows)) + len(row) > self._spec.batch_size:
                 yield rows
                 rows = []
@@ -429,50 +330,77 @@ class RewardEndpoint:
         if rows:
             yield rows
 
-    def _scores(self, patience: RetryingClient, rows: Sequence[Row]) -> list[tuple[Score, ...]]:
+    def _scores(self, post: Post, rows: Sequence[Row]) -> list[tuple[Score, ...]]:
         # Equal texts are asked once: a server's batching could give them unequal scores.
-        unique = {one.said: one for row in rows for one in row if isinstance(one, Asked)}
-        rewards = dict(zip(unique, self._ask(patience, list(unique.values())), strict=True))
+        inputs = [one for row in rows for one in row if isinstance(one, EndpointInput)]
+        unique = {one.content: one for one in inputs}
+        rewards = dict(zip(unique, self._rewards(post, list(unique.values())), strict=True))
         return [tuple(_score(one, rewards) for one in row) for row in rows]
 
-    def _ask(self, patience: RetryingClient, asked: Sequence[Asked]) -> list[Reward]:
+    def _rewards(self, post: Post, inputs: Sequence[EndpointInput]) -> list[Reward]:
         """Rewards of texts; where the server refuses several together, of each half."""
-        if not asked:
+        if not inputs:
             return []
-        if self._spec.input == "messages" and len(asked) > 1:
-            return [reward for one in asked for reward in self._ask(patience, [one])]
+        if self._spec.input == "messages" and len(inputs) > 1:
+            return [reward for one in inputs for reward in self._rewards(post, [one])]
         try:
-            answer = patience.post(self._shape.body(self._spec, asked))
+            answer = post(self._shape.body(self._spec, inputs))
         except RefusedError as refusal:
-            if len(asked) > 1:
-                half = len(asked) // 2
-                return self._ask(patience, asked[:half]) + self._ask(patience, asked[half:])
-            self._count_refusal(patience.address, refusal)
+            if len(inputs) > 1:
+                half = len(inputs) // 2
+                return self._rewards(post, inputs[:half]) + self._rewards(post, inputs[half:])
+            self._refused += 1
+            if not self._accepted and self._refused >= REFUSED_FROM_THE_START:
+                raise PalateError(
+                    f"{self._server.url}: {refusal}; it took none of {self._refused} texts, so "
+                    "check `shape`, `input`, `model` and `max_tokens`"
+                ) from None
             return [str(refusal)]
         self._accepted += 1
-        return self._read(patience.address, answer, len(asked))
-
-    def _count_refusal(self, address: str, refusal: RefusedError) -> None:
-        self._refused += 1
-        if not self._accepted and self._refused >= REFUSED_FROM_THE_START:
-            raise PalateError(
-                f"{address}: {refusal}; it took none of {self._refused} texts, so check `shape`, "
-                "`input`, `model` and `max_tokens`"
-            )
-
-    def _read(self, address: str, answer: Any, count: int) -> list[Reward]:
         try:
-            found = self._shape.read(answer)
+            rewards = self._shape.read(answer)
         except (KeyError, TypeError, IndexError, ValueError, AttributeError) as error:
             raise PalateError(
-                f"{address}: answers in another shape than {self._spec.shape} "
+                f"{self._server.url}: answers in another shape than {self._spec.shape} "
                 f"({type(error).__name__}: {str(error)[:80]}); check `shape`, and that a reward "
                 "model with one label is served"
             ) from None
-        if len(found) != count:
-            # Which text a list that is too short belongs to cannot be known.
-            found = found if self._spec.shape.startswith("vllm") else {}
-        return [_reward(found.get(number)) for number in range(count)]
+        if len(rewards) != len(inputs) and not self._spec.shape.startswith("vllm"):
+            rewards = {}  # Which text a list that is too short belongs to cannot be known.
+        return [_reward(rewards.get(number)) for number in range(len(inputs))]
+
+    def _post(self, client: httpx2.Client, stop: threading.Event, body: Body) -> Any:
+        """The JSON that the server answers.
+
+        Raises:
+            RefusedError: the server refuses the text.
+            CancelledError: nobody waits for this answer any more.
+            PalateError: it cannot be reached, or fails as often as `attempts` allows.
+        """
+        # Escaped, since data may hold half a surrogate pair, which has no UTF-8.
+        content = json.dumps(body).encode()
+        try:
+            return self._retry.call(lambda: self._read(self._server.post(client, content)), stop)
+        except TransientError as error:
+            raise PalateError(
+                f"{self._server.url}: {error}, {self._spec.attempts} times; start or relieve the "
+                "server (`concurrency`, `timeout_seconds`, `attempts`) and run again, answers so "
+                "far are kept"
+            ) from None
+
+    def _read(self, response: httpx2.Response) -> Any:
+        status = response.status_code
+        if status == 200:
+            try:
+                return response.json()
+            except ValueError:
+                raise TransientError("answers 200 with what is not JSON") from None
+        if status in UNACCEPTABLE_STATUSES:
+            # Without its numbers, equal reasons of unequal texts are counted together.
+            reason = re.sub(r"\d+", "N", error_line(response, self._server.key))
+            raise RefusedError(f"refused by the endpoint ({status}): {reason}")
+        cure = CURES.get(status, "expected 200; check `url` and `shape`")
+        raise PalateError(f"{self._server.url}: {self._server.status_line(response)}; {cure}")
 
 
 def _reward(value: Any) -> Reward:
@@ -484,10 +412,10 @@ def _reward(value: Any) -> Reward:
         return NON_FINITE
 
 
-def _score(one: Asked | Refused, rewards: Mapping[Any, Reward]) -> Score:
+def _score(one: EndpointInput | Refused, rewards: Mapping[Any, Reward]) -> Score:
     if isinstance(one, Refused):
         return Score(None, one.reason, tokens=one.tokens)
-    reward = rewards[one.said]
+    reward = rewards[one.content]
     if isinstance(reward, str):
         return Score(None, reward, one.truncated, one.tokens)
     return Score(reward, "", one.truncated, one.tokens)

@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from palate.http import address
 from palate.model.options import Dtype
 from palate.types import Role
 
@@ -116,6 +115,8 @@ class RewardEndpointSpec(BaseModel):
     @field_validator("url")
     @classmethod
     def _plain_address(cls, url: str) -> str:
+        from palate.http import address  # httpx2, which a recipe without endpoints does without.
+
         return address(url)
 
     @model_validator(mode="after")

@@ -17,7 +17,7 @@ import pytest
 from answering import Reply, answers, endpoint, fails, judges, message, pair, says
 from palate.judges import chat_spec, open_judge
 from palate.judges.llm.cache import Cache
-from palate.judges.llm.client import LIMITS, of_status, request
+from palate.judges.llm.client import LIMITS, openai_headers, refusal, request
 from palate.judges.llm.pool import Pool
 from palate.judges.prompting import load_prompt
 from palate.types import Message, Pair, PalateError, Preference, digest
@@ -151,8 +151,8 @@ def test_a_model_that_is_gone_or_takes_no_option_is_one_line_with_the_cure(
 
 def test_a_model_that_is_gone_names_the_end_its_maker_announced():
     spec = chat_spec({"model": "gpt-4"})
-    fault = of_status(spec, 404, {}, "model_not_found", {})
-    assert "2026-10-23" in fault.line
+    with pytest.raises(PalateError, match="2026-10-23"):
+        refusal(spec, 404, {}, "model_not_found", {})
 
 
 def test_the_same_question_is_asked_once_in_a_call_and_never_again(options):
@@ -358,6 +358,19 @@ def test_openai_s_key_is_sent_to_no_other_host_unasked(options, monkeypatch):
         ask(options(server.url), PAIRS[:2])
         assert set(server.keys) == {"Bearer none"}
     assert chat_spec("gpt-4").key_variable == "OPENAI_API_KEY"
+
+
+def test_openai_s_account_is_named_to_openai_alone(monkeypatch):
+    monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
+    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-1")
+    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Gateway: east: 1\nnothing")
+    gateway = {"X-Gateway": "east: 1"}
+    other = chat_spec({"model": "m", "base_url": "http://127.0.0.1:9/v1"})
+    assert openai_headers(other) == gateway
+    named = {"OpenAI-Organization": "org-1", "OpenAI-Project": "proj-1"}
+    assert openai_headers(chat_spec("gpt-4")) == gateway | named
+    monkeypatch.delenv("OPENAI_ORG_ID")
+    assert "OpenAI-Organization" not in openai_headers(chat_spec("gpt-4"))
 
 
 def test_the_key_is_nowhere_but_in_the_request(options, monkeypatch, caplog, tmp_path):

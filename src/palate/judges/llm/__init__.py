@@ -1,4 +1,4 @@
-"""A chat model behind an OpenAI-compatible endpoint as a judge; nothing here imports `openai`."""
+"""A chat model behind an OpenAI-compatible endpoint as a judge."""
 
 from palate.judges.options import ChatSpec
 

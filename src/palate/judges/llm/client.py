@@ -1,24 +1,36 @@
-"""One request over the wire by the `openai` client: an answer or a fault, never an exception."""
+"""One question to an OpenAI-compatible endpoint: the request, what errors mean, the answer read.
+
+Requests are those of `/chat/completions`, posted over `palate.http`.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import math
+import os
 import re
 import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from types import TracebackType
 from typing import Any, Literal, Self
 
-import openai
+import httpx2
 
-from palate.http import HIDDEN, bearer_key, retry_after
+from palate.http import (
+    REDACTED,
+    TRANSIENT_STATUSES,
+    Server,
+    TransientError,
+    bearer_key,
+    error_line,
+    one_line,
+    retry_after,
+)
 from palate.judges.llm.price import end_of
 from palate.judges.options import OPTIONS, ChatSpec
 from palate.judges.prompting import Prompt
-from palate.types import Pair, Preference, digest
+from palate.types import Pair, PalateError, Preference, digest
 
 # What is sent for one pair, the hash under which its answer is kept, and its size in tokens.
 
@@ -81,10 +93,9 @@ def _sendable(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-# What went wrong with a request, and what is to be done about it.
+# What an error means, by its status and its words.
 
-LONGEST_WAIT_SECONDS = 600.0
-PASSING = {408, 409, 425, 429}
+LONGEST_RETRY_AFTER_SECONDS = 600.0
 TOO_LONG = re.compile(r"context.{0,10}length|context_length|too long|maximum.{0,20}tokens", re.I)
 FILTERED = re.compile(r"content.?(filter|policy|management)|responsible.?ai", re.I)
 # What OpenAI, vLLM and others say of a model that is not there, or not any more.
@@ -94,122 +105,80 @@ GONE = re.compile(
     re.I,
 )
 UNSUPPORTED = re.compile(r"support|unrecogni[sz]ed|unknown|unexpected|extra|permitted", re.I)
-BROKE = re.compile(r"insufficient_quota|billing|credit balance", re.I)
+NO_CREDIT = re.compile(r"insufficient_quota|billing|credit balance", re.I)
 
 
-@dataclass(frozen=True, slots=True)
-class Passing:
-    """A fault that may pass: ask again, after `wait_seconds` where the endpoint says.
+class OptionRefusedError(Exception):
+    """The endpoint does not take `option` ("logprobs", or a name of `LIMITS`): ask without it.
 
-    `billed`: an answer may have been made and be on the bill, though it did not arrive.
+    The message is for where nothing can be asked instead.
     """
 
-    line: str
-    billed: bool = False
-    wait_seconds: float | None = None
+    def __init__(self, option: str, message: str = "") -> None:
+        super().__init__(message)
+        self.option = option
 
 
-@dataclass(frozen=True, slots=True)
-class Permanent:
-    """A fault that every further question would meet too; `line` names the cure."""
-
-    line: str
-
-
-@dataclass(frozen=True, slots=True)
-class NoLogprobs:
-    """The endpoint refuses to give logprobs: ask without them."""
-
-
-@dataclass(frozen=True, slots=True)
-class OtherLimit:
-    """The endpoint does not know the limit on an answer's tokens by the name `refused`.
-
-    `line` is what to say where it knows it by neither.
-    """
-
-    refused: str
-    line: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unanswerable:
-    """This one question is refused, the others may not be."""
-
-    reason: str
-
-
-Fault = Passing | Permanent | NoLogprobs | OtherLimit | Unanswerable
-
-
-def of_status(
-    spec: ChatSpec, status: int, headers: Mapping[str, str], said: str, sent: Collection[str]
-) -> Fault:
-    """The fault that an HTTP status stands for, by what the endpoint `said` with it.
+def refusal(
+    spec: ChatSpec, status: int, headers: Mapping[str, str], words: str, sent: Collection[str]
+) -> str:
+    """Why this one question is refused, by an error's status and words; others may not be.
 
     `sent` are the names of the options that the request had.
+
+    Raises:
+        TransientError: it may pass.
+        OptionRefusedError: the request can be asked in another way.
+        PalateError: every further question would meet it too; the message has the cure.
     """
-    what = f"HTTP {status}" + (f": {said}" if said else "")
-    if status == 429 and BROKE.search(said):
-        return Permanent(f"{_at(spec)} has no credit left ({what}); pay it up")
-    if status in PASSING or status >= 500:
+    error = f"HTTP {status}" + (f": {words}" if words else "")
+    endpoint = location(spec)
+    if status == 429 and NO_CREDIT.search(words):
+        raise PalateError(f"{endpoint} has no credit left ({error}); pay it up")
+    if status in TRANSIENT_STATUSES:
         wait = retry_after(headers)
-        if wait is not None and wait > LONGEST_WAIT_SECONDS:
-            return Permanent(f"{_at(spec)} asks to wait {wait:.0f} s ({what}); run again then")
-        return Passing(f"{_at(spec)}: {what}", wait_seconds=wait)
-    if status in (400, 403, 422) and "logprobs" in sent and "logprobs" in said:
-        return NoLogprobs()
-    if status in (400, 404, 410) and GONE.search(said):
-        return Permanent(f"{_at(spec)} has no such model ({what}); {_another_model(spec)}")
-    if status == 413 or (status in (400, 422) and TOO_LONG.search(said)):
-        return Unanswerable("too long")
-    limit = next((name for name in LIMITS if name in sent), None)
-    if status in (400, 422) and limit and limit in said and UNSUPPORTED.search(said):
-        return OtherLimit(
-            limit, f"{_at(spec)} takes no limit on an answer ({what}); max_tokens: null"
+        if wait is not None and wait > LONGEST_RETRY_AFTER_SECONDS:
+            raise PalateError(f"{endpoint} asks to wait {wait:.0f} s ({error}); run again then")
+        raise TransientError(error, retry_after_seconds=wait)
+    if status in (400, 403, 422) and "logprobs" in sent and "logprobs" in words:
+        raise OptionRefusedError("logprobs")
+    if status in (400, 404, 410) and GONE.search(words):
+        end = end_of(spec)
+        announced = f"its maker announced its end for {end:%Y-%m-%d}; " if end else ""
+        raise PalateError(
+            f"{endpoint} has no such model ({error}); {announced}name one that is there: "
+            "{chat: NAME}, or where `--judges` asks it: --set judging.chat=NAME"
         )
-    if status in (400, 403, 422) and FILTERED.search(said):
-        return Unanswerable("refused: content filter")
-    return Permanent(f"{_at(spec)} refuses ({what}); {_cure(spec, status, said, sent)}")
+    if status == 413 or (status in (400, 422) and TOO_LONG.search(words)):
+        return "too long"
+    unsupported = UNSUPPORTED.search(words)
+    limit = next((name for name in LIMITS if name in sent), None)
+    if status in (400, 422) and limit and limit in words and unsupported:
+        raise OptionRefusedError(
+            limit, f"{endpoint} takes no limit on an answer ({error}); max_tokens: null"
+        )
+    if status in (400, 403, 422) and FILTERED.search(words):
+        return "refused: content filter"
+    option = next((name for name in OPTIONS if name in sent and name in words), None)
+    match status:
+        case 401 | 403 if spec.key_variable is None:
+            cure = "name the environment variable with its key: key_env: NAME"
+        case 401 | 403:
+            cure = f"put a valid key into {spec.key_variable}, or name another: key_env: NAME"
+        case 402:
+            cure = "its account must be paid up"
+        case 404:
+            cure = "check model, and base_url, which usually ends in /v1"
+        case _ if option and unsupported:
+            cure = f"leave {option} out: {option}: null"
+        case _:
+            cure = "an option it does not take can be left out (null) or given its way under extra"
+    raise PalateError(f"{endpoint} refuses ({error}); {cure}")
 
 
-def said(body: Any, key: str = "") -> str:
-    """What the body of an error says, as one short line without the key."""
-    if isinstance(body, dict):
-        inner = body.get("error", body)
-        parts = [inner.get(name) for name in ("code", "message")] if isinstance(inner, dict) else []
-        body = ": ".join(str(part) for part in parts if part) or inner
-    line = " ".join(str(body or "").split())
-    # Before it is cut: half a key is one too.
-    return (line.replace(key, HIDDEN) if key else line)[:200]
-
-
-def _at(spec: ChatSpec) -> str:
+def location(spec: ChatSpec) -> str:
+    """The judge and its endpoint, as messages begin."""
     return f"chat judge {spec.model}: {spec.base_url}"
-
-
-def _another_model(spec: ChatSpec) -> str:
-    end = end_of(spec)
-    ended = f"its maker announced its end for {end:%Y-%m-%d}; " if end else ""
-    return (
-        f"{ended}name one that is there: {{chat: NAME}}, or where `--judges` asks it: "
-        "--set judging.chat=NAME"
-    )
-
-
-def _cure(spec: ChatSpec, status: int, said: str, sent: Collection[str]) -> str:
-    if status in (401, 403):
-        if spec.key_variable is None:
-            return "name the environment variable with its key: key_env: NAME"
-        return f"put a valid key into {spec.key_variable}, or name another: key_env: NAME"
-    if status == 402:
-        return "its account must be paid up"
-    if status == 404:
-        return "check model, and base_url, which usually ends in /v1"
-    named = next((name for name in OPTIONS if name in sent and name in said), None)
-    if named and UNSUPPORTED.search(said):
-        return f"leave {named} out: {named}: null"
-    return "an option it does not take can be left out (null) or given its way under extra"
 
 
 # What came back for one request, and the preference it amounts to.
@@ -349,7 +318,7 @@ def _why(answer: Answer, words: str) -> str:
     return UNPARSED
 
 
-MOST_TOKENS = 2**40  # No answer has as many; SQLite's integers end at 2^63.
+MAX_TOKEN_COUNT = 2**40  # No answer has as many; SQLite's integers end at 2^63.
 # What reading JSON of another shape raises, or one nested beyond all reason.
 UNREADABLE = (
     ValueError,
@@ -361,114 +330,96 @@ UNREADABLE = (
 )
 # vLLM, SGLang, OpenRouter and others.
 REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
-NOT_SENT = ("ConnectError", "ConnectTimeout", "PoolTimeout", "ProxyError")
 
 
 class Client:
-    """Requests to one endpoint. The key is read from the environment and held only here."""
+    """Posts to one endpoint's `/chat/completions`, once each: the pool retries, and pays."""
 
     def __init__(self, spec: ChatSpec) -> None:
         """Raises `PalateError` where the environment has no key."""
-        self._spec, self._key = spec, key(spec)
-        self._openai = openai.AsyncOpenAI(
-            api_key=self._key or "none",
-            base_url=spec.base_url,
-            timeout=spec.timeout_seconds,
-            max_retries=0,  # The pool retries, and counts what it pays.
-        )
+        self._spec, self._key = spec, ""
+        if spec.key_variable:
+            self._key = bearer_key(spec.key_variable, f"chat judge {spec.model}", spec.base_url)
+        url = f"{spec.base_url}/chat/completions"
+        self._server = Server(url, self._key, spec.timeout_seconds, spec.concurrency)
+        self._http = httpx2.AsyncClient(**self._server.client_options, follow_redirects=True)
+        if not self._key:  # Some servers want one, whichever it is.
+            self._http.headers["authorization"] = "Bearer none"
+        self._http.headers.update(openai_headers(spec))
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await self._openai.close()
+    async def __aexit__(self, *_: object) -> None:
+        await self._http.aclose()
 
-    async def ask(self, body: Mapping[str, Any]) -> Answer | Fault:
-        """The answer to one request body, in at most `timeout_seconds`."""
-        begun = time.monotonic()
+    async def ask(self, body: Mapping[str, Any]) -> Answer | Refused:
+        """The answer to one request body, in at most `timeout_seconds`; raises as `refusal`."""
+        begun, limit_seconds = time.monotonic(), self._spec.timeout_seconds
+        content = json.dumps(body).encode()
         try:
-            async with asyncio.timeout(self._spec.timeout_seconds):
-                text = await self._post(body)
-        except openai.APIStatusError as error:
-            words = said(error.body, self._key)
-            headers = error.response.headers
-            return of_status(self._spec, error.status_code, headers, words, body)
-        except (TimeoutError, openai.APITimeoutError):
-            seconds = self._spec.timeout_seconds
-            return Passing(f"{self._at}: no answer in {seconds:g} s (timeout_seconds)", billed=True)
-        except openai.OpenAIError as error:
-            return self._broken(error)
-        return self._read(text, time.monotonic() - begun)
-
-    async def _post(self, body: Mapping[str, Any]) -> str:
-        rest = {key: value for key, value in body.items() if key not in ("model", "messages")}
-        raw = await self._openai.chat.completions.with_raw_response.create(
-            model=body["model"], messages=body["messages"], extra_body=rest
-        )
-        return raw.text
-
-    def _read(self, text: str, seconds: float) -> Answer | Fault:
+            async with asyncio.timeout(limit_seconds):
+                with self._server.connection_errors():
+                    response = await self._http.post(self._server.url, content=content)
+        except TimeoutError:
+            raise TransientError(
+                f"no answer in {limit_seconds:g} s (timeout_seconds)", answer_lost=True
+            ) from None
+        seconds = time.monotonic() - begun
+        if response.status_code >= 400:
+            words = error_line(response, self._key, max_characters=200)
+            status, headers = response.status_code, response.headers
+            return Refused(refusal(self._spec, status, headers, words, body), seconds)
         try:
-            whole = json.loads(text)
-            choice = whole["choices"][0]
-            words = choice["message"]["content"]
-            # Where a model reasons apart, the first token is one of its reasoning.
-            reasons = any(choice["message"].get(name) for name in REASONING)
-            top = () if reasons else _top(choice.get("logprobs"))
-            usage = whole.get("usage") or {}
-            return Answer(
-                "" if words is None else self._clean(str(words)),
-                self._clean(str(choice.get("finish_reason") or "")),
-                tuple((self._clean(token), value) for token, value in top),
-                seconds,
-                _count(usage.get("prompt_tokens")),
-                _count(usage.get("completion_tokens")),
-            )
+            return self._answer(json.loads(response.text), seconds)
         except UNREADABLE:
-            line = f"{self._at}: sent no whole answer ({said(text, self._key)[:80]!r})"
-            return Passing(line, billed=True)
+            beginning = one_line(response.text, self._key, 80)
+            raise TransientError(
+                f"sent no whole answer ({beginning!r})", answer_lost=True
+            ) from None
 
-    def _broken(self, error: openai.OpenAIError) -> Passing:
-        cause = error.__cause__ or error
-        sent = type(cause).__name__ not in NOT_SENT
-        reason = "the connection broke" if sent else "cannot be reached"
-        words = said(str(cause), self._key)[:120] or type(cause).__name__
-        return Passing(f"{self._at}: {reason} ({words})", billed=sent)
-
-    @property
-    def _at(self) -> str:
-        return f"chat judge {self._spec.model}: {self._spec.base_url}"
+    def _answer(self, reply: Any, seconds: float) -> Answer:
+        choice = reply["choices"][0]
+        words = choice["message"]["content"]
+        # Where a model reasons apart, the first token is one of its reasoning.
+        reasons = any(choice["message"].get(name) for name in REASONING)
+        tokens = () if reasons else (choice.get("logprobs") or {}).get("content") or ()
+        listed = (tokens[0].get("top_logprobs") or ()) if tokens else ()
+        top = [(self._clean(str(one["token"])), one["logprob"]) for one in listed]
+        usage = reply.get("usage") or {}
+        return Answer(
+            "" if words is None else self._clean(str(words)),
+            self._clean(str(choice.get("finish_reason") or "")),
+            tuple((token, float(value)) for token, value in top if _is_number(value)),
+            seconds,
+            _count(usage.get("prompt_tokens")),
+            _count(usage.get("completion_tokens")),
+        )
 
     def _clean(self, text: str) -> str:
         """Text without the key, which some endpoints say back, and without half characters.
 
         JSON may spell half a surrogate pair, which no file can hold.
         """
-        text = text.replace(self._key, HIDDEN) if self._key else text
+        text = text.replace(self._key, REDACTED) if self._key else text
         return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def key(spec: ChatSpec) -> str:
-    """The key from the environment, or "" where none is to be sent."""
-    who = f"chat judge {spec.model}"
-    return bearer_key(spec.key_variable, who, spec.base_url) if spec.key_variable else ""
+def openai_headers(spec: ChatSpec) -> dict[str, str]:
+    """The headers that OpenAI's own clients make of the environment, by the same variables.
 
-
-def _top(logprobs: Any) -> tuple[tuple[str, float], ...]:
-    """The likeliest first tokens, or () where none were given."""
-    tokens = (logprobs or {}).get("content") or []
-    listed = (tokens[0].get("top_logprobs") or []) if tokens else []
-    found = [(str(item["token"]), item["logprob"]) for item in listed]
-    return tuple((token, float(value)) for token, value in found if _is_number(value))
+    An account's organization and project are sent to OpenAI alone.
+    """
+    lines = os.environ.get("OPENAI_CUSTOM_HEADERS", "").splitlines()
+    headers = dict(line.split(":", 1) for line in lines if ":" in line)
+    if spec.at_openai:
+        headers["OpenAI-Organization"] = os.environ.get("OPENAI_ORG_ID", "")
+        headers["OpenAI-Project"] = os.environ.get("OPENAI_PROJECT_ID", "")
+    return {name.strip(): value.strip() for name, value in headers.items() if value.strip()}
 
 
 def _count(value: Any) -> int | None:
-    return int(value) if _is_number(value) and 0 <= value < MOST_TOKENS else None
+    return int(value) if _is_number(value) and 0 <= value < MAX_TOKEN_COUNT else None
 
 
 def _is_number(value: Any) -> bool:

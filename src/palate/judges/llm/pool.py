@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
+from palate.http import Retry, TransientError
 from palate.judges.llm.cache import Cache, Claim, Held
 from palate.judges.llm.client import (
     LIMITS,
     Answer,
     Client,
-    NoLogprobs,
-    OtherLimit,
-    Passing,
-    Permanent,
+    OptionRefusedError,
     Refused,
     Request,
-    Unanswerable,
+    location,
 )
 from palate.judges.llm.price import Price
 from palate.judges.options import ChatSpec
@@ -69,10 +66,8 @@ class Pool:
         self._pace = Pace(spec.requests_per_minute, spec.tokens_per_minute)
         self._stop = threading.Event()
         self._failure: PalateError | None = None
-        self._logprobs = True
-        # Names to send the limit under, the first in use.
-        self._limits = list(reversed(LIMITS) if spec.at_openai else LIMITS)
-        self._jitter = random.Random()
+        self._refused_options: set[str] = set()
+        self._retry = Retry(spec.retries + 1, spec.retry_seconds, LONGEST_PAUSE_SECONDS)
 
     def stop(self) -> None:
         """Start nothing more; from any thread."""
@@ -118,37 +113,45 @@ class Pool:
         self, request: Request, client: Client, cache: Cache
     ) -> Answer | Refused | None:
         """A reply, however many tries it takes; None where the pool was stopped."""
-        tries = 0
+        try:
+            return await self._retry.call_async(
+                lambda: self._ask(request, client, cache),
+                lambda seconds: self._pause_until(time.monotonic() + seconds),
+            )
+        except TransientError as error:
+            raise PalateError(
+                f"{location(self._spec)}: {error}, {self._retry.attempts} times in a row; "
+                f"run again when it is well; {_kept(cache)}"
+            ) from None
+
+    async def _ask(self, request: Request, client: Client, cache: Cache) -> Answer | Refused | None:
+        """One try, and others with fewer options; each is claimed before and billed after."""
         while True:
             await self._turn(request)
             claim = await self._claim(request, cache)
             if not isinstance(claim, Claim):
                 return claim
-            begun = time.monotonic()
-            reply = await client.ask(self._body(request))
+            try:
+                reply = await client.ask(self._body(request))
+            except TransientError as error:
+                cache.fail(claim, billed=error.answer_lost)
+                if error.retry_after_seconds is not None:  # For every worker.
+                    self._pace.hold(time.monotonic() + error.retry_after_seconds)
+                raise
+            except OptionRefusedError as error:
+                cache.fail(claim, billed=False)
+                self._refused_options.add(error.option)
+                if self._refused_options.issuperset(LIMITS):
+                    raise PalateError(f"{error}; {_kept(cache)}") from None
+                continue
+            except PalateError as error:
+                cache.fail(claim, billed=False)
+                raise PalateError(f"{error}; {_kept(cache)}") from None
             if isinstance(reply, Answer):
                 cache.keep(claim, request.key, reply, self._money(claim, reply))
-                return reply
-            cache.fail(claim, billed=isinstance(reply, Passing) and reply.billed)
-            match reply:
-                case Unanswerable():
-                    return Refused(reply.reason, time.monotonic() - begun)
-                case NoLogprobs():
-                    self._logprobs = False
-                case OtherLimit():
-                    self._limits = [name for name in self._limits if name != reply.refused]
-                    if not self._limits:
-                        raise PalateError(f"{reply.line}; {_kept(cache)}")
-                case Permanent():
-                    raise PalateError(f"{reply.line}; {_kept(cache)}")
-                case Passing() if tries == self._spec.retries:
-                    raise PalateError(
-                        f"{reply.line}, {tries + 1} times in a row; run again when it is well; "
-                        f"{_kept(cache)}"
-                    )
-                case Passing():
-                    await self._back_off(reply, tries)
-                    tries += 1
+            else:
+                cache.fail(claim, billed=False)
+            return reply
 
     async def _turn(self, request: Request) -> None:
         """Wait until the rate limits, and the endpoint, allow one more request."""
@@ -175,13 +178,6 @@ class Pool:
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
         return None
 
-    async def _back_off(self, fault: Passing, tries: int) -> None:
-        """Pause 2^tries times the first pause, less up to half; everyone, where told to wait."""
-        if fault.wait_seconds is not None:
-            self._pace.hold(time.monotonic() + fault.wait_seconds)
-        pause = min(self._spec.retry_seconds * 2**tries, LONGEST_PAUSE_SECONDS)
-        await self._pause_until(time.monotonic() + pause * self._jitter.uniform(0.5, 1.0))
-
     async def _pause_until(self, moment: float) -> None:
         while (left := moment - time.monotonic()) > 0 and not self._stopped:
             await asyncio.sleep(min(left, SLICE_SECONDS))
@@ -193,10 +189,12 @@ class Pool:
 
     def _body(self, request: Request) -> dict[str, object]:
         body = dict(request.body)
-        if not self._logprobs:
+        if "logprobs" in self._refused_options:
             body = {k: v for k, v in body.items() if k not in ("logprobs", "top_logprobs")}
         if LIMITS[0] in body:
-            body[self._limits[0]] = body.pop(LIMITS[0])
+            names = reversed(LIMITS) if self._spec.at_openai else LIMITS
+            name = next(name for name in names if name not in self._refused_options)
+            body[name] = body.pop(LIMITS[0])
         return body
 
     def _worst(self, request: Request) -> float | None:
