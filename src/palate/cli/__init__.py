@@ -20,7 +20,7 @@ from palate.cli import (
     score,
     serve,
 )
-from palate.cli.options import rank
+from palate.process import this_process
 from palate.types import PalateError
 
 USERS_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM)
@@ -104,7 +104,7 @@ def main() -> None:
     try:
         app()
     except PalateError as error:
-        line, number = " ".join(str(error).split()), rank()
+        line, number = " ".join(str(error).split()), this_process().rank
         sys.stderr.write(f"palate: rank {number}: {line}\n" if number else f"palate: {line}\n")
         sys.exit(1)
     except OSError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,8 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
+
+from palate.process import this_process
 
 
 class Format(StrEnum):
@@ -91,7 +92,7 @@ def progress(*, quiet: bool = False) -> Callable[[str], None]:
     """A function that writes a line of progress to stderr; of several ranks, rank 0 speaks."""
     from palate.progress import on_screen, say
 
-    on_screen(quiet=quiet or rank() > 0)
+    on_screen(quiet=quiet or not this_process().leads)
     return say
 
 
@@ -101,15 +102,10 @@ def interruptible(resume: str) -> Generator[None]:
     try:
         yield
     except KeyboardInterrupt as stopped:
-        if rank() == 0:
+        if this_process().leads:
             how = str(stopped) or "what was finished is saved"  # A training says its step.
             sys.stderr.write(f"\npalate: interrupted; {how}; resume with: {resume}\n")
         raise typer.Exit(130) from None
-
-
-def rank() -> int:
-    """Which of the processes that torchrun started this is; 0 where it is the only one."""
-    return int(os.environ.get("RANK", 0))
 
 
 def command_line() -> str:
@@ -119,7 +115,7 @@ def command_line() -> str:
 
     started = Path(sys.argv[0]).name
     if started == "__main__.py":
-        started = "torchrun ... -m palate" if "RANK" in os.environ else "python -m palate"
+        started = "torchrun ... -m palate" if this_process().torchrun else "python -m palate"
     return f"{started} {shlex.join(sys.argv[1:])}"
 
 
@@ -128,11 +124,11 @@ def counting(unit: str) -> Generator[Callable[[int, int, str], None]]:
     """A bar, and the function that moves it: (done, in all, what there is to say)."""
     from palate.progress import Bar, say
 
-    with Bar(unit, shown=rank() == 0) as bar:
+    with Bar(unit, shown=this_process().leads) as bar:
 
         def told(done: int, total: int, note: str) -> None:
             bar.update(done, total)
-            if note and rank() == 0:
+            if note and this_process().leads:
                 say(f"  {note}")
 
         yield told

@@ -6,7 +6,6 @@ Python packages. All train and ask judges; only rank 0 reads data, writes result
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from palate.evaluate.journal import ALONE, Progress, Shard
 from palate.evaluate.run import evaluate
 from palate.judges import open_judge
 from palate.model.options import BaseOptions
+from palate.process import this_process
 from palate.train.options import TrainOptions
 from palate.types import Judge, PalateError, digest
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 @contextmanager
 def distributed() -> Generator[bool]:
     """Yield whether this process runs the recipe; one that does not has done its part already."""
-    if _alone():
+    if this_process().size == 1:
         yield True
         return
     from palate.train.distributed import join, leave
@@ -54,7 +54,7 @@ def distributed() -> Generator[bool]:
 @contextmanager
 def sharing() -> Generator[Shard]:
     """Yield this process's part of a command that all ranks run alike."""
-    if _alone():
+    if this_process().size == 1:
         yield ALONE
         return
     from palate.train.distributed import join, leave
@@ -62,10 +62,6 @@ def sharing() -> Generator[Shard]:
     world = join()
     yield _share(world)
     leave(world)
-
-
-def _alone() -> bool:
-    return int(os.environ.get("WORLD_SIZE", 1)) == 1
 
 
 def _share(world: Distributed) -> Shard:
@@ -131,7 +127,7 @@ def judge_together(judging: Judging, opened: dict[str, Judge], progress: Progres
 
     The judge is kept in `opened` for the next benchmark, and only that one.
     """
-    if _alone():
+    if this_process().size == 1:
         return _judge(judging, opened, ALONE, progress)
     from palate.train.distributed import join
 

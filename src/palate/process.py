@@ -1,0 +1,38 @@
+"""Which of the processes that torchrun started this one is, from the environment; without torch."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """This process: its rank of `size` in all, and of `local_size` on this machine."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+    torchrun: bool = False
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the one that logs, writes and exports."""
+        return self.rank == 0
+
+
+def this_process() -> Process:
+    """As torchrun's environment describes it; rank 0 of 1 where torchrun did not start it."""
+
+    def number(name: str, default: int) -> int:
+        return int(os.environ.get(name, default))
+
+    size = number("WORLD_SIZE", 1)
+    return Process(
+        rank=number("RANK", 0),
+        size=size,
+        local_rank=number("LOCAL_RANK", 0),
+        local_size=number("LOCAL_WORLD_SIZE", size),
+        torchrun="RANK" in os.environ,
+    )
