@@ -39,7 +39,7 @@ OTHERS = "another program, which is not installed here"
 NOT_RUN = {
     r"palate (run|mix|train|evaluate|demo)\b.*\b(llama2|margin|scaling|my\.yaml)\b": LONG,
     r"palate (run|train|demo)\b": LONG,
-    r"palate view .*--export": "there are no marks yet; tests/explorer/test_marks.py",
+    r"palate view .*--export": "there are no marks yet; tests/explorer/test_annotations.py",
     r"palate report runs/margin": "a study; tests/test_study.py",
     r"palate (serve|view)\b": UNTIL_STOPPED,
     r"palate push\b(?!.*--dry-run)|--base Qwen|OpenAssistant/": HUB,
