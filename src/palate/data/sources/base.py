@@ -245,17 +245,9 @@ def user_turn(text: str) -> Turns:
 _MESSAGES_AS_TEXT = re.compile(r"""\s*\[\s*\{\s*['"](?:role|content)['"]""")
 
 RATINGS: Mapping[str, Rating] = {
-    "significantly": Rating.SIGNIFICANTLY,
-    "significantly better": Rating.SIGNIFICANTLY,
-    "better": Rating.BETTER,
-    "slightly": Rating.SLIGHTLY,
-    "slightly better": Rating.SLIGHTLY,
-    "negligibly": Rating.NEGLIGIBLY,
-    "negligibly better": Rating.NEGLIGIBLY,
+    **{name: r for r in Rating for name in (str(r.value), r.label, r.words)},
+    **{f"negligibly better {word} unsure": Rating.NEGLIGIBLY for word in ("/", "or")},
     "unsure": Rating.NEGLIGIBLY,
-    "negligibly better / unsure": Rating.NEGLIGIBLY,
-    "negligibly better or unsure": Rating.NEGLIGIBLY,
-    **{str(int(rating)): rating for rating in Rating},
 }
 BOOLEANS: Mapping[str, bool] = {
     **dict.fromkeys(("true", "1", "yes", "safe"), True),
