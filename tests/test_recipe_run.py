@@ -8,7 +8,7 @@ import pytest
 from made import made
 from palate.recipe import load_recipe, run
 from palate.recipe.cache import Workspace
-from palate.recipe.stages import OPTIONS, keep_apart, settle_one
+from palate.recipe.stages import OPTIONS, fill_in, forbid_overlap
 from palate.records import read_comparisons, read_header, write_comparisons
 from palate.train.options import TrainOptions
 from palate.types import PalateError
@@ -157,7 +157,7 @@ def test_pitfall_22_a_benchmark_that_was_trained_on_stops_the_run(experiment, tm
     asked = tmp_path / "asked.parquet"
     write_comparisons(asked, [made("Shared?", "other", "none"), made("New?", "yes", "no")])
     with pytest.raises(PalateError, match="of 2 comparisons 0 were trained on and 1"):
-        keep_apart(work, {"mixture": trained}, {"mine": asked})
+        forbid_overlap(work, {"mixture": trained}, {"mine": asked})
 
 
 UNSAID = """
@@ -231,14 +231,14 @@ def test_a_training_that_was_begun_keeps_its_own_steps(few, tmp_path):
 
     def settled(**stated) -> TrainOptions:
         given = {**options.model_dump(exclude_unset=True), **stated}
-        return settle_one("mine", TrainOptions(**given), base, mixture, tmp_path)[0]
+        return fill_in("mine", TrainOptions(**given), base, mixture, tmp_path)[0]
 
     kept = json.loads((folder / "train" / "mine" / OPTIONS).read_text())
     kept["train"]["pairs_per_step"] = 24
     (tmp_path / OPTIONS).write_text(json.dumps(kept))
     assert settled().pairs_per_step == 24
     assert settled(weight_decay=0.5).pairs_per_step == 8, "other options are another training"
-    assert settle_one("mine", options, base, mixture, tmp_path, resume=False)[0].pairs_per_step == 8
+    assert fill_in("mine", options, base, mixture, tmp_path, resume=False)[0].pairs_per_step == 8
     kept["mixture"] = "other rows"
     (tmp_path / OPTIONS).write_text(json.dumps(kept))
     assert settled().pairs_per_step == 8

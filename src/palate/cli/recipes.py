@@ -326,7 +326,7 @@ def _train_file(
     from palate.progress import kept_in
     from palate.recipe.distributed import distributed
     from palate.recipe.open import load_options
-    from palate.recipe.stages import settle_one, train_one
+    from palate.recipe.stages import fill_in, train_one
     from palate.types import PalateError
 
     if out is None:
@@ -341,8 +341,8 @@ def _train_file(
             data = folder / "data"
             mixture = comparison_file(file, data)
             watched = {stem(path): comparison_file(path, data / "watched") for path in watch}
-            options, base = settle_one(
-                out.name, options, base, mixture, folder, resume=resume, say=say
+            options, base = fill_in(
+                out.name, options, base, mixture, folder, resume=resume, log=say
             )
             train_one(out.name, base, options, mixture, watched, folder, out, resume=resume)
     say(f"checkpoint: {out}")

@@ -18,12 +18,12 @@ from palate.types import PalateError, digest
 Files = Mapping[str, Path]
 UNCHANGED, LENT = ": unchanged", ": made before"
 """How a line of progress ends of a step that was not made."""
-Told = Callable[[int, int, str], None]
-"""Told of progress: (done, in all, what there is to say)."""
+Progress = Callable[[int, int, str], None]
+"""Takes the progress of a long step: (done, in all, a note)."""
 
 
 @contextmanager
-def uncounted(_unit: str) -> Generator[Told]:
+def no_progress(_unit: str) -> Generator[Progress]:
     """Progress that nobody watches."""
     yield lambda _done, _total, _note: None
 
@@ -32,16 +32,16 @@ def uncounted(_unit: str) -> Generator[Told]:
 class Workspace:
     """A recipe and the folder in which it runs.
 
-    `resume` False makes every stage again; `say` gets one line of progress at a time; `counting`
-    opens a counter for a long step. `lenders` are folders of runs whose finished steps are taken
-    over where they are of the same options and inputs.
+    `resume` False makes every stage again; `log` gets one line at a time; `progress` opens a
+    counter for a long step. `lenders` are folders of runs whose finished steps are taken over where
+    they are of the same options and inputs.
     """
 
     recipe: Recipe
     folder: Path
     resume: bool = True
-    say: Callable[[str], None] = lambda _: None
-    counting: Callable[[str], AbstractContextManager[Told]] = uncounted
+    log: Callable[[str], None] = lambda _: None
+    progress: Callable[[str], AbstractContextManager[Progress]] = no_progress
     lenders: Sequence[Path] = ()
 
     def step(
@@ -53,51 +53,46 @@ class Workspace:
         results, with the fingerprints of both, so a file that was cut or edited is made again.
         """
         stamp = _stamp(self.folder, name)
-        wanted = {"options": plain(options), "inputs": self._fingerprints(inputs)}
-        if self.resume and (standing := _standing(self.folder, name, wanted)) is not None:
-            self.say(f"{name}{UNCHANGED}")
-            return standing
+        made_from = {
+            "options": plain(options),
+            "inputs": {key: fingerprint(path) for key, path in sorted(inputs.items())},
+        }
+        if self.resume and (existing := _existing(self.folder, name, made_from)) is not None:
+            self.log(f"{name}{UNCHANGED}")
+            return existing
         stamp.unlink(missing_ok=True)
         for lender in self.lenders:
-            if (lent := _standing(lender, name, wanted)) is not None:
-                self.say(f"{name}{LENT}")
-                return _borrow(lender, self.folder, name, lent)
-        self.say(f"{name} ...")
+            if (existing := _existing(lender, name, made_from)) is not None:
+                self.log(f"{name}{LENT}")
+                outputs = {k: self.folder / p.relative_to(lender) for k, p in existing.items()}
+                for key, path in existing.items():
+                    _link(path, outputs[key])
+                _link(_stamp(lender, name), stamp)  # Last, as where a step is made.
+                return outputs
+        self.log(f"{name} ...")
         outputs = dict(make())
         made = {
             key: [str(p.relative_to(self.folder)), fingerprint(p)] for key, p in outputs.items()
         }
-        write_json(stamp, {**wanted, "outputs": made})
+        write_json(stamp, {**made_from, "outputs": made})
         return outputs
-
-    def _fingerprints(self, files: Files) -> dict[str, str]:
-        return {name: fingerprint(path) for name, path in sorted(files.items())}
 
 
 def _stamp(folder: Path, name: str) -> Path:
     return folder / ".stages" / f"{name.replace('/', '--')}.json"
 
 
-def _standing(folder: Path, name: str, wanted: Mapping[str, Any]) -> dict[str, Path] | None:
-    """The outputs of a step that was made in `folder` from what is wanted, if they are whole."""
+def _existing(folder: Path, name: str, made_from: Mapping[str, Any]) -> dict[str, Path] | None:
+    """The outputs of a step that was made in `folder` from the same, if none has changed."""
     try:
-        kept = json.loads(_stamp(folder, name).read_text(encoding="utf-8"))
-        if {key: kept[key] for key in wanted} != wanted:
+        stamp = json.loads(_stamp(folder, name).read_text(encoding="utf-8"))
+        if {key: stamp[key] for key in made_from} != made_from:
             return None
-        outputs = {key: folder / path for key, (path, _) in kept["outputs"].items()}
-        whole = all(fingerprint(folder / p) == f for p, f in kept["outputs"].values())
+        outputs = {key: folder / path for key, (path, _) in stamp["outputs"].items()}
+        intact = all(fingerprint(folder / p) == f for p, f in stamp["outputs"].values())
     except (OSError, ValueError, KeyError, PalateError):
         return None
-    return outputs if whole else None
-
-
-def _borrow(lender: Path, folder: Path, name: str, outputs: Files) -> dict[str, Path]:
-    """Another run's outputs under this folder too; its note of the step last, as a step does."""
-    taken = {key: folder / path.relative_to(lender) for key, path in outputs.items()}
-    for key, path in outputs.items():
-        _link(path, taken[key])
-    _link(_stamp(lender, name), _stamp(folder, name))
-    return taken
+    return outputs if intact else None
 
 
 def _link(path: Path, to: Path) -> None:
@@ -121,31 +116,24 @@ def fingerprint(path: Path) -> str:
     Prose (.md) is left out: a model card gets its tables after the model was judged.
     """
     if path.suffix == ".parquet" and path.is_file():
-        return read_header(path).fingerprint if _is_ours(path) else file_digest(path)
+        try:
+            return read_header(path).fingerprint
+        except PalateError:  # Not a file of ours.
+            return file_digest(path)
     if not path.exists():
         raise PalateError(f"{path}: no such file; run the stage that makes it first")
     files = sorted(f for f in path.rglob("*") if f.is_file()) if path.is_dir() else [path]
-    return digest(*((str(f.relative_to(path)), file_digest(f)) for f in files if not _prose(f)))
-
-
-def _prose(path: Path) -> bool:
-    return path.suffix == ".md"
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        return bool(read_header(path))
-    except PalateError:
-        return False
+    digests = ((str(f.relative_to(path)), file_digest(f)) for f in files if f.suffix != ".md")
+    return digest(*digests)
 
 
 def plain(value: object) -> Any:
     """A value as what JSON gives back, so that it can be compared with a stored one."""
-    return json.loads(json.dumps(value, default=_plain, sort_keys=True))
 
+    def default(value: Any) -> Any:
+        return value.model_dump(mode="json") if hasattr(value, "model_dump") else str(value)
 
-def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json") if hasattr(value, "model_dump") else str(value)
+    return json.loads(json.dumps(value, default=default, sort_keys=True))
 
 
 @contextmanager

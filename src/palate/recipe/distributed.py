@@ -76,7 +76,7 @@ class Training(BaseModel, frozen=True, extra="forbid"):
     base: BaseOptions
     train: TrainOptions
     mixture: Path
-    watched: dict[str, Path]
+    eval_sets: dict[str, Path]
     folder: Path
     resume: bool
 
@@ -229,7 +229,8 @@ def _tokens(
         world.wait()
     examples = tokenise(training.mixture, chat, folder / "mixture.arrow")
     heldout = {
-        key: tokenise(path, chat, folder / f"{key}.arrow") for key, path in training.watched.items()
+        key: tokenise(path, chat, folder / f"{key}.arrow")
+        for key, path in training.eval_sets.items()
     }
     if world.leads:
         world.wait()

@@ -15,11 +15,11 @@ from palate.recipe import stages
 from palate.recipe.cache import (
     LENT,
     UNCHANGED,
-    Told,
+    Progress,
     Workspace,
     fingerprint,
     locked,
-    uncounted,
+    no_progress,
 )
 from palate.recipe.open import save_recipe
 from palate.recipe.schema import Recipe, StudyConfig, fingerprinted
@@ -169,7 +169,7 @@ def run(
     resume: bool = True,
     until: Stage = "report",
     say: Callable[[str], None] = lambda _: None,
-    counting: Callable[[str], AbstractContextManager[Told]] = uncounted,
+    counting: Callable[[str], AbstractContextManager[Progress]] = no_progress,
     lenders: Sequence[Path] = (),
 ) -> Path:
     """Run an experiment in `folder` up to the stage `until`, and return the folder.
@@ -199,9 +199,9 @@ def run(
         benchmarks = stages.make_benchmarks(work, clean, held_out)
         pools = stages.exclude_overlaps(work, train, benchmarks)
         mixtures = stages.make_mixtures(work, pools)
-        stages.keep_apart(work, mixtures, benchmarks)
+        stages.forbid_overlap(work, mixtures, benchmarks)
         if until == "mix":
-            stages.say_courses(work, mixtures)
+            stages.log_courses(work, mixtures)
             return folder
         work = replace(work, recipe=stages.settle(work, mixtures))
         save_recipe(work.recipe, folder / "recipe.yaml")
