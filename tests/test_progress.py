@@ -8,7 +8,16 @@ import pytest
 from rich.console import Console
 
 from palate import progress
-from palate.progress import LOG, Bar, Screen, TimeLeft, drawn, kept_in, on_screen, say
+from palate.progress import (
+    LOG,
+    Bar,
+    Screen,
+    TimeLeft,
+    info,
+    log_to_file,
+    log_to_screen,
+    rich_progress,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +36,7 @@ def terminal(width: int = 80) -> Console:
 def test_a_bar_fits_80_columns_and_nothing_of_it_is_cut(figures: str) -> None:
     console, bar = terminal(), Bar("helpfulness on anthropic-harmless-and-more")
     bar.figures = figures
-    with drawn(console) as shown:
+    with rich_progress(console) as shown:
         fields = {"figures": figures, "left": "11:20:33 left"}
         shown.add_task(bar.title(), total=234_567, completed=123_456, **fields)
         lines = console.render_lines(shown.get_renderable(), console.options.update(width=80))
@@ -43,7 +52,7 @@ def test_a_bar_fits_80_columns_and_nothing_of_it_is_cut(figures: str) -> None:
 
 def test_not_a_terminal_has_a_line_now_and_then(monkeypatch, capsys) -> None:
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.05)
-    on_screen()
+    log_to_screen()
     with Bar("mine", 38, unit="steps") as bar:
         bar.update(12, figures="loss 0.650")
         time.sleep(0.4)
@@ -53,9 +62,9 @@ def test_not_a_terminal_has_a_line_now_and_then(monkeypatch, capsys) -> None:
 
 
 def test_quiet_says_and_draws_nothing_but_the_log_has_it_all(tmp_path, capsys) -> None:
-    on_screen(quiet=True)
-    with kept_in(tmp_path / "run" / "log.txt", "palate run mine.yaml"), Bar("mine", 38):
-        say("one\nForged: line \x1b[2J")
+    log_to_screen(quiet=True)
+    with log_to_file(tmp_path / "run" / "log.txt", "palate run mine.yaml"), Bar("mine", 38):
+        info("one\nForged: line \x1b[2J")
     assert capsys.readouterr().err == ""
     lines = (tmp_path / "run" / "log.txt").read_text().splitlines()
     assert [line[20:] for line in lines] == [
@@ -66,7 +75,7 @@ def test_quiet_says_and_draws_nothing_but_the_log_has_it_all(tmp_path, capsys) -
 
 def test_the_log_says_how_it_ended_and_goes_on_in_the_same_file(tmp_path) -> None:
     for _ in range(2):
-        with pytest.raises(ValueError, match="no such"), kept_in(tmp_path / "log.txt", "title"):
+        with pytest.raises(ValueError, match="no such"), log_to_file(tmp_path / "log.txt", "title"):
             raise ValueError("no such thing")
     text = (tmp_path / "log.txt").read_text()
     assert text.count("stopped: ValueError: no such thing") == 2
@@ -75,14 +84,14 @@ def test_the_log_says_how_it_ended_and_goes_on_in_the_same_file(tmp_path) -> Non
 
 def test_a_log_that_cannot_be_written_stops_nothing(tmp_path) -> None:
     (tmp_path / "file").touch()
-    with kept_in(tmp_path / "file" / "log.txt", "title"):
-        say("gone on")
+    with log_to_file(tmp_path / "file" / "log.txt", "title"):
+        info("gone on")
 
 
 def test_a_library_user_sees_a_bar_and_a_program_with_logging_hears_lines(capsys, caplog) -> None:
     LOG.handlers, LOG.propagate = [], True
     with caplog.at_level(logging.INFO, logger=LOG.name), Bar("mine", 3):
-        say("heard")
+        info("heard")
     assert caplog.messages == ["heard"]
     assert not [h for h in LOG.handlers if isinstance(h, Screen)]
 
@@ -93,13 +102,13 @@ def test_the_time_left_is_steady_and_follows_a_lasting_change() -> None:
     seen = []
     for step in range(101, 400):
         now += 1.0 if step % 10 else 11.0  # Two seconds a step, every tenth much slower.
-        left.saw(step, now)
+        left.update(step, now)
         seen.append((left.at(now), 2.0 * (1_000 - step)))
     assert all(0.7 < found / true < 1.35 for found, true in seen[50:])
     assert left.at(now + 5) == pytest.approx(left.at(now) - 5), "it runs on between updates"
     for step in range(400, 500):
         now += 6.0
-        left.saw(step, now)
+        left.update(step, now)
     assert left.at(now) == pytest.approx(6.0 * 501, rel=0.05)
-    left.saw(1_000, now + 1)
+    left.update(1_000, now + 1)
     assert left.at(now + 1) is None

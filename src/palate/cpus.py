@@ -1,4 +1,4 @@
-"""What the math libraries are told before torch loads them: cores, waiting, machine code to keep.
+"""Settings of the math libraries, made before torch loads them: threads, waiting, kernel caches.
 
 libgomp, torch's OpenMP, reads the environment when it is loaded. Its threads spin at the end of
 every parallel region until the last one arrives. With a busy neighbour on one of the cores the last
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 CORES = "PALATE_CORES"
@@ -25,20 +26,20 @@ ROOT = Path("/")
 def cores(root: Path = ROOT) -> int:
     """CPU cores' worth of time that this process may use, at least 1.
 
-    What `PALATE_CORES` says; else the affinity mask (taskset, Slurm, cpusets), or a smaller quota
-    of a cgroup, version 1 or 2 (containers, systemd's CPUQuota=), rounded. `root` is where /proc
-    and /sys are.
+    The number in `PALATE_CORES`; else the affinity mask (taskset, Slurm, cpusets), or a smaller
+    quota of a cgroup, version 1 or 2 (containers, systemd's CPUQuota=), rounded. `root` is where
+    /proc and /sys are.
     """
-    if (said := said_of_cores()) is not None:
-        return said
+    if (setting := cores_setting()) is not None:
+        return setting
     quotas = [affinity(), *(round(quota) for quota in _quotas(root))]
     return max(1, min(quotas))
 
 
-def said_of_cores() -> int | None:
-    """What `PALATE_CORES` says; None where it says nothing, or no number (see `palate doctor`)."""
-    said = os.environ.get(CORES, "").strip()
-    return int(said) if said.isdecimal() and int(said) else None
+def cores_setting() -> int | None:
+    """The number in `PALATE_CORES`; None where it has none (see `palate doctor`)."""
+    setting = os.environ.get(CORES, "").strip()
+    return int(setting) if setting.isdecimal() and int(setting) else None
 
 
 def affinity() -> int:
@@ -49,10 +50,10 @@ def affinity() -> int:
 
 
 def library_settings(environment: Mapping[str, str], root: Path = ROOT) -> dict[str, str]:
-    """What the environment lacks before torch is loaded.
+    """The variables to add to the environment before torch is loaded.
 
-    Nothing that it says already is changed, and their number is left to OpenMP where that sees all
-    that limits it.
+    Nothing in it is changed, and the number of threads is left to OpenMP where that sees all that
+    limits it.
     """
     settings = {"OMP_WAIT_POLICY": "PASSIVE", **KERNELS}
     if (count := cores(root)) != affinity():
@@ -69,46 +70,20 @@ def _quotas(root: Path) -> Iterator[float]:
     for line in lines:
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
-        if number == "0" and not controllers:
-            mounts, read = ["", "unified"], _quota_v2
-        elif "cpu" in controllers.split(","):
-            mounts, read = [controllers, "cpu"], _quota_v1
+        if number == "0" and not controllers:  # Version 2: "quota period" in us, or "max period".
+            mounts, files = ["", "unified"], ["cpu.max"]
+        elif "cpu" in controllers.split(","):  # Version 1: two files; a quota of -1 is none.
+            mounts, files = [controllers, "cpu"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
         else:
             continue
+        parts = [part for part in path.split("/") if part not in ("", ".", "..")]
         for mount in mounts:
-            for folder in _upwards(root / "sys/fs/cgroup" / mount, path):
-                if (quota := read(folder)) is not None:
-                    yield quota
-
-
-def _upwards(mount: Path, path: str) -> Iterator[Path]:
-    """A cgroup's folder and those above it, to the mount.
-
-    A container sees its own cgroup at the mount, whatever its path is called outside.
-    """
-    parts = [part for part in path.split("/") if part not in ("", ".", "..")]
-    for count in range(len(parts), -1, -1):
-        yield mount.joinpath(*parts[:count])
-
-
-def _quota_v2(folder: Path) -> float | None:
-    """Of `cpu.max`: "quota period" in microseconds, or "max period"."""
-    return _ratio(_words(folder / "cpu.max"))
-
-
-def _quota_v1(folder: Path) -> float | None:
-    """Of two files; a quota of -1 is none."""
-    return _ratio(_words(folder / "cpu.cfs_quota_us") + _words(folder / "cpu.cfs_period_us"))
-
-
-def _words(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").split()
-    except OSError:
-        return []
-
-
-def _ratio(words: list[str]) -> float | None:
-    if len(words) != 2 or not all(word.isdecimal() for word in words) or not int(words[1]):
-        return None
-    return int(words[0]) / int(words[1])
+            # Up to the mount: a container sees its own cgroup there, whatever its path is outside.
+            for depth in range(len(parts), -1, -1):
+                folder = root.joinpath("sys/fs/cgroup", mount, *parts[:depth])
+                words: list[str] = []
+                for file in files:
+                    with suppress(OSError):
+                        words += (folder / file).read_text(encoding="utf-8").split()
+                if len(words) == 2 and all(map(str.isdecimal, words)) and int(words[1]):
+                    yield int(words[0]) / int(words[1])

@@ -1,4 +1,4 @@
-"""What this machine has, and what of Palate can run on it."""
+"""What `palate doctor` prints: what this machine has, and what of Palate can run on it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
-from palate.cpus import CORES, affinity, cores, said_of_cores
+from palate.cpus import CORES, affinity, cores, cores_setting
 
 State = Literal["ok", "warn", "missing"]
 PACKAGES = ("torch", "transformers", "peft", "gguf", "datasets", "pyarrow", "scipy")
@@ -24,7 +24,7 @@ DEMO_GIB = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One line of the report: what was looked at, what was found, what to do about it."""
+    """One line of the report: what was checked, what is there, what to do about it."""
 
     what: str
     state: State
@@ -37,8 +37,8 @@ def examine(data: str | None = None, folder: Path = Path("runs")) -> list[Findin
     return [
         Finding("python", "ok", f"{platform.python_version()} on {platform.platform(terse=True)}"),
         *map(_package, PACKAGES),
-        *_devices(),
-        *_said(),
+        *_device(),
+        *_cores_setting(),
         _memory(),
         _disk(folder),
         _data(data or os.environ.get("PALATE_DATA")),
@@ -53,7 +53,7 @@ def _package(name: str) -> Finding:
         return Finding(name, "missing", "not installed", f"pip install {name}")
 
 
-def _devices() -> list[Finding]:
+def _device() -> list[Finding]:
     if importlib.util.find_spec("torch") is None:
         return []
     import torch
@@ -62,28 +62,26 @@ def _devices() -> list[Finding]:
     from palate.model.precision import choose_dtype, name_of
 
     device = default_device()
-    name = torch.cuda.get_device_name() if device.type == "cuda" else _cores()
-    native = "native" if native_bfloat16(device) else "emulated"
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name()
+    else:
+        waits = os.environ.get("OMP_WAIT_POLICY", "").lower() or "active"
+        limit = f" of {affinity()}, by a quota or PALATE_CORES" if cores() != affinity() else ""
+        name = f"{cores()} cores{limit}, waiting {waits}"
     auto = choose_dtype("auto", device, "training")
     threads = torch.get_num_threads()
     return [
         Finding("device", "ok", f"{device.type}: {name}, {threads} threads"),
-        Finding("bfloat16", "ok", native),
+        Finding("bfloat16", "ok", "native" if native_bfloat16(device) else "emulated"),
         Finding("dtype auto", "ok", f"trains in {name_of(auto.dtype)}: {auto.why}"),
     ]
 
 
-def _said() -> list[Finding]:
-    said = os.environ.get(CORES, "").strip()
-    if not said or said_of_cores() is not None:
+def _cores_setting() -> list[Finding]:
+    setting = os.environ.get(CORES, "").strip()
+    if not setting or cores_setting() is not None:
         return []
-    return [Finding(CORES, "warn", f"{said!r} is not used", "expected a whole number from 1 on")]
-
-
-def _cores() -> str:
-    waits = os.environ.get("OMP_WAIT_POLICY", "").lower() or "active"
-    limited = f" of {affinity()}, by a quota or PALATE_CORES" if cores() != affinity() else ""
-    return f"{cores()} cores{limited}, waiting {waits}"
+    return [Finding(CORES, "warn", f"{setting!r} is not used", "expected a whole number from 1 on")]
 
 
 def _memory() -> Finding:

@@ -17,15 +17,16 @@ EXTRAS = {
 
 
 def missing(extra: str) -> list[str]:
-    """The modules of an extra that cannot be found here; nothing is imported but their parents."""
-    return [name for name in EXTRAS[extra] if not _found(name)]
-
-
-def _found(name: str) -> bool:
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:  # Its parent is missing.
-        return False
+    """The modules of an extra that are not installed; nothing is imported but their parents."""
+    modules = []
+    for name in EXTRAS[extra]:
+        try:
+            installed = importlib.util.find_spec(name) is not None
+        except ModuleNotFoundError:  # Its parent is missing.
+            installed = False
+        if not installed:
+            modules.append(name)
+    return modules
 
 
 def install_command(extra: str) -> str:
@@ -37,6 +38,6 @@ def install_command(extra: str) -> str:
         requirements = metadata.requires("palate") or []
     except metadata.PackageNotFoundError:  # Run from its source, which was never installed.
         return f"pip install -e '.[{extra}]' in Palate's own folder"
-    asked = re.compile(rf"extra\s*==\s*['\"]{extra}['\"]")
-    packages = [r.partition(";")[0].strip() for r in requirements if asked.search(r)]
+    of_extra = re.compile(rf"extra\s*==\s*['\"]{extra}['\"]")
+    packages = [r.partition(";")[0].strip() for r in requirements if of_extra.search(r)]
     return shlex.join([sys.executable, "-m", "pip", "install", *packages])

@@ -1,7 +1,7 @@
-"""What long work says and shows: lines, and a bar on a terminal or a line now and then elsewhere.
+"""Progress of long work: log lines, and a bar on a terminal or a line now and then elsewhere.
 
-Lines go through `logging`, so that a program that uses Palate hears them as it hears any library.
-The command line puts them on stderr with `on_screen`, and `kept_in` keeps them in a file.
+Lines go through `logging`, so that a program that uses Palate gets them as from any library. The
+command line writes them to stderr with `log_to_screen`, and `log_to_file` keeps them in a file.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ NAME_WIDTH, BAR_WIDTH, FIGURES_WIDTH = 20, 10, 20  # With counts and time left: 
 
 
 class Screen(logging.Handler):
-    """Lines on stderr, above the bar where there is one; of a quiet one, neither."""
+    """Lines on stderr, above the bar where there is one; neither where it is `quiet`."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         from rich.console import Console
@@ -44,7 +44,7 @@ class Screen(logging.Handler):
         )  # fmt: skip
 
 
-def say(line: str, *, dim: bool = False) -> None:
+def info(line: str, *, dim: bool = False) -> None:
     """A line of progress."""
     LOG.info("%s", line, extra={"dim": dim})
 
@@ -54,7 +54,7 @@ def warn(line: str) -> None:
     LOG.warning("%s", line)
 
 
-def on_screen(*, quiet: bool = False) -> None:
+def log_to_screen(*, quiet: bool = False) -> None:
     """From now on, lines and bars are on stderr, or nowhere."""
     LOG.handlers = [h for h in LOG.handlers if not isinstance(h, Screen)]
     LOG.addHandler(Screen(quiet=quiet))
@@ -63,12 +63,12 @@ def on_screen(*, quiet: bool = False) -> None:
 
 
 @contextmanager
-def kept_in(path: Path, title: str) -> Generator[None]:
-    """Add every line that is said, and how it ends, to the file at `path`, each with its time."""
+def log_to_file(path: Path, title: str) -> Generator[None]:
+    """Add every line, and how the work ends, to the file at `path`, each with its time."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = logging.FileHandler(path, encoding="utf-8")
-    except OSError:  # Whoever writes there next says so; a log is no reason to stop.
+    except OSError:  # The next write to this folder raises; a log is no reason to stop.
         yield
         return
     file.setFormatter(_OneLine("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
@@ -90,8 +90,7 @@ class _OneLine(logging.Formatter):
     """Text of data or of a model cannot write a line of the log of its own."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = " ".join(super().format(record).split("\n"))
-        return "".join(c if c.isprintable() else " " for c in line)
+        return "".join(c if c.isprintable() else " " for c in super().format(record))
 
 
 class TimeLeft:
@@ -102,32 +101,32 @@ class TimeLeft:
     """
 
     def __init__(self, total: int | None, done: int, now: float) -> None:
-        self.total, self._done, self._at = total, done, now
+        self.total, self._done, self._updated = total, done, now
         self._units = self._seconds = 0.0
 
-    def saw(self, done: int, now: float) -> None:
-        """Note that `done` units are done at `now`; what was done before the start is no pace."""
-        passed = now - self._at
+    def update(self, done: int, now: float) -> None:
+        """`done` units are done at `now`; what was done before the start is no pace."""
+        passed = now - self._updated
         if done <= self._done or passed <= 0:
             return
-        kept = 0.5 ** (passed / HALF_LIFE_SECONDS)
-        self._units = self._units * kept + done - self._done
-        self._seconds = self._seconds * kept + passed
-        self._done, self._at = done, now
+        decay = 0.5 ** (passed / HALF_LIFE_SECONDS)
+        self._units = self._units * decay + done - self._done
+        self._seconds = self._seconds * decay + passed
+        self._done, self._updated = done, now
 
     def at(self, now: float) -> float | None:
         """Seconds left at `now`, or None where nobody knows yet."""
         if self.total is None or not self._units or self._done >= self.total:
             return None
-        whole = (self.total - self._done) * self._seconds / self._units
-        return max(0.0, whole - (now - self._at))
+        since_update = (self.total - self._done) * self._seconds / self._units
+        return max(0.0, since_update - (now - self._updated))
 
 
 class Bar:
     """How far some long work is: a bar on a terminal, elsewhere and in the log a line now and then.
 
-    Where neither a program nor the command line has said where lines go, a bar brings its own
-    screen, so that a training in a notebook is seen.
+    Where neither a program nor the command line configured the log, a bar adds a screen for as
+    long as it runs, so that progress of a training in a notebook is visible.
     """
 
     def __init__(
@@ -136,25 +135,25 @@ class Bar:
         self.name, self.total, self.unit = name, total, unit
         self.done, self.figures = 0, ""
         self._shown = shown
-        self._own: Screen | None = None
+        self._own_screen: Screen | None = None
         self._left: TimeLeft | None = None
-        self._drawn: Progress | None = None
+        self._progress: Progress | None = None
         self._ended = threading.Event()
-        self._lines = threading.Thread(target=self._say_now_and_then, name="progress", daemon=True)
+        self._refresher = threading.Thread(target=self._refresh, name="progress", daemon=True)
 
     def __enter__(self) -> Self:
         if not self._shown:
             return self
         if not LOG.hasHandlers():
-            self._own = Screen()
-            LOG.addHandler(self._own)
+            self._own_screen = Screen()
+            LOG.addHandler(self._own_screen)
             LOG.setLevel(logging.DEBUG)
         screen = next((h for h in LOG.handlers if isinstance(h, Screen)), None)
         if screen is not None and screen.console.is_terminal and not screen.console.quiet:
-            self._drawn = drawn(screen.console)
-            self._drawn.add_task(self.title(), total=self.total, figures="", left="")
-            self._drawn.start()
-        self._lines.start()
+            self._progress = rich_progress(screen.console)
+            self._progress.add_task(self.title(), total=self.total, figures="", left="")
+            self._progress.start()
+        self._refresher.start()
         return self
 
     def __exit__(
@@ -164,10 +163,10 @@ class Bar:
         trace: TracebackType | None,
     ) -> None:
         self._ended.set()
-        if self._drawn is not None:
-            self._drawn.stop()
-        if self._own is not None:
-            LOG.removeHandler(self._own)
+        if self._progress is not None:
+            self._progress.stop()
+        if self._own_screen is not None:
+            LOG.removeHandler(self._own_screen)
 
     def update(self, done: int, total: int | None = None, figures: str = "") -> None:
         """`done` of `total` units are done; `figures` are what is known of them."""
@@ -177,32 +176,33 @@ class Bar:
         if self._left is None:
             self._left = TimeLeft(self.total, done, now)
         self._left.total = self.total
-        self._left.saw(done, now)
+        self._left.update(done, now)
         self._draw()
 
     def _draw(self) -> None:
-        if self._drawn is not None:
-            self._drawn.update(
-                self._drawn.task_ids[0], completed=self.done, total=self.total,
+        if self._progress is not None:
+            self._progress.update(
+                self._progress.task_ids[0], completed=self.done, total=self.total,
                 figures=self.figures, left=self._time_left(), description=self.title(),
             )  # fmt: skip
 
-    def _say_now_and_then(self) -> None:
+    def _refresh(self) -> None:
         """On a terminal the time left runs on between updates; the log has a line either way."""
-        level = logging.INFO if self._drawn is None else logging.DEBUG
-        said = time.monotonic()
-        while not self._ended.wait(1.0 if self._drawn is not None else LINE_SECONDS):
+        on_terminal = self._progress is not None
+        logged = time.monotonic()
+        while not self._ended.wait(1.0 if on_terminal else LINE_SECONDS):
             self._draw()
-            if time.monotonic() - said >= LINE_SECONDS:
-                said = time.monotonic()
+            if time.monotonic() - logged >= LINE_SECONDS:
+                logged = time.monotonic()
+                level = logging.DEBUG if on_terminal else logging.INFO
                 LOG.log(level, "%s", self.line(), extra={"dim": True})
 
     def line(self) -> str:
         """How far it is, as a line: `mine: 12 of 38 steps, loss 0.650, 0:01:20 left`."""
-        whole = f" of {self.total:,}" if self.total is not None else ""
-        counted = " ".join(filter(None, (f"{self.done:,}{whole}", self.unit)))
+        of_total = f" of {self.total:,}" if self.total is not None else ""
+        count = f"{self.done:,}{of_total} {self.unit}".rstrip()
         return f"  {self.name}: " + ", ".join(
-            filter(None, (counted, self.figures, self._time_left()))
+            filter(None, (count, self.figures, self._time_left()))
         )
 
     def _time_left(self) -> str:
@@ -211,11 +211,11 @@ class Bar:
 
     def title(self) -> str:
         """The name, cut to what the figures leave of it."""
-        room = NAME_WIDTH if self.figures else NAME_WIDTH + FIGURES_WIDTH
-        return self.name if len(self.name) <= room else f"{self.name[: room - 1].rstrip()}…"
+        width = NAME_WIDTH if self.figures else NAME_WIDTH + FIGURES_WIDTH
+        return self.name if len(self.name) <= width else f"{self.name[: width - 1].rstrip()}…"
 
 
-def drawn(console: Console) -> Progress:
+def rich_progress(console: Console) -> Progress:
     """A bar for `Bar`'s fields that fits a terminal of 80 columns."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 

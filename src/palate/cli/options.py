@@ -90,10 +90,10 @@ def _cell(value: Any) -> str:
 
 def progress(*, quiet: bool = False) -> Callable[[str], None]:
     """A function that writes a line of progress to stderr; of several ranks, rank 0 speaks."""
-    from palate.progress import on_screen, say
+    from palate.progress import info, log_to_screen
 
-    on_screen(quiet=quiet or not this_process().leads)
-    return say
+    log_to_screen(quiet=quiet or not this_process().leads)
+    return info
 
 
 @contextmanager
@@ -122,13 +122,13 @@ def command_line() -> str:
 @contextmanager
 def counting(unit: str) -> Generator[Callable[[int, int, str], None]]:
     """A bar, and the function that moves it: (done, in all, what there is to say)."""
-    from palate.progress import Bar, say
+    from palate.progress import Bar, info
 
     with Bar(unit, shown=this_process().leads) as bar:
 
         def told(done: int, total: int, note: str) -> None:
             bar.update(done, total)
             if note and this_process().leads:
-                say(f"  {note}")
+                info(f"  {note}")
 
         yield told

@@ -126,7 +126,7 @@ def run_recipe(
     Raises:
         PalateError: at the end, where a judge could not be asked.
     """
-    from palate.progress import kept_in
+    from palate.progress import log_to_file
     from palate.recipe import load_recipe
     from palate.recipe import run as run_stages
     from palate.recipe.distributed import distributed
@@ -144,7 +144,7 @@ def run_recipe(
             recipe = recipe.model_copy(update={"judges": with_budget(recipe.judges, budget)})
         until = "mix" if dry_run else until
         folder = out or Path("runs") / recipe.name
-        with kept_in(folder / LOG, command_line()):
+        with log_to_file(folder / LOG, command_line()):
             run_stages(recipe, folder, resume=resume, until=until, say=say, counting=counting)
     if dry_run:
         show_costs(_costs(recipe, folder), form)
@@ -164,10 +164,10 @@ def _costs(recipe: Recipe, folder: Path) -> list[dict[str, Any]]:
 
 def show_costs(rows: list[dict[str, Any]], form: Format) -> None:
     """Print what chat judges would still cost."""
-    from palate.progress import say
+    from palate.progress import info
 
     if not rows:
-        say("no chat judge is asked: judging costs no money")
+        info("no chat judge is asked: judging costs no money")
     emit(rows, form, "What is still to be asked")
 
 
@@ -323,7 +323,7 @@ def _train_file(
     from palate.cli.options import progress
     from palate.cli.sources import comparison_file
     from palate.data.sources.files import stem
-    from palate.progress import kept_in
+    from palate.progress import log_to_file
     from palate.recipe.distributed import distributed
     from palate.recipe.open import load_options
     from palate.recipe.stages import fill_in, train_one
@@ -337,7 +337,7 @@ def _train_file(
             return
         say = progress(quiet=quiet)
         options, base = load_options(overrides)
-        with kept_in(folder / LOG, command_line()):
+        with log_to_file(folder / LOG, command_line()):
             data = folder / "data"
             mixture = comparison_file(file, data)
             watched = {stem(path): comparison_file(path, data / "watched") for path in watch}

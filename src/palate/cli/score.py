@@ -134,7 +134,7 @@ def _scoring(model: str | None) -> Generator[tuple[Scorer | None, Shard, Any]]:
 
 def _say_kept(path: Path, done: str) -> None:
     from palate.evaluate.scoring import facts_of
-    from palate.progress import say
+    from palate.progress import info
 
     facts = facts_of(path)
     line = f"{done}: {facts['kept']:,} of {facts['rows']:,} rows"
@@ -142,7 +142,7 @@ def _say_kept(path: Path, done: str) -> None:
         line += f", reward at least {facts['threshold']:.6g}"
     if facts.get("unscored"):
         line += f"; {facts['unscored']:,} responses without a score are left out"
-    say(f"{line}: {path}")
+    info(f"{line}: {path}")
 
 
 # `palate score`: responses in, rewards out.

@@ -18,7 +18,7 @@ from palate.data.sources import (
 )
 from palate.data.sources.files import locate, stem
 from palate.data.sources.own import is_ours
-from palate.progress import say
+from palate.progress import info
 from palate.records import write_comparisons
 from palate.types import Comparison, PalateError
 
@@ -57,8 +57,8 @@ def comparison_file(file: Path, folder: Path) -> Path:
     rows = readable(open_source("own", Request(file)), on_bad=bad.append)
     header = write_comparisons(out, rows, details={"source": str(file)})
     for row in bad[:5]:
-        say(str(row))
-    say(f"{file}: {header.rows:,} comparisons, {len(bad):,} rows not read; kept in {out}")
+        info(str(row))
+    info(f"{file}: {header.rows:,} comparisons, {len(bad):,} rows not read; kept in {out}")
     return out
 
 

@@ -36,7 +36,7 @@ from palate.cpus import cores
 from palate.model.packing import Tokens, group
 from palate.model.templates import RefusedTurnsError
 from palate.model.tokenizer import ChatTokens
-from palate.progress import Bar, say, warn
+from palate.progress import Bar, info, warn
 from palate.records import (
     count_groups,
     read_comparisons,
@@ -516,7 +516,7 @@ def _bar(name: str, cuts: Counter[str], rows: int, out: Path) -> Generator[Calla
     with Bar(f"tokenise {name}", rows, unit="rows") as bar:
         bar.update(before)
         yield lambda: bar.update(cuts["rows"], figures=f"{rate():,.0f} rows/s")
-        say(
+        info(
             f"tokenised {name}: {cuts['kept']:,} of {cuts['rows']:,} comparisons kept, "
             f"{cuts['too_long']:,} too long, {cuts['identical']:,} identical, "
             f"{cuts['truncated']:,} prompts cut, {rate():,.0f} rows/s",

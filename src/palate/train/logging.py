@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from palate.extras import install_command
-from palate.progress import Bar, say
+from palate.progress import Bar, info
 from palate.records import write_text
 from palate.types import PalateError
 
@@ -51,7 +51,7 @@ class RunLog:
     def say(self, line: str) -> None:
         """A line of progress; of several ranks one says it."""
         if self._shown:
-            say(line, dim=True)
+            info(line, dim=True)
 
     def starts(self, done: int) -> None:
         """Training goes on after step `done`; the time that is left is measured from here."""

@@ -42,7 +42,7 @@ from palate.data.sources.base import (
 )
 from palate.data.sources.files import data_files, ending, read_file, records, resolve
 from palate.data.transcript import Prompt, Turns
-from palate.progress import say
+from palate.progress import info
 from palate.records import HEADER_KEY, read_comparisons
 from palate.types import UNREAD_COLUMNS, Comparison, digest
 
@@ -112,7 +112,7 @@ def comparisons(
     columns = Columns()
     yield from each(records, lambda record: (read(record, source, columns),))
     if columns.read:
-        say(f"{file}: {columns.summary()}")
+        info(f"{file}: {columns.summary()}")
 
 
 @dataclass(slots=True)
