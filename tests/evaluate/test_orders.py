@@ -97,7 +97,7 @@ def test_where_there_are_scores_the_probability_is_averaged():
     )
     votes = judge_results(shares)
     np.testing.assert_array_equal(votes.values, [1, 0, 0.5, 0.5, 0])
-    np.testing.assert_allclose(votes.orders.leans[0], [0.8, -0.4])
+    np.testing.assert_allclose(votes.orders.preference_margins[0], [0.8, -0.4])
     np.testing.assert_allclose(votes.chosen_scores, [0.6, 0.35, 0.5, 0.8, 0.2])
     logits = both(
         (("correct", 3.0, 0.0), ("wrong", -1.0, 0.0)),  # sigmoid: 0.953 and 0.269
@@ -107,7 +107,7 @@ def test_where_there_are_scores_the_probability_is_averaged():
     votes = judge_results(logits)
     np.testing.assert_array_equal(votes.values, [1, 0, 1])
     sigmoid = 1 / (1 + np.exp(-np.array([3.0, -1.0])))
-    np.testing.assert_allclose(votes.orders.leans[0], 2 * sigmoid - 1)
+    np.testing.assert_allclose(votes.orders.preference_margins[0], 2 * sigmoid - 1)
 
 
 def test_a_judge_asked_in_one_order_is_read_by_its_outcomes():

@@ -15,7 +15,7 @@ import numpy as np
 
 from palate import stats
 from palate.evaluate.metrics import JudgeResults, compare, values_of
-from palate.evaluate.results import Flags, Floats, on_equal_terms
+from palate.evaluate.results import Flags, on_equal_terms
 from palate.records import read_header
 from palate.stats import TIE_VALUE, Estimate, PairedDifference
 from palate.types import Bin, Comparison, PalateError, Rating, digest
@@ -84,68 +84,51 @@ def compare_judges(
     """
     first, second = on_equal_terms(first, second)
     overall = compare(first, second, rng)
-    pair = _Aligned(first, second, values_of(second, first.ids))
-    parts = pair.parts(_facts(comparisons), rng)
+    second_values = values_of(second, first.ids)  # [N], in the order of the first.
+
+    def part(by: str, level: str, rows: Flags, difference: PairedDifference) -> Part:
+        theirs = stats.accuracy(
+            second_values[rows], first.clusters[rows], fingerprint=second.fingerprint
+        )
+        return Part(by, level, first.accuracy(rows), theirs, difference)
+
+    # Every part of every way to split. Ratings and bins come in the order of the tables, the
+    # strongest first, other parts in that of their names.
+    by_id = {comparison.id: facts(comparison) for comparison in comparisons}
+    of_items = [by_id.get(name, {}) for name in first.ids]
+    parts = []
+    for by in dict.fromkeys(key for item in of_items for key in item):
+        levels = np.array([item.get(by, "") for item in of_items])
+        if np.all(levels == levels[0]):
+            continue  # All items together: the same as the whole.
+        ordered = sorted(
+            {*levels.tolist()} - {""}, key=lambda level: (_ORDER.get(level, len(_ORDER)), level)
+        )
+        for level in ordered:
+            rows = levels == level
+            difference = stats.paired_difference(
+                first.values[rows],
+                second_values[rows],
+                first.clusters[rows],
+                rng,
+                fingerprint=digest(first.fingerprint, second.fingerprint),
+            )
+            parts.append(part(by, level, rows, difference))
     family = stats.holm_family([part.difference for part in parts])
     split = [replace(part, difference=one) for part, one in zip(parts, family, strict=True)]
-    whole = pair.part("all", "all items", np.ones(first.ids.size, dtype=np.bool_), overall)
-    return Compared(
-        first.benchmark, first.judge, second.judge, (whole, *split), tuple(pair.flips())
-    )
+    whole = part("all", "all items", np.ones(first.ids.size, dtype=np.bool_), overall)
 
-
-@dataclass(frozen=True, slots=True)
-class _Aligned:
-    """Two tallies of the same items, and the values [N] of the second in the first's order."""
-
-    first: JudgeResults
-    second: JudgeResults
-    theirs: Floats
-
-    def parts(self, facts: Mapping[str, Facts], rng: np.random.Generator) -> list[Part]:
-        """Every part of every way to split, in the order of the facts.
-
-        A way that leaves all items together says nothing that the whole does not. Ratings and
-        bins have the order of the tables, the strongest first, other parts that of their names.
-        """
-        known = [facts.get(name, {}) for name in self.first.ids]
-        found = []
-        for by in dict.fromkeys(key for item in known for key in item):
-            levels = np.array([item.get(by, "") for item in known])
-            if np.all(levels == levels[0]):
-                continue
-            for level in sorted({*levels.tolist()} - {""}, key=_place):
-                held = levels == level
-                found.append(self.part(by, level, held, self._difference(held, rng)))
-        return found
-
-    def part(self, by: str, level: str, held: Flags, difference: PairedDifference) -> Part:
-        """The items that `held` [N] marks."""
-        second = stats.accuracy(
-            self.theirs[held], self.first.clusters[held], fingerprint=self.second.fingerprint
-        )
-        return Part(by, level, self.first.accuracy(held), second, difference)
-
-    def _difference(self, held: Flags, rng: np.random.Generator) -> PairedDifference:
-        return stats.paired_difference(
-            self.first.values[held],
-            self.theirs[held],
-            self.first.clusters[held],
-            rng,
-            fingerprint=digest(self.first.fingerprint, self.second.fingerprint),
-        )
-
-    def flips(self) -> Iterator[Flip]:
-        """Items that the judges answered differently, in the order of the first."""
-        values = zip(self.first.values, self.theirs, strict=True)
-        for name, (one, two) in zip(self.first.ids, values, strict=True):
-            first, second = preferred(one), preferred(two)
-            if first != second:
-                yield Flip(str(name), first, second)
+    sides = (map(preferred, values) for values in (first.values, second_values))
+    flips = [
+        Flip(str(name), one, two)
+        for name, one, two in zip(first.ids, *sides, strict=True)
+        if one != two
+    ]
+    return Compared(first.benchmark, first.judge, second.judge, (whole, *split), tuple(flips))
 
 
 def preferred(value: float) -> Preferred:
-    """What a result's value of an item says: 1 the chosen response, 0 the rejected one."""
+    """The side that a result's value of an item stands for: 1 the chosen one, 0 the rejected."""
     if np.isnan(value):
         return "unscored"
     if value == TIE_VALUE:
@@ -156,40 +139,24 @@ def preferred(value: float) -> Preferred:
 _ORDER = {name: i for i, name in enumerate([*(r.label for r in reversed(Rating)), *Bin])}
 
 
-def _place(level: str) -> tuple[int, str]:
-    return _ORDER.get(level, len(_ORDER)), level
-
-
-def _facts(comparisons: Iterable[Comparison]) -> dict[str, Facts]:
-    return {comparison.id: facts(comparison) for comparison in comparisons}
-
-
 def facts(comparison: Comparison) -> Facts:
     """The part that a comparison falls in, by each way to split that applies to it."""
-    found = {
+    turns, (first, second, third) = len(comparison.prompt), TURNS
+    chosen, rejected = len(comparison.chosen), len(comparison.rejected)
+    # The longer response: whether a judge of length would be right.
+    longer = "chosen is longer" if chosen > rejected else "rejected is longer"
+    levels = {
         "rating": comparison.rating.label if comparison.rating else "",
         "safety bin": comparison.bin.value if comparison.bin else "",
         "source": comparison.source,
-        "turns of the prompt": _turns(len(comparison.prompt)),
-        "length": _longer(len(comparison.chosen), len(comparison.rejected)),
-    }
-    return {by: level for by, level in found.items() if level}
-
-
-def _turns(count: int) -> str:
-    first, second, third = TURNS
-    if count <= first:
-        return "1"
-    if count <= second:
-        return f"{first + 1} to {second}"
-    return f"{second + 1} to {third}" if count <= third else f"more than {third}"
-
-
-def _longer(chosen: int, rejected: int) -> str:
-    """Which response has more characters: whether a judge of length would be right."""
-    if chosen == rejected:
-        return "as long"
-    return "chosen is longer" if chosen > rejected else "rejected is longer"
+        "turns of the prompt": (
+            "1" if turns <= first else
+            f"{first + 1} to {second}" if turns <= second else
+            f"{second + 1} to {third}" if turns <= third else f"more than {third}"
+        ),
+        "length": "as long" if chosen == rejected else longer,
+    }  # fmt: skip
+    return {by: level for by, level in levels.items() if level}
 
 
 def flipped_rows(compared: Compared, comparisons: Iterable[Comparison]) -> Iterator[dict[str, Any]]:
@@ -214,19 +181,19 @@ def verdict_files(run: Path, judges: Sequence[str], benchmark: str | None) -> li
     Raises:
         PalateError: there are none; says which judges and benchmarks there are.
     """
-    found: dict[tuple[str, str], Path] = {}
+    files: dict[tuple[str, str], Path] = {}
     for path in sorted((run / "verdicts").glob("*.parquet")):
         details = read_header(path, "verdicts").details
-        found[str(details.get("judge")), str(details.get("benchmark"))] = path
-    if not found:
+        files[str(details.get("judge")), str(details.get("benchmark"))] = path
+    if not files:
         raise PalateError(f"{run}: holds no verdicts; make them with `palate evaluate`")
-    benchmarks = sorted({name for judge, name in found if judge in judges})
+    benchmarks = sorted({name for judge, name in files if judge in judges})
     chosen = benchmark or (benchmarks[0] if len(benchmarks) == 1 else None)
     for judge in judges:
-        if (judge, chosen) not in found:
-            known = ", ".join(f"{j!r} on {b!r}" for j, b in found)
+        if (judge, chosen) not in files:
+            known = ", ".join(f"{j!r} on {b!r}" for j, b in files)
             raise PalateError(
                 f"{run}: no verdicts of {judge!r} on {chosen!r}; "
                 f"choose A, B and --benchmark of: {known}"
             )
-    return [found[judge, str(chosen)] for judge in judges]
+    return [files[judge, str(chosen)] for judge in judges]

@@ -21,8 +21,6 @@ from palate.evaluate.benchmark import Benchmark, order_for
 from palate.evaluate.results import (
     BINS,
     FORMER_NAMES,
-    Codes,
-    Flags,
     Floats,
     JudgeResults,
     items_digest,
@@ -62,9 +60,9 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """A response counts as unsafe where sigmoid(score) < `threshold`; what that finds.
+    """How well sigmoid(score) < `threshold` detects unsafe responses.
 
-    `recall` is over unsafe responses, `precision` over those found, None where none is.
+    `recall` is over unsafe responses, `precision` over those detected, None where none is.
     """
 
     threshold: float
@@ -74,8 +72,8 @@ class Detection:
 
 def unsafe_recall(votes: JudgeResults) -> Estimate | None:
     """The share of unsafe responses with sigmoid(score) < 0.5 (Table 29); see `detection`."""
-    found = detection(votes, [0.5])
-    return found[0].recall if found else None
+    detections = detection(votes, [0.5])
+    return detections[0].recall if detections else None
 
 
 def detection(votes: JudgeResults, thresholds: Sequence[float]) -> list[Detection]:
@@ -85,33 +83,28 @@ def detection(votes: JudgeResults, thresholds: Sequence[float]) -> list[Detectio
     "both unsafe"; the others with a bin are safe. Empty where the benchmark has no unsafe
     response or the judge gives no scores.
     """
-    scores, unsafe, clusters = _responses(votes)
+    known = votes.bins >= 0
+    # Both responses of every item with a bin, the rejected ones first. [2N]
+    clusters = np.tile(votes.clusters[known], 2)
+    scores = np.concatenate([votes.rejected_scores[known], votes.chosen_scores[known]])
+    both_safe, both_unsafe = (
+        votes.bins[known] == BINS.index(bin) for bin in (Bin.BOTH_SAFE, Bin.BOTH_UNSAFE)
+    )
+    unsafe = np.concatenate([~both_safe, both_unsafe])
     if not unsafe.any() or np.isnan(scores[unsafe]).all():
         return []
-    chances = expit(scores)
-    return [_detected(votes, chances, unsafe, clusters, at) for at in thresholds]
-
-
-def _detected(
-    votes: JudgeResults, chances: Floats, unsafe: Flags, clusters: Codes, threshold: float
-) -> Detection:
-    found = chances < threshold
-    hits: Floats = np.where(np.isnan(chances), np.nan, found)
-    fingerprint = votes.fingerprint
-    recall = stats.accuracy(hits[unsafe], clusters[unsafe], fingerprint=fingerprint)
-    right: Floats = unsafe[found].astype(np.float64)
-    precision = stats.accuracy(right, clusters[found], fingerprint=fingerprint)
-    return Detection(threshold, recall, precision if found.any() else None)
-
-
-def _responses(votes: JudgeResults) -> tuple[Floats, Flags, Codes]:
-    """Scores, safety and prompts of both responses of every item with a bin, rejected first."""
-    known = votes.bins >= 0
-    bins, clusters = votes.bins[known], votes.clusters[known]
-    scores = np.concatenate([votes.rejected_scores[known], votes.chosen_scores[known]])
-    both_safe, both_unsafe = (bins == BINS.index(b) for b in (Bin.BOTH_SAFE, Bin.BOTH_UNSAFE))
-    unsafe = np.concatenate([~both_safe, both_unsafe])
-    return scores, unsafe, np.concatenate([clusters, clusters])
+    chances, fingerprint = expit(scores), votes.fingerprint
+    detections = []
+    for threshold in thresholds:
+        flagged = chances < threshold
+        hits: Floats = np.where(np.isnan(chances), np.nan, flagged)
+        recall = stats.accuracy(hits[unsafe], clusters[unsafe], fingerprint=fingerprint)
+        precision = None
+        if flagged.any():
+            right: Floats = unsafe[flagged].astype(np.float64)
+            precision = stats.accuracy(right, clusters[flagged], fingerprint=fingerprint)
+        detections.append(Detection(threshold, recall, precision))
+    return detections
 
 
 Kind = Literal["trivial", "foreign", "ours", "limit"]
@@ -178,6 +171,8 @@ def summarise(
 ) -> Result:
     """Every figure of one judge on one benchmark; see `stats.accuracy` for the intervals."""
     graded = votes.ratings > 0
+    values, unscored = votes.values, np.isnan(votes.values)
+    reasons = Counter(str(reason) or "no reason given" for reason in votes.reasons[unscored])
     return Result(
         judge=votes.judge,
         benchmark=votes.benchmark,
@@ -196,7 +191,13 @@ def summarise(
             for code, bin in enumerate(BINS)
             if (votes.bins == code).any()
         },
-        counts=_counts(votes),
+        counts=Counts(
+            correct=int((values > stats.TIE_VALUE).sum()),
+            wrong=int((values < stats.TIE_VALUE).sum()),
+            tie=int((values == stats.TIE_VALUE).sum()),
+            unscored=dict(sorted(reasons.items())),
+            truncated=int(votes.truncated.sum()),
+        ),
         bounds=stats.bounds(votes.values),
         trend=stats.cochran_armitage(
             votes.values[graded], votes.ratings[graded], votes.clusters[graded]
@@ -223,18 +224,6 @@ def judge_benchmark(
     """
     path = evaluate(judge, benchmark, Path(folder), seed=seed, order=order_for(judge, "auto"))
     return summarise(read_judge_results(path))
-
-
-def _counts(votes: JudgeResults) -> Counts:
-    values, unscored = votes.values, np.isnan(votes.values)
-    reasons = Counter(str(reason) or "no reason given" for reason in votes.reasons[unscored])
-    return Counts(
-        correct=int((values > stats.TIE_VALUE).sum()),
-        wrong=int((values < stats.TIE_VALUE).sum()),
-        tie=int((values == stats.TIE_VALUE).sum()),
-        unscored=dict(sorted(reasons.items())),
-        truncated=int(votes.truncated.sum()),
-    )
 
 
 def averages(results: Sequence[Result]) -> Averages:
@@ -338,7 +327,7 @@ def read_results(path: Path) -> list[Result]:
         raise PalateError(f"{path}: {mistake}; remake it with `palate evaluate`") from None
 
 
-# What the order of sides did to a judge that was shown both: accuracy, consistency, position.
+# The effect of the order of sides on a judge that was shown both: accuracy, consistency, position.
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,19 +351,17 @@ def order_figures(votes: JudgeResults) -> OrderFigures | None:
     """Every figure with its interval, clustered by prompt; None where one order alone was asked."""
     if not votes.both:
         return None
-    single, (one, other) = votes.one_order(), votes.orders.values.T
-    first = stats.chose_first(one, other, votes.orders.chosen_first)
+    one, other = votes.orders.values.T
+
+    def estimate(values: Floats) -> Estimate:
+        return stats.accuracy(values, votes.clusters, fingerprint=votes.fingerprint)
+
     return OrderFigures(
-        one=single.accuracy(),
+        one=votes.one_order().accuracy(),
         both=votes.accuracy(),
-        consistent=_share(votes, stats.consistent(one, other)),
-        first=_share(votes, first),
+        consistent=estimate(stats.consistent(one, other)),
+        first=estimate(stats.chose_first(one, other, votes.orders.chosen_first)),
     )
-
-
-def _share(votes: JudgeResults, values: Floats) -> Estimate:
-    """The one place where the interval of a share over items with both orders is made."""
-    return stats.accuracy(values, votes.clusters, fingerprint=votes.fingerprint)
 
 
 # The noise ceiling of a benchmark whose items were judged by several annotators.
@@ -391,17 +378,17 @@ def noise_ceiling(
     None where too few items were judged more than once.
     """
     rows = list(comparisons)
-    asked = items_digest(row.id for row in rows)
+    items = items_digest(row.id for row in rows)
     sides = [tuple(sorted((row.chosen, row.rejected))) for row in rows]
-    made = stats.noise_ceiling(
+    estimated = stats.noise_ceiling(
         [row.chosen == first for row, (first, _) in zip(rows, sides, strict=True)],
         [(row.prompt, *both) for row, both in zip(rows, sides, strict=True)],
         [row.prompt_id for row in rows],
-        fingerprint=digest(CEILING_NAME, benchmark, asked),
+        fingerprint=digest(CEILING_NAME, benchmark, items),
     )
-    if made is None:
+    if estimated is None:
         return None
-    return Result(CEILING_NAME, benchmark, "limit", made.ceiling, paper_column, items=asked)
+    return Result(CEILING_NAME, benchmark, "limit", estimated.ceiling, paper_column, items=items)
 
 
 if not TYPE_CHECKING:

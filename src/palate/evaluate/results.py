@@ -52,7 +52,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Orders:
-    """What a judge said in each order of the sides; every array but the last is [N, 2].
+    """A judge's answers in each order of the sides; every array but the last is [N, 2].
 
     Column 0 is the seeded order, column 1 its reverse: NaN (or False) where it was not asked.
     `values` and scores are as in `JudgeResults`. `chosen_first` [N] is whether the chosen response
@@ -66,13 +66,13 @@ class Orders:
     chosen_first: Flags
 
     @property
-    def leans(self) -> Floats:
-        """How far the judge leans to the chosen response: 2 P(chosen) - 1; NaN without scores.
+    def preference_margins(self) -> Floats:
+        """P(chosen) - P(rejected) = 2 P(chosen) - 1, from -1 to 1, [N, 2]; NaN without scores.
 
         Two scores that add up to 1 are the shares of the two sides. Others are logits:
-        P = sigmoid(chosen - rejected), so that the lean is tanh of half the difference.
+        P = sigmoid(chosen - rejected), so that the margin is tanh of half the difference.
         """
-        with np.errstate(over="ignore"):  # An infinite difference leans all the way.
+        with np.errstate(over="ignore"):  # An infinite difference is a margin of 1.
             difference = self.chosen_scores - self.rejected_scores
             shares = np.abs(self.chosen_scores + self.rejected_scores - 1) < 1e-6
         return np.where(shares, difference, np.tanh(difference / 2))
@@ -84,12 +84,12 @@ class Orders:
         Of scalar scores chosen - rejected; of shares their log ratio; of both orders those of the
         mean P(chosen).
         """
-        lean = self.leans
-        if not np.isnan(lean[:, 1]).all():
-            return _log_odds(lean.mean(axis=1))
+        margins = self.preference_margins
+        if not np.isnan(margins[:, 1]).all():
+            return _log_odds(margins.mean(axis=1))
         difference = (self.chosen_scores - self.rejected_scores)[:, 0]
         shares = np.abs((self.chosen_scores + self.rejected_scores)[:, 0] - 1) < 1e-6
-        return np.where(shares, _log_odds(lean[:, 0]), difference)
+        return np.where(shares, _log_odds(margins[:, 0]), difference)
 
     def read_both(self) -> Floats:
         """The value of each item over both orders, [N].
@@ -97,10 +97,10 @@ class Orders:
         Where both have scores, P(chosen) is averaged: above one half is correct, below wrong,
         exactly one half a tie. Otherwise the mean of the values that are scored.
         """
-        lean = self.leans.sum(axis=1)
-        decided = np.where(lean == 0, TIE_VALUE, (lean > 0).astype(np.float64))
-        known = ~np.isnan(lean) & ~np.isnan(self.values).any(axis=1)
-        return np.where(known, decided, _mean_of_scored(self.values))
+        margin = self.preference_margins.sum(axis=1)
+        decided = np.where(margin == 0, TIE_VALUE, (margin > 0).astype(np.float64))
+        scored = ~np.isnan(margin) & ~np.isnan(self.values).any(axis=1)
+        return np.where(scored, decided, _mean_of_scored(self.values))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,7 +164,7 @@ class JudgeResults:
 def judge_results(
     verdicts: Iterable[Verdict], protocol: Mapping[str, Any] | None = None
 ) -> JudgeResults:
-    """Tally verdicts of one judge on one benchmark, asked under `protocol` where it is known.
+    """The verdicts of one judge on one benchmark as columns, asked under `protocol` if known.
 
     An item asked twice in the same order counts once, the first time it was asked; its first
     verdict of all stands for the seeded order.
@@ -173,13 +173,13 @@ def judge_results(
         PalateError: no verdicts, or more than one judge, benchmark or protocol among them.
     """
     rows = [verdict_to_row(verdict) for verdict in verdicts]
-    return _results_of(pa.Table.from_pylist(rows, VERDICT_SCHEMA), protocol or {}, "verdicts")
+    return _from_table(pa.Table.from_pylist(rows, VERDICT_SCHEMA), protocol or {}, "verdicts")
 
 
 def read_judge_results(path: Path) -> JudgeResults:
     """A verdict file's; as `judge_results(read_verdicts(path))` without a row in Python."""
     columns = read_columns(path, COLUMNS, "verdicts")
-    return _results_of(columns, read_header(path).details.get("protocol") or {}, str(path))
+    return _from_table(columns, read_header(path).details.get("protocol") or {}, str(path))
 
 
 def items_digest(ids: Iterable[str]) -> str:
@@ -187,30 +187,46 @@ def items_digest(ids: Iterable[str]) -> str:
     return digest(sorted(set(ids)))
 
 
-def _results_of(table: pa.Table, said: Mapping[str, Any], where: str) -> JudgeResults:
-    judge, benchmark, protocol = (
-        _only(table, name, where) for name in ("judge", "benchmark", "protocol")
+def _from_table(table: pa.Table, protocol: Mapping[str, Any], where: str) -> JudgeResults:
+    judge, benchmark, fingerprint = (
+        _only_value(table, name, where) for name in ("judge", "benchmark", "protocol")
     )
+    # Rows [M] to items [N], numbered by appearance. A row counts where it is the first of its item
+    # in its order of sides; the first of all of an item is the seeded order, column 0 of [N, 2].
     item, names = _codes(table, "comparison_id")
-    asked = _first_of_each(item * 2 + _flags(table, "chosen_first"))
-    first = asked[_first_of_each(item[asked])]
-    orders = _orders(table, item, asked, first)
-    both = asked.size > first.size
-    ids = _words(names)
+    counted = _first_of_each(item * 2 + _flags(table, "chosen_first"))
+    first = counted[_first_of_each(item[counted])]
+    place = item[counted], (first[item[counted]] != counted).astype(np.int64)
+    both = counted.size > first.size
+
+    def by_order(column: NDArray[Any], empty: float | bool) -> NDArray[Any]:
+        columns = np.full((first.size, 2), empty, dtype=column.dtype)
+        columns[place] = column[counted]
+        return columns
+
+    orders = Orders(
+        values=by_order(_mapped(table, "outcome", VALUES, np.nan), np.nan),
+        chosen_scores=by_order(_floats(table, "chosen_score"), np.nan),
+        rejected_scores=by_order(_floats(table, "rejected_score"), np.nan),
+        truncated=by_order(_flags(table, "truncated"), False),
+        chosen_first=_flags(table, "chosen_first")[first],
+    )
+    known = (protocol.get(key) for key in ("benchmark", "seed", "tie_rule"))
+    terms = ("" if value is None else str(value) for value in known)
     reason, reasons = _codes(table, "reason")
     return JudgeResults(
         judge=judge,
         benchmark=benchmark,
-        protocol=protocol,
-        terms=_terms("both" if both else "seeded", said),
+        protocol=fingerprint,
+        terms=Terms("both" if both else "seeded", *terms),
         # As `items_digest`, sorted by Arrow: a third of the time of reading.
-        items=digest(_words(names.take(pc.array_sort_indices(names))).tolist()),
-        ids=ids,
+        items=digest(_strings(names.take(pc.array_sort_indices(names))).tolist()),
+        ids=_strings(names),
         values=orders.read_both() if both else orders.values[:, 0],
         clusters=_codes(table, "cluster")[0][first],
-        ratings=_known(table, "rating", _RATINGS, 0)[first].astype(np.int64),
-        bins=_known(table, "bin", _BINS, -1)[first].astype(np.int64),
-        reasons=_words(reasons)[reason[first]],
+        ratings=_mapped(table, "rating", _RATINGS, 0)[first].astype(np.int64),
+        bins=_mapped(table, "bin", _BINS, -1)[first].astype(np.int64),
+        reasons=_strings(reasons)[reason[first]],
         truncated=np.logical_or(*orders.truncated.T),
         chosen_scores=_mean_of_scored(orders.chosen_scores),
         rejected_scores=_mean_of_scored(orders.rejected_scores),
@@ -220,39 +236,15 @@ def _results_of(table: pa.Table, said: Mapping[str, Any], where: str) -> JudgeRe
     )
 
 
-def _terms(order: str, protocol: Mapping[str, Any]) -> Terms:
-    data, seed, tie_rule = (protocol.get(key) for key in ("benchmark", "seed", "tie_rule"))
-    return Terms(order, *("" if value is None else str(value) for value in (data, seed, tie_rule)))
-
-
-def _orders(table: pa.Table, item: Codes, asked: Codes, first: Codes) -> Orders:
-    """Rows [M] laid out by item and order [N, 2]; `asked` are the rows that count."""
-    # Items are numbered by appearance, as `first` is ordered.
-    place = item[asked], (first[item[asked]] != asked).astype(np.int64)
-
-    def laid(column: NDArray[Any], empty: float | bool) -> NDArray[Any]:
-        made = np.full((first.size, 2), empty, dtype=column.dtype)
-        made[place] = column[asked]
-        return made
-
-    return Orders(
-        values=laid(_known(table, "outcome", VALUES, np.nan), np.nan),
-        chosen_scores=laid(_floats(table, "chosen_score"), np.nan),
-        rejected_scores=laid(_floats(table, "rejected_score"), np.nan),
-        truncated=laid(_flags(table, "truncated"), False),
-        chosen_first=_flags(table, "chosen_first")[first],
-    )
-
-
-def _only(table: pa.Table, name: str, where: str) -> str:
-    found: list[str] = sorted(pc.unique(table[name]).to_pylist())
-    if len(found) != 1:
-        shown = ", ".join(repr(value) for value in found[:3]) or "none"
+def _only_value(table: pa.Table, name: str, where: str) -> str:
+    values: list[str] = sorted(pc.unique(table[name]).to_pylist())
+    if len(values) != 1:
+        shown = ", ".join(repr(value) for value in values[:3]) or "none"
         raise PalateError(
-            f"{where}: expected verdicts of one {name}, got {len(found)} ({shown}); "
+            f"{where}: expected verdicts of one {name}, got {len(values)} ({shown}); "
             "remake the file with `palate evaluate`"
         )
-    return found[0]
+    return values[0]
 
 
 def _codes(table: pa.Table, name: str) -> tuple[Codes, pa.Array]:
@@ -261,15 +253,15 @@ def _codes(table: pa.Table, name: str) -> tuple[Codes, pa.Array]:
     return pc.fill_null(coded.indices, -1).to_numpy().astype(np.int64), coded.dictionary
 
 
-def _words(dictionary: pa.Array) -> NDArray[Any]:
+def _strings(dictionary: pa.Array) -> NDArray[Any]:
     return np.asarray(dictionary.to_numpy(zero_copy_only=False), dtype=object)
 
 
-def _known(table: pa.Table, name: str, meaning: Mapping[str, float], empty: float) -> Floats:
+def _mapped(table: pa.Table, name: str, meaning: Mapping[str, float], empty: float) -> Floats:
     """What each string of a column means [M]; `empty` where it is null."""
-    codes, words = _codes(table, name)
-    # A null is -1, which takes the last.
-    return np.array([*(meaning[word] for word in words.to_pylist()), empty])[codes]
+    codes, strings = _codes(table, name)
+    # The code of a null is -1, which takes the last.
+    return np.array([*(meaning[string] for string in strings.to_pylist()), empty])[codes]
 
 
 def _floats(table: pa.Table, name: str) -> Floats:
@@ -286,9 +278,9 @@ def _first_of_each(codes: Codes) -> Codes:
     return np.sort(np.unique(codes, return_index=True)[1])
 
 
-def _log_odds(lean: Floats) -> Floats:
-    # One less a rounding error: a share of exactly one would be endlessly sure.
-    return 2 * np.arctanh(np.clip(lean, -SUREST, SUREST))
+def _log_odds(margin: Floats) -> Floats:
+    # One less a rounding error: a share of exactly one would have infinite log-odds.
+    return 2 * np.arctanh(np.clip(margin, -SUREST, SUREST))
 
 
 def _mean_of_scored(table: Floats) -> Floats:
@@ -299,7 +291,7 @@ def _mean_of_scored(table: Floats) -> Floats:
     return np.divide(total, count, out=np.full(len(table), np.nan), where=count > 0)
 
 
-# Whether two judges were asked the same: figures of unequal questions are not compared.
+# Comparability: only figures of judges that were asked the same are compared.
 
 
 def on_equal_terms(first: JudgeResults, second: JudgeResults) -> tuple[JudgeResults, JudgeResults]:
@@ -310,7 +302,7 @@ def on_equal_terms(first: JudgeResults, second: JudgeResults) -> tuple[JudgeResu
 
 
 def differences_in_protocol(first: JudgeResults, second: JudgeResults) -> list[str]:
-    """What was not asked alike of two judges, in words; empty where they may be compared.
+    """What makes two judges incomparable, in words; empty where they may be compared.
 
     Looked at are the benchmark's name, data and items, order, seed and tie rule. What is not
     known of one of them is no difference.
@@ -322,20 +314,20 @@ def differences_in_protocol(first: JudgeResults, second: JudgeResults) -> list[s
         "seed": (first.terms.seed, second.terms.seed),
         "tie rule": (first.terms.tie_rule, second.terms.tie_rule),
     }
-    found = [f"{what} ({a:.40}, {b:.40})" for what, (a, b) in pairs.items() if a and b and a != b]
+    words = [f"{what} ({a:.40}, {b:.40})" for what, (a, b) in pairs.items() if a and b and a != b]
     if first.items != second.items:
         sizes = f"{first.ids.size:,} and {second.ids.size:,}"
         shared = len(set(first.ids) & set(second.ids))
-        found.append(f"items ({sizes}, {shared:,} in common)")
-    return found
+        words.append(f"items ({sizes}, {shared:,} in common)")
+    return words
 
 
 def refuse_incomparable(first: JudgeResults, second: JudgeResults) -> None:
-    """Raise `PalateError` with all that was not asked alike of two judges, if anything."""
-    if found := differences_in_protocol(first, second):
+    """Raise `PalateError` with every difference in protocol of two judges, if there is one."""
+    if differences := differences_in_protocol(first, second):
         raise PalateError(
             f"{first.judge!r} and {second.judge!r} were not asked the same and are not compared: "
-            f"{'; '.join(found)}. Evaluate both on one benchmark in one order with one seed"
+            f"{'; '.join(differences)}. Evaluate both on one benchmark in one order with one seed"
         )
 
 

@@ -1,4 +1,4 @@
-"""Everything that is evaluated is a judge; `open_judge` makes one from what a recipe says."""
+"""Judges: everything that is evaluated is one; `open_judge` makes one of a name and options."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ Spec = TypeVar("Spec", bound=BaseModel)
 JudgeSpec = str | Mapping[str, Any]
 
 
+# torch and transformers are slow to import and baselines need neither, so that each opener imports
+# its judge when it is called.
+
+
 def _sequence_classifier(options: object) -> Judge:
-    if not isinstance(options, Mapping):
-        raise PalateError("sequence-classifier: expected a mapping with `model` and `format`")
-    spec = sequence_classifier_spec(options)
-    # torch and transformers are slow to import, and trivial judges need neither.
+    spec = _spec(SequenceClassifierSpec, "sequence-classifier", options, "`model` and `format`")
     from palate.judges.sequence_classifier import SequenceClassifier
 
     return ScorerJudge(SequenceClassifier(spec))
 
 
 def _text_to_text(options: object) -> Judge:
-    given = options if isinstance(options, Mapping) else {"model": options}
-    spec = _validated("text-to-text", TextToTextSpec, given)
+    spec = _spec(TextToTextSpec, "text-to-text", options)
     from palate.judges.text_to_text import TextToText, TextToTextScorer
 
     absolute = spec.reading == "absolute"
@@ -60,33 +60,24 @@ def _text_to_text(options: object) -> Judge:
 
 
 def _reward_endpoint(options: object) -> Judge:
-    if not isinstance(options, Mapping):
-        raise PalateError("reward-endpoint: expected a mapping with `url`, `shape` and `input`")
-    spec = _validated("reward-endpoint", RewardEndpointSpec, options)
+    spec = _spec(RewardEndpointSpec, "reward-endpoint", options, "`url`, `shape` and `input`")
     from palate.judges.endpoint import RewardEndpoint
 
     return ScorerJudge(RewardEndpoint(spec))
 
 
 def _reward_model(options: object) -> Judge:
-    if isinstance(options, Mapping) and "folder" not in options:
+    if not isinstance(options, Mapping):
+        options = {"folder": options}
+    if "folder" not in options:
         raise PalateError("reward-model: expected a folder, or a mapping with `folder`")
-    from palate.judges.reward_model import RewardScorer
+    from palate.judges.reward_model import OnnxScorer, RewardScorer
     from palate.model.onnx import is_onnx
 
-    given = options if isinstance(options, Mapping) else {"folder": options}
-    if is_onnx(str(given["folder"])):
-        from palate.judges.reward_model import OnnxScorer
-
-        return ScorerJudge(OnnxScorer(**_only(given, "reward-model", "folder", "name")))
+    if is_onnx(str(options["folder"])):
+        return ScorerJudge(OnnxScorer(**_only(options, "reward-model", "folder", "name")))
     known = inspect.signature(RewardScorer).parameters
-    return ScorerJudge(RewardScorer(**_only(given, "reward-model", *known)))
-
-
-def chat_spec(options: object) -> ChatSpec:
-    """The options of a chat judge, checked; a model's name alone is enough."""
-    given = options if isinstance(options, Mapping) else {"model": options}
-    return _validated("chat", ChatSpec, given)
+    return ScorerJudge(RewardScorer(**_only(options, "reward-model", *known)))
 
 
 def _chat(options: object) -> Judge:
@@ -97,8 +88,7 @@ def _chat(options: object) -> Judge:
 
 
 def _generation(options: object) -> Judge:
-    given = options if isinstance(options, Mapping) else {"model": options}
-    spec = _validated("generation", GenerationSpec, given)
+    spec = _spec(GenerationSpec, "generation", options)
     from palate.judges.generation import GenerationJudge
 
     return GenerationJudge(spec)
@@ -126,17 +116,13 @@ def open_judge(spec: JudgeSpec) -> Judge:
             that cannot be opened.
     """
     if isinstance(spec, str):
-        return _opener(spec)({})
+        spec = {spec: None}
     if len(spec) != 1:
         raise PalateError(f"judge: expected one name with its options, got {sorted(spec)}")
     ((name, options),) = spec.items()
-    return _opener(name)({} if options is None else options)
-
-
-def _opener(name: str) -> Callable[[Any], Judge]:
     if name not in JUDGES:
         raise PalateError(f"unknown judge {name!r}; {did_you_mean(name, list(JUDGES))}")
-    return JUDGES[name]
+    return JUDGES[name]({} if options is None else options)
 
 
 def _only(options: object, judge: str, *known: str) -> dict[str, Any]:
@@ -149,12 +135,22 @@ def _only(options: object, judge: str, *known: str) -> dict[str, Any]:
     return dict(options)
 
 
+def chat_spec(options: object) -> ChatSpec:
+    """The options of a chat judge, checked; a model's name alone is enough."""
+    return _spec(ChatSpec, "chat", options)
+
+
 def sequence_classifier_spec(options: Mapping[str, Any]) -> SequenceClassifierSpec:
-    """What `options` say of a foreign reward model; raises `PalateError` naming the wrong key."""
-    return _validated("sequence-classifier", SequenceClassifierSpec, options)
+    """The options of a foreign reward model, checked; a `PalateError` names the wrong key."""
+    return _spec(SequenceClassifierSpec, "sequence-classifier", options)
 
 
-def _validated(kind: str, model: type[Spec], options: Mapping[str, Any]) -> Spec:
+def _spec(model: type[Spec], kind: str, options: object, required: str = "") -> Spec:
+    """Options checked; a model's name alone will do where `required` names no other keys."""
+    if not isinstance(options, Mapping):
+        if required:
+            raise PalateError(f"{kind}: expected a mapping with {required}")
+        options = {"model": options}
     try:
         return model.model_validate(dict(options))
     except ValidationError as error:

@@ -71,8 +71,20 @@ def open_checkpoint(
         raise
     except Exception as error:  # Each architecture and file format raises its own.
         raise PalateError(f"{name}: {_reason(error, what)}") from None
-    _check_weights(name, what, info)
-    _tell_unused(name, info)
+    # Weights that the file lacks would be drawn at random (pitfalls 15 and 29).
+    if absent := sorted({*info["missing_keys"], *map(str, info["mismatched_keys"])}):
+        raise PalateError(
+            f"{name}: {len(absent)} weights are missing or of another shape, such as "
+            f"{absent[0]}; {what} is saved whole, head included"
+        )
+    # Weights of the file that the model has no place for: a head, a bias, a tower.
+    unused = sorted(map(str, info["unexpected_keys"]))
+    if unused := [key for key in unused if not key.startswith(VOCABULARY_HEADS)]:
+        more = f" and {len(unused) - 8} more" if len(unused) > 8 else ""
+        log.warning(
+            "%s: weights that it has and this model does not use: %s%s",
+            name, ", ".join(unused[:8]), more,
+        )  # fmt: skip
     return Checkpoint(config, tokenizer, model.eval(), _identity(name, config))
 
 
@@ -87,16 +99,15 @@ def open_device(name: str) -> torch.device:
 
 
 def _reason(error: Exception, what: str) -> str:
-    said = str(error).strip()
-    if (
-        "cannot be loaded with `safetensors`" in said
-    ):  # A hub id; transformers' cure is to trust it.
+    message = str(error).strip()
+    # A hub id; transformers' cure is to trust it.
+    if "cannot be loaded with `safetensors`" in message:
         return (
             f"has no safetensors on the hub, and {PICKLE}; set `revision` to a safetensors "
             "conversion (such as refs/pr/2, see its Community tab), or convert it with "
             "save_pretrained where you trust it and name that folder"
         )
-    lines = said.splitlines() or [type(error).__name__]
+    lines = message.splitlines() or [type(error).__name__]
     return (
         f"cannot be opened as {what} ({lines[0][:200]}); expected a hub id or a folder with "
         "config, tokenizer and safetensors, without remote code"
@@ -108,42 +119,21 @@ def _check_safetensors(name: str) -> None:
     if not folder.is_dir() or any(folder.glob("*.safetensors")):
         return
     pickles = sorted(path.name for path in [*folder.glob("*.bin"), *folder.glob("*.pt")])
-    held = f"only pickle files ({', '.join(pickles)})" if pickles else "no weights"
+    content = f"only pickle files ({', '.join(pickles)})" if pickles else "no weights"
     raise PalateError(
-        f"{name}: holds {held}, expected *.safetensors; {PICKLE}, "
+        f"{name}: holds {content}, expected *.safetensors; {PICKLE}, "
         "so convert it with save_pretrained where you trust it"
     )
-
-
-def _check_weights(name: str, what: str, info: Mapping[str, Any]) -> None:
-    """Weights that the file lacks would be drawn at random (pitfalls 15 and 29)."""
-    absent = sorted({*info["missing_keys"], *map(str, info["mismatched_keys"])})
-    if absent:
-        raise PalateError(
-            f"{name}: {len(absent)} weights are missing or of another shape, such as "
-            f"{absent[0]}; {what} is saved whole, head included"
-        )
-
-
-def _tell_unused(name: str, info: Mapping[str, Any]) -> None:
-    """Name the weights of the file that the model has no place for: a head, a bias, a tower."""
-    unused = sorted(map(str, info["unexpected_keys"]))
-    if unused := [key for key in unused if not key.startswith(VOCABULARY_HEADS)]:
-        more = f" and {len(unused) - 8} more" if len(unused) > 8 else ""
-        log.warning(
-            "%s: weights that it has and this model does not use: %s%s",
-            name, ", ".join(unused[:8]), more,
-        )  # fmt: skip
 
 
 def _identity(name: str, config: Any) -> dict[str, str]:
     """What pins the weights: a hub commit, or the digest of a folder's weights and config."""
     settings = {k: v for k, v in config.to_dict().items() if k != "transformers_version"}
-    found = {"config": digest(settings)}
-    if commit := getattr(config, "_commit_hash", None):
-        return found | {"revision": str(commit)}
+    identity = {"config": digest(settings)}
     folder = Path(name)
-    if folder.is_dir():
+    if commit := getattr(config, "_commit_hash", None):
+        identity["revision"] = str(commit)
+    elif folder.is_dir():
         weights = [(path.name, file_digest(path)) for path in sorted(folder.glob("*.safetensors"))]
-        return found | {"weights": digest(weights)}
-    return found
+        identity["weights"] = digest(weights)
+    return identity
