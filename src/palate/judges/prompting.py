@@ -120,7 +120,9 @@ class InputFormat:
             )
         self._tokenizer = tokenizer
         self._spec = spec
-        self._template = _template(tokenizer) if spec.format == "chat" else ""
+        self._template = str(tokenizer.get_chat_template()) if spec.format == "chat" else ""
+        if "strftime_now" in self._template:
+            self._template = PINNED_CLOCK + self._template
         self.limit = limit
         self._variables = {"date_string": spec.date}
         if self._template:
@@ -174,43 +176,30 @@ class InputFormat:
         return encoded
 
     def _tokens(self, prompt: Sequence[Message], response: str) -> Encoded:
-        clean = [Message(m.role, broken(m.content, self.markers)) for m in prompt]
-        answer = broken(response, self.markers)
-        texts, special = self._texts(clean, answer)
-        # No truncation here, ever: `verbose` only silences advice about long texts.
-        out = self._tokenizer(*texts, add_special_tokens=special, truncation=False, verbose=False)
-        types = out.get("token_type_ids")
-        encoded = Encoded(tuple(out["input_ids"]), None if types is None else tuple(types), texts)
-        self._check_bos(encoded.ids)
-        return encoded
-
-    def _texts(self, prompt: list[Message], answer: str) -> tuple[tuple[str, ...], bool]:
-        match self._spec.format:
+        spec, response = self._spec, broken(response, self.markers)
+        prompt = [Message(m.role, broken(m.content, self.markers)) for m in prompt]
+        turns = [*prompt, Message("assistant", response)]
+        texts: tuple[str, ...]
+        match spec.format:
             case "chat":
-                # The template writes the special tokens itself (pitfall 4).
-                return (self._chat([*prompt, Message("assistant", answer)]),), False
+                messages = [{"role": m.role, "content": m.content} for m in turns]
+                texts = (render(self._tokenizer, self._template, messages, self._variables),)
             case "pair":
-                return (question(prompt, self._spec.prefixes), answer), True
+                texts = question(prompt, spec.prefixes), response
             case "plain":
-                turns = [*prompt, Message("assistant", answer)]
-                return (labelled(turns, self._spec.prefixes) + self._spec.suffix,), True
-
-    def _chat(self, turns: list[Message]) -> str:
-        said = [{"role": m.role, "content": m.content} for m in turns]
-        return render(self._tokenizer, self._template, said, self._variables)
-
-    def _check_bos(self, ids: tuple[int, ...]) -> None:
+                texts = (labelled(turns, spec.prefixes) + spec.suffix,)
+        # A template writes the special tokens itself (pitfall 4). No truncation here, ever:
+        # `verbose` only silences advice about long texts.
+        special = spec.format != "chat"
+        out = self._tokenizer(*texts, add_special_tokens=special, truncation=False, verbose=False)
+        ids, types = tuple(out["input_ids"]), out.get("token_type_ids")
         bos = self._tokenizer.bos_token_id
         if bos is not None and ids[:2] == (bos, bos):
             raise PalateError(
-                f"{self._spec.model}: the conversation starts with two BOS tokens; the chat "
-                "template or the prefix must not write the one that the tokenizer adds"
+                f"{spec.model}: the conversation starts with two BOS tokens; the chat template or "
+                "the prefix must not write the one that the tokenizer adds"
             )
-
-
-def _template(tokenizer: PreTrainedTokenizerBase) -> str:
-    text = str(tokenizer.get_chat_template())
-    return PINNED_CLOCK + text if "strftime_now" in text else text
+        return Encoded(ids, None if types is None else tuple(types), texts)
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -222,10 +211,9 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
 
 # The question that a speaking judge is asked: a reviewed text file with places for the data.
 #
-# A file is a header of `key: value` lines, a line `---`, and the text of one user message in
-# which
-# `{conversation}`, `{answer_a}` and `{answer_b}` each stand once. There is no template language:
-# places are filled in one pass, so nothing in the data is ever read as a place, let alone run.
+# A file is a header of `key: value` lines, a line `---`, and the text of one user message that has
+# `{conversation}`, `{answer_a}` and `{answer_b}` once each. There is no template language: places
+# are filled in one pass, so nothing in the data is ever read as a place, let alone run.
 
 FOLDER = Path(__file__).with_name("prompts")
 PLACES = ("conversation", "answer_a", "answer_b")
@@ -252,12 +240,12 @@ class Prompt:
         `markers` are what its reader's tokenizer would read as more than text.
         """
         turns = [_tagged(m.role, _inert(m.content, markers)) for m in pair.prompt]
-        filled = {
+        values = {
             "conversation": _tagged("conversation", "\n".join(turns)),
             "answer_a": _tagged("answer_A", _inert(pair.first, markers)),
             "answer_b": _tagged("answer_B", _inert(pair.second, markers)),
         }
-        return PLACE.sub(lambda place: filled[place[1]], self.text)
+        return PLACE.sub(lambda place: values[place[1]], self.text)
 
 
 def load_prompt(preset: str) -> Prompt:
@@ -274,12 +262,9 @@ def load_prompt(preset: str) -> Prompt:
     _, rule, text = path.read_text(encoding="utf-8").partition("\n---\n")
     if not rule:
         raise PalateError(f"{path}: expected a header of `key: value` lines, `---`, then the text")
-    found = PLACE.findall(text)
     for place in PLACES:
-        if found.count(place) != 1:
-            raise PalateError(
-                f"{path}: expected {{{place}}} once, found it {found.count(place)} times"
-            )
+        if (count := text.count(f"{{{place}}}")) != 1:
+            raise PalateError(f"{path}: expected {{{place}}} once, found it {count} times")
     return Prompt(path.stem, text.strip())
 
 
@@ -300,8 +285,7 @@ def _inert(text: str, markers: Sequence[str]) -> str:
 
 # SteamSHP's question, word for word, and what is cut where it is too long for the model.
 #
-# The source is the model card (stanfordnlp/SteamSHP-flan-t5-xl): one line of context, two
-# responses
+# The source is the model card (stanfordnlp/SteamSHP-flan-t5-xl): one line of context, two responses
 # of one line, 512 tokens, and where they do not fit, "truncating the context as much as possible
 # and leaving the responses as untouched as possible".
 
@@ -363,12 +347,6 @@ class PairPrompt:
         return Encoded(tuple(ids), None, (text,))
 
     def _text(self, context: str, first: str, second: str) -> str:
-        clean = {
-            name: broken(_one_line(text), self._markers)
-            for name, text in (("context", context), ("first", first), ("second", second))
-        }
-        return PROMPT.format(**clean)
-
-
-def _one_line(text: str) -> str:
-    return re.sub(r"[\r\n]+", " ", text)
+        texts = {"context": context, "first": first, "second": second}
+        one_line = {name: re.sub(r"[\r\n]+", " ", text) for name, text in texts.items()}
+        return PROMPT.format(**{k: broken(v, self._markers) for k, v in one_line.items()})

@@ -5,7 +5,7 @@ import pytest
 from answering import pair
 from palate.judges import chat_spec
 from palate.judges.llm.cache import Cache, Claim
-from palate.judges.llm.client import Answer, request
+from palate.judges.llm.client import Answer, make_request
 from palate.judges.llm.cost import estimate
 from palate.judges.llm.price import price_of
 from palate.judges.prompting import load_prompt
@@ -22,7 +22,8 @@ def test_calls_tokens_and_money_are_those_of_what_is_not_yet_answered(spoken):
     whole = estimate(spec, [*pairs, *pairs])
     assert (whole.questions, whole.kept, whole.calls) == (10, 0, 10)
     texts = [
-        request(spec, load_prompt(spec.preset), p).body["messages"][0]["content"] for p in pairs
+        make_request(spec, load_prompt(spec.preset), p).body["messages"][0]["content"]
+        for p in pairs
     ]
     assert whole.prompt_tokens == sum(-(-len(text) // 4) for text in texts)
     assert whole.completion_tokens == 80
@@ -35,7 +36,7 @@ def test_calls_tokens_and_money_are_those_of_what_is_not_yet_answered(spoken):
 
 
 def keep(spec, shown) -> None:
-    key = request(spec, load_prompt(spec.preset), shown).key
+    key = make_request(spec, load_prompt(spec.preset), shown).key
     with Cache(spec.cache_path, spec.base_url, spec.model) as cache:
         claim = cache.claim(key, None, None, 60)
         assert isinstance(claim, Claim)

@@ -17,7 +17,7 @@ import pytest
 from answering import Reply, answers, endpoint, fails, judges, message, pair, says
 from palate.judges import chat_spec, open_judge
 from palate.judges.llm.cache import Cache
-from palate.judges.llm.client import LIMITS, openai_headers, refusal, request
+from palate.judges.llm.client import LIMITS, make_request, openai_headers, refusal
 from palate.judges.llm.pool import Pool
 from palate.judges.prompting import load_prompt
 from palate.types import Message, Pair, PalateError, Preference, digest
@@ -104,7 +104,7 @@ def test_the_limit_is_sent_under_the_name_that_the_endpoint_knows(options):
 
 def test_openai_is_sent_the_limit_that_its_models_know():
     pool = Pool(chat_spec({"model": "m", "max_tokens": 8}), None)
-    asked = request(pool._spec, load_prompt("llama2-zero-shot"), PAIRS[0])
+    asked = make_request(pool._spec, load_prompt("llama2-zero-shot"), PAIRS[0])
     assert pool._body(asked)["max_completion_tokens"] == 8
     assert "max_tokens" not in pool._body(asked)
     assert asked.body["max_tokens"] == 8, "what its answer is kept under stays as it was"
@@ -505,7 +505,7 @@ def questions_kept(options: dict, count: int) -> Iterator[str]:
     spec = chat_spec(options)
     with kept(options) as cache:
         for number in range(count):
-            made = request(spec, load_prompt(spec.preset), pair(number))
+            made = make_request(spec, load_prompt(spec.preset), pair(number))
             if cache.get(made.key):
                 yield made.body["messages"][0]["content"]
 

@@ -69,28 +69,25 @@ class Request:
         return str(self.body["messages"][0]["content"])
 
 
-def request(spec: ChatSpec, prompt: Prompt, pair: Pair) -> Request:
+def make_request(spec: ChatSpec, prompt: Prompt, pair: Pair) -> Request:
     """The request for one pair: the same pair in the same order is the same request."""
+    # Lone surrogates cannot be sent as JSON in UTF-8.
+    message = prompt.ask(pair).encode("utf-8", "replace").decode("utf-8")
     body: dict[str, Any] = {
         "model": spec.model,
-        "messages": [{"role": "user", "content": _sendable(prompt.ask(pair))}],
+        "messages": [{"role": "user", "content": message}],
     }
-    given = {
+    options = {
         "temperature": spec.temperature,
         "max_tokens": spec.limit,
         "reasoning_effort": spec.reasoning_effort,
         "seed": spec.seed,
     }
-    body |= {key: value for key, value in given.items() if value is not None}
+    body |= {key: value for key, value in options.items() if value is not None}
     if spec.logprobs == "auto":
         body |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
     body |= spec.extra
     return Request(digest("chat", spec.base_url, body), body)
-
-
-def _sendable(text: str) -> str:
-    """Lone surrogates cannot be sent as JSON in UTF-8."""
-    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 # What an error means, by its status and its words.
@@ -184,12 +181,9 @@ def location(spec: ChatSpec) -> str:
 # What came back for one request, and the preference it amounts to.
 #
 # Reasoning before the answer is not read. Logprobs come first: of the first token's likeliest,
-# those
-# that are A or B but for white space. Else the words, strictly: A or B alone, or in the forms
-# that
-# `LETTER` tolerates. Anything else is unparsed, which is unscored: it is never guessed at and
-# never
-# counted as half right.
+# those that are A or B but for white space. Else the words, strictly: A or B alone, or in the forms
+# that `LETTER` tolerates. Anything else is unparsed, which is unscored: it is never guessed at and
+# never counted as half right.
 
 UNPARSED = "unparsed"
 # `A`, ` b`: no. `A`, `A.`, `(B)`, `B)`, `[A]`, `"B"`, `**A**`, `Answer: B`, `answer A`: yes.
@@ -202,7 +196,7 @@ REASONED = re.compile(
     re.S | re.I,
 )
 REASONS = re.compile(r"\s*(?:<think(?:ing)?>|\[THINK\]|<\|channel\|>(?!final))", re.I)
-LONGEST = 40  # Characters; no tolerated form is longer, and matching stays cheap.
+MAX_CHARACTERS = 40  # No tolerated form is longer, and matching stays cheap.
 PARSER = "first-token logprobs of A and B, else exactly one letter A or B; version 3"
 
 TopTokens = tuple[tuple[str, float], ...]
@@ -232,28 +226,42 @@ def preference(pair_id: str, reply: Answer | Refused) -> Preference:
     """The preference that a reply amounts to, with its words and its seconds."""
     if isinstance(reply, Refused):
         return Preference(pair_id, None, reason=reply.reason, seconds=reply.seconds)
-    words, reasoned = _without_reasoning(reply.text)
+    # Where reasoning stands before the answer the first token is one of it, and the likeliest
+    # beside that say nothing.
+    if block := REASONED.match(reply.text):
+        words, reasoned = reply.text[block.end() :], True
+    else:
+        reasoned = REASONS.match(reply.text) is not None  # It never came to an end.
+        words = "" if reasoned else reply.text
     letter = parse(words)
     # Of "**B**" or "Answer: B" the first token is no letter: what is likely beside it is not the
     # answer ("A" may be the beginning of "Answer").
-    beside = letter is not None and not _led_by_a_letter(reply.top)
-    if not reasoned and not beside and (found := first_token(reply.top)):
-        choice, share = found
+    likeliest = max(reply.top, key=lambda one: one[1])[0].strip() if reply.top else ""
+    beside = letter is not None and likeliest not in ("A", "B")
+    if not reasoned and not beside and (first := first_token(reply.top)):
+        choice, share = first
         rest = None if share is None else 1.0 - share
-        read = Preference(pair_id, choice, share, rest)
+        result = Preference(pair_id, choice, share, rest)
     elif letter:
-        read = Preference(pair_id, "first" if letter == "A" else "second")
+        result = Preference(pair_id, "first" if letter == "A" else "second")
     else:
-        read = Preference(pair_id, None, reason=_why(reply, words))
-    return replace(read, answer=reply.text, seconds=reply.seconds)
+        reason = UNPARSED
+        if reply.finish == "content_filter":
+            reason += ": content filter"
+        elif not words.strip() and reply.finish == "length":
+            reason += ": no token was left for the answer; raise reasoning_tokens"
+        elif not words.strip():
+            reason += ": empty"
+        result = Preference(pair_id, None, reason=reason)
+    return replace(result, answer=reply.text, seconds=reply.seconds)
 
 
 def parse(text: str) -> Literal["A", "B"] | None:
     """The letter that an answer consists of, or None."""
-    found = LETTER.fullmatch(text) if len(text) <= LONGEST else None
-    if found is None:
+    match = LETTER.fullmatch(text) if len(text) <= MAX_CHARACTERS else None
+    if match is None:
         return None
-    return "A" if found["letter"] == "A" else "B"
+    return "A" if match["letter"] == "A" else "B"
 
 
 def first_token(top: TopTokens) -> tuple[Literal["first", "second", "tie"], float | None] | None:
@@ -269,21 +277,13 @@ def first_token(top: TopTokens) -> tuple[Literal["first", "second", "tie"], floa
         return None
     if a is not None and b is not None:
         return ("tie" if a == b else "first" if a > b else "second"), _sigmoid(a - b)
-    most = _most_of_the_unlisted(top)
-    if b is None:
-        return "first", None if a is None or most >= a else _sigmoid(a - most)
-    return "second", None if most >= b else _sigmoid(most - b)
-
-
-def _most_of_the_unlisted(top: TopTokens) -> float:
-    """The highest log-probability that a token outside the list can have."""
+    # The highest log-probability that a token outside the list can have.
     left = 1.0 - math.fsum(math.exp(min(value, 0.0)) for _, value in top)
     least = min(value for _, value in top)
-    return min(least, math.log(left)) if left > 0 else least
-
-
-def _led_by_a_letter(top: TopTokens) -> bool:
-    return bool(top) and max(top, key=lambda one: one[1])[0].strip() in ("A", "B")
+    bound = min(least, math.log(left)) if left > 0 else least
+    if b is None:
+        return "first", None if a is None or bound >= a else _sigmoid(a - bound)
+    return "second", None if bound >= b else _sigmoid(bound - b)
 
 
 def _log_probability(letter: str, top: TopTokens) -> float | None:
@@ -296,26 +296,6 @@ def _log_probability(letter: str, top: TopTokens) -> float | None:
 
 def _sigmoid(x: float) -> float:
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))
-
-
-def _without_reasoning(text: str) -> tuple[str, bool]:
-    """The answer proper, and whether reasoning stood before it.
-
-    Its first token then is one of the reasoning, and the likeliest beside that say nothing.
-    """
-    if block := REASONED.match(text):
-        return text[block.end() :], True
-    return ("", True) if REASONS.match(text) else (text, False)
-
-
-def _why(answer: Answer, words: str) -> str:
-    if answer.finish == "content_filter":
-        return f"{UNPARSED}: content filter"
-    if not words.strip():
-        if answer.finish == "length":
-            return f"{UNPARSED}: no token was left for the answer; raise reasoning_tokens"
-        return f"{UNPARSED}: empty"
-    return UNPARSED
 
 
 MAX_TOKEN_COUNT = 2**40  # No answer has as many; SQLite's integers end at 2^63.

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from palate.judges.llm.cache import Cache
-from palate.judges.llm.client import METHOD, request
-from palate.judges.llm.price import Price, price_of
+from palate.judges.llm.client import METHOD, make_request
+from palate.judges.llm.price import price_of
 from palate.judges.options import ChatSpec
 from palate.judges.prompting import load_prompt
 from palate.types import Pair
@@ -42,34 +42,29 @@ def estimate(spec: ChatSpec, pairs: Iterable[Pair]) -> Cost:
         PalateError: an unknown preset, or a budget that cannot be kept.
     """
     prompt, price = load_prompt(spec.preset), price_of(spec)
-    asked: dict[str, tuple[int, int]] = {}
+    sizes: dict[str, tuple[int, int]] = {}  # Not the requests, which hold every text.
     for pair in pairs:
-        made = request(spec, prompt, pair)
-        asked[made.key] = (made.prompt_tokens_about, made.prompt_tokens_most)
-    kept = _kept(spec, asked)
-    new = [sizes for key, sizes in asked.items() if key not in kept]
-    about, most = (sum(size[i] for size in new) for i in (0, 1))
-    answers = len(new) * (spec.most_tokens or 0)
+        request = make_request(spec, prompt, pair)
+        sizes[request.key] = (request.prompt_tokens_about, request.prompt_tokens_most)
+    cached: set[str] = set()
+    if spec.cache_path.is_file():
+        with Cache(spec.cache_path, spec.base_url, spec.model) as cache:
+            cached = {key for key in sizes if cache.get(key) is not None}
+    missing = [size for key, size in sizes.items() if key not in cached]
+    about, most = (sum(size[i] for size in missing) for i in (0, 1))
+    answers = len(missing) * (spec.most_tokens or 0)
+    origin = "unknown; name a table: prices: FILE"
+    if price:
+        end = f"; the model ends on {price.ends:%Y-%m-%d}" if price.ends else ""
+        origin = f"{price.date}, {price.source}{end}"
     return Cost(
-        questions=len(asked),
-        kept=len(kept),
-        calls=len(new),
+        questions=len(sizes),
+        kept=len(cached),
+        calls=len(missing),
         prompt_tokens=about,
         completion_tokens=answers,
         money=price.of(about, answers) if price else None,
         most_money=price.of(most, answers) if price and spec.most_tokens else None,
         currency=price.currency if price else "",
-        price=_origin(price) if price else "unknown; name a table: prices: FILE",
+        price=origin,
     )
-
-
-def _origin(price: Price) -> str:
-    end = f"; the model ends on {price.ends:%Y-%m-%d}" if price.ends else ""
-    return f"{price.date}, {price.source}{end}"
-
-
-def _kept(spec: ChatSpec, keys: Iterable[str]) -> set[str]:
-    if not spec.cache_path.is_file():
-        return set()
-    with Cache(spec.cache_path, spec.base_url, spec.model) as cache:
-        return {key for key in keys if cache.get(key) is not None}

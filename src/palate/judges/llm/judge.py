@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any, ClassVar
 
-from palate.judges.llm.client import PARSER, Answer, Refused, Request, preference, request
+from palate.judges.llm.client import PARSER, Answer, Refused, Request, make_request, preference
 from palate.judges.llm.pool import Pool
 from palate.judges.llm.price import price_of
 from palate.judges.options import ChatSpec
@@ -56,12 +56,12 @@ class ChatJudge:
             PalateError: no key, the endpoint down or refusing, the budget spent. What was
                 answered is kept, and what stood before the first gap has been yielded.
         """
-        requests = [request(self._spec, self._prompt, pair) for pair in pairs]
+        requests = [make_request(self._spec, self._prompt, pair) for pair in pairs]
         pool, arrivals = Pool(self._spec, self._price), SimpleQueue[Arrival]()
         thread = threading.Thread(target=_run, args=(pool, requests, arrivals), name="chat-judge")
         thread.start()
         try:
-            replies = _in_order([asked.key for asked in requests], arrivals)
+            replies = _in_order([request.key for request in requests], arrivals)
             for pair, reply in zip(pairs, replies, strict=True):
                 yield preference(pair.id, reply)
         finally:
@@ -79,13 +79,13 @@ def _run(pool: Pool, requests: Sequence[Request], arrivals: SimpleQueue[Arrival]
 
 
 def _in_order(keys: Sequence[str], arrivals: SimpleQueue[Arrival]) -> Iterator[Answer | Refused]:
-    known: dict[str, Answer | Refused] = {}
+    replies: dict[str, Answer | Refused] = {}
     for key in keys:
-        while key not in known:
-            arrived = arrivals.get()
-            if isinstance(arrived, Exception):
-                raise arrived
-            if arrived is None:
+        while key not in replies:
+            arrival = arrivals.get()
+            if isinstance(arrival, Exception):
+                raise arrival
+            if arrival is None:
                 raise RuntimeError(f"the pool ended without a reply to {key}")
-            known[arrived[0]] = arrived[1]
-        yield known[key]
+            replies[arrival[0]] = arrival[1]
+        yield replies[key]

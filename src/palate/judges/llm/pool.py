@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from palate.http import Retry, TransientError
 from palate.judges.llm.cache import Cache, Claim, Held
@@ -21,8 +21,6 @@ from palate.judges.llm.client import (
 from palate.judges.llm.price import Price
 from palate.judges.options import ChatSpec
 from palate.types import PalateError
-
-# When the next request may start, under limits a minute.
 
 
 class Pace:
@@ -81,7 +79,12 @@ class Pool:
                 was answered before has been delivered and kept.
         """
         with Cache(self._spec.cache_path, self._spec.base_url, self._spec.model) as cache:
-            missing = list(_unknown(requests, cache, deliver))
+            missing = []
+            for request in {request.key: request for request in requests}.values():
+                if (answer := cache.get(request.key)) is None:
+                    missing.append(request)
+                else:
+                    deliver(request.key, answer)
             if missing:
                 asyncio.run(self._ask_all(missing, cache, deliver))
         if self._failure is not None:
@@ -89,25 +92,22 @@ class Pool:
 
     async def _ask_all(self, requests: Sequence[Request], cache: Cache, deliver: Deliver) -> None:
         queue = iter(requests)
+
+        async def work(client: Client) -> None:
+            for request in queue:
+                try:
+                    reply = await self._answer(request, client, cache)
+                except PalateError as error:
+                    self._failure = self._failure or error
+                    self._stop.set()
+                    return
+                if reply is None:
+                    return
+                deliver(request.key, reply)
+
         async with Client(self._spec) as client:
             workers = min(self._spec.concurrency, len(requests))
-            await asyncio.gather(
-                *(self._work(queue, client, cache, deliver) for _ in range(workers))
-            )
-
-    async def _work(
-        self, queue: Iterator[Request], client: Client, cache: Cache, deliver: Deliver
-    ) -> None:
-        for request in queue:
-            try:
-                reply = await self._answer(request, client, cache)
-            except PalateError as error:
-                self._failure = self._failure or error
-                self._stop.set()
-                return
-            if reply is None:
-                return
-            deliver(request.key, reply)
+            await asyncio.gather(*(work(client) for _ in range(workers)))
 
     async def _answer(
         self, request: Request, client: Client, cache: Cache
@@ -162,12 +162,15 @@ class Pool:
 
     async def _claim(self, request: Request, cache: Cache) -> Claim | Answer | None:
         """Leave to ask, waiting for calls in flight that may answer it or free some budget."""
-        worst, budget = self._worst(request), self._spec.budget
+        price, budget = self._price, self._spec.budget
+        worst = None
+        if price is not None:
+            worst = price.of(request.prompt_tokens_most, self._spec.most_tokens or 0)
         seconds = self._spec.timeout_seconds + SPARE_SECONDS
         while not self._stopped:
             claim = cache.claim(request.key, worst, budget, seconds)
             if claim is Held.SPENT:
-                spent, money = cache.account().money, self._price and self._price.currency
+                spent, money = cache.account().money, price and price.currency
                 raise PalateError(
                     f"chat judge {self._spec.model}: budget {budget:g} {money}: {spent:.4f} is "
                     f"spent, and the next question may cost {worst:.4f}; raise budget to go on; "
@@ -197,11 +200,6 @@ class Pool:
             body[name] = body.pop(LIMITS[0])
         return body
 
-    def _worst(self, request: Request) -> float | None:
-        if self._price is None:
-            return None
-        return self._price.of(request.prompt_tokens_most, self._spec.most_tokens or 0)
-
     def _money(self, claim: Claim, answer: Answer) -> float | None:
         """What an answer cost; its worst case where the endpoint does not count its tokens."""
         if self._price is None:
@@ -209,15 +207,6 @@ class Pool:
         if answer.prompt_tokens is None or answer.completion_tokens is None:
             return claim.worst
         return self._price.of(answer.prompt_tokens, answer.completion_tokens)
-
-
-def _unknown(requests: Sequence[Request], cache: Cache, deliver: Deliver) -> Iterator[Request]:
-    """The distinct requests without an answer; those with one are delivered."""
-    for request in {request.key: request for request in requests}.values():
-        if (known := cache.get(request.key)) is not None:
-            deliver(request.key, known)
-        else:
-            yield request
 
 
 def _kept(cache: Cache) -> str:
