@@ -19,7 +19,7 @@ from palate.evaluate.parity import (
     classifier_backends,
     parity,
     reward_model_backends,
-    template_way,
+    template_backend,
 )
 from palate.judges import sequence_classifier_spec
 from palate.judges.reward_model import RewardScorer
@@ -125,7 +125,7 @@ def test_pitfall_32_a_reward_read_before_the_templates_newline_is_caught(
     torch.manual_seed(0)
     AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path)
     own.save_pretrained(tmp_path)
-    whole = template_way(str(tmp_path), 1024)
+    whole = template_backend(str(tmp_path), 1024)
     (agreement,) = parity([reward_model_backends(RewardScorer(tmp_path))[0], whole], asked)
     assert agreement.holds
     monkeypatch.setattr(ChatTokens, "render", _to_the_terminal)

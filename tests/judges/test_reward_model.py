@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from palate.evaluate.parity import pipeline_backend, reward_model_backends, template_way
+from palate.evaluate.parity import pipeline_backend, reward_model_backends, template_backend
 from palate.judges import open_judge
 from palate.judges.reward_model import RewardScorer
 from palate.judges.scalar import ScorerJudge
@@ -79,7 +79,7 @@ def test_a_row_that_the_template_refuses_is_unscored_with_the_reason(tmp_path: P
     for way in (
         *reward_model_backends(scorer),
         pipeline_backend(str(folder)),
-        template_way(str(folder), 64),
+        template_backend(str(folder), 64),
     ):
         assert np.isnan(way.score([system, QUESTIONS[0]])).tolist() == [True, True, False, False]
 

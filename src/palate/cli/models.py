@@ -189,7 +189,7 @@ def parity(
             ways,
             _candidates(items, count),
             tolerance=allowed,
-            told=lambda name: say(f"{name} ..."),
+            progress=lambda name: say(f"{name} ..."),
             emulated=emulated,
             device=default_device(),
         )
@@ -251,7 +251,7 @@ def _ways(model: str, form: str) -> list[Backend]:
         classifier_backends,
         pipeline_backend,
         reward_model_backends,
-        template_way,
+        template_backend,
     )
     from palate.judges import sequence_classifier_spec
     from palate.judges.reward_model import RewardScorer
@@ -273,7 +273,7 @@ def _ways(model: str, form: str) -> list[Backend]:
     if maker in ("openrlhf", "llama-factory"):
         progress()(f"transformers' own ways are left out: {model} is read as {MAKERS[maker]}")
         return ways
-    ways += [*stock, template_way(model, scorer.model.chat.max_tokens)]
+    ways += [*stock, template_backend(model, scorer.model.chat.max_tokens)]
     # Of a foreign tokenizer the pipeline may add a second BOS to the template's.
     return [*ways, pipeline_backend(model)] if maker == "palate" else ways
 

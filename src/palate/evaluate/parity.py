@@ -1,14 +1,15 @@
-"""One model, every way to score with it: do the numbers agree? (pitfalls 24 and 30)
+"""One model scored by every backend that can run it: do the numbers agree? (pitfalls 24 and 30)
 
-A way is a function from conversations to scores. All are compared with the first, the reference:
-differences in units of the reference's standard deviation, and pairs whose verdict flips.
+A backend is a function from conversations to scores: our engine's paths, transformers' class and
+pipeline, an ONNX graph, an adapter that is not merged, a server. All are compared with the first,
+the reference: differences in units of the reference's standard deviation, and pairs that flip.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -30,12 +31,13 @@ from palate.model.backbone import load_config, quiet
 from palate.model.device import autocast, native_bfloat16
 from palate.model.loading import open_adapter, read_value_head, value_head_of
 from palate.model.packing import Tokens, group, microbatches
-from palate.model.reward_model import RewardModel, state_width
+from palate.model.reward_model import state_width
 from palate.model.templates import RefusedTurnsError, render
 from palate.model.tokenizer import ChatTokens, Encoded
 from palate.types import Candidates, PalateError, Scorer
 
 Floats = NDArray[np.float64]
+Scoring = Callable[[Sequence[Candidates]], Floats]
 Kind = Literal["float32", "float16", "bfloat16", "rounded"]
 # In standard deviations of the rewards. float32: what an export must keep (rounding of another
 # order of sums stays near 1e-5). bfloat16, computed here: 8 bits of mantissa; tiny models reach
@@ -49,16 +51,16 @@ EMULATED = "this device emulates bfloat16; ask for it with --emulated, or run it
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """A way of scoring; `score` gives [R], one number a response, NaN where there is none."""
+    """One way to score; `score` gives [R], one number a response, NaN where there is none."""
 
     name: str
     kind: Kind
-    score: Callable[[Sequence[Candidates]], Floats]
+    score: Scoring
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How a way differs from the reference, or `not_run` with the reason.
+    """How the backend named `way` differs from the reference, or `not_run` with the reason.
 
     `largest` and `mean` are |difference| in rewards; `relative` is `largest` in standard
     deviations of the reference's rewards. `unequal` counts responses that only one of the two
@@ -79,33 +81,33 @@ class Agreement:
 
     @property
     def holds(self) -> bool:
-        """Whether the way gives the same scores, within the tolerance; True where not run."""
+        """Whether the scores are the same within the tolerance; True where not run."""
         return not self.unequal and self.relative <= self.tolerance
 
 
 def parity(
-    ways: Sequence[Backend],
+    backends: Sequence[Backend],
     candidates: Sequence[Candidates],
     *,
     tolerance: Mapping[Kind, float] = TOLERANCE,
-    told: Callable[[str], None] = lambda _: None,
+    progress: Callable[[str], None] = lambda _: None,
     emulated: bool = True,
     device: torch.device | None = None,
 ) -> list[Agreement]:
-    """Score `candidates` by every way and compare each with the first.
+    """Score `candidates` by every backend and compare each with the first.
 
     Args:
-        ways: at least two.
+        backends: at least two.
         tolerance: of each number format, in standard deviations of the rewards; `TOLERANCE` of
             those that it does not name.
-        told: called with the name of each way before it runs.
+        progress: called with the name of each backend before it runs.
         emulated: False leaves bfloat16 out where `device` has no hardware for it.
 
     Raises:
         PalateError: the reference gives no two different scores, so that nothing can be compared.
     """
-    reference, *others = ways
-    told(reference.name)
+    reference, *others = backends
+    progress(reference.name)
     expected = reference.score(candidates)
     spread = float(np.nanstd(expected)) if np.isfinite(expected).any() else 0.0
     if not spread:
@@ -113,73 +115,47 @@ def parity(
             f"{reference.name}: gives no two different rewards to {expected.size} responses, so "
             "no other way can be compared with it; give more --items"
         )
-    found = []
-    for way in others:
-        limit = tolerance.get(way.kind, TOLERANCE[way.kind])
-        slow = device is not None and way.kind == "bfloat16" and not native_bfloat16(device)
+    agreements = []
+    for backend in others:
+        limit = tolerance.get(backend.kind, TOLERANCE[backend.kind])
+        slow = device is not None and backend.kind == "bfloat16" and not native_bfloat16(device)
         if slow and not emulated:
-            found.append(Agreement(way.name, way.kind, limit, not_run=EMULATED))
+            agreements.append(Agreement(backend.name, backend.kind, limit, not_run=EMULATED))
             continue
-        told(way.name)
-        found.append(_agreement(way, limit, expected, way.score(candidates), candidates, spread))
-    return found
+        progress(backend.name)
+        scores = backend.score(candidates)
+        scored, scored_too = np.isfinite(expected), np.isfinite(scores)
+        pairs, flips, start = 0, [], 0
+        for index, shown in enumerate(candidates):
+            rows = range(start, start + len(shown.responses))
+            start = rows.stop
+            for a, b in combinations([r for r in rows if scored[r] and scored_too[r]], 2):
+                pairs += 1
+                if better(expected[a], expected[b]) != better(scores[a], scores[b]):
+                    flips.append((index, a - rows.start, b - rows.start))
+        gap = np.abs(scores - expected)[scored & scored_too]
+        largest = float(gap.max(initial=0.0))
+        agreement = Agreement(
+            way=backend.name,
+            kind=backend.kind,
+            tolerance=limit,
+            responses=gap.size,
+            pairs=pairs,
+            largest=largest,
+            mean=float(gap.mean()) if gap.size else math.nan,
+            relative=largest / spread,
+            unequal=int((scored != scored_too).sum()),
+            flips=tuple(flips),
+        )
+        agreements.append(agreement)
+    return agreements
 
 
-def _agreement(
-    way: Backend,
-    tolerance: float,
-    expected: Floats,
-    found: Floats,
-    candidates: Sequence[Candidates],
-    spread: float,
-) -> Agreement:
-    one, other = np.isfinite(expected), np.isfinite(found)
-    gap = np.abs(found - expected)[one & other]
-    pairs = list(_pairs(candidates, one & other))
-    flips = tuple(
-        (index, a, b)
-        for index, start, a, b in pairs
-        if better(expected[start + a], expected[start + b])
-        != better(found[start + a], found[start + b])
-    )
-    largest = float(gap.max(initial=0.0))
-    return Agreement(
-        way=way.name,
-        kind=way.kind,
-        tolerance=tolerance,
-        responses=gap.size,
-        pairs=len(pairs),
-        largest=largest,
-        mean=float(gap.mean()) if gap.size else math.nan,
-        relative=largest / spread,
-        unequal=int((one != other).sum()),
-        flips=flips,
-    )
-
-
-def _pairs(
-    candidates: Sequence[Candidates], known: NDArray[np.bool_]
-) -> Iterator[tuple[int, int, int, int]]:
-    """(candidates, its first row, response, response) of every pair that both ways scored."""
-    start = 0
-    for index, item in enumerate(candidates):
-        for a, b in combinations(range(len(item.responses)), 2):
-            if known[start + a] and known[start + b]:
-                yield index, start, a, b
-        start += len(item.responses)
-
-
-# The ways in which one reward model can be scored, for `palate.evaluate.parity`.
-#
-# Our engine's paths, transformers' class and pipeline, an ONNX graph, an adapter that is not
-# merged,
-# a server: each from conversations to one number a response.
-
-BUDGET, ROWS = 4_096, 16
+TOKENS_PER_MICROBATCH, ROWS_PER_BATCH = 4_096, 16
 
 
 def scorer_backend(name: str, scorer: Scorer, kind: Kind = "float32") -> Backend:
-    """Any scorer as a way: a server, another program's model."""
+    """Any scorer as a backend: a server, another program's model."""
 
     def score(candidates: Sequence[Candidates]) -> Floats:
         scores = scorer.score(iter(candidates))
@@ -190,7 +166,7 @@ def scorer_backend(name: str, scorer: Scorer, kind: Kind = "float32") -> Backend
 
 
 def kind_of(dtype: str) -> Kind:
-    """The kind of a way by the number format that is stored, or that a server computes in."""
+    """The kind of a backend by the number format that is stored, or that a server computes in."""
     name = dtype.removeprefix("torch.")
     if name == "float16":
         return "float16"
@@ -204,8 +180,8 @@ def served_dtype(url: str) -> str:
     """
     for path in ("v1/models", "info"):
         with suppress(httpx2.HTTPError, ValueError, LookupError, TypeError):
-            said = httpx2.get(f"{url.rstrip('/')}/{path}", timeout=10).json()
-            dtype = said["model_dtype"] if path == "info" else said["data"][0]["dtype"]
+            reply = httpx2.get(f"{url.rstrip('/')}/{path}", timeout=10).json()
+            dtype = reply["model_dtype"] if path == "info" else reply["data"][0]["dtype"]
             if dtype in ("float32", "float16", "bfloat16"):
                 return str(dtype)
     return "float32"
@@ -215,31 +191,45 @@ def reward_model_backends(scorer: RewardScorer) -> list[Backend]:
     """Every path of our own engine; the first is the one that trains, judges and scores."""
     model = scorer.model
 
-    def shared(candidates: Sequence[Candidates]) -> Floats:
-        return scorer_backend("", scorer).score(candidates)
+    shared = scorer_backend("", scorer).score
 
     def in_bfloat16(candidates: Sequence[Candidates]) -> Floats:
-        with _computing(model, torch.bfloat16):
+        before, model.dtype = model.dtype, torch.bfloat16
+        try:
             return shared(candidates)
+        finally:
+            model.dtype = before
+
+    def packed(rows: Sequence[Tokens]) -> Floats:
+        rewards = np.empty(len(rows))
+        groups = [group([row], shared=False) for row in rows]
+        for indices, chosen in microbatches(groups, TOKENS_PER_MICROBATCH):
+            rewards[indices] = model(chosen).reward.float().cpu().numpy()
+        return rewards
+
+    def padded(rows: Sequence[Tokens], count: int) -> Floats:
+        starts = range(0, len(rows), count)
+        rewards = (model.forward_padded(rows[start : start + count]).reward for start in starts)
+        return np.concatenate([reward.float().cpu().numpy() for reward in rewards])
+
+    def by_rows(reward: Callable[[Sequence[Tokens]], Floats]) -> Scoring:
+        return lambda candidates: _by_rows(model.chat, candidates, reward)
 
     def alone(candidates: Sequence[Candidates]) -> Floats:
-        return np.concatenate([shared([item]) for item in candidates])
-
-    def unshared(candidates: Sequence[Candidates]) -> Floats:
-        return _by_rows(model.chat, candidates, lambda rows: _packed(model, rows))
-
-    def padded(candidates: Sequence[Candidates]) -> Floats:
-        return _by_rows(model.chat, candidates, lambda rows: _padded(model, rows, ROWS))
-
-    def padded_alone(candidates: Sequence[Candidates]) -> Floats:
-        return _by_rows(model.chat, candidates, lambda rows: _padded(model, rows, 1))
+        return np.concatenate([shared([shown]) for shown in candidates])
 
     return [
         Backend(f"Palate: {model.path}", "float32", shared),
         Backend("Palate: one prompt at a time", "float32", alone),
-        Backend("Palate: packed, prompts not shared", "float32", unshared),
-        Backend(f"Palate: padded, {ROWS} rows a batch", "float32", padded),
-        Backend("Palate: padded, one row at a time", "float32", padded_alone),
+        Backend("Palate: packed, prompts not shared", "float32", by_rows(packed)),
+        Backend(
+            f"Palate: padded, {ROWS_PER_BATCH} rows a batch",
+            "float32",
+            by_rows(lambda rows: padded(rows, ROWS_PER_BATCH)),
+        ),
+        Backend(
+            "Palate: padded, one row at a time", "float32", by_rows(lambda rows: padded(rows, 1))
+        ),
         Backend("Palate: bfloat16", "bfloat16", in_bfloat16),
     ]
 
@@ -249,7 +239,7 @@ def classifier_backends(spec: SequenceClassifierSpec) -> list[Backend]:
     alone = spec.model_copy(update={"batch_tokens": 1})
     eager = spec.model_copy(update={"attention": "eager"})
 
-    def stock(given: SequenceClassifierSpec) -> Callable[[Sequence[Candidates]], Floats]:
+    def stock(given: SequenceClassifierSpec) -> Scoring:
         # Opened when it runs, so that no two of the models are held at once.
         return lambda candidates: scorer_backend("", SequenceClassifier(given)).score(candidates)
 
@@ -266,15 +256,6 @@ def classifier_backends(spec: SequenceClassifierSpec) -> list[Backend]:
     ]
 
 
-@contextmanager
-def _computing(model: RewardModel, dtype: torch.dtype) -> Iterator[None]:
-    before, model.dtype = model.dtype, dtype
-    try:
-        yield
-    finally:
-        model.dtype = before
-
-
 @torch.inference_mode()
 def _by_rows(
     chat: ChatTokens,
@@ -283,21 +264,9 @@ def _by_rows(
 ) -> Floats:
     """Rewards of every response as a row of its own; NaN where it has no tokens."""
     encoded = [encode(chat, item.prompt, r) for item in candidates for r in item.responses]
-    known = [row.ids for row in encoded if isinstance(row, Encoded)]
-    values = iter(reward(known) if known else ())
-    return np.array([next(values) if isinstance(row, Encoded) else math.nan for row in encoded])
-
-
-def _packed(model: RewardModel, rows: Sequence[Tokens]) -> Floats:
-    found = np.empty(len(rows))
-    for indices, groups in microbatches([group([row], shared=False) for row in rows], BUDGET):
-        found[indices] = model(groups).reward.float().cpu().numpy()
-    return found
-
-
-def _padded(model: RewardModel, rows: Sequence[Tokens], count: int) -> Floats:
-    batches = (rows[start : start + count] for start in range(0, len(rows), count))
-    return np.concatenate([model.forward_padded(b).reward.float().cpu().numpy() for b in batches])
+    rows = [row.ids for row in encoded if isinstance(row, Encoded)]
+    rewards = iter(reward(rows) if rows else ())
+    return np.array([next(rewards) if isinstance(row, Encoded) else math.nan for row in encoded])
 
 
 def pipeline_backend(folder: str) -> Backend:
@@ -311,11 +280,11 @@ def pipeline_backend(folder: str) -> Backend:
             scored = pipeline(
                 "text-classification", model=folder, device="cpu", dtype=torch.float32
             )
-        tokenizer, found = scored.tokenizer, []
+        tokenizer, rewards = scored.tokenizer, []
         for text in _templated(tokenizer, candidates):
             fits = text and len(tokenizer(text)["input_ids"]) <= tokenizer.model_max_length
-            found.append(scored(text, function_to_apply="none")[0]["score"] if fits else math.nan)
-        return np.array(found, dtype=np.float64)
+            rewards.append(scored(text, function_to_apply="none")[0]["score"] if fits else math.nan)
+        return np.array(rewards, dtype=np.float64)
 
     return Backend("transformers: text-classification pipeline", "float32", score)
 
@@ -326,14 +295,14 @@ def _templated(tokenizer: Any, candidates: Sequence[Candidates]) -> Iterator[str
     for item in candidates:
         turns = [{"role": m.role, "content": m.content} for m in item.prompt]
         for response in item.responses:
-            said = [*turns, {"role": "assistant", "content": response}]
+            conversation = [*turns, {"role": "assistant", "content": response}]
             try:
-                yield render(tokenizer, template, said)
+                yield render(tokenizer, template, conversation)
             except RefusedTurnsError:
                 yield None
 
 
-def template_way(folder: str, max_tokens: int) -> Backend:
+def template_backend(folder: str, max_tokens: int) -> Backend:
     """Stock class and stock tokenizer: ids as `apply_chat_template` writes them, one at a time.
 
     Nothing of Palate's touches the tokens, so a reward that is read at another place shows here.
@@ -369,7 +338,7 @@ def export_backend(folder: Path, form: str) -> Backend:
     )
     name = f"transformers: {folder.name}" + ("" if kind == "float32" else f", stored as {dtype}")
     return Backend(
-        name, kind, lambda asked: scorer_backend("", SequenceClassifier(spec)).score(asked)
+        name, kind, lambda shown: scorer_backend("", SequenceClassifier(spec)).score(shown)
     )
 
 
@@ -393,17 +362,17 @@ def adapter_backend(folder: Path, base: str | None, chat: ChatTokens) -> Backend
         path = value_head_of(folder)
         if path is None:
             return _by_rows(chat, candidates, lambda rows: _logits(model, rows))
+        # LLaMA-Factory's: the last hidden state by its head, without the constant.
         weight = read_value_head(path, state_width(model.config)).weight[0]
-        return _by_rows(chat, candidates, lambda rows: _values(model, weight, rows))
+
+        def value(row: Tokens) -> float:
+            ids = torch.from_numpy(row.astype(np.int64))[None]
+            hidden = model(input_ids=ids, output_hidden_states=True).hidden_states[-1][0, -1]
+            return float(hidden.float() @ weight)
+
+        return _by_rows(chat, candidates, lambda rows: np.array([value(row) for row in rows]))
 
     return Backend("peft: the adapter, not merged", "float32", score)
-
-
-def _values(model: Any, weight: torch.Tensor, rows: Sequence[Tokens]) -> Floats:
-    """LLaMA-Factory's: a causal model's last hidden state by its head, without the constant."""
-    ids = (torch.from_numpy(row.astype(np.int64))[None] for row in rows)
-    last = (model(input_ids=row, output_hidden_states=True).hidden_states[-1][0, -1] for row in ids)
-    return np.array([float(hidden.float() @ weight) for hidden in last])
 
 
 def _logits(model: Any, rows: Sequence[Tokens]) -> Floats:
