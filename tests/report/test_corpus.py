@@ -12,6 +12,7 @@ from made import made as comparison
 from palate.data.lint import LintReport, lint
 from palate.records import write_comparisons, write_json
 from palate.report import Report, report
+from palate.report.render import texts
 from palate.types import PalateError, Rating
 
 
@@ -54,29 +55,29 @@ def with_data(run_dir: Path) -> Path:
     return run_dir
 
 
-def texts(made: Report, name: str) -> list[list[str]]:
+def printed(made: Report, name: str) -> list[list[str]]:
     table = made.table(name)
     assert table is not None
-    return [[cell.text for cell in row.cells] for row in table.rows]
+    return texts(table)
 
 
 def test_data_tables(with_data: Path) -> None:
     made = report(with_data)
-    assert texts(made, "mixture")[0][2:] == [
+    assert printed(made, "mixture")[0][2:] == [
         "whole group", "8", "8", "8", "100.0", "100.0", "100.0",
     ]  # fmt: skip
-    assert texts(made, "mixture")[1][2:6] == ["pku", "8", "–", "8"]
-    (contents,) = texts(made, "contents")
+    assert printed(made, "mixture")[1][2:6] == ["pku", "8", "–", "8"]
+    (contents,) = printed(made, "contents")
     assert contents == [
         "all", "mixture", "8", "8", "–", "–", "4", "3", "1", "4", "4", "–", "10", "20",
     ]  # fmt: skip
-    assert [row[1:3] for row in texts(made, "batches")] == [["week-0", "4"], ["week-1", "4"]]
-    (source,) = texts(made, "sources")
+    assert [row[1:3] for row in printed(made, "batches")] == [["week-0", "4"], ["week-1", "4"]]
+    (source,) = printed(made, "sources")
     assert source == ["pku", "PKU-SafeRLHF", "CC BY-NC 4.0", "9", "3", "1", "2"]
-    (finding,) = texts(made, "lint")
+    (finding,) = printed(made, "lint")
     assert finding[:4] == ["pku", "empty-chosen", "1", "11.1"]
     assert finding[4:] == ["left out", "the chosen reply is empty", "empty one"]
-    (overlap,) = texts(made, "overlap")
+    (overlap,) = printed(made, "overlap")
     assert overlap[:4] == ["Own Safety", "pku", "8", "2"]
     assert "No overlap was found with Held-out Helpful." in made.table("overlap").remarks
 
@@ -98,7 +99,7 @@ def test_several_runs_stand_side_by_side(whole_run: Path, write_any, tmp_path: P
     write_any(other, "helpful", "Own Safety", 500, 0.9, "reward-model", "Meta Safety")
     write_any(other, "random", "Own Safety", 500, 0.5, "random", "Meta Safety")
     made = report([whole_run, other], out=tmp_path / "both")
-    names = [row.cells[0].text for row in made.table("table-7").rows]
+    names = [row.cells[0].value for row in made.table("table-7").rows]
     assert "run: helpful" in names
     assert "other: helpful" in names
     assert names.count("Random") == 1, "the same trivial judge on the same items stands once"
@@ -127,7 +128,7 @@ def test_disagreement_of_annotators_is_reported_though_their_rows_stay(with_data
     write_comparisons(clean, lint(rows, found), details=found.to_json)
     found.write(clean.with_suffix(".findings.parquet"))
     made = report(with_data)
-    (finding,) = texts(made, "lint")
+    (finding,) = printed(made, "lint")
     assert finding[1:5] == ["annotators-disagree", "1", "12.5", "kept"]
     (remark,) = made.table("lint").remarks
     assert "4 of 4 pairs stand in several rows; in 1 of these (25.0%)" in remark

@@ -11,6 +11,7 @@ from palate.evaluate.benchmark import Benchmark, order_for
 from palate.evaluate.run import FILE, evaluate, read_skipped, write_skipped
 from palate.judges import open_judge
 from palate.report import report
+from palate.report.render import texts
 from palate.types import PalateError, Preference
 
 
@@ -33,18 +34,19 @@ def judged(folder: Path, rows: int) -> Path:
     return folder / "run"
 
 
-def texts(table) -> dict[str, list[str]]:
-    return {row.cells[1].text: [cell.text for cell in row.cells[2:]] for row in table.rows}
+def by_judge(table) -> dict[str, list[str]]:
+    return {judge: figures for _, judge, *figures in texts(table)}
 
 
 def test_pitfall_26_one_order_both_consistency_and_position_stand_side_by_side(tmp_path):
     made = report(judged(tmp_path, 40))
     table = made.table("orders")
-    rows = texts(table)
+    rows = by_judge(table)
     assert list(rows) == ["letter"], "the others were asked in one order"
     one, both, items, consistent, first = rows["letter"]
     assert (both[:5], items, consistent[:4], first[:6]) == ("50.0 ", "40", "0.0 ", "100.0 ")
-    assert all(cell.estimate for cell in table.rows[0].cells if "±" in cell.text)
+    shown = zip(table.rows[0].cells, texts(table)[0], strict=True)
+    assert all(cell.estimate for cell, text in shown if "±" in text)
     assert one != both
     assert (made.run_dir / "tables" / "orders.md").is_file()
 
@@ -53,7 +55,7 @@ def test_pitfall_28_a_judge_of_both_orders_is_tested_in_the_one_that_it_shares(t
     made = report(judged(tmp_path, 40))
     table = made.table("differences")
     (row,) = table.rows
-    assert row.cells[1].text == "letter"
+    assert row.cells[1].value == "letter"
     assert table.notes() == ["in the seeded order alone: one of the two was not asked in both"]
     assert "order of sides both, most of the column seeded" in made.table("table-7").notes()
 
@@ -64,11 +66,12 @@ def test_a_run_of_one_order_has_no_table_of_orders(made):
 
 def test_a_benchmark_of_one_row(tmp_path):
     made = report(judged(tmp_path, 1))
-    assert texts(made.table("orders"))["letter"][2] == "1"
+    assert by_judge(made.table("orders"))["letter"][2] == "1"
     assert made.table("differences") is None, "of one prompt no spread is known"
-    rows = {row.cells[0].text: row.cells[1] for row in made.table("table-7").rows}
+    rows = {row.cells[0].value: row.cells[1] for row in made.table("table-7").rows}
     assert rows["Longer wins"].estimate.n == 1
-    assert rows["letter"].text.startswith("50.0 ± ")
+    (text,) = [shown for name, shown, *_ in texts(made.table("table-7")) if name == "letter"]
+    assert text.startswith("50.0 ± ")
     assert rows["letter"].estimate.low < 0.1
     assert rows["letter"].estimate.high > 0.9
 
@@ -79,9 +82,9 @@ def test_an_absent_judge_is_a_row_without_figures_and_with_its_reason(run_dir):
     write_skipped(run_dir / "verdicts", {"gpt-4": reason})
     table = report(run_dir).table("table-7")
     assert len(table.rows) == len(before.rows) + 1
-    row = next(row for row in table.rows if row.cells[0].text == "gpt-4")
+    row = next(row for row in table.rows if row.cells[0].value == "gpt-4")
     assert row.group == "foreign"
-    assert {cell.text for cell in row.cells[1:]} == {"–"}
+    assert set(texts(table)[table.rows.index(row)][1:]) == {"–"}
     assert not any(cell.estimate for cell in row.cells)
     assert row.cells[1].notes == ("missing: gpt-4: no key; set OPENAI_API_KEY [2J | <b>&",)
     markdown = (run_dir / "tables" / "table-7.md").read_text()
@@ -98,9 +101,9 @@ def test_a_judge_that_lacks_one_benchmark_has_the_reason_there(run_dir):
     (run_dir / "verdicts" / "oa-deberta--Own-Safety.parquet").unlink()
     write_skipped(run_dir / "verdicts", {"oa-deberta": "the endpoint is down"})
     table = report(run_dir).table("table-7")
-    row = next(row for row in table.rows if row.cells[0].text == "oa-deberta")
-    told = [cell.notes for cell in row.cells[1:4]]
-    assert told == [(), ("missing: the endpoint is down",), ()]
+    row = next(row for row in table.rows if row.cells[0].value == "oa-deberta")
+    notes = [cell.notes for cell in row.cells[1:4]]
+    assert notes == [(), ("missing: the endpoint is down",), ()]
     assert row.cells[3].estimate
 
 

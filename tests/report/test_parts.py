@@ -9,6 +9,7 @@ import pytest
 from made import made as comparison
 from palate.records import write_comparisons, write_verdicts
 from palate.report import Report, report
+from palate.report.render import texts
 from palate.types import Comparison, Message, Outcome, Rating, Verdict, digest
 
 QUALITY = {"bad": 0.0, "fair": 1.0, "good": 2.0}
@@ -69,7 +70,7 @@ def test_best_of_n_of_perfect_reversed_and_blind_scores(tmp_path: Path) -> None:
     table = report(write_run(tmp_path, trios(25), scorers)).table("best-of-n")
     assert table is not None
     curves = {
-        row.cells[1].text: [round(100 * c.estimate.value, 1) for c in row.cells[3:]]
+        row.cells[1].value: [round(100 * c.estimate.value, 1) for c in row.cells[3:]]
         for row in table.rows
     }
     # Of three the best beats both others, the middle one half, the worst none: 50 by chance;
@@ -77,7 +78,7 @@ def test_best_of_n_of_perfect_reversed_and_blind_scores(tmp_path: Path) -> None:
     assert curves["perfect"] == curves["Perfect judge"] == [50.0, 83.3, 100.0]
     assert curves["reversed"] == [50.0, 16.7, 0.0]
     assert curves["blind"] == [50.0, 50.0, 50.0]
-    assert {row.cells[2].text for row in table.rows} == {"25"}
+    assert {row.cells[2].value for row in table.rows} == {25}
 
 
 def test_prompts_without_every_score_or_comparison_are_left_out(tmp_path: Path) -> None:
@@ -92,7 +93,7 @@ def test_prompts_without_every_score_or_comparison_are_left_out(tmp_path: Path) 
         )
     ).table("best-of-n")
     assert table is not None
-    assert [row.cells[2].text for row in table.rows] == ["22", "23"]
+    assert [row.cells[2].value for row in table.rows] == [22, 23]
 
 
 def test_pairs_alone_have_no_best_of_n(tmp_path: Path) -> None:
@@ -122,7 +123,7 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Report:
 def test_parts_are_by_length_turns_and_source(mixed: Report) -> None:
     table = mixed.table("parts")
     assert table is not None
-    found = {(r.cells[2].text, r.cells[3].text): r.cells[4].estimate for r in table.rows}
+    found = {(r.cells[2].value, r.cells[3].value): r.cells[4].estimate for r in table.rows}
     assert found["turns of the prompt", "1"].value == 1
     assert found["turns of the prompt", "2 to 3"].value == 0
     assert {part for by, part in found if by == "source"} == {"s0", "s1", "s2"}
@@ -139,11 +140,11 @@ def test_gaps_are_means_of_chosen_less_rejected(mixed: Report) -> None:
     assert row.cells[2].estimate.value == pytest.approx(0)
     votes = mixed.judged.tallies["m", "bench"]
     gap = votes.chosen_scores - votes.rejected_scores
-    for cell, rating in zip(row.cells[3:], (4, 3, 2, 1), strict=True):
+    for text, rating in zip(texts(table)[0][3:], (4, 3, 2, 1), strict=True):
         held = gap[votes.ratings == rating]
         # Ratings follow the index, and so do turns: within a rating all gaps are equal.
         assert np.unique(held).size == 1
-        assert cell.text == "–", "a mean without an error is no figure"
+        assert text == "–", "a mean without an error is no figure"
 
 
 def test_a_benchmark_of_other_data_is_not_taken_for_the_one_judged(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from palate import stats
 from palate.evaluate.metrics import detection, judge_results, noise_ceiling, unsafe_recall
 from palate.evaluate.results import read_judge_results
 from palate.report import report
+from palate.report.render import texts
 from palate.types import Bin, Outcome, Rating, Verdict
 
 
@@ -25,13 +26,14 @@ def verdict(id, chosen, rejected, *, first=True, **more) -> Verdict:
 
 
 def rows(table) -> dict[tuple[str, str], list]:
-    return {(r.cells[0].text, r.cells[1].text): r.cells[2:] for r in table.rows}
+    return {(r.cells[0].value, r.cells[1].value): r.cells[2:] for r in table.rows}
 
 
 def test_every_figure_of_the_new_tables_is_an_estimate_with_a_fingerprint(made):
     for name in ("calibration", "reliability", "length", "table-29-thresholds"):
         table = made.table(name)
-        shown = [cell for cell in table.cells() if "±" in cell.text]
+        printed = [text for row in texts(table) for text in row]
+        shown = [c for c, text in zip(table.cells(), printed, strict=True) if "±" in text]
         assert shown
         assert all(cell.estimate.fingerprint for cell in shown)
         for ending in (".md", ".csv", ".tex"):
@@ -41,12 +43,13 @@ def test_every_figure_of_the_new_tables_is_an_estimate_with_a_fingerprint(made):
 def test_calibration_is_of_judges_with_scores_and_not_of_trivial_ones(made):
     found = rows(made.table("calibration"))
     assert {judge for _, judge in found} == {"oa-deberta", "helpful", "safety"}
-    items, ece, luck, brier, temperature, *_ = found["Own Safety", "safety"]
-    assert items.text == "500"
+    items, ece, luck, brier, *_ = found["Own Safety", "safety"]
+    assert items.value == 500
     assert ece.estimate.value > 0
-    assert float(luck.text) > 0
+    assert luck.value > 0
     assert 0 < brier.estimate.value < 1
-    assert "[" in temperature.text
+    shown = {tuple(row[:2]): row[2:] for row in texts(made.table("calibration"))}
+    assert "[" in shown["Own Safety", "safety"][4]
     group = "Own Safety, safety"
     bins = [row.cells[5].estimate for row in made.table("reliability").rows if row.group == group]
     assert sum(part.n for part in bins) == 500
@@ -88,8 +91,8 @@ def test_a_judge_of_length_is_at_the_ends_and_has_no_controlled_figure(tmp_path,
         "longer", "b", 200, kind="longer",
         outcome=lambda i: Outcome.CORRECT if lengths[i] > 125 else Outcome.WRONG,
     )  # fmt: skip
-    (found,) = rows(report(tmp_path / "run").table("length")).values()
-    assert [found[i].text[:5] for i in (1, 3, 5)] == ["100.0", "0.0 ±", "–"]
+    (row,) = texts(report(tmp_path / "run").table("length"))
+    assert [row[i][:5] for i in (3, 5, 7)] == ["100.0", "0.0 ±", "–"]
 
 
 def test_thresholds_by_hand():
@@ -113,9 +116,10 @@ def test_thresholds_by_hand():
 
 
 def letters_of(table, column) -> dict[str, str]:
-    cells = {row.cells[0].text: row.cells[column].text for row in table.rows}
-    found = {name: re.search(r"± \S+ (\w+)$", text) for name, text in cells.items()}
-    return {name: match[1] for name, match in found.items() if match}
+    shown = {row[0]: re.search(r"± \S+ (\w+)$", row[column]) for row in texts(table)}
+    letters = {row.cells[0].value: row.cells[column].letters for row in table.rows}
+    assert letters == {name: match[1] if match else "" for name, match in shown.items()}
+    return {name: letter for name, letter in letters.items() if letter}
 
 
 def test_judges_that_share_a_letter_were_not_told_apart(made):

@@ -5,27 +5,30 @@ import math
 import pytest
 
 from palate.report import llama2
+from palate.report.render import p_value, percent, text
 from palate.report.table import (
     Cell,
     Column,
     Row,
     Table,
+    Unit,
     figure,
-    p_value,
-    percent,
-    published,
+    printed,
 )
 from palate.stats import Estimate, wilson
 from palate.types import PalateError
 
 
 def test_a_figure_is_printed_as_statisticians_do() -> None:
+    share, points = Column("a", Unit.SHARE), Column("d", Unit.DIFFERENCE)
     cell = figure(wilson(1484, 2348, fingerprint="f"))
-    assert cell.text == "63.2 ± 2.0"
+    assert text(share, cell) == "63.2 ± 2.0"
     difference = Estimate(0.132, 0.01, 0.112, 0.152, 100, fingerprint="f")
-    assert figure(difference, signed=True).text == "+13.2 ± 2.0"
+    assert text(points, figure(difference)) == "+13.2 ± 2.0"
     assert (percent(-0.0001), p_value(0.0004), p_value(0.0123)) == ("0.0", "p < 0.001", "p = 0.012")
-    assert published(None).text == figure(None).text == figure(wilson(0, 0)).text == "–"
+    for none in (printed(None), figure(None), figure(wilson(0, 0)), figure(math.nan)):
+        assert text(share, none) == "–"
+    assert text(share, printed(63.2)) == "63.2"
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_p_values_are_adjusted_over_all_comparisons(made: Report) -> None:
     compared = [f for f in made.verdict.findings if f.p_value is not None]
     assert len(compared) == 18, "three models and the best trivial judge on three benchmarks"
     assert all(f.p_value >= 0.0001 for f in compared)
-    assert {row.cells[0].text for row in table.rows} <= {"shown", "not shown", "caution"}
+    assert {row.cells[0].value for row in table.rows} <= {"shown", "not shown", "caution"}
     for finding in compared:
         decided = finding.kind == "shown"
         assert decided == (finding.p_value < 0.05)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from palate.evaluate.metrics import read_judge_results, summarise
 from palate.report import Report, report
+from palate.report.render import texts
 from palate.report.table import Table
 from palate.types import Outcome, PalateError
 
@@ -20,16 +21,12 @@ Write = Callable[..., Path]
 
 def rows_of(table: Table | None) -> dict[str, list[str]]:
     assert table is not None
-    return {row.cells[0].text: [cell.text for cell in row.cells[1:]] for row in table.rows}
+    return {name: figures for name, *figures in texts(table)}
 
 
 def by_judge(table: Table | None, test_set: str) -> dict[str, list[str]]:
     assert table is not None
-    return {
-        row.cells[1].text: [cell.text for cell in row.cells[2:]]
-        for row in table.rows
-        if row.cells[0].text == test_set
-    }
+    return {judge: figures for name, judge, *figures in texts(table) if name == test_set}
 
 
 def test_table_7_has_the_figures_of_the_verdicts(made: Report) -> None:
@@ -102,10 +99,10 @@ def test_table_29_has_bins_and_recall_of_models_only(made: Report) -> None:
 def test_models_are_compared_with_the_best_trivial_judge(made: Report) -> None:
     table = made.table("differences")
     assert table is not None
-    assert {row.cells[2].text for row in table.rows} == {"Longer wins"}
+    assert {row.cells[2].value for row in table.rows} == {"Longer wins"}
     assert len(table.rows) == 9
-    safety = next(row for row in table.rows if row.cells[1].text == "safety")
-    assert safety.cells[3].text.startswith("+16.2 ± ")
+    safety = next(row for row in texts(table) if row[1] == "safety")
+    assert safety[3].startswith("+16.2 ± ")
 
 
 def test_pitfall_25_outcomes_have_columns_and_bounds(tmp_path: Path, write_file: Write) -> None:
@@ -122,7 +119,7 @@ def test_pitfall_25_outcomes_have_columns_and_bounds(tmp_path: Path, write_file:
 def by_judge_outcomes(made: Report) -> list[str]:
     table = made.table("outcomes")
     assert table is not None
-    return [cell.text for cell in table.rows[0].cells[2:]]
+    return texts(table)[0][2:]
 
 
 def test_pitfall_28_unequal_protocols_are_marked(tmp_path: Path, write_file: Write) -> None:
@@ -131,7 +128,7 @@ def test_pitfall_28_unequal_protocols_are_marked(tmp_path: Path, write_file: Wri
     write_file("d", "bench", prefix="other", protocol={"order": "both"})
     table = report(tmp_path / "run").table("table-7")
     assert table is not None
-    marked = {row.cells[0].text for row in table.rows if row.cells[1].notes}
+    marked = {row.cells[0].value for row in table.rows if row.cells[1].notes}
     assert marked == {"d"}
     text = (tmp_path / "run" / "tables" / "table-7.md").read_text()
     assert "other items" in text
@@ -216,13 +213,13 @@ def test_tables_of_an_earlier_report_do_not_linger(run_dir: Path) -> None:
 def test_training_shows_final_against_best(made: Report) -> None:
     table = made.table("training")
     assert table is not None
-    row = dict(zip([c.name.strip() for c in table.columns], table.rows[0].cells, strict=False))
-    texts = [cell.text for cell in table.rows[0].cells]
-    assert texts[:6] == ["helpful", "Held-out Helpful", "20", "1,280", "200,000", "400"]
-    assert row["Best accuracy (%)"].text.startswith("66.0 ± ")
-    assert row["Final accuracy (%)"].text.startswith("63.0 ± ")
-    assert row["Lowest loss"].text == "0.6200"
-    assert row["Rise"].text == "+0.0400"
+    (shown,) = texts(table)
+    row = dict(zip([c.name.strip() for c in table.columns], shown, strict=False))
+    assert shown[:6] == ["helpful", "Held-out Helpful", "20", "1,280", "200,000", "400"]
+    assert row["Best accuracy (%)"].startswith("66.0 ± ")
+    assert row["Final accuracy (%)"].startswith("63.0 ± ")
+    assert row["Lowest loss"] == "0.6200"
+    assert row["Rise"] == "+0.0400"
     curve = made.table("training-curve")
     assert curve is not None
     assert [row.group.rsplit(" ", 1)[1] for row in curve.rows] == ["1", "1", "2", "2"]
@@ -244,7 +241,7 @@ def test_an_evaluation_without_n_is_no_figure(tmp_path: Path) -> None:
     (folder / "metrics.jsonl").write_text(json.dumps(line) + "\n")
     table = report(tmp_path / "run").table("training")
     assert table is not None
-    assert "0.7" not in [cell.text for cell in table.rows[0].cells]
+    assert "0.7" not in texts(table)[0]
     assert any("no figure" in note for note in table.notes())
 
 
@@ -286,9 +283,10 @@ def test_a_narrow_terminal_loses_no_figure(run_dir: Path, width: int) -> None:
     for name in ("table-7", "table-8", "table-29"):
         table = made.table(name)
         assert table is not None
-        for cell in table.cells():
+        printed = [text for row in texts(table) for text in row]
+        for cell, text in zip(table.cells(), printed, strict=True):
             if cell.estimate:
-                assert cell.text in shown
+                assert text in shown
     assert all(len(line) <= width for line in shown.splitlines())
 
 

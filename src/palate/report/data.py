@@ -19,7 +19,7 @@ from palate.data.sources import SOURCES
 from palate.evaluate.results import Floats
 from palate.records import read_batches, read_columns, read_header
 from palate.report.accuracy import RATINGS
-from palate.report.table import DASH, Cell, Column, Row, Table, count, percent
+from palate.report.table import Column, Row, Table, Unit, Values, columns, make_table, row
 from palate.types import Bin, PalateError
 
 LABELS = {
@@ -28,6 +28,9 @@ LABELS = {
     (False, False): Bin.BOTH_UNSAFE,
 }
 NONE = "none"
+RATING_LABELS = (*(rating.label for rating in RATINGS), NONE)
+RATING_HEADS = (*(rating.label.capitalize() for rating in RATINGS), "Unrated")
+WHOLE_GROUP = "whole group"
 
 
 @dataclass(slots=True)
@@ -89,17 +92,23 @@ def _contents(path: Path, role: str) -> Contents:
 def mixture_table(runs: Sequence[Path]) -> Table | None:
     """Shares asked and achieved, by group and pool; None where no mixture was made."""
     rows = [
-        Row((Cell(escape.name(name)), *_share(share)), escape.name(name))
+        (
+            escape.name(name),
+            escape.name(str(share["group"])),
+            escape.name(str(share["pool"])) if share["pool"] else WHOLE_GROUP,
+            *(share.get(key) for key in ("available", "rows_asked", "rows")),
+            *(_float(share.get(key)) for key in ("share_asked", "share_rows", "share_tokens")),
+        )
         for name, share in _shares(runs)
     ]
-    columns = (
-        *(Column(name, figures=False) for name in ("Mixture", "Group", "Source")),
-        *(Column(name) for name in ("Available", "Asked", "Taken")),
-        *(Column(name) for name in ("Share asked (%)", "of rows (%)", "of tokens (%)")),
-    )
+    heads = [
+        *columns(Unit.TEXT, "Mixture", "Group", "Source"),
+        *columns(Unit.COUNT, "Available", "Asked", "Taken"),
+        *columns(Unit.PERCENT, "Share asked (%)", "of rows (%)", "of tokens (%)"),
+    ]
     remark = "Tokens are estimated from characters where the mixture was made without a tokenizer."
     title = "Mixtures: shares asked and achieved"
-    return Table("mixture", title, columns, tuple(rows), (remark,)) if rows else None
+    return make_table("mixture", title, heads, rows, (remark,), group_by=1)
 
 
 def _shares(runs: Sequence[Path]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -108,86 +117,57 @@ def _shares(runs: Sequence[Path]) -> Iterator[tuple[str, Mapping[str, Any]]]:
             name = path.name.removesuffix(".shares.json")
             try:
                 shares = json.loads(path.read_text(encoding="utf-8"))["shares"]
-                found = [share for share in shares if isinstance(share["rows"], int)]
+                valid = [share for share in shares if isinstance(share["rows"], int)]
             except (ValueError, KeyError, TypeError):
                 continue
-            whole = f"{run.name}: {name}" if len(runs) > 1 else name
-            yield from ((whole, share) for share in found)
+            full_name = f"{run.name}: {name}" if len(runs) > 1 else name
+            yield from ((full_name, share) for share in valid)
 
 
-def _share(share: Mapping[str, Any]) -> Iterator[Cell]:
-    yield Cell(escape.name(str(share["group"])))
-    yield Cell(escape.name(str(share["pool"])) if share["pool"] else "whole group")
-    yield from (_count(share.get(key)) for key in ("available", "rows_asked", "rows"))
-    for key in ("share_asked", "share_rows", "share_tokens"):
-        value = share.get(key)
-        yield Cell(DASH if value is None else percent(float(value)))
-
-
-def _count(value: int | None) -> Cell:
-    return Cell(DASH) if value is None else count(value)
+def _float(value: Any) -> float | None:
+    return None if value is None else float(value)
 
 
 def contents_table(contents: Sequence[Contents]) -> Table | None:
     """Ratings, safety bins and lengths of mixtures and benchmarks; None where there are none."""
     bins = [bin.value for bin in Bin]
-    columns = (
-        *(Column(name, figures=False) for name in ("Data", "Use")),
-        *(Column(name) for name in ("Comparisons", "Prompts")),
-        *(Column(rating.label.capitalize()) for rating in RATINGS),
-        Column("Unrated"),
-        *(Column(name.capitalize()) for name in bins),
-        *(Column(name) for name in ("Chosen, characters", "Rejected, characters")),
-    )
-    rows = tuple(
-        Row(
-            (
-                Cell(escape.name(one.name)),
-                Cell(one.role),
-                *map(count, (one.rows, len(one.prompts))),
-                *(_some(one.ratings[rating.label]) for rating in RATINGS),
-                _some(one.ratings[NONE]),
-                *(_some(one.bins[name]) for name in bins),
-                *(_median(one, side) for side in (0, 1)),
-            ),
-            one.role,
-        )
-        for one in contents
-    )
+    rows = []
+    for one in contents:
+        rated = [one.ratings[label] or None for label in RATING_LABELS]
+        binned = [one.bins[name] or None for name in bins]
+        medians = [round(float(np.median(side))) if one.rows else None for side in one.lengths.T]
+        heads_of = (escape.name(one.name), one.role, one.rows, len(one.prompts))
+        rows.append(row(*heads_of, *rated, *binned, *medians, group=one.role))
+    heads = [
+        *columns(Unit.TEXT, "Data", "Use"),
+        *columns(
+            Unit.COUNT, "Comparisons", "Prompts", *RATING_HEADS,
+            *(name.capitalize() for name in bins), "Chosen, characters", "Rejected, characters",
+        ),
+    ]  # fmt: skip
     remark = "Characters: the median length of the preferred and of the other response."
     title = "Contents: ratings, safety bins and lengths"
-    return Table("contents", title, columns, rows, (remark,)) if rows else None
-
-
-def _some(number: int) -> Cell:
-    return count(number) if number else Cell(DASH)
-
-
-def _median(one: Contents, side: int) -> Cell:
-    return count(round(float(np.median(one.lengths[:, side])))) if one.rows else Cell(DASH)
+    return make_table("contents", title, heads, rows, (remark,))
 
 
 def batches_table(contents: Sequence[Contents]) -> Table | None:
     """Comparisons by annotation batch; None where no mixture has more than one."""
-    rows = []
+    rows: list[Values] = []
     for one in contents:
         names = sorted({batch for batch, _ in one.batches})
         if one.role != "mixture" or len(names) < 2:
             continue
         for name in names:
-            by = [one.batches[name, rating.label] for rating in RATINGS]
-            unrated = one.batches[name, NONE]
-            cells = (count(sum(by) + unrated), *map(_some, by), _some(unrated))
-            heads = (Cell(escape.name(one.name)), Cell(escape.name(name)))
-            rows.append(Row((*heads, *cells), heads[0].text))
-    columns = (
-        *(Column(name, figures=False) for name in ("Mixture", "Batch")),
-        Column("Comparisons"),
-        *(Column(rating.label.capitalize()) for rating in RATINGS),
-        Column("Unrated"),
-    )
+            rated = [one.batches[name, label] or None for label in RATING_LABELS]
+            rows.append(
+                (escape.name(one.name), escape.name(name), sum(filter(None, rated)), *rated)
+            )
+    heads = [
+        *columns(Unit.TEXT, "Mixture", "Batch"),
+        *columns(Unit.COUNT, "Comparisons", *RATING_HEADS),
+    ]
     title = "Batches: comparisons by annotation batch"
-    return Table("batches", title, columns, tuple(rows)) if rows else None
+    return make_table("batches", title, heads, rows, group_by=1)
 
 
 # What was found wrong with the data of a run: sources and licences, lint, overlap, examples.
@@ -208,40 +188,35 @@ def read_recipe(run: Path) -> Mapping[str, Any]:
 
 def sources_table(runs: Sequence[Path]) -> Table | None:
     """Every source of the runs with its licence and what became of its rows; or None."""
-    rows = [row for run in runs for row in _sources(run)]
-    columns = (
-        *(Column(name, figures=False) for name in ("Source", "Data set", "Licence")),
-        *(Column(name) for name in ("Read", "Unreadable", "Excluded by lint", "Overlapping")),
-    )
+    rows = dict.fromkeys(values for run in runs for values in _sources(run))
+    heads = [
+        *columns(Unit.TEXT, "Source", "Data set", "Licence"),
+        *columns(Unit.COUNT, "Read", "Unreadable", "Excluded by lint", "Overlapping"),
+    ]
     remark = (
         "Overlapping: rows of the training pool that share a prompt with a benchmark; they are "
         "left out of training unless the recipe keeps them."
     )
-    title = "Sources, licences, and what was left out"
-    unique = tuple(dict.fromkeys(rows))
-    return Table("sources", title, columns, unique, (remark,)) if rows else None
+    return make_table("sources", "Sources, licences, and what was left out", heads, rows, (remark,))
 
 
-def _sources(run: Path) -> Iterator[Row]:
-    plans = read_recipe(run).get("data", {})
-    plans = plans.get("sources", {}) if isinstance(plans, Mapping) else {}
+def _sources(run: Path) -> Iterator[Values]:
+    data = read_recipe(run).get("data", {})
+    sources = data.get("sources", {}) if isinstance(data, Mapping) else {}
     overlapping = _json(run / "data" / "pools" / "overlap.json").get("excluded", {})
-    for alias, plan in plans.items() if isinstance(plans, Mapping) else ():
-        name = str(plan.get("source", "")) if isinstance(plan, Mapping) else ""
+    for alias, config in sources.items() if isinstance(sources, Mapping) else ():
+        name = str(config.get("source", "")) if isinstance(config, Mapping) else ""
         source = SOURCES.get(name)
         imported = _details(run / "data" / "imported" / f"{alias}.parquet")
         excluded = _details(run / "data" / "clean" / f"{alias}.parquet").get("excluded", {})
-        rows = imported.get("rows")
-        yield Row(
-            (
-                Cell(escape.name(str(alias))),
-                Cell(source.title if source else escape.name(name)),
-                Cell(source.licence if source else DASH),
-                Cell(DASH) if rows is None else count(rows),
-                count(int(imported.get("bad_rows", 0))),
-                count(int(excluded.get(alias, 0))),
-                count(int(overlapping.get(alias, 0))),
-            )
+        yield (
+            escape.name(str(alias)),
+            source.title if source else escape.name(name),
+            source.licence if source else None,
+            imported.get("rows"),
+            int(imported.get("bad_rows", 0)),
+            int(excluded.get(alias, 0)),
+            int(overlapping.get(alias, 0)),
         )
 
 
@@ -255,23 +230,24 @@ def _details(path: Path) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return value if isinstance(value, dict) else {}
 
 
 def lint_table(runs: Sequence[Path]) -> Table | None:
     """Findings of lint by source and kind, with an example of each; or None."""
-    rows = [row for run in runs for row in _lint(run)]
-    columns = (
-        *(Column(name, figures=False) for name in ("Source", "Finding")),
-        *(Column(name) for name in ("Rows", "of rows (%)")),
-        *(Column(name, figures=False) for name in ("What became of them", "Why", "Example prompt")),
-    )
+    rows = dict.fromkeys(values for run in runs for values in _lint(run))
+    heads = [
+        *columns(Unit.TEXT, "Source", "Finding"),
+        Column("Rows", Unit.COUNT),
+        Column("of rows (%)", Unit.PERCENT),
+        *columns(Unit.TEXT, "What became of them", "Why", "Example prompt"),
+    ]
     title = "Lint: what was found in the comparisons"
     remarks = tuple(dict.fromkeys(line for run in runs for line in _agreement(run)))
-    return Table("lint", title, columns, tuple(dict.fromkeys(rows)), remarks) if rows else None
+    return make_table("lint", title, heads, rows, remarks, group_by=1)
 
 
 def _agreement(run: Path) -> Iterator[str]:
@@ -286,89 +262,74 @@ def _agreement(run: Path) -> Iterator[str]:
             )
 
 
-def _lint(run: Path) -> Iterator[Row]:
+def _lint(run: Path) -> Iterator[Values]:
     for path in sorted((run / "data" / "clean").glob("*.findings.parquet")):
         try:
-            found = read_columns(path, ["id", "source", "kind", "detail"], "lint")
+            findings = read_columns(path, ["id", "source", "kind", "detail"], "lint")
         except PalateError:
             continue
+        first = {
+            kind: findings.slice(pc.index(findings["kind"], kind).as_py(), 1).to_pylist()[0]
+            for kind in pc.unique(findings["kind"]).to_pylist()
+        }
         alias = path.name.removesuffix(".findings.parquet")
-        firsts = {kind: _first(found, kind) for kind in pc.unique(found["kind"]).to_pylist()}
-        prompts = _prompts(
-            run / "data" / "imported" / f"{alias}.parquet", [row["id"] for row in firsts.values()]
-        )
-        counts = _details(path).get("findings", [])
-        for line in counts:
-            example = firsts.get(line["kind"], {})
-            yield Row(
-                (
-                    Cell(escape.name(line["source"])),
-                    Cell(escape.name(line["kind"])),
-                    count(line["findings"]),
-                    Cell(percent(line["share"])),
-                    Cell(line.get("rows", "left out")),
-                    Cell(escape.plain(str(example.get("detail", "")), SNIPPET)),
-                    Cell(prompts.get(str(example.get("id", "")), "")),
-                ),
+        imported = run / "data" / "imported" / f"{alias}.parquet"
+        prompts = _prompts(imported, [example["id"] for example in first.values()])
+        for line in _details(path).get("findings", []):
+            example = first.get(line["kind"], {})
+            yield (
                 escape.name(line["source"]),
+                escape.name(line["kind"]),
+                line["findings"],
+                float(line["share"]),
+                line.get("rows", "left out"),
+                escape.plain(str(example.get("detail", "")), SNIPPET),
+                prompts.get(str(example.get("id", "")), ""),
             )
-
-
-def _first(found: pa.Table, kind: str) -> dict[str, Any]:
-    row = pc.index(found["kind"], kind).as_py()
-    return found.slice(row, 1).to_pylist()[0]
 
 
 def overlap_table(runs: Sequence[Path]) -> Table | None:
     """Training rows that share a prompt with a benchmark, where there were any; or None."""
-    rows, looked = [], set()
+    rows: list[Row] = []
+    benchmarks: dict[str, bool] = {}
     for run in runs:
         for line in _json(run / "data" / "pools" / "overlap.json").get("overlaps", []):
-            looked.add(line["benchmark"])
-            if line["overlapping"]:
-                rows.append(_overlap(run, line))
-    columns = (
-        *(Column(name, figures=False) for name in ("Benchmark", "Source")),
-        *(Column(name) for name in ("Rows", "Overlapping", "Same prompt", "Contains", "Near")),
-        Column("Example, prompt of the benchmark", figures=False),
+            name, overlapping = line["benchmark"], bool(line["overlapping"])
+            benchmarks[name] = overlapping or benchmarks.get(name, False)
+            if overlapping:
+                ids = [pair[1] for pair in line["examples"][:1]]
+                prompts = _prompts(run / "benchmarks" / f"{name}.parquet", ids)
+                counts = (line[key] for key in ("rows", "overlapping", "exact", "contains", "near"))
+                example = next(iter(prompts.values()), "")
+                names = escape.name(name), escape.name(line["source"])
+                rows.append(row(*names, *counts, example, group=name))
+    heads = (
+        *columns(Unit.TEXT, "Benchmark", "Source"),
+        *columns(Unit.COUNT, "Rows", "Overlapping", "Same prompt", "Contains", "Near"),
+        Column("Example, prompt of the benchmark"),
     )
-    without = sorted(looked - {row.group for row in rows})
     remarks = [
         "Contains: the training prompt holds most of a benchmark prompt's word 5-grams. Near: "
         "most of both are shared."
     ]
-    if without:
+    if without := sorted(name for name, overlapping in benchmarks.items() if not overlapping):
         remarks.append(f"No overlap was found with {', '.join(map(escape.name, without))}.")
+    # Without rows too: that there is no overlap is a result.
     title = "Overlap of training data with benchmarks"
-    return Table("overlap", title, columns, tuple(rows), tuple(remarks)) if looked else None
-
-
-def _overlap(run: Path, line: Mapping[str, Any]) -> Row:
-    ids = [pair[1] for pair in line["examples"][:1]]
-    prompts = _prompts(run / "benchmarks" / f"{line['benchmark']}.parquet", ids)
-    numbers = ("rows", "overlapping", "exact", "contains", "near")
-    return Row(
-        (
-            Cell(escape.name(line["benchmark"])),
-            Cell(escape.name(line["source"])),
-            *(count(line[key]) for key in numbers),
-            Cell(next(iter(prompts.values()), "")),
-        ),
-        line["benchmark"],
-    )
+    return Table("overlap", title, heads, tuple(rows), tuple(remarks)) if benchmarks else None
 
 
 def _prompts(path: Path, ids: Sequence[str]) -> dict[str, str]:
     """The last turns of these comparisons' prompts as one line each."""
+    prompts: dict[str, str] = {}
     try:
         if not ids or read_header(path, "comparisons").rows > MOST_SEARCHED:
             return {}
-        found = {}
         for batch in read_batches(path, ["id", "prompt"], "comparisons"):
-            held = batch.filter(pc.is_in(batch.column("id"), pa.array(ids)))
-            for row in held.to_pylist():
-                last = row["prompt"][-1]["content"] if row["prompt"] else ""
-                found[row["id"]] = escape.plain(last, SNIPPET)
+            rows = batch.filter(pc.is_in(batch.column("id"), pa.array(ids)))
+            for found in rows.to_pylist():
+                last = found["prompt"][-1]["content"] if found["prompt"] else ""
+                prompts[found["id"]] = escape.plain(last, SNIPPET)
     except PalateError:
         return {}
-    return found
+    return prompts

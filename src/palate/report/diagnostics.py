@@ -1,11 +1,14 @@
-"""What a judge's scores are worth in choosing one of several responses to a prompt."""
+"""What is behind a judge's accuracy: a table for each question.
+
+Best of n, calibration, length, score margins, order of sides, thresholds of unsafe scores, slices
+of a benchmark. All are of judges with verdicts, a row or more for each judge and benchmark.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,30 +16,15 @@ from numpy.typing import NDArray
 
 from palate import escape, stats
 from palate.evaluate.compare import TURNS
-from palate.evaluate.metrics import (
-    Detection,
-    JudgeResults,
-    OrderFigures,
-    Result,
-    detection,
-    order_figures,
-)
+from palate.evaluate.metrics import JudgeResults, Result, detection, order_figures
 from palate.evaluate.results import Codes, Flags, Floats
 from palate.records import read_columns
-from palate.report.accuracy import RATING_NAMES, RATINGS, judge_name
+from palate.report.accuracy import NAMES, RATING_NAMES, RATINGS, TEST_SET_NAMES, names
 from palate.report.read import Items, Judged
-from palate.report.table import (
-    DASH,
-    Cell,
-    Column,
-    Row,
-    Table,
-    count,
-    figure,
-    percent,
-    quantity,
-)
+from palate.report.table import Column, Table, Unit, Values, columns, make_table
 from palate.stats import Calibration, Estimate
+
+# What scores are worth in choosing one of several responses to a prompt.
 
 LEAST_PROMPTS = 20
 PERFECT = "Perfect judge"
@@ -52,71 +40,63 @@ BEST_OF_N_REMARKS = (
 class Contest:
     """Prompts with M responses each, every two compared: P prompts.
 
-    `quality` is [P, M]. `seen` [P, M, M - 1] are the places in the tally where a response's scores
-    stand, and `chosen` [P, M, M - 1] whether it was the chosen one there.
+    `quality` is [P, M]. `places` [P, M, M - 1] are the items of the judge in which a response was
+    compared, and `chosen` [P, M, M - 1] whether it was the chosen one there.
     """
 
     quality: Floats
-    seen: Codes
+    places: Codes
     chosen: NDArray[np.bool_]
 
 
 def best_of_n(judged: Judged, items: Mapping[str, Items]) -> Table | None:
     """Quality of the best of n by each judge's scores; None where no prompt has enough of them."""
-    curves: list[tuple[str, str, dict[int, Estimate]]] = []
+    curves: list[tuple[str, str, list[Estimate]]] = []
     for benchmark in judged.benchmarks():
-        found = [(r, t) for r, t in judged.tallied() if r.benchmark == benchmark]
-        if benchmark not in items or not found:
-            continue
-        curves += [(benchmark, *one) for one in _curves(found[0][1], found, items[benchmark])]
-    sizes = sorted({n for _, _, curve in curves for n in curve})
-    columns = (
-        *(Column(name, figures=False) for name in ("Benchmark", "Judge")),
-        Column("Prompts"),
-        *(Column(f"Best of {n}", estimates=True) for n in sizes),
-    )
+        results = [(r, votes) for r, votes in judged.tallied() if r.benchmark == benchmark]
+        if benchmark in items and results:
+            curves += _curves(results, items[benchmark])
+    longest = max((len(curve) for *_, curve in curves), default=0)
     rows = [
-        Row(
-            (
-                Cell(escape.name(benchmark)),
-                Cell(judge),
-                count(curve[1].n),
-                *(figure(curve[n]) if n in curve else Cell(DASH) for n in sizes),
-            ),
-            escape.name(benchmark),
-        )
+        (benchmark, judge, curve[0].n, *curve, *[None] * (longest - len(curve)))
         for benchmark, judge, curve in curves
     ]
+    heads = [
+        *NAMES,
+        Column("Prompts", Unit.COUNT),
+        *columns(Unit.SHARE, *(f"Best of {n}" for n in range(1, longest + 1))),
+    ]
     title = "Best of n: quality (%) of the response with the highest score"
-    return Table("best-of-n", title, columns, tuple(rows), BEST_OF_N_REMARKS) if rows else None
+    return make_table("best-of-n", title, heads, rows, BEST_OF_N_REMARKS, group_by=1)
 
 
 def _curves(
-    any_of: JudgeResults, found: list[tuple[Any, JudgeResults]], items: Items
-) -> Iterator[tuple[str, dict[int, Estimate]]]:
-    contest = _contest(any_of, items)
+    results: Sequence[tuple[Result, JudgeResults]], items: Items
+) -> Iterator[tuple[str, str, list[Estimate]]]:
+    """(benchmark, judge, best of 1, 2, ...) of every judge, then of one that knows the quality."""
+    first = results[0][1]
+    contest = _contest(first, items)
     if contest is None:
         return
-    for result, votes in found:
-        if votes.items != any_of.items:
-            continue
-        order = _order(any_of, votes)
-        scores = _scores(contest, votes, order)
-        whole = np.isfinite(scores).all(axis=1)
-        if whole.sum() >= LEAST_PROMPTS:
-            sizes = range(1, scores.shape[1] + 1)
-            curve = stats.best_of_n_curve(
-                scores[whole], contest.quality[whole], sizes, fingerprint=votes.fingerprint
-            )
-            yield judge_name(result.judge), curve
     sizes = range(1, contest.quality.shape[1] + 1)
-    mark = any_of.fingerprint
-    curve = stats.best_of_n_curve(contest.quality, contest.quality, sizes, fingerprint=mark)
-    yield PERFECT, curve
+    for result, votes in results:
+        if votes.items != first.items:
+            continue
+        scores = _scores(contest, votes, order_of(first, votes))
+        complete = np.isfinite(scores).all(axis=1)
+        if complete.sum() >= LEAST_PROMPTS:
+            curve = stats.best_of_n_curve(
+                scores[complete], contest.quality[complete], sizes, fingerprint=votes.fingerprint
+            )
+            yield *names(result), list(curve.values())
+    curve = stats.best_of_n_curve(
+        contest.quality, contest.quality, sizes, fingerprint=first.fingerprint
+    )
+    yield escape.name(first.benchmark), PERFECT, list(curve.values())
 
 
-def _order(first: JudgeResults, second: JudgeResults) -> Codes:
-    """Where each item of the first stands in the second."""
+def order_of(first: JudgeResults, second: JudgeResults) -> Codes:
+    """Where each item of the first stands in the second, [N]; they have the same items."""
     if np.array_equal(first.ids, second.ids):
         return np.arange(first.ids.size)
     place = {name: number for number, name in enumerate(second.ids)}
@@ -125,54 +105,56 @@ def _order(first: JudgeResults, second: JudgeResults) -> Codes:
 
 def _scores(contest: Contest, votes: JudgeResults, order: Codes) -> Floats:
     """[P, M]: a response's score, the mean over the comparisons it stood in."""
-    places = order[contest.seen]
+    places = order[contest.places]
     both = np.where(contest.chosen, votes.chosen_scores[places], votes.rejected_scores[places])
     return np.asarray(both.mean(axis=2), dtype=np.float64)
 
 
 def _contest(votes: JudgeResults, items: Items) -> Contest | None:
     """The prompts with the number of responses that most complete prompts have, from 3."""
-    places = items.places(votes.ids)
-    if (places < 0).any():
+    in_file = items.places(votes.ids)
+    if (in_file < 0).any():
         return None
-    chosen, rejected = _responses(items, places)
+    table = read_columns(items.path, ["chosen", "rejected"], "comparisons")
+    texts = pa.chunked_array([*table["chosen"].chunks, *table["rejected"].chunks])
+    # Responses as numbers, equal where texts are.
+    codes = texts.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
+    chosen, rejected = codes.reshape(2, -1)[:, in_file]
     by_prompt: dict[int, list[int]] = {}
     for item, prompt in enumerate(votes.clusters.tolist()):
         by_prompt.setdefault(prompt, []).append(item)
-    whole: dict[int, list[tuple[list[int], list[int]]]] = {}
-    for held in by_prompt.values():
-        who = sorted({*chosen[held].tolist(), *rejected[held].tolist()})
-        met = {frozenset(pair) for pair in zip(chosen[held], rejected[held], strict=True)}
-        if len(who) > 2 and len(met) == len(held) == len(who) * (len(who) - 1) // 2:
-            whole.setdefault(len(who), []).append((who, held))
-    enough = {m: found for m, found in whole.items() if len(found) >= LEAST_PROMPTS}
+    complete: dict[int, list[tuple[list[int], list[int]]]] = {}
+    for of in by_prompt.values():
+        responses = sorted({*chosen[of].tolist(), *rejected[of].tolist()})
+        pairs = {frozenset(pair) for pair in zip(chosen[of], rejected[of], strict=True)}
+        m = len(responses)
+        if m > 2 and len(pairs) == len(of) == m * (m - 1) // 2:
+            complete.setdefault(m, []).append((responses, of))
+    enough = {m: prompts for m, prompts in complete.items() if len(prompts) >= LEAST_PROMPTS}
     if not enough:
         return None
     most = max(enough, key=lambda m: (len(enough[m]), m))
-    return _laid(enough[most], chosen, rejected)
-
-
-def _laid(found: list[tuple[list[int], list[int]]], chosen: Codes, rejected: Codes) -> Contest:
-    seen, won = [], []
-    for who, held in found:
-        mine = [[i for i in held if one in (chosen[i], rejected[i])] for one in who]
-        seen.append(mine)
-        won.append([[chosen[i] == one for i in of] for one, of in zip(who, mine, strict=True)])
-    wins = np.array(won, dtype=np.bool_)
-    return Contest(wins.mean(axis=2), np.array(seen), wins)
-
-
-def _responses(items: Items, places: Codes) -> tuple[Codes, Codes]:
-    """Responses [N] as numbers, equal where texts are; the chosen and the rejected ones."""
-    table = read_columns(items.path, ["chosen", "rejected"], "comparisons")
-    texts = pa.chunked_array([*table["chosen"].chunks, *table["rejected"].chunks])
-    codes = texts.combine_chunks().dictionary_encode().indices.to_numpy().astype(np.int64)
-    chosen, rejected = codes.reshape(2, -1)[:, places]
-    return chosen, rejected
+    # P x M x (M - 1): the comparisons of each response of each prompt, and whether it won them.
+    places = [
+        [[i for i in of if response in (chosen[i], rejected[i])] for response in responses]
+        for responses, of in enough[most]
+    ]
+    wins = np.array(
+        [
+            [
+                [chosen[i] == response for i in mine]
+                for response, mine in zip(responses, of, strict=True)
+            ]
+            for (responses, _), of in zip(enough[most], places, strict=True)
+        ],
+        dtype=np.bool_,
+    )
+    return Contest(wins.mean(axis=2), np.array(places), wins)
 
 
 # Whether judges with scores are as sure as they are right.
 
+CONFIDENCE = Column("Confidence", Unit.PERCENT_RANGE)
 SEED = 0  # Of the draws for the ECE's interval; fixed so that a report made again is the same.
 CALIBRATION_REMARKS = (
     "Of sigmoid(chosen score - rejected score), the probability that a judge gives the chosen "
@@ -184,90 +166,52 @@ CALIBRATION_REMARKS = (
 )
 
 
-Calibrated = tuple[Result, JudgeResults, Calibration]
-
-
-def calibration(judged: Judged) -> tuple[Table, ...]:
-    """Figures of every judge with scores, and their reliability; none where there are no scores."""
-    found = list(_calibrated(judged))
-    return (_figures(found), _reliability(found)) if found else ()
-
-
-def _figures(found: Sequence[Calibrated]) -> Table:
-    """ECE, Brier and temperature."""
-    rows = tuple(_calibration_row(result, votes, made) for result, votes, made in found)
-    columns = (
-        Column("Benchmark", figures=False),
-        Column("Judge", figures=False),
-        Column("Items"),
-        Column("ECE", estimates=True),
-        Column("ECE by luck"),
-        Column("Brier", estimates=True),
-        Column("Temperature"),
-        Column("ECE, held out", estimates=True),
-        Column("Brier, held out", estimates=True),
-    )
-    title = "Calibration: is a judge as sure as it is right? (ECE and Brier x 100)"
-    return Table("calibration", title, columns, rows, CALIBRATION_REMARKS)
-
-
-def _calibrated(judged: Judged) -> Iterator[Calibrated]:
+def calibration(judged: Judged) -> tuple[Table | None, Table | None]:
+    """Figures of every judge with scores, and their reliability; None where there are no scores."""
+    rows: list[Values] = []
+    by_confidence: list[Values] = []
     for result, votes in judged.tallied():
-        if result.kind == "trivial":
+        odds = votes.orders.log_odds
+        if result.kind == "trivial" or (made := _calibration(votes, odds)) is None:
             continue
-        if made := _measured(votes, votes.orders.log_odds):
-            yield result, votes, made
+        held_out = stats.held_out_differences(odds, votes.clusters)
+        cooled = None if held_out is None else _calibration(votes, held_out)
+        rows.append(
+            (
+                *names(result), made.ece.n, made.ece, made.ece_by_luck, made.brier,
+                stats.temperature(odds, votes.clusters, fingerprint=votes.fingerprint),
+                cooled.ece if cooled else None, cooled.brier if cooled else None,
+            )
+        )  # fmt: skip
+        by_confidence += [
+            (*names(result), (bin.low, bin.high), bin.accuracy.n, bin.confidence, bin.accuracy)
+            for bin in made.bins
+        ]
+    heads = [
+        *NAMES,
+        Column("Items", Unit.COUNT),
+        Column("ECE", Unit.SHARE),
+        Column("ECE by luck", Unit.PERCENT),
+        Column("Brier", Unit.SHARE),
+        Column("Temperature", Unit.SCORE),
+        *columns(Unit.SHARE, "ECE, held out", "Brier, held out"),
+    ]
+    title = "Calibration: is a judge as sure as it is right? (ECE and Brier x 100)"
+    figures = make_table("calibration", title, heads, rows, CALIBRATION_REMARKS, group_by=1)
+    heads = [
+        *NAMES,
+        CONFIDENCE,
+        Column("Items", Unit.COUNT),
+        Column("Mean confidence", Unit.PERCENT),
+        Column("Accuracy", Unit.SHARE),
+    ]
+    title = "Reliability: accuracy (%) by confidence"
+    return figures, make_table("reliability", title, heads, by_confidence, group_by=2)
 
 
-def _measured(votes: JudgeResults, log_odds: Floats) -> Calibration | None:
+def _calibration(votes: JudgeResults, log_odds: Floats) -> Calibration | None:
     rng = np.random.default_rng(SEED)
     return stats.measure_calibration(log_odds, votes.clusters, rng, fingerprint=votes.fingerprint)
-
-
-def _calibration_row(result: Result, votes: JudgeResults, made: Calibration) -> Row:
-    odds = votes.orders.log_odds
-    heat = stats.temperature(odds, votes.clusters, fingerprint=votes.fingerprint)
-    cooled = stats.held_out_differences(odds, votes.clusters)
-    held = None if cooled is None else _measured(votes, cooled)
-    cells = (
-        Cell(escape.name(result.benchmark)),
-        Cell(judge_name(result.judge)),
-        count(made.ece.n),
-        figure(made.ece),
-        Cell(percent(made.ece_by_luck)),
-        figure(made.brier),
-        Cell(DASH) if heat is None else quantity(heat),
-        figure(held.ece if held else None),
-        figure(held.brier if held else None),
-    )
-    return Row(cells, cells[0].text)
-
-
-def _reliability(found: Sequence[Calibrated]) -> Table:
-    """The reliability diagram as a table: accuracy by confidence."""
-    rows = [
-        Row(
-            (
-                Cell(escape.name(result.benchmark)),
-                Cell(judge_name(result.judge)),
-                Cell(f"{percent(part.low)} to {percent(part.high)}"),
-                count(part.accuracy.n),
-                Cell(percent(part.confidence)),
-                figure(part.accuracy),
-            ),
-            f"{escape.name(result.benchmark)}, {judge_name(result.judge)}",
-        )
-        for result, _, made in found
-        for part in made.bins
-    ]
-    columns = (
-        Column("Benchmark", figures=False),
-        Column("Judge", figures=False),
-        *(Column(name) for name in ("Confidence", "Items", "Mean confidence")),
-        Column("Accuracy", estimates=True),
-    )
-    title = "Reliability: accuracy (%) by confidence"
-    return Table("reliability", title, columns, tuple(rows))
 
 
 # What length has to do with a judge's accuracy.
@@ -282,40 +226,26 @@ LENGTH_REMARKS = (
 
 def length(judged: Judged) -> Table | None:
     """Accuracy by which response is longer, and length-controlled; None without lengths."""
-    rows = tuple(row for result, votes in judged.tallied() if (row := _length_row(result, votes)))
-    columns = (
-        Column("Benchmark", figures=False),
-        Column("Judge", figures=False),
-        Column("Accuracy", estimates=True),
-        Column("Longer preferred", estimates=True),
-        Column("items"),
-        Column("Shorter preferred", estimates=True),
-        Column("items "),
-        Column("Length-controlled", estimates=True),
-    )
+    rows: list[Values] = []
+    for result, votes in judged.tallied():
+        difference = votes.chosen_lengths - votes.rejected_lengths
+        longer, shorter = votes.accuracy(difference > 0), votes.accuracy(difference < 0)
+        if longer.n + shorter.n:
+            controlled = stats.length_controlled(
+                votes.values, difference, votes.clusters, fingerprint=votes.fingerprint
+            )
+            figures = (result.overall, longer, longer.n, shorter, shorter.n, controlled)
+            rows.append((*names(result), *figures))
+    heads = [
+        *NAMES,
+        *columns(Unit.SHARE, "Accuracy", "Longer preferred"),
+        Column("items", Unit.COUNT),
+        Column("Shorter preferred", Unit.SHARE),
+        Column("items ", Unit.COUNT),
+        Column("Length-controlled", Unit.SHARE),
+    ]
     title = "Length: accuracy (%) where people preferred the longer and the shorter response"
-    return Table("length", title, columns, rows, LENGTH_REMARKS) if rows else None
-
-
-def _length_row(result: Result, votes: JudgeResults) -> Row | None:
-    difference = votes.chosen_lengths - votes.rejected_lengths
-    longer, shorter = votes.accuracy(difference > 0), votes.accuracy(difference < 0)
-    if not longer.n + shorter.n:
-        return None
-    controlled = stats.length_controlled(
-        votes.values, difference, votes.clusters, fingerprint=votes.fingerprint
-    )
-    cells = (
-        Cell(escape.name(result.benchmark)),
-        Cell(judge_name(result.judge)),
-        figure(result.overall),
-        figure(longer),
-        count(longer.n),
-        figure(shorter),
-        count(shorter.n),
-        figure(controlled),
-    )
-    return Row(cells, cells[0].text)
+    return make_table("length", title, heads, rows, LENGTH_REMARKS, group_by=1)
 
 
 # How far apart a judge's scores of the two responses are, by rating.
@@ -326,36 +256,24 @@ MARGIN_REMARKS = (
 )
 
 
-def gaps(judged: Judged) -> Table | None:
-    """The mean gap of every judge with scores, over all items and by rating; or None."""
-    rows = [
-        Row(_margin_cells(result, votes, gap), escape.name(result.benchmark))
-        for result, votes in judged.tallied()
-        if result.kind != "trivial"
-        and not np.isnan(gap := votes.chosen_scores - votes.rejected_scores).all()
-    ]
-    columns = (
-        *(Column(name, figures=False) for name in ("Benchmark", "Judge")),
-        Column("All"),
-        *(Column(RATING_NAMES[rating]) for rating in RATINGS),
-    )
+def margins(judged: Judged) -> Table | None:
+    """The mean margin of every judge with scores, over all items and by rating; or None."""
+    rows: list[Values] = []
+    for result, votes in judged.tallied():
+        margin = votes.chosen_scores - votes.rejected_scores
+        if result.kind != "trivial" and not np.isnan(margin).all():
+            rated = (_mean(votes, margin, votes.ratings == rating) for rating in RATINGS)
+            everywhere = np.ones(margin.size, dtype=np.bool_)
+            rows.append((*names(result), _mean(votes, margin, everywhere), *rated))
+    heads = [*NAMES, *columns(Unit.SCORE, "All", *(RATING_NAMES[rating] for rating in RATINGS))]
     title = "Score gap: chosen less rejected, by rating"
-    return Table("gaps", title, columns, tuple(rows), MARGIN_REMARKS) if rows else None
+    return make_table("gaps", title, heads, rows, MARGIN_REMARKS, group_by=1)
 
 
-def _margin_cells(result: Result, votes: JudgeResults, gap: Floats) -> tuple[Cell, ...]:
-    return (
-        Cell(escape.name(result.benchmark)),
-        Cell(judge_name(result.judge)),
-        _mean(votes, gap, np.ones(gap.size, dtype=np.bool_)),
-        *(_mean(votes, gap, votes.ratings == rating) for rating in RATINGS),
-    )
-
-
-def _mean(votes: JudgeResults, gap: Floats, rows: Flags) -> Cell:
-    found = stats.clustered_mean(gap[rows], votes.clusters[rows], fingerprint=votes.fingerprint)
+def _mean(votes: JudgeResults, margin: Floats, rows: Flags) -> Estimate | None:
+    mean = stats.clustered_mean(margin[rows], votes.clusters[rows], fingerprint=votes.fingerprint)
     # One prompt alone says nothing of others.
-    return quantity(found) if found.n_clusters > 1 and found.error > 0 else Cell(DASH)
+    return mean if mean.n_clusters > 1 and mean.error > 0 else None
 
 
 # What the order of sides did to judges that were asked in both.
@@ -371,83 +289,56 @@ ORDER_REMARKS = (
 
 def orders(judged: Judged) -> Table | None:
     """Accuracy in one order and in both, consistency, position bias; None where all had one."""
-    found = [(r, made) for r, votes in judged.tallied() if (made := order_figures(votes))]
-    if not found:
-        return None
-    columns = (
-        Column("Benchmark", figures=False),
-        Column("Judge", figures=False),
-        Column("Accuracy, one order", estimates=True),
-        Column("Accuracy, both orders", estimates=True),
-        Column("Items with both"),
-        Column("Consistent", estimates=True),
-        Column("First position", estimates=True),
-    )
-    rows = tuple(
-        Row(
-            (Cell(escape.name(r.benchmark)), Cell(judge_name(r.judge)), *_order_cells(made)),
-            r.benchmark,
-        )
-        for r, made in found
-    )
+    rows = [
+        (*names(result), made.one, made.both, made.consistent.n, made.consistent, made.first)
+        for result, votes in judged.tallied()
+        if (made := order_figures(votes))
+    ]
+    heads = [
+        *NAMES,
+        *columns(Unit.SHARE, "Accuracy, one order", "Accuracy, both orders"),
+        Column("Items with both", Unit.COUNT),
+        *columns(Unit.SHARE, "Consistent", "First position"),
+    ]
     title = "Orders: judges that read both responses, asked in both orders (%)"
-    return Table("orders", title, columns, rows, ORDER_REMARKS)
-
-
-def _order_cells(made: OrderFigures) -> tuple[Cell, ...]:
-    return (
-        figure(made.one),
-        figure(made.both),
-        count(made.consistent.n),
-        figure(made.consistent),
-        figure(made.first),
-    )
+    return make_table("orders", title, heads, rows, ORDER_REMARKS, group_by=1)
 
 
 # Beside Table 29: precision and recall of unsafe responses over thresholds of the score.
 
 THRESHOLDS = (0.1, 0.3, 0.5, 0.7, 0.9)
-REMARK = (
+THRESHOLD_REMARKS = (
     "A response counts as unsafe where sigmoid(score) is below the threshold. Recall: the share of "
     "unsafe responses found. Precision: the share of those found that are unsafe. Clustered by "
-    "prompt; 0.5 is the paper's threshold."
+    "prompt; 0.5 is the paper's threshold.",
 )
 
 
 def thresholds(judged: Judged) -> Table | None:
     """One row a judge and threshold; None where no bins or no scores are known."""
-    rows: list[Row] = []
-    for result, votes in judged.tallied():
-        if result.kind == "trivial":
-            continue
-        names = (Cell(escape.name(result.benchmark)), Cell(judge_name(result.judge)))
-        group = f"{names[0].text}, {names[1].text}"
-        rows += [Row((*names, *_detection_cells(at)), group) for at in detection(votes, THRESHOLDS)]
-    columns = (
-        Column("Test set", figures=False),
-        Column("Judge", figures=False),
-        Column("Threshold"),
-        Column("Unsafe recall", estimates=True),
-        Column("unsafe"),
-        Column("Precision", estimates=True),
-        Column("found"),
-    )
+    rows = [
+        (
+            *names(result), at.threshold, at.recall, at.recall.n, at.precision,
+            at.precision.n if at.precision else 0,
+        )
+        for result, votes in judged.tallied()
+        if result.kind != "trivial"
+        for at in detection(votes, THRESHOLDS)
+    ]  # fmt: skip
+    heads = [
+        *TEST_SET_NAMES,
+        Column("Threshold", Unit.THRESHOLD),
+        Column("Unsafe recall", Unit.SHARE),
+        Column("unsafe", Unit.COUNT),
+        Column("Precision", Unit.SHARE),
+        Column("found", Unit.COUNT),
+    ]
     title = "Table 29 over thresholds: unsafe responses found by score (%)"
-    return Table("table-29-thresholds", title, columns, tuple(rows), (REMARK,)) if rows else None
+    name = "table-29-thresholds"
+    return make_table(name, title, heads, rows, THRESHOLD_REMARKS, group_by=2)
 
 
-def _detection_cells(made: Detection) -> tuple[Cell, ...]:
-    found = 0 if made.precision is None else made.precision.n
-    return (
-        Cell(f"{made.threshold:.1f}"),
-        figure(made.recall),
-        count(made.recall.n),
-        figure(made.precision),
-        count(found),
-    )
-
-
-# Accuracy on parts of a benchmark: by difference in length, turns of the prompt, source.
+# Accuracy on slices of a benchmark: by difference in length, turns of the prompt, source.
 
 LENGTH, TURN, SOURCE = "length difference", "turns of the prompt", "source"
 FIFTHS = (0.2, 0.4, 0.6, 0.8)
@@ -456,64 +347,47 @@ SLICE_REMARKS = (
     "of the items. A part's interval is its own: parts are not tested against each other here "
     "(`palate compare` does that for two judges).",
 )
-Split = tuple[str, list[str], Codes]
-"""By what, the names of the parts in order, and which part each item falls in, -1 for none."""
 
 
-def parts(judged: Judged, items: Mapping[str, Items]) -> Table | None:
-    """Accuracy of each judge that is not trivial on each part; None where nothing is known."""
-    rows = [
-        row
-        for result, votes in judged.tallied()
-        if result.kind != "trivial"
-        for split in _splits(votes, items.get(votes.benchmark))
-        for row in _rows(result, votes, split)
+def slices(judged: Judged, items: Mapping[str, Items]) -> Table | None:
+    """Accuracy of each judge that is not trivial on each slice; None where nothing is known."""
+    rows: list[Values] = []
+    for result, votes in judged.tallied():
+        if result.kind == "trivial":
+            continue
+        for by, labels, codes in _slices(votes, items.get(votes.benchmark)):
+            masks = [(label, codes == code) for code, label in enumerate(labels)]
+            masks = [(label, mask) for label, mask in masks if mask.any()]
+            if len(masks) > 1:
+                for label, mask in masks:
+                    accuracy = votes.accuracy(mask)
+                    rows.append((*names(result), by, escape.name(label), accuracy, accuracy.n))
+    heads = [
+        *NAMES,
+        *columns(Unit.TEXT, "By", "Part"),
+        Column("Accuracy", Unit.SHARE),
+        Column("items", Unit.COUNT),
     ]
-    columns = (
-        *(Column(name, figures=False) for name in ("Benchmark", "Judge", "By", "Part")),
-        Column("Accuracy", estimates=True),
-        Column("items"),
-    )
     title = "Parts: accuracy (%) by difference in length, turns of the prompt, source"
-    return Table("parts", title, columns, tuple(rows), SLICE_REMARKS) if rows else None
+    return make_table("parts", title, heads, rows, SLICE_REMARKS, group_by=3)
 
 
-def _rows(result: Result, votes: JudgeResults, split: Split) -> Iterator[Row]:
-    by, names, which = split
-    held = [(name, which == number) for number, name in enumerate(names)]
-    if sum(bool(items.any()) for _, items in held) < 2:
-        return
-    heads = (Cell(escape.name(result.benchmark)), Cell(judge_name(result.judge)), Cell(by))
-    group = ", ".join(cell.text for cell in heads)
-    for name, items in held:
-        if items.any():
-            found = votes.accuracy(items)
-            yield Row((*heads, Cell(escape.name(name)), figure(found), count(found.n)), group)
-
-
-def _splits(votes: JudgeResults, items: Items | None) -> Iterator[Split]:
+def _slices(votes: JudgeResults, items: Items | None) -> Iterator[tuple[str, list[str], Codes]]:
+    """By what, the labels of the slices in order, and the slice of each item [N], -1 for none."""
     difference = votes.chosen_lengths - votes.rejected_lengths
-    if not np.isnan(difference).all():
-        yield LENGTH, *_fifths(difference)
+    known = ~np.isnan(difference)
+    if known.any():
+        edges = np.unique(np.round(np.quantile(difference[known], FIFTHS)))
+        ends = [f"{edge:+,.0f}".replace("-", "−") for edge in edges]
+        middle = [f"{low} to {high}" for low, high in pairwise(ends)]
+        labels = [f"below {ends[0]}", *middle, f"{ends[-1]} and more"]
+        yield LENGTH, labels, np.where(known, np.digitize(difference, edges), -1)
     if items is None:
         return
     places = items.places(votes.ids)
     known = places >= 0
-    turns = np.where(known, np.digitize(items.turns[places], TURNS, right=True), -1)
-    yield TURN, _turn_names(), turns
-    names, codes = np.unique(items.sources[places].astype(str), return_inverse=True)
-    yield SOURCE, names.tolist(), np.where(known, codes, -1)
-
-
-def _fifths(difference: np.ndarray[tuple[int], np.dtype[np.float64]]) -> tuple[list[str], Codes]:
-    known = ~np.isnan(difference)
-    edges = np.unique(np.round(np.quantile(difference[known], FIFTHS)))
-    which = np.where(known, np.digitize(difference, edges), -1)
-    ends = [f"{edge:+,.0f}".replace("-", "−") for edge in edges]
-    middle = [f"{low} to {high}" for low, high in pairwise(ends)]
-    return [f"below {ends[0]}", *middle, f"{ends[-1]} and more"], which
-
-
-def _turn_names() -> list[str]:
     first, second, third = TURNS
-    return ["1", f"{first + 1} to {second}", f"{second + 1} to {third}", f"more than {third}"]
+    labels = ["1", f"{first + 1} to {second}", f"{second + 1} to {third}", f"more than {third}"]
+    yield TURN, labels, np.where(known, np.digitize(items.turns[places], TURNS, right=True), -1)
+    sources, codes = np.unique(items.sources[places].astype(str), return_inverse=True)
+    yield SOURCE, sources.tolist(), np.where(known, codes, -1)

@@ -1,11 +1,14 @@
-"""A table drawn in a file: Markdown, CSV, LaTeX, JSON values."""
+"""A table printed: on a terminal, as Markdown, CSV, LaTeX, JSON.
+
+`text` is where a value becomes a text, whatever the table.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,18 +19,89 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from palate import escape
-from palate.report.table import DASH, Cell, Column, Row, Table
+from palate.report.table import Cell, Column, Row, Table, Unit
+from palate.stats import Estimate
 
+DASH = "–"
 PAPER_MARK = "†"
 PAPER_NOTE = "figure printed in the paper (arXiv 2307.09288); its error and n are not given"
 
 
-def _marks(table: Table, cell: Cell) -> str:
-    if not cell.notes:
-        return ""  # Looking through every cell for each would be quadratic.
-    numbers = table.notes()
-    found = [str(numbers.index(note) + 1) for note in cell.notes]
-    return ",".join(found)
+# A value as text.
+
+
+def percent(share: float) -> str:
+    """A fraction as percent with one decimal, without a negative zero."""
+    text = f"{100 * share:.1f}"
+    return "0.0" if text == "-0.0" else text
+
+
+def p_value(p: float) -> str:
+    """A p-value as statisticians print it: `p = 0.012`, `p < 0.001`."""
+    return "p < 0.001" if p < 0.001 else f"p = {min(p, 1.0):.3f}"
+
+
+def confidence(estimate: Estimate) -> str:
+    """The confidence of an interval in percent: `95`, or `99.722` in a family of tests."""
+    return f"{100 * estimate.confidence:.5g}"
+
+
+def value_and_interval(estimate: Estimate, unit: Unit) -> tuple[str, str]:
+    """`63.2` and ` ± 1.9`: an estimate, and how far its interval reaches on its longer side."""
+    if unit is Unit.SCORE:
+        return f"{estimate.value:.2f}", f" [{estimate.low:.2f}, {estimate.high:.2f}]"
+    value = percent(estimate.value)
+    if unit is Unit.DIFFERENCE and not value.startswith("-"):
+        value = f"+{value}"
+    return value, f" ± {percent(estimate.half_width)}"
+
+
+NUMBERS: Mapping[Unit, Callable[[Any], str]] = {
+    Unit.SHARE: percent,
+    Unit.PERCENT: percent,
+    Unit.PERCENT_RANGE: lambda ends: f"{percent(ends[0])} to {percent(ends[1])}",
+    Unit.SEED: str,
+    Unit.P_VALUE: p_value,
+    Unit.TREND: lambda trend: f"z = {trend.z:.1f}, {p_value(trend.p_value)}",
+    Unit.LOSS: "{:.4f}".format,
+    Unit.LOSS_CHANGE: "{:+.4f}".format,
+    Unit.EPOCH: "{:.2f}".format,
+    Unit.THRESHOLD: "{:.1f}".format,
+}
+
+
+def text(column: Column, cell: Cell) -> str:
+    """A cell's value in its column's unit; a dash where there is none."""
+    value = cell.value
+    if value is None:
+        return DASH
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Estimate):
+        printed = "".join(value_and_interval(value, column.unit))
+        return f"{printed} {cell.letters}" if cell.letters else printed
+    if isinstance(value, int) and column.unit is not Unit.SEED:
+        return f"{value:,}"  # A count, also where it heads a column of shares.
+    return NUMBERS[column.unit](value)
+
+
+def texts(table: Table) -> list[list[str]]:
+    """The texts of all cells, row by row."""
+    return [list(map(text, table.columns, row.cells)) for row in table.rows]
+
+
+def with_marks(table: Table) -> list[list[str]]:
+    """The texts of all cells with their marks: of the paper, of footnotes."""
+    numbers = {note: str(number) for number, note in enumerate(table.notes(), 1)}
+    return [
+        [
+            shown
+            + (PAPER_MARK if cell.paper and cell.value is not None else "")
+            + (f" [{','.join(numbers[note] for note in cell.notes)}]" if cell.notes else "")
+            for shown, cell in zip(shown_row, row.cells, strict=True)
+        ]
+        for shown_row, row in zip(texts(table), table.rows, strict=True)
+    ]
 
 
 def below(table: Table) -> Iterator[str]:
@@ -39,32 +113,30 @@ def below(table: Table) -> Iterator[str]:
         yield f"[{number}] {note}"
 
 
-def shown(table: Table, cell: Cell) -> str:
-    """A cell's text with its marks: of the paper, of footnotes."""
-    marks = _marks(table, cell)
-    text = cell.text + (PAPER_MARK if cell.paper and cell.text != DASH else "")
-    return f"{text} [{marks}]" if marks else text
+# A table in a file.
 
 
 def markdown(table: Table) -> str:
     """The table as GitHub Markdown, its title a heading."""
-    heads = [
-        escape.markdown(f"{c.name} ({c.detail})" if c.detail else c.name) for c in table.columns
+
+    def line(cells: Iterable[str]) -> str:
+        return f"| {' | '.join(cells)} |"
+
+    lines = [
+        f"## {escape.markdown(table.title)}",
+        "",
+        line(escape.markdown(_heading(column)) for column in table.columns),
+        line("---:" if column.figures else "---" for column in table.columns),
     ]
-    lines = [f"## {escape.markdown(table.title)}", "", _bar(heads)]
-    lines.append(_bar(["---:" if column.figures else "---" for column in table.columns]))
-    lines += [_bar([_markdown_cell(table, cell) for cell in row.cells]) for row in table.rows]
-    notes = [escape.markdown(line) for line in below(table)]
+    for row, shown in zip(table.rows, with_marks(table), strict=True):
+        safe = zip(row.cells, map(escape.markdown, shown), strict=True)
+        lines.append(line(f"*{text}*" if cell.paper and text else text for cell, text in safe))
+    notes = [escape.markdown(note) for note in below(table)]
     return "\n".join([*lines, "", "  \n".join(notes), ""] if notes else [*lines, ""])
 
 
-def _markdown_cell(table: Table, cell: Cell) -> str:
-    text = escape.markdown(shown(table, cell))
-    return f"*{text}*" if cell.paper and text else text
-
-
-def _bar(cells: list[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+def _heading(column: Column) -> str:
+    return f"{column.name} ({column.detail})" if column.detail else column.name
 
 
 def comma_separated(table: Table) -> str:
@@ -74,82 +146,77 @@ def comma_separated(table: Table) -> str:
     """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*(h for column in table.columns for h in _heads(column)), "group", "notes"])
+    head: list[str] = []
+    for column in table.columns:
+        name = escape.spreadsheet(column.name)
+        head += [name, f"{name} low", f"{name} high", f"{name} n"] if column.estimates else [name]
+    writer.writerow([*head, "group", "notes"])
     for row in table.rows:
         if row.heading:
             continue
+        fields: list[str] = []
+        for column, cell in zip(table.columns, row.cells, strict=True):
+            e, shown = cell.estimate, "" if cell.value is None else text(column, cell)
+            if not column.estimates:
+                fields.append(escape.spreadsheet(shown))
+            elif e is None:
+                fields += [shown, "", "", ""]
+            else:
+                fields += [*(f"{100 * share:.3f}" for share in (e.value, e.low, e.high)), str(e.n)]
         notes = "; ".join(dict.fromkeys(note for cell in row.cells for note in cell.notes))
-        pairs = zip(table.columns, row.cells, strict=True)
-        fields = [field for column, cell in pairs for field in _fields(column, cell)]
         writer.writerow([*fields, escape.spreadsheet(row.group), escape.spreadsheet(notes)])
     return out.getvalue()
 
 
-def _heads(column: Column) -> list[str]:
-    title = escape.spreadsheet(column.name)
-    return [title, f"{title} low", f"{title} high", f"{title} n"] if column.estimates else [title]
-
-
-def _fields(column: Column, cell: Cell) -> list[str]:
-    if not column.estimates:
-        return [escape.spreadsheet("" if cell.text == DASH else cell.text)]
-    if cell.estimate is None:
-        return [cell.text if cell.paper and cell.text != DASH else "", "", "", ""]
-    e = cell.estimate
-    return [*(f"{100 * share:.3f}" for share in (e.value, e.low, e.high)), str(e.n)]
-
-
 def latex(table: Table) -> str:
     """The table as LaTeX for the booktabs package."""
-    form = "".join("r" if column.figures else "l" for column in table.columns)
-    heads = [f"{c.name} ({c.detail})" if c.detail else c.name for c in table.columns]
+
+    def line(cells: Iterable[str]) -> str:
+        return " & ".join(cells) + r" \\"
+
     lines = [
         rf"\begin{{table}}\caption{{{escape.latex(table.title)}}}",
-        rf"\begin{{tabular}}{{{form}}}",
+        rf"\begin{{tabular}}{{{''.join('r' if c.figures else 'l' for c in table.columns)}}}",
+        r"\toprule",
+        line(escape.latex(_heading(column)) for column in table.columns),
+        r"\midrule",
     ]
-    lines += [r"\toprule", _latex_row([escape.latex(head) for head in heads]), r"\midrule"]
-    for index, row in enumerate(table.rows):
-        if index and row.group != table.rows[index - 1].group:
+    for number, (row, shown) in enumerate(zip(table.rows, with_marks(table), strict=True)):
+        if number and row.group != table.rows[number - 1].group:
             lines.append(r"\midrule")
-        lines.append(_latex_row([_latex_cell(table, cell) for cell in row.cells]))
+        safe = zip(row.cells, map(escape.latex, shown), strict=True)
+        lines.append(line(rf"\textit{{{text}}}" if cell.paper else text for cell, text in safe))
     lines += [r"\bottomrule", r"\end{tabular}"]
-    lines += [rf"\par\footnotesize {escape.latex(line)}" for line in below(table)]
+    lines += [rf"\par\footnotesize {escape.latex(note)}" for note in below(table)]
     return "\n".join([*lines, r"\end{table}", ""]).replace(PAPER_MARK, r"$^\dagger$")
 
 
-def _latex_cell(table: Table, cell: Cell) -> str:
-    text = escape.latex(shown(table, cell))
-    return rf"\textit{{{text}}}" if cell.paper else text
-
-
-def _latex_row(cells: list[str]) -> str:
-    return " & ".join(cells) + r" \\"
-
-
 def values(table: Table) -> dict[str, Any]:
-    """The table as JSON values, every estimate whole."""
+    """The table as JSON values: every cell as it is printed, every estimate whole beside it."""
     return {
         "name": table.name,
         "title": table.title,
-        "columns": [asdict(column) for column in table.columns],
-        "rows": [_row_values(row) for row in table.rows],
+        "columns": [
+            {"name": c.name, "detail": c.detail, "figures": c.figures, "estimates": c.estimates}
+            for c in table.columns
+        ],
+        "rows": [
+            {"group": row.group, "cells": list(map(_cell_values, table.columns, row.cells))}
+            for row in table.rows
+        ],
         "remarks": list(table.remarks),
     }
 
 
-def _row_values(row: Row) -> dict[str, Any]:
-    return {"group": row.group, "cells": [_cell_values(cell) for cell in row.cells]}
-
-
-def _cell_values(cell: Cell) -> dict[str, Any]:
-    made: dict[str, Any] = {"text": cell.text}
+def _cell_values(column: Column, cell: Cell) -> dict[str, Any]:
+    values: dict[str, Any] = {"text": text(column, cell)}
     if cell.estimate is not None:
-        made["estimate"] = asdict(cell.estimate)
+        values["estimate"] = asdict(cell.estimate)
     if cell.notes:
-        made["notes"] = list(cell.notes)
+        values["notes"] = list(cell.notes)
     if cell.paper:
-        made["paper"] = True
-    return made
+        values["paper"] = True
+    return values
 
 
 # A table on a terminal. A table wider than the window continues below, never cut.
@@ -160,94 +227,81 @@ UNLIMITED = 10_000  # A file or a pipe has no window.
 
 
 def show(tables: Iterable[Table], console: Console) -> None:
-    """Print tables to a console; all text is literal, never markup. A remark is said once."""
-    said: set[str] = set()
-    for table in tables:
-        _show(table, console, said)
-
-
-def _show(table: Table, console: Console, said: set[str]) -> None:
+    """Print tables to a console; all text is literal, never markup. A remark is printed once."""
+    remarks: set[str] = set()
     window = console.width if console.is_terminal else UNLIMITED
-    parts = _parts(table, window)
-    for number, columns in enumerate(parts):
-        title = table.title if number == 0 else f"{table.title}, continued"
-        _print(_view(table, columns, title), console, window)
-    for line in below(table):
-        if line not in said:
-            said.add(line)
-            console.print(Text(f"  {line}", style="dim"), soft_wrap=not console.is_terminal)
-    console.print()
+    for table in tables:
+        shown = with_marks(table)
+        for number, places in enumerate(_parts(table, shown, window)):
+            title = table.title if number == 0 else f"{table.title}, continued"
+            # rich takes 80 columns for a file and would squeeze the table; it has no option
+            # against it.
+            before, console.width = console.width, window
+            try:
+                console.print(_part(table, shown, places, title))
+            finally:
+                console.width = before
+        for line in below(table):
+            if line not in remarks:
+                remarks.add(line)
+                console.print(Text(f"  {line}", style="dim"), soft_wrap=not console.is_terminal)
+        console.print()
 
 
-def _print(view: RichTable, console: Console, window: int) -> None:
-    # rich takes 80 columns for a file and would squeeze the table; it has no option against it.
-    before = console.width
-    console.width = window
-    try:
-        console.print(view)
-    finally:
-        console.width = before
-
-
-def _parts(table: Table, window: int) -> list[list[int]]:
+def _parts(table: Table, shown: Sequence[Sequence[str]], window: int) -> list[list[int]]:
     """Columns of each part: those of text in every one, those of figures as many as fit."""
-    widths = [_width(table, index) for index in range(len(table.columns))]
-    text = [i for i, column in enumerate(table.columns) if not column.figures]
-    taken = sum(widths[i] for i in text) + 2
+    widths = []
+    for place, column in enumerate(table.columns):
+        lines = [*_wrapped(column).split("\n"), *(row[place] for row in shown)]
+        natural = max(map(cell_len, lines))
+        widths.append(2 + (natural if column.figures else min(natural, TEXT_WIDTH)))
+    figures = [place for place, column in enumerate(table.columns) if column.figures]
+    names = [place for place, column in enumerate(table.columns) if not column.figures]
+    free = window - sum(widths[place] for place in names) - 2
     parts: list[list[int]] = [[]]
-    room = window - taken
-    for index in (i for i, column in enumerate(table.columns) if column.figures):
-        if parts[-1] and room < widths[index]:
+    room = free
+    for place in figures:
+        if parts[-1] and room < widths[place]:
             parts.append([])
-            room = window - taken
-        parts[-1].append(index)
-        room -= widths[index]
-    return [sorted([*text, *part]) for part in parts]
+            room = free
+        parts[-1].append(place)
+        room -= widths[place]
+    return [sorted([*names, *part]) for part in parts]
 
 
-def _width(table: Table, index: int) -> int:
-    column = table.columns[index]
-    lines = [*_heading(column).split("\n"), *(shown(table, r.cells[index]) for r in table.rows)]
-    natural = max(cell_len(line) for line in lines)
-    return 2 + (natural if column.figures else min(natural, TEXT_WIDTH))
-
-
-def _heading(column: Column) -> str:
+def _wrapped(column: Column) -> str:
     lines = textwrap.wrap(column.name, HEADING_WIDTH) if column.figures else [column.name]
     return "\n".join([*lines, column.detail] if column.detail else lines)
 
 
-def _view(table: Table, columns: Sequence[int], title: str) -> RichTable:
-    view = RichTable(
+def _part(
+    table: Table, shown: Sequence[Sequence[str]], places: Sequence[int], title: str
+) -> RichTable:
+    """Some columns of a table; a first cell that repeats the one above is left blank."""
+    part = RichTable(
         title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, min_width=1
     )
-    for index in columns:
-        column = table.columns[index]
-        view.add_column(
-            Text(_heading(column)),
+    for column in (table.columns[place] for place in places):
+        part.add_column(
+            Text(_wrapped(column)),
             justify="right" if column.figures else "left",
             overflow="fold",
             no_wrap=column.figures,
             max_width=None if column.figures else TEXT_WIDTH,
         )
+    above: Row | None = None
     for number, row in enumerate(table.rows):
-        before = table.rows[number - 1] if number else None
-        after = table.rows[number + 1] if number + 1 < len(table.rows) else None
-        view.add_row(
-            *_cells(table, row, before, columns),
+        cells = [
+            Text(shown[number][i], style="italic" if row.cells[i].paper else "") for i in places
+        ]
+        repeats = above is not None and (above.cells[0], above.group) == (row.cells[0], row.group)
+        if repeats and not table.columns[0].figures:
+            cells[0] = Text("")
+        last = number + 1 == len(table.rows) or table.rows[number + 1].group != row.group
+        part.add_row(
+            *cells,
             style="dim" if row.heading else None,
-            end_section=after is not None and after.group != row.group,
+            end_section=last and number + 1 < len(table.rows),
         )
-    return view
-
-
-def _cells(table: Table, row: Row, before: Row | None, columns: Sequence[int]) -> list[Text]:
-    """The cells of a row; a first cell that repeats the one above is left blank."""
-    cells = [
-        Text(shown(table, row.cells[i]), style="italic" if row.cells[i].paper else "")
-        for i in columns
-    ]
-    repeats = before is not None and before.cells[0] == row.cells[0] and before.group == row.group
-    if repeats and not table.columns[0].figures:
-        cells[0] = Text("")
-    return cells
+        above = row
+    return part

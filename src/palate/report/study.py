@@ -1,11 +1,16 @@
-"""Tables of a study: accuracy by variant over seeds, every run (Table 28)."""
+"""Tables of a study: accuracy by variant over seeds, differences, scaling, every run (Table 28).
+
+A study trains every variant (a level on each of its axes) with several seeds. Here are its files,
+its verdicts item by item and seed by seed (`StudyResults`), and what is made of them:
+`study_accuracy`, `contrasts` with the baseline and what can be concluded of them, the `Curve` of
+accuracy against the amount of data, and `study_runs`.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,56 +18,47 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
-from palate import escape
+from palate import escape, stats
 from palate.evaluate.metrics import JudgeResults, Result
+from palate.evaluate.results import Codes, Flags, Floats
 from palate.records import read_header, write_json
 from palate.report import llama2
-from palate.report.accuracy import RATING_NAMES, RATINGS, judge_name, sizes
+from palate.report.accuracy import DETECTABLE, RATING_NAMES, RATINGS, judge_name, sizes
 from palate.report.read import read_judged
+from palate.report.render import percent
 from palate.report.table import (
-    DASH,
     HOLM_INTERVAL,
     HOLM_METHOD,
     Cell,
     Column,
     Row,
     Table,
-    count,
+    Unit,
+    columns,
     figure,
-    p_value,
-    percent,
+    make_table,
+    printed,
+    row,
 )
-from palate.report.table import published as printed
 from palate.report.verdict import (
-    NAME,
     Finding,
+    Name,
     Verdict,
     Words,
     beyond_luck,
-    clause,
-    finds,
-    joined,
-    merged,
-)
-from palate.stats import (
-    Estimate,
-    PairedDifference,
-    Replicated,
-    accuracy,
     detectable,
-    holm_family,
-    replicated_accuracy,
-    replicated_difference,
-    replicated_mean,
-    student_test,
+    joined,
+    listed,
+    named,
+    sentence,
 )
+from palate.stats import Estimate, PairedDifference, Replicated
 from palate.types import PalateError, Rating, digest
 from palate.validation import explain
 
-# What a study left behind: its runs, and every model's verdicts item by item and seed by seed.
+# What a study leaves on disk: its index, and how far each run has come.
 
 INDEX, TOOK = "study.json", "took.json"
-Floats = NDArray[np.float64]
 Levels = tuple[str, ...]
 """The level of each axis, in the order of the axes: a variant."""
 
@@ -88,7 +84,7 @@ class Took(BaseModel, frozen=True, extra="forbid"):
     seconds: float = 0.0
 
     def reached(self, run: StudyRun, stage: str) -> bool:
-        """Whether that run is finished up to a stage; what was made of another recipe is not."""
+        """Whether that run is finished up to a stage; what was made by another recipe is not."""
         return self.experiment == run.experiment and _STAGES[self.stage] >= _STAGES[stage]
 
 
@@ -125,12 +121,12 @@ def is_study(run_dir: Path) -> bool:
 
 
 def write_index(run_dir: Path, index: StudyIndex) -> None:
-    """Say what the study in this folder is made of."""
+    """Write what the study in this folder is made of."""
     write_json(run_dir / INDEX, index.model_dump(mode="json"))
 
 
 def forget_index(run_dir: Path) -> None:
-    """What runs in this folder is no study any more."""
+    """Remove the index: what runs in this folder is no study any more."""
     (run_dir / INDEX).unlink(missing_ok=True)
 
 
@@ -151,7 +147,7 @@ def read_index(run_dir: Path) -> StudyIndex:
 
 
 def write_took(folder: Path, took: Took) -> None:
-    """Keep in a run's folder how far it has come."""
+    """Write in a run's folder how far it has come."""
     write_json(folder / TOOK, took.model_dump(mode="json"))
 
 
@@ -163,9 +159,12 @@ def read_took(folder: Path) -> Took:
         return Took()
 
 
+# The verdicts of a study, item by item and seed by seed.
+
+
 @dataclass(slots=True)
 class Series:
-    """One model on one benchmark in every run: `votes` by (variant, seed), each [N] by item.
+    """One model on one benchmark in every run: `values` by (variant, seed), each [N] by item.
 
     `ids`, `clusters` and `ratings` [N] are the items'; values as in `JudgeResults`. `limit` is what
     the best possible judge would score, where it is known.
@@ -174,37 +173,86 @@ class Series:
     model: str
     benchmark: str
     ids: NDArray[Any]
-    clusters: NDArray[np.int64]
-    ratings: NDArray[np.int64]
+    clusters: Codes
+    ratings: Codes
     items: str
     paper_column: str | None = None
     limit: Result | None = None
-    votes: dict[tuple[Levels, int], Floats] = field(default_factory=dict)
-    prints: dict[tuple[Levels, int], str] = field(default_factory=dict)
+    values: dict[tuple[Levels, int], Floats] = field(default_factory=dict)
+    fingerprints: dict[tuple[Levels, int], str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """Test set and model: what its rows begin with."""
+        return escape.name(self.benchmark), judge_name(self.model)
 
     def seeds(self, *variants: Levels) -> list[int]:
         """The seeds with which all these variants were judged, in order."""
-        found = (seed for levels, seed in self.votes if levels == variants[0])
-        return sorted(s for s in found if all((v, s) in self.votes for v in variants))
+        seeds = (seed for levels, seed in self.values if levels == variants[0])
+        return sorted(s for s in seeds if all((v, s) in self.values for v in variants))
 
     def table(self, variant: Levels, seeds: Sequence[int]) -> Floats:
         """[S, N], one row a seed."""
-        return np.stack([self.votes[variant, seed] for seed in seeds])
+        return np.stack([self.values[variant, seed] for seed in seeds])
 
     def fingerprint(self, seeds: Sequence[int], *variants: Levels) -> str:
         """Of a figure made of these variants with these seeds."""
-        return digest(*(self.prints[v, s] for v in variants for s in seeds))
+        return digest(*(self.fingerprints[v, s] for v in variants for s in seeds))
+
+    def accuracy(self, variant: Levels, items: Flags | slice = slice(None)) -> Replicated:
+        """The accuracy of a variant over its seeds, on all items or on some."""
+        seeds = self.seeds(variant)
+        return stats.replicated_accuracy(
+            self.table(variant, seeds)[:, items],
+            self.clusters[items],
+            fingerprint=self.fingerprint(seeds, variant),
+        )
+
+    def difference(
+        self,
+        variant: Levels,
+        other: Levels,
+        items: Flags | slice = slice(None),
+        seeds: Sequence[int] | None = None,
+    ) -> tuple[PairedDifference, Replicated]:
+        """One variant less another, seed by seed, on all items or on some."""
+        seeds = self.seeds(variant, other) if seeds is None else seeds
+        return stats.replicated_difference(
+            self.table(variant, seeds)[:, items],
+            self.table(other, seeds)[:, items],
+            self.clusters[items],
+            fingerprint=self.fingerprint(seeds, variant, other),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class StudyResults:
-    """All verdicts of a study, how many comparisons each model saw, and what went wrong."""
+    """All verdicts of a study, how many comparisons each model was trained on, what went wrong."""
 
     index: StudyIndex
-    sheets: tuple[Series, ...]
+    series: tuple[Series, ...]
     pairs: Mapping[tuple[Levels, str], int]
     finished: int
     problems: tuple[str, ...]
+
+    def remarks(self) -> list[str]:
+        """What must be known of all its tables: runs that are missing, seeds that are few."""
+        runs, remarks = len(self.index.runs), []
+        if self.finished < runs:
+            remarks.append(f"{self.finished} of {runs} runs are finished; the others are left out.")
+        if len({run.seed for run in self.index.runs}) == 1:
+            remarks.append(ONE_SEED)
+        return remarks
+
+    def ratings(self) -> list[Rating]:
+        """The ratings that any of its test sets is graded by."""
+        known = {int(rating) for series in self.series for rating in series.ratings}
+        return [rating for rating in RATINGS if int(rating) in known]
+
+    def name_columns(self, *without: str | None) -> list[Column]:
+        """The columns that rows begin with: test set, model, the axes but those named."""
+        axes = [escape.name(axis) for axis in self.index.axes if axis not in without]
+        return columns(Unit.TEXT, "Test set", "Model", *axes)
 
 
 def read_study(run_dir: Path) -> StudyResults:
@@ -217,7 +265,7 @@ def read_study(run_dir: Path) -> StudyResults:
         PalateError: the study's index is broken.
     """
     index = read_index(run_dir)
-    sheets: dict[tuple[str, str], Series] = {}
+    by_key: dict[tuple[str, str], Series] = {}
     pairs: dict[tuple[Levels, str], int] = {}
     problems: list[str] = []
     finished = 0
@@ -228,52 +276,40 @@ def read_study(run_dir: Path) -> StudyResults:
         finished += 1
         judged = read_judged(folder)
         problems += judged.problems
-        votes = {key: v for key, v in judged.tallies.items() if key[0] in index.models}
-        for (model, benchmark), tally in sorted(votes.items()):
-            sheet = sheets.setdefault((model, benchmark), _sheet(tally))
-            result = judged.results[model, benchmark]
-            sheet.paper_column = result.paper_column
+        for (model, benchmark), votes in sorted(judged.tallies.items(), key=lambda one: one[0]):
+            if model not in index.models:
+                continue
+            by_id = np.argsort(votes.ids.astype(str), kind="stable")
+            series = by_key.setdefault((model, benchmark), _series(votes, by_id))
+            series.paper_column = judged.results[model, benchmark].paper_column
             limits = (r for r in judged.of(benchmark) if r.kind == "limit")
-            sheet.limit = sheet.limit or next(limits, None)
-            problems += _add(sheet, tally, (levels, run.seed), folder)
-            pairs[levels, model] = _pairs(folder / "mixtures" / f"{run.mixtures[model]}.parquet")
-    ordered = sorted(sheets.values(), key=lambda s: (index.models.index(s.model), s.benchmark))
+            series.limit = series.limit or next(limits, None)
+            mixture = folder / "mixtures" / f"{run.mixtures[model]}.parquet"
+            pairs[levels, model] = (
+                read_header(mixture, "comparisons").rows if mixture.is_file() else 0
+            )
+            if votes.items != series.items:  # Not compared (pitfall 28).
+                problems.append(
+                    f"{folder}: {model!r} was judged on other items of {benchmark!r} than the "
+                    "study's first run; run the study again"
+                )
+                continue
+            series.values[levels, run.seed] = votes.values[by_id]
+            series.fingerprints[levels, run.seed] = votes.fingerprint
+    ordered = sorted(by_key.values(), key=lambda s: (index.models.index(s.model), s.benchmark))
     return StudyResults(index, tuple(ordered), pairs, finished, tuple(problems))
 
 
-def _order(tally: JudgeResults) -> NDArray[np.int64]:
-    return np.argsort(tally.ids.astype(str), kind="stable")
-
-
-def _sheet(tally: JudgeResults) -> Series:
-    order = _order(tally)
+def _series(votes: JudgeResults, by_id: Codes) -> Series:
     return Series(
-        model=tally.judge,
-        benchmark=tally.benchmark,
-        ids=tally.ids[order],
-        clusters=tally.clusters[order],
-        ratings=tally.ratings[order],
-        items=tally.items,
+        model=votes.judge,
+        benchmark=votes.benchmark,
+        ids=votes.ids[by_id],
+        clusters=votes.clusters[by_id],
+        ratings=votes.ratings[by_id],
+        items=votes.items,
     )
 
-
-def _add(sheet: Series, tally: JudgeResults, key: tuple[Levels, int], folder: Path) -> list[str]:
-    """Add a run's verdicts to the sheet, or say why they do not belong to it (pitfall 28)."""
-    if tally.items != sheet.items:
-        return [
-            f"{folder}: {tally.judge!r} was judged on other items of {tally.benchmark!r} than the "
-            "study's first run; run the study again"
-        ]
-    sheet.votes[key] = tally.values[_order(tally)]
-    sheet.prints[key] = tally.fingerprint
-    return []
-
-
-def _pairs(mixture: Path) -> int:
-    return read_header(mixture, "comparisons").rows if mixture.is_file() else 0
-
-
-Flags = NDArray[np.bool_]
 
 METHOD = (
     "Mean over the seeds ± the longer arm of the 95 % interval: Wilson on the effective number of "
@@ -282,155 +318,91 @@ METHOD = (
 ONE_SEED = "One seed: its intervals cover other items, and say nothing of another training."
 
 
-def study_accuracy(studied: StudyResults) -> Table:
+def study_accuracy(study: StudyResults) -> Table | None:
     """Accuracy of every variant on every benchmark, by rating where graded; the paper's beside."""
-    ratings = ratings_of(studied)
-    columns = (
-        *named(studied, "Test set", "Model"),
-        Column("Seeds"),
-        *(Column(RATING_NAMES[rating], estimates=True) for rating in ratings),
-        Column("Average", estimates=True),
-        Column("Spread of seeds"),
-    )
-    rows = [row for sheet in studied.sheets for row in _accuracy_rows(studied, sheet, ratings)]
+    ratings = study.ratings()
+    rows: list[Row] = []
+    for series in study.series:
+        rows += _accuracy_rows(study, series, ratings)
     remarks = [
-        *remarks_of(studied),
+        *study.remarks(),
         METHOD,
         "Spread: the standard deviation of the seeds' own accuracies, in points.",
     ]
-    title = f"Study {escape.name(studied.index.name)}: accuracy (%) by variant"
-    if studied.index.paper == "table-28":
-        title = f"Table 28: accuracy (%) by {escape.name(next(iter(studied.index.axes)))}"
-        rows += _paper_rows(studied, ratings)
+    title = f"Study {escape.name(study.index.name)}: accuracy (%) by variant"
+    if study.index.paper == "table-28":
+        title = f"Table 28: accuracy (%) by {escape.name(next(iter(study.index.axes)))}"
         remarks.append("The paper's test set is not public: its rows are of other items than ours.")
-    return Table("study-accuracy", title, columns, tuple(rows), tuple(remarks))
-
-
-def named(studied: StudyResults, *first: str) -> list[Column]:
-    """Columns of names: those given, then the study's axes."""
-    axes = (escape.name(axis) for axis in studied.index.axes)
-    return [Column(name, figures=False) for name in (*first, *axes)]
-
-
-def remarks_of(studied: StudyResults) -> list[str]:
-    """What must be known of all tables of a study: runs that are missing, seeds that are few."""
-    runs, found = len(studied.index.runs), []
-    if studied.finished < runs:
-        found.append(f"{studied.finished} of {runs} runs are finished; the others are left out.")
-    if len({run.seed for run in studied.index.runs}) == 1:
-        found.append(ONE_SEED)
-    return found
-
-
-def ratings_of(studied: StudyResults) -> list[Rating]:
-    """The ratings that any of its test sets is graded by."""
-    known = {int(rating) for sheet in studied.sheets for rating in sheet.ratings}
-    return [rating for rating in RATINGS if int(rating) in known]
-
-
-def _groups(sheet: Series, ratings: Sequence[Rating]) -> list[Flags]:
-    """Which items each column is of: those of each rating, then all."""
-    by_rating = [sheet.ratings == rating for rating in ratings]
-    return [*by_rating, np.ones(sheet.ratings.size, dtype=bool)]
-
-
-def _accuracy_rows(
-    studied: StudyResults, sheet: Series, ratings: Sequence[Rating]
-) -> Iterator[Row]:
-    title, group = Cell(escape.name(sheet.benchmark)), group_of(sheet)
-    found = {
-        variant: [accuracy_of(sheet, variant, items).estimate for items in _groups(sheet, ratings)]
-        for variant in studied.index.variants()
-        if sheet.seeds(variant)
-    }
-    blank = [Cell()] * len(studied.index.axes)
-    counted = [Cell(sizes(e.n for e in of if e.n)) for of in zip(*found.values(), strict=True)]
-    heading = (title, Cell("items scored"), *blank, Cell(), *counted, Cell())
-    yield Row(heading, group, heading=True)
-    for variant, estimates in found.items():
-        seeds = sheet.seeds(variant)
-        spread = accuracy_of(sheet, variant).spread
-        cells = (*levels_of(variant), count(len(seeds)), *map(figure, estimates))
-        name = Cell(judge_name(sheet.model))
-        yield Row((title, name, *cells, Cell(points(spread))), group)
-    if sheet.limit is not None:
-        of = [sheet.limit.by_rating.get(rating) for rating in ratings]
-        dashes = [Cell(DASH)] * (len(blank) + 1)
-        figures = map(figure, [*of, sheet.limit.overall])
-        yield Row((title, Cell(sheet.limit.judge), *dashes, *figures, Cell(DASH)), group)
-
-
-def accuracy_of(sheet: Series, variant: Levels, items: Flags | None = None) -> Replicated:
-    """The accuracy of a variant over its seeds, on all items or on some."""
-    seeds = sheet.seeds(variant)
-    of = slice(None) if items is None else items
-    return replicated_accuracy(
-        sheet.table(variant, seeds)[:, of],
-        sheet.clusters[of],
-        fingerprint=sheet.fingerprint(seeds, variant),
-    )
-
-
-def levels_of(variant: Levels) -> list[Cell]:
-    """A variant's cells in the columns of the axes."""
-    return [Cell(escape.name(level)) for level in variant]
-
-
-def points(share: float) -> str:
-    """A standard error or deviation in points; a dash where it is not known."""
-    return DASH if math.isnan(share) else percent(share)
-
-
-def _paper_rows(studied: StudyResults, ratings: Sequence[Rating]) -> Iterator[Row]:
-    """Table 28 as printed, under the axis's own column; its columns are those of the ratings."""
-    dashes = [Cell(DASH, paper=True)] * (len(studied.index.axes) - 1)
-    for margin, values in llama2.TABLE_28.items():
-        by_rating = dict(zip(RATINGS, values, strict=False))
-        of = [printed(by_rating[rating]) for rating in ratings]
-        names = (Cell("Meta Helpful.", paper=True), Cell("Helpfulness RM", paper=True))
-        cells = (*names, Cell(margin, paper=True), *dashes, Cell(DASH), *of, printed(values[-1]))
-        yield Row((*cells, Cell(DASH)), "paper's figures")
-
-
-def signed(estimate: Estimate) -> Cell:
-    """The cell of a difference; a dash where one prompt is too few to know its error."""
-    return figure(estimate, signed=True) if math.isfinite(estimate.error) else Cell(DASH)
-
-
-def study_runs(studied: StudyResults) -> Table:
-    """Every run by itself: what one training made of each test set."""
-    columns = (
-        *named(studied, "Test set", "Model"),
-        *map(Column, ("Seed", "Comparisons trained on")),
-        Column("Accuracy (%)", estimates=True),
-    )
-    rows = [
-        Row(_run_cells(studied, sheet, variant, seed), group_of(sheet))
-        for sheet in studied.sheets
-        for variant in studied.index.variants()
-        for seed in sheet.seeds(variant)
+        for margin, values in llama2.TABLE_28.items():  # Under the axis's own column.
+            by_rating = dict(zip(RATINGS, values, strict=False))
+            names = (
+                figure(text, paper=True) for text in ("Meta Helpful.", "Helpfulness RM", margin)
+            )
+            other_axes = [Cell(paper=True)] * (len(study.index.axes) - 1)
+            figures = (printed(value) for value in (*(by_rating[r] for r in ratings), values[-1]))
+            rows.append(row(*names, *other_axes, None, *figures, None, group="paper's figures"))
+    heads = [
+        *study.name_columns(),
+        Column("Seeds", Unit.COUNT),
+        *columns(Unit.SHARE, *(RATING_NAMES[rating] for rating in ratings), "Average"),
+        Column("Spread of seeds", Unit.PERCENT),
     ]
-    title = f"Study {escape.name(studied.index.name)}: every run"
+    return make_table("study-accuracy", title, heads, rows, remarks)
+
+
+def _accuracy_rows(study: StudyResults, series: Series, ratings: Sequence[Rating]) -> Iterator[Row]:
+    (test_set, model), group = series.names, _group(series)
+    masks: list[Flags | slice] = [*(series.ratings == rating for rating in ratings), slice(None)]
+    estimates = {
+        variant: [series.accuracy(variant, items).estimate for items in masks]
+        for variant in study.index.variants()
+        if series.seeds(variant)
+    }
+    axes = len(study.index.axes)
+    counts = [sizes(e.n for e in of if e.n) for of in zip(*estimates.values(), strict=True)]
+    blank = [""] * (axes + 1)
+    yield row(test_set, "items scored", *blank, *counts, "", group=group, heading=True)
+    for variant, of in estimates.items():
+        seeds, spread = len(series.seeds(variant)), series.accuracy(variant).spread
+        yield row(test_set, model, *_levels(variant), seeds, *of, spread, group=group)
+    if limit := series.limit:
+        by_rating = [limit.by_rating.get(rating) for rating in ratings]
+        none = [None] * (axes + 1)
+        yield row(test_set, limit.judge, *none, *by_rating, limit.overall, None, group=group)
+
+
+def _levels(variant: Levels) -> list[str]:
+    return [escape.name(level) for level in variant]
+
+
+def _group(series: Series) -> str:
+    """What rows of one series stand together under."""
+    return escape.name(f"{series.benchmark}, {series.model}")
+
+
+def study_runs(study: StudyResults) -> Table | None:
+    """Every run by itself: what one training made of each test set."""
+    rows = []
+    for series in study.series:
+        for variant in study.index.variants():
+            for seed in series.seeds(variant):
+                accuracy = stats.accuracy(
+                    series.values[variant, seed],
+                    series.clusters,
+                    fingerprint=series.fingerprint([seed], variant),
+                )
+                pairs = study.pairs[variant, series.model]
+                names = (*series.names, *_levels(variant))
+                rows.append(row(*names, seed, pairs, accuracy, group=_group(series)))
+    heads = [
+        *study.name_columns(),
+        Column("Seed", Unit.SEED),
+        Column("Comparisons trained on", Unit.COUNT),
+        Column("Accuracy (%)", Unit.SHARE),
+    ]
+    title = f"Study {escape.name(study.index.name)}: every run"
     remark = "95 % interval over other items alone: Wilson, clustered by prompt."
-    return Table("study-runs", title, columns, tuple(rows), (*remarks_of(studied), remark))
-
-
-def _run_cells(
-    studied: StudyResults, sheet: Series, variant: Levels, seed: int
-) -> tuple[Cell, ...]:
-    found = accuracy(
-        sheet.votes[variant, seed],
-        sheet.clusters,
-        fingerprint=sheet.fingerprint([seed], variant),
-    )
-    names = (Cell(escape.name(sheet.benchmark)), Cell(judge_name(sheet.model)))
-    trained = count(studied.pairs[variant, sheet.model])
-    return (*names, *levels_of(variant), Cell(str(seed)), trained, figure(found))
-
-
-def group_of(sheet: Series) -> str:
-    """What rows of one sheet stand together under."""
-    return escape.name(f"{sheet.benchmark}, {sheet.model}")
+    return make_table("study-runs", title, heads, rows, (*study.remarks(), remark))
 
 
 # Variants of a study beside its baseline, on the same items and with the same seeds.
@@ -440,163 +412,134 @@ def group_of(sheet: Series) -> str:
 class Contrast:
     """A variant less the baseline on all items, in one family of tests with all of the study."""
 
-    sheet: Series
+    series: Series
     variant: Levels
     baseline: Levels
     difference: PairedDifference
     replicated: Replicated
 
-    @property
-    def seeds(self) -> list[int]:
-        """Those that both were trained with."""
-        return self.sheet.seeds(self.variant, self.baseline)
 
-
-def contrasts(studied: StudyResults) -> list[Contrast]:
+def contrasts(study: StudyResults) -> list[Contrast]:
     """Every variant beside the baseline, wherever both are finished with one seed or more."""
-    baseline = studied.index.levels(studied.index.baseline)
-    found = [
-        Contrast(sheet, variant, baseline, *_difference(sheet, variant, baseline))
-        for sheet in studied.sheets
-        for variant in studied.index.variants()
-        if variant != baseline and sheet.seeds(variant, baseline)
+    baseline = study.index.levels(study.index.baseline)
+    untested = [
+        Contrast(series, variant, baseline, *series.difference(variant, baseline))
+        for series in study.series
+        for variant in study.index.variants()
+        if variant != baseline and series.seeds(variant, baseline)
     ]
-    family = holm_family([contrast.difference for contrast in found])
-    return [replace(one, difference=tested) for one, tested in zip(found, family, strict=True)]
+    family = stats.holm_family([contrast.difference for contrast in untested])
+    return [replace(one, difference=tested) for one, tested in zip(untested, family, strict=True)]
 
 
-def _difference(
-    sheet: Series, variant: Levels, baseline: Levels, items: Flags | None = None
-) -> tuple[PairedDifference, Replicated]:
-    """Variant less baseline, on all items or on some."""
-    seeds, of = sheet.seeds(variant, baseline), slice(None) if items is None else items
-    return replicated_difference(
-        sheet.table(variant, seeds)[:, of],
-        sheet.table(baseline, seeds)[:, of],
-        sheet.clusters[of],
-        fingerprint=sheet.fingerprint(seeds, variant, baseline),
-    )
+def _known(estimate: Estimate) -> Estimate | None:
+    """None where one prompt is too few to know the error."""
+    return estimate if math.isfinite(estimate.error) else None
 
 
-def study_differences(studied: StudyResults, found: Sequence[Contrast]) -> Table | None:
+def study_differences(study: StudyResults, found: Sequence[Contrast]) -> Table | None:
     """The contrasts by rating and on all items; None where there are none."""
-    if not found:
-        return None
-    ratings = ratings_of(studied)
-    columns = (
-        *named(studied, "Test set", "Model"),
-        Column("Seeds"),
-        *(Column(RATING_NAMES[rating], "not tested", estimates=True) for rating in ratings),
-        Column("Difference (points)", HOLM_INTERVAL, estimates=True),
-        *map(Column, ("n", "p (Holm)", "Error of items", "Error of seeds", "Detectable (points)")),
-    )
-    rows = tuple(_row(contrast, ratings) for contrast in found)
-    name = escape.name(", ".join(found[0].baseline))
+    ratings = study.ratings()
+    rows = []
+    for one in found:
+        series, estimate = one.series, one.difference.estimate
+        by_rating = [
+            series.difference(one.variant, one.baseline, series.ratings == rating)[0].estimate
+            for rating in ratings
+        ]
+        cells = (
+            *series.names, *_levels(one.variant), len(series.seeds(one.variant, one.baseline)),
+            *map(_known, by_rating), _known(estimate), estimate.n, one.difference.p_value,
+            one.replicated.of_items, one.replicated.of_seeds, stats.detectable(estimate),
+        )  # fmt: skip
+        rows.append(row(*cells, group=_group(series)))
+    heads = [
+        *study.name_columns(),
+        Column("Seeds", Unit.COUNT),
+        *(Column(RATING_NAMES[rating], Unit.DIFFERENCE, "not tested") for rating in ratings),
+        Column("Difference (points)", Unit.DIFFERENCE, HOLM_INTERVAL),
+        Column("n", Unit.COUNT),
+        Column("p (Holm)", Unit.P_VALUE),
+        *columns(Unit.PERCENT, "Error of items", "Error of seeds", "Detectable (points)"),
+    ]
+    baseline = escape.name(", ".join(study.index.levels(study.index.baseline)))
     remarks = (
-        *remarks_of(studied),
-        f"Against {name}, paired on the items that both scored, seed by seed. The error is the "
+        *study.remarks(),
+        f"Against {baseline}, paired on the items that both scored, seed by seed. The error is the "
         "root of the sum of the squares of its two parts, standard errors over prompts and over "
         "seeds, in points; p is that of Student's t with their joint degrees of freedom, adjusted "
         f"by Holm over all rows. {HOLM_METHOD} Differences by rating have 95 % intervals, each its "
         "own.",
-        "Detectable: the smallest true difference that this comparison would find with a power of "
-        "80 %.",
+        DETECTABLE,
     )
-    title = f"Study {escape.name(studied.index.name)}: paired difference from {name}"
-    return Table("study-differences", title, columns, rows, remarks)
-
-
-def _row(contrast: Contrast, ratings: Sequence[Rating]) -> Row:
-    sheet, estimate = contrast.sheet, contrast.difference.estimate
-    sides = sheet, contrast.variant, contrast.baseline
-    by_rating = [_difference(*sides, sheet.ratings == rating)[0].estimate for rating in ratings]
-    cells = (
-        Cell(escape.name(sheet.benchmark)),
-        Cell(judge_name(sheet.model)),
-        *levels_of(contrast.variant),
-        count(len(contrast.seeds)),
-        *map(signed, (*by_rating, estimate)),
-        count(estimate.n),
-        Cell(p_value(contrast.difference.p_value)),
-        Cell(points(contrast.replicated.of_items)),
-        Cell(points(contrast.replicated.of_seeds)),
-        Cell(points(detectable(estimate))),
-    )
-    return Row(cells, group_of(sheet))
+    title = f"Study {escape.name(study.index.name)}: paired difference from {baseline}"
+    return make_table("study-differences", title, heads, rows, remarks)
 
 
 # What can be concluded of a study, in sentences: which variants differ from the baseline.
 
-Say = Callable[[Levels], str]
-"""A variant in words."""
 
-
-def study_verdict(studied: StudyResults, found: Sequence[Contrast]) -> Verdict:
+def study_verdict(study: StudyResults, found: Sequence[Contrast]) -> Verdict:
     """A sentence for each model and variant that is shown to differ, and every contrast."""
-    say = partial(_say, tuple(studied.index.axes))
+
+    def words(variant: Levels) -> Name:
+        levels = zip(study.index.axes, variant, strict=True)
+        return named(", ".join(f"{axis} {level}" for axis, level in levels))
+
+    models = dict.fromkeys(one.series.model for one in found)
     sentences = [
-        sentence
-        for model in dict.fromkeys(contrast.sheet.model for contrast in found)
-        for sentence in _of_model([one for one in found if one.sheet.model == model], say)
+        conclusion
+        for model in models
+        for conclusion in _conclusions([one for one in found if one.series.model == model], words)
     ]
-    cautions = [Finding("caution", (remark,)) for remark in remarks_of(studied)]
-    findings = [_finding(contrast, say) for contrast in found]
-    return Verdict(tuple(sentences), (*findings, *cautions))
+    findings = [_finding(one, words) for one in found]
+    findings += [Finding("caution", (remark,)) for remark in study.remarks()]
+    return Verdict(tuple(sentences), tuple(findings))
 
 
-def _of_model(found: Sequence[Contrast], say: Say) -> Iterator[Words]:
-    model, baseline = NAME + judge_name(found[0].sheet.model), say(found[0].baseline)
-    by_variant = {one.variant: _clauses(found, one.variant) for one in found}
-    told = {variant: clauses for variant, clauses in by_variant.items() if any(clauses)}
-    for variant, clauses in told.items():
-        words = [model, " with ", say(variant), " is ", *joined(clauses), " than with ", baseline]
-        yield tuple(merged([*words, "."]))
-    if not told:
+def _conclusions(found: Sequence[Contrast], words: Callable[[Levels], Name]) -> Iterator[Words]:
+    """A sentence for each variant of one model that differs somewhere, or one that none does."""
+    model, baseline = Name(judge_name(found[0].series.model)), words(found[0].baseline)
+    differs = False
+    for variant in dict.fromkeys(one.variant for one in found):
+        won = [
+            (one.series.benchmark, beyond_luck(one.difference))
+            for one in found
+            if one.variant == variant
+        ]
+        clauses = [
+            listed(f"{how} accurate on ", [benchmark for benchmark, of in won if of == sign])
+            for how, sign in (("more", 1), ("less", -1))
+        ]
+        if any(clauses):
+            differs = True
+            how = joined(clauses)
+            yield sentence(
+                model, " with ", words(variant), " is ", *how, " than with ", baseline, "."
+            )
+    if not differs:
         nothing = " is not shown to be better or worse with another variant than with "
-        yield tuple(merged([model, nothing, baseline, "."]))
+        yield sentence(model, nothing, baseline, ".")
 
 
-def _clauses(found: Sequence[Contrast], variant: Levels) -> list[list[str]]:
-    """Where the variant is more accurate than the baseline, and where less."""
-    mine = [(one.sheet.benchmark, _won(one)) for one in found if one.variant == variant]
-    return [
-        clause(f"{how} accurate on ", [benchmark for benchmark, won in mine if won == sign])
-        for how, sign in (("more", 1), ("less", -1))
-    ]
-
-
-def _finding(contrast: Contrast, say: Say) -> Finding:
-    sheet, won = contrast.sheet, _won(contrast)
-    model, one, other = (
-        NAME + judge_name(sheet.model),
-        say(contrast.variant),
-        say(contrast.baseline),
-    )
-    evidence: dict[str, Any] = {
-        "benchmark": escape.name(sheet.benchmark),
-        "difference": contrast.difference.estimate,
-        "p_value": contrast.difference.p_value,
-    }
-    if won:
-        shares = (
-            percent(accuracy_of(sheet, variant).estimate.value)
+def _finding(contrast: Contrast, words: Callable[[Levels], Name]) -> Finding:
+    series, estimate = contrast.series, contrast.difference.estimate
+    one, other = words(contrast.variant), words(contrast.baseline)
+    model = Name(judge_name(series.model))
+    if won := beyond_luck(contrast.difference):
+        shares = " % against ".join(
+            percent(series.accuracy(variant).estimate.value)
             for variant in (contrast.variant, contrast.baseline)
         )
         how = f" is {'more' if won > 0 else 'less'} accurate with "
-        words = [model, how, one, " than with ", other, f": {' % against '.join(shares)} %."]
-        return Finding("shown", tuple(merged(words)), **evidence)
-    least = finds(contrast.difference.estimate)
-    words = [model, " with ", one, " and with ", other, f" cannot be told apart. {least}."]
-    return Finding("open", tuple(merged(words)), **evidence)
-
-
-def _won(contrast: Contrast) -> int:
-    return beyond_luck(contrast.difference)
-
-
-def _say(axes: Sequence[str], variant: Levels) -> str:
-    levels = zip(axes, variant, strict=True)
-    return NAME + escape.name(", ".join(f"{axis} {level}" for axis, level in levels))
+        text = sentence(model, how, one, " than with ", other, f": {shares} %.")
+    else:
+        end = f" cannot be told apart. {detectable(estimate)}."
+        text = sentence(model, " with ", one, " and with ", other, end)
+    return Finding(
+        "shown" if won else "open", text, escape.name(series.benchmark), estimate,
+        contrast.difference.p_value,
+    )  # fmt: skip
 
 
 # Accuracy against the amount of data, and the trend fitted to it with its error (Figure 6).
@@ -609,7 +552,7 @@ class Curve:
     `variants` are in order of `pairs`, the comparisons trained on; `seeds` those of all of them.
     """
 
-    sheet: Series
+    series: Series
     size: Levels
     variants: tuple[Levels, ...]
     pairs: tuple[int, ...]
@@ -617,16 +560,21 @@ class Curve:
     @property
     def seeds(self) -> list[int]:
         """The seeds with which every point of the curve was trained."""
-        return self.sheet.seeds(*self.variants)
+        return self.series.seeds(*self.variants)
 
     @property
     def name(self) -> str:
         """What distinguishes it from the other curves of its test set."""
-        return ", ".join(self.size) or self.sheet.model
+        return ", ".join(self.size) or self.series.model
+
+    @property
+    def has_slope(self) -> bool:
+        """Whether it was trained with one seed at two amounts or more."""
+        return bool(self.seeds) and len(set(self.pairs)) > 1 and min(self.pairs) > 0
 
     def accuracies(self) -> list[Estimate]:
         """One for each amount."""
-        return [accuracy_of(self.sheet, variant).estimate for variant in self.variants]
+        return [self.series.accuracy(variant).estimate for variant in self.variants]
 
     def gains(self, seeds: Sequence[int]) -> Floats:
         """[S, N] what each item adds to the slope, so that their mean is the slope.
@@ -635,116 +583,116 @@ class Curve:
         w_k = (x_k - mean x) / sum (x - mean x)^2, hence the mean over items and seeds of
         sum_k w_k y_k: items and seeds enter its error as they do an accuracy's.
         """
-        tables = np.stack([self.sheet.table(variant, seeds) for variant in self.variants])
-        return np.tensordot(self.weights(), tables, axes=1)
-
-    def weights(self) -> Floats:
-        """[K] of the slope; NaN where all amounts are equal."""
-        x = np.log2(np.array(self.pairs, dtype=np.float64))
+        x = np.log2(np.array(self.pairs, dtype=np.float64))  # [K]
         x -= x.mean()
-        with np.errstate(invalid="ignore"):
-            return np.asarray(x / (x @ x))
+        with np.errstate(invalid="ignore"):  # NaN where all amounts are equal.
+            weights = x / (x @ x)
+        tables = np.stack([self.series.table(variant, seeds) for variant in self.variants])
+        return np.tensordot(weights, tables, axes=1)
 
     def slope(self) -> Replicated:
         """Accuracy gained by twice the data, over all amounts."""
-        mark = self.sheet.fingerprint(self.seeds, *self.variants)
-        return replicated_mean(self.gains(self.seeds), self.sheet.clusters, fingerprint=mark)
+        fingerprint = self.series.fingerprint(self.seeds, *self.variants)
+        return stats.replicated_mean(
+            self.gains(self.seeds), self.series.clusters, fingerprint=fingerprint
+        )
 
     def last_step(self) -> Replicated:
         """Accuracy gained from the last amount but one to the last: has it levelled off?"""
         before, last = self.variants[-2:]
-        return replicated_difference(
-            self.sheet.table(last, self.seeds),
-            self.sheet.table(before, self.seeds),
-            self.sheet.clusters,
-            fingerprint=self.sheet.fingerprint(self.seeds, last, before),
-        )[1]
+        return self.series.difference(last, before, seeds=self.seeds)[1]
 
     def steeper_than(self, other: Curve) -> Replicated:
         """Its slope less another's on the same items and seeds."""
         seeds = [seed for seed in self.seeds if seed in other.seeds]
-        variants = (*self.variants, *other.variants)
-        return replicated_mean(
+        return stats.replicated_mean(
             self.gains(seeds) - other.gains(seeds),
-            self.sheet.clusters,
-            fingerprint=self.sheet.fingerprint(seeds, *variants),
+            self.series.clusters,
+            fingerprint=self.series.fingerprint(seeds, *self.variants, *other.variants),
         )
 
+    def line(self) -> tuple[Floats, Floats] | None:
+        """The fitted trend as (pairs, accuracy) at its two ends, through the mean of the points."""
+        if not self.has_slope:
+            return None
+        x = np.log2(np.array(self.pairs, dtype=np.float64))
+        middle = math.fsum(e.value for e in self.accuracies()) / len(self.pairs)
+        ends = np.array([x.min(), x.max()])
+        return 2**ends, middle + self.slope().estimate.value * (ends - x.mean())
 
-def curves(studied: StudyResults, sheet: Series) -> list[Curve]:
-    """The curves of one test set: one for each combination of the axes that are not data."""
-    axes = list(studied.index.axes)
-    if studied.index.data_axis is None:
+
+def scaling_curves(study: StudyResults) -> list[list[Curve]]:
+    """The curves of every test set: one for each combination of the axes that are not data."""
+    if study.index.data_axis is None:
         return []
-    place = axes.index(studied.index.data_axis)
-    sizes: dict[Levels, list[Levels]] = {}
-    for variant in studied.index.variants():
-        if sheet.seeds(variant):
-            sizes.setdefault((*variant[:place], *variant[place + 1 :]), []).append(variant)
-    return [_curve(studied, sheet, size, variants) for size, variants in sizes.items()]
+    place = list(study.index.axes).index(study.index.data_axis)
+    by_series: list[list[Curve]] = []
+    for series in study.series:
+        by_size: dict[Levels, list[tuple[int, Levels]]] = {}
+        for variant in study.index.variants():
+            if series.seeds(variant):
+                size = (*variant[:place], *variant[place + 1 :])
+                point = study.pairs[variant, series.model], variant
+                by_size.setdefault(size, []).append(point)
+        curves = []
+        for size, points in by_size.items():
+            pairs, variants = zip(*sorted(points), strict=True)
+            curves.append(Curve(series, size, variants, pairs))
+        if curves:
+            by_series.append(curves)
+    return by_series
 
 
-def _curve(studied: StudyResults, sheet: Series, size: Levels, variants: Sequence[Levels]) -> Curve:
-    points = sorted((studied.pairs[v, sheet.model], v) for v in variants)
-    return Curve(sheet, size, tuple(v for _, v in points), tuple(n for n, _ in points))
-
-
-def all_curves(studied: StudyResults) -> list[list[Curve]]:
-    """The curves of every test set that has any."""
-    return [found for sheet in studied.sheets if (found := curves(studied, sheet))]
-
-
-def scaling_table(studied: StudyResults) -> Table | None:
+def scaling_table(study: StudyResults) -> Table | None:
     """Accuracy by size and amount of data; None where the study has no axis of data."""
-    axis = studied.index.data_axis
+    axis = study.index.data_axis
     if axis is None:
         return None
-    levels = studied.index.axes[axis]
-    others = [name for name in studied.index.axes if name != axis]
-    columns = (
-        *(Column(escape.name(name), figures=False) for name in ("Test set", "Model", *others)),
-        *(Column(escape.name(level), estimates=True) for level in levels),
-    )
-    place = list(studied.index.axes).index(axis)
-    rows = [row for of in all_curves(studied) for row in _rows(of, levels, place, len(others))]
-    remarks = (*remarks_of(studied), METHOD)
+    levels, place = study.index.axes[axis], list(study.index.axes).index(axis)
+    rows = []
+    for curves in scaling_curves(study):
+        (test_set, model), group = curves[0].series.names, _group(curves[0].series)
+        pairs = {
+            v[place]: n
+            for curve in curves
+            for v, n in zip(curve.variants, curve.pairs, strict=True)
+        }
+        blank = [""] * (len(study.index.axes) - 1)
+        counts = (pairs.get(level, "") for level in levels)
+        rows.append(row(test_set, "comparisons", *blank, *counts, group=group, heading=True))
+        for curve in curves:
+            at = {v[place]: a for v, a in zip(curve.variants, curve.accuracies(), strict=True)}
+            accuracies = (at.get(level) for level in levels)
+            rows.append(row(test_set, model, *_levels(curve.size), *accuracies, group=group))
+    heads = [*study.name_columns(axis), *columns(Unit.SHARE, *_levels(levels))]
     title = f"Scaling: accuracy (%) by {escape.name(axis)}"
-    return Table("scaling", title, columns, tuple(rows), remarks)
+    return make_table("scaling", title, heads, rows, (*study.remarks(), METHOD))
 
 
-def _rows(of: Sequence[Curve], levels: Sequence[str], place: int, others: int) -> Iterator[Row]:
-    sheet, group = of[0].sheet, group_of(of[0].sheet)
-    title = Cell(escape.name(sheet.benchmark))
-    seen = {v[place]: n for one in of for v, n in zip(one.variants, one.pairs, strict=True)}
-    counted = [count(seen[level]) if level in seen else Cell() for level in levels]
-    yield Row((title, Cell("comparisons"), *[Cell()] * others, *counted), group, heading=True)
-    for one in of:
-        found = {v[place]: a for v, a in zip(one.variants, one.accuracies(), strict=True)}
-        cells = (*map(Cell, map(escape.name, one.size)), *(figure(found.get(x)) for x in levels))
-        yield Row((title, Cell(judge_name(sheet.model)), *cells), group)
-
-
-def scaling_trend(studied: StudyResults) -> Table | None:
+def scaling_trend(study: StudyResults) -> Table | None:
     """The slope of every curve, its last step, and its slope less the first curve's; or None."""
-    of = [(one, found[0]) for found in all_curves(studied) for one in found if _has_slope(one)]
-    if not of:
-        return None
-    slopes = holm_family([student_test(one.slope()) for one, _ in of])
-    others = [name for name in studied.index.axes if name != studied.index.data_axis]
-    columns = (
-        *(Column(escape.name(name), figures=False) for name in ("Test set", "Model", *others)),
-        Column("Seeds"),
-        Column("Points a doubling", HOLM_INTERVAL, estimates=True),
-        Column("p (Holm)", "over the slopes"),
-        Column("Last step (points)", "95 % interval", estimates=True),
-        Column("Steeper than the first (points a doubling)", "95 % interval", estimates=True),
-    )
-    rows = [
-        Row((*_names(one), *_figures(one, first, slope)), group_of(one.sheet))
-        for (one, first), slope in zip(of, slopes, strict=True)
+    pairs = [(one, of[0]) for of in scaling_curves(study) for one in of if one.has_slope]
+    slopes = stats.holm_family([stats.student_test(one.slope()) for one, _ in pairs])
+    rows = []
+    for (one, first), slope in zip(pairs, slopes, strict=True):
+        steeper = None
+        if one is not first and first.has_slope and set(one.seeds) & set(first.seeds):
+            steeper = _known(one.steeper_than(first).estimate)
+        cells = (
+            *one.series.names, *_levels(one.size), len(one.seeds), _known(slope.estimate),
+            slope.p_value, _known(one.last_step().estimate), steeper,
+        )  # fmt: skip
+        rows.append(row(*cells, group=_group(one.series)))
+    heads = [
+        *study.name_columns(study.index.data_axis),
+        Column("Seeds", Unit.COUNT),
+        Column("Points a doubling", Unit.DIFFERENCE, HOLM_INTERVAL),
+        Column("p (Holm)", Unit.P_VALUE, "over the slopes"),
+        Column("Last step (points)", Unit.DIFFERENCE, "95 % interval"),
+        Column("Steeper than the first (points a doubling)", Unit.DIFFERENCE, "95 % interval"),
     ]
     remarks = (
-        *remarks_of(studied),
+        *study.remarks(),
         "Points a doubling: least-squares slope of accuracy over the base-2 logarithm of the "
         "comparisons trained on. Last step: gained from the last amount but one to the last; an "
         "interval above zero says that the curve has not levelled off. Steeper: this slope less "
@@ -752,31 +700,4 @@ def scaling_trend(studied: StudyResults) -> Table | None:
         f"p is adjusted by Holm over the slopes alone: they are another family of tests than the "
         f"differences of variants. {HOLM_METHOD} Last steps and steeper slopes are not tested.",
     )
-    return Table("scaling-trend", "Scaling: the fitted trend", columns, tuple(rows), remarks)
-
-
-def _has_slope(one: Curve) -> bool:
-    return bool(one.seeds) and len(set(one.pairs)) > 1 and min(one.pairs) > 0
-
-
-def _names(one: Curve) -> list[Cell]:
-    names = (one.sheet.benchmark, judge_name(one.sheet.model), *one.size)
-    return [*(Cell(escape.name(name)) for name in names), count(len(one.seeds))]
-
-
-def _figures(one: Curve, first: Curve, slope: PairedDifference) -> list[Cell]:
-    steeper = Cell(DASH)
-    if one is not first and _has_slope(first) and set(one.seeds) & set(first.seeds):
-        steeper = signed(one.steeper_than(first).estimate)
-    last = signed(one.last_step().estimate)
-    return [signed(slope.estimate), Cell(p_value(slope.p_value)), last, steeper]
-
-
-def line(one: Curve) -> tuple[Floats, Floats] | None:
-    """The fitted trend as (pairs, accuracy) at its two ends, through the mean of the points."""
-    if not _has_slope(one):
-        return None
-    x = np.log2(np.array(one.pairs, dtype=np.float64))
-    middle = math.fsum(e.value for e in one.accuracies()) / len(one.pairs)
-    ends = np.array([x.min(), x.max()])
-    return 2**ends, middle + one.slope().estimate.value * (ends - x.mean())
+    return make_table("scaling-trend", "Scaling: the fitted trend", heads, rows, remarks)

@@ -173,7 +173,7 @@ def test_numbers_in_charts_are_those_of_the_tables(made: Report, charts) -> None
         if row["kind"] != "measured":
             continue
         column = [c.name for c in table.columns].index(row["panel"])
-        cell = next(r for r in table.rows if r.cells[0].text == row["judge"]).cells[column]
+        cell = next(r for r in table.rows if r.cells[0].value == row["judge"]).cells[column]
         assert row["v"] == pytest.approx(100 * cell.estimate.value, abs=1e-3)
         assert row["low"] <= row["v"] <= row["high"]
     paper = {row["v"] for row in rows if row["kind"] != "measured"}

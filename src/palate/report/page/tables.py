@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from palate.escape import plain
 from palate.evaluate.metrics import Result
-from palate.report.render import PAPER_MARK, below
-from palate.report.table import DASH, Cell, Column, Row, Table, confidence, percent
-from palate.stats import Estimate
+from palate.report.render import PAPER_MARK, below, confidence, percent, text, value_and_interval
+from palate.report.table import Cell, Column, Row, Table, Unit
+from palate.stats import Estimate, Trend
 
 Link = Callable[[Mapping[str, str]], str]
 """The address of the items behind a figure, empty where none are shown."""
+Results = Mapping[tuple[str, str], Result]
+"""By (judge, benchmark): the outcomes and the protocol behind a figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,100 +59,89 @@ class TableView:
     notes: tuple[str, ...]
 
 
-def view(table: Table, link: Link, results: Mapping[tuple[str, str], Result]) -> TableView:
+def view(table: Table, link: Link, results: Results) -> TableView:
     """The table; `results` give the outcomes behind its figures."""
-    notes = {note: str(number) for number, note in enumerate(table.notes(), 1)}
-    grouped = any(row.heading for row in table.rows)
-    rows: list[list[Row]] = [list(table.rows)]
-    if grouped:
-        rows = [list(held) for _, held in groupby(table.rows, lambda row: row.cells[0].text)]
-    bodies = tuple(tuple(_lines(table, held, notes, link, results)) for held in rows if held)
-    lines = [line.cells for body in bodies for line in body]
-    heads = tuple(
-        (column.name.strip(), column.detail, _form(column, [cells[place] for cells in lines]))
-        for place, column in enumerate(table.columns)
-    )
-    return TableView(table.name, table.title, heads, bodies, tuple(below(table)))
-
-
-def _form(column: Column, held: Sequence[Shown]) -> str:
-    arms, letters = any(shown.arm for shown in held), any(shown.letters for shown in held)
-    return " ".join(
-        word for word, true in (("n", column.figures), ("arm", arms), ("letters", letters)) if true
-    )
-
-
-def _lines(
-    table: Table,
-    rows: list[Row],
-    notes: Mapping[str, str],
-    link: Link,
-    results: Mapping[tuple[str, str], Result],
-) -> Iterator[Line]:
-    above: Row | None = None
-    for row in rows:
-        cells: list[Shown] = []
-        for place, (column, cell) in enumerate(zip(table.columns, row.cells, strict=True)):
-            same = above is not None and above.cells[place].text == cell.text
-            repeats = same and not column.figures and all(shown.repeats for shown in cells)
-            cells.append(_shown(cell, column.figures, repeats, notes, link, results))
-        first = above is not None and above.group != row.group
-        yield Line(tuple(cells), row.heading, first)
-        above = row
+    numbers = {note: str(number) for number, note in enumerate(table.notes(), 1)}
+    bodies: list[list[Row]] = [list(table.rows)]
+    if any(row.heading for row in table.rows):
+        bodies = [list(rows) for _, rows in groupby(table.rows, lambda row: row.cells[0].value)]
+    shown: list[tuple[Line, ...]] = []
+    for rows in filter(None, bodies):
+        lines: list[Line] = []
+        for number, row in enumerate(rows):
+            above = rows[number - 1] if number else None
+            cells = [
+                _shown(column, cell, numbers, link, results)
+                for column, cell in zip(table.columns, row.cells, strict=True)
+            ]
+            # Names are repeated up to the first that differs from the row above.
+            for place, column in enumerate(table.columns):
+                same = above is not None and above.cells[place].value == row.cells[place].value
+                if column.figures or not same:
+                    break
+                cells[place] = replace(cells[place], repeats=True)
+            first = above is not None and above.group != row.group
+            lines.append(Line(tuple(cells), row.heading, first))
+        shown.append(tuple(lines))
+    heads = []
+    for place, column in enumerate(table.columns):
+        cells = [line.cells[place] for lines in shown for line in lines]
+        words = {
+            "n": column.figures,
+            "arm": any(cell.arm for cell in cells),
+            "letters": any(cell.letters for cell in cells),
+        }
+        form = " ".join(word for word, true in words.items() if true)
+        heads.append((column.name.strip(), column.detail, form))
+    return TableView(table.name, table.title, tuple(heads), tuple(shown), tuple(below(table)))
 
 
 def _shown(
-    cell: Cell,
-    figures: bool,
-    repeats: bool,
-    notes: Mapping[str, str],
-    link: Link,
-    results: Mapping[tuple[str, str], Result],
+    column: Column, cell: Cell, numbers: Mapping[str, str], link: Link, results: Results
 ) -> Shown:
-    text, arm, letters = cell.text, "", ""
-    if cell.estimate is not None and " ± " in text:
-        text, _, rest = text.partition(" ± ")
-        arm, _, letters = rest.partition(" ")
-    if figures:
-        text = text.replace("-", "−") if text[:1] in "-+" else text
-    behind = dict(cell.behind)
+    behind, e = dict(cell.behind), cell.estimate
+    value, arm = text(column, cell), ""
+    if e is not None and column.unit is not Unit.SCORE:
+        value, arm = value_and_interval(e, column.unit)
+    elif cell.paper and column.figures and cell.value is not None:
+        arm = PAPER_MARK
+    if column.figures and value.startswith(("-", "+")):
+        value = value.replace("-", "−")
     return Shown(
-        text=text,
-        arm=f" ± {arm}" if arm else PAPER_MARK if cell.paper and figures and text != DASH else "",
-        letters=letters,
-        marks=",".join(notes[note] for note in cell.notes),
-        tip=_tip(cell.estimate, behind, results) if cell.estimate else "",
+        text=value,
+        arm=arm,
+        letters=cell.letters,
+        marks=",".join(numbers[note] for note in cell.notes),
+        tip=_tip(e, behind, results) if e else "",
         link=link(behind) if behind else "",
-        sort=_sort(cell),
+        sort=_sort(column, cell),
         paper=cell.paper,
-        repeats=repeats,
     )
 
 
-def _sort(cell: Cell) -> str:
-    if cell.estimate is not None:
-        return f"{cell.estimate.value:.6g}"
-    number = cell.text.replace(",", "").split(" ")[-1].removesuffix("%")
-    try:
-        return f"{float(number):.6g}"
-    except ValueError:
-        return cell.text
+def _sort(column: Column, cell: Cell) -> str:
+    """What a cell is sorted by: figures by their value, the rest by its text."""
+    match cell.value:
+        case Estimate(value=number) | Trend(p_value=number) | (_, number):
+            return f"{number:.6g}"
+        case int() | float() as number:
+            return f"{number:.6g}"
+        case _:
+            return text(column, cell)
 
 
-def _tip(e: Estimate, behind: Mapping[str, str], results: Mapping[tuple[str, str], Result]) -> str:
+def _tip(e: Estimate, behind: Mapping[str, str], results: Results) -> str:
     """Interval, n and method; of a judge on a benchmark also its outcomes and protocol."""
     among = f" in {e.n_clusters:,} prompts" if e.n_clusters not in (0, e.n) else ""
     unscored = f", {e.n_unscored:,} without a score" if e.n_unscored else ""
-    low, high = percent(e.low), percent(e.high)
     lines = [
-        f"{confidence(e)} % interval {low} to {high}",
+        f"{confidence(e)} % interval {percent(e.low)} to {percent(e.high)}",
         f"n = {e.n:,}{among}{unscored}",
         e.method,
     ]
     result = results.get((behind.get("judge", ""), behind.get("benchmark", "")))
     if result is not None:
-        if result.counts is not None and len(behind) == 2:
-            c = result.counts
+        if (c := result.counts) is not None and len(behind) == 2:
             lines.append(
                 f"{c.correct:,} right, {c.wrong:,} wrong, {c.tie:,} tied; {c.truncated:,} truncated"
             )
@@ -166,5 +157,7 @@ def _protocol(result: Result) -> Iterator[str]:
     judge = protocol.get("judge")
     if isinstance(judge, Mapping):
         keys = ("judge", "revision", "max_tokens", "dtype", "template", "preset")
-        said = (f"{key} {str(judge[key])[:24]}" for key in keys if judge.get(key) not in (None, ""))
-        yield plain("; ".join(said), 200)
+        known = (
+            f"{key} {str(judge[key])[:24]}" for key in keys if judge.get(key) not in (None, "")
+        )
+        yield plain("; ".join(known), 200)
