@@ -2,29 +2,29 @@
 "use strict";
 
 const page = () => document.getElementById("page");
-const say = (text) => { document.getElementById("said").textContent = text; };
+const announce = (text) => { document.getElementById("status").textContent = text; };
 document.documentElement.classList.add("js");
 
 // -- Pages -------------------------------------------------------------------------------------
 
-let newest = 0;
+let newestVisit = 0;
 let changes = Promise.resolve();
 
 // Fetch a page and put it in place of this one; an older answer never replaces a newer one.
 async function visit(url, options = {}) {
-  const turn = ++newest;
+  const number = ++newestVisit;
   let answer, text;
   try {
     answer = await fetch(url, { method: "GET", ...options.request });
     text = await answer.text();
   } catch {
-    lost();
+    showLost();
     return;
   }
-  if (turn !== newest) return;
+  if (number !== newestVisit) return;
   const next = new DOMParser().parseFromString(text, "text/html");
   if (!next.getElementById("page")) return location.assign(url);
-  const held = options.keep && holding();
+  const focused = options.keep && focusedField();
   const filters = options.keep && document.getElementById("filters-shown")?.checked;
   page().replaceWith(next.getElementById("page"));
   for (const part of [".tabs", ".blind", ".who"]) {
@@ -34,29 +34,29 @@ async function visit(url, options = {}) {
   if (options.record !== "stay") history.pushState({}, "", answer.url);
   const shown = document.getElementById("filters-shown");
   if (shown) shown.checked = filters;
-  if (held) hand(held); else if (!options.keep) scrollTo(0, 0);
-  say(document.querySelector("#page h1")?.textContent.trim() || document.title);
+  if (focused) restoreFocus(focused); else if (!options.keep) scrollTo(0, 0);
+  announce(document.querySelector("#page h1")?.textContent.trim() || document.title);
 }
 
 // The field that somebody is in, with what they typed while the answer was on its way.
-function holding() {
+function focusedField() {
   const field = document.activeElement;
   if (!field?.name || !page().contains(field)) return null;
   const { name, value, selectionStart, selectionEnd } = field;
-  return { name, value, selectionStart, selectionEnd, text: typing(field) && field.type !== "select-one" };
+  return { name, value, selectionStart, selectionEnd, text: isTextField(field) && field.type !== "select-one" };
 }
 
-function hand(held) {
-  const fits = [...page().querySelectorAll(`[name="${CSS.escape(held.name)}"]`)];
-  const field = held.text ? fits[0] : fits.find((one) => one.value === held.value) || fits[0];
+function restoreFocus(focused) {
+  const matches = [...page().querySelectorAll(`[name="${CSS.escape(focused.name)}"]`)];
+  const field = focused.text ? matches[0] : matches.find((field) => field.value === focused.value) || matches[0];
   if (!field) return;
   field.focus({ preventScroll: true });
-  if (!held.text) return;
-  field.value = held.value;
-  field.setSelectionRange(held.selectionStart, held.selectionEnd);
+  if (!focused.text) return;
+  field.value = focused.value;
+  field.setSelectionRange(focused.selectionStart, focused.selectionEnd);
 }
 
-function lost() {
+function showLost() {
   if (document.querySelector(".lost")) return;
   const note = document.createElement("p");
   note.className = "lost";
@@ -86,8 +86,8 @@ addEventListener("submit", (event) => {
   if (form.id === "live") return void score(form);
   const sent = fields(form, event.submitter);
   if (form.method === "get") {
-    const asked = sent.toString();
-    visit(form.action + (asked && `?${asked}`), { keep: true });
+    const query = sent.toString();
+    visit(form.action + (query && `?${query}`), { keep: true });
   } else {
     const request = { method: "POST", body: sent };
     // One after the other: the last key pressed is the last that counts.
@@ -100,7 +100,7 @@ addEventListener("popstate", () => visit(location.href, { record: "stay" }));
 // -- What changes by itself --------------------------------------------------------------------
 
 let pause;
-const soon = (milliseconds, what) => { clearTimeout(pause); pause = setTimeout(what, milliseconds); };
+const debounce = (milliseconds, what) => { clearTimeout(pause); pause = setTimeout(what, milliseconds); };
 
 addEventListener("change", (event) => {
   const field = event.target;
@@ -111,41 +111,41 @@ addEventListener("change", (event) => {
 
 addEventListener("input", (event) => {
   const field = event.target;
-  if (field.type === "search") soon(200, () => field.form.requestSubmit());
-  if (field.form?.id === "live") soon(350, () => score(field.form));
+  if (field.type === "search") debounce(200, () => field.form.requestSubmit());
+  if (field.form?.id === "live") debounce(350, () => score(field.form));
 });
 
-let asking;
+let scoring;
 
 // Rewards of what is typed, in their place; the rest of the page keeps its cursor.
 async function score(form) {
   if (!form.reportValidity()) return;
   const place = document.getElementById("rewards");
-  asking?.abort();
-  asking = new AbortController();
+  scoring?.abort();
+  scoring = new AbortController();
   place.classList.add("waiting");
   try {
-    const answer = await fetch(form.action, { method: "POST", body: fields(form), signal: asking.signal });
+    const answer = await fetch(form.action, { method: "POST", body: fields(form), signal: scoring.signal });
     const next = new DOMParser().parseFromString(await answer.text(), "text/html");
     place.replaceChildren(...(next.getElementById("rewards") || next.getElementById("main")).childNodes);
     place.classList.remove("waiting");
   } catch (error) {
-    if (error.name !== "AbortError") lost();
+    if (error.name !== "AbortError") showLost();
   }
 }
 
 // -- Keys: an element says in data-key which one presses it ------------------------------------
 
-const typing = (element) => element?.matches?.("input:not([type=checkbox]), textarea, select");
+const isTextField = (element) => element?.matches?.("input:not([type=checkbox]), textarea, select");
 
 addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && typing(document.activeElement)) return document.activeElement.blur();
-  if (event.ctrlKey || event.metaKey || event.altKey || typing(document.activeElement)) return;
+  if (event.key === "Escape" && isTextField(document.activeElement)) return document.activeElement.blur();
+  if (event.ctrlKey || event.metaKey || event.altKey || isTextField(document.activeElement)) return;
   if (document.querySelector("dialog[open]")) return;
   const target = document.querySelector(`[data-key="${CSS.escape(event.key)}"]`);
   if (target) {
     event.preventDefault();
-    if (typing(target)) target.focus(); else target.click();
+    if (isTextField(target)) target.focus(); else target.click();
   } else if (event.key === "j" || event.key === "k") {
     step(event.key === "j" ? 1 : -1);
   }

@@ -192,16 +192,16 @@ def select_failures(judged: Judged, items: Mapping[str, Items]) -> FailureSample
         if key in picks or len(picks) < MAX_ITEMS:
             picks.setdefault(key, []).append(pick)
 
-    texts = {
-        name: _read_comparisons(
-            items[name].path, {str(benchmark.ids[row]) for of, row in picks if of == name}
-        )
-        for name, benchmark in benchmarks.items()
+    ids: dict[str, set[str]] = {}
+    for name, row in picks:
+        ids.setdefault(name, set()).add(str(benchmarks[name].ids[row]))
+    comparisons = {
+        name: _read_comparisons(items[name].path, wanted) for name, wanted in ids.items()
     }
     failures = []
     for (name, row), of_item in picks.items():
         benchmark = benchmarks[name]
-        comparison = texts[name].get(str(benchmark.ids[row]))
+        comparison = comparisons[name].get(str(benchmark.ids[row]))
         if comparison is not None:
             failures.append(
                 Failure(
@@ -229,10 +229,9 @@ def select_failures(judged: Judged, items: Mapping[str, Items]) -> FailureSample
 def _align(judged: Judged, benchmark: str) -> _Benchmark | None:
     """Judges that have verdicts on the same items as the first of them; None where none has any."""
     results = [
-        judge_results
+        own
         for result in judged.of(benchmark)
-        if result.kind != "trivial"
-        and (judge_results := judged.tallies.get((result.judge, benchmark)))
+        if result.kind != "trivial" and (own := judged.tallies.get((result.judge, benchmark)))
     ]
     if not results:
         return None
