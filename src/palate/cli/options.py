@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -111,12 +112,22 @@ def interruptible(resume: str) -> Generator[None]:
 def command_line() -> str:
     """The command as it was typed, for `resume with`; torchrun's own words are not known here."""
     import shlex
-    from pathlib import Path
 
     started = Path(sys.argv[0]).name
     if started == "__main__.py":
         started = "torchrun ... -m palate" if this_process().torchrun else "python -m palate"
     return f"{started} {shlex.join(sys.argv[1:])}"
+
+
+def run_folders(folder: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """The folders of a run and what names them: of a study its variants', else the run's own."""
+    from palate.report.study import is_study, read_index
+
+    if not is_study(folder):
+        yield folder, {}
+        return
+    for run in read_index(folder).runs:
+        yield folder / run.folder, {**run.levels, "seed": run.seed}
 
 
 @contextmanager

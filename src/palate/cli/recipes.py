@@ -1,13 +1,13 @@
-"""`palate run` and `palate demo`: a whole experiment."""
+"""`palate run`, `demo`, `mix`, `train`, `evaluate`, `judge`, `report` and `recipes`."""
 
 from __future__ import annotations
 
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -22,18 +22,17 @@ from palate.cli.options import (
     emit,
     interruptible,
     progress,
+    run_folders,
 )
 
 if TYPE_CHECKING:
-    from palate.evaluate.journal import Shard
-    from palate.recipe import Recipe
+    from palate.evaluate.benchmark import OrderPlan
     from palate.recipe.judges import JudgeSpec
     from palate.recipe.run import Stage
-    from palate.report.verdict import Verdict
 
 
 LOG = "log.txt"
-"""Everything that was said of a run, each line with its time, in the run's folder."""
+"""All progress of a run, each line with its time, in the run's folder."""
 OutOption = Annotated[
     Path | None, typer.Option("--out", help="Folder of the results; default runs/NAME.")
 ]
@@ -126,12 +125,14 @@ def run_recipe(
     Raises:
         PalateError: at the end, where a judge could not be asked.
     """
+    from palate.evaluate.run import read_skipped
     from palate.progress import log_to_file
     from palate.recipe import load_recipe
     from palate.recipe import run as run_stages
     from palate.recipe.distributed import distributed
-    from palate.recipe.forecast import with_budget
+    from palate.recipe.forecast import costs, with_budget
     from palate.recipe.judges import with_judges
+    from palate.types import PalateError
 
     with interruptible(command_line()), distributed() as leads:
         if not leads:
@@ -147,19 +148,17 @@ def run_recipe(
         with log_to_file(folder / LOG, command_line()):
             run_stages(recipe, folder, resume=resume, until=until, say=say, counting=counting)
     if dry_run:
-        show_costs(_costs(recipe, folder), form)
+        files = {name: folder / "benchmarks" / f"{name}.parquet" for name in recipe.benchmarks}
+        rows = costs(recipe.judges, files, seed=recipe.seed, order=recipe.judging.order)
+        show_costs(rows, form)
         return
-    show_stage(until, folder, form)
+    SHOW[until](folder, form)
     say(f"results: {folder}")
-    if until in ("evaluate", "report"):
-        _refuse_absent(folder)
-
-
-def _costs(recipe: Recipe, folder: Path) -> list[dict[str, Any]]:
-    from palate.recipe.forecast import costs
-
-    files = {name: folder / "benchmarks" / f"{name}.parquet" for name in recipe.benchmarks}
-    return costs(recipe.judges, files, seed=recipe.seed, order=recipe.judging.order)
+    if until in ("evaluate", "report") and (skipped := read_skipped(folder / "verdicts")):
+        raise PalateError(
+            f"not asked: {', '.join(skipped)}; the reasons are above and under Table 7, all other "
+            "results are kept, and the same command asks what is missing"
+        )
 
 
 def show_costs(rows: list[dict[str, Any]], form: Format) -> None:
@@ -169,17 +168,6 @@ def show_costs(rows: list[dict[str, Any]], form: Format) -> None:
     if not rows:
         info("no chat judge is asked: judging costs no money")
     emit(rows, form, "What is still to be asked")
-
-
-def _refuse_absent(folder: Path) -> None:
-    from palate.evaluate.run import read_skipped
-    from palate.types import PalateError
-
-    if absent := read_skipped(folder / "verdicts"):
-        raise PalateError(
-            f"not asked: {', '.join(absent)}; the reasons are above and under Table 7, all other "
-            "results are kept, and the same command asks what is missing"
-        )
 
 
 # `palate recipes`: what experiments come with Palate, and what a recipe may say.
@@ -195,17 +183,15 @@ def list_recipes(form: FormatOption = Format.TABLE) -> None:
     """
     from palate.recipe import built_in, load_recipe
 
-    rows = []
-    for name in built_in():
-        recipe = load_recipe(name)
-        rows.append(
-            {
-                "recipe": name,
-                "what": " ".join(recipe.description.split()),
-                "models": ", ".join(recipe.models),
-                "benchmarks": len(recipe.benchmarks),
-            }
-        )
+    rows = [
+        {
+            "recipe": name,
+            "what": " ".join(recipe.description.split()),
+            "models": ", ".join(recipe.models),
+            "benchmarks": len(recipe.benchmarks),
+        }
+        for name, recipe in ((name, load_recipe(name)) for name in built_in())
+    ]
     emit(rows, form, "Recipes")
 
 
@@ -309,26 +295,19 @@ def train(
     [bold]backbone[/bold] and [bold]train[/bold], and --out is the checkpoint's folder.
     Example: [bold]palate train week-1.parquet --out model --set train.epochs=2[/bold]
     """
-    from palate.recipe.yaml import is_data
-
-    if not is_data(Path(what)):
-        run_recipe(what, overrides, data, out, resume, until="train", quiet=quiet)
-        return
-    _train_file(Path(what), out, overrides or [], watch or [], resume, quiet)
-
-
-def _train_file(
-    file: Path, out: Path | None, overrides: list[str], watch: list[Path], resume: bool, quiet: bool
-) -> None:
-    from palate.cli.options import progress
     from palate.cli.sources import comparison_file
     from palate.data.sources.files import stem
     from palate.progress import log_to_file
     from palate.recipe.distributed import distributed
     from palate.recipe.open import load_options
     from palate.recipe.stages import fill_in, train_one
+    from palate.recipe.yaml import is_data
     from palate.types import PalateError
 
+    file = Path(what)
+    if not is_data(file):
+        run_recipe(what, overrides, data, out, resume, until="train", quiet=quiet)
+        return
     if out is None:
         raise PalateError("a file is trained into a folder of your choice; add --out FOLDER")
     folder = out.with_name(f"{out.name}.train")
@@ -336,15 +315,15 @@ def _train_file(
         if not leads:
             return
         say = progress(quiet=quiet)
-        options, base = load_options(overrides)
+        options, base = load_options(overrides or ())
         with log_to_file(folder / LOG, command_line()):
-            data = folder / "data"
-            mixture = comparison_file(file, data)
-            watched = {stem(path): comparison_file(path, data / "watched") for path in watch}
+            mixture = comparison_file(file, folder / "data")
+            watched = folder / "data" / "watched"
+            eval_sets = {stem(path): comparison_file(path, watched) for path in watch or ()}
             options, base = fill_in(
                 out.name, options, base, mixture, folder, resume=resume, log=say
             )
-            train_one(out.name, base, options, mixture, watched, folder, out, resume=resume)
+            train_one(out.name, base, options, mixture, eval_sets, folder, out, resume=resume)
     say(f"checkpoint: {out}")
 
 
@@ -421,74 +400,58 @@ def judge(
     A judge is asked once: what was answered is kept, also when stopped.
     Example: [bold]palate judge runs/demo/models/helpfulness mine.parquet[/bold]
     """
-    from palate.recipe.distributed import sharing
-
-    spec = _spec(name, budget)
-    progress(quiet=quiet)
-    if dry_run:
-        from palate.cli.sources import comparison_file
-        from palate.data.sources.files import stem
-        from palate.recipe.forecast import costs
-
-        folder = (out or Path("verdicts")) / "benchmarks"
-        benchmarks = {stem(file): comparison_file(file, folder) for file in files}
-        show_costs(costs([spec], benchmarks, seed=seed, order=order), form)
-        return
-    with interruptible(command_line()), sharing() as share:
-        rows = _judge_files(spec, files, out or Path("verdicts"), order, seed, share)
-    if share.leads:
-        emit(rows, form, "Accuracy")
-
-
-def _spec(what: str, budget: float | None) -> JudgeSpec:
-    """The judge that WHAT names: a kind with options in YAML, a trivial judge, or a folder."""
     import yaml
 
-    from palate.judges import JUDGES
-    from palate.recipe.forecast import with_budget
-    from palate.types import PalateError
-
-    spec: Any = what if what in JUDGES else {"reward-model": what}
-    if what.startswith("{"):
-        try:
-            spec = yaml.safe_load(what)
-        except yaml.YAMLError:
-            raise PalateError(f"{what}: expected one judge such as '{{chat: MODEL}}'") from None
-    return spec if budget is None else with_budget([spec], budget)[0]
-
-
-def _judge_files(
-    spec: JudgeSpec, files: list[Path], folder: Path, order: Any, seed: int, share: Shard
-) -> list[dict[str, Any]]:
     from palate.cli.sources import comparison_file
     from palate.data.sources.files import stem
     from palate.evaluate.benchmark import Benchmark, order_for
     from palate.evaluate.metrics import read_judge_results, summarise
     from palate.evaluate.run import evaluate as ask
-    from palate.judges import open_judge
+    from palate.judges import JUDGES, open_judge
+    from palate.recipe.distributed import sharing
+    from palate.recipe.forecast import costs, with_budget
+    from palate.types import PalateError
 
-    judge = open_judge(spec)
-    sides = order_for(judge, order)
+    spec: JudgeSpec = name if name in JUDGES else {"reward-model": name}
+    if name.startswith("{"):
+        try:
+            spec = yaml.safe_load(name)
+        except yaml.YAMLError:
+            raise PalateError(f"{name}: expected one judge such as '{{chat: MODEL}}'") from None
+    if budget is not None:
+        (spec,) = with_budget([spec], budget)
+    progress(quiet=quiet)
+    folder = out or Path("verdicts")
+    benchmarks = folder / "benchmarks"
+    if dry_run:
+        items = {stem(file): comparison_file(file, benchmarks) for file in files}
+        show_costs(costs([spec], items, seed=seed, order=order), form)
+        return
     rows = []
-    for file in files:
-        items = comparison_file(file, folder / "benchmarks")
-        with counting(f"{judge.name} on {stem(file)}") as told:
-            asked = Benchmark(stem(file), items)
-            path = ask(judge, asked, folder, seed=seed, order=sides, progress=told, share=share)
-        found = summarise(read_judge_results(path)).overall
-        rows.append(
-            {
-                "judge": judge.name,
-                "benchmark": stem(file),
-                "accuracy": round(found.value, 4),
-                "low": round(found.low, 4),
-                "high": round(found.high, 4),
-                "n": found.n,
-                "unscored": found.n_unscored,
-                "verdicts": str(path),
-            }
-        )
-    return rows
+    with interruptible(command_line()), sharing() as share:
+        opened = open_judge(spec)
+        sides = order_for(opened, cast("OrderPlan", order))
+        for file in files:
+            benchmark = Benchmark(stem(file), comparison_file(file, benchmarks))
+            with counting(f"{opened.name} on {benchmark.name}") as bar:
+                path = ask(
+                    opened, benchmark, folder, seed=seed, order=sides, progress=bar, share=share
+                )
+            accuracy = summarise(read_judge_results(path)).overall
+            rows.append(
+                {
+                    "judge": opened.name,
+                    "benchmark": benchmark.name,
+                    "accuracy": round(accuracy.value, 4),
+                    "low": round(accuracy.low, 4),
+                    "high": round(accuracy.high, 4),
+                    "n": accuracy.n,
+                    "unscored": accuracy.n_unscored,
+                    "verdicts": str(path),
+                }
+            )
+    if share.leads:
+        emit(rows, form, "Accuracy")
 
 
 # `palate report`: tables and one page from verdicts, without a model.
@@ -514,12 +477,25 @@ def report(
     Example: [bold]palate report runs/llama2[/bold] or
     [bold]palate report runs/one-epoch runs/two-epochs --out both[/bold]
     """
+    from rich.console import Console
+
+    from palate.report import report as make_report
+    from palate.report import write_page
     from palate.types import PalateError
 
     for folder in folders:
         if not folder.is_dir():
             raise PalateError(f"{folder}: no such run; make one with `palate run`")
-    show_report(folders, form, out=out, page=page)
+    made = make_report(folders, Console() if form is Format.TABLE else None, out=out)
+    tables = made.run_dir / "tables"
+    if form is Format.JSON:
+        sys.stdout.write((tables / "tables.json").read_text(encoding="utf-8"))
+    elif form is Format.CSV:
+        first = made.tables[0].name
+        sys.stdout.write((tables / f"{first}.csv").read_text(encoding="utf-8"))
+    _print_problems(made.problems)
+    if page:
+        progress()(f"page: {write_page(made)} (open it in a browser)")
 
 
 # What a stage of a run has to show, on stdout.
@@ -527,51 +503,35 @@ def report(
 MOST_CAUTIONS = 4
 
 
-def show_stage(stage: str, folder: Path, form: Format = Format.TABLE) -> None:
-    """Print the result of the stage at which a run stopped."""
-    SHOW[stage](folder, form)
+def show_mixtures(folder: Path, form: Format) -> None:
+    """Print the shares of every mixture, asked and achieved."""
+
+    def percent(share: float | None) -> str:
+        return "" if share is None else f"{share:.1%}"
+
+    rows = [
+        {
+            "mixture": path.name.removesuffix(".shares.json"),
+            "group": share["group"],
+            "pool": share["pool"],
+            "available": share["available"],
+            "rows asked": share["rows_asked"],
+            "rows": share["rows"],
+            "asked": percent(share["share_asked"]),
+            "of rows": percent(share["share_rows"]),
+            "of tokens": percent(share["share_tokens"]),
+        }
+        for path in sorted((folder / "mixtures").glob("*.shares.json"))
+        for share in json.loads(path.read_text(encoding="utf-8"))["shares"]
+    ]
+    emit(rows, form, "Shares asked and achieved")
 
 
-def _mixtures(folder: Path, form: Format) -> None:
-    emit(_shares(folder), form, "Shares asked and achieved")
-
-
-def _shares(folder: Path) -> Iterator[Mapping[str, Any]]:
-    for path in sorted((folder / "mixtures").glob("*.shares.json")):
-        name = path.name.removesuffix(".shares.json")
-        for share in json.loads(path.read_text(encoding="utf-8"))["shares"]:
-            yield {
-                "mixture": name,
-                "group": share["group"],
-                "pool": share["pool"],
-                "available": share["available"],
-                "rows asked": share["rows_asked"],
-                "rows": share["rows"],
-                "asked": _percent(share["share_asked"]),
-                "of rows": _percent(share["share_rows"]),
-                "of tokens": _percent(share["share_tokens"]),
-            }
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{share:.1%}"
-
-
-def _runs(folder: Path) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """The folders of a run and what names them: of a study its variants', else the run's own."""
-    from palate.report.study import is_study, read_index
-
-    if not is_study(folder):
-        yield folder, {}
-        return
-    for run in read_index(folder).runs:
-        yield folder / run.folder, {**run.levels, "seed": run.seed}
-
-
-def _training(folder: Path, form: Format) -> None:
+def show_checkpoints(folder: Path, form: Format) -> None:
+    """Print where the models of a run or a study are."""
     rows = [
         {**names, "model": path.name, "checkpoint": str(path)}
-        for run, names in _runs(folder)
+        for run, names in run_folders(folder)
         for path in _models(run)
     ]
     emit(rows, form, "Checkpoints")
@@ -581,20 +541,21 @@ def _models(run: Path) -> list[Path]:
     return sorted(path for path in (run / "models").glob("*") if path.is_dir())
 
 
-def _verdicts(folder: Path, form: Format) -> None:
+def show_verdicts(folder: Path, form: Format) -> None:
+    """Print how many verdicts of each kind every judge gave."""
     from palate.records import read_header
 
     rows = []
-    for run, names in _runs(folder):
+    for run, names in run_folders(folder):
         for path in sorted((run / "verdicts").glob("*.parquet")):
             details = read_header(path, "verdicts").details
-            of = {"judge": details["judge"], "benchmark": details["benchmark"]}
-            rows.append({**names, **of, **details["outcomes"]})
+            judged = {key: details[key] for key in ("judge", "benchmark")}
+            rows.append({**names, **judged, **details["outcomes"]})
     emit(rows, form, "Verdicts")
 
 
-def _report(folder: Path, form: Format) -> None:
-    """What can be concluded of a run that has just written its page, and what to do next."""
+def show_conclusions(folder: Path, form: Format) -> None:
+    """Print what can be concluded of a run that has just written its page, and what to do next."""
     from rich.console import Console
     from rich.text import Text
 
@@ -603,84 +564,47 @@ def _report(folder: Path, form: Format) -> None:
 
     del form  # A run has no --format: its tables are `palate report`'s.
     made, console = report(folder), Console()
+    # A sentence a model and a few cautions; the rest is on the page.
+    lines = ["".join(words) for words in made.verdict.models]
+    if not lines:
+        lines = ["No model was judged; what the judges answered is on the page."]
+    cautions = [f"Caution: {finding.sentence}" for finding in made.verdict.of("caution")]
+    lines += cautions[:MOST_CAUTIONS]
+    if (more := len(cautions) - MOST_CAUTIONS) > 0:
+        lines.append(f"{more} more cautions are on the page.")
     console.print()
-    for line in _concluded(made.verdict):
+    for line in lines:
         console.print(Text(line), soft_wrap=not console.is_terminal)
-    _say_problems(made.problems)
+    _print_problems(made.problems)
     console.print(
         f"\npage: {folder / PAGE} (open it in a browser)\nnext:", style=None, markup=False
     )
-    width = max(len(command) for command, _ in _next(folder))
-    for command, why in _next(folder):
+    run = shlex.quote(str(folder))
+    models = [path for one, _ in run_folders(folder) for path in _models(one)]
+    commands = {  # As they can be pasted.
+        f"palate report {run}": "all tables",
+        f"palate view {run}": "every comparison, to look at and to mark",
+    }
+    if models:
+        score = f"palate score {shlex.quote(str(models[0]))} responses.jsonl"
+        commands[score] = "rewards for your own rows"
+    else:
+        commands["palate recipes show demo"] = "a recipe that trains models"
+    width = max(map(len, commands))
+    for command, why in commands.items():
         console.print(
             f"  {command:{width}}  # {why}", markup=False, highlight=False, soft_wrap=True
         )
 
 
-def _concluded(verdict: Verdict) -> list[str]:
-    """A sentence a model, and what must be borne in mind of them; the rest is on the page."""
-    models = ["".join(words) for words in verdict.models]
-    cautions = [f"Caution: {finding.sentence}" for finding in verdict.of("caution")]
-    more = len(cautions) - MOST_CAUTIONS
-    left_out = [f"{more} more cautions are on the page."] if more > 0 else []
-    none = [] if models else ["No model was judged; what the judges answered is on the page."]
-    return [*models, *none, *cautions[:MOST_CAUTIONS], *left_out]
-
-
-def _next(folder: Path) -> list[tuple[str, str]]:
-    """The three commands that are asked for most after a run, as they can be pasted."""
-    run = shlex.quote(str(folder))
-    models = [path for one, _ in _runs(folder) for path in _models(one)]
-    use = (
-        (f"palate score {shlex.quote(str(models[0]))} responses.jsonl", "rewards for your own rows")
-        if models
-        else ("palate recipes show demo", "a recipe that trains models")
-    )
-    return [
-        (f"palate report {run}", "all tables"),
-        (f"palate view {run}", "every comparison, to look at and to mark"),
-        use,
-    ]
-
-
-def _say_problems(problems: Sequence[str]) -> None:
+def _print_problems(problems: Sequence[str]) -> None:
     for problem in problems:
         sys.stderr.write(f"palate: left out: {problem}\n")
 
 
-def show_report(
-    folders: Sequence[Path],
-    form: Format = Format.TABLE,
-    *,
-    out: Path | None = None,
-    page: bool = True,
-) -> None:
-    """Make the tables of runs anew and print them; CSV prints Table 7 and JSON all tables."""
-    from rich.console import Console
-
-    from palate.report import report, write_page
-
-    made = report(folders, Console() if form is Format.TABLE else None, out=out)
-    tables = made.run_dir / "tables"
-    if form is Format.JSON:
-        sys.stdout.write((tables / "tables.json").read_text(encoding="utf-8"))
-    elif form is Format.CSV:
-        first = made.tables[0].name
-        sys.stdout.write((tables / f"{first}.csv").read_text(encoding="utf-8"))
-    _say_problems(made.problems)
-    if page:
-        _say_page(write_page(made))
-
-
-def _say_page(path: Path) -> None:
-    from palate.cli.options import progress
-
-    progress()(f"page: {path} (open it in a browser)")
-
-
 SHOW: Mapping[str, Callable[[Path, Format], None]] = {
-    "mix": _mixtures,
-    "train": _training,
-    "evaluate": _verdicts,
-    "report": _report,
+    "mix": show_mixtures,
+    "train": show_checkpoints,
+    "evaluate": show_verdicts,
+    "report": show_conclusions,
 }

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from palate.cli.options import Format, FormatOption, emit, progress
+from palate.cli.options import Format, FormatOption, emit, progress, run_folders
 
 LIMITS, STOP, MODELS, PAIR = "Limits", "Stopping", "Models", "Combined reward"
 
@@ -255,19 +255,11 @@ def _runs(folders: list[Path]) -> list[Path]:
     for folder in folders:
         if not folder.is_dir():
             raise PalateError(f"{folder}: no such run; make one with `palate run`")
-        runs += _variants(folder)
+        if any((folder / part).is_dir() for part in ("benchmarks", "mixtures")):
+            runs.append(folder)
+        else:  # Only here, for a look at the index imports the report's statistics: a second.
+            runs += [run for run, _ in run_folders(folder)]
     return runs
-
-
-def _variants(folder: Path) -> list[Path]:
-    if any((folder / part).is_dir() for part in ("benchmarks", "mixtures")):
-        return [folder]
-    # Imported for a folder that is no run alone: the report's statistics take a second.
-    from palate.report.study import is_study, read_index
-
-    return (
-        [folder / run.folder for run in read_index(folder).runs] if is_study(folder) else [folder]
-    )
 
 
 def _export(runs: list[Path], marks: Path | None, out: Path) -> None:
