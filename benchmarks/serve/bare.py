@@ -56,9 +56,9 @@ def main() -> None:
         if request.get("offline"):
             scored = scorer.score(map(candidates, rows))
             return {"rewards": [[score.value for score in row] for row in scored]}
-        before = engine.meter.computed_tokens
+        before = engine.stats.computed_tokens
         rewards = asyncio.run(ask_all(engine, asks, request["clients"]))
-        return {"rewards": rewards, "computed_tokens": engine.meter.computed_tokens - before}
+        return {"rewards": rewards, "computed_tokens": engine.stats.computed_tokens - before}
 
     serve(work, prepare)
 

@@ -1,9 +1,13 @@
-"""The batcher: the offline reward whatever else is asked, and no ask that waits for ever."""
+"""The engine: the offline reward whatever else is asked, and no request that waits for ever."""
 
 import asyncio
+import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,10 +18,23 @@ from hypothesis import strategies as st
 
 from asked import clients, conversation, several
 from packed import tiny_reward_model
+from palate.model.export import Card, export
+from palate.model.loading import load_reward_model
 from palate.model.packing import Tokens, group
 from palate.model.reward_model import RewardModel
-from palate.serve.engine import Busy, Closing, Engine, Failed, Late, NonFinite, ScoreRequest
+from palate.serve.engine import (
+    Busy,
+    Closing,
+    DiedError,
+    Engine,
+    Failed,
+    Late,
+    NonFinite,
+    ScoreRequest,
+    Worker,
+)
 from palate.types import PalateError
+from refusing import refusing
 
 SECONDS = 60  # Nothing here takes a second; who waits so long would wait for ever.
 SHORT = 0.05
@@ -150,9 +167,9 @@ def test_a_prompt_of_several_clients_and_an_equal_response_are_computed_once(
         await first
         assert answers[1] == answers[2] != answers[0]
         return (
-            engine.meter.computed_tokens - before,
-            engine.meter.asked_tokens,
-            engine.meter.batches,
+            engine.stats.computed_tokens - before,
+            engine.stats.asked_tokens,
+            engine.stats.batches,
         )
 
     computed, asked, batches = run(model, steps)
@@ -171,8 +188,8 @@ def test_a_cancelled_ask_is_not_computed(model: RewardModel, gate: Gate) -> None
         assert engine.waiting_tokens == 0
         gate.open()
         await first
-        assert engine.meter.cancelled == 1
-        return engine.meter.conversations
+        assert engine.stats.cancelled == 1
+        return engine.stats.conversations
 
     assert run(model, steps) == 1
 
@@ -187,8 +204,8 @@ def test_an_ask_past_its_deadline_is_late_and_dropped(model: RewardModel, gate: 
         assert engine.waiting_tokens == 0
         gate.open()
         await first
-        assert engine.meter.late == 2
-        return engine.meter.conversations
+        assert engine.stats.late == 2
+        return engine.stats.conversations
 
     assert run(model, steps) == 1
 
@@ -323,7 +340,7 @@ def test_draining_ends_when_its_time_is_over(model: RewardModel, gate: Gate) -> 
     asyncio.run(main())
 
 
-def test_models_of_one_lane_never_compute_at_once(model: RewardModel) -> None:
+def test_models_of_one_device_lock_never_compute_at_once(model: RewardModel) -> None:
     inside, most = [0], [0]
     other = tiny_reward_model("llama", seed=1).eval()
 
@@ -337,16 +354,16 @@ def test_models_of_one_lane_never_compute_at_once(model: RewardModel) -> None:
     for each in (model, other):
         each.register_forward_pre_hook(enter)
         each.register_forward_hook(leave)
-    lane = threading.Lock()
+    device_lock = threading.Lock()
 
     async def steps(engine: Engine) -> None:
-        second = Engine(other, name="other", lane=lane)
+        second = Engine(other, name="other", device_lock=device_lock)
         second.start()
         asks = [one(n) for n in range(20)]
         await asyncio.gather(*(e.rewards(ask) for ask in asks for e in (engine, second)))
         assert await second.drain(SECONDS)
 
-    run(model, steps, lane=lane, tokens_per_microbatch=20)
+    run(model, steps, device_lock=device_lock, tokens_per_microbatch=20)
     assert most == [1]
 
 
@@ -354,7 +371,7 @@ def test_a_mistake_of_ours_leaves_nobody_waiting(
     model: RewardModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def steps(engine: Engine) -> None:
-        monkeypatch.setattr(engine._waiting, "take", lambda _budget: 1 / 0)
+        monkeypatch.setattr(engine._queue, "take", lambda _budget: 1 / 0)
         with pytest.raises(Failed, match="engine stopped"):
             await engine.rewards(one(1))
         assert not engine.ready
@@ -362,3 +379,64 @@ def test_a_mistake_of_ours_leaves_nobody_waiting(
             await engine.rewards(one(2))
 
     run(model, steps)
+
+
+@pytest.mark.slow
+def test_a_killed_worker_loses_no_ask(tmp_path: Path) -> None:
+    model = tiny_reward_model("llama").eval()
+    folder = export(model, tmp_path / "model", card=Card("tiny", "tiny", "0"))
+    asks = [
+        ScoreRequest(tuple(conversation(1, [n, m]) for m in range(4)), str(n % 3))
+        for n in range(40)
+    ]
+    workers = [Worker(partial(load_reward_model, folder), threads=1) for _ in range(2)]
+
+    async def steps() -> list[tuple[float, ...]]:
+        engine = Engine(model, name="tiny", workers=workers, tokens_per_microbatch=64)
+        engine.start()
+        tasks = [asyncio.create_task(engine.rewards(ask)) for ask in asks]
+        await tasks[0]
+        assert engine.ready
+        for worker in workers:
+            assert worker.pid
+            os.kill(worker.pid, signal.SIGKILL)
+        answers = await asyncio.gather(*tasks)
+        answers.append(await engine.rewards(asks[0]))
+        assert await engine.drain(60)
+        return answers
+
+    answers = asyncio.run(steps())
+    assert sum(worker.restarts for worker in workers) >= 1
+    with torch.inference_mode():
+        for ask, answer in zip([*asks, asks[0]], answers, strict=True):
+            expected = model([group(ask.conversations)]).reward.tolist()
+            assert answer == pytest.approx(expected, abs=3e-5)
+
+
+@pytest.mark.slow
+def test_what_fails_in_a_worker_is_said_here(tmp_path: Path) -> None:
+    model = tiny_reward_model("llama").eval()
+    folder = export(model, tmp_path / "model", card=Card("tiny", "tiny", "0"))
+    worker = Worker(partial(refusing, folder), threads=1)
+    broken = Worker(partial(load_reward_model, tmp_path / "none"), threads=1)
+    with pytest.raises(DiedError, match="no such folder"):
+        broken.open()
+
+    async def steps() -> None:
+        engine = Engine(model, name="tiny", workers=[worker])
+        engine.start()
+        with pytest.raises(PalateError, match="20 tokens are too many"):
+            await engine.rewards(ScoreRequest((np.arange(20, dtype=np.int32),)))
+        assert len(await engine.rewards(ScoreRequest((np.arange(10, dtype=np.int32),)))) == 1
+        other = Engine(model, name="broken", workers=[broken])
+        other.start()
+        with pytest.raises(Failed, match="DiedError"):
+            await other.rewards(ScoreRequest((np.arange(10, dtype=np.int32),)))
+        assert not other.ready
+        assert await engine.drain(60)
+        assert await other.drain(60)
+
+    asyncio.run(steps())
+    assert worker.pid
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker.pid, 0)

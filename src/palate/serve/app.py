@@ -1,4 +1,4 @@
-"""The application: the door, the protocols behind it, and what a machine asks about its health."""
+"""The application, its health for machines, and the server from start to drained stop."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from palate.serve.errors import SHAPE, RequestError, explain_body, invalid
 from palate.serve.metrics import Telemetry
 from palate.serve.middleware import RequestMiddleware, ServerState
 from palate.serve.protocols import PROTOCOLS
-from palate.serve.service import Registry, RewardService, ServedModel, rewards_from
+from palate.serve.service import Registry, RewardService, rewards_from
 from palate.serve.settings import Settings
 from palate.types import PalateError
 
@@ -64,7 +64,7 @@ class Server:
     engines: Sequence[Engine]
     settings: Settings = field(default_factory=Settings)
     tokens: Tokens | None = None
-    shift: ServerState = field(default_factory=ServerState)
+    state: ServerState = field(default_factory=ServerState)
     telemetry: Telemetry = field(default_factory=Telemetry)
 
 
@@ -89,9 +89,8 @@ def create_app(server: Server) -> ASGIApp:
     service = RewardService(server.models, server.settings.limits, server.telemetry)
     for router in PROTOCOLS:
         app.include_router(router(service))
-    _about(app, server)
-    _health(app, server)
-    app.add_exception_handler(RequestError, _fault)
+    _add_operation_paths(app, server)
+    app.add_exception_handler(RequestError, _refused)
     app.add_exception_handler(RequestValidationError, _unreadable)
     app.add_exception_handler(HTTPException, _http_error)
     server.telemetry.watch(server.engines)
@@ -99,7 +98,7 @@ def create_app(server: Server) -> ASGIApp:
         app,
         settings=server.settings,
         telemetry=server.telemetry,
-        shift=server.shift,
+        state=server.state,
         tokens=server.tokens,
         paths=frozenset(app.openapi()["paths"]),
     )
@@ -116,7 +115,7 @@ class About(BaseModel):
     docs: dict[str, str]
 
 
-def _about(app: FastAPI, server: Server) -> None:
+def _add_operation_paths(app: FastAPI, server: Server) -> None:
     @app.get("/", tags=["operation"])
     async def about() -> About:
         """What this server is, and where its documents are."""
@@ -134,8 +133,6 @@ def _about(app: FastAPI, server: Server) -> None:
             docs={"every path and field": "/openapi.json", "models": "/v1/models", "guide": GUIDE},
         )
 
-
-def _health(app: FastAPI, server: Server) -> None:
     @app.get("/health", tags=["operation"])
     async def health() -> dict[str, str]:
         """Whether the process lives; needs no token."""
@@ -144,7 +141,7 @@ def _health(app: FastAPI, server: Server) -> None:
     @app.get("/ready", tags=["operation"])
     async def ready() -> dict[str, str]:
         """Whether requests should be sent here: 503 from SIGTERM on; needs no token."""
-        if server.shift.leaving:
+        if server.state.leaving:
             raise RequestError(
                 HTTPStatus.SERVICE_UNAVAILABLE, "closing", "the server is shutting down"
             )
@@ -160,9 +157,9 @@ def _health(app: FastAPI, server: Server) -> None:
         return Response(server.telemetry.page(), media_type=CONTENT_TYPE_LATEST)
 
 
-async def _fault(request: Request, fault: Exception) -> JSONResponse:
-    assert isinstance(fault, RequestError)
-    return fault.response(request.scope)
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestError)
+    return error.response(request.scope)
 
 
 async def _unreadable(request: Request, error: Exception) -> JSONResponse:
@@ -174,8 +171,8 @@ async def _unreadable(request: Request, error: Exception) -> JSONResponse:
 
 async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    fault = RequestError(error.status_code, "invalid_request", str(error.detail))
-    response = fault.response(request.scope)
+    refusal = RequestError(error.status_code, "invalid_request", str(error.detail))
+    response = refusal.response(request.scope)
     response.headers.update(error.headers or {})
     return response
 
@@ -183,7 +180,7 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 # From start to a stop that loses nothing: uvicorn with a drain before it closes the door.
 
 LOG = logging.getLogger("palate.serve")
-LOOK_EVERY_SECONDS = 0.05
+POLL_SECONDS = 0.05
 
 
 def check_exposure(settings: Settings) -> None:
@@ -201,27 +198,23 @@ def listen(settings: Settings) -> socket.socket:
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # With the protocol named: asyncio turns Nagle's algorithm off only where it reads TCP there,
     # and with it on every answer waits 40 ms for the client's delayed acknowledgement.
-    found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        found.bind((settings.host, settings.port))
+        listening.bind((settings.host, settings.port))
     except OSError as error:
-        found.close()
+        listening.close()
         reason = error.strerror or error
         raise PalateError(
             f"{settings.host}:{settings.port}: cannot listen there ({reason}); choose another "
             "--host or --port"
         ) from None
-    return found
+    return listening
 
 
 def run(server: Server, listening: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal stops at once."""
-
-    async def running() -> None:
-        await serve(server, listening, asyncio.Event())
-
-    asyncio.run(running())
+    asyncio.run(serve(server, listening, asyncio.Event()))
 
 
 async def serve(server: Server, listening: socket.socket, leaving: asyncio.Event) -> None:
@@ -234,7 +227,11 @@ async def serve(server: Server, listening: socket.socket, leaving: asyncio.Event
         for engine in server.engines:
             engine.start()
         for served in server.models:
-            await _try(served)
+            terminal = np.array([served.reader.chat.terminal_id], np.int32)
+            try:
+                await rewards_from(served, ScoreRequest((terminal,)))
+            except RequestError as error:
+                raise PalateError(f"{served.name}: cannot be served: {error.message}") from None
         await _answer(server, listening, leaving)
     finally:
         listening.close()
@@ -242,14 +239,6 @@ async def serve(server: Server, listening: socket.socket, leaving: asyncio.Event
             await engine.drain(server.settings.drain_seconds)
         for served in server.models:
             served.reader.close()
-
-
-async def _try(served: ServedModel) -> None:
-    terminal = np.array([served.reader.chat.terminal_id], np.int32)
-    try:
-        await rewards_from(served, ScoreRequest((terminal,)))
-    except RequestError as fault:
-        raise PalateError(f"{served.name}: cannot be served: {fault.message}") from None
 
 
 async def _answer(server: Server, listening: socket.socket, leaving: asyncio.Event) -> None:
@@ -268,42 +257,42 @@ async def _answer(server: Server, listening: socket.socket, leaving: asyncio.Eve
     logging.getLogger("uvicorn.access").disabled = True
     running, loop = uvicorn.Server(config), asyncio.get_running_loop()
 
-    def told(sig: int, frame: FrameType | None) -> None:  # noqa: ARG001 - uvicorn's names.
+    def stop(sig: int, frame: FrameType | None) -> None:  # noqa: ARG001 - uvicorn's names.
         if leaving.is_set() or not running.started:
             running.should_exit = running.force_exit = True
         loop.call_soon_threadsafe(leaving.set)
 
-    running.handle_exit = told  # type: ignore[method-assign]
-    leave = asyncio.create_task(_leave(running, server.shift, settings, leaving))
-    say = asyncio.create_task(_announce(running, listening, [m.name for m in server.models]))
+    running.handle_exit = stop  # type: ignore[method-assign]
+    leave = asyncio.create_task(_leave(running, server.state, settings, leaving))
+    announce = asyncio.create_task(_announce(running, listening, [m.name for m in server.models]))
     try:
         await running.serve(sockets=[listening])
     finally:
         leave.cancel()
-        say.cancel()
+        announce.cancel()
 
 
 async def _announce(running: uvicorn.Server, listening: socket.socket, names: list[str]) -> None:
     while not running.started:
-        await asyncio.sleep(LOOK_EVERY_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     LOG.info("ready at http://%s:%d: %s", shown, port, ", ".join(names))
 
 
 async def _leave(
-    running: uvicorn.Server, shift: ServerState, settings: Settings, leaving: asyncio.Event
+    running: uvicorn.Server, state: ServerState, settings: Settings, leaving: asyncio.Event
 ) -> None:
-    """When told to: refer others away, take no more, wait for what was accepted, close."""
+    """After `leaving`: refer others away, take no more, wait for what was accepted, close."""
     await leaving.wait()
-    LOG.info("leaving: %d requests under way", shift.under_way)
-    shift.leaving = True
+    LOG.info("leaving: %d requests under way", state.under_way)
+    state.leaving = True
     await asyncio.sleep(settings.grace_seconds)
-    shift.closed = True
+    state.closed = True
     try:
         async with asyncio.timeout(settings.drain_seconds):
-            while shift.under_way:
-                await asyncio.sleep(LOOK_EVERY_SECONDS)
+            while state.under_way:
+                await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
-        LOG.error("leaving %d requests unanswered after the drain", shift.under_way)
+        LOG.error("leaving %d requests unanswered after the drain", state.under_way)
     running.should_exit = True

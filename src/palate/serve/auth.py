@@ -36,7 +36,7 @@ class Tokens:
     def __init__(self, file: Path) -> None:
         """Raises `PalateError` where there is no token yet."""
         self._file = file
-        self._seen: tuple[int, ...] = ()
+        self._version: tuple[int, ...] = ()
         self._hashes: Mapping[str, bytes] = {}
         if not self._current():
             raise PalateError(f"{file}: no token in it; make one with: palate tokens add NAME")
@@ -47,24 +47,23 @@ class Tokens:
         `Basic` is taken too, with the token as password: clients that can set no header can
         still have it in their URL.
         """
-        offered = hashlib.sha256(_offered(authorization)).digest()
-        found = None
-        for name, kept in self._current().items():  # All of them, whichever it is: equal time.
-            if hmac.compare_digest(offered, kept):
-                found = name
-        return found
+        offered = hashlib.sha256(_token(authorization)).digest()
+        hashes = self._current()
+        # All of them are compared, whichever it is: equal time.
+        names = [name for name in hashes if hmac.compare_digest(offered, hashes[name])]
+        return names[0] if names else None
 
     def _current(self) -> Mapping[str, bytes]:
         try:
             stat = self._file.stat()
-            seen = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-            if seen != self._seen:
+            version = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+            if version != self._version:
                 self._hashes = {n: bytes.fromhex(h) for n, (h, _) in _read(self._file).items()}
-                self._seen = seen
+                self._version = version
         except OSError as error:
             if self._hashes:
                 LOG.error("%s: cannot be read (%s); nobody is let in", self._file, error.strerror)
-            self._hashes, self._seen = {}, ()
+            self._hashes, self._version = {}, ()
         return self._hashes
 
 
@@ -76,52 +75,53 @@ def add_token(file: Path, name: str) -> str:
     """
     if not NAME.fullmatch(name):
         raise PalateError(f"{name!r}: expected a name of letters, digits and . _ -, at most 64")
-    kept = _known(file)
-    if name in kept:
+    entries = _read(file)
+    if name in entries:
         raise PalateError(f"{file}: {name} has a token; revoke it first, or add another name")
     token = PREFIX + secrets.token_urlsafe(32)
     hashed = hashlib.sha256(token.encode()).hexdigest()
-    _write(file, {**kept, name: (hashed, datetime.now(UTC).strftime("%Y-%m-%d"))})
+    _write(file, {**entries, name: (hashed, datetime.now(UTC).strftime("%Y-%m-%d"))})
     return token
 
 
 def revoke_token(file: Path, name: str) -> None:
     """Take the token of `name` out of `file`; raises `PalateError` where it has none."""
-    kept = _known(file)
-    if name not in kept:
-        raise PalateError(f"{file}: {name} has no token; it knows {', '.join(kept) or 'nobody'}")
-    _write(file, {other: value for other, value in kept.items() if other != name})
+    entries = _read(file)
+    if name not in entries:
+        known = ", ".join(entries) or "nobody"
+        raise PalateError(f"{file}: {name} has no token; it knows {known}")
+    del entries[name]
+    _write(file, entries)
 
 
 def token_dates(file: Path) -> dict[str, str]:
     """Who has a token, and since when."""
-    return {name: date for name, (_, date) in _known(file).items()}
-
-
-def _known(file: Path) -> dict[str, tuple[str, str]]:
-    return _read(file) if file.exists() else {}
+    return {name: date for name, (_, date) in _read(file).items()}
 
 
 def _read(file: Path) -> dict[str, tuple[str, str]]:
-    found = {}
+    """Hash and date by name; nothing where there is no file."""
+    entries: dict[str, tuple[str, str]] = {}
+    if not file.exists():
+        return entries
     for number, line in enumerate(file.read_text("utf-8", "replace").splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         if (matched := LINE.fullmatch(line.strip())) is None:
             LOG.error("%s:%d: not a token's line (NAME SHA256 DATE); left out", file, number)
             continue
-        found[matched[1]] = (matched[2], matched[3])
-    return found
+        entries[matched[1]] = (matched[2], matched[3])
+    return entries
 
 
-def _write(file: Path, kept: Mapping[str, tuple[str, str]]) -> None:
-    text = "".join(f"{name} {hashed} {date}\n" for name, (hashed, date) in kept.items())
+def _write(file: Path, entries: Mapping[str, tuple[str, str]]) -> None:
+    text = "".join(f"{name} {hashed} {date}\n" for name, (hashed, date) in entries.items())
     with atomic(file) as partial:
         os.close(os.open(partial, os.O_CREAT | os.O_WRONLY, 0o600))
         partial.write_text(text, encoding="utf-8")
 
 
-def _offered(authorization: str) -> bytes:
+def _token(authorization: str) -> bytes:
     scheme, _, value = authorization.strip().partition(" ")
     if scheme.lower() == "bearer":
         return value.strip().encode("utf-8", "surrogateescape")

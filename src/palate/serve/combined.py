@@ -1,4 +1,4 @@
-"""Which of two rewards decides, and the moments that whiten it (Llama 2, section 3.2.3).
+"""Two reward models as one: which decides, and the moments that whiten it (Llama 2, section 3.2.3).
 
 Shape letters: R responses.
 """
@@ -9,7 +9,7 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Awaitable, Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -94,33 +94,36 @@ def measure(
     """
     if not 0 < threshold < 1:
         raise PalateError(f"threshold must be between 0 and 1, got {threshold}; the paper's is .15")
-    held = list(rows)
-    asked = [candidates for candidates, _ in held]
-    r_s, r_h = (_scores(scorer, asked) for scorer in (safety, helpfulness))
-    tagged = np.array([tag for item, tag in held for _ in item.responses], dtype=np.bool_)
+    rows = list(rows)
+    r_s, r_h = (
+        np.array(
+            [
+                math.nan if score.value is None else score.value
+                for scores in scorer.score([candidates for candidates, _ in rows])
+                for score in scores
+            ]
+        )
+        for scorer in (safety, helpfulness)
+    )
+    tagged = np.array([tag for item, tag in rows for _ in item.responses], dtype=np.bool_)
     combined = combine(r_s, r_h, tagged, threshold)
-    finite = np.isfinite(combined)
-    known, safely = combined[finite], by_safety(r_s, tagged, threshold)[finite]
-    if len(known) < 2 or not known.std():
+    scored = np.isfinite(combined)
+    rewards = combined[scored]
+    if len(rewards) < 2 or not rewards.std():
         raise PalateError(
-            f"{measured_on}: {len(known)} responses with a reward, or all rewards equal; "
+            f"{measured_on}: {len(rewards)} responses with a reward, or all rewards equal; "
             "whitening needs two that differ"
         )
     return Combination(
         threshold=threshold,
-        mean=float(known.mean()),
-        std=float(known.std()),
-        responses=len(known),
-        by_safety=float(safely.mean()),
+        mean=float(rewards.mean()),
+        std=float(rewards.std()),
+        responses=len(rewards),
+        by_safety=float(by_safety(r_s, tagged, threshold)[scored].mean()),
         safety=str(safety.protocol["revision"]),
         helpfulness=str(helpfulness.protocol["revision"]),
         measured_on=measured_on,
     )
-
-
-def _scores(scorer: Scorer, asked: Sequence[Candidates]) -> Floats:
-    values = (score.value for row in scorer.score(asked) for score in row)
-    return np.array([math.nan if value is None else value for value in values])
 
 
 def write_combination(path: Path, combination: Combination) -> None:
@@ -168,7 +171,7 @@ class SafetyWords:
         escaped = [r"\s+".join(map(re.escape, p.split())) for p in phrases if p.strip()]
         if not escaped:
             raise PalateError("a safety rule needs at least one word; one a line")
-        self._found = re.compile(rf"(?<!\w)(?:{'|'.join(escaped)})(?!\w)", re.IGNORECASE)
+        self._pattern = re.compile(rf"(?<!\w)(?:{'|'.join(escaped)})(?!\w)", re.IGNORECASE)
 
     @classmethod
     def read(cls, path: Path) -> SafetyWords:
@@ -180,12 +183,7 @@ class SafetyWords:
 
     def __call__(self, prompt: Iterable[Message]) -> bool:
         """Whether any turn of the user's says one."""
-        return any(m.role == "user" and self._found.search(m.content) for m in prompt)
-
-
-# Two reward models as one, as the paper's reinforcement learning asks them (section 3.2.3).
-
-Answers = tuple[float, ...]
+        return any(m.role == "user" and self._pattern.search(m.content) for m in prompt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,45 +216,45 @@ class Combined:
         self.name, self.model = name, helpfulness.model
         self.safety, self.helpfulness, self.combination = safety, helpfulness, combination
 
-    async def rewards(self, ask: ScoreRequest) -> tuple[float, ...]:
+    async def rewards(self, request: ScoreRequest) -> tuple[float, ...]:
         """The whitened combined reward of each conversation; raises what the engines raise.
 
         Raises:
             ValueError: a number of safety tags that is not the number of conversations.
         """
-        return tuple(part.reward for part in await self.explain(ask))
+        return tuple(parts.reward for parts in await self.explain(request))
 
-    async def explain(self, ask: ScoreRequest) -> tuple[Parts, ...]:
+    async def explain(self, request: ScoreRequest) -> tuple[Parts, ...]:
         """The combined rewards and what made them."""
-        count = len(ask.conversations)
-        if len(ask.safety) not in (0, count):
-            raise ValueError(f"{len(ask.safety)} safety tags for {count} conversations")
-        tagged = np.array(ask.safety or [False] * count, dtype=np.bool_)
+        conversations = request.conversations
+        count = len(conversations)
+        if len(request.safety) not in (0, count):
+            raise ValueError(f"{len(request.safety)} safety tags for {count} conversations")
+        tagged = np.array(request.safety or [False] * count, dtype=np.bool_)
         # Where the prompt is tagged, helpfulness decides nothing and is not computed.
-        rest = tuple(c for c, tag in zip(ask.conversations, tagged, strict=True) if not tag)
-        r_s, some = await _both(
-            self.safety.rewards(ask), self.helpfulness.rewards(replace(ask, conversations=rest))
+        untagged = tuple(c for c, tag in zip(conversations, tagged, strict=True) if not tag)
+        tasks = [
+            asyncio.ensure_future(self.safety.rewards(request)),
+            asyncio.ensure_future(
+                self.helpfulness.rewards(replace(request, conversations=untagged))
+            ),
+        ]
+        try:
+            safety, helpfulness = await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:  # The first failure drops the other request.
+                task.cancel()
+        r_s, r_h = np.array(safety), np.full(count, math.nan)
+        r_h[~tagged] = helpfulness
+        threshold = self.combination.threshold
+        whitened = self.combination.whiten(combine(r_s, r_h, tagged, threshold))
+        decided = by_safety(r_s, tagged, threshold)
+        return tuple(
+            Parts(
+                reward=float(whitened[i]),
+                safety=float(r_s[i]),
+                helpfulness=None if math.isnan(r_h[i]) else float(r_h[i]),
+                decided_by="safety" if decided[i] else "helpfulness",
+            )
+            for i in range(count)
         )
-        r_h = np.full(count, math.nan)
-        r_h[~tagged] = some
-        return tuple(self._parts(np.array(r_s), r_h, tagged))
-
-    def _parts(self, r_s: Floats, r_h: Floats, tagged: Flags) -> Iterator[Parts]:
-        combined = combine(r_s, r_h, tagged, self.combination.threshold)
-        decided = by_safety(r_s, tagged, self.combination.threshold)
-        whitened = self.combination.whiten(combined)
-        for reward, safe, helpful, safely in zip(whitened, r_s, r_h, decided, strict=True):
-            asked = None if math.isnan(helpful) else float(helpful)
-            by = "safety" if safely else "helpfulness"
-            yield Parts(float(reward), float(safe), asked, by)
-
-
-async def _both(first: Awaitable[Answers], second: Awaitable[Answers]) -> tuple[Answers, Answers]:
-    """Both answers; the first failure drops the other ask."""
-    tasks = [asyncio.ensure_future(ask) for ask in (first, second)]
-    try:
-        one, other = await asyncio.gather(*tasks)
-        return one, other
-    finally:
-        for task in tasks:
-            task.cancel()

@@ -1,8 +1,8 @@
-"""One model answering everybody: the asks that wait fill the next micro-batch.
+"""One model answering everybody: the requests that wait fill the next micro-batch.
 
-The event loop accepts asks and hands out answers. A thread for each place where the model computes
-takes from what waits at the moment its micro-batch before has ended, so under load micro-batches
-are full and without load nothing waits for company.
+The event loop accepts requests and hands out answers. A thread for each backend, a place where the
+model computes, takes from the queue at the moment its micro-batch before has ended, so under load
+micro-batches are full and without load nothing waits for company (continuous batching).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -29,15 +30,7 @@ from palate.model.reward_model import RewardModel
 from palate.serve.scheduler import FairQueue, WorkItem, by_prompt, prompt_group, work_items
 from palate.types import PalateError
 
-__all__ = [
-    "Busy",
-    "Closing",
-    "Engine",
-    "Failed",
-    "Late",
-    "NonFinite",
-    "ScoreRequest",
-]
+log = logging.getLogger(__name__)
 
 
 # What a client asks of a model, and the ways in which it gets no answer.
@@ -48,10 +41,10 @@ class ScoreRequest:
     """Conversations to score together, of one prompt or of several.
 
     `conversations` are token ids, each at least one long; those that begin alike share their
-    prompt's work, in one ask and across asks. `client` takes turns with other clients. After
-    `deadline`, a time of `time.monotonic()`, nobody waits for the answer. `safety` says for each
-    conversation whether its prompt is about safety, which only the combined reward reads; empty
-    where it is not known.
+    prompt's work, in one request and across requests. `client` takes turns with other clients.
+    After `deadline`, a time of `time.monotonic()`, nobody waits for the answer. `safety` says for
+    each conversation whether its prompt is about safety, which only the combined reward reads;
+    empty where it is not known.
     """
 
     conversations: tuple[Tokens, ...]
@@ -76,7 +69,7 @@ class Late(Exception):  # noqa: N818
 
 
 class Closing(Exception):  # noqa: N818
-    """The server is shutting down and takes no new asks."""
+    """The server is shutting down and takes no new requests."""
 
 
 class NonFinite(Exception):  # noqa: N818
@@ -84,18 +77,18 @@ class NonFinite(Exception):  # noqa: N818
 
 
 class Failed(Exception):  # noqa: N818
-    """The model could not compute this ask, alone and in a micro-batch of its own."""
+    """The model could not compute this request, alone and in a micro-batch of its own."""
 
 
-# From conversations to rewards: equal ones once, each prompt once, a token budget at a time.
+# Where a model computes.
 
 
-class Compute(Protocol):
+class Backend(Protocol):
     """A place where a model computes: this process, or one of its own."""
 
     @property
-    def lane(self) -> threading.Lock:
-        """Held while computing: models that share a device share a lane, and take turns."""
+    def device_lock(self) -> threading.Lock:
+        """Held while computing: models that share a device share its lock, and take turns."""
         ...
 
     def open(self) -> None:
@@ -114,8 +107,8 @@ class Compute(Protocol):
 class LocalModel:
     """A model in this process."""
 
-    def __init__(self, model: RewardModel, lane: threading.Lock | None = None) -> None:
-        self.lane = lane or threading.Lock()
+    def __init__(self, model: RewardModel, device_lock: threading.Lock | None = None) -> None:
+        self.device_lock = device_lock or threading.Lock()
         self._model = model
 
     def open(self) -> None:
@@ -130,31 +123,6 @@ class LocalModel:
         """Whoever brought it may go on with it."""
 
 
-def rewards_of(
-    compute: Callable[[Sequence[Group]], list[float]],
-    conversations: Sequence[Tokens],
-    budget: int,
-    *,
-    shared: bool,
-    tell: Callable[[int], None],
-) -> list[float]:
-    """The reward of each conversation, in order.
-
-    With `shared` off nothing shares a prompt. `tell` hears of each micro-batch, when it has
-    ended, how many tokens it ran.
-    """
-    rows = list({c.tobytes(): c for c in conversations}.values())
-    found = by_prompt(rows) if shared else [[i] for i in range(len(rows))]
-    groups = [prompt_group([rows[i] for i in places]) for places in found]
-    rewards: dict[bytes, float] = {}
-    for indices, chosen in microbatches(groups, budget):
-        values = compute(chosen)
-        asked = [rows[i].tobytes() for index in indices for i in found[index]]
-        rewards.update(zip(asked, values, strict=True))
-        tell(sum(item.tokens for item in chosen))
-    return [rewards[c.tobytes()] for c in conversations]
-
-
 # What an engine has done, for metrics and for saying when to come back.
 
 FIRST_TOKENS_PER_SECOND = 1_000.0  # Of a small model on two CPU cores, until it is measured.
@@ -165,8 +133,9 @@ REMEMBERED_SECONDS = 10.0
 class EngineStats:
     """Running counts since the start.
 
-    `asked_tokens` are those of conversations as asked, `computed_tokens` those that the model ran;
-    between them lie shared prompts and equal conversations. `busy_seconds` is time in the model.
+    `asked_tokens` are those of conversations as they came, `computed_tokens` those that the model
+    ran; between them lie shared prompts and equal conversations. `busy_seconds` is time in the
+    model.
     """
 
     batches: int = 0
@@ -191,15 +160,13 @@ class EngineStats:
         self.tokens_per_second += weight * (speed - self.tokens_per_second)
 
 
-log = logging.getLogger(__name__)
-
-
 class _Job:
-    """An ask under way: workers fill in its rewards, its loop hears of the outcome."""
+    """A request under way: backends fill in its rewards, and its event loop awaits `answer`."""
 
-    def __init__(self, answer: asyncio.Future[tuple[float, ...]], count: int) -> None:
-        self.answer = answer
-        self.units: list[WorkItem[_Job]] = []
+    def __init__(self, count: int) -> None:
+        self.answer: futures.Future[tuple[float, ...]] = futures.Future()
+        self.answer.set_running_or_notify_cancel()  # Who stops waiting does not end it.
+        self.items: list[WorkItem[_Job]] = []
         self._rewards = [math.nan] * count
         self._missing = count
 
@@ -208,19 +175,24 @@ class _Job:
         for place in places:
             self._rewards[place] = next(rewards)
         self._missing -= len(places)
-        if not self._missing:
-            self.finish(_finite(self._rewards))
+        if self._missing or self.answer.done():
+            return
+        for place, reward in enumerate(self._rewards):
+            if not math.isfinite(reward):
+                self.fail(NonFinite(f"the reward of conversation {place} is not a finite number"))
+                return
+        self.answer.set_result(tuple(self._rewards))
 
-    def finish(self, outcome: tuple[float, ...] | Exception) -> None:
-        """Hand the outcome to the loop that waits for it; that loop may be gone."""
-        with suppress(RuntimeError):
-            self.answer.get_loop().call_soon_threadsafe(_settle, self.answer, outcome)
+    def fail(self, error: Exception) -> None:
+        """Answer with an error, unless it is answered."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
 
 
 class Engine:
-    """One model: asks of all clients in micro-batches of one token budget.
+    """One model: requests of all clients in micro-batches of one token budget.
 
-    Rewards are raw and those of `palate score`. `meter` counts, and may be read at any time.
+    Rewards are raw and those of `palate score`. `stats` counts, and may be read at any time.
     """
 
     def __init__(
@@ -230,43 +202,43 @@ class Engine:
         name: str,
         tokens_per_microbatch: int = 4_096,
         max_waiting_tokens: int = 262_144,
-        lane: threading.Lock | None = None,
-        workers: Sequence[Compute] = (),
+        device_lock: threading.Lock | None = None,
+        workers: Sequence[Backend] = (),
     ) -> None:
-        """Wrap a loaded model; `start` before asking.
+        """Wrap a loaded model; `start` before asking for rewards.
 
         With `workers` they compute, side by side, and `model` only says what it is. Without, it
-        computes in this process, and holds `lane` while it does: models that share a device share
-        a lane, and take turns instead of the device's threads.
+        computes in this process, and holds `device_lock` while it does: models that share a device
+        share its lock, and take turns instead of the device's threads.
         """
-        self.name, self.model, self.meter = name, model, EngineStats()
+        self.name, self.model, self.stats = name, model, EngineStats()
         self.tokens_per_microbatch = tokens_per_microbatch
         self.max_waiting_tokens = max_waiting_tokens
         self.vocabulary = int(model.backbone.get_input_embeddings().num_embeddings)
-        self._waiting: FairQueue[_Job] = FairQueue()
+        self._queue: FairQueue[_Job] = FairQueue()
         self._jobs: set[_Job] = set()
-        self._changed = threading.Condition()
+        self._changed = threading.Condition()  # Also the lock of all that is below and of jobs.
         self._closing = self._stopped = False
-        self._places = tuple(workers) or (LocalModel(model, lane),)
+        self._backends = tuple(workers) or (LocalModel(model, device_lock),)
         self._opened = 0
         self._threads = [
-            threading.Thread(target=self._work, args=(place,), name=f"palate-{name}", daemon=True)
-            for place in self._places
+            threading.Thread(target=self._run, args=(backend,), name=f"palate-{name}", daemon=True)
+            for backend in self._backends
         ]
 
     @property
     def waiting_tokens(self) -> int:
         """Tokens that no micro-batch has taken yet."""
-        return self._waiting.tokens
+        return self._queue.tokens
 
     @property
     def waiting_asks(self) -> int:
-        """Asks accepted and not answered yet."""
+        """Requests accepted and not answered yet."""
         return len(self._jobs)
 
     @property
     def ready(self) -> bool:
-        """Whether the model is loaded somewhere and asks are accepted."""
+        """Whether the model is loaded somewhere and requests are accepted."""
         return bool(self._opened) and not self._closing
 
     def start(self) -> None:
@@ -274,10 +246,10 @@ class Engine:
         for thread in self._threads:
             thread.start()
 
-    async def rewards(self, ask: ScoreRequest) -> tuple[float, ...]:
+    async def rewards(self, request: ScoreRequest) -> tuple[float, ...]:
         """The raw reward of each conversation, in order.
 
-        Cancelling the caller drops the ask: what no micro-batch has taken is not computed.
+        Cancelling the caller drops the request: what no micro-batch has taken is not computed.
 
         Raises:
             Busy, Late, Closing: not accepted, not in time.
@@ -285,191 +257,154 @@ class Engine:
             PalateError: the model refuses it, in words for the user.
             ValueError: an empty conversation, or a token id that the model does not have.
         """
-        if not ask.conversations:
+        if not request.conversations:
             return ()
-        if ask.deadline is not None and ask.deadline <= time.monotonic():
-            self.meter.late += 1
+        seconds = None if request.deadline is None else request.deadline - time.monotonic()
+        if seconds is not None and seconds <= 0:
+            self.stats.late += 1
             raise Late
-        job = _Job(asyncio.get_running_loop().create_future(), len(ask.conversations))
-        if len(ask.conversations) == 1:  # No prompt to look for; among many it takes milliseconds.
-            job.units = self._units(job, ask)
+        job = _Job(len(request.conversations))
+        if len(request.conversations) == 1:  # Among many, looking for prompts takes milliseconds.
+            job.items = self._items(job, request)
         else:
-            job.units = await asyncio.to_thread(self._units, job, ask)
-        self._accept(job)
-        try:
-            async with asyncio.timeout_at(_loop_time(ask.deadline)):
-                return await job.answer
-        except TimeoutError:
-            self.meter.late += 1
-            raise Late from None
-        except asyncio.CancelledError:
-            self.meter.cancelled += 1
-            raise
-        finally:
-            self._leave(job)
-
-    async def drain(self, timeout_seconds: float) -> bool:
-        """Refuse new asks, finish the accepted ones, stop; False where some were left undone."""
-        self._closing = True
-        answers = [job.answer for job in self._jobs]
-        undone = (await asyncio.wait(answers, timeout=timeout_seconds))[1] if answers else ()
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
-        for job in list(self._jobs):
-            _settle(job.answer, Closing("the server stopped before the answer"))
-        await asyncio.to_thread(self._end)
-        return not undone
-
-    def _end(self) -> None:
-        for place in self._places:
-            place.close()
-        for thread in self._threads:
-            if thread.is_alive():
-                thread.join()
-
-    def _units(self, job: _Job, ask: ScoreRequest) -> list[WorkItem[_Job]]:
-        for conversation in ask.conversations:
-            _check(conversation, self.vocabulary)
-        budget, shared = self.tokens_per_microbatch, self.model.shared
-        return work_items(job, ask.client, ask.conversations, budget, shared=shared)
-
-    def _accept(self, job: _Job) -> None:
+            job.items = await asyncio.to_thread(self._items, job, request)
         with self._changed:
             if self._closing:
                 raise Closing("the server is shutting down")
-            if self._waiting.tokens >= self.max_waiting_tokens:
-                self.meter.refused += 1
-                speed = self.meter.tokens_per_second * len(self._places)
-                raise Busy(max(1.0, self._waiting.tokens / speed))
-            self._waiting.push(job.units)
+            if self._queue.tokens >= self.max_waiting_tokens:
+                self.stats.refused += 1
+                speed = self.stats.tokens_per_second * len(self._backends)
+                raise Busy(max(1.0, self._queue.tokens / speed))
+            self._queue.push(job.items)
             self._jobs.add(job)
-            self._changed.notify_all()  # A large ask has work for several places.
-
-    def _leave(self, job: _Job) -> None:
-        with self._changed:
-            self._waiting.drop(job.units)
-            self._jobs.discard(job)
-
-    def _work(self, place: Compute) -> None:
+            self._changed.notify_all()  # A large request has work for several backends.
+        if request.deadline is not None:
+            seconds = request.deadline - time.monotonic()
         try:
-            place.open()
+            async with asyncio.timeout(seconds):
+                return await asyncio.wrap_future(job.answer)
+        except TimeoutError:
+            self.stats.late += 1
+            raise Late from None
+        except asyncio.CancelledError:
+            self.stats.cancelled += 1
+            raise
+        finally:
+            with self._changed:
+                self._queue.drop(job.items)
+                self._jobs.discard(job)
+
+    def _items(self, job: _Job, request: ScoreRequest) -> list[WorkItem[_Job]]:
+        for conversation in request.conversations:
+            if not len(conversation):
+                raise ValueError("a conversation without tokens cannot be scored")
+            if conversation.min() < 0 or conversation.max() >= self.vocabulary:
+                raise ValueError(f"token ids must be from 0 to {self.vocabulary - 1}")
+        budget, shared = self.tokens_per_microbatch, self.model.shared
+        return work_items(job, request.client, request.conversations, budget, shared=shared)
+
+    async def drain(self, timeout_seconds: float) -> bool:
+        """Refuse new requests, finish the accepted ones, stop; False where some were not done."""
+        self._closing = True
+        answers = [job.answer for job in self._jobs]
+        unfinished = (await asyncio.to_thread(futures.wait, answers, timeout_seconds)).not_done
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+            for job in self._jobs:
+                job.fail(Closing("the server stopped before the answer"))
+
+        def stop() -> None:
+            for backend in self._backends:
+                backend.close()
+            for thread in self._threads:
+                if thread.is_alive():
+                    thread.join()
+
+        await asyncio.to_thread(stop)
+        return not unfinished
+
+    def _run(self, backend: Backend) -> None:
+        """The thread of a backend."""
+        try:
+            backend.open()
         except Exception as error:
             log.error("%s: a worker cannot start: %s", self.name, error)
         else:
             self._opened += 1
         try:
-            while self._wait():
-                self._next(place)
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._stopped or self._queue.tokens)
+                    if self._stopped:
+                        return
+                with backend.device_lock:
+                    with self._changed:
+                        items = self._queue.take(self.tokens_per_microbatch)
+                    if items:
+                        self._answer(items, backend)
         except Exception:  # A mistake of ours; whoever waits must hear of it, now and later.
             log.exception("%s: the engine stopped", self.name)
             self._closing = True
-            for job in list(self._jobs):
-                job.finish(Failed("the engine stopped"))
-
-    def _next(self, place: Compute) -> None:
-        with place.lane:
             with self._changed:
-                units = self._waiting.take(self.tokens_per_microbatch)
-            if units:
-                self._answer(units, place)
+                for job in self._jobs:
+                    job.fail(Failed("the engine stopped"))
 
-    def _wait(self) -> bool:
-        """Whether there is something to compute; waits until there is, or the end."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._stopped or self._waiting.tokens)
-            return not self._stopped
-
-    def _answer(self, units: Sequence[WorkItem[_Job]], place: Compute) -> None:
+    def _answer(self, items: Sequence[WorkItem[_Job]], backend: Backend) -> None:
         try:
-            rewards = self._compute([c for unit in units for c in unit.conversations], place)
+            rewards = self._compute([c for item in items for c in item.conversations], backend)
         except Exception as error:  # Whatever a model raises: out of memory, a window too short.
-            if len(units) == 1:
-                self._fail(units[0].owner, error)
+            if len(items) == 1:
+                self._fail(items[0].owner, error)
                 return
-            # One ask that cannot be computed must not take those of others with it.
-            for unit in units:
-                if not unit.owner.answer.done():
-                    self._answer([unit], place)
+            # One request that cannot be computed must not take those of others with it.
+            for item in items:
+                if item.owner in self._jobs and not item.owner.answer.done():
+                    self._answer([item], backend)
             return
-        with self._changed:  # The parts of one ask may be computed side by side.
+        with self._changed:  # The parts of one request may be computed side by side.
             values = iter(rewards)
-            for unit in units:
-                unit.owner.fill(unit.places, values)
+            for item in items:
+                item.owner.fill(item.places, values)
 
     def _fail(self, job: _Job, error: Exception) -> None:
-        self.meter.failed += 1
+        self.stats.failed += 1
         if not isinstance(error, PalateError):
             kind = type(error).__name__
             if not self._stopped:
-                log.error("%s: an ask failed: %s", self.name, kind)
+                log.error("%s: a request failed: %s", self.name, kind)
             error = Failed(f"the model failed: {kind}")
-        job.finish(error)
-
-    def _compute(self, conversations: Sequence[Tokens], place: Compute) -> list[float]:
-        started = time.perf_counter()
-
-        def tell(tokens: int) -> None:
-            nonlocal started
-            now = time.perf_counter()
-            with self._changed:
-                self.meter.computed(tokens, now - started)
-            started = now
-
-        rewards = rewards_of(
-            place,
-            conversations,
-            self.tokens_per_microbatch,
-            shared=self.model.shared,
-            tell=tell,
-        )
         with self._changed:
-            self.meter.conversations += len(conversations)
-            self.meter.asked_tokens += sum(map(len, conversations))
-        return rewards
+            job.fail(error)
 
-
-def _check(conversation: Tokens, vocabulary: int) -> None:
-    if not len(conversation):
-        raise ValueError("a conversation without tokens cannot be scored")
-    if conversation.min() < 0 or conversation.max() >= vocabulary:
-        raise ValueError(f"token ids must be from 0 to {vocabulary - 1}")
-
-
-def _loop_time(deadline: float | None) -> float | None:
-    if deadline is None:
-        return None
-    return asyncio.get_running_loop().time() + deadline - time.monotonic()
-
-
-def _finite(rewards: Sequence[float]) -> tuple[float, ...] | NonFinite:
-    odd = [place for place, reward in enumerate(rewards) if not math.isfinite(reward)]
-    if odd:
-        return NonFinite(f"the reward of conversation {odd[0]} is not a finite number")
-    return tuple(rewards)
-
-
-def _settle(
-    answer: asyncio.Future[tuple[float, ...]], outcome: tuple[float, ...] | Exception
-) -> None:
-    if answer.done():
-        return
-    if isinstance(outcome, Exception):
-        answer.set_exception(outcome)
-    else:
-        answer.set_result(outcome)
+    def _compute(self, conversations: Sequence[Tokens], backend: Backend) -> list[float]:
+        """The reward of each, in order: equal ones once, each prompt once."""
+        rows = list({c.tobytes(): c for c in conversations}.values())
+        runs = by_prompt(rows) if self.model.shared else [[i] for i in range(len(rows))]
+        groups = [prompt_group([rows[i] for i in run]) for run in runs]
+        rewards: dict[bytes, float] = {}
+        for indices, chosen in microbatches(groups, self.tokens_per_microbatch):
+            started = time.perf_counter()
+            values = backend(chosen)
+            with self._changed:
+                tokens = sum(group.tokens for group in chosen)
+                self.stats.computed(tokens, time.perf_counter() - started)
+            keys = [rows[i].tobytes() for index in indices for i in runs[index]]
+            rewards.update(zip(keys, values, strict=True))
+        with self._changed:
+            self.stats.conversations += len(conversations)
+            self.stats.asked_tokens += sum(map(len, conversations))
+        return [rewards[c.tobytes()] for c in conversations]
 
 
 # A model in a process of its own: the server outlives it, and starts another.
 #
-# A kernel that crashes, a device that fails or the kernel's out-of-memory killer takes the
-# process
-# that computes. What it was computing is asked again of its successor, so nobody notices but by
-# the
+# A kernel that crashes, a device that fails or the system's out-of-memory killer takes the process
+# that computes. What it was computing is asked again of its successor, so nobody notices but by the
 # time it takes. Nothing of the server's Python runs beside the model's either.
 
 HUNG_SECONDS = 600.0  # A micro-batch takes seconds; a device that hangs takes for ever.
-LOADS = 5
+LOAD_ATTEMPTS = 5
 
 
 class DiedError(Exception):
@@ -488,13 +423,13 @@ class Worker:
         load: Callable[[], RewardModel],
         *,
         threads: int | None = None,
-        lane: threading.Lock | None = None,
+        device_lock: threading.Lock | None = None,
     ) -> None:
         """Start a process that opens the model by `load`, a function that can be pickled.
 
         `threads` are torch's there; as many as the machine has cores where None.
         """
-        self.lane = lane or threading.Lock()
+        self.device_lock = device_lock or threading.Lock()
         self.restarts = 0
         self._load, self._threads = load, threads
         self._process, self._pipe = self._spawn()
@@ -508,7 +443,7 @@ class Worker:
     def open(self) -> None:
         """Wait until the model is loaded; raises `DiedError` where it cannot be."""
         try:
-            self._hear_ready()
+            self._wait_ready()
         except (EOFError, OSError):
             raise DiedError("the process died while it loaded the model") from None
 
@@ -518,13 +453,13 @@ class Worker:
             self._load_again()
             try:
                 self._pipe.send(groups)
-                return self._hear()
+                return self._receive()
             except (EOFError, OSError):
                 self._replace()
         raise DiedError("the process died twice over the same micro-batch")
 
     def close(self) -> None:
-        """End the process; whoever waits for it hears `DiedError`."""
+        """End the process; whoever waits for it gets `DiedError`."""
         self._closed.set()
         self._process.kill()  # It holds nothing that must be saved.
         self._process.join()
@@ -534,10 +469,10 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(
-            target=_compute, args=(theirs, self._load, self._threads), daemon=True
+            target=_serve_pipe, args=(theirs, self._load, self._threads), daemon=True
         )
         process.start()
-        theirs.close()  # Or we would never hear that the process is gone.
+        theirs.close()  # Or we would never notice that the process is gone.
         return process, ours
 
     def _replace(self) -> None:
@@ -555,35 +490,30 @@ class Worker:
 
     def _load_again(self) -> None:
         """Wait until it is ready; a death over loading is not the micro-batch's fault."""
-        for _ in range(LOADS):
+        for _ in range(LOAD_ATTEMPTS):
             try:
-                self._hear_ready()
+                self._wait_ready()
                 return
             except (EOFError, OSError):
                 self._replace()
-        raise DiedError(f"the process died {LOADS} times while it loaded the model")
+        raise DiedError(f"the process died {LOAD_ATTEMPTS} times while it loaded the model")
 
-    def _hear_ready(self) -> None:
+    def _wait_ready(self) -> None:
         if not self._ready:
-            self._hear()
+            self._receive()
             self._ready = True
 
-    def _hear(self) -> list[float]:
+    def _receive(self) -> list[float]:
         if not self._pipe.poll(HUNG_SECONDS):
             raise EOFError
-        kind, said = self._pipe.recv()
-        if kind == "refused":
-            raise PalateError(said)
-        if kind == "failed":
-            raise RemoteError(said)
-        if kind == "unloaded":
-            raise DiedError(f"the process cannot load the model: {said}")
-        rewards: list[float] = said
-        return rewards
+        answer: list[float] | Exception = self._pipe.recv()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
-def _compute(pipe: Connection, load: Callable[[], RewardModel], threads: int | None) -> None:
-    """The process: load, say so, then answer until the pipe closes."""
+def _serve_pipe(pipe: Connection, load: Callable[[], RewardModel], threads: int | None) -> None:
+    """The process: load, send an empty answer, then answer until the pipe closes."""
     # Ctrl-C reaches every process of the terminal; the server drains, and then ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_memory()
@@ -592,18 +522,18 @@ def _compute(pipe: Connection, load: Callable[[], RewardModel], threads: int | N
     try:
         model = LocalModel(load())
     except Exception as error:
-        pipe.send(("unloaded", f"{type(error).__name__}: {error}"))
+        kind = type(error).__name__
+        pipe.send(DiedError(f"the process cannot load the model: {kind}: {error}"))
         return
-    pipe.send(("rewards", []))
+    pipe.send([])
     with suppress(EOFError, OSError):  # The server is gone, or has done with this process.
         while True:
-            pipe.send(_answer(model, pipe.recv()))
-
-
-def _answer(model: LocalModel, groups: Sequence[Group]) -> tuple[str, list[float] | str]:
-    try:
-        return "rewards", model(groups)
-    except PalateError as error:
-        return "refused", str(error)
-    except Exception as error:  # Its text may quote what it was given; its kind does not.
-        return "failed", type(error).__name__
+            groups = pipe.recv()
+            answer: list[float] | Exception
+            try:
+                answer = model(groups)
+            except PalateError as error:
+                answer = PalateError(str(error))
+            except Exception as error:  # Its text may quote what it was given; its kind does not.
+                answer = RemoteError(type(error).__name__)
+            pipe.send(answer)

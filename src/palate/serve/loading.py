@@ -37,18 +37,18 @@ def named(models: Sequence[str]) -> dict[str, str]:
     Raises:
         PalateError: two models of one name.
     """
-    found: dict[str, str] = {}
+    locations: dict[str, str] = {}
     for given in models:
         name, equals, location = given.partition("=")
         if not equals or "/" in name:
             name, location = Path(given).name, given
-        if name in found:
+        if name in locations:
             raise PalateError(
-                f"two models are named {name!r}; name them apart: first={found[name]} "
+                f"two models are named {name!r}; name them apart: first={locations[name]} "
                 f"second={location}"
             )
-        found[name] = location
-    return found
+        locations[name] = location
+    return locations
 
 
 def chosen_dtype(given: str) -> Dtype:
@@ -67,21 +67,21 @@ def open_models(
     max_waiting_tokens: int = 262_144,
     max_tokens: int | None = None,
     max_characters: int = 1 << 18,
-    lane: threading.Lock | None = None,
+    device_lock: threading.Lock | None = None,
     workers: int = 0,
 ) -> tuple[dict[str, ServedModel], list[Engine]]:
     """Load every model, each with an engine that is not started yet.
 
     Each computes in this process, or in as many `workers`, processes of their own on the machine's
-    GPUs in turn. What shares a device, or a part of the cores, takes turns by one lane: `lane`
-    in this process, and one for all models' first workers, one for all second ones, ...
+    GPUs in turn. What shares a device, or a part of the cores, takes turns by one lock:
+    `device_lock` in this process, and one for all models' first workers, one for all second, ...
 
     Raises:
         PalateError: a model that is not there or is no reward model.
     """
     keep_memory()
-    device, lane = default_device(), lane or threading.Lock()
-    lanes = [threading.Lock() for _ in range(workers)]
+    device, device_lock = default_device(), device_lock or threading.Lock()
+    worker_locks = [threading.Lock() for _ in range(workers)]
     compute = compute_dtype(dtype, device)
     served: dict[str, ServedModel] = {}
     engines: list[Engine] = []
@@ -94,8 +94,8 @@ def open_models(
             name=name,
             tokens_per_microbatch=tokens_per_microbatch,
             max_waiting_tokens=max_waiting_tokens,
-            lane=lane,
-            workers=_workers(load, lanes),
+            device_lock=device_lock,
+            workers=_workers(load, worker_locks),
         )
         facts = _facts(model, location, compute, device)
         LOG.info("%s: the reward is read at %s", name, model.chat.read_at)
@@ -119,15 +119,14 @@ def _raw(config: PretrainedConfig) -> bool:
     return (named or getattr(config, "sbert_ce_default_activation_function", None)) == IDENTITY
 
 
-def _workers(load: Callable[..., RewardModel], lanes: Sequence[threading.Lock]) -> list[Worker]:
-    """A process for each lane, on a GPU or on an equal part of the cores."""
+def _workers(load: Callable[..., RewardModel], locks: Sequence[threading.Lock]) -> list[Worker]:
+    """A process for each lock, on a GPU or on an equal part of the cores."""
     gpus = torch.cuda.device_count()
-    threads = None if gpus or not lanes else max(1, cores() // len(lanes))
+    threads = None if gpus or not locks else max(1, cores() // len(locks))
+    devices = [f"cuda:{i % gpus}" if gpus else "cpu" for i in range(len(locks))]
     return [
-        Worker(
-            partial(load, device=f"cuda:{i % gpus}" if gpus else "cpu"), threads=threads, lane=lane
-        )
-        for i, lane in enumerate(lanes)
+        Worker(partial(load, device=device), threads=threads, device_lock=lock)
+        for device, lock in zip(devices, locks, strict=True)
     ]
 
 

@@ -1,4 +1,4 @@
-"""What the server says of itself: one log line a request, and counters for Prometheus.
+"""Counters for Prometheus, and OpenTelemetry's spans.
 
 Neither holds text of a request: paths are those of routes, clients are names of tokens or
 addresses, models are served names.
@@ -45,7 +45,11 @@ class Telemetry:
         self.under_way = Gauge(
             "palate_requests_under_way", "Requests not answered yet", registry=self.registry
         )
-        self._requests = self._counter("palate_requests", "Requests answered", "path", "status")
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, registry=self.registry)
+
+        self._requests = counter("palate_requests", "Requests answered", "path", "status")
         self._seconds = Histogram(
             "palate_request_seconds",
             "Time from a request's first byte to its answer",
@@ -53,15 +57,15 @@ class Telemetry:
             buckets=SECONDS,
             registry=self.registry,
         )
-        self._conversations = self._counter("palate_conversations", "Conversations read", "model")
-        self._tokens = self._counter("palate_tokens", "Tokens read", "model")
-        self._truncated = self._counter(
+        self._conversations = counter("palate_conversations", "Conversations read", "model")
+        self._tokens = counter("palate_tokens", "Tokens read", "model")
+        self._truncated = counter(
             "palate_truncated_conversations", "Conversations whose prompt was cut", "model"
         )
-        self._untemplated = self._counter(
+        self._untemplated = counter(
             "palate_untemplated_texts", "Texts without a turn of the model's template", "model"
         )
-        self._unframed = self._counter(
+        self._unframed = counter(
             "palate_unframed_ids",
             "Token ids that begin or end otherwise than the template",
             "model",
@@ -87,9 +91,6 @@ class Telemetry:
     def page(self) -> bytes:
         """The metrics as Prometheus reads them."""
         return generate_latest(self.registry)
-
-    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
-        return Counter(name, help_text, labels, registry=self.registry)
 
 
 def start_tracing() -> None:
@@ -123,7 +124,7 @@ class _Engines:
         for name, text in ENGINE_COUNTERS.items():
             counter = CounterMetricFamily(f"palate_engine_{name}", text, labels=["model"])
             for engine in self._engines:
-                counter.add_metric([engine.name], getattr(engine.meter, name))
+                counter.add_metric([engine.name], getattr(engine.stats, name))
             yield counter
         for name, text in ENGINE_GAUGES.items():
             gauge = GaugeMetricFamily(f"palate_engine_{name}", text, labels=["model"])

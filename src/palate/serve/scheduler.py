@@ -1,5 +1,6 @@
-"""What waits for a model: clients take turns by tokens, and those who share a prompt go together.
+"""Which conversations share a prompt, and the queue of what waits for a model.
 
+Clients take turns by tokens (start-time fair queueing), and what shares a prompt is taken together.
 Pure bookkeeping, without threads or clocks; `engine.py` holds the lock.
 """
 
@@ -76,9 +77,9 @@ def prompt_group(conversations: Sequence[Tokens]) -> Group:
     return group(conversations, shared=len(conversations) > 1)
 
 
-# An ask cut into what one micro-batch can hold: prompt groups, or parts of large ones.
+# A request cut into what one micro-batch can hold: prompt groups, or parts of large ones.
 
-LEAD_TOKENS = 64  # Units that begin alike for so long may share a prompt, and are looked at.
+LEAD_TOKENS = 64  # Items that begin alike for so long may share a prompt, and are compared.
 
 Owner = TypeVar("Owner")
 
@@ -87,7 +88,7 @@ Owner = TypeVar("Owner")
 class WorkItem(Generic[Owner]):
     """Conversations of one prompt that are scored in one micro-batch.
 
-    `places` are their indices in what the owner asked, `prefix` the tokens they share, `tokens`
+    `places` are their indices in the owner's request, `prefix` the tokens they share, `tokens`
     what a micro-batch spends on them where nothing else shares their prompt.
     """
 
@@ -100,16 +101,16 @@ class WorkItem(Generic[Owner]):
 
     @property
     def lead(self) -> bytes:
-        """What units that share a prompt begin with."""
+        """What items that share a prompt begin with."""
         return self.conversations[0][:LEAD_TOKENS].tobytes()
 
 
 class PrefixGroup(Generic[Owner]):
-    """A unit and those that joined it because they have its prompt: one group of a micro-batch."""
+    """An item and those that joined it because they have its prompt: one group of a micro-batch."""
 
-    def __init__(self, unit: WorkItem[Owner]) -> None:
-        self._first = unit.conversations[0]
-        self._count, self._prefix = len(unit.places), unit.prefix
+    def __init__(self, item: WorkItem[Owner]) -> None:
+        self._first = item.conversations[0]
+        self._count, self._prefix = len(item.places), item.prefix
 
     def prefix_with(self, other: WorkItem[Owner]) -> int:
         """Tokens that all would share if `other` joined."""
@@ -131,37 +132,28 @@ class PrefixGroup(Generic[Owner]):
 def work_items(
     owner: Owner, client: str, conversations: Sequence[Tokens], budget: int, *, shared: bool = True
 ) -> list[WorkItem[Owner]]:
-    """The conversations as units of at most `budget` tokens; a longer one is a unit of its own.
+    """The conversations as items of at most `budget` tokens; a longer one is an item of its own.
 
     With `shared` off nothing shares a prompt: for a model that reads padded rows.
     """
-    found = by_prompt(conversations) if shared else [[i] for i in range(len(conversations))]
-    return [
-        _unit(owner, client, places, conversations)
-        for together in found
-        for places in _parts(together, conversations, budget)
-    ]
+    runs = by_prompt(conversations) if shared else [[i] for i in range(len(conversations))]
+    items = []
+    for run in runs:
+        for places in _parts(run, conversations, budget):
+            rows = tuple(conversations[place] for place in places)
+            group = prompt_group(rows)
+            # A single one can share all but its last token with an item that begins alike.
+            prefix = len(rows[0]) - 1 if len(rows) == 1 else len(group.prefix)
+            items.append(WorkItem(owner, client, tuple(places), rows, prefix, group.tokens))
+    return items
 
 
-def _unit(
-    owner: Owner, client: str, places: Sequence[int], conversations: Sequence[Tokens]
-) -> WorkItem[Owner]:
-    held = tuple(conversations[place] for place in places)
-    alone = len(held) == 1
-    group = prompt_group(held)
-    # A single one can share all but its last token with a unit that begins alike.
-    prefix = len(held[0]) - 1 if alone else len(group.prefix)
-    return WorkItem(owner, client, tuple(places), held, prefix, group.tokens)
-
-
-def _parts(
-    together: Sequence[int], conversations: Sequence[Tokens], budget: int
-) -> Iterator[list[int]]:
-    """Runs of a prompt's conversations that fit the budget, each with the prompt again."""
-    prefix = len(prompt_group([conversations[place] for place in together]).prefix)
+def _parts(run: Sequence[int], conversations: Sequence[Tokens], budget: int) -> Iterator[list[int]]:
+    """Parts of a prompt's conversations that fit the budget, each with the prompt again."""
+    prefix = len(prompt_group([conversations[place] for place in run]).prefix)
     part: list[int] = []
     room = budget - prefix
-    for place in together:
+    for place in run:
         cost = len(conversations[place]) - prefix
         if part and cost > room:
             yield part
@@ -171,97 +163,93 @@ def _parts(
     yield part
 
 
-KIN_LOOKED_AT = 64  # A deep queue behind one long system prompt must not cost a quadratic search.
+MOST_COMPARED = 64  # A deep queue behind one long system prompt must not cost a quadratic search.
 
 
 @dataclass(slots=True, eq=False)
-class _Line(Generic[Owner]):
-    """One client's units, oldest first; `due` are the tokens its turn is counted from."""
+class _ClientQueue(Generic[Owner]):
+    """One client's items, oldest first; `due` are the tokens its turn is counted from."""
 
     due: int
     number: int
-    units: OrderedDict[WorkItem[Owner], None] = field(default_factory=OrderedDict)
+    items: OrderedDict[WorkItem[Owner], None] = field(default_factory=OrderedDict)
 
 
 class FairQueue(Generic[Owner]):
-    """A line for each client; the client that was given the fewest tokens is next.
+    """A queue for each client; the client that was given the fewest tokens is next.
 
     Start-time fair queueing: a client that comes (back) starts where the others are, so idleness
-    earns nothing, and who asks much delays itself and no one else. A unit that does not fit leaves
+    earns nothing, and who asks much delays itself and no one else. An item that does not fit leaves
     its client first for the next micro-batch.
     """
 
     def __init__(self) -> None:
         self.tokens = 0
-        self._lines: dict[str, _Line[Owner]] = {}
-        self._kin: dict[bytes, OrderedDict[WorkItem[Owner], None]] = {}
-        self._clock = 0
+        self._clients: dict[str, _ClientQueue[Owner]] = {}
+        self._by_lead: dict[bytes, OrderedDict[WorkItem[Owner], None]] = {}
+        self._virtual_time = 0
         self._numbers = count()
 
     def __len__(self) -> int:
-        return sum(len(line.units) for line in self._lines.values())
+        return sum(len(client.items) for client in self._clients.values())
 
-    def push(self, units: Iterable[WorkItem[Owner]]) -> None:
-        """Let units wait, each behind what its client asked before."""
-        for unit in units:
-            if unit.client not in self._lines:
-                self._lines[unit.client] = _Line(self._clock, next(self._numbers))
-            self._lines[unit.client].units[unit] = None
-            self._kin.setdefault(unit.lead, OrderedDict())[unit] = None
-            self.tokens += unit.tokens
+    def push(self, items: Iterable[WorkItem[Owner]]) -> None:
+        """Let items wait, each behind what its client asked before."""
+        for item in items:
+            if item.client not in self._clients:
+                self._clients[item.client] = _ClientQueue(self._virtual_time, next(self._numbers))
+            self._clients[item.client].items[item] = None
+            self._by_lead.setdefault(item.lead, OrderedDict())[item] = None
+            self.tokens += item.tokens
 
-    def drop(self, units: Iterable[WorkItem[Owner]]) -> None:
-        """Forget those of `units` that still wait."""
-        for unit in units:
-            line = self._lines.get(unit.client)
-            if line is not None and unit in line.units:
-                self._remove(unit)
+    def drop(self, items: Iterable[WorkItem[Owner]]) -> None:
+        """Forget those of `items` that still wait."""
+        for item in items:
+            client = self._clients.get(item.client)
+            if client is not None and item in client.items:
+                self._remove(item)
 
     def take(self, budget: int) -> list[WorkItem[Owner]]:
-        """Units for one micro-batch of at most `budget` tokens; one that is longer goes alone."""
+        """Items for one micro-batch of at most `budget` tokens; one that is longer goes alone."""
         taken: list[WorkItem[Owner]] = []
         room = budget
-        turns = [(line.due, line.number, line) for line in self._lines.values()]
+        turns = [(client.due, client.number, client) for client in self._clients.values()]
         heapq.heapify(turns)
         while turns and room > 0:
-            due, _, line = heapq.heappop(turns)
-            if not line.units:  # They went along with others.
+            due, _, client = heapq.heappop(turns)
+            if not client.items:  # They went along with others.
                 continue
-            if due < line.due:  # Some did.
-                heapq.heappush(turns, (line.due, line.number, line))
+            if due < client.due:  # Some did.
+                heapq.heappush(turns, (client.due, client.number, client))
                 continue
-            unit = next(iter(line.units))
-            if taken and unit.tokens > room:
+            item = next(iter(client.items))
+            if taken and item.tokens > room:
                 continue
-            self._clock = max(self._clock, line.due)
-            room -= self._serve(unit, unit.tokens, taken)
-            room -= self._serve_kin(unit, room, taken)
-            if line.units:
-                heapq.heappush(turns, (line.due, line.number, line))
+            self._virtual_time = max(self._virtual_time, client.due)
+            room -= self._serve(item, item.tokens, taken)
+            # Take along, out of turn, what has its prompt and costs less than half beside it.
+            group = PrefixGroup(item)
+            for other in list(islice(self._by_lead.get(item.lead, ()), MOST_COMPARED)):
+                cost = group.cost_of(other)
+                shared = group.prefix_with(other) >= LEAST_SHARED_TOKENS
+                if shared and 2 * cost <= other.tokens and cost <= room:
+                    group.join(other)
+                    room -= self._serve(other, cost, taken)
+            if client.items:
+                heapq.heappush(turns, (client.due, client.number, client))
         return taken
 
-    def _serve(self, unit: WorkItem[Owner], cost: int, taken: list[WorkItem[Owner]]) -> int:
-        self._lines[unit.client].due += cost
-        self._remove(unit)
-        taken.append(unit)
+    def _serve(self, item: WorkItem[Owner], cost: int, taken: list[WorkItem[Owner]]) -> int:
+        self._clients[item.client].due += cost
+        self._remove(item)
+        taken.append(item)
         return cost
 
-    def _serve_kin(self, unit: WorkItem[Owner], room: int, taken: list[WorkItem[Owner]]) -> int:
-        """Take along, out of turn, what has `unit`'s prompt and costs less than half beside it."""
-        together, spent = PrefixGroup(unit), 0
-        for other in list(islice(self._kin.get(unit.lead, ()), KIN_LOOKED_AT)):
-            cost = together.cost_of(other)
-            shared = together.prefix_with(other) >= LEAST_SHARED_TOKENS
-            if shared and 2 * cost <= other.tokens and spent + cost <= room:
-                together.join(other)
-                spent += self._serve(other, cost, taken)
-        return spent
-
-    def _remove(self, unit: WorkItem[Owner]) -> None:
-        line, kin = self._lines[unit.client], self._kin[unit.lead]
-        del line.units[unit], kin[unit]
-        self.tokens -= unit.tokens
-        if not line.units:
-            del self._lines[unit.client]
-        if not kin:
-            del self._kin[unit.lead]
+    def _remove(self, item: WorkItem[Owner]) -> None:
+        client, same_lead = self._clients[item.client], self._by_lead[item.lead]
+        del client.items[item], same_lead[item]
+        self.tokens -= item.tokens
+        if not client.items:
+            del self._clients[item.client]
+        if not same_lead:
+            del self._by_lead[item.lead]

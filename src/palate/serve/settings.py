@@ -59,15 +59,9 @@ class Settings:
 
 # How much one client may ask: a bucket each, which refills evenly.
 
-KEPT = 4096  # Clients remembered; the one seen longest ago has a full bucket again anyway.
+MAX_CLIENTS = 4096  # Remembered; the one seen longest ago has a full bucket again anyway.
 SECONDS_PER_MINUTE = 60.0
 ROUNDING = 1e-6
-
-
-@dataclass(slots=True)
-class _Bucket:
-    level: float
-    at_seconds: float
 
 
 class TokenBucket:
@@ -82,25 +76,19 @@ class TokenBucket:
     ) -> None:
         self._per_minute = per_minute
         self._clock = clock
-        self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
+        # The level of each and its time in seconds, the one seen longest ago first.
+        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait_seconds(self, client: str, units: float) -> float:
         """Take `units` and give 0, or take nothing and give the seconds until they are there."""
         if self._per_minute is None:
             return 0.0
-        bucket = self._refilled(client, self._per_minute)
-        missing = min(units, self._per_minute) - bucket.level
-        if missing > ROUNDING:
-            return missing * SECONDS_PER_MINUTE / self._per_minute
-        bucket.level -= units
-        return 0.0
-
-    def _refilled(self, client: str, most: float) -> _Bucket:
-        now = self._clock()
-        bucket = self._buckets.pop(client, None) or _Bucket(most, now)
-        gained = (now - bucket.at_seconds) * most / SECONDS_PER_MINUTE
-        bucket.level, bucket.at_seconds = min(most, bucket.level + gained), now
-        self._buckets[client] = bucket
-        if len(self._buckets) > KEPT:
+        now, full = self._clock(), self._per_minute
+        level, at_seconds = self._buckets.pop(client, (full, now))
+        level = min(full, level + (now - at_seconds) * full / SECONDS_PER_MINUTE)
+        missing = min(units, full) - level
+        wait = missing > ROUNDING
+        self._buckets[client] = (level if wait else level - units, now)
+        if len(self._buckets) > MAX_CLIENTS:
             self._buckets.popitem(last=False)
-        return bucket
+        return missing * SECONDS_PER_MINUTE / full if wait else 0.0

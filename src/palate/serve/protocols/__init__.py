@@ -10,7 +10,7 @@ To add a protocol, write a file here that has
    or token ids (`schema.conversation`, `answered`, `forms`), asks `service.rewards`, and answers.
 
 Then add its `router` to `PROTOCOLS` below, a mark `<!-- fields: FILE -->` to docs/serve.md (its
-table is written by `python tests/serve/test_fields.py`), and the peer's fields to
+table is written by `python tests/serve/test_schema.py`), and the peer's fields to
 tests/serve/peers.json. A path that two protocols share goes to `shared_paths.py`; errors in a
 shape of the protocol's own are in `serve/errors.py`.
 """

@@ -1,6 +1,10 @@
-"""What is accepted is answered; what nobody waits for is not computed."""
+"""What is accepted is answered, also after SIGTERM; what nobody waits for is not computed."""
 
+import re
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import urlsplit
@@ -19,13 +23,13 @@ TEXT = {"query": "How do I bake bread?"}
 
 @pytest.fixture
 def held(tiny_folder):
-    """A server whose model computes nothing while the test holds its lane."""
-    lane = threading.Lock()
+    """A server whose model computes nothing while the test holds its device_lock."""
+    device_lock = threading.Lock()
     settings = Settings(limits=Limits(requests_at_once=3))
-    options = {"max_waiting_tokens": 8, "lane": lane}
+    options = {"max_waiting_tokens": 8, "device_lock": device_lock}
     with live(server_of({"tiny": str(tiny_folder)}, settings, **options)) as found:
         found.ok("/get_reward", TEXT)
-        with lane:
+        with device_lock:
             yield found
 
 
@@ -57,7 +61,7 @@ def test_a_client_that_hangs_up_is_forgotten(held):
         connection.sendall(head.encode() + body)
         until(lambda: engine(held).waiting_asks)
     until(lambda: not engine(held).waiting_asks)
-    assert engine(held).meter.cancelled == 1
+    assert engine(held).stats.cancelled == 1
     assert engine(held).waiting_tokens == 0
 
 
@@ -66,26 +70,26 @@ def test_more_requests_at_once_than_allowed_are_429(held):
         deadline = {"x-deadline-seconds": "0.3"}
         for _ in range(3):
             pool.submit(held.post, "/get_reward", {"query": ""}, **deadline)
-        until(lambda: held.server.shift.under_way == 3)
+        until(lambda: held.server.state.under_way == 3)
         refused = held.post("/get_reward", TEXT)
     assert refused.status_code == 429
 
 
 def test_leaving_answers_what_was_accepted_and_takes_no_more(tiny_folder):
-    lane = threading.Lock()
-    options = {"lane": lane}
+    device_lock = threading.Lock()
+    options = {"device_lock": device_lock}
     with (
         live(server_of({"tiny": str(tiny_folder)}, **options)) as found,
         ThreadPoolExecutor() as pool,
     ):
         expected = found.ok("/get_reward", TEXT)
-        with lane:
+        with device_lock:
             accepted = [pool.submit(found.post, "/get_reward", TEXT) for _ in range(4)]
             until(lambda: engine(found).waiting_asks == 4)
             found.leave()
             until(lambda: found.http.get("/ready").status_code == 503)
             assert found.http.get("/health").status_code == 200
-            until(lambda: found.server.shift.closed)
+            until(lambda: found.server.state.closed)
             refused = found.post("/predict", {"inputs": "x"})
             assert (refused.status_code, refused.json()["error_type"]) == (503, "unhealthy")
             assert refused.headers["connection"] == "close"
@@ -124,3 +128,52 @@ def test_a_model_that_gives_no_numbers_is_not_served(tiny_folder):
         server.engines[0].model.head.weight.fill_(np.nan)
     with pytest.raises(PalateError, match="tiny: cannot be served"), live(server) as found:
         assert found.stopped.wait(20)
+
+
+TEXTS = {"query": [f"How do I bake {n} loaves of bread?" for n in range(64)]}
+
+
+@pytest.mark.slow
+def test_sigterm_under_load_answers_what_was_accepted(tiny_folder):
+    command = [sys.executable, "-m", "palate", "serve", str(tiny_folder), "--port", "0"]
+    with (
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process,
+        ThreadPoolExecutor(17) as pool,
+    ):
+        assert process.stderr is not None
+        url = next(
+            found[1] for line in process.stderr if (found := re.search(r"at (http\S+):", line))
+        )
+        lines = pool.submit(process.stderr.readlines)
+        under_way = threading.Event()
+
+        def ask(client):
+            """Requests until the server says that it leaves; what it said to each."""
+            heard = []
+            with httpx2.Client(base_url=url, timeout=60) as http:
+                while True:
+                    try:
+                        answer = http.post("/get_reward", json=TEXTS)
+                    except httpx2.ConnectError:  # It was gone before the request was sent.
+                        return heard
+                    except httpx2.RemoteProtocolError:
+                        # The idle connection was closed as the request was on its way: not taken.
+                        return heard
+                    heard.append(answer)
+                    if len(heard) == 3:
+                        under_way.set()
+                    if answer.status_code != 200:
+                        return heard
+
+        asking = [pool.submit(ask, client) for client in range(16)]
+        assert under_way.wait(60)
+        process.send_signal(signal.SIGTERM)
+        heard = [answer for future in asking for answer in future.result()]
+        assert process.wait(60) == 0
+        logged = re.findall(r"request=(\w+) .* POST /get_reward (\d+) ", "".join(lines.result()))
+    # Every request that reached the server is in its log, and was heard.
+    assert dict(logged) == {a.headers["x-request-id"]: str(a.status_code) for a in heard}
+    assert {answer.status_code for answer in heard} <= {200, 503}
+    rewards = {tuple(a.json()["rewards"]) for a in heard if a.status_code == 200}
+    first = next(iter(rewards))
+    assert all(found == pytest.approx(first, rel=1e-5, abs=1e-5) for found in rewards)

@@ -1,6 +1,8 @@
+"""Buckets of what a client may ask."""
+
 import pytest
 
-from palate.serve.settings import KEPT, TokenBucket
+from palate.serve.settings import MAX_CLIENTS, TokenBucket
 
 
 class Clock:
@@ -56,6 +58,6 @@ def test_waiting_is_free_and_a_bucket_does_not_overflow(clock):
 
 def test_clients_without_end_are_forgotten(clock):
     allowance = TokenBucket(1, clock)
-    for number in range(KEPT + 50):
+    for number in range(MAX_CLIENTS + 50):
         allowance.wait_seconds(str(number), 1)
-    assert len(allowance._buckets) == KEPT
+    assert len(allowance._buckets) == MAX_CLIENTS

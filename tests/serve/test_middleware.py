@@ -1,4 +1,4 @@
-"""The door: whatever comes in is answered, named, bounded, and its text is in no log."""
+"""Whatever comes in is answered, named, bounded, and its text is in no log."""
 
 import json
 import logging

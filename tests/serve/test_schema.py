@@ -1,6 +1,6 @@
 """Every field that a protocol documents is honoured, needs nothing, or is refused by name.
 
-`python tests/serve/test_fields.py` writes the tables of docs/serve.md anew.
+`python tests/serve/test_schema.py` writes the tables of docs/serve.md anew.
 """
 
 import base64
@@ -87,7 +87,7 @@ def test_the_tables_of_the_docs_are_those_of_the_requests() -> None:
     page = PAGE.read_text()
     families = {model.__module__.rpartition(".")[2] for _, model in shapes()}
     assert set(MARK.findall(page)) == families
-    assert with_tables(page) == page, "python tests/serve/test_fields.py"
+    assert with_tables(page) == page, "python tests/serve/test_schema.py"
 
 
 @pytest.mark.parametrize("peer", PEERS)
