@@ -1,3 +1,5 @@
+"""Judging a benchmark: labels put back, protocols, resuming; records; what existing files keep."""
+
 import json
 import math
 import os
@@ -9,7 +11,9 @@ import textwrap
 import numpy as np
 import pytest
 
-from palate.evaluate.run import evaluate, slug
+from older import downgrade
+from palate.evaluate.metrics import read_judge_results
+from palate.evaluate.run import evaluate, record_from, record_of, slug, verdict_of
 from palate.judges import open_judge
 from palate.records import read_header, read_verdicts, write_comparisons
 from palate.types import Outcome, Pair, PalateError, Preference
@@ -328,3 +332,160 @@ def test_answers_are_json_in_the_journal(make_benchmark, tmp_path):
     header, *answers = [json.loads(line) for line in kept.read_text().splitlines()]
     assert header["palate"] == "journal"
     assert [len(answer) for answer in answers] == [2, 2]
+
+
+DETAILS = {"judge": "j", "benchmark": "b", "protocol_fingerprint": "f"}
+
+
+@pytest.mark.parametrize("choice", ["first", "second", "tie", None])
+def test_a_record_survives_its_verdict_on_either_side(make_benchmark, choice):
+    said = Preference(
+        "p", choice, 0.75, 0.25, reason="" if choice else "unparsed",
+        truncated=True, answer="A, I think\x00", seconds=1.5,
+    )  # fmt: skip
+    record = record_of("j", said)
+    assert json.loads(json.dumps(record)) == record
+    for item in make_benchmark(2).items(order="both"):
+        verdict = verdict_of(item, record, DETAILS)
+        assert record_from(verdict) == record
+        assert (verdict.answer, verdict.seconds) == ("A, I think\x00", 1.5)
+        assert verdict.chosen_score == (0.75 if item.chosen_first else 0.25)
+
+
+def test_a_record_of_an_earlier_palate_has_no_words(make_benchmark):
+    (item,) = make_benchmark(1).items()
+    verdict = verdict_of(item, ["tie", 1.0, 1.0, "", False], DETAILS)
+    assert (verdict.outcome, verdict.answer, verdict.seconds) == (Outcome.TIE, "", None)
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, np.float32("nan"), None])
+def test_a_time_that_is_none_is_not_known(seconds):
+    assert record_of("j", Preference("p", "first", seconds=seconds))[-1] is None
+
+
+def test_numbers_of_numpy_become_plain():
+    record = record_of("j", Preference("p", "first", np.float32(0.5), np.int64(0), seconds=np.pi))
+    assert json.loads(json.dumps(record)) == ["first", 0.5, 0.0, "", False, "", np.pi]
+
+
+def test_a_choice_that_is_none_is_one_line():
+    with pytest.raises(PalateError, match="judge j: expected first, second, tie or None, got 'A'"):
+        record_of("j", Preference("p", "A"))
+
+
+class Speaker:
+    """Prefers the first side, says so, and keeps what it was asked; may stop at an answer."""
+
+    name = "speaker"
+
+    def __init__(self, stop_at=None, **protocol):
+        self.stop_at, self.asked = stop_at, []
+        self.protocol = {"judge": "speaker", **protocol}
+
+    def judge(self, pairs):
+        for pair in pairs:
+            if len(self.asked) == self.stop_at:
+                raise KeyboardInterrupt
+            self.asked.append(pair.id)
+            answer = f"A, for {pair.first!r}\x00\ud800"
+            yield Preference(pair.id, "first", 0.75, 0.25, answer=answer, seconds=0.5)
+
+
+def notes_of(judge, benchmark, folder, **options):
+    said = []
+    evaluate(
+        judge, benchmark, folder, progress=lambda _, __, note: said.append(note or None), **options
+    )
+    return [note for note in said if note]
+
+
+def test_words_and_seconds_are_kept_also_by_a_run_that_was_stopped(make_benchmark, tmp_path):
+    benchmark = make_benchmark(6)
+    whole = evaluate(Speaker(), benchmark, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Speaker(stop_at=4), benchmark, tmp_path / "cut")
+    cut = evaluate(Speaker(), benchmark, tmp_path / "cut")
+    verdicts = list(read_verdicts(cut))
+    assert verdicts == list(read_verdicts(whole))
+    for item, verdict in zip(benchmark.items(), verdicts, strict=True):
+        assert verdict.answer == f"A, for {item.pair.first!r}\x00\\ud800"
+        assert verdict.seconds == 0.5
+
+
+def test_an_earlier_format_is_brought_up_to_date_without_a_question(make_benchmark, tmp_path):
+    benchmark = make_benchmark(7)
+    path = evaluate(Speaker(), benchmark, tmp_path)
+    before = read_judge_results(path)
+    downgrade(path)
+    with pytest.raises(PalateError, match="evaluate again, its answers are kept"):
+        read_judge_results(path)
+    again = Speaker()
+    said = notes_of(again, benchmark, tmp_path)
+    assert said == ["judged again: written in format 1", "continued: 7 answers were kept"]
+    assert again.asked == []
+    assert list(read_judge_results(path).values) == list(before.values)
+    assert {v.answer for v in read_verdicts(path)} == {""}
+
+
+def test_the_other_order_is_all_that_is_asked_when_both_are_wanted(make_benchmark, tmp_path):
+    benchmark = make_benchmark(7)
+    evaluate(Speaker(), benchmark, tmp_path / "a")
+    more = Speaker()
+    said = notes_of(more, benchmark, tmp_path / "a", order="both")
+    assert said == ["judged again: the protocol changed (order)", "continued: 7 answers were kept"]
+    assert len(more.asked) == 7
+    both = evaluate(Speaker(), benchmark, tmp_path / "b", order="both")
+    path = tmp_path / "a" / both.name
+    assert list(read_verdicts(path)) == list(read_verdicts(both))
+    assert read_header(path).fingerprint == read_header(both).fingerprint
+    fewer = Speaker()
+    evaluate(fewer, benchmark, tmp_path / "a", order="seeded")
+    assert fewer.asked == []
+    assert read_header(path).rows == 7
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"limit": 3}, {"rows": 8}])
+def test_answers_to_other_questions_are_not_kept(make_benchmark, tmp_path, change):
+    evaluate(Speaker(), make_benchmark(7), tmp_path)
+    judge = Speaker(**({"limit": 3} if "limit" in change else {}))
+    benchmark = make_benchmark(change.get("rows", 7))
+    evaluate(judge, benchmark, tmp_path, seed=change.get("seed", 0))
+    assert len(judge.asked) == benchmark.rows
+
+
+def test_a_file_cut_in_half_is_said_and_made_again(make_benchmark, tmp_path):
+    benchmark = make_benchmark(7)
+    path = evaluate(Speaker(), benchmark, tmp_path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    judge = Speaker()
+    (said,) = notes_of(judge, benchmark, tmp_path)
+    assert "judged again: " in said
+    assert "not a whole Parquet file" in said
+    assert len(judge.asked) == 7
+    assert len(list(read_verdicts(path))) == 7
+
+
+def test_rows_that_are_damaged_under_a_whole_header_are_asked_again(make_benchmark, tmp_path):
+    benchmark = make_benchmark(40)
+    path = evaluate(Speaker(), benchmark, tmp_path)
+    held = path.read_bytes()
+    path.write_bytes(held[:4] + b"\xff" * 400 + held[404:])
+    with pytest.raises(PalateError, match="remove it and evaluate again"):
+        read_judge_results(path)
+    judge = Speaker()
+    evaluate(judge, benchmark, tmp_path, order="both")
+    assert len(judge.asked) == 80
+
+
+def test_the_journal_of_an_earlier_palate_goes_on(make_benchmark, tmp_path):
+    benchmark = make_benchmark(5)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(Speaker(stop_at=3), benchmark, tmp_path)
+    (kept,) = tmp_path.glob("*.journal.jsonl")
+    header, *lines = kept.read_text().splitlines()
+    short = [json.dumps([key, record[:5]]) for key, record in map(json.loads, lines)]
+    kept.write_text("\n".join([header, *short]) + "\n")
+    judge = Speaker()
+    path = evaluate(judge, benchmark, tmp_path)
+    assert len(judge.asked) == 2
+    assert [bool(v.answer) for v in read_verdicts(path)] == [False] * 3 + [True] * 2
