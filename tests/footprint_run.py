@@ -12,7 +12,7 @@ from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
 from palate.records import write_comparisons
-from palate.train.cost import Setup, anatomy, parts
+from palate.train.cost import Setup, memory_parts, model_stats
 from palate.train.dataset import tokenise
 from palate.train.loop import train
 from palate.train.options import TrainOptions
@@ -51,7 +51,10 @@ def main(dtype: torch.dtype, folder: Path) -> None:
         bfloat16=dtype == torch.bfloat16, microbatch=1_024, prompt=prompt,
         response=(chosen + rejected) / 2,
     )  # fmt: skip
-    said = {part.name: part.bytes for part in parts(anatomy(model.backbone.config, options), setup)}
+    said = {
+        part.name: part.bytes
+        for part in memory_parts(model_stats(model.backbone.config, options), setup)
+    }
     train(model, examples, {}, options, folder / "run")
     took = resident("VmHWM")
     print(json.dumps({"before": before, "took": took, "said": said, "sum": sum(said.values())}))

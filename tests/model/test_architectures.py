@@ -15,7 +15,7 @@ from palate.model.export import Card, export
 from palate.model.loading import load_reward_model, start_model
 from palate.model.options import BaseOptions
 from palate.model.packing import Tokens, group
-from palate.train.cost import anatomy
+from palate.train.cost import model_stats
 from palate.train.options import TrainOptions
 from palate.types import Message, PalateError
 from tiny import CHATML, tiny_tokenizer
@@ -103,7 +103,7 @@ def test_a_response_has_the_reward_that_it_has_alone(name: str, tmp_path: Path) 
 def test_its_memory_is_estimated(name: str) -> None:
     family, _, changes = SHARES[name]
     config = AutoConfig.for_model(family, **SHAPE | changes)
-    found = anatomy(config, TrainOptions())
+    found = model_stats(config, TrainOptions())
     assert found.parameters >= sum(p.numel() for p in AutoModel.from_config(config).parameters())
 
 

@@ -12,7 +12,7 @@ from palate.model.export import Card, export
 from palate.model.loading import load_reward_model, start_model
 from palate.model.options import BaseOptions
 from palate.model.packing import group
-from palate.train.cost import anatomy
+from palate.train.cost import model_stats
 from palate.train.options import TrainOptions
 from palate.types import Candidates, Message, PalateError
 from sighted import SIGHTED, save_sighted
@@ -63,7 +63,7 @@ def test_the_text_decoder_of_a_model_that_sees_is_a_reward_model(
     assert ("stock class" in (folder / "README.md").read_text()) == (
         family in ("gemma4", "qwen2_5_vl")
     )
-    planned = anatomy(load_config(str(tmp_path / "base")), TrainOptions())
+    planned = model_stats(load_config(str(tmp_path / "base")), TrainOptions())
     assert planned.parameters == sum(p.numel() for p in model.parameters())
     if family == "gemma4":
         with pytest.raises(PalateError, match=r"cannot be cut; leave base\.layers out"):

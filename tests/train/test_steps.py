@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from palate.model.options import BaseOptions
 from palate.model.tokenizer import ChatTokens
 from palate.records import ROWS_PER_GROUP, write_comparisons
-from palate.train.batching import ahead, epoch_order, steps
+from palate.train.batching import epoch_order, prefetch, steps
 from palate.train.dataset import Examples, tokenise
 from palate.types import Comparison, Message
 from tiny import tiny_tokenizer
@@ -77,13 +77,13 @@ def test_one_item_is_made_ahead_in_another_thread_and_no_more() -> None:
             asked.append(index)
             yield index
 
-    coming = ahead(items())
+    coming = prefetch(items())
     assert list(islice(coming, 2)) == [0, 1]
     coming.close()
     assert len(asked) == 3
     assert threading.current_thread() not in makers
     assert not any(thread.is_alive() for thread in makers), "closing ends the thread"
-    assert list(ahead(iter("abc"))) == ["a", "b", "c"]
+    assert list(prefetch(iter("abc"))) == ["a", "b", "c"]
 
 
 def test_what_the_thread_raises_is_raised_where_it_is_used() -> None:
@@ -91,7 +91,7 @@ def test_what_the_thread_raises_is_raised_where_it_is_used() -> None:
         yield 1
         raise OSError("the disk is gone")
 
-    coming = ahead(broken())
+    coming = prefetch(broken())
     assert next(coming) == 1
     with pytest.raises(OSError, match="the disk is gone"):
         next(coming)

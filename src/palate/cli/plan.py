@@ -132,15 +132,15 @@ def _figures(one: Forecast, machines: Machines) -> dict[str, Any]:
     from palate.train.cost import (
         cures,
         fits,
+        flops,
         largest_microbatch,
+        memory_parts,
         microbatches,
-        parts,
         total_bytes,
-        work,
     )
 
     model, setup, data = one.anatomy, one.setup, one.data
-    done, memory, enough = work(model, data, setup), parts(model, setup), fits(model, setup)
+    done, memory, enough = flops(model, data, setup), memory_parts(model, setup), fits(model, setup)
     return {
         "model": one.name,
         "parameters": model.parameters,
@@ -174,12 +174,12 @@ def _figures(one: Forecast, machines: Machines) -> dict[str, Any]:
 
 
 def _print(one: Forecast, values: Mapping[str, Any]) -> None:
-    from palate.train.cost import parts
+    from palate.train.cost import memory_parts
 
     where = "a GPU" if values["device"] == "cuda" else "this machine"
     rows: list[Mapping[str, Any]] = [
         {"memory": part.name, "GB": round(part.bytes / 1e9, 2), "how": part.why}
-        for part in parts(one.anatomy, one.setup)
+        for part in memory_parts(one.anatomy, one.setup)
     ]
     total, room = values["total_bytes"] / 1e9, values["capacity_bytes"] / 1e9
     rows.append({"memory": "total", "GB": round(total, 2), "how": f"of {room:.1f} GB of {where}"})

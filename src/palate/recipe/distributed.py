@@ -44,7 +44,7 @@ def distributed() -> Generator[bool]:
     world = join()
     if world.leads:
         yield True
-        world.tell()  # Nothing: there is no more to train.
+        world.broadcast()  # Nothing: there is no more to train.
     else:
         _follow(world)
         yield False
@@ -102,7 +102,7 @@ def train_together(training: Training) -> tuple[RewardModel, Backbone]:
     from palate.train.distributed import join
 
     world = join()
-    world.tell(training.model_dump_json())
+    world.broadcast(training.model_dump_json())
     return _train(training, world)
 
 
@@ -111,7 +111,7 @@ def _follow(world: Distributed) -> None:
 
     opened: dict[str, Judge] = {}
     with peers(world):
-        while words := world.tell():
+        while words := world.broadcast():
             told = WORDS.validate_json(words)
             if isinstance(told, Training):
                 _train(told, world)
@@ -133,7 +133,7 @@ def judge_together(judging: Judging, opened: dict[str, Judge], progress: Progres
 
     world = join()
     judging = judging.model_copy(update={"judge": _of_one_dtype(judging.judge, world.device)})
-    world.tell(judging.model_dump_json())
+    world.broadcast(judging.model_dump_json())
     return _judge(judging, opened, _share(world), progress)
 
 
@@ -215,7 +215,7 @@ def _agreed_dtype(training: Training, world: Distributed) -> torch.dtype:
         if name == "bfloat16" and not native_bfloat16(world.device):
             why += f"; this {world.device.type} emulates it, which is slow"
         sys.stderr.write(f"{training.name}: number format {name}, {why}\n")
-    return named_dtype(world.tell(name))
+    return named_dtype(world.broadcast(name))
 
 
 def _tokens(

@@ -73,12 +73,12 @@ def forecast(recipe: Recipe, name: str, folder: Path, machines: Machines, asked:
         PalateError: no such shape or checkpoint, or neither mixtures nor numbers to count on.
     """
     from palate.model.precision import named_dtype
-    from palate.train.cost import Data, anatomy, layer_rate, pace
+    from palate.train.cost import Data, layer_rate, model_stats, pace
 
     rows, tokens, share = _amounts(recipe, name, folder, asked)
     options, base = follow(recipe.train_options(name), recipe.backbone_options(name), rows, None)
     config = _config(base, asked)
-    model = anatomy(config, options)
+    model = model_stats(config, options)
     course, response = Course.of(options, rows), (1 - share) * tokens / 2
     data = Data(rows, share * tokens, response, options.pairs_per_step, options.epochs)
     setup = _setup(recipe, name, model, data, machines)

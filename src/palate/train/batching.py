@@ -7,10 +7,10 @@ in several comparisons is encoded once. Shape letters: B pairs, R responses.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import TypeVar
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -48,6 +48,11 @@ class Microbatch:
         """Tokens that a packed row spends on it; none where the rank only keeps step."""
         return sum(g.tokens for g in self.groups) if len(self.places) else 0
 
+    def to(self, device: torch.device) -> Microbatch:
+        """The same with its tensors on `device`."""
+        columns = [f.name for f in fields(self) if f.name != "groups"]
+        return replace(self, **{name: getattr(self, name).to(device) for name in columns})
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -64,7 +69,7 @@ class Step:
 
 
 class _Prompt:
-    """Comparisons of one prompt while they are collected: distinct responses, pairs of them."""
+    """The comparisons of one prompt: its distinct responses, and pairs of them by index."""
 
     def __init__(self) -> None:
         self.responses: dict[bytes, int] = {}
@@ -106,40 +111,31 @@ def split_step(
     prompts: dict[str, _Prompt] = {}
     for place, example in enumerate(examples):
         prompts.setdefault(example.prompt, _Prompt()).add(place, example)
-    collected = list(prompts.values())
-    groups = [group(p.tokens) for p in collected]
-    margin = [margins[example.rating] for example in examples]
-    tokens = [g.tokens for g in groups]
-    mine = plan(tokens, budget, ranks)[rank]
+    groups = {prompt: group(p.tokens) for prompt, p in prompts.items()}
+    names, tokens = list(prompts), [g.tokens for g in groups.values()]
+
+    def microbatch(indices: Sequence[int]) -> Microbatch:
+        pairs, safe = list[tuple[int, int, int]](), list[bool | None]()
+        for prompt in (prompts[names[i]] for i in indices):
+            pairs += [(place, len(safe) + a, len(safe) + b) for place, a, b in prompt.pairs]
+            safe += prompt.safe
+        places, chosen, rejected = torch.tensor(pairs, dtype=torch.long).reshape(-1, 3).unbind(1)
+        margin = [margins[examples[place].rating] for place, _, _ in pairs]
+        return Microbatch(
+            groups=tuple(groups[names[i]] for i in indices) or (IDLE,),
+            places=places,
+            chosen=chosen,
+            rejected=rejected,
+            margin=torch.tensor(margin, dtype=torch.float32),
+            safe=torch.tensor([float(bool(s)) for s in safe or [None]]),
+            labelled=torch.tensor([float(s is not None) for s in safe or [None]]),
+        )
+
     return Step(
         ids=tuple(example.id for example in examples),
         tokens=sum(tokens),
-        labelled=sum(safe is not None for p in collected for safe in p.safe),
-        parts=tuple(
-            _microbatch([collected[i] for i in held], [groups[i] for i in held], margin)
-            for held in mine
-        ),
-    )
-
-
-def _microbatch(
-    prompts: Sequence[_Prompt], groups: Sequence[Group], margins: Sequence[float]
-) -> Microbatch:
-    pairs, safe = list[tuple[int, int, int]](), list[bool | None]()
-    for prompt in prompts:
-        pairs += [(place, len(safe) + a, len(safe) + b) for place, a, b in prompt.pairs]
-        safe += prompt.safe
-    if not prompts:
-        groups, safe = (IDLE,), [None]
-    places, chosen, rejected = torch.tensor(pairs, dtype=torch.long).reshape(-1, 3).unbind(1)
-    return Microbatch(
-        groups=tuple(groups),
-        places=places,
-        chosen=chosen,
-        rejected=rejected,
-        margin=torch.tensor([margins[place] for place, _, _ in pairs], dtype=torch.float32),
-        safe=torch.tensor([float(bool(s)) for s in safe]),
-        labelled=torch.tensor([float(s is not None) for s in safe]),
+        labelled=sum(safe is not None for p in prompts.values() for safe in p.safe),
+        parts=tuple(map(microbatch, plan(tokens, budget, ranks)[rank])),
     )
 
 
@@ -190,16 +186,14 @@ def steps(
             yield epoch * per_epoch + index + 1, [examples[int(row)] for row in rows]
 
 
-def ahead(items: Iterable[Item]) -> Generator[Item]:
+def prefetch(items: Iterable[Item]) -> Generator[Item]:
     """The same items, the next one made in a background thread while this one is used.
 
     What making it raises is raised here. Closing the generator waits for the item being made.
     """
-    end = object()
-    iterator = iter(items)
-    take: Callable[[], Item | object] = lambda: next(iterator, end)  # noqa: E731
-    with ThreadPoolExecutor(1, "ahead") as thread:
-        coming = thread.submit(take)
-        while (item := coming.result()) is not end:
-            coming = thread.submit(take)
-            yield item  # type: ignore[misc]
+    iterator, end = iter(items), object()
+    with ThreadPoolExecutor(1, "prefetch") as thread:
+        item: Future[Any] = thread.submit(next, iterator, end)
+        while (made := item.result()) is not end:
+            item = thread.submit(next, iterator, end)
+            yield made

@@ -43,66 +43,13 @@ from torch.optim import AdamW
 
 from palate.model.reward_model import RewardModel
 from palate.records import file_digest, follow_umask, package_versions, write_json
-from palate.train.distributed import Ranks
+from palate.train.distributed import Distributed
 from palate.types import PalateError, digest
 
 # Tensors to safetensors files and back by torch.distributed.checkpoint (DCP), one file a rank.
 #
 # DCP's default storage writes pickles. Its Hugging Face storage writes safetensors whose headers
 # say which slice of a tensor a file holds, so that another number of processes can read them.
-
-
-def shard_name(rank: int) -> str:
-    """The file that holds a rank's part."""
-    return f"shard-{rank:05d}.safetensors"
-
-
-def copy_to_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A copy that training does not change any more; sharded tensors stay sharded."""
-    stager = DefaultStager(StagingOptions(False, False, False, False))
-    copied = stager.stage(dict(tensors))
-    assert isinstance(copied, dict)
-    return copied
-
-
-def write_shards(folder: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> None:
-    """Write every rank's part of `tensors` into `folder`; returns when all are on the disk.
-
-    Raises:
-        OSError: a rank could not write; raised on all.
-    """
-    _silence_single_process()
-    writer = _ShardWriter(str(folder), save_distributed=True)
-    with _os_errors():
-        save(
-            dict(tensors),
-            storage_writer=writer,
-            process_group=ranks.group,
-            no_dist=ranks.group is None,
-        )
-
-
-def read_shards(folder: Path, tensors: Mapping[str, Tensor], ranks: Ranks) -> None:
-    """Fill `tensors` from `folder`, however many processes wrote it.
-
-    Raises:
-        OSError: a tensor is missing, has another shape, or cannot be read.
-    """
-    _silence_single_process()
-    reader = HuggingFaceStorageReader(str(folder))
-    with _os_errors():
-        load(
-            dict(tensors),
-            storage_reader=reader,
-            process_group=ranks.group,
-            no_dist=ranks.group is None,
-        )
-
-
-def shard_contents(folder: Path) -> dict[str, TensorStorageMetadata]:
-    """The whole shape and the dtype of every tensor in `folder`, by name."""
-    found = HuggingFaceStorageReader(str(folder)).read_metadata().state_dict_metadata
-    return {k: v for k, v in found.items() if isinstance(v, TensorStorageMetadata)}
 
 
 class _ShardWriter(HuggingFaceStorageWriter):
@@ -116,7 +63,7 @@ class _ShardWriter(HuggingFaceStorageWriter):
             assert part is not None
             tensors[item.index.fqn] = data.detach().contiguous()
             slices[item.index.fqn] = {"saved_offsets": list(part.chunk.offsets)}
-        path = Path(self.path) / shard_name(plan.storage_data["shard_index"] - 1)
+        path = Path(self.path) / _shard_name(plan.storage_data["shard_index"] - 1)
         # The keys that HuggingFaceStorageReader looks for.
         header = {"DCP_SHARDING_INFO": json.dumps(slices), "format": "pt"}
         try:
@@ -130,24 +77,24 @@ class _ShardWriter(HuggingFaceStorageWriter):
         return done
 
 
+def _shard_name(rank: int) -> str:
+    """The file that holds a rank's part."""
+    return f"shard-{rank:05d}.safetensors"
+
+
 @contextmanager
-def _os_errors() -> Generator[None]:
-    """DCP's own exception as an OSError: it is no Exception and would pass every handler above."""
-    try:
-        yield
-    except CheckpointException as error:
-        raise OSError(_reason(error)) from None
+def _dcp(world: Distributed) -> Generator[dict[str, Any]]:
+    """The arguments that DCP wants of the processes; what goes wrong on a rank as an OSError.
 
-
-def _reason(error: CheckpointException) -> str:
-    """What went wrong on the first rank that failed."""
-    cause = next(iter(error.failures.values()))[0]
-    return (isinstance(cause, OSError) and cause.strerror) or str(cause)
-
-
-def _silence_single_process() -> None:
-    """DCP warns at every call without a process group; `catch_warnings` is not for threads."""
+    DCP's own exception is no Exception and would pass every handler above.
+    """
+    # DCP warns at every call without a process group; `catch_warnings` is not for threads.
     warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+    try:
+        yield {"process_group": world.group, "no_dist": world.group is None}
+    except CheckpointException as error:
+        cause = next(iter(error.failures.values()))[0]  # On the first rank that failed.
+        raise OSError((isinstance(cause, OSError) and cause.strerror) or str(cause)) from None
 
 
 MANIFEST = "manifest.json"
@@ -162,7 +109,7 @@ class Checkpoints:
     def __init__(self, folder: Path, *, keep: int = 2) -> None:
         self._folder = folder
         self._keep = keep
-        self._ranks = Ranks.now()
+        self._world = Distributed.apart()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
@@ -175,16 +122,22 @@ class Checkpoints:
             PalateError: it belongs to another experiment or model, or none is whole.
         """
         self.wait()
-        names = self._ranks.first(self._tidy)
+        names = self._world.first(self._tidy)
+        share = slice(self._world.rank, None, self._world.size)  # Every rank checks some files.
         for name in names:
             folder = self._folder / name
-            damage = self._damage(folder)
+            damages = self._world.every(lambda: damage_of(folder, share))  # noqa: B023
+            damage = next(filter(None, damages), None)
             if damage is None:
                 state: dict[str, Any] = _read_manifest(folder)["state"]
-                _refuse_other(folder, state, fingerprint)
-                _restore(folder, model, optimizer, self._ranks)
+                if state["fingerprint"] != fingerprint:
+                    raise PalateError(
+                        f"{folder}: made by other data or options; train with --no-resume or a "
+                        "new folder"
+                    )
+                _restore(folder, model, optimizer, self._world)
                 return state
-            if self._ranks.rank == 0:
+            if self._world.leads:
                 sys.stderr.write(f"palate: {folder}: damaged checkpoint, not used: {damage}\n")
         if names:
             raise PalateError(
@@ -216,7 +169,11 @@ class Checkpoints:
         if wait:
             self._write(tensors, state)
         else:
-            self._writing = self._thread.submit(self._write, copy_to_cpu(tensors), state)
+            # A copy that training does not change any more; sharded tensors stay sharded.
+            stager = DefaultStager(StagingOptions(False, False, False, False))
+            copied = stager.stage(dict(tensors))
+            assert isinstance(copied, dict)
+            self._writing = self._thread.submit(self._write, copied, state)
 
     def wait(self) -> None:
         """Wait until what is being written is on the disk.
@@ -242,51 +199,47 @@ class Checkpoints:
         except PalateError as failure:
             if error is None:
                 raise
-            sys.stderr.write(f"palate: {failure}\n")  # `error` goes on up and is told there.
+            sys.stderr.write(f"palate: {failure}\n")  # `error` is raised and reported further up.
         finally:
             self._thread.shutdown()
 
     def _write(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
         target = self._folder / f"step-{state['step']:08d}"
         partial = self._folder / f".{target.name}.partial"
-        own = partial / shard_name(self._ranks.rank)
+        own = partial / _shard_name(self._world.rank)
+
+        def renew() -> None:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+
         try:
-            self._ranks.first(lambda: _renew(partial))
-            write_shards(partial, tensors, self._ranks)
-            files = self._ranks.every(lambda: {own.name: _facts(own)} if own.exists() else {})
-            self._ranks.first(lambda: _commit(partial, target, state, files))
+            self._world.first(renew)
+            with _dcp(self._world) as processes:
+                writer = _ShardWriter(str(partial), save_distributed=True)
+                save(dict(tensors), storage_writer=writer, **processes)
+            files = self._world.every(lambda: {own.name: _facts(own)} if own.exists() else {})
+            self._world.first(lambda: _commit(partial, target, state, files))
         except Exception as error:
-            if self._ranks.rank == 0:
+            if self._world.leads:
                 shutil.rmtree(partial, ignore_errors=True)
             reason = getattr(error, "strerror", None) or error
             raise PalateError(
                 f"{target}: checkpoint not written ({reason}); earlier ones are whole; "
                 "free some space and run again"
             ) from None
-        if self._ranks.rank == 0:
-            self._prune(target.name)
+        if self._world.leads:
+            # Later steps are of a training that was started over, or the rest of a removal that a
+            # kill cut short.
+            names = self._tidy()
+            kept = [name for name in names if name <= target.name][: self._keep]
+            for name in set(names) - set(kept):
+                _remove(self._folder / name)
 
     def _tidy(self) -> list[str]:
         """Remove what a killed run left half made; the names of the checkpoints, newest first."""
         for left in self._folder.glob(".step-*"):
             shutil.rmtree(left, ignore_errors=True)
         return sorted((p.name for p in self._folder.glob("step-*")), reverse=True)
-
-    def _prune(self, newest: str) -> None:
-        """Keep the last ones up to `newest`; later steps are of a training that was started over.
-
-        Also the rest of a removal that a kill cut short.
-        """
-        names = self._tidy()
-        kept = [name for name in names if name <= newest][: self._keep]
-        for name in set(names) - set(kept):
-            _remove(self._folder / name)
-
-    def _damage(self, folder: Path) -> str | None:
-        """What is wrong with a checkpoint, if anything; every rank looks at a part of it."""
-        share = slice(self._ranks.rank, None, self._ranks.world)
-        found = self._ranks.every(lambda: damage_of(folder, share))
-        return next((damage for damage in found if damage), None)
 
 
 def stored_dtype(folder: Path) -> Literal["float32", "bfloat16"] | None:
@@ -309,13 +262,6 @@ def refuse_other_dtype(folder: Path, state: Mapping[str, Any], dtype: str) -> No
         )
 
 
-def _refuse_other(folder: Path, state: Mapping[str, Any], fingerprint: str) -> None:
-    if state["fingerprint"] != fingerprint:
-        raise PalateError(
-            f"{folder}: made by other data or options; train with --no-resume or a new folder"
-        )
-
-
 def _tensors(model: RewardModel, optimizer: AdamW) -> dict[str, Tensor]:
     """What is saved, by its name in the files: `weight/NAME`, then each moment's."""
     named = _trainable(model)
@@ -332,8 +278,13 @@ def _trainable(model: RewardModel) -> dict[str, Parameter]:
     return {name: p for name, p in model.named_parameters() if p.requires_grad}
 
 
-def _restore(folder: Path, model: RewardModel, optimizer: AdamW, ranks: Ranks) -> None:
-    named, stored = _trainable(model), shard_contents(folder)
+def _restore(folder: Path, model: RewardModel, optimizer: AdamW, world: Distributed) -> None:
+    """Fill weights and moments from `folder`, however many processes wrote it."""
+    reader = HuggingFaceStorageReader(str(folder))
+    contents = reader.read_metadata().state_dict_metadata
+    # The whole shape and the dtype of every tensor, by name.
+    stored = {k: v for k, v in contents.items() if isinstance(v, TensorStorageMetadata)}
+    named = _trainable(model)
     shapes = {k: v.size for k, v in stored.items() if k.startswith("weight/")}
     if shapes != {f"weight/{name}": p.shape for name, p in named.items()}:
         raise PalateError(
@@ -342,21 +293,22 @@ def _restore(folder: Path, model: RewardModel, optimizer: AdamW, ranks: Ranks) -
     optimizer.state.clear()
     for key, facts in stored.items():
         kind, _, name = key.partition("/")
-        if kind != "weight":
-            optimizer.state[named[name]][kind] = _moment(facts, named[name], optimizer)
+        if kind == "weight":
+            continue
+        parameter, dtype = named[name], facts.properties.dtype
+        if facts.size == parameter.shape:
+            moment = torch.zeros_like(parameter, dtype=dtype)
+        else:  # The step counter, which the optimizer may expect on the CPU.
+            on_device = optimizer.defaults["fused"] or optimizer.defaults["capturable"]
+            device = parameter.device if on_device else "cpu"
+            moment = torch.zeros(facts.size, dtype=dtype, device=device)
+        optimizer.state[parameter][kind] = moment
     try:
-        read_shards(folder, _tensors(model, optimizer), ranks)
+        with _dcp(world) as processes:
+            reader = HuggingFaceStorageReader(str(folder))
+            load(_tensors(model, optimizer), storage_reader=reader, **processes)
     except OSError as error:
         raise PalateError(f"{folder}: unreadable checkpoint ({error}); delete it") from None
-
-
-def _moment(stored: TensorStorageMetadata, parameter: Parameter, optimizer: AdamW) -> Tensor:
-    """Room for a moment, where the optimizer expects it: its step counter may be on the CPU."""
-    dtype = stored.properties.dtype
-    if stored.size == parameter.shape:
-        return torch.zeros_like(parameter, dtype=dtype)
-    on_device = optimizer.defaults["fused"] or optimizer.defaults["capturable"]
-    return torch.zeros(stored.size, dtype=dtype, device=parameter.device if on_device else "cpu")
 
 
 def _commit(
@@ -401,11 +353,6 @@ def damage_of(folder: Path, share: slice = slice(None)) -> str | None:
     except (ValueError, KeyError, TypeError):
         return f"{name} is not what was written"
     return None
-
-
-def _renew(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
 
 
 def _remove(folder: Path) -> None:

@@ -1,7 +1,9 @@
-"""How much memory training takes, before it takes it: pure functions of a model and a setup.
+"""What training costs before it runs: memory, floating point operations, and time.
 
-Every constant stands with its source and how sure it is. GB are 10^9 bytes. Only `capacity` and
-`describe` look at what there is.
+`model_stats` counts parameters and widths on a model without weights; `memory_parts` makes bytes
+of them, `flops` operations, `pace` seconds. All are pure functions of a model and a setup, in
+milliseconds; `capacity` and `describe` look at the machine, and `layer_rate` measures it. Every
+constant stands with its source and how sure it is. GB are 10^9 bytes.
 """
 
 from __future__ import annotations
@@ -27,8 +29,6 @@ from palate.train.distributed import WHOLE_GRADIENTS
 from palate.train.options import TrainOptions
 from palate.train.trainable import choose_trainable
 from palate.types import PalateError
-
-# What of a model decides its memory and its work, counted on a model without weights.
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +62,13 @@ class ModelStats:
     mlp_width: int  # All that its MLP keeps of a token.
 
 
-def anatomy(config: Any, options: TrainOptions) -> ModelStats:
-    """The anatomy of the reward model that `options` would train on a backbone of `config`."""
+def model_stats(config: Any, options: TrainOptions) -> ModelStats:
+    """The numbers of the reward model that `options` would train on a backbone of `config`."""
     model = _weightless(config, options)
     text = decoder_config(config)
-    layers = _layers(model, text.num_hidden_layers)
+    # The decoder layers, in whatever the architecture or an adapter keeps them.
+    stacks = (m for m in model.backbone.modules() if isinstance(m, nn.ModuleList))
+    layers = next(stack for stack in stacks if len(stack) == text.num_hidden_layers)
     learns = [any(p.requires_grad for p in layer.parameters()) for layer in layers]
     embeddings = {
         id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()
@@ -74,12 +76,24 @@ def anatomy(config: Any, options: TrainOptions) -> ModelStats:
     looked_up = any(p.requires_grad for p in model.parameters() if id(p) in embeddings)
     first = 0 if looked_up else (learns.index(True) if any(learns) else len(layers))
     passed = {id(p) for layer in layers[first:] for p in layer.parameters()}
-    ends = [p for p in _of_ends(model, layers[-1]) if p.ndim > 1]
     parameters = list(model.parameters())
     matrices = [p for p in parameters if p.ndim > 1 and id(p) not in embeddings]
     sizes = [_count(layer.parameters()) for layer in layers]
+    ends: list[nn.Parameter] = []
+    if model.narrow:
+        modules = layers[-1].named_modules()
+        keys = {id(p) for name, m in modules if of_keys(name) for p in m.parameters()}
+        ends = [p for p in layers[-1].parameters() if p.ndim > 1 and id(p) not in keys]
+
+    width = int(text.hidden_size)
     heads = int(getattr(text, "num_attention_heads", None) or 1)  # State-space models have none.
-    head_width = int(getattr(text, "head_dim", None) or text.hidden_size // heads)
+    head_width = int(getattr(text, "head_dim", None) or width // heads)
+    # What comes into both norms; of RMSNorm, which transformers writes out, also what is scaled.
+    norms = 2 if any(isinstance(m, nn.LayerNorm) for m in layers[0].modules()) else 4
+    # GPT-2's name for the width inside the MLP may be None, which is four times the model's.
+    inner = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None)
+    # Gate, its activation, what it multiplies and the product; without a gate before and after.
+    mlps = 4 if any("gate" in name for name, _ in layers[0].named_modules()) else 2
     return ModelStats(
         parameters=_count(parameters),
         trainable=_count(p for p in parameters if p.requires_grad),
@@ -95,12 +109,12 @@ def anatomy(config: Any, options: TrainOptions) -> ModelStats:
         layers=len(layers),
         layers_passed=len(layers) - first,
         narrow=model.narrow,
-        width=int(text.hidden_size),
+        width=width,
         heads=heads,
         query_width=heads * head_width,
         key_width=int(getattr(text, "num_key_value_heads", None) or heads) * head_width,
-        norm_width=_norm_width(layers[0], int(text.hidden_size)),
-        mlp_width=_mlp_width(layers[0], _inner_width(text)),
+        norm_width=norms * width,
+        mlp_width=mlps * int(inner or 4 * width),
     )
 
 
@@ -118,38 +132,6 @@ def _weightless(config: Any, options: TrainOptions) -> RewardModel:
     with torch.device("meta"):
         choose_trainable(model, options)
     return model
-
-
-def _layers(model: RewardModel, count: int) -> list[nn.Module]:
-    """The decoder layers, in whatever the architecture or an adapter keeps them."""
-    stacks = (m for m in model.backbone.modules() if isinstance(m, nn.ModuleList))
-    return list(next(stack for stack in stacks if len(stack) == count))
-
-
-def _of_ends(model: RewardModel, last: nn.Module) -> list[nn.Parameter]:
-    """What of the last layer only the tokens that are read go through; nothing if it is whole."""
-    if not model.narrow:
-        return []
-    keys = {id(p) for n, m in last.named_modules() if of_keys(n) for p in m.parameters()}
-    return [p for p in last.parameters() if id(p) not in keys]
-
-
-def _norm_width(layer: nn.Module, width: int) -> int:
-    """What comes into both norms; RMSNorm, which transformers writes out, also what is scaled."""
-    fused = any(isinstance(m, nn.LayerNorm) for m in layer.modules())
-    return (2 if fused else 4) * width
-
-
-def _inner_width(text: Any) -> int:
-    """Width inside the MLP; GPT-2's name for it may be None, which is four times the model's."""
-    inner = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None)
-    return int(inner or 4 * text.hidden_size)
-
-
-def _mlp_width(layer: nn.Module, inner: int) -> int:
-    """Gate, its activation, what it multiplies and the product; without a gate before and after."""
-    gated = any("gate" in name for name, _ in layer.named_modules())
-    return (4 if gated else 2) * inner
 
 
 def _count(parameters: Iterable[nn.Parameter]) -> int:
@@ -191,23 +173,18 @@ class Setup:
     response: float = 46.0
     capacity: int = 80_000_000_000
 
-    @property
-    def keys_per_token(self) -> float:
-        """Keys that attention gathers a token: each response reads its prompt's again."""
-        return (3 * self.prompt + 2 * self.response) / (self.prompt + 2 * self.response)
-
 
 def layer_bytes(model: ModelStats, setup: Setup) -> float:
     """Bytes a token that one decoder layer keeps for its backward pass.
 
     Of the norms `norm_width` in float32, of the MLP `mlp_width`. Of attention: queries, gathered
     keys and values, output, a float32 sum a head, and on a CPU, where all of that is float32, the
-    masks. And the inputs of the
-    matrices, which autocast casts anew for each of them. Written down from what autograd keeps of
-    a Llama in transformers 5.23, and compared with it in tests/train/test_footprint.py.
+    masks. And the inputs of the matrices, which autocast casts anew for each of them. Written
+    down from what autograd keeps of a Llama in transformers 5.23, and compared with it in
+    tests/train/test_cost.py.
     """
     size = 2 if setup.bfloat16 else 4
-    d, q, k = model.width, model.query_width, model.key_width
+    d, q, k, p, r = model.width, model.query_width, model.key_width, setup.prompt, setup.response
     cuda = setup.device == "cuda"
     if not setup.bfloat16:
         stream = 4 * (model.norm_width + 2 * d)
@@ -215,10 +192,13 @@ def layer_bytes(model: ModelStats, setup: Setup) -> float:
         stream = 4 * model.norm_width + 2 * 5 * d
     else:  # bfloat16 weights gathered by FSDP: a bfloat16 one, and norms in both formats.
         stream = 3 * model.norm_width + 2 * 2 * d
-    attended = q + 2 * setup.keys_per_token * k
+    # Keys that attention gathers a token: each response reads its prompt's again.
+    keys = (3 * p + 2 * r) / (p + 2 * r)
+    attended = q + 2 * keys * k
     # A CPU's output is joined from segments, so that it is kept as such and joined.
     attention = size * (attended + q) if cuda else 4 * (attended + q) + size * q
-    masks = 0.0 if cuda else 4 * _mask_width(setup)
+    # Values a token of the masks of responses, [r, p + r] each.
+    masks = 0.0 if cuda else 4 * (2 * r * (p + r) / (p + 2 * r))
     return stream + attention + 4 * model.heads + masks + size * model.mlp_width + 2 * 4
 
 
@@ -234,12 +214,6 @@ def last_layer_bytes(model: ModelStats, setup: Setup) -> float:
     zeros = size * model.query_width  # Queries of all tokens, and attention's output for them.
     attended = size if setup.device == "cuda" else 4
     return 4 * model.norm_width / 2 + inputs + attended * 2 * keys * model.key_width + zeros
-
-
-def _mask_width(setup: Setup) -> float:
-    """Values a token of the masks of responses, [r, p + r] each."""
-    p, r = setup.prompt, setup.response
-    return 2 * r * (p + r) / (p + 2 * r)
 
 
 def activation_bytes(model: ModelStats, setup: Setup) -> float:
@@ -261,7 +235,7 @@ def activation_bytes(model: ModelStats, setup: Setup) -> float:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class MemoryPart:
     """A part of the memory of one device, and how it comes about."""
 
     name: str
@@ -269,83 +243,72 @@ class Part:
     why: str
 
 
-def parts(model: ModelStats, setup: Setup) -> list[Part]:
+def memory_parts(model: ModelStats, setup: Setup) -> list[MemoryPart]:
     """The memory of one device (a GPU, or the machine of one CPU process), by cause."""
-    shards, per_token = setup.shards, activation_bytes(model, setup)
+    shards, size = setup.shards, 2 if setup.bfloat16 else 4
+    per_token = activation_bytes(model, setup)
     of = f" / {shards} shards" if shards > 1 else ""
-    found = [
-        Part("weights", MASTER * model.parameters // shards, f"4 B x {model.parameters:,}{of}"),
-        Part("gradients", MASTER * model.trainable // shards, f"4 B x {model.trainable:,}{of}"),
-        Part("Adam's moments", moment_bytes(model, shards), f"8 B x {model.trainable:,}{of}"),
-        *(_gathered(model, setup) if shards > 1 else _cast(model, setup)),
-        Part(
+    # Two moments a trainable weight and a step count a tensor, all float32.
+    moments = 2 * MASTER * model.trainable // shards + MASTER * model.trainable_tensors
+    rows: list[tuple[str, int, str]] = [
+        ("weights", MASTER * model.parameters // shards, f"4 B x {model.parameters:,}{of}"),
+        ("gradients", MASTER * model.trainable // shards, f"4 B x {model.trainable:,}{of}"),
+        ("Adam's moments", moments, f"8 B x {model.trainable:,}{of}"),
+    ]
+    if shards > 1:
+        units, flat = 2 * model.largest_layer + model.outside, MASTER * model.trainable
+        rows += [
+            ("gathered weights", size * units, f"{size} B x {units:,}: 2 layers, embeddings"),
+            (
+                "gradients on their way",
+                (size + MASTER) * (model.largest_layer + model.outside),
+                f"{size} + 4 B of a layer and the embeddings, before they are reduced",
+            ),
+        ]
+        room = setup.device == "cpu" or flat <= WHOLE_GRADIENTS * setup.capacity
+        if setup.accumulates and room:
+            rows.append(("whole gradients", flat, "4 B, while micro-batches add up"))
+    elif setup.bfloat16:  # Autocast keeps its copies until the backward pass has read them.
+        why = f"2 B x {model.matrices_passed:,}, autocast"
+        rows.append(("weights in bfloat16", 2 * model.matrices_passed, why))
+        if setup.device == "cpu":
+            rows.append(("compiled products", CPU_KERNELS, "oneDNN's, bfloat16 (measured)"))
+    runtime = (
+        ("runtime", CUDA_RUNTIME, "CUDA context, kernels, NCCL (assumed)")
+        if setup.device == "cuda"
+        else ("runtime", CPU_RUNTIME, "torch, transformers, pyarrow (measured)")
+    )
+    rows += [
+        (
             "activations",
             int(per_token * setup.microbatch),
             f"{per_token:,.0f} B x {setup.microbatch:,} tokens, recomputing {setup.checkpointing}",
         ),
-        Part(
+        (
             "backward's work",
             int(layer_bytes(model, setup) * setup.microbatch),
             "gradients of one layer's activations (assumed: as large as these)",
         ),
-        _runtime(setup),
+        runtime,
     ]
-    lost = int(FRAGMENTS * total_bytes(found))
-    return [*found, Part("fragments", lost, f"{FRAGMENTS:.0%} of the above (assumed)")]
+    parts = [MemoryPart(*row) for row in rows]
+    lost = int(FRAGMENTS * total_bytes(parts))
+    return [*parts, MemoryPart("fragments", lost, f"{FRAGMENTS:.0%} of the above (assumed)")]
 
 
-def moment_bytes(model: ModelStats, shards: int = 1) -> int:
-    """Two moments a trainable weight and a step count a tensor, all float32."""
-    return 2 * MASTER * model.trainable // shards + MASTER * model.trainable_tensors
-
-
-def _cast(model: ModelStats, setup: Setup) -> list[Part]:
-    """What autocast casts of the float32 weights, kept until the backward pass has read it."""
-    if not setup.bfloat16:
-        return []
-    copies = 2 * model.matrices_passed
-    found = [Part("weights in bfloat16", copies, f"2 B x {model.matrices_passed:,}, autocast")]
-    if setup.device == "cpu":
-        found.append(Part("compiled products", CPU_KERNELS, "oneDNN's, bfloat16 (measured)"))
-    return found
-
-
-def _gathered(model: ModelStats, setup: Setup) -> list[Part]:
-    size = 2 if setup.bfloat16 else 4
-    units = 2 * model.largest_layer + model.outside
-    found = [
-        Part("gathered weights", size * units, f"{size} B x {units:,}: 2 layers, embeddings"),
-        Part(
-            "gradients on their way",
-            (size + MASTER) * (model.largest_layer + model.outside),
-            f"{size} + 4 B of a layer and the embeddings, before they are reduced",
-        ),
-    ]
-    whole = MASTER * model.trainable
-    if setup.accumulates and (setup.device == "cpu" or whole <= WHOLE_GRADIENTS * setup.capacity):
-        found.append(Part("whole gradients", whole, "4 B, while micro-batches add up"))
-    return found
-
-
-def _runtime(setup: Setup) -> Part:
-    if setup.device == "cuda":
-        return Part("runtime", CUDA_RUNTIME, "CUDA context, kernels, NCCL (assumed)")
-    return Part("runtime", CPU_RUNTIME, "torch, transformers, pyarrow (measured)")
-
-
-def total_bytes(found: Sequence[Part]) -> int:
+def total_bytes(parts: Sequence[MemoryPart]) -> int:
     """All parts together."""
-    return sum(part.bytes for part in found)
+    return sum(part.bytes for part in parts)
 
 
 def fits(model: ModelStats, setup: Setup) -> bool:
     """Whether a device has the memory."""
-    return total_bytes(parts(model, setup)) <= setup.capacity
+    return total_bytes(memory_parts(model, setup)) <= setup.capacity
 
 
 def largest_microbatch(model: ModelStats, setup: Setup) -> int:
     """Tokens of the largest micro-batch that fits, in steps of 256; 0 where none does."""
-    fixed = total_bytes(parts(model, replace(setup, microbatch=0)))
+    fixed = total_bytes(memory_parts(model, replace(setup, microbatch=0)))
     per_token = (activation_bytes(model, setup) + layer_bytes(model, setup)) * (1 + FRAGMENTS)
     return max(0, int((setup.capacity - fixed) / per_token) // 256 * 256)
 
@@ -363,25 +326,24 @@ def shard_over(model: ModelStats, setup: Setup, node: int) -> Setup:
 
 def cures(model: ModelStats, setup: Setup) -> list[str]:
     """What would make it fit, the cheapest first; each was tried by these same functions."""
-    found = []
-    if room := largest_microbatch(model, setup):
-        found.append(f"train.tokens_per_microbatch={room}")
-    again = [replace(setup, checkpointing=how) for how in RECOMPUTING]
-    enough = next((s.checkpointing for s in again if fits(model, s)), None)
+
+    def enough_gpus(setup: Setup) -> int | None:
+        counts = (setup.processes * 2**n for n in range(1, 11))
+        return next((n for n in counts if fits(model, replace(setup, processes=n, shards=n))), None)
+
+    options = []
+    if tokens := largest_microbatch(model, setup):
+        options.append(f"train.tokens_per_microbatch={tokens}")
+    recomputing = [replace(setup, checkpointing=how) for how in RECOMPUTING]
+    enough = next((s.checkpointing for s in recomputing if fits(model, s)), None)
     if enough:
-        found.append(f"train.compute.activation_checkpointing={enough}")
+        options.append(f"train.compute.activation_checkpointing={enough}")
     if setup.device == "cuda":
-        if count := _enough_gpus(model, setup):
-            found.append(f"{count} GPUs")
-        elif not enough and (count := _enough_gpus(model, again[-1])):
-            found.append(f"{count} GPUs and train.compute.activation_checkpointing=full")
-    return found or ["a smaller model, or train.trainable.lora"]
-
-
-def _enough_gpus(model: ModelStats, setup: Setup) -> int | None:
-    counts = (setup.processes * 2**n for n in range(1, 11))
-    wider = (replace(setup, processes=c, shards=c) for c in counts)
-    return next((s.processes for s in wider if fits(model, s)), None)
+        if count := enough_gpus(setup):
+            options.append(f"{count} GPUs")
+        elif not enough and (count := enough_gpus(recomputing[-1])):
+            options.append(f"{count} GPUs and train.compute.activation_checkpointing=full")
+    return options or ["a smaller model, or train.trainable.lora"]
 
 
 def capacity(device: torch.device) -> int:
@@ -392,11 +354,7 @@ def capacity(device: torch.device) -> int:
 
 
 def describe(
-    model: RewardModel,
-    options: TrainOptions,
-    *,
-    processes: int = 1,
-    shards: int = 1,
+    model: RewardModel, options: TrainOptions, *, processes: int = 1, shards: int = 1
 ) -> str:
     """One line to print before training: what it takes of the memory there is, by its causes."""
     setup = Setup(
@@ -408,17 +366,15 @@ def describe(
         microbatch=options.tokens_per_microbatch,
         capacity=capacity(model.device),
     )
-    found = parts(anatomy(model.backbone.config, options), setup)
-    causes = ", ".join(f"{p.name} {p.bytes / 1e9:.1f}" for p in found if p.bytes >= 5e7)
+    parts = memory_parts(model_stats(model.backbone.config, options), setup)
+    causes = ", ".join(f"{p.name} {p.bytes / 1e9:.1f}" for p in parts if p.bytes >= 5e7)
     return (
-        f"memory: about {total_bytes(found) / 1e9:.1f} of {setup.capacity / 1e9:.1f} GB in "
+        f"memory: about {total_bytes(parts) / 1e9:.1f} of {setup.capacity / 1e9:.1f} GB in "
         f"micro-batches of {setup.microbatch:,} tokens ({causes})"
     )
 
 
 # How many operations training takes, and how long they last at a stated utilisation.
-#
-# Pure functions, but for `layer_rate`, which measures. Every constant stands with its source.
 
 # Dense bfloat16 operations a second of a GPU, from NVIDIA's data sheets (without sparsity).
 PEAKS: Mapping[str, float] = MappingProxyType(
@@ -456,7 +412,7 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class Flops:
     """Floating point operations of one comparison: the model's, and those done twice."""
 
     forward: float
@@ -469,7 +425,7 @@ class Work:
         return self.forward + self.backward
 
 
-def work(model: ModelStats, data: Data, setup: Setup) -> Work:
+def flops(model: ModelStats, data: Data, setup: Setup) -> Flops:
     r"""Operations of one comparison.
 
     forward = 2 M t + a; backward = 2 M_passed t + 2 M_trained t + 2 a_passed, for t tokens and M
@@ -499,7 +455,7 @@ def work(model: ModelStats, data: Data, setup: Setup) -> Work:
     backward = inputs + weights + 2 * (wide_passed * whole + narrow * passes)
     again = {"none": 0.0, "selective": 0.5, "full": 1.0}[setup.checkpointing]
     recomputed = again * (inputs + wide_passed * whole) if wide_passed else 0.0
-    return Work(forward, backward, recomputed)
+    return Flops(forward, backward, recomputed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -520,8 +476,8 @@ def pace(model: ModelStats, data: Data, setup: Setup, *, rate: float, utilisatio
 
     Recomputation comes on top: utilisation is of the model's operations alone.
     """
-    done = work(model, data, setup)
-    operations = (done.model + done.recomputed) * data.pairs_per_step
+    pair = flops(model, data, setup)
+    operations = (pair.model + pair.recomputed) * data.pairs_per_step
     compute = operations / (setup.processes * rate * utilisation)
     return Pace(compute, communication_bytes(model, data, setup) / COLLECTIVE)
 
@@ -557,9 +513,9 @@ def layer_rate(config: Any, data: Data, dtype: torch.dtype) -> float:
     seconds = time_layer(config, *lengths, pairs, [dtype])[dtype][1]
     one = deepcopy(config)
     keep_layers(one, 1, "the timed layer")
-    layer = anatomy(one, TrainOptions())
-    whole = replace(layer, narrow=False, matrices_of_ends=0, matrices_of_ends_trained=0)
-    return work(whole, data, Setup()).model * pairs / seconds
+    layer = model_stats(one, TrainOptions())
+    layer = replace(layer, narrow=False, matrices_of_ends=0, matrices_of_ends_trained=0)
+    return flops(layer, data, Setup()).model * pairs / seconds
 
 
 # Shapes of well-known models, to plan for them where their files cannot be reached.

@@ -1,14 +1,13 @@
 """A mixture as tokens: one memory-mapped file that training reads in any order.
 
 `NAME.arrow` is an Arrow stream, a chunk for each row group of the comparisons; it only grows.
-`NAME.json` beside it notes how much of it is finished and what it was made of, and is replaced
-whole after each chunk. What lies beyond the note was being written when a run was killed, and is
+`NAME.json` beside it says how much of it is finished and what it was made of, and is replaced
+whole after each chunk. What lies beyond that was being written when a run was killed, and is
 cut off when tokenising goes on. `NAME.refused.jsonl` lists the rows that the chat template refuses.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import mmap
 import multiprocessing
@@ -19,7 +18,7 @@ import time
 import weakref
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from itertools import accumulate, islice
@@ -30,6 +29,7 @@ from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
+from filelock import FileLock
 from numpy.typing import NDArray
 
 from palate.cpus import cores
@@ -44,20 +44,13 @@ from palate.records import (
     write_json,
     write_text,
 )
-from palate.types import Comparison, PalateError, Rating, digest
-
-__all__ = [
-    "Cuts",
-    "Example",
-    "Examples",
-    "tokenise",
-]
-
+from palate.types import PalateError, Rating, digest
 
 # One comparison as tokens, and as the bytes in which a token file holds it.
 
 # Prompt digest, tokens of prefix, chosen and rejected, rating (0: none), two labels (-1: none).
 _HEAD = struct.Struct("<16s3ibbbx")
+_LABELS = (None, False, True)  # Of -1, 0 and 1.
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +73,15 @@ class Example:
         pair = group((self.chosen, self.rejected))
         parts = (pair.prefix, *pair.suffixes)
         lengths = (len(parts[0]), len(parts[1]), len(parts[2]))
-        labels = (self.rating or 0, _code(self.chosen_safe), _code(self.rejected_safe))
-        head = _HEAD.pack(bytes.fromhex(self.prompt), *lengths, *labels)
+        safe = (_LABELS.index(label) - 1 for label in (self.chosen_safe, self.rejected_safe))
+        head = _HEAD.pack(bytes.fromhex(self.prompt), *lengths, self.rating or 0, *safe)
         tokens = np.concatenate(parts).astype("<i4")
         return lengths, head + tokens.tobytes() + self.id.encode("utf-8", "surrogatepass")
 
     @classmethod
     def unpack(cls, data: bytes) -> Example:
         """The example that `pack` made bytes of."""
-        prompt, prefix, chosen, rejected, rating, *safe = _HEAD.unpack_from(data)
+        prompt, prefix, chosen, rejected, rating, *labels = _HEAD.unpack_from(data)
         tokens = np.frombuffer(data, "<i4", prefix + chosen + rejected, _HEAD.size)
         shared, rest = tokens[:prefix], tokens[prefix + chosen :]
         return cls(
@@ -97,26 +90,17 @@ class Example:
             chosen=tokens[: prefix + chosen],
             rejected=np.concatenate((shared, rest)),
             rating=Rating(rating) if rating else None,
-            chosen_safe=_LABELS[safe[0]],
-            rejected_safe=_LABELS[safe[1]],
+            chosen_safe=_LABELS[labels[0] + 1],
+            rejected_safe=_LABELS[labels[1] + 1],
         )
-
-
-_LABELS = {-1: None, 0: False, 1: True}
-
-
-def _code(label: bool | None) -> int:
-    return -1 if label is None else int(label)
 
 
 # Row groups of comparisons as chunks of tokens, made in this process or by several.
 #
 # Pairs that tokenise to the same conversation, and pairs with a response over the limit, teach
-# nothing or the wrong thing; they are left out here and counted (pitfalls 1, 2). So are pairs
-# that
+# nothing or the wrong thing; they are left out here and counted (pitfalls 1, 2). So are pairs that
 # the chat template refuses, each with the reason. A chunk is a pure function of its row group, so
-# it
-# does not matter who makes it.
+# the file does not depend on which process makes it.
 
 # Rows are read whole and at random, so each is one piece; what plans need of all rows is beside it.
 SCHEMA = pa.schema(
@@ -145,36 +129,31 @@ def chunks(
 ) -> Generator[Chunk]:
     """The chunks of row groups in order; more than one worker are processes of their own.
 
+    Worker i of n makes every n-th group from the i-th on, and waits until it is received. So the
+    order is that of the file, and each worker has at most one finished chunk.
+
     Raises:
         PalateError: the template writes no stable end, or a process died.
     """
     if workers == 1:
-        return (_chunk(comparisons, chat, number) for number in groups)
-    return _spread(comparisons, chat, groups, workers)
+        yield from (_chunk(comparisons, chat, number) for number in groups)
+        return
+    pool = [_start_worker(comparisons, chat, groups[first::workers]) for first in range(workers)]
+    try:
+        for index in range(len(groups)):
+            yield _receive(*pool[index % workers])
+    finally:
+        for process, receiver in pool:
+            process.terminate()
+            process.join()
+            receiver.close()
 
 
 def _chunk(comparisons: Path, chat: ChatTokens, number: int) -> Chunk:
     counts: Counter[str] = Counter()
     refused: list[tuple[str, str]] = []
-    prompts, lengths, packed = [], [], []
-    rows = read_comparisons(comparisons, groups=[number])
-    for example in _examples(rows, chat, counts, refused):
-        tokens, data = example.pack()
-        prompts.append(bytes.fromhex(example.prompt))
-        lengths.append(tokens)
-        packed.append(data)
-    arrays = [pa.array(c, t) for c, t in zip((prompts, lengths, packed), SCHEMA.types, strict=True)]
-    message = pa.record_batch(arrays, schema=SCHEMA).serialize().to_pybytes()
-    return Chunk(message, counts, tuple(refused))
-
-
-def _examples(
-    comparisons: Iterable[Comparison],
-    chat: ChatTokens,
-    counts: Counter[str],
-    refused: list[tuple[str, str]],
-) -> Iterator[Example]:
-    for comparison in comparisons:
+    rows: list[tuple[bytes, tuple[int, int, int], bytes]] = []  # As in `SCHEMA`.
+    for comparison in read_comparisons(comparisons, groups=[number]):
         counts["rows"] += 1
         try:
             chosen = chat.encode(comparison.prompt, comparison.chosen)
@@ -191,7 +170,7 @@ def _examples(
         else:
             counts["kept"] += 1
             counts["truncated"] += chosen.truncated or rejected.truncated
-            yield Example(
+            example = Example(
                 id=comparison.id,
                 prompt=digest([[m.role, m.content] for m in comparison.prompt]),
                 chosen=chosen.ids,
@@ -200,33 +179,20 @@ def _examples(
                 chosen_safe=comparison.chosen_safe,
                 rejected_safe=comparison.rejected_safe,
             )
+            rows.append((bytes.fromhex(example.prompt), *example.pack()))
+    columns = zip(*rows, strict=True) if rows else ((), (), ())
+    arrays = [pa.array(c, t) for c, t in zip(columns, SCHEMA.types, strict=True)]
+    message = pa.record_batch(arrays, schema=SCHEMA).serialize().to_pybytes()
+    return Chunk(message, counts, tuple(refused))
 
 
-def _spread(
-    comparisons: Path, chat: ChatTokens, groups: Sequence[int], workers: int
-) -> Generator[Chunk]:
-    """Worker i of n makes every n-th group from the i-th on, and waits until it is fetched.
-
-    So the order is that of the file, and at most one finished chunk a worker is held.
-    """
-    team = [_start(comparisons, chat, groups[first::workers]) for first in range(workers)]
-    try:
-        for index in range(len(groups)):
-            yield _fetch(*team[index % workers])
-    finally:
-        for process, receiver in team:
-            process.terminate()
-            process.join()
-            receiver.close()
-
-
-def _start(
+def _start_worker(
     comparisons: Path, chat: ChatTokens, groups: Sequence[int]
 ) -> tuple[SpawnProcess, Connection]:
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(
-        target=_work, args=(comparisons, chat, groups, sender), daemon=True, name="tokenise"
+        target=_worker, args=(comparisons, chat, groups, sender), daemon=True, name="tokenise"
     )
     # Ctrl-C reaches the whole foreground group, and each worker would print a traceback; what it
     # inherits blocked stays so. This process ends it.
@@ -235,11 +201,11 @@ def _start(
         process.start()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    sender.close()  # The worker holds the only other end: where it dies, `_fetch` is told.
+    sender.close()  # The worker holds the only other end: where it dies, `_receive` fails.
     return process, receiver
 
 
-def _work(comparisons: Path, chat: ChatTokens, groups: Sequence[int], sender: Connection) -> None:
+def _worker(comparisons: Path, chat: ChatTokens, groups: Sequence[int], sender: Connection) -> None:
     """Send the chunks of `groups`; a broken pipe means that nobody waits for them any more."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # Each core has a process already.
     with suppress(BrokenPipeError):
@@ -250,9 +216,9 @@ def _work(comparisons: Path, chat: ChatTokens, groups: Sequence[int], sender: Co
             sender.send(error)
 
 
-def _fetch(process: SpawnProcess, receiver: Connection) -> Chunk:
+def _receive(process: SpawnProcess, receiver: Connection) -> Chunk:
     try:
-        sent = receiver.recv()
+        result = receiver.recv()
     except EOFError:
         process.join()
         raise PalateError(
@@ -260,10 +226,10 @@ def _fetch(process: SpawnProcess, receiver: Connection) -> Chunk:
             "kept. -9 is too little memory; a script of your own needs its "
             "`if __name__ == '__main__':` around training"
         ) from None
-    if isinstance(sent, PalateError):
-        raise sent
-    assert isinstance(sent, Chunk)
-    return sent
+    if isinstance(result, PalateError):
+        raise result
+    assert isinstance(result, Chunk)
+    return result
 
 
 # A process imports for 5 s or more and tokenises some 500 rows of HH a second: fewer do not pay.
@@ -287,7 +253,7 @@ class Cuts:
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
+class State:
     """What is finished of a token file: `done` of `groups` row groups, its first `size` bytes."""
 
     fingerprint: str
@@ -297,17 +263,17 @@ class Note:
     cuts: Cuts
 
     @classmethod
-    def read(cls, path: Path) -> Note | None:
-        """The note beside the token file at `path`; None where there is none, or none to use."""
+    def read(cls, path: Path) -> State | None:
+        """The state of the token file at `path`; None where there is none, or none to use."""
         try:
             values = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-            note = cls(**values | {"cuts": Cuts(**values["cuts"])})
-            return note if path.stat().st_size >= note.size else None
+            state = cls(**values | {"cuts": Cuts(**values["cuts"])})
+            return state if path.stat().st_size >= state.size else None
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
     def write(self, path: Path) -> None:
-        """Put the note beside the token file at `path`."""
+        """Write it beside the token file at `path`."""
         write_json(path.with_suffix(".json"), asdict(self))
 
 
@@ -322,13 +288,13 @@ class Examples:
     """
 
     def __init__(self, path: Path) -> None:
-        note = Note.read(path)
-        if note is None or note.done < note.groups:
+        state = State.read(path)
+        if state is None or state.done < state.groups:
             raise PalateError(f"{path}: not a finished token file; start the training again")
-        self.fingerprint, self.cuts = note.fingerprint, note.cuts
+        self.fingerprint, self.cuts = state.fingerprint, state.cuts
         self._file = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
-        self._map = mmap.mmap(self._file, note.size, access=mmap.ACCESS_READ)
+        self._map = mmap.mmap(self._file, state.size, access=mmap.ACCESS_READ)
         self._whole = pa.py_buffer(self._map)
         self._chunks = list(pa.ipc.open_stream(self._whole))
         self._ends = list(accumulate(chunk.num_rows for chunk in self._chunks))
@@ -342,7 +308,9 @@ class Examples:
         number = bisect_right(self._ends, index)
         chunk = self._chunks[number]
         row = index - self._ends[number] + chunk.num_rows
-        offsets, rows = map(self._position, chunk["example"].buffers()[1:])
+        # Where in the file the column's offsets and bytes begin.
+        buffers = chunk["example"].buffers()[1:]
+        offsets, rows = (int(buffer.address - self._whole.address) for buffer in buffers)
         start, end = np.frombuffer(os.pread(self._file, 8, offsets + 4 * row), "<i4").tolist()
         return Example.unpack(os.pread(self._file, end - start, rows + start))
 
@@ -356,16 +324,12 @@ class Examples:
 
     def _column(self, name: str, dtype: str, width: int, kept: int) -> Any:
         """The first `kept` of `width` values a row of a column of fixed width, [rows, kept]."""
-        found = np.empty((len(self), kept), dtype)
+        column = np.empty((len(self), kept), dtype)
         for chunk, end in zip(self._chunks, self._ends, strict=True):
             values = np.frombuffer(chunk[name].buffers()[-1], dtype, chunk.num_rows * width)
-            found[end - chunk.num_rows : end] = values.reshape(-1, width)[:, :kept]
+            column[end - chunk.num_rows : end] = values.reshape(-1, width)[:, :kept]
             self._map.madvise(mmap.MADV_DONTNEED)  # Given back, not lost: mapped again when read.
-        return found
-
-    def _position(self, buffer: pa.Buffer) -> int:
-        """Where in the file an Arrow buffer begins."""
-        return int(buffer.address - self._whole.address)
+        return column
 
 
 def tokenise(
@@ -384,22 +348,69 @@ def tokenise(
     """
     source = read_header(comparisons, "comparisons")
     fingerprint = digest(source.fingerprint, chat.fingerprint)
-    with _alone(out):
-        note = Note.read(out)
-        if note is None or note.fingerprint != fingerprint:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(out.with_suffix(".lock")):  # Freed when its process dies, too.
+        state = State.read(out)
+        if state is None or state.fingerprint != fingerprint:
             out.unlink(missing_ok=True)  # Another process may have it mapped: never write over it.
-            note = Note(fingerprint, count_groups(comparisons), done=0, size=0, cuts=Cuts())
-        if note.done < note.groups or not note.size:
-            workers = workers or _paying(source.rows - note.cuts.rows)
-            _go_on(comparisons, chat, out, note, source.rows, workers)
+            state = State(fingerprint, count_groups(comparisons), done=0, size=0, cuts=Cuts())
+        if state.done < state.groups or not state.size:
+            rows = source.rows - state.cuts.rows
+            workers = workers or max(1, min(cores(), rows // ROWS_PER_WORKER))
+            made = chunks(comparisons, chat, range(state.done, state.groups), workers)
+            cuts = Counter(asdict(state.cuts))
+            with _bar(comparisons.stem, cuts, source.rows, out) as show, closing(made):
+                _append(out, state, cuts, made, show)
     examples = Examples(out)
     if not len(examples):
-        raise PalateError(_nothing_left(comparisons, chat.max_tokens, examples.cuts, out))
+        raise PalateError(_why_none(comparisons, chat.max_tokens, examples.cuts, out))
     return examples
 
 
-def _nothing_left(comparisons: Path, max_tokens: int, cuts: Cuts, out: Path) -> str:
-    """That no pair can be used, and the cure of what most of them lack."""
+def _append(
+    out: Path, state: State, cuts: Counter[str], made: Iterable[Chunk], show: Callable[[], None]
+) -> None:
+    """Cut `out` and its list of refused rows after what is finished, and append what is missing.
+
+    `cuts` counts on, and `show` is called after each chunk. A full disk leaves what is finished as
+    it is.
+    """
+    refused, lines = _refusals(out), []
+    if state.cuts.refused and refused.is_file():
+        with refused.open(encoding="utf-8") as file:
+            lines = list(islice(file, state.cuts.refused))
+    refused.unlink(missing_ok=True)
+    if lines:
+        write_text(refused, "".join(lines))
+    try:
+        with out.open("r+b" if state.size else "wb") as file:
+            file.truncate(state.size)
+            file.seek(state.size)
+            if not state.size:
+                _write(file, SCHEMA.serialize())
+                replace(state, size=file.tell()).write(out)
+            for number, chunk in enumerate(made, state.done + 1):
+                _write(file, chunk.message)
+                if chunk.refused:
+                    rows = [json.dumps({"id": id_, "reason": why}) for id_, why in chunk.refused]
+                    with refused.open("a", encoding="utf-8") as listed:
+                        listed.writelines(f"{row}\n" for row in rows)
+                cuts.update(chunk.counts)
+                new = replace(state, done=number, size=file.tell(), cuts=Cuts(**cuts))
+                new.write(out)
+                show()
+    except OSError as error:
+        raise PalateError(f"{out}: cannot be written ({error.strerror or error})") from error
+
+
+def _write(file: IO[bytes], message: bytes) -> None:
+    file.write(message)
+    file.flush()
+    os.fsync(file.fileno())  # Before the state that says so.
+
+
+def _why_none(comparisons: Path, max_tokens: int, cuts: Cuts, out: Path) -> str:
+    """That no pair can be used, and the cure of the most frequent reason."""
     same = cuts.identical - cuts.alike
     another = "set backbone.template to chatml or to a Jinja file"
     cures = (
@@ -432,94 +443,21 @@ def _first_refusal(out: Path) -> str:
     return f"row {first['id']}: {first['reason']}" if first else ""
 
 
-def _paying(rows: int) -> int:
-    """As many workers as there are cores for and `rows` are worth."""
-    return max(1, min(cores(), rows // ROWS_PER_WORKER))
-
-
-def _go_on(
-    comparisons: Path, chat: ChatTokens, out: Path, note: Note, rows: int, workers: int
-) -> None:
-    """Append the row groups that `note` lacks."""
-    made = chunks(comparisons, chat, range(note.done, note.groups), workers)
-    cuts = Counter(asdict(note.cuts))
-    _relist(_refusals(out), note.cuts.refused)
-    with (
-        _appending(out, note) as file,
-        _bar(comparisons.stem, cuts, rows, out) as show,
-        closing(made),  # Ends the workers, whatever goes wrong here.
-    ):
-        for number, chunk in enumerate(made, note.done + 1):
-            _append(file, chunk.message)
-            _list(_refusals(out), chunk.refused)
-            cuts.update(chunk.counts)
-            Note(note.fingerprint, note.groups, number, file.tell(), Cuts(**cuts)).write(out)
-            show()
-
-
-@contextmanager
-def _appending(out: Path, note: Note) -> Generator[IO[bytes]]:
-    """The token file, cut after what is finished; a full disk leaves that as it is."""
-    try:
-        with out.open("r+b" if note.size else "wb") as file:
-            file.truncate(note.size)
-            file.seek(note.size)
-            if not note.size:
-                _append(file, SCHEMA.serialize())
-                replace(note, size=file.tell()).write(out)
-            yield file
-    except OSError as error:
-        raise PalateError(f"{out}: cannot be written ({error.strerror or error})") from error
-
-
-def _append(file: IO[bytes], message: bytes) -> None:
-    file.write(message)
-    file.flush()
-    os.fsync(file.fileno())  # Before the note that says so.
-
-
-def _relist(path: Path, count: int) -> None:
-    """Keep the first `count` refused rows; those behind are of a chunk that was never finished."""
-    kept = []
-    if count and path.is_file():
-        with path.open(encoding="utf-8") as lines:
-            kept = list(islice(lines, count))
-    path.unlink(missing_ok=True)
-    if kept:
-        write_text(path, "".join(kept))
-
-
-def _list(path: Path, refused: Sequence[tuple[str, str]]) -> None:
-    """Add rows to the list of those that the chat template refuses."""
-    if refused:
-        with path.open("a", encoding="utf-8") as lines:
-            lines.writelines(json.dumps({"id": id_, "reason": why}) + "\n" for id_, why in refused)
-
-
-@contextmanager
-def _alone(out: Path) -> Generator[None]:
-    """Wait for other processes that tokenise to `out`; the lock goes when its process does."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 @contextmanager
 def _bar(name: str, cuts: Counter[str], rows: int, out: Path) -> Generator[Callable[[], None]]:
     """A bar that follows `cuts`, and one line at the end that says what was cut."""
     started, before = time.perf_counter(), cuts["rows"]
 
-    def rate() -> float:
-        return (cuts["rows"] - before) / (time.perf_counter() - started)
+    def rate() -> str:
+        return f"{(cuts['rows'] - before) / (time.perf_counter() - started):,.0f} rows/s"
 
     with Bar(f"tokenise {name}", rows, unit="rows") as bar:
         bar.update(before)
-        yield lambda: bar.update(cuts["rows"], figures=f"{rate():,.0f} rows/s")
+        yield lambda: bar.update(cuts["rows"], figures=rate())
         info(
             f"tokenised {name}: {cuts['kept']:,} of {cuts['rows']:,} comparisons kept, "
             f"{cuts['too_long']:,} too long, {cuts['identical']:,} identical, "
-            f"{cuts['truncated']:,} prompts cut, {rate():,.0f} rows/s",
+            f"{cuts['truncated']:,} prompts cut, {rate()}",
             dim=True,
         )
     if cuts["alike"]:

@@ -19,7 +19,7 @@ from typing import TypeVar, cast
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
@@ -31,18 +31,32 @@ PATIENCE = timedelta(days=30)  # Ranks above 0 wait as long as rank 0 prepares d
 WHOLE_GRADIENTS = 0.25  # Of a GPU's memory, assumed: what gradients not yet reduced may take.
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True, slots=True)
 class Distributed:
     """The processes that train a model together; by default this one alone.
 
-    `here` of them are on this machine. `line` is a slow, patient connection on the CPU, for words.
+    `here` of them are on this machine. `group` is a patient gloo group on the CPU, for text,
+    flags and results; None where there is one process.
     """
 
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=default_device)
     here: int = 1
-    line: dist.ProcessGroup | None = None
+    group: dist.ProcessGroup | None = None
+
+    @classmethod
+    def apart(cls) -> Distributed:
+        """These processes with a group of their own, which a background thread may use meanwhile.
+
+        Where there are several, all must call this.
+        """
+        if not (dist.is_available() and dist.is_initialized()):
+            return cls()
+        return cls(dist.get_rank(), dist.get_world_size(), group=dist.new_group(backend="gloo"))
 
     @property
     def alone(self) -> bool:
@@ -77,21 +91,34 @@ class Distributed:
         if self.alone:
             return list(flags)
         up = torch.tensor([float(flag) for flag in flags])
-        dist.all_reduce(up, group=self.line)
+        dist.all_reduce(up, group=self.group)
         return [bool(count) for count in up.tolist()]
 
-    def tell(self, words: str = "") -> str:
-        """What rank 0 says, on every rank; the others wait for it."""
-        if self.alone:
-            return words
-        letters = torch.tensor(list(words.encode()), dtype=torch.uint8)
-        count = torch.tensor([len(letters)])
-        dist.broadcast(count, 0, group=self.line)
-        if not self.leads:
-            letters = torch.empty(int(count), dtype=torch.uint8)
-        if len(letters):
-            dist.broadcast(letters, 0, group=self.line)
-        return bytes(letters.tolist()).decode()
+    def broadcast(self, text: str = "") -> str:
+        """Rank 0's `text`, on every rank; the others wait for it."""
+        message = [text]
+        if not self.alone:
+            dist.broadcast_object_list(message, 0, group=self.group)
+        return message[0]
+
+    def every(self, do: Callable[[], T]) -> list[T]:
+        """Do it on every rank; the results by rank. What fails on one is raised on all."""
+        mine: T | Exception
+        try:
+            mine = do()
+        except Exception as error:
+            mine = error
+        results: list[T | Exception] = [mine] * self.size
+        if self.group is not None:
+            dist.all_gather_object(results, mine, group=self.group)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        return [result for result in results if not isinstance(result, Exception)]
+
+    def first(self, do: Callable[[], T]) -> T:
+        """Do it on rank 0 alone; the result on every rank, which wait for it."""
+        return cast(T, self.every(lambda: do() if self.rank == 0 else None)[0])
 
     def wait(self) -> None:
         """Go on when every rank is here."""
@@ -115,18 +142,10 @@ def join() -> Distributed:
             raise PalateError(f"{here} processes on a machine of {gpus} GPUs; start {gpus}")
         device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(device)
-    # Gloo beside nccl: checkpoints and words travel on the CPU.
+    # Gloo beside nccl: checkpoints and text travel on the CPU.
     dist.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl")
-    line = dist.new_group(backend="gloo", timeout=PATIENCE)
-    return Distributed(rank, size, device, here, line)
-
-
-def _mesh(world: Distributed, shards: int) -> DeviceMesh:
-    """All ranks in a row, or replicas x the shards of each."""
-    kind, replicas = world.device.type, world.size // shards
-    if replicas == 1:
-        return init_device_mesh(kind, (shards,), mesh_dim_names=("shard",))
-    return init_device_mesh(kind, (replicas, shards), mesh_dim_names=("replicate", "shard"))
+    group = dist.new_group(backend="gloo", timeout=PATIENCE)
+    return Distributed(rank, size, device, here, group)
 
 
 def leave(world: Distributed) -> None:
@@ -144,7 +163,11 @@ def place(model: RewardModel, world: Distributed, shards: int | None = None) -> 
     if world.alone:
         model.to(world.device)
         return
-    mesh = _mesh(world, world.shards(shards))
+    # All ranks in a row, or replicas x the shards of each.
+    shards = world.shards(shards)
+    sizes, names = (world.size // shards, shards), ("replicate", "shard")
+    one_copy = shards == world.size
+    mesh = init_device_mesh(world.device.type, sizes[one_copy:], mesh_dim_names=names[one_copy:])
     compute = None if model.dtype == torch.float32 else model.dtype
     mixed = MixedPrecisionPolicy(param_dtype=compute, reduce_dtype=torch.float32)
     for block in blocks_of(model.backbone):
@@ -179,15 +202,12 @@ def reduce_gradients(model: RewardModel, world: Distributed, *, now: bool) -> No
     """
     if world.alone:
         return
+    if world.device.type == "cuda":
+        size = sum(4 * p.numel() for p in model.parameters() if p.requires_grad)
+        memory = torch.cuda.get_device_properties(world.device).total_memory
+        now = now or size > WHOLE_GRADIENTS * memory
     for part in _sharded(model):
-        part.set_requires_gradient_sync(now or not _room_for_gradients(model, world.device))
-
-
-def _room_for_gradients(model: RewardModel, device: torch.device) -> bool:
-    if device.type != "cuda":
-        return True
-    size = sum(4 * p.numel() for p in model.parameters() if p.requires_grad)
-    return size <= WHOLE_GRADIENTS * torch.cuda.get_device_properties(device).total_memory
+        part.set_requires_gradient_sync(now)
 
 
 def clip_gradients(parameters: list[nn.Parameter], limit: float) -> Tensor:
@@ -219,46 +239,3 @@ def peers(world: Distributed) -> Generator[None]:
         if world.alone or not lost:
             raise
         raise PalateError("another rank ended; its own line says why") from error
-
-
-# The processes that share one checkpoint, and what they do together.
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Ranks:
-    """The processes of this run with a channel of their own; one process needs none.
-
-    The channel is apart from training's, so that a background thread may use it meanwhile.
-    """
-
-    rank: int = 0
-    world: int = 1
-    group: dist.ProcessGroup | None = None
-
-    @classmethod
-    def now(cls) -> Ranks:
-        """The processes of `torch.distributed`; where there are several, all must call this."""
-        if not (dist.is_available() and dist.is_initialized()):
-            return cls()
-        return cls(dist.get_rank(), dist.get_world_size(), dist.new_group(backend="gloo"))
-
-    def every(self, do: Callable[[], T]) -> list[T]:
-        """Do it on every rank; the results by rank. What fails on one is raised on all."""
-        mine: T | Exception
-        try:
-            mine = do()
-        except Exception as error:
-            mine = error
-        results: list[T | Exception] = [mine] * self.world
-        if self.group is not None:
-            dist.all_gather_object(results, mine, group=self.group)
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
-        return [result for result in results if not isinstance(result, Exception)]
-
-    def first(self, do: Callable[[], T]) -> T:
-        """Do it on rank 0 alone, and tell the result to all, who wait for it."""
-        return cast(T, self.every(lambda: do() if self.rank == 0 else None)[0])

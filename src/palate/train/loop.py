@@ -1,4 +1,8 @@
-"""train(): the loop, top to bottom."""
+"""train(): optimizer and schedule, signals, and the loop with its gradients, top to bottom.
+
+A step takes its comparisons (`batching.steps`), splits them into micro-batches of prompt groups
+(`split_step`), sums the losses' gradients over them, clips, and lets AdamW step.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +25,7 @@ from palate.model.reward_model import RewardModel, apply_compute
 from palate.train.batching import (
     Microbatch,
     Step,
-    ahead,
+    prefetch,
     split_step,
     steps,
     steps_per_epoch,
@@ -31,7 +35,7 @@ from palate.train.cost import describe
 from palate.train.dataset import Examples
 from palate.train.distributed import Distributed, clip_gradients, peers, place, reduce_gradients
 from palate.train.logging import RunLog, drop_after
-from palate.train.loss import accuracy, ranking_loss, safety_loss
+from palate.train.loss import LOSSES, accuracy, safety_loss
 from palate.train.options import TrainOptions
 from palate.train.trainable import choose_trainable
 from palate.train.validation import Validation, pair_rewards
@@ -76,7 +80,7 @@ def make_optimizer(model: RewardModel, options: TrainOptions) -> AdamW:
     heads = {id(p) for h in (model.head, model.safety_head) if h for p in h.parameters()}
     head_rate = options.head_learning_rate or options.learning_rate
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for parameter in _trainable(model):
+    for parameter in (p for p in model.parameters() if p.requires_grad):
         rate = head_rate if id(parameter) in heads else options.learning_rate
         decay = options.weight_decay if parameter.ndim >= 2 else 0.0
         groups.setdefault((rate, decay), []).append(parameter)
@@ -98,11 +102,7 @@ def set_learning_rate(optimizer: AdamW, factor: float) -> float:
     return float(optimizer.param_groups[0]["lr"])
 
 
-def _trainable(model: RewardModel) -> Iterator[nn.Parameter]:
-    return (p for p in model.parameters() if p.requires_grad)
-
-
-# Ctrl-C and SIGTERM: noticed at once, obeyed at the end of a step, or at once if asked again.
+# Ctrl-C and SIGTERM: logged at once, obeyed at the end of a step; a second Ctrl-C at once.
 
 STOPPING = "stopping after this step; again to stop now"
 
@@ -122,40 +122,37 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self._caught: list[int] = []
-        self._whole = False
-        self._late = False
+        self._received: list[int] = []
+        self._blocked = False  # Inside `deferred`.
+        self._pending = False  # A second Ctrl-C came meanwhile.
 
     def __call__(self) -> bool:
-        return bool(self._caught)
+        return bool(self._received)
 
     def handle(self, number: int, _frame: object) -> None:
         """What `signal` calls."""
-        again = number == signal.SIGINT and number in self._caught
-        self._caught.append(number)
-        if not again:
-            return
-        if self._whole:
-            self._late = True
-        else:
+        again = number == signal.SIGINT and number in self._received
+        self._received.append(number)
+        if again and not self._blocked:
             raise KeyboardInterrupt
+        self._pending |= again
 
     @contextmanager
-    def whole(self) -> Generator[None]:
-        """What runs inside is not left half done: a second Ctrl-C waits for its end."""
-        self._whole = True
+    def deferred(self) -> Generator[None]:
+        """What runs inside is finished first: a second Ctrl-C waits for its end."""
+        self._blocked = True
         try:
             yield
         finally:
-            self._whole = False
-        if self._late:
-            self._late = False
+            self._blocked = False
+        if self._pending:
+            self._pending = False
             raise KeyboardInterrupt
 
 
 @contextmanager
-def stop_signals(say: Callable[[str], None] = lambda _: None) -> Generator[Stop]:
-    """Yield what notices Ctrl-C and SIGTERM, and `say` at the first that it was noticed."""
+def stop_signals(log: Callable[[str], None] = lambda _: None) -> Generator[Stop]:
+    """Yield what notices Ctrl-C and SIGTERM, and `log` at the first that it was noticed."""
     stop = Stop()
     try:
         before = {s: signal.signal(s, stop.handle) for s in (signal.SIGINT, signal.SIGTERM)}
@@ -163,7 +160,7 @@ def stop_signals(say: Callable[[str], None] = lambda _: None) -> Generator[Stop]
         yield stop
         return
     try:
-        with _said_at_once(say):
+        with _log_at_once(log):
             yield stop
     finally:
         for number, handler in before.items():
@@ -171,8 +168,8 @@ def stop_signals(say: Callable[[str], None] = lambda _: None) -> Generator[Stop]
 
 
 @contextmanager
-def _said_at_once(say: Callable[[str], None]) -> Generator[None]:
-    """Say that a signal came while the main thread is still deep in a matrix product.
+def _log_at_once(log: Callable[[str], None]) -> Generator[None]:
+    """Log that a signal came while the main thread is still deep in a matrix product.
 
     Python runs a signal's handler between two of its instructions, and a step of a large model
     has seconds of none. The number of the signal comes through a socket in the meantime.
@@ -185,7 +182,7 @@ def _said_at_once(say: Callable[[str], None]) -> Generator[None]:
         with receiving:
             while number := receiving.recv(1):
                 if number[0] in (signal.SIGINT, signal.SIGTERM):
-                    say(STOPPING)
+                    log(STOPPING)
                     return
 
     thread = threading.Thread(target=listen, name="signals", daemon=True)
@@ -236,12 +233,13 @@ def train(
     per_epoch = steps_per_epoch(len(examples), options.pairs_per_step)
     schedule = Schedule.of(options, per_epoch * options.epochs)
     optimizer = make_optimizer(model, options)
-    watched = Validation.of(heldout, options)
+    validation = Validation.of(heldout, options)
     fingerprint = digest(examples.fingerprint, options.decisive(), len(examples), origin)
     checkpoints = Checkpoints(folder / "checkpoints")
     state = checkpoints.load(model, optimizer, fingerprint) if resume else None
+    dtype = name_of(model.dtype)
     if state:
-        refuse_other_dtype(folder, state, name_of(model.dtype))
+        refuse_other_dtype(folder, state, dtype)
     done = state["step"] if state else 0
     if world.leads:
         drop_after(folder, done or -1)  # A new start evaluates at step 0 once more.
@@ -251,19 +249,19 @@ def train(
         RunLog(folder, name, schedule.steps, options.trackers, shown=world.leads) as log,
         stop_signals(log.say) as stop,
         checkpoints,
-        closing(ahead(_shares(examples, options, world, done))) as shares,
+        closing(prefetch(_shares(examples, options, world, done))) as shares,
     ):
         shards = world.shards(options.compute.shards)
         log.say(describe(model, options, processes=world.size, shards=shards))
         saved_at = time.monotonic()
         if not done:
-            log.evaluations(0, 0.0, watched.figures(model, world))
+            log.evaluations(0, 0.0, validation.figures(model, world))
         log.starts(done)
-        at = done  # Steps that the weights have had.
+        finished = done  # The last step that the weights have had.
 
         def save(*, wait: bool) -> None:
-            with stop.whole():
-                state = {"step": at, "fingerprint": fingerprint, "dtype": name_of(model.dtype)}
+            with stop.deferred():
+                state = {"step": finished, "fingerprint": fingerprint, "dtype": dtype}
                 checkpoints.save(model, optimizer, state, wait=wait)
 
         try:
@@ -272,14 +270,15 @@ def train(
                 rate = set_learning_rate(optimizer, schedule.factor(number))
                 with _enough_memory(step, options):
                     sums = _gradients(model, optimizer, step, options, world)
-                    with stop.whole():
+                    with stop.deferred():
                         optimizer.step()
                         optimizer.zero_grad(set_to_none=True)
-                        at = number
+                        finished = number
                         seconds = time.perf_counter() - started
                         log.step(number, sums.figures(step, rate, seconds))
-                if _is_eval_step(number, per_epoch, options):
-                    log.evaluations(number, number / per_epoch, watched.figures(model, world))
+                every = options.eval_every_steps
+                if number % per_epoch == 0 or (every and number % every == 0):
+                    log.evaluations(number, number / per_epoch, validation.figures(model, world))
                 last = number == schedule.steps
                 overdue = time.monotonic() - saved_at > 60 * options.save_every_minutes
                 stopped, due = world.any(stop(), overdue)
@@ -289,12 +288,12 @@ def train(
                 if stopped and not last:
                     raise Interrupted(number)
         except KeyboardInterrupt as error:
-            # Asked again: this step is given up, and no step before it. Several processes would
-            # have to meet for it, and they stand at different places.
+            # A second signal: this step is given up, and no step before it. Several processes
+            # cannot save then: they are at different points of the step.
             if isinstance(error, Interrupted) or world.size > 1:
                 raise
             save(wait=True)
-            raise Interrupted(at) from None
+            raise Interrupted(finished) from None
     model.eval()
     return model
 
@@ -356,7 +355,10 @@ def _gradients(
     norm = clip_gradients(parameters, options.clip_norm)
     figures = torch.cat((world.total(totals), norm[None])).tolist()
     if not all(map(math.isfinite, figures)):
-        _refuse_non_finite(model, step, world)
+        finite = torch.isfinite(pair_rewards(model, step, world)).all(dim=1).tolist()
+        bad = [id_ for id_, good in zip(step.ids, finite, strict=True) if not good]
+        where, named = "loss" if bad else "gradient", ", ".join((bad or step.ids)[:8])
+        raise PalateError(f"non-finite {where} among the pairs {named}; lower learning_rate")
     return StepSums(*figures)
 
 
@@ -368,29 +370,18 @@ def _losses(
     Sums are [loss, accuracy, gap, safety] over pairs (safety: already averaged over labels).
     """
     rewards = model(part.groups)
-    device = rewards.reward.device
-    chosen = rewards.reward[part.chosen.to(device)]
-    rejected = rewards.reward[part.rejected.to(device)]
-    ranking = ranking_loss(chosen, rejected, part.margin.to(device))
-    loss = ranking.sum() / len(step.ids)
-    auxiliary = torch.zeros((), device=device)
+    part = part.to(rewards.reward.device)
+    chosen, rejected = rewards.reward[part.chosen], rewards.reward[part.rejected]  # [B]
+    losses = LOSSES[options.loss](rewards.reward, part)  # [B]
+    loss = losses.sum() / len(step.ids)
+    safety = torch.zeros((), device=rewards.reward.device)
     if options.safety_loss is not None:
         logits = rewards.reward if options.safety_loss.on == "reward" else rewards.safety
         assert logits is not None
-        losses = safety_loss(logits, part.safe.to(device), part.labelled.to(device))
-        auxiliary = losses.sum() / max(1, step.labelled)
-        loss = loss + options.safety_loss.weight * auxiliary
-    figures = (ranking, accuracy(chosen, rejected), chosen - rejected, auxiliary)
+        safety = safety_loss(logits, part.safe, part.labelled).sum() / max(1, step.labelled)
+        loss = loss + options.safety_loss.weight * safety
+    figures = (losses, accuracy(chosen, rejected), chosen - rejected, safety)
     return loss, torch.stack([f.detach().sum().double() for f in figures])
-
-
-def _refuse_non_finite(model: RewardModel, step: Step, world: Distributed) -> None:
-    """Name the pairs whose rewards are not finite; the last checkpoint stays as it was."""
-    finite = torch.isfinite(pair_rewards(model, step, world)).all(dim=1).tolist()
-    bad = [name for name, good in zip(step.ids, finite, strict=True) if not good]
-    where = "loss" if bad else "gradient"
-    named = ", ".join((bad or step.ids)[:8])
-    raise PalateError(f"non-finite {where} among the pairs {named}; lower learning_rate")
 
 
 @contextmanager
@@ -399,8 +390,8 @@ def _enough_memory(step: Step, options: TrainOptions) -> Generator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError.
-        ours = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not (ours or "can't allocate memory" in str(error)):
+        exhausted = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not (exhausted or "can't allocate memory" in str(error)):
             raise
         budget, largest = options.tokens_per_microbatch, max(part.tokens for part in step.parts)
         raise PalateError(
@@ -408,8 +399,3 @@ def _enough_memory(step: Step, options: TrainOptions) -> Generator[None]:
             f"train.tokens_per_microbatch={max(64, budget // 2)} (it is {budget}; the result "
             "does not depend on it)"
         ) from error
-
-
-def _is_eval_step(step: int, per_epoch: int, options: TrainOptions) -> bool:
-    every = options.eval_every_steps
-    return step % per_epoch == 0 or bool(every and step % every == 0)

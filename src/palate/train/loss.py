@@ -1,10 +1,25 @@
-"""The objective of Llama 2, section 3.2.2, as pure functions. Shapes: B pairs, R responses."""
+"""The objectives of training, as pure functions. Shapes: B pairs, R responses.
+
+To add a loss: write a function of (rewards [R], batch) to losses [B] here, name it in `LOSSES`, and
+add the name to `TrainOptions.loss`, by which a recipe chooses it (`train.loss`). What it needs to
+know of the responses besides becomes a column of `Microbatch` (`batching.py`). `_losses` in
+`loop.py` calls it; it divides by the pairs of the whole step, so a loss never takes a mean itself.
+
+Source: Llama 2, arXiv 2307.09288, section 3.2.2.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from palate.train.batching import Microbatch
+
+Loss = Callable[[Tensor, Microbatch], Tensor]
+"""Rewards of the batch's responses, [R] float32, and the batch to one loss a pair, [B]."""
 
 
 def ranking_loss(chosen: Tensor, rejected: Tensor, margin: Tensor) -> Tensor:
@@ -49,3 +64,11 @@ def safety_loss(logits: Tensor, safe: Tensor, labelled: Tensor) -> Tensor:
 def accuracy(chosen: Tensor, rejected: Tensor) -> Tensor:
     """Share of pairs ranked rightly, one value a pair: 1, 0, or 1/2 for a tie. [B] -> [B]."""
     return (torch.sign(chosen - rejected) + 1) / 2
+
+
+LOSSES: Mapping[str, Loss] = {
+    "ranking": lambda rewards, batch: ranking_loss(
+        rewards[batch.chosen], rewards[batch.rejected], batch.margin
+    ),
+}
+"""By its name in `train.loss`. The safety loss is added to whichever is chosen."""

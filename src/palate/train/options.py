@@ -111,6 +111,11 @@ class TrainOptions(BaseModel):
         "none", description="Table 27's margins by rating, or your own by rating name."
     )
     unrated_margin: float = Field(0.0, ge=0, description="Margin of comparisons without a rating.")
+    loss: Literal["ranking"] = Field(
+        "ranking",
+        description="Of a pair: -log sigmoid(difference - margin).",
+        exclude_if=lambda name: name == "ranking",  # Runs of before keep their fingerprints.
+    )
     safety_loss: SafetyLoss | None = Field(
         None, description="Loss of the responses' safety labels beside the ranking loss."
     )

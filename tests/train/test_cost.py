@@ -1,4 +1,4 @@
-"""What the footprint says is what a real model takes."""
+"""Estimates of memory and operations against what real models take, and torch's own count."""
 
 import json
 import os
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModel
 
 import palate
@@ -20,15 +21,22 @@ from palate.model.packing import Group
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
 from palate.train.cost import (
+    COLLECTIVE,
     SHAPES,
+    Data,
     Setup,
     activation_bytes,
-    anatomy,
+    communication_bytes,
     cures,
     describe,
     fits,
+    flops,
     largest_microbatch,
-    parts,
+    layer_rate,
+    memory_parts,
+    microbatches,
+    model_stats,
+    pace,
     shape_config,
     shard_over,
     total_bytes,
@@ -78,14 +86,14 @@ def test_parameters_are_those_of_the_real_model(family: str, learns: Any) -> Non
     options = TrainOptions(trainable=learns, safety_loss=SafetyLoss(on="head"))
     model = RewardModel(tiny_model(family), CHAT, safety_head=True)
     choose_trainable(model, options)
-    counted = anatomy(tiny_config(family), options)
+    counted = model_stats(tiny_config(family), options)
     assert counted.parameters == sum(p.numel() for p in model.parameters())
     assert counted.trainable == sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def test_gpt2_which_names_no_width_of_its_mlp_is_counted() -> None:
     config = AutoConfig.for_model("gpt2", vocab_size=99, n_embd=48, n_layer=2, n_head=4)
-    counted = anatomy(config, TrainOptions())
+    counted = model_stats(config, TrainOptions())
     assert counted.mlp_width == 2 * 4 * 48
     head = 48
     real = sum(p.numel() for p in AutoModel.from_config(config).parameters())
@@ -95,7 +103,9 @@ def test_gpt2_which_names_no_width_of_its_mlp_is_counted() -> None:
 @pytest.mark.parametrize("learns", LEARNS, ids=["full", "last_layers", "lora"])
 def test_weights_gradients_and_moments_are_exact(learns: Any) -> None:
     options, model = TrainOptions(trainable=learns), real("llama")
-    found = {p.name: p.bytes for p in parts(anatomy(model.backbone.config, options), Setup())}
+    found = {
+        p.name: p.bytes for p in memory_parts(model_stats(model.backbone.config, options), Setup())
+    }
     choose_trainable(model, options)
     optimizer = make_optimizer(model, options)
     model(GROUPS).reward.sum().backward()
@@ -114,10 +124,10 @@ def test_activations_are_within_a_quarter_of_what_autograd_keeps(
 ) -> None:
     """GPT-NeoX in bfloat16 keeps less than is counted: its two norms read one residual."""
     model = real(family, dtype, num_hidden_layers=4, hidden_size=64, intermediate_size=192)
-    counted = anatomy(model.backbone.config, TrainOptions())
+    counted = model_stats(model.backbone.config, TrainOptions())
     setup = Setup(bfloat16=dtype == torch.bfloat16, prompt=100, response=50)
     tokens = sum(group.tokens for group in GROUPS)
-    copies = {p.name: p.bytes for p in parts(counted, setup)}.get("weights in bfloat16", 0)
+    copies = {p.name: p.bytes for p in memory_parts(counted, setup)}.get("weights in bfloat16", 0)
     predicted = activation_bytes(counted, setup) * tokens + copies
     saved = saved_bytes(model)
     if (family, dtype) == ("gpt_neox", torch.bfloat16):
@@ -149,7 +159,7 @@ def test_frozen_layers_below_keep_nothing() -> None:
     options = TrainOptions(trainable=Trainable(last_layers=1))
     model = real("llama")
     choose_trainable(model, options)
-    counted = anatomy(model.backbone.config, options)
+    counted = model_stats(model.backbone.config, options)
     predicted = activation_bytes(counted, Setup(prompt=100, response=50)) * 400
     # Its norm has no gradient to hand down, which is not counted apart.
     assert saved_bytes(model) < predicted < 1.6 * saved_bytes(model)
@@ -157,15 +167,15 @@ def test_frozen_layers_below_keep_nothing() -> None:
 
 
 def test_recomputing_keeps_less_and_shards_divide() -> None:
-    seven = anatomy(shape_config("llama2-7b"), TrainOptions())
+    seven = model_stats(shape_config("llama2-7b"), TrainOptions())
     setup = Setup(processes=8, shards=8, device="cuda", bfloat16=True)
     kept = [
         activation_bytes(seven, replace(setup, checkpointing=how))
         for how in ("none", "selective", "full")
     ]
     assert kept == sorted(kept, reverse=True)
-    one = {p.name: p.bytes for p in parts(seven, replace(setup, shards=1))}
-    eight = {p.name: p.bytes for p in parts(seven, setup)}
+    one = {p.name: p.bytes for p in memory_parts(seven, replace(setup, shards=1))}
+    eight = {p.name: p.bytes for p in memory_parts(seven, setup)}
     assert eight["weights"] == one["weights"] // 8
     assert eight["gradients"] == one["gradients"] // 8
 
@@ -180,11 +190,11 @@ def test_recomputing_keeps_less_and_shards_divide() -> None:
     ],
 )
 def test_built_in_shapes_have_their_published_size(shape: str, parameters: int) -> None:
-    assert anatomy(shape_config(shape), TrainOptions()).parameters == parameters
+    assert model_stats(shape_config(shape), TrainOptions()).parameters == parameters
 
 
 def test_a_copy_lies_on_as_few_nodes_as_hold_it() -> None:
-    seventy = anatomy(shape_config("llama2-70b"), TrainOptions())
+    seventy = model_stats(shape_config("llama2-70b"), TrainOptions())
     full = Setup(processes=64, device="cuda", bfloat16=True, checkpointing="full")
     placed = shard_over(seventy, full, node=8)
     assert fits(seventy, placed)
@@ -195,7 +205,7 @@ def test_a_copy_lies_on_as_few_nodes_as_hold_it() -> None:
 
 
 def test_every_cure_cures() -> None:
-    seven = anatomy(shape_config("llama2-7b"), TrainOptions())
+    seven = model_stats(shape_config("llama2-7b"), TrainOptions())
     tight = Setup(processes=8, shards=8, device="cuda", bfloat16=True, microbatch=65_536)
     assert not fits(seven, tight)
     room = largest_microbatch(seven, tight)
@@ -215,9 +225,9 @@ def test_one_line_before_training_names_the_whole_and_its_causes() -> None:
     model, options = real("llama"), TrainOptions()
     line = describe(model, options)
     assert "\n" not in line
-    counted = anatomy(model.backbone.config, options)
+    counted = model_stats(model.backbone.config, options)
     assert "micro-batches of 4,096 tokens" in line
-    assert total_bytes(parts(counted, Setup())) > 0
+    assert total_bytes(memory_parts(counted, Setup())) > 0
     assert line.startswith("memory: about ")
     choose_trainable(model, options)
     assert describe(model, options) == line
@@ -227,3 +237,98 @@ def test_an_unknown_shape_names_the_known() -> None:
     with pytest.raises(PalateError, match="llama2-70b"):
         shape_config("llama4")
     assert set(SHAPES) == {"llama2-70b", "llama2-7b", "llama3-1b"}
+
+
+# Operations and times, against arithmetic and torch's own count.
+
+TINY = model_stats(tiny_config("llama"), TrainOptions())
+WIDE = replace(TINY, narrow=False, matrices_of_ends=0, matrices_of_ends_trained=0)
+DATA = Data(comparisons=1_000, prompt=100, response=50, pairs_per_step=64)
+
+
+def counted(options: TrainOptions) -> tuple[float, float]:
+    """Operations of matrix products forward and backward, by torch; attention left out."""
+    model = RewardModel(tiny_model("llama"), CHAT).train()
+    choose_trainable(model, options)
+    tokens = [np.arange(n, dtype=np.int32) for n in (100, 50, 50)]
+    group = Group(tokens[0], (tokens[1], tokens[2]))
+    with FlopCounterMode(display=False) as forward:
+        loss = model([group]).reward.sum()
+    with FlopCounterMode(display=False) as backward:
+        loss.backward()
+    return _products(forward), _products(backward)
+
+
+def _products(counter: FlopCounterMode) -> float:
+    total = counter.get_flop_counts()["Global"]
+    return float(sum(n for name, n in total.items() if str(name) in ("aten.mm", "aten.addmm")))
+
+
+@pytest.mark.parametrize("learns", ["full", Trainable(last_layers=1)], ids=["full", "last_layers"])
+def test_products_are_those_that_torch_counts(learns) -> None:
+    options = TrainOptions(trainable=learns)
+    forward, backward = counted(options)
+    without_attention = replace(model_stats(tiny_config("llama"), options), query_width=0)
+    done = flops(without_attention, DATA, Setup())
+    assert done.forward == pytest.approx(forward, rel=0.01)
+    # The first layer that learns needs no gradient of its input, where that is frozen.
+    assert done.backward == pytest.approx(backward, rel=0.01 if learns == "full" else 0.2)
+
+
+def test_full_training_is_six_operations_a_weight_and_token() -> None:
+    done = flops(replace(WIDE, query_width=0), DATA, Setup())
+    heads = WIDE.matrices - WIDE.matrices_passed
+    assert done.model == pytest.approx((6 * WIDE.matrices - 2 * heads) * DATA.tokens)
+
+
+def test_attention_counts_each_query_and_the_keys_it_sees() -> None:
+    p, r = 7, 3
+    pairs = sum(range(1, p + 1)) + 2 * sum(range(p + 1, p + r + 1))
+    data = Data(1, p, r)
+    found = flops(replace(WIDE, matrices=0), data, Setup()).forward
+    # The closed form leaves out half of the diagonal.
+    halves = (p + 2 * r) / 2
+    assert found == pytest.approx(4 * WIDE.query_width * WIDE.layers * (pairs - halves))
+
+
+def test_recomputing_adds_half_or_all_of_the_forward_pass() -> None:
+    done = [flops(WIDE, DATA, Setup(checkpointing=how)) for how in ("none", "selective", "full")]
+    assert [d.recomputed for d in done] == pytest.approx(
+        [0, done[2].recomputed / 2, done[0].forward], rel=0.001
+    )
+    assert len({d.model for d in done}) == 1
+    kept = flops(TINY, DATA, Setup(checkpointing="full"))
+    assert 0.6 * done[2].recomputed < kept.recomputed < 0.75 * done[2].recomputed, "two of three"
+
+
+def test_a_narrow_last_layer_attends_from_two_tokens() -> None:
+    data, without = Data(1, 7, 3), {"matrices": 0, "matrices_of_ends": 0}
+    saved = flops(replace(WIDE, **without), data, Setup()).forward
+    saved -= flops(replace(TINY, **without), data, Setup()).forward
+    layer = 4 * TINY.query_width * (7 * 7 / 2 + 2 * (7 * 3 + 3 * 3 / 2))
+    assert saved == pytest.approx(layer - 4 * TINY.query_width * 2 * 10)
+
+
+def test_a_step_lasts_as_long_as_the_slower_of_both() -> None:
+    setup = Setup(processes=4, shards=4, device="cuda", bfloat16=True, microbatch=6_400)
+    done = pace(TINY, DATA, setup, rate=1e9, utilisation=0.5)
+    assert done.compute == pytest.approx(flops(TINY, DATA, setup).model * 64 / (4 * 1e9 * 0.5))
+    assert microbatches(DATA, setup) == 1
+    moved = 3 / 4 * (2 * 2 * TINY.parameters + 4 * TINY.trainable)
+    assert communication_bytes(TINY, DATA, setup) == pytest.approx(moved)
+    assert done.communication == pytest.approx(moved / COLLECTIVE)
+    assert done.step == done.compute
+    assert DATA.steps == 16
+
+
+def test_one_process_does_not_communicate() -> None:
+    assert communication_bytes(TINY, DATA, Setup()) == 0
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt_neox"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_measured_rate_is_of_one_layer_and_leaves_the_configuration(family, dtype) -> None:
+    config = tiny_config(family)
+    before = config.to_dict()
+    assert 1e6 < layer_rate(config, DATA, dtype) < 1e13
+    assert config.to_dict() == before
