@@ -1,17 +1,11 @@
 """Estimates with their errors, and the tests that compare them. See docs/statistics.md.
 
-    estimate.py   Estimate, and averages of several
-    intervals.py  Wilson and cluster-robust intervals, best and worst bounds
-    compare.py    paired differences, trend over ratings, many comparisons
-    power.py      what a test set of n items can and cannot show
-    replicates.py accuracy and differences over several trainings of one recipe
-    groups.py     significance groups of many judges, by letters
+    estimate.py     Estimate and averages; Wilson and cluster-robust intervals; bounds
+    compare.py      paired differences, trend, many comparisons, power, groups by letter
+    replicates.py   accuracy and differences over several trainings of one recipe
     calibration.py  reliability, ECE, Brier, temperature
-    position.py   consistency and position bias over both orders
-    length.py     accuracy without the help of length
-    agreement.py  annotators beyond chance: Cohen's kappa, Krippendorff's alpha
-    ceiling.py    the limit that annotators' disagreement sets
-    best_of_n.py  what a score is worth in choosing among n responses
+    agreement.py    annotators beyond chance, the ceiling that follows from it, position bias
+    adjusted.py     accuracy without the help of length, and what a score is worth in best-of-n
 
 Pure functions of numpy arrays; a generator is passed in where chance is used.
 """

@@ -1,4 +1,4 @@
-"""Accuracy without the help of length."""
+"""Accuracy without the help of length, and what a score is worth in choosing the best of n."""
 
 from __future__ import annotations
 
@@ -55,7 +55,11 @@ def length_controlled(
     if y.size == 0 or codes.max() == 0 or np.ptp(lengths) == 0:
         return None
     x = np.tanh(lengths / math.sqrt(float((lengths**2).mean())))
-    if _separated(y, x):
+    # Where some length tells all right answers from all wrong ones, no fit is finite.
+    right, wrong = x[y > 0], x[y < 1]
+    if not right.size or not wrong.size:
+        return None
+    if right.min() >= wrong.max() or right.max() <= wrong.min():
         return None
     intercept, error = _fit(y, x, codes)
     if abs(intercept) > MAX_COEFFICIENT:
@@ -69,14 +73,6 @@ def length_controlled(
         value, value * (1 - value) * error, low, high, y.size, int((~keep).sum()), count, method,
         fingerprint,
     )  # fmt: skip
-
-
-def _separated(y: Floats, x: Floats) -> bool:
-    """Whether some length tells all right answers from all wrong ones; then no fit is finite."""
-    right, wrong = x[y > 0], x[y < 1]
-    if not right.size or not wrong.size:
-        return True
-    return bool(right.min() >= wrong.max() or right.max() <= wrong.min())
 
 
 def _fit(y: Floats, x: Floats, codes: Codes) -> tuple[float, float]:

@@ -1,4 +1,8 @@
-"""How far annotators agree beyond chance: Cohen's kappa of two, Krippendorff's alpha of many."""
+"""How far annotators agree beyond chance, what that allows a judge, and position bias.
+
+Cohen's kappa of two annotators, Krippendorff's alpha of many, the noise ceiling; and what the order
+of two sides does to a judge.
+"""
 
 from __future__ import annotations
 
@@ -199,20 +203,16 @@ def noise_ceiling(
     agreement = clustered_mean(shares, group, limits=(0.0, 1.0), fingerprint=fingerprint)
     if agreement.n_clusters < 2:
         return None
-    return NoiseCeiling(agreement, _ceiling(agreement))
-
-
-def _ceiling(agreement: Estimate) -> Estimate:
-    value, low, high = (_best(a) for a in (agreement.value, agreement.low, agreement.high))
+    value, low, high = (
+        (1 + math.sqrt(max(0.0, 2 * a - 1))) / 2
+        for a in (agreement.value, agreement.low, agreement.high)
+    )
     slope = 2 * value - 1
     # Where annotators agree by luck alone the slope is vertical: the interval says it instead.
     error = agreement.error / (2 * slope) if slope > 0.05 else (high - low) / 4
     method = "agreement of annotators, transformed"
-    return replace(agreement, value=value, error=error, low=low, high=high, method=method)
-
-
-def _best(agreement: float) -> float:
-    return (1 + math.sqrt(max(0.0, 2 * agreement - 1))) / 2
+    ceiling = replace(agreement, value=value, error=error, low=low, high=high, method=method)
+    return NoiseCeiling(agreement, ceiling)
 
 
 # What the order of the two sides does to a judge that was asked in both.

@@ -86,18 +86,19 @@ def measure_calibration(
     confidence, right = expit(np.abs(d)), np.where(d == 0, 0.5, d > 0)
     place = np.minimum((2 * confidence - 1) * bins, bins - 1).astype(np.int64)
     sums, covariance = _gaps(right - confidence, place, codes, bins)
-    parts = [
-        _bin(b / bins, bins, confidence[place == b], right[place == b], codes[place == b])
-        for b in np.unique(place)
-    ]
+    parts = []
+    for b in np.unique(place):
+        low, inside = 0.5 + b / bins / 2, place == b
+        right_share = accuracy(right[inside], codes[inside], fingerprint=fingerprint)
+        parts.append(
+            ReliabilityBin(low, low + 0.5 / bins, float(confidence[inside].mean()), right_share)
+        )
     brier = clustered_mean(expit(-d) ** 2, codes, limits=(0.0, 1.0), fingerprint=fingerprint)
     return Calibration(
         ece=_ece(sums, covariance, codes, unscored, rng, fingerprint),
         ece_by_luck=float(np.sqrt(np.diag(covariance) * 2 / math.pi).sum()) / d.size,
         brier=replace(brier, n_unscored=unscored),
-        bins=tuple(
-            replace(p, accuracy=replace(p.accuracy, fingerprint=fingerprint)) for p in parts
-        ),
+        bins=tuple(parts),
     )
 
 
@@ -106,13 +107,6 @@ def _scored(differences: ArrayLike, clusters: Iterable[Any] | None) -> tuple[Flo
     codes = np.arange(array.size) if clusters is None else cluster_codes(clusters)
     keep = ~np.isnan(array)
     return array[keep], cluster_codes(codes[keep]), int((~keep).sum())
-
-
-def _bin(
-    start: float, bins: int, confidence: Floats, right: Floats, codes: Codes
-) -> ReliabilityBin:
-    low = 0.5 + start / 2
-    return ReliabilityBin(low, low + 0.5 / bins, float(confidence.mean()), accuracy(right, codes))
 
 
 def _gaps(gaps: Floats, place: Codes, codes: Codes, bins: int) -> tuple[Floats, Floats]:

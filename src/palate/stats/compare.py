@@ -105,7 +105,8 @@ def paired_difference(
     else:
         observed, values, chances = _sign_flips(difference, codes, rng)
         p, test = _sign_flip_p(observed, values, chances), "cluster sign-flip"
-        luck = partial(_sign_flip_luck, values, chances)
+        # The largest |sum| whose p is not below the level; infinite where none is.
+        luck = lambda level: float(values[chances >= level][-1])  # noqa: E731
     if estimate.n_clusters > 1 and estimate.error == 0:
         estimate = unseen_discordance(estimate)
         free: Ends = partial(discordance_ends, estimate)
@@ -116,22 +117,19 @@ def paired_difference(
 
 def agreeing(e: Estimate, p: float, test: str, free: Ends, luck: Luck) -> PairedDifference:
     """A difference whose interval, `free` by itself, says of zero what its test says."""
-    ends = partial(_agreeing_ends, e, p, free, luck)
+
+    def ends(level: float) -> tuple[float, float]:
+        """The ends of `free`, the one nearer to zero moved where the test decides otherwise."""
+        low, high = free(level)
+        if e.n == 0 or (p < level) == (low > 0 or high < 0):
+            return low, high
+        reach = luck(level) / e.n  # |value| is above it exactly where p is below the level.
+        if e.value > 0:
+            return max(-1.0, e.value - reach), high
+        return low, min(1.0, e.value + reach)
+
     low, high = ends(LEVEL)
     return PairedDifference(replace(e, low=low, high=high), p, test, ends)
-
-
-def _agreeing_ends(
-    e: Estimate, p: float, free: Ends, luck: Luck, level: float
-) -> tuple[float, float]:
-    """The ends of `free`, the one nearer to zero moved where the test decides otherwise."""
-    low, high = free(level)
-    if e.n == 0 or (p < level) == (low > 0 or high < 0):
-        return low, high
-    reach = luck(level) / e.n  # |value| is above it exactly where p is below the level.
-    if e.value > 0:
-        return max(-1.0, e.value - reach), high
-    return low, min(1.0, e.value + reach)
 
 
 def student_ends(
@@ -222,11 +220,6 @@ def _sign_flips(
 
 def _sign_flip_p(observed: float, values: Floats, p: Floats) -> float:
     return float(p[np.searchsorted(values, observed - 1e-9)])
-
-
-def _sign_flip_luck(values: Floats, p: Floats, level: float) -> float:
-    """The largest |sum| whose p is not below `level`; infinite where none is."""
-    return float(values[p >= level][-1])
 
 
 def cochran_armitage(
@@ -438,17 +431,10 @@ def letters(
             for group in groups
             for part in ((group - {one}, group - {two}) if {one, two} <= group else (group,))
         ]
-        groups = _maximal(split)
+        unique = list(dict.fromkeys(split))
+        groups = [group for group in unique if not any(group < other for other in unique)]
     place = {name: i for i, name in enumerate(ranked)}
     groups.sort(key=lambda group: sorted(place[name] for name in group))
-    named = [(_letter(i), group) for i, group in enumerate(groups)]
+    marks = [*LETTERS, *(f"({n + 1})" for n in range(len(LETTERS), len(groups)))]
+    named = list(zip(marks, groups, strict=False))
     return {name: "".join(mark for mark, group in named if name in group) for name in ranked}
-
-
-def _maximal(groups: Sequence[frozenset[str]]) -> list[frozenset[str]]:
-    unique = list(dict.fromkeys(groups))
-    return [group for group in unique if not any(group < other for other in unique)]
-
-
-def _letter(number: int) -> str:
-    return LETTERS[number] if number < len(LETTERS) else f"({number + 1})"

@@ -1,4 +1,7 @@
-"""Intervals of one accuracy: Wilson, and cluster-robust where items share a prompt."""
+"""The estimate, the only kind of figure that enters a table, and intervals of one accuracy.
+
+Wilson's where items are independent, cluster-robust where they share a prompt.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtrit
-
-# An estimate: the only kind of figure that enters a table.
 
 CONFIDENCE = 0.95
 LEVEL = 0.05
@@ -72,6 +73,10 @@ def combine(estimates: Sequence[Estimate], weights: Sequence[float], method: str
     value = math.fsum(w * e.value for w, e in parts)
     below = math.sqrt(math.fsum((w * (e.value - e.low)) ** 2 for w, e in parts))
     above = math.sqrt(math.fsum((w * (e.high - e.value)) ** 2 for w, e in parts))
+    fingerprint = ""
+    if all(e.fingerprint for e in estimates):
+        joined = "\n".join(e.fingerprint for e in estimates).encode()
+        fingerprint = hashlib.blake2b(joined, digest_size=16).hexdigest()
     return Estimate(
         value=value,
         error=math.sqrt(math.fsum((w * e.error) ** 2 for w, e in parts)),
@@ -81,7 +86,7 @@ def combine(estimates: Sequence[Estimate], weights: Sequence[float], method: str
         n_unscored=sum(e.n_unscored for e in estimates),
         n_clusters=sum(e.n_clusters for e in estimates),
         method=method,
-        fingerprint=_joint_fingerprint([e.fingerprint for e in estimates]),
+        fingerprint=fingerprint,
         confidence=min(e.confidence for e in estimates),
     )
 
@@ -94,12 +99,6 @@ def macro_average(estimates: Sequence[Estimate]) -> Estimate:
 def micro_average(estimates: Sequence[Estimate]) -> Estimate:
     """The mean of examples: every scored item counts the same. See `combine`."""
     return combine(estimates, [e.n for e in estimates], "micro average of examples, MOVER")
-
-
-def _joint_fingerprint(fingerprints: Sequence[str]) -> str:
-    if not all(fingerprints):
-        return ""
-    return hashlib.blake2b("\n".join(fingerprints).encode(), digest_size=16).hexdigest()
 
 
 Floats = NDArray[np.float64]
@@ -169,12 +168,6 @@ def cluster_codes(labels: Iterable[Any]) -> Codes:
         return np.unique(labels, return_inverse=True)[1].astype(np.int64).reshape(-1)
     seen: dict[Any, int] = {}
     return np.fromiter((seen.setdefault(label, len(seen)) for label in labels), dtype=np.int64)
-
-
-def _integers(labels: Iterable[Any]) -> Codes:
-    """Labels as integers, which may have gaps: `clustered_variance` closes them."""
-    given = isinstance(labels, np.ndarray) and labels.dtype.kind in "iu"
-    return labels if given else cluster_codes(labels)  # type: ignore[return-value]
 
 
 def clustered_variance(values: Floats, codes: Codes) -> tuple[float, int]:
@@ -262,7 +255,16 @@ def accuracy(
     share = float(array.mean())
     variance, count = clustered_variance(array, codes)
     z = normal_quantile(confidence)
-    effective = _effective_size(share, variance, size, count, confidence)
+    # How many independent items the clustered ones are worth.
+    if count == size:
+        effective = float(size)
+    elif math.isnan(variance):
+        effective = 1.0
+    elif variance <= 0:
+        effective = float(count)
+    else:
+        ratio = z / float(stdtrit(count - 1, 0.5 + confidence / 2))
+        effective = min(float(size), share * (1 - share) / variance * ratio**2)
     low, high = _wilson_interval(share, effective, z)
     known = not math.isnan(variance) and variance > 0
     error = math.sqrt(variance) if known else (high - low) / (2 * z)
@@ -270,20 +272,6 @@ def accuracy(
     return Estimate(
         share, error, low, high, size, n_unscored, count, method, fingerprint, confidence
     )
-
-
-def _effective_size(
-    share: float, variance: float, size: int, count: int, confidence: float
-) -> float:
-    """How many independent items the clustered ones are worth; see `accuracy`."""
-    if count == size:
-        return size
-    if math.isnan(variance):
-        return 1.0
-    if variance <= 0:
-        return count
-    ratio = normal_quantile(confidence) / float(stdtrit(count - 1, 0.5 + confidence / 2))
-    return min(float(size), share * (1 - share) / variance * ratio**2)
 
 
 def bounds(values: ArrayLike) -> Bounds:
@@ -300,7 +288,12 @@ def _scored(values: ArrayLike, clusters: Iterable[Any] | None) -> tuple[Floats, 
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1:
         raise ValueError(f"values have shape {array.shape}: expected [N]")
-    codes = np.arange(array.size) if clusters is None else _integers(clusters)
+    if clusters is None:
+        codes = np.arange(array.size)
+    elif isinstance(clusters, np.ndarray) and clusters.dtype.kind in "iu":
+        codes = clusters  # They may have gaps, which `clustered_variance` closes.
+    else:
+        codes = cluster_codes(clusters)
     if codes.size != array.size:
         raise ValueError(f"{array.size} values but {codes.size} cluster labels")
     keep = ~np.isnan(array)

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from scipy.special import stdtr, stdtrit
 
 from palate.stats.compare import (
@@ -22,15 +22,15 @@ from palate.stats.compare import (
 )
 from palate.stats.estimate import (
     CONFIDENCE,
+    Codes,
     Estimate,
+    Floats,
     cluster_codes,
     clustered_variance,
     normal_quantile,
     wilson,
 )
 
-Floats = NDArray[np.float64]
-Codes = NDArray[np.int64]
 TEST = "t, prompts x seeds"
 
 
@@ -70,30 +70,26 @@ def replicated_accuracy(
         confidence: coverage asked for.
         fingerprint: copied to the estimate.
     """
-    found = replicated_mean(values, clusters, confidence=confidence, fingerprint=fingerprint)
-    e = found.estimate
+    mean = replicated_mean(values, clusters, confidence=confidence, fingerprint=fingerprint)
+    e = mean.estimate
     if not e.n:
-        return replace(found, estimate=replace(e, low=0.0, high=1.0))
-    effective = _effective_size(found, confidence)
+        return replace(mean, estimate=replace(e, low=0.0, high=1.0))
+    # How many independent items, judged once, would have the same error.
+    if math.isnan(e.error):
+        effective = 1.0
+    elif e.error == 0:
+        effective = float(e.n_clusters)
+    elif mean.seeds == 1 and e.n_clusters == e.n:
+        effective = float(e.n)
+    else:
+        ratio = normal_quantile(confidence) / float(stdtrit(mean.freedom, 0.5 + confidence / 2))
+        effective = e.value * (1 - e.value) / e.error**2 * ratio**2
+        effective = min(float(e.n * mean.seeds), effective)
     bound = wilson(e.value * effective, effective, confidence=confidence)
     error = e.error if e.error > 0 else bound.error
     method = "wilson on effective n, prompts x seeds"
     better = replace(e, error=error, low=bound.low, high=bound.high, method=method)
-    return replace(found, estimate=better)
-
-
-def _effective_size(found: Replicated, confidence: float) -> float:
-    """How many independent items, judged once, would have the same error."""
-    e = found.estimate
-    if math.isnan(e.error):
-        return 1.0
-    most = float(e.n * found.seeds)
-    if e.error == 0:
-        return float(e.n_clusters)
-    if found.seeds == 1 and e.n_clusters == e.n:
-        return most
-    ratio = normal_quantile(confidence) / float(stdtrit(found.freedom, 0.5 + confidence / 2))
-    return min(most, e.value * (1 - e.value) / e.error**2 * ratio**2)
+    return replace(mean, estimate=better)
 
 
 def replicated_difference(
@@ -116,37 +112,37 @@ def replicated_difference(
     one, two = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
     if one.shape != two.shape:
         raise ValueError(f"paired values have shapes {one.shape} and {two.shape}: expected equal")
-    found = replicated_mean(one - two, clusters, limits=(-1.0, 1.0), fingerprint=fingerprint)
-    if found.estimate.n_clusters < 2 or found.estimate.error > 0:
-        difference = student_test(found, limits=(-1.0, 1.0))
+    mean = replicated_mean(one - two, clusters, limits=(-1.0, 1.0), fingerprint=fingerprint)
+    if mean.estimate.n_clusters < 2 or mean.estimate.error > 0:
+        difference = student_test(mean, limits=(-1.0, 1.0))
     else:
-        found = replace(found, estimate=unseen_discordance(found.estimate))
-        free: Ends = partial(discordance_ends, found.estimate)
-        difference = agreeing(found.estimate, p_of_zero(found), TEST, free, partial(_luck, found))
-    return difference, replace(found, estimate=difference.estimate)
+        mean = replace(mean, estimate=unseen_discordance(mean.estimate))
+        free: Ends = partial(discordance_ends, mean.estimate)
+        difference = agreeing(mean.estimate, p_of_zero(mean), TEST, free, partial(_luck, mean))
+    return difference, replace(mean, estimate=difference.estimate)
 
 
 def student_test(
-    found: Replicated, *, limits: tuple[float, float] = (-math.inf, math.inf)
+    mean: Replicated, *, limits: tuple[float, float] = (-math.inf, math.inf)
 ) -> PairedDifference:
     """A mean beside zero, by Student's t; `limits` are where it can lie."""
-    free = partial(student_ends, found.estimate, found.freedom, limits)
-    return agreeing(found.estimate, p_of_zero(found), TEST, free, partial(_luck, found))
+    free = partial(student_ends, mean.estimate, mean.freedom, limits)
+    return agreeing(mean.estimate, p_of_zero(mean), TEST, free, partial(_luck, mean))
 
 
-def _luck(found: Replicated, level: float) -> float:
+def _luck(mean: Replicated, level: float) -> float:
     """The largest |sum of differences| that `p_of_zero` at a level takes for luck."""
-    return float(stdtrit(found.freedom, 1 - level / 2)) * found.estimate.error * found.estimate.n
+    return float(stdtrit(mean.freedom, 1 - level / 2)) * mean.estimate.error * mean.estimate.n
 
 
-def p_of_zero(found: Replicated) -> float:
+def p_of_zero(mean: Replicated) -> float:
     """The two-sided p-value of a true mean of zero, by Student's t; 1 where nothing varies."""
-    e = found.estimate
+    e = mean.estimate
     if not e.n or math.isnan(e.error):
         return 1.0
     if e.error == 0:
         return 1.0 if e.value == 0 else 0.0
-    return float(2 * stdtr(found.freedom, -abs(e.value) / e.error))
+    return float(2 * stdtr(mean.freedom, -abs(e.value) / e.error))
 
 
 def replicated_mean(
