@@ -1,4 +1,9 @@
-"""Parquet tables with a header that says where they came from, and a fingerprint of their rows."""
+"""Files that say where they came from: Parquet tables with a header and a fingerprint.
+
+Every table carries a header (kind, format version, recipe, seed, fingerprints of its inputs, git
+revision, package versions) and a fingerprint of its ordered rows. Files appear whole or not at
+all: they are written beside their name and renamed.
+"""
 
 from __future__ import annotations
 
@@ -31,41 +36,6 @@ from palate.types import (
     Rating,
     Verdict,
 )
-
-__all__ = [
-    "COMPARISON_SCHEMA",
-    "FORMAT_VERSION",
-    "HEADER_KEY",
-    "PACKAGES",
-    "ROWS_PER_GROUP",
-    "VERDICT_SCHEMA",
-    "Fingerprint",
-    "Header",
-    "atomic",
-    "atomic_folder",
-    "comparison_from_row",
-    "comparison_to_row",
-    "count_groups",
-    "file_digest",
-    "follow_umask",
-    "git_revision",
-    "package_versions",
-    "read_batches",
-    "read_columns",
-    "read_comparisons",
-    "read_header",
-    "read_rows",
-    "read_verdicts",
-    "verdict_from_row",
-    "verdict_to_row",
-    "version_of",
-    "write_comparisons",
-    "write_json",
-    "write_table",
-    "write_text",
-    "write_verdicts",
-]
-
 
 # Files that appear whole or not at all, written beside their name and renamed; their digests.
 
@@ -162,7 +132,7 @@ FORMAT_VERSION = 1
 # Kinds whose columns have changed since. By kind, so that a new column in one does not make every
 # other file of a run, and all that was trained on it, out of date.
 VERSIONS: Mapping[str, int] = {"verdicts": 3}
-# What to do with a file of an earlier format, and with one that is not whole.
+# The cure of a file of an earlier format, and of one that is not whole.
 UPDATES: Mapping[str, str] = {"verdicts": "evaluate again, its answers are kept"}
 REPAIRS: Mapping[str, str] = {"verdicts": "remove it and evaluate again to remake it"}
 # Columns that files of an earlier form lack.
@@ -195,13 +165,11 @@ class Header:
 @cache
 def package_versions() -> Mapping[str, str]:
     """Versions of the packages that can change a number; absent ones are left out."""
-    found = {}
+    versions = {}
     for name in PACKAGES:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+        with suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions
 
 
 @cache
@@ -296,39 +264,29 @@ def read_header(path: Path, kind: str | None = None, *, older: bool = False) -> 
 
     A file of an earlier format is an error too, unless `older`.
     """
-    with _opened(path, kind) as file:
+    with _open(path, kind) as file:
         raw = (file.metadata.metadata or {}).get(HEADER_KEY)
     if raw is None:
         raise PalateError(f"{path}: no Palate header; make it with `palate data import`")
-    header = _header(path, raw)
-    if kind is not None and header.kind != kind:
-        raise PalateError(f"{path}: holds {header.kind}, expected {kind}")
-    _check_version(path, header, older)
-    return header
-
-
-def _header(path: Path, raw: bytes) -> Header:
     try:
-        return Header(**json.loads(raw))
+        header = Header(**json.loads(raw))
     except (ValueError, TypeError):
         raise PalateError(f"{path}: its Palate header cannot be read; remake it") from None
-
-
-def _check_version(path: Path, header: Header, older: bool) -> None:
+    if kind is not None and header.kind != kind:
+        raise PalateError(f"{path}: holds {header.kind}, expected {kind}")
     ours = version_of(header.kind)
-    if header.version == ours or (older and header.version < ours):
-        return
-    remake = UPDATES.get(header.kind, "remake it with this version")
-    cure = "update Palate" if header.version > ours else remake
-    raise PalateError(
-        f"{path}: {header.kind} written in format {header.version}, this Palate reads {ours}; "
-        f"{cure}"
-    )
+    if header.version > ours or (header.version < ours and not older):
+        remake = UPDATES.get(header.kind, "remake it with this version")
+        raise PalateError(
+            f"{path}: {header.kind} written in format {header.version}, this Palate reads {ours}; "
+            f"{'update Palate' if header.version > ours else remake}"
+        )
+    return header
 
 
 def count_groups(path: Path) -> int:
     """The number of row groups of a table, the parts in which it can be read."""
-    with _opened(path) as file:
+    with _open(path) as file:
         return file.num_row_groups
 
 
@@ -336,7 +294,7 @@ def read_rows(
     path: Path, columns: list[str] | None = None, *, groups: list[int] | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yield a table's rows in order, in bounded memory; `columns`, `groups` limit what is read."""
-    with _opened(path) as file:
+    with _open(path) as file:
         # One by one: a batch may run across groups, and rows may be large.
         for group in range(file.num_row_groups) if groups is None else groups:
             for batch in file.iter_batches(ROWS_PER_GROUP, row_groups=[group], columns=columns):
@@ -349,20 +307,20 @@ def read_columns(path: Path, names: list[str], kind: str) -> pa.Table:
     Raises as `read_header` does.
     """
     read_header(path, kind)
-    with _opened(path, kind) as file:
+    with _open(path, kind) as file:
         return file.read([name for name in names if name in file.schema_arrow.names])
 
 
 def read_batches(path: Path, names: list[str], kind: str) -> Iterator[pa.RecordBatch]:
     """The same batch by batch, in bounded memory."""
     read_header(path, kind)
-    with _opened(path, kind) as file:
+    with _open(path, kind) as file:
         present = [name for name in names if name in file.schema_arrow.names]
         yield from file.iter_batches(ROWS_PER_GROUP, columns=present)
 
 
 @contextmanager
-def _opened(path: Path, kind: str | None = None) -> Generator[pq.ParquetFile]:
+def _open(path: Path, kind: str | None = None) -> Generator[pq.ParquetFile]:
     try:
         with pq.ParquetFile(path) as file:
             yield file
@@ -431,10 +389,8 @@ def write_comparisons(
     details: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
 ) -> Header:
     """Write comparisons to Parquet; see `write_table`."""
-    rows = map(comparison_to_row, comparisons)
-    return write_table(
-        path, rows, COMPARISON_SCHEMA, kind="comparisons", inputs=inputs, details=details
-    )
+    rows, schema = map(comparison_to_row, comparisons), COMPARISON_SCHEMA
+    return write_table(path, rows, schema, kind="comparisons", inputs=inputs, details=details)
 
 
 def read_comparisons(path: Path, *, groups: list[int] | None = None) -> Iterator[Comparison]:
@@ -466,52 +422,34 @@ def read_verdicts(path: Path, *, older: bool = False) -> Iterator[Verdict]:
 
 def comparison_to_row(comparison: Comparison) -> dict[str, Any]:
     """The row of `COMPARISON_SCHEMA` for a comparison."""
-    rating, judgement = comparison.rating, comparison.judgement
-    return {
-        "id": comparison.id,
-        "source": comparison.source,
+    judgement, ranks = comparison.judgement, comparison.ranks
+    return {name: getattr(comparison, name) for name in COMPARISON_SCHEMA.names} | {
         "prompt": [{"role": m.role, "content": m.content} for m in comparison.prompt],
-        "chosen": comparison.chosen,
-        "rejected": comparison.rejected,
-        "prompt_id": comparison.prompt_id,
-        "batch": comparison.batch,
-        "rating": None if rating is None else rating.label,
-        "chosen_safe": comparison.chosen_safe,
-        "rejected_safe": comparison.rejected_safe,
-        "annotator": comparison.annotator,
+        "rating": comparison.rating and comparison.rating.label,
         "meta": json.dumps(comparison.meta, ensure_ascii=False) if comparison.meta else None,
         "judgement": None if judgement == PREFERRED else asdict(judgement),
-        "ranks": None if comparison.ranks is None else asdict(comparison.ranks),
+        "ranks": ranks and asdict(ranks),
     }
 
 
 def comparison_from_row(row: Mapping[str, Any]) -> Comparison:
     """The comparison that `comparison_to_row` wrote."""
-    return Comparison(
-        id=row["id"],
-        source=row["source"],
-        prompt=tuple(Message(m["role"], m["content"]) for m in row["prompt"]),
-        chosen=row["chosen"],
-        rejected=row["rejected"],
-        prompt_id=row["prompt_id"],
-        batch=row["batch"],
-        rating=_rating(row["rating"]),
-        chosen_safe=row["chosen_safe"],
-        rejected_safe=row["rejected_safe"],
-        annotator=row["annotator"],
-        meta=json.loads(row["meta"]) if row["meta"] else {},
-        judgement=Judgement(**judgement) if (judgement := row.get("judgement")) else PREFERRED,
-        ranks=Ranks(**ranks) if (ranks := row.get("ranks")) else None,
-    )
+    typed = {
+        "prompt": tuple(Message(m["role"], m["content"]) for m in row["prompt"]),
+        "rating": _rating(row["rating"]),
+        "meta": json.loads(row["meta"]) if row["meta"] else {},
+        "judgement": Judgement(**judgement) if (judgement := row.get("judgement")) else PREFERRED,
+        "ranks": Ranks(**ranks) if (ranks := row.get("ranks")) else None,
+    }
+    return Comparison(**{name: row.get(name) for name in COMPARISON_SCHEMA.names} | typed)
 
 
 def verdict_to_row(verdict: Verdict) -> dict[str, Any]:
     """The row of `VERDICT_SCHEMA` for a verdict."""
-    rating = verdict.rating
     return {name: getattr(verdict, name) for name in VERDICT_SCHEMA.names} | {
         "outcome": verdict.outcome.value,
-        "rating": None if rating is None else rating.label,
-        "bin": None if verdict.bin is None else verdict.bin.value,
+        "rating": verdict.rating and verdict.rating.label,
+        "bin": verdict.bin and verdict.bin.value,
         "reason": _utf8(verdict.reason),
         "answer": _utf8(verdict.answer),
     }
@@ -535,10 +473,3 @@ def _utf8(text: str) -> str:
 
 def _rating(label: str | None) -> Rating | None:
     return None if label is None else Rating[label.upper()]
-
-
-# Tables on disk: Parquet files that say where they came from.
-#
-# Every file carries a header (kind, format version, recipe, seed, fingerprints of its inputs, git
-# revision, package versions) and a fingerprint of its ordered contents. Files appear whole or not
-# at all: they are written beside their name and renamed.
