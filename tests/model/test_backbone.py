@@ -274,7 +274,7 @@ def test_pitfall_41_the_head_in_a_gguf_file_is_named(
     path = write_gguf(tmp_path / "rm.gguf", head=True)
     for _ in range(2):  # Made, and from the cache.
         caplog.clear()
-        load_backbone(str(path)).tell_unused()
+        load_backbone(str(path)).log_unused()
         assert "does not use: cls.output.weight" in caplog.text
 
 
@@ -294,7 +294,7 @@ def test_gguf_gives_the_weights_and_a_plain_cached_copy(gguf_file: Path) -> None
 
 def test_gguf_is_converted_once(gguf_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, _ = backbone.dequantised(gguf_file)
-    monkeypatch.setattr(backbone, "_convert", lambda *_: pytest.fail("converted twice"))
+    monkeypatch.setattr(backbone, "_metadata", lambda *_: pytest.fail("converted twice"))
     assert backbone.dequantised(gguf_file)[0] == first
 
 

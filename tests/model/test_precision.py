@@ -97,7 +97,7 @@ def test_a_damaged_file_is_measured_anew(
     undecided.parent.mkdir()
     undecided.write_text(damage)
     compute_dtype("auto", CPU)
-    assert len(asked) == len(precision._read(undecided)) == 1
+    assert len(asked) == len(precision.NOTES.validate_json(undecided.read_bytes())) == 1
 
 
 def test_a_folder_that_cannot_be_written_costs_only_the_time(

@@ -47,8 +47,8 @@ class GenerationJudge:
         keep_memory()
         self._spec, self._prompt, self._device = spec, load_prompt(spec.preset), default_device()
         self._dtype = compute_dtype(spec.dtype, self._device)
-        opened = load_backbone(spec.model, revision=spec.revision, speaks=True)
-        opened.tell_unused()
+        opened = load_backbone(spec.model, revision=spec.revision, keep_head=True)
+        opened.log_unused()
         self._tokenizer, self._model = opened.tokenizer, opened.model.to(self._device)
         self._template = _template(spec, opened.tokenizer.chat_template)
         self._letters = [_letter(opened, letter) for letter in "AB"]

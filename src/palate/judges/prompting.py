@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from palate.judges.options import SequenceClassifierSpec
 from palate.model.markers import BREAK, breaking, broken, markers, untokenised_markers
-from palate.model.templates import RefusedTurnsError, render, tell_unwritten
+from palate.model.templates import RefusedTurnsError, render, unwritten_parts
 from palate.types import Message, Pair, PalateError, Role, digest
 
 # A conversation as plain text: turns under prefixes.
@@ -126,7 +126,7 @@ class InputFormat:
         self.limit = limit
         self._variables = {"date_string": spec.date}
         if self._template:
-            tell_unwritten(spec.model, tokenizer, self._template, self._variables)
+            unwritten_parts(spec.model, tokenizer, self._template, self._variables)
         self.markers = markers(
             tokenizer,
             self._template or None,

@@ -53,8 +53,8 @@ def shortest_window(model: PreTrainedModel) -> float:
     # Some attention modules know whether their layer slides, others read the configuration.
     shared = getattr(model.config, "sliding_window", None)
     layers = [m for m in model.modules() if hasattr(m, "is_causal")]
-    found = [getattr(layer, "sliding_window", shared) for layer in layers]
-    return min((w for w in found if w), default=math.inf)
+    windows = [getattr(layer, "sliding_window", shared) for layer in layers]
+    return min(filter(None, windows), default=math.inf)
 
 
 def steady_length(model: PreTrainedModel) -> float:
@@ -63,8 +63,8 @@ def steady_length(model: PreTrainedModel) -> float:
     Dynamic NTK and LongRoPE (Phi-3) take other angles where a batch's longest row is over it, and
     dynamic NTK keeps those of a batch before. `angles_by_row` keeps each row to its own.
     """
-    found = [length for module in model.modules() for length, _ in _scaled(module).values()]
-    return min(found, default=math.inf)
+    lengths = (length for module in model.modules() for length, _ in _scaled(module).values())
+    return min(lengths, default=math.inf)
 
 
 def angles_by_row(model: PreTrainedModel) -> None:
@@ -80,15 +80,15 @@ def _scaled(module: Any) -> dict[str, tuple[int, bool]]:
     kinds = getattr(module, "rope_type", None)
     if kinds is None:
         return {}
-    found: dict[str, tuple[int, bool]] = {}
+    lengths: dict[str, tuple[int, bool]] = {}
     for layer, kind in (kinds if isinstance(kinds, dict) else {"": kinds}).items():
         rope = module.config.rope_parameters
         rope, prefix = (rope[layer], f"{layer}_") if layer else (rope, "")
         if "dynamic" in kind:
-            found[prefix] = int(module.original_max_seq_len), True
+            lengths[prefix] = int(module.original_max_seq_len), True
         elif kind == "longrope":
-            found[prefix] = int(rope["original_max_position_embeddings"]), False
-    return found
+            lengths[prefix] = int(rope["original_max_position_embeddings"]), False
+    return lengths
 
 
 def _by_row(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], _: Any) -> Any:
@@ -224,8 +224,7 @@ AttentionInterface.register(NAME, torch.compiler.disable(shared_prefix_attention
 
 # The last layer works for the tokens whose reward is read, and for no other.
 #
-# A reward reads one hidden state a response. Of every other token the last layer needs a key and
-# a
+# A reward reads one hidden state a response. Of every other token the last layer needs a key and a
 # value, nothing more: its query, attention, output and MLP would never be looked at. The layers
 # before it are needed whole, so what is saved is one layer of N.
 #
@@ -246,9 +245,14 @@ def read_ends_only(backbone: PreTrainedModel) -> bool:
     whose attention ends in a projection of its own; others stay whole.
     """
     layers = decoder_layers(backbone)
-    if not layers or not _understood(layers[-1]):
+    if not layers:
         return False
     last, narrow = layers[-1], _Narrow()
+    names = {name for name, _ in last.named_modules()}
+    # Cohere's MLP reads the norm of the attention's input, of which it would get every row.
+    second = any("norm" in name and name != NORM and "." not in name for name in names)
+    if EVERY_TOKEN in names or not (second and NORM in names and names.intersection(OUTPUTS)):
+        return False
     last.register_forward_pre_hook(narrow.enter, with_kwargs=True)
     last.register_forward_hook(narrow.leave, always_call=True)
     return True
@@ -269,14 +273,6 @@ def of_keys(name: str) -> bool:
     return name.rpartition(".")[2] in KEYS
 
 
-def _understood(layer: nn.Module) -> bool:
-    names = {name for name, _ in layer.named_modules()}
-    plain = EVERY_TOKEN not in names
-    # Cohere's MLP reads the norm of the attention's input, of which it would get every row.
-    second = any("norm" in name and name != NORM and "." not in name for name in names)
-    return plain and second and NORM in names and bool(names.intersection(OUTPUTS))
-
-
 class _Narrow:
     """For the time of one call of a layer, hooks on those of its parts that rows go through.
 
@@ -292,34 +288,23 @@ class _Narrow:
         layout = kwargs.get("layout")
         if layout is None:
             return None
-        whole, *rest = args
+        hidden, *rest = args  # [1, T, D]
         rows = layout.ends.rows
         parts = dict(layer.named_modules())
         output = next(parts[name] for name in OUTPUTS if name in parts)
         self._hooks = [
-            parts[NORM].register_forward_pre_hook(lambda *_: (whole,)),
-            output.register_forward_pre_hook(lambda _, given: (given[0][:, rows],)),
+            parts[NORM].register_forward_pre_hook(lambda *_: (hidden,)),
+            output.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, rows],)),
         ]
-        if QUERY in parts:
-            self._hooks += _only(parts[QUERY], rows)
-        return (whole[:, rows], *rest), {**kwargs, "layout": layout.ends}
+        if QUERY in parts:  # Attention expects a query a token, so the others become zeros.
+            query, tokens = parts[QUERY], hidden.shape[1]
+            self._hooks += [
+                query.register_forward_pre_hook(lambda _, inputs: (inputs[0][:, rows],)),
+                query.register_forward_hook(lambda _, __, queries: spread(queries, rows, tokens)),
+            ]
+        return (hidden[:, rows], *rest), {**kwargs, "layout": layout.ends}
 
     def leave(self, *_: object) -> None:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
-
-
-def _only(part: nn.Module, rows: Tensor) -> list[RemovableHandle]:
-    """Run `part` on `rows`; attention expects a query a token, so the others become zeros."""
-    tokens = 0
-
-    def pick(_: nn.Module, given: tuple[Tensor]) -> tuple[Tensor]:
-        nonlocal tokens
-        tokens = given[0].shape[1]
-        return (given[0][:, rows],)
-
-    return [
-        part.register_forward_pre_hook(pick),
-        part.register_forward_hook(lambda _, __, found: spread(found, rows, tokens)),
-    ]

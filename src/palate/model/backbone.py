@@ -36,8 +36,6 @@ from palate.model.tokenizer import save_tokenizer
 from palate.records import atomic_folder, file_digest, write_json
 from palate.types import PalateError
 
-# Loading checkpoints without transformers' progress bars and advice on the user's terminal.
-
 HUB = logging.getLogger("huggingface_hub")
 
 
@@ -64,11 +62,15 @@ def quiet() -> Generator[None]:
             transformers_logging.enable_progress_bar()
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what an exception says, at most 200 characters; its kind where empty."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 # GGUF files as checkpoints: dequantised once into a safetensors folder in Palate's cache.
 #
 # transformers reads GGUF, but slowly (about 30 s for 135M parameters on two cores, most of it
-# Python walking the vocabulary), with a wrong pre-tokenizer for some vocabularies, and into a
-# model
+# Python walking the vocabulary), with a wrong pre-tokenizer for some vocabularies, and into a model
 # that still believes it is quantised. The copy in the cache is plain: fp32 weights (exact: a Q4_1
 # weight d * q + m does not fit fp16), a corrected tokenizer, no quantisation settings.
 
@@ -113,38 +115,33 @@ def dequantised(path: Path) -> tuple[Path, dict[str, Any]]:
     revision = file_digest(path)
     folder = cache_root() / "gguf" / f"{path.stem}-{revision[:16]}-{CONVERSION}"
     if not (folder / FACTS).is_file():
-        _convert(path, revision, folder)
+        try:
+            # The bar of its conversion obeys no setting.
+            with quiet(), redirect_stderr(io.StringIO()), _read_once():
+                metadata = _metadata(path)
+                tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+                model = AutoModel.from_pretrained(path.parent, gguf_file=path.name, dtype="float32")
+        except PalateError:
+            raise
+        except Exception as error:
+            raise PalateError(
+                f"{path}: transformers cannot read this GGUF file ({first_line(error)}); "
+                "use the model's safetensors checkpoint"
+            ) from error
+        _correct_tokenizer(tokenizer, metadata, path)
+        config = copy.deepcopy(model.config)
+        config.architectures = [type(model).__name__]
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config
+        weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+        with atomic_folder(folder, replace=False) as partial:
+            config.save_pretrained(partial)
+            save_tokenizer(tokenizer, partial)
+            save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
+            facts = {"revision": revision, "file": path.name}
+            facts |= {name: metadata[name] for name in ("licence", "unused")}
+            write_json(partial / FACTS, facts)
     return folder, json.loads((folder / FACTS).read_text(encoding="utf-8"))
-
-
-def _convert(path: Path, revision: str, folder: Path) -> None:
-    try:
-        # The bar of its conversion obeys no setting.
-        with quiet(), redirect_stderr(io.StringIO()), _read_once():
-            metadata = _metadata(path)
-            tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-            model = AutoModel.from_pretrained(path.parent, gguf_file=path.name, dtype="float32")
-    except PalateError:
-        raise
-    except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise PalateError(
-            f"{path}: transformers cannot read this GGUF file ({reason}); "
-            "use the model's safetensors checkpoint"
-        ) from error
-    _correct_tokenizer(tokenizer, metadata, path)
-    config = copy.deepcopy(model.config)
-    config.architectures = [type(model).__name__]
-    if hasattr(config, "quantization_config"):
-        del config.quantization_config
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    with atomic_folder(folder, replace=False) as partial:
-        config.save_pretrained(partial)
-        save_tokenizer(tokenizer, partial)
-        save_file(weights, partial / "model.safetensors", metadata={"format": "pt"})
-        facts = {"revision": revision, "file": path.name}
-        facts |= {name: metadata[name] for name in ("licence", "unused")}
-        write_json(partial / FACTS, facts)
 
 
 @contextmanager
@@ -174,8 +171,9 @@ def _metadata(path: Path) -> dict[str, Any]:
         reader = GGUFReader(path)
         fields = reader.fields
     except Exception as error:
-        reason = str(error).splitlines()[0]
-        raise PalateError(f"{path}: not a readable GGUF file ({reason}); fetch it again") from error
+        raise PalateError(
+            f"{path}: not a readable GGUF file ({first_line(error)}); fetch it again"
+        ) from error
 
     def field(name: str) -> Any:
         return fields[name].contents() if name in fields else None
@@ -192,24 +190,16 @@ def _metadata(path: Path) -> dict[str, Any]:
 
 def _pre_tokenizer(name: str) -> Any:
     """The pre-tokenizer that llama.cpp means by `tokenizer.ggml.pre`, or None if unknown."""
-    byte_level = pre.ByteLevel(add_prefix_space=False, use_regex=True)
-    match name:
-        case "smollm" | "starcoder" | "refact" | "command-r":
-            return pre.Sequence([pre.Digits(individual_digits=True), byte_level])
-        case "gpt-2" | "phi-2" | "olmo" | "mpt":
-            return byte_level
-        case "llama-bpe" | "llama3" | "llama-v3":
-            return _split(3)
-        case "qwen2" | "deepseek-r1-qwen":
-            return _split(1)
-        case _:
-            return None
-
-
-def _split(digits: int) -> Any:
-    byte_level = pre.ByteLevel(add_prefix_space=False, use_regex=False)
-    pattern = Regex(_DIGIT_OR_WORD % digits)
-    return pre.Sequence([pre.Split(pattern, "isolated"), byte_level])
+    digits = {
+        "llama-bpe": 3, "llama3": 3, "llama-v3": 3, "qwen2": 1, "deepseek-r1-qwen": 1,
+    }.get(name)  # fmt: skip
+    byte_level = pre.ByteLevel(add_prefix_space=False, use_regex=digits is None)
+    if digits:
+        split = pre.Split(Regex(_DIGIT_OR_WORD % digits), "isolated")
+        return pre.Sequence([split, byte_level])
+    if name in ("smollm", "starcoder", "refact", "command-r"):
+        return pre.Sequence([pre.Digits(individual_digits=True), byte_level])
+    return byte_level if name in ("gpt-2", "phi-2", "olmo", "mpt") else None
 
 
 def _correct_tokenizer(tokenizer: Any, metadata: dict[str, Any], path: Path) -> None:
@@ -222,19 +212,20 @@ def _correct_tokenizer(tokenizer: Any, metadata: dict[str, Any], path: Path) -> 
         tokenizer.chat_template = metadata["chat_template"]
     if metadata["kind"] != "gpt2":
         return
-    found = _pre_tokenizer(str(metadata["pre"]))
-    if found is None:
+    name = str(metadata["pre"])
+    pre_tokenizer = _pre_tokenizer(name)
+    if pre_tokenizer is None:
         raise PalateError(
             f"{path}: unknown pre-tokenizer {metadata['pre']!r} in its header; "
             "use the model's safetensors checkpoint"
         )
-    tokenizer.backend_tokenizer.pre_tokenizer = found
-    if str(metadata["pre"]).startswith("llama"):  # Llama 3 looks words up whole before merging.
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizer
+    if name.startswith("llama"):  # Llama 3 looks up every word before merging.
         tokenizer.backend_tokenizer.model.ignore_merges = True
 
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
-# A reward model has no vocabulary: the head over it is left out without a word.
+# A reward model has no vocabulary: the head over it is left out, and not reported as unused.
 VOCABULARY_HEADS = ("lm_head.", "embed_out.")
 # The text part of a vision model that is, for text alone, another architecture: its positions in
 # three sections are one and the same number. That one has a classifier in transformers.
@@ -268,8 +259,8 @@ class Backbone:
     unused: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
 
-    def tell_unused(self, *known: str) -> None:
-        """Name the weights of the checkpoint that are in no use, but those that are `known`."""
+    def log_unused(self, *known: str) -> None:
+        """Log the weights of the checkpoint that are in no use, but those that are `known`."""
         if names := [name for name in self.unused if name not in known]:
             more = f" and {len(names) - 8} more" if len(names) > 8 else ""
             log.warning(
@@ -285,12 +276,12 @@ def load_backbone(
     layers: int | None = None,
     dtype: torch.dtype = torch.float32,
     attention: str | None = None,
-    speaks: bool = False,
+    keep_head: bool = False,
 ) -> Backbone:
     """Open the checkpoint at `location` (hub id, folder, .gguf file, `smollm2`) as a backbone.
 
-    `layers` keeps the first N decoder layers only; `speaks` keeps the vocabulary head, and all of
-    a model that also sees or hears, of which else the text decoder is kept. The model is in
+    `layers` keeps the first N decoder layers only; `keep_head` keeps the vocabulary head, and all
+    of a model that also sees or hears, of which else the text decoder is kept. The model is in
     evaluation mode, with every dropout at 0 and the key-value cache off.
 
     Raises `PalateError` for a missing, unreadable, incomplete or pickle-only checkpoint, for one
@@ -302,10 +293,26 @@ def load_backbone(
     for part in {id(c): c for c in (config, config.get_text_config())}.values():
         part.use_cache = False
         drop_dropout(part)
-    kind = AutoModelForCausalLM if speaks else AutoModel
-    model, unused = _load_model(kind, source, location, config, dtype, attention, revision)
+    kind = AutoModelForCausalLM if keep_head else AutoModel
+    try:
+        with quiet():
+            model, info = kind.from_pretrained(
+                source.path, config=config, dtype=dtype, attn_implementation=attention,
+                revision=revision or "main", use_safetensors=True, trust_remote_code=False,
+                output_loading_info=True,
+            )  # fmt: skip
+    except Exception as error:
+        raise unreadable(location, error) from error
+    check_complete(info, location)
+    # What nobody asked for is not reported: the vocabulary's head, layers that are cut off.
+    unused = [
+        name
+        for name in sorted(map(str, info["unexpected_keys"]))
+        if not any(head in f"{name}." for head in VOCABULARY_HEADS)
+        and not any(kept and int(part) >= kept for part in name.split(".") if part.isdigit())
+    ]
     tokenizer, facts = load_tokenizer(source, location, revision), dict[str, str]()
-    if not speaks and config.get_text_config() is not config:
+    if not keep_head and config.get_text_config() is not config:
         model, facts = text_decoder(model, tokenizer, location)
     silence_dropout(model)
     return Backbone(
@@ -316,7 +323,7 @@ def load_backbone(
         licence=source.licence or _licence(source, config),
         layers=kept,
         config=config,
-        unused=(*source.unused, *(name for name in unused if not _left_out(name, kept))),
+        unused=(*source.unused, *unused),
         facts=facts,
     )
 
@@ -362,29 +369,23 @@ def find_checkpoint(location: str) -> Source:
         unused = tuple(facts.get("unused", ()))
         return Source(str(folder), facts["revision"], facts["licence"], unused=unused)
     if path.is_dir():
-        _check_folder(path)
+        if (path / "adapter_config.json").is_file():
+            raise PalateError(
+                f"{path}: a PEFT adapter, not a whole model; merge it into its model first: "
+                f"palate export {path} --to FOLDER"
+            )
+        if not (path / "config.json").is_file():
+            raise PalateError(f"{path}: no config.json; expected a Hugging Face checkpoint folder")
+        if not any(path.glob("*.safetensors")):
+            if pickles := sorted(p.name for pattern in PICKLES for p in path.glob(pattern)):
+                raise _pickle_only(str(path), pickles[0])
+            raise PalateError(f"{path}: no weights; expected model.safetensors beside config.json")
         return Source(str(path), folder_digest(path))
     if path.exists():
         raise PalateError(f"{location}: a file; expected a checkpoint folder, .gguf file or hub id")
     if location.startswith((".", "/", "~")) or not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", location):
         raise PalateError(f"{location}: no such folder; give a checkpoint folder or a hub id")
     return Source(location, local=False)
-
-
-def _check_folder(folder: Path) -> None:
-    if (folder / "adapter_config.json").is_file():
-        raise PalateError(
-            f"{folder}: a PEFT adapter, not a whole model; merge it into its model first: "
-            f"palate export {folder} --to FOLDER"
-        )
-    if not (folder / "config.json").is_file():
-        raise PalateError(f"{folder}: no config.json; expected a Hugging Face checkpoint folder")
-    if any(folder.glob("*.safetensors")):
-        return
-    pickles = sorted(p.name for pattern in PICKLES for p in folder.glob(pattern))
-    if pickles:
-        raise _pickle_only(str(folder), pickles[0])
-    raise PalateError(f"{folder}: no weights; expected model.safetensors beside config.json")
 
 
 def _pickle_only(location: str, name: str) -> PalateError:
@@ -402,10 +403,9 @@ def folder_digest(folder: Path) -> str:
     """
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(folder.iterdir()):
-        if path.suffix not in {".json", ".safetensors", ".txt", ".model", ".jinja"}:
-            continue
-        size = path.stat().st_size
-        digest.update(f"{path.name} {size} {file_digest(path)}\n".encode())
+        if path.suffix in {".json", ".safetensors", ".txt", ".model", ".jinja"}:
+            size = path.stat().st_size
+            digest.update(f"{path.name} {size} {file_digest(path)}\n".encode())
     return digest.hexdigest()
 
 
@@ -422,40 +422,6 @@ def _config(source: Source, location: str, revision: str | None) -> Any:
     return config
 
 
-def _load_model(
-    kind: Any,
-    source: Source,
-    location: str,
-    config: Any,
-    dtype: torch.dtype,
-    attention: str | None,
-    revision: str | None,
-) -> tuple[Any, list[str]]:
-    try:
-        with quiet():
-            model, info = kind.from_pretrained(
-                source.path,
-                config=config,
-                dtype=dtype,
-                attn_implementation=attention,
-                revision=revision or "main",
-                use_safetensors=True,
-                trust_remote_code=False,
-                output_loading_info=True,
-            )
-    except Exception as error:
-        raise unreadable(location, error) from error
-    check_whole(info, location)
-    return model, sorted(map(str, info["unexpected_keys"]))
-
-
-def _left_out(name: str, layers: int | None) -> bool:
-    """Whether a weight is one that nobody asked for: of the vocabulary, of a layer cut off."""
-    numbers = (int(part) for part in name.split(".") if part.isdigit())
-    cut = layers is not None and any(number >= layers for number in numbers)
-    return cut or any(head in f"{name}." for head in VOCABULARY_HEADS)
-
-
 def text_decoder(model: Any, tokenizer: Any, location: str) -> tuple[Any, dict[str, str]]:
     """The decoder of a model that also sees or hears, and what a card says of the rest."""
     decoder = model.get_decoder()
@@ -463,9 +429,9 @@ def text_decoder(model: Any, tokenizer: Any, location: str) -> tuple[Any, dict[s
         raise PalateError(
             f"{location}: {type(model).__name__} has no text decoder of its own; use a text model"
         )
-    held = {id(p) for p in decoder.parameters()}
+    own = {id(p) for p in decoder.parameters()}
     parts = {
-        name: sum(p.numel() for p in part.parameters() if id(p) not in held)
+        name: sum(p.numel() for p in part.parameters() if id(p) not in own)
         for name, part in model.named_children()
     }
     others = [f"{name} ({count:,})" for name, count in parts.items() if count]
@@ -475,8 +441,15 @@ def text_decoder(model: Any, tokenizer: Any, location: str) -> tuple[Any, dict[s
     )  # fmt: skip
     # transformers reads a twin's tokenizer by the family's own class, whatever class it had.
     plain = type(tokenizer).__name__ in ("TokenizersBackend", "PreTrainedTokenizerFast")
-    kept = decoder if plain else _twin(decoder)
-    return kept, {"text only": f"left out of {type(model).__name__}: {', '.join(others)}"}
+    config = decoder_config(decoder.config)
+    if not plain and config is not decoder.config:
+        # The plain architecture that computes the same of text, with the decoder's weights.
+        with torch.device("meta"):
+            twin = AutoModel.from_config(config, dtype=decoder.dtype)
+        twin.load_state_dict(decoder.state_dict(), strict=True, assign=True)
+        twin.rotary_emb = type(twin.rotary_emb)(config=twin.config)  # Its buffers are in no file.
+        decoder = twin
+    return decoder, {"text only": f"left out of {type(model).__name__}: {', '.join(others)}"}
 
 
 def decoder_config(config: Any) -> Any:
@@ -487,7 +460,7 @@ def decoder_config(config: Any) -> Any:
         return text
     kind = AutoConfig.for_model(twin)
     values = {name: value for name, value in text.to_dict().items() if hasattr(kind, name)}
-    rope = dict(values.get("rope_parameters") or {})
+    rope = values.get("rope_parameters") or {}
     rope = {name: value for name, value in rope.items() if not name.startswith("mrope")}
     if rope.get("rope_type") == "mrope":
         rope["rope_type"] = "default"
@@ -495,19 +468,7 @@ def decoder_config(config: Any) -> Any:
     return AutoConfig.for_model(twin, **values | {"rope_parameters": rope})
 
 
-def _twin(decoder: Any) -> Any:
-    """`decoder`, or the plain architecture that computes the same of text, with its weights."""
-    config = decoder_config(decoder.config)
-    if config is decoder.config:
-        return decoder
-    with torch.device("meta"):
-        twin = AutoModel.from_config(config, dtype=decoder.dtype)
-    twin.load_state_dict(decoder.state_dict(), strict=True, assign=True)
-    twin.rotary_emb = type(twin.rotary_emb)(config=twin.config)  # Its buffers are in no file.
-    return twin
-
-
-def check_whole(info: Any, location: str) -> None:
+def check_complete(info: Any, location: str) -> None:
     """Refuse a checkpoint whose weights are missing or misshapen: they would be random."""
     wrong = sorted(map(str, [*info["missing_keys"], *info["mismatched_keys"]]))
     if wrong and all("pooler." in name for name in wrong):

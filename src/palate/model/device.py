@@ -20,17 +20,17 @@ def default_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def said_of_bfloat16() -> bool | None:
-    """What the environment says of bfloat16: native (1) or emulated (0); None: ask the device.
+def bfloat16_setting() -> bool | None:
+    """What the environment says of bfloat16: native (1) or emulated (0); None: as the device is.
 
     Raises:
         PalateError: it says something else.
     """
-    said = os.environ.get(NATIVE_BF16, "auto").strip().lower()
-    known = {"1": True, "0": False, "auto": None, "": None}
-    if said not in known:
-        raise PalateError(f"{NATIVE_BF16}={said}: expected 0, 1 or auto")
-    return known[said]
+    value = os.environ.get(NATIVE_BF16, "auto").strip().lower()
+    settings = {"1": True, "0": False, "auto": None, "": None}
+    if value not in settings:
+        raise PalateError(f"{NATIVE_BF16}={value}: expected 0, 1 or auto")
+    return settings[value]
 
 
 def native_bfloat16(device: torch.device) -> bool:
@@ -40,9 +40,9 @@ def native_bfloat16(device: torch.device) -> bool:
     CPU's flags do not suffice: oneDNN and torch's own kernels may be told to leave instructions
     out (ONEDNN_MAX_CPU_ISA, ATEN_CPU_CAPABILITY). `PALATE_NATIVE_BF16` overrides all of it.
     """
-    said = said_of_bfloat16()
-    if said is not None:
-        return said
+    setting = bfloat16_setting()
+    if setting is not None:
+        return setting
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":

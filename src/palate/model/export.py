@@ -12,7 +12,7 @@ import copy
 import json
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_MAPPING,
 )
 
-from palate.model.backbone import drop_dropout, quiet
+from palate.model.backbone import drop_dropout, first_line, quiet
 from palate.model.reward_model import RewardModel
 from palate.model.templates import write_bos
 from palate.model.tokenizer import FAST, ChatTokens, save_tokenizer
@@ -102,19 +102,18 @@ def most_restrictive(licences: Iterable[str | None]) -> str | None:
 
     A rule of thumb to put on the card, not legal advice; None where none is given.
     """
-    named = [licence or "unknown" for licence in licences]
-    return max(named, key=_rank) if named else None
+
+    def rank(licence: str) -> int:
+        text = licence.lower()
+        return next((rank for pattern, rank in _RANKS if re.search(pattern, text)), UNKNOWN_RANK)
+
+    return max((licence or "unknown" for licence in licences), key=rank, default=None)
 
 
 def _binding(card: Card) -> str | None:
     """On one line: a line break in a licence's name would end the front matter."""
-    found = most_restrictive([card.base_licence, *(share.licence for share in card.data)])
-    return found and " ".join(found.split())
-
-
-def _rank(licence: str) -> int:
-    text = licence.lower()
-    return next((rank for pattern, rank in _RANKS if re.search(pattern, text)), UNKNOWN_RANK)
+    licence = most_restrictive([card.base_licence, *(share.licence for share in card.data)])
+    return licence and " ".join(licence.split())
 
 
 def render_card(card: Card, *, terminal: str, max_tokens: int, ending: str = "terminal") -> str:
@@ -122,22 +121,33 @@ def render_card(card: Card, *, terminal: str, max_tokens: int, ending: str = "te
 
     `ending` says where the reward is read: at `terminal`, or at the end of the `template`'s text.
     """
-    place = _place(terminal, ending)
-    if card.text:  # Another program's card does not say what its own reading code knows.
-        told = ending == "terminal" or place in card.text
-        return (
-            card.text
-            if told
-            else f"{card.text.rstrip()}\n\n## Where the reward is read\n\n{place}\n"
+    place = (
+        "The reward is read at the last token of the\n"
+        "  chat template's whole text (that is not the pad token), a newline after the end of the\n"
+        "  turn included: add nothing to it and cut nothing off."
+    )
+    if ending == "terminal":
+        place = (
+            f"The text must end in {escape(repr(terminal))}, where the reward\n"
+            "  is read; the chat template sees to it."
         )
+    if card.text and (ending == "terminal" or place in card.text):
+        return card.text
+    if card.text:  # Another program's card does not say what its own reading code knows.
+        return f"{card.text.rstrip()}\n\n## Where the reward is read\n\n{place}\n"
+    fence = "`" * max([3, *(1 + len(run) for run in re.findall(r"`+", card.recipe))])
     parts = [
         _front_matter(card),
         f"# {escape(card.name)}\n\n{escape(card.summary) or _SUMMARY}",
         _usage(place, max_tokens),
         _origin(card),
         _data(card),
-        *(f"## {escape(title)}\n\n{_tame(table)}" for title, table in card.tables.items()),
-        f"## Recipe\n\n{_fenced(card.recipe, 'yaml')}" if card.recipe else "",
+        # A table is Markdown that was passed in: kept, but without HTML.
+        *(
+            f"## {escape(name)}\n\n{rows.replace('<', '&lt;')}"
+            for name, rows in card.tables.items()
+        ),
+        f"## Recipe\n\n{fence}yaml\n{card.recipe.rstrip()}\n{fence}" if card.recipe else "",
         f"## Licence\n\n{_licence_note(card)}",
     ]
     return "\n\n".join(part.strip() for part in parts if part) + "\n"
@@ -164,19 +174,6 @@ def _front_matter(card: Card) -> str:
     elif binding:
         values |= {"license": "other", "license_name": binding}
     return f"---\n{yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=10_000)}---"
-
-
-def _place(terminal: str, ending: str) -> str:
-    if ending == "terminal":
-        return (
-            f"The text must end in {escape(repr(terminal))}, where the reward\n"
-            "  is read; the chat template sees to it."
-        )
-    return (
-        "The reward is read at the last token of the\n"
-        "  chat template's whole text (that is not the pad token), a newline after the end of the\n"
-        "  turn included: add nothing to it and cut nothing off."
-    )
 
 
 def _usage(place: str, max_tokens: int) -> str:
@@ -263,18 +260,18 @@ def _origin(card: Card) -> str:
 def _data(card: Card) -> str:
     if not card.data:
         return ""
+
+    def source(share: DataShare) -> str:
+        safe = re.fullmatch(r"https?://[\w./~%#?=&:+-]+", share.url)
+        return f"[{escape(share.source)}]({share.url})" if safe else escape(share.source)
+
     head = "| source | licence | rows | of rows | of tokens |\n|---|---|---:|---:|---:|\n"
     lines = (
-        f"| {_linked(s)} | {escape(s.licence)} | {s.rows:,} | {s.row_share:.1%} | "
+        f"| {source(s)} | {escape(s.licence)} | {s.rows:,} | {s.row_share:.1%} | "
         f"{'' if s.token_share is None else f'{s.token_share:.1%}'} |"
         for s in card.data
     )
     return "## Training data\n\n" + head + "\n".join(lines)
-
-
-def _linked(share: DataShare) -> str:
-    safe = re.fullmatch(r"https?://[\w./~%#?=&:+-]+", share.url)
-    return f"[{escape(share.source)}]({share.url})" if safe else escape(share.source)
 
 
 def _licence_note(card: Card) -> str:
@@ -294,76 +291,50 @@ def escape(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|#~!])", r"\\\1", text)
 
 
-def _tame(table: str) -> str:
-    """A Markdown table passed in: kept, but without HTML."""
-    return table.replace("<", "&lt;")
-
-
-def _fenced(text: str, language: str) -> str:
-    """A code block whose fence is longer than any run of backticks inside."""
-    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}{language}\n{text.rstrip()}\n{fence}"
-
-
-# Keys that older readers of a checkpoint look for, written beside the ones of today.
-#
-# transformers 5 moved `rope_theta` into `rope_parameters`, renamed `torch_dtype`, writes the chat
-# template to a file of its own, names a tokenizer class that transformers 4 does not know and
-# leaves
-# `model_input_names` to a default that changed. vLLM and SGLang on transformers 4, TEI and
-# transformers 4.5x read the old keys; today's transformers reads both and gives the same model.
-
 # vLLM and sentence-transformers squash the one label of /score, /rerank unless told not to.
 IDENTITY = "torch.nn.modules.linear.Identity"
 
 
 def write_older_keys(folder: Path) -> None:
-    """Add the older keys to config.json and tokenizer_config.json of a checkpoint folder."""
-    _edit(folder / "config.json", _older_config)
-    template = folder / "chat_template.jinja"
-    text = template.read_text(encoding="utf-8") if template.is_file() else None
-    _edit(folder / "tokenizer_config.json", lambda values: _tokenizer(values, text))
+    """Add to a checkpoint's JSON files the keys that older readers look for.
 
+    transformers 5 moved `rope_theta` into `rope_parameters`, renamed `torch_dtype`, writes the chat
+    template to a file of its own, names a tokenizer class that transformers 4 does not know and
+    leaves `model_input_names` to a default that changed. vLLM and SGLang on transformers 4, TEI and
+    transformers 4.5x read the old keys; today's transformers reads both and gives the same model.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config |= {
+        "torch_dtype": config.get("dtype"), "sbert_ce_default_activation_function": IDENTITY,
+    }  # fmt: skip
+    rope = config.get("rope_parameters") or {}
+    if "rope_theta" in rope:  # Else there is none, or one a kind of layer, which had no old name.
+        scaling = {name: value for name, value in rope.items() if name != "rope_theta"}
+        config["rope_theta"] = rope["rope_theta"]
+        config["rope_scaling"] = None if scaling.get("rope_type") == "default" else scaling
+        if "partial_rotary_factor" in rope:
+            config["partial_rotary_factor"] = rope["partial_rotary_factor"]
+        if config.get("model_type") == "gpt_neox":
+            config["rotary_emb_base"] = rope["rope_theta"]
+            config["rotary_pct"] = rope.get("partial_rotary_factor", 1.0)
+    write_json(folder / "config.json", config)
 
-def _edit(path: Path, older: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-    values = json.loads(path.read_text(encoding="utf-8"))
-    values |= older(values)
-    if isinstance(values.get("extra_special_tokens"), list):  # transformers 4 expects a mapping.
-        values["additional_special_tokens"] = values.pop("extra_special_tokens")
-    write_json(path, values)
-
-
-def _older_config(values: dict[str, Any]) -> dict[str, Any]:
-    older: dict[str, Any] = {
-        "torch_dtype": values.get("dtype"),
-        "sbert_ce_default_activation_function": IDENTITY,
-    }
-    rope = values.get("rope_parameters") or {}
-    if "rope_theta" not in rope:  # None, or one for each kind of layer, which had no old name.
-        return older
-    older["rope_theta"] = rope["rope_theta"]
-    scaling = {name: value for name, value in rope.items() if name != "rope_theta"}
-    older["rope_scaling"] = None if scaling.get("rope_type") == "default" else scaling
-    if "partial_rotary_factor" in rope:
-        older["partial_rotary_factor"] = rope["partial_rotary_factor"]
-    if values.get("model_type") == "gpt_neox":
-        older["rotary_emb_base"] = rope["rope_theta"]
-        older["rotary_pct"] = rope.get("partial_rotary_factor", 1.0)
-    return older
-
-
-def _tokenizer(values: dict[str, Any], template: str | None) -> dict[str, Any]:
-    older: dict[str, Any] = {
+    path, template = folder / "tokenizer_config.json", folder / "chat_template.jinja"
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    tokenizer |= {
         "model_input_names": ["input_ids", "attention_mask"],
         "clean_up_tokenization_spaces": False,
         # llama.cpp adds the BOS of Llama 3's tokenizer unless it is told not to.
         "add_bos_token": False,
         "add_eos_token": False,
     }
-    if values.get("tokenizer_class") == "TokenizersBackend":
-        older["tokenizer_class"] = FAST
-    return older if template is None else older | {"chat_template": template}
+    if tokenizer.get("tokenizer_class") == "TokenizersBackend":
+        tokenizer["tokenizer_class"] = FAST
+    if template.is_file():
+        tokenizer["chat_template"] = template.read_text(encoding="utf-8")
+    if isinstance(tokenizer.get("extra_special_tokens"), list):  # transformers 4: a mapping.
+        tokenizer["additional_special_tokens"] = tokenizer.pop("extra_special_tokens")
+    write_json(path, tokenizer)
 
 
 # Format 2 is of models that are read where their template's whole text ends, and not after the
@@ -392,14 +363,27 @@ def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str 
         PalateError: transformers has no sequence classification with a `score` head for this
             architecture, or the folder cannot be written.
     """
-    merged = merged_weights(model.backbone)
-    if model.bias:
-        card = _without_constant(card, model.bias, folder)
+    merged, facts = merged_weights(model.backbone), dict(card.facts)
+
+    def record(name: str, fact: str, message: str) -> None:
+        log.warning(message, folder, fact)
+        facts[name] = fact
+
+    if model.bias:  # The export leaves a peer's constant out.
+        side = "lower" if model.bias > 0 else "higher"
+        fact = f"rewards are {abs(model.bias):.6g} {side} than there"
+        record("constant left out", fact, "%s: a stock head has no constant, so its %s")
+    if model.steady < model.chat.max_tokens:  # Stock code reads a long row otherwise beside others.
+        fact = (
+            f"follow the longest row of a batch over {int(model.steady)} tokens (LongRoPE, dynamic "
+            "NTK), in transformers and ONNX Runtime; read one row at a time there, as Palate reads "
+            "each"
+        )
+        record("angles of positions", fact, "%s: the angles of its positions %s")
     config = _config(model, card)
-    if model.steady < model.chat.max_tokens:
-        card = _with_angles(card, int(model.steady), folder)
     if made := check_exportable(config):
-        card = replace(card, facts={**card.facts, "stock class": made})
+        facts["stock class"] = made
+    card = replace(card, facts=facts)
     with quiet():
         classifier = _classifier(config, merged, model.head.weight.detach())
         tokenizer = portable_tokenizer(model.chat)
@@ -417,16 +401,6 @@ def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str 
             )
             write_text(partial / "README.md", text)
     return folder
-
-
-def _with_angles(card: Card, steady: int, folder: Path) -> Card:
-    """`card`, which says that stock code reads a long row otherwise beside others."""
-    said = (
-        f"follow the longest row of a batch over {steady} tokens (LongRoPE, dynamic NTK), in "
-        "transformers and ONNX Runtime; read one row at a time there, as Palate reads each"
-    )
-    log.warning("%s: the angles of its positions %s", folder, said)
-    return replace(card, facts={**card.facts, "angles of positions": said})
 
 
 def _write_for_engines(folder: Path, kind: str) -> None:
@@ -508,13 +482,6 @@ def _config(model: RewardModel, card: Card) -> Any:
     return config
 
 
-def _without_constant(card: Card, constant: float, folder: Path) -> Card:
-    """A stock head has no bias: the export leaves a peer's constant out, and says so."""
-    said = f"rewards are {abs(constant):.6g} {'lower' if constant > 0 else 'higher'} than there"
-    log.warning("%s: a stock head has no constant, so its %s", folder, said)
-    return replace(card, facts={**card.facts, "constant left out": said})
-
-
 def check_exportable(config: Any) -> str:
     """See that the decoder of `config` can be saved with a linear head.
 
@@ -525,8 +492,7 @@ def check_exportable(config: Any) -> str:
         PalateError: an architecture that its generic classifier does not fit either.
     """
     kind = type(config)
-    known = kind in MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
-    made = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[kind] if known else None
+    made = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING.get(kind, None)
     if made is not None and made.__name__ not in MADE:
         return ""
     backbone = MODEL_MAPPING.get(kind, None)
@@ -584,12 +550,18 @@ def portable_tokenizer(chat: ChatTokens) -> Any:
     tokenizer.padding_side, tokenizer.truncation_side = "right", "left"
     tokenizer.model_max_length = chat.max_tokens
     tokenizer.pad_token = tokenizer.convert_ids_to_tokens(chat.pad_id)
-    tokenizer.chat_template = without_marks(write_bos(chat.template, tokenizer.bos_token))
+    template = write_bos(chat.template, tokenizer.bos_token)
+    for tag, plain in GENERATION:
+        template = tag.sub(plain, template)
+    tokenizer.chat_template = template
     if chat.ending == "terminal":
-        tokenizer.chat_template = closed_template(
-            tokenizer.chat_template, chat.terminal, closes=chat.closes
-        )
-    _add_nothing(tokenizer)
+        tokenizer.chat_template = closed_template(template, chat.terminal, closes=chat.closes)
+    # It adds no BOS or EOS by itself: the template writes what is due.
+    for name in ("add_bos_token", "add_eos_token"):
+        if getattr(tokenizer, name, False):
+            setattr(tokenizer, name, False)
+    if tokenizer("x")["input_ids"] != tokenizer("x", add_special_tokens=False)["input_ids"]:
+        tokenizer.backend_tokenizer.post_processor = processors.Sequence([])
     # Clients that expect a tokenizer to add its BOS cut it from the text that the template wrote
     # (verl 0.9.1), and nothing here puts it back. What is not declared is not cut.
     tokenizer.bos_token = None
@@ -602,13 +574,6 @@ GENERATION = (
     (re.compile(r"\{%([-+]?)\s*generation\s*([-+]?)%\}"), r"{%\1 if true \2%}"),
     (re.compile(r"\{%([-+]?)\s*endgeneration\s*([-+]?)%\}"), r"{%\1 endif \2%}"),
 )
-
-
-def without_marks(template: str) -> str:
-    """`template` without the tags that mark what the assistant wrote."""
-    for tag, plain in GENERATION:
-        template = tag.sub(plain, template)
-    return template
 
 
 def closed_template(template: str, terminal: str, *, closes: bool = True) -> str:
@@ -632,15 +597,6 @@ def closed_template(template: str, terminal: str, *, closes: bool = True) -> str
         + (cut if closes else "")
         + f"{{% else %}}{{{{ palate_text + {end} }}}}{{% endif %}}"
     )
-
-
-def _add_nothing(tokenizer: Any) -> None:
-    """Stop the tokenizer from adding BOS or EOS by itself: the template writes what is due."""
-    for name in ("add_bos_token", "add_eos_token"):
-        if getattr(tokenizer, name, False):
-            setattr(tokenizer, name, False)
-    if tokenizer("x")["input_ids"] != tokenizer("x", add_special_tokens=False)["input_ids"]:
-        tokenizer.backend_tokenizer.post_processor = processors.Sequence([])
 
 
 # Uploading an exported folder to a hub, through huggingface_hub.
@@ -668,17 +624,17 @@ def files_of(folder: Path) -> list[Path]:
     Raises:
         PalateError: the folder holds no exported model, or no card.
     """
-    found = sorted(
+    files = sorted(
         {path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()}
     )
-    names = {path.name for path in found}
-    if "config.json" not in names or not any(path.match(p) for p in WEIGHTS for path in found):
+    names = {path.name for path in files}
+    if "config.json" not in names or not any(path.match(p) for p in WEIGHTS for path in files):
         raise PalateError(
             f"{folder}: no config.json with weights; expected what `palate export` wrote"
         )
     if "README.md" not in names:
         raise PalateError(f"{folder}: no README.md, the model card; export it with `palate export`")
-    return found
+    return files
 
 
 def push(
@@ -718,12 +674,18 @@ def push(
     except LocalTokenNotFoundError:
         raise PalateError(f"{repo}: not logged in; set HF_TOKEN, or run `hf auth login`") from None
     except HfHubHTTPError as error:
-        raise PalateError(f"{repo}: {_reason(error)}") from None
+        status = error.response.status_code if error.response is not None else 0
+        said = (error.server_message or str(error)).strip().splitlines()[0][:200]
+        reason = {
+            401: "the hub does not know you (401); set HF_TOKEN, or run `hf auth login`",
+            403: f"no right to write there (403: {said}); use a token with write access",
+        }.get(status, f"the hub answered {status}: {said}")
+        raise PalateError(f"{repo}: {reason}") from None
     except (OSError, httpx2.HTTPError) as error:
-        raise PalateError(f"{repo}: the hub cannot be reached ({_first_line(error)})") from None
+        raise PalateError(f"{repo}: the hub cannot be reached ({first_line(error)})") from None
     except (RuntimeError, ValueError) as error:  # An upload that broke off, or an odd answer.
         raise PalateError(
-            f"{repo}: the upload failed ({_first_line(error)}); push again, what is there is not "
+            f"{repo}: the upload failed ({first_line(error)}); push again, what is there is not "
             "sent twice"
         ) from None
     return Pushed(f"{api.endpoint}/{repo}", done.oid)
@@ -744,17 +706,3 @@ def folder_named(folder: Path) -> str | None:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     named = [config.get("_name_or_path"), (config.get("palate") or {}).get("base")]
     return next((n for n in named if isinstance(n, str) and Path(n).is_absolute()), None)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-
-
-def _reason(error: HfHubHTTPError) -> str:
-    status = error.response.status_code if error.response is not None else 0
-    said = (error.server_message or str(error)).strip().splitlines()[0][:200]
-    if status == 401:
-        return "the hub does not know you (401); set HF_TOKEN, or run `hf auth login`"
-    if status == 403:
-        return f"no right to write there (403: {said}); use a token with write access"
-    return f"the hub answered {status}: {said}"

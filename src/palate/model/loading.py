@@ -1,4 +1,9 @@
-"""Opening a reward model: Palate's own export, a one-label decoder classifier, a peer's folder."""
+"""Opening a reward model: Palate's own export, a one-label decoder classifier, a peer's folder.
+
+`maker_of` finds out what trained it, `chat_tokens` how text becomes tokens and where the reward is
+read, `load_head` its scalar head; `load_reward_model` puts them on the backbone. A PEFT adapter is
+merged into its base model first (`load_adapter`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +12,7 @@ import logging
 import re
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,9 +27,10 @@ from transformers.utils import cached_file
 from palate.model.backbone import (
     Backbone,
     Source,
-    check_whole,
+    check_complete,
     drop_dropout,
     find_checkpoint,
+    first_line,
     folder_digest,
     load_backbone,
     load_config,
@@ -36,6 +43,7 @@ from palate.model.backbone import (
 from palate.model.export import (
     FORMATS,
     HEAD_KEY,
+    INDEX_FILE,
     SAFETY_FILE,
     Card,
     check_exportable,
@@ -87,18 +95,21 @@ def load_reward_model(
     """
     opened = load_backbone(str(folder), dtype=weights, revision=revision)
     maker = _known_maker(opened.config, opened.location)
-    head = trained_head(opened, maker, revision)
+    head = load_head(opened, maker, revision)
     chat = chat_tokens(
         opened.location, opened.tokenizer, opened.config, maker, max_tokens, template_variables
     )
-    opened.tell_unused(head.name)
-    if maker != "palate":
-        tell_reading(opened.location, maker, chat)
+    opened.log_unused(head.name)
+    _log_reading(opened.location, maker, chat)
     model = RewardModel(opened.model, chat, dtype=dtype, safety_head=head.safety is not None)
-    head.put(model)
+    return _with_head(model, head).to(device).eval()
+
+
+def _with_head(model: RewardModel, head: Head) -> RewardModel:
+    head.copy_to(model)
     model.bias = head.bias
     model.check_sharing()
-    return model.to(device).eval()
+    return model
 
 
 def start_model(
@@ -122,13 +133,13 @@ def start_model(
                 "%s: a reward model, but backbone.layers cuts it to %d layers, of which its head "
                 "knows nothing: training starts with a new head", base.model, opened.layers,
             )  # fmt: skip
-        opened.tell_unused()
+        opened.log_unused()
         opened = _with_pad(opened, base.pad_token)
         chat = ChatTokens(opened.tokenizer, base)
         model = RewardModel(opened.model, chat, dtype=dtype, safety_head=safety_head, seed=seed)
         model.check_sharing()
-        return model, _noting_template(opened, chat)
-    head = trained_head(opened, maker, base.revision)
+        return model, _with_unwritten(opened, chat)
+    head = load_head(opened, maker, base.revision)
     own_length = base.max_tokens == BaseOptions.model_fields["max_tokens"].default
     chat = chat_tokens(
         base.model,
@@ -139,12 +150,12 @@ def start_model(
         base.template_variables,
         template=base.template,
     )
-    opened.tell_unused(head.name)
+    opened.log_unused(head.name)
     model = RewardModel(opened.model, chat, dtype=dtype, safety_head=safety_head, seed=seed)
-    head.put(model)
+    head.copy_to(model)
     model.check_sharing()
-    said = f"{head.name}, read at {chat.read_at}, conversations of at most {chat.max_tokens} tokens"
-    log.warning("%s: a reward model: training goes on with its head %s", base.model, said)
+    fact = f"{head.name}, read at {chat.read_at}, conversations of at most {chat.max_tokens} tokens"
+    log.warning("%s: a reward model: training goes on with its head %s", base.model, fact)
     if head.bias:
         log.warning("%s: the head's constant %+.4g is left out", base.model, head.bias)
     if head.safety is not None and not safety_head:
@@ -152,12 +163,12 @@ def start_model(
             "%s: its safety head is left out; train.safety_loss.on: head would train it too",
             base.model,
         )
-    opened = replace(opened, facts={**opened.facts, "head": f"taken over: {said}"})
-    return model, _noting_template(opened, chat)
+    opened = replace(opened, facts={**opened.facts, "head": f"taken over: {fact}"})
+    return model, _with_unwritten(opened, chat)
 
 
-def _noting_template(opened: Backbone, chat: ChatTokens) -> Backbone:
-    """`opened`, which the card will say the template's losses of."""
+def _with_unwritten(opened: Backbone, chat: ChatTokens) -> Backbone:
+    """`opened` with what the template does not write among the facts for the model card."""
     if not chat.unwritten:
         return opened
     lost = ", ".join(chat.unwritten)
@@ -200,7 +211,7 @@ def _with_pad(opened: Backbone, name: str | None) -> Backbone:
 
 
 def load_chat(folder: Path) -> ChatTokens:
-    """The way to tokens of the export in `folder`, without its weights.
+    """How the export in `folder` makes tokens, without its weights.
 
     Raises:
         PalateError: config or tokenizer files are missing, or are of no reward model.
@@ -221,10 +232,10 @@ def chat_tokens(
     *,
     template: str = "model",
 ) -> ChatTokens:
-    """The way to tokens of a reward model, and the one place that decides where it is read.
+    """How a reward model makes tokens, and the one place that decides where it is read.
 
-    Ours says so in the `palate` part of its config. TRL and ms-swift train at the end of all that
-    the template writes, a newline after the end of the turn included, and save a stock
+    Palate's says so in the `palate` part of its config. TRL and ms-swift train at the end of all
+    that the template writes, a newline after the end of the turn included, and save a stock
     classifier, which reads the last token that is not its padding. LLaMA-Factory reads the same
     end by the mask, so whatever token it is. OpenRLHF takes newlines off the end and reads an EOS
     token, which it adds behind a blank where the template's text does not end in it.
@@ -241,9 +252,11 @@ def chat_tokens(
         ending = ours.get("ending", "terminal")
     elif maker == "openrlhf":
         ending = "terminal"
+    positions = getattr(config, "max_position_embeddings", None) or FOREIGN_MAX_TOKENS
+    longest = min(FOREIGN_MAX_TOKENS, int(positions), int(tokenizer.model_max_length))
     options = BaseOptions(
         model=location,
-        max_tokens=max_tokens or ours.get("max_tokens") or _longest(config, tokenizer),
+        max_tokens=max_tokens or ours.get("max_tokens") or longest,
         template=template,
         template_variables=dict(template_variables or {}),
     )
@@ -262,12 +275,13 @@ def chat_tokens(
     return chat
 
 
-def tell_reading(location: str, maker: Maker, chat: ChatTokens) -> None:
-    """Say where a checkpoint is read that does not say it itself."""
-    log.warning(
-        "%s: does not say where its reward is read; read as %s, at %s",
-        location, MAKERS[maker], chat.read_at,
-    )  # fmt: skip
+def _log_reading(location: str, maker: Maker, chat: ChatTokens) -> None:
+    """Log where a checkpoint is read that does not say it itself."""
+    if maker != "palate":
+        log.warning(
+            "%s: does not say where its reward is read; read as %s, at %s",
+            location, MAKERS[maker], chat.read_at,
+        )  # fmt: skip
 
 
 def maker_of(config: Any, location: str) -> Maker | None:
@@ -342,14 +356,14 @@ class Head:
     safety: Tensor | None = None
 
     @torch.no_grad()
-    def put(self, model: RewardModel) -> None:
+    def copy_to(self, model: RewardModel) -> None:
         """Copy the weights into `model`'s heads."""
         model.head.weight.copy_(self.weight)
         if model.safety_head is not None and self.safety is not None:
             model.safety_head.weight.copy_(self.safety)
 
 
-def trained_head(opened: Backbone, maker: Maker, revision: str | None = None) -> Head:
+def load_head(opened: Backbone, maker: Maker, revision: str | None = None) -> Head:
     """The head as stored: opened with the backbone it would be cast to its dtype.
 
     Raises:
@@ -363,10 +377,10 @@ def trained_head(opened: Backbone, maker: Maker, revision: str | None = None) ->
         prefix = getattr(opened.config, "value_head_prefix", None)
         names = [f"{prefix}.weight"] if prefix else [HEAD_KEY, "value_head.weight"]
     for name in names:
-        found = _tensor(opened, name, revision)
-        bias = None if found is None else _tensor(opened, name.replace("weight", "bias"), revision)
-        if found is not None and found.shape == (1, width) and (bias is None or not bias.any()):
-            head = Head(name, found.float())
+        weight = _tensor(opened, name, revision)
+        bias = _tensor(opened, name.replace("weight", "bias"), revision)
+        if weight is not None and weight.shape == (1, width) and (bias is None or not bias.any()):
+            head = Head(name, weight.float())
             break
     else:
         raise PalateError(
@@ -376,10 +390,37 @@ def trained_head(opened: Backbone, maker: Maker, revision: str | None = None) ->
     if maker == "openrlhf" and opened.config.normalize_reward:
         mean, std = (float(getattr(opened.config, key, None) or one) for key, one in MOMENTS)
         head = replace(head, weight=head.weight / std, bias=-mean / std)
-    facts = facts_of(opened.config, opened.location)
-    if facts.get("safety_head") is not None:
-        head = replace(head, safety=_safety_head(opened, revision))
+    if facts_of(opened.config, opened.location).get("safety_head") is not None:
+        path = _file(opened, SAFETY_FILE, revision)
+        if path is None:
+            raise PalateError(f"{opened.location}: {SAFETY_FILE} is missing; export it again")
+        head = replace(head, safety=load_file(path)["weight"])
     return head
+
+
+def _file(opened: Backbone, name: str, revision: str | None) -> str | None:
+    location = str(Path(opened.location).expanduser())
+    with quiet():
+        path: str | None = cached_file(
+            location if Path(location).is_dir() else opened.location,
+            name,
+            revision=revision,
+            _raise_exceptions_for_missing_entries=False,
+        )
+    return path
+
+
+def _tensor(opened: Backbone, name: str, revision: str | None) -> Tensor | None:
+    """One tensor of the checkpoint's weights, by its name."""
+    shard = "model.safetensors"
+    if index := _file(opened, INDEX_FILE, revision):
+        names = json.loads(Path(index).read_text(encoding="utf-8"))["weight_map"]
+        shard = names.get(name, shard)
+    path = _file(opened, shard, revision)
+    if path is None:
+        return None
+    with safe_open(path, framework="pt") as tensors:
+        return tensors.get_tensor(name) if name in set(tensors.keys()) else None
 
 
 def read_value_head(path: Path, width: int) -> Head:
@@ -388,8 +429,8 @@ def read_value_head(path: Path, width: int) -> Head:
     Raises:
         PalateError: another head than one row of `width` weights.
     """
-    held = load_file(path)
-    weight, bias = held.get("v_head.summary.weight"), held.get("v_head.summary.bias")
+    tensors = load_file(path)
+    weight, bias = tensors.get("v_head.summary.weight"), tensors.get("v_head.summary.bias")
     if weight is None or weight.shape != (1, width):
         raise PalateError(f"{path}: no v_head.summary.weight of 1 by {width}; save the model again")
     return Head(path.name, weight.float(), 0.0 if bias is None else float(bias))
@@ -415,49 +456,10 @@ def _ending_in_eos(template: str, tokenizer: Any, location: str) -> str:
     ) + added
 
 
-def _longest(config: Any, tokenizer: Any) -> int:
-    positions = getattr(config, "max_position_embeddings", None) or FOREIGN_MAX_TOKENS
-    return min(FOREIGN_MAX_TOKENS, int(positions), int(tokenizer.model_max_length))
-
-
-def _file(opened: Backbone, name: str, revision: str | None) -> Path | None:
-    folder = Path(opened.location).expanduser()
-    if folder.is_dir():
-        return folder / name if (folder / name).is_file() else None
-    with quiet():
-        found = cached_file(
-            opened.location, name, revision=revision, _raise_exceptions_for_missing_entries=False
-        )
-    return Path(found) if found else None
-
-
-def _tensor(opened: Backbone, name: str, revision: str | None) -> Tensor | None:
-    """One tensor of the checkpoint's weights, by its name."""
-    index = _file(opened, "model.safetensors.index.json", revision)
-    shard = "model.safetensors"
-    if index is not None:
-        names = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        shard = names.get(name, shard)
-    path = _file(opened, shard, revision)
-    if path is None:
-        return None
-    with safe_open(path, framework="pt") as tensors:
-        return tensors.get_tensor(name) if name in set(tensors.keys()) else None
-
-
-def _safety_head(opened: Backbone, revision: str | None) -> Tensor:
-    path = _file(opened, SAFETY_FILE, revision)
-    if path is None:
-        raise PalateError(f"{opened.location}: {SAFETY_FILE} is missing; export it again")
-    return load_file(path)["weight"]
-
-
 # A PEFT adapter beside its base model, opened as one reward model: the weights are merged.
 #
-# What TRL's reward trainer and others save: `adapter_config.json`, `adapter_model.safetensors`,
-# the
-# scalar head among them, and the name of the base model. LLaMA-Factory's adapts a causal model,
-# and
+# What TRL's reward trainer and others save: `adapter_config.json`, `adapter_model.safetensors`, the
+# scalar head among them, and the name of the base model. LLaMA-Factory's adapts a causal model, and
 # its head lies beside it.
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -493,14 +495,29 @@ def open_adapter(folder: Path, *, base: str | None = None) -> Adapter:
     Raises:
         PalateError: pickled weights, a base that is missing or of another shape, no trained head.
     """
-    _check_weights(folder)
-    location = base or _named_base(folder)
+    if not (folder / WEIGHTS).is_file():
+        pickles = sorted(path.name for path in folder.glob("adapter_model.bin"))
+        present = (
+            f"only {pickles[0]}, and a pickle can run code when opened" if pickles else "no weights"
+        )
+        raise PalateError(
+            f"{folder}: {present}; expected {WEIGHTS}, as peft's save_pretrained writes it"
+        )
+    location = base
+    if location is None:
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            location = config["base_model_name_or_path"]
+    if not isinstance(location, str) or not location:
+        raise PalateError(f"{folder}/{CONFIG}: names no base model; name it with --base")
     source = find_checkpoint(location)
     valued = value_head_of(folder) is not None
     if valued:
-        classifier = load_backbone(location, speaks=True).model
+        classifier = load_backbone(location, keep_head=True).model
     else:
-        classifier = _classifier(source, location, may_lack_head=_has_head(folder))
+        with safe_open(folder / WEIGHTS, framework="pt") as tensors:
+            has_head = any(name.endswith(HEAD_KEY) for name in set(tensors.keys()))
+        classifier = _classifier(source, location, may_lack_head=has_head)
     config = classifier.config
     try:
         from peft import PeftModel
@@ -511,9 +528,9 @@ def open_adapter(folder: Path, *, base: str | None = None) -> Adapter:
             warnings.filterwarnings("error", message="Found missing adapter keys")
             model = PeftModel.from_pretrained(classifier, str(folder), torch_device="cpu")
     except Exception as error:  # Each kind of adapter raises its own.
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise PalateError(
-            f"{folder}: does not fit {location} ({said}); name its own base model with --base"
+            f"{folder}: does not fit {location} ({first_line(error)}); name its own base model "
+            "with --base"
         ) from error
     own = Source(str(folder)) if (folder / "tokenizer.json").is_file() else source
     tokenizer = load_tokenizer(own, own.path)
@@ -560,39 +577,8 @@ def load_adapter(folder: Path, *, base: str | None = None) -> tuple[RewardModel,
         if path is None
         else read_value_head(path, state_width(backbone.config))
     )
-    if opened.maker != "palate":
-        tell_reading(str(folder), opened.maker, chat)
-    model = RewardModel(backbone, chat)
-    head.put(model)
-    model.bias = head.bias
-    model.check_sharing()
-    return model.eval(), opened
-
-
-def _check_weights(folder: Path) -> None:
-    if not (folder / WEIGHTS).is_file():
-        pickles = sorted(path.name for path in folder.glob("adapter_model.bin"))
-        held = (
-            f"only {pickles[0]}, and a pickle can run code when opened" if pickles else "no weights"
-        )
-        raise PalateError(
-            f"{folder}: {held}; expected {WEIGHTS}, as peft's save_pretrained writes it"
-        )
-
-
-def _named_base(folder: Path) -> str:
-    try:
-        named = json.loads((folder / CONFIG).read_text(encoding="utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError):
-        named = None
-    if not isinstance(named, str) or not named:
-        raise PalateError(f"{folder}/{CONFIG}: names no base model; name it with --base")
-    return named
-
-
-def _has_head(folder: Path) -> bool:
-    with safe_open(folder / WEIGHTS, framework="pt") as tensors:
-        return any(name.endswith(HEAD_KEY) for name in tensors.keys())  # noqa: SIM118
+    _log_reading(str(folder), opened.maker, chat)
+    return _with_head(RewardModel(backbone, chat), head).eval(), opened
 
 
 def _classifier(source: Source, location: str, *, may_lack_head: bool) -> Any:
@@ -615,7 +601,7 @@ def _classifier(source: Source, location: str, *, may_lack_head: bool) -> Any:
             "one and did not save it: train with modules_to_save=['score'] (peft's SEQ_CLS saves "
             "it too)"
         )
-    check_whole({**info, "missing_keys": missing - {HEAD_KEY}}, location)
+    check_complete({**info, "missing_keys": missing - {HEAD_KEY}}, location)
     if getattr(getattr(classifier, "score", None), "weight", None) is None:
         kind = type(classifier).__name__
         raise PalateError(f"{location}: {kind} has no linear {HEAD_KEY}; expected a plain decoder")
@@ -638,52 +624,41 @@ def reopen(
         PalateError: what `load_reward_model` and `load_adapter` raise; `base` for no adapter;
             weights that `weights` cannot hold.
     """
+    folder = Path(location).expanduser()
     if is_adapter(location):
         model, adapter = load_adapter(Path(location), base=base)
         if weights is not None:
             model.backbone.to(weights)
-        _check_finite(model, location)
-        return model, _adapter_card(adapter)
-    if base is not None:
+        kind = adapter.model.active_peft_config.peft_type.value
+        card = Card(
+            name=adapter.folder.name,
+            base=adapter.base,
+            base_revision=adapter.base_revision,
+            base_licence=adapter.base_licence,
+            facts={"adapter": f"{kind}, merged"},
+        )
+    elif base is not None:
         raise PalateError(f"{location}: a whole model, not an adapter; leave --base out")
-    stored = getattr(load_config(location), "dtype", None) or torch.float32
-    model = load_reward_model(location, weights=stored if weights is None else weights)
-    _check_finite(model, location)
-    return model, _card(location, model.backbone.config)
-
-
-def _check_finite(model: RewardModel, location: str) -> None:
-    """float16 ends at 65,504: a larger weight would be written as infinite."""
+    else:
+        stored = getattr(load_config(location), "dtype", None) or torch.float32
+        model = load_reward_model(location, weights=stored if weights is None else weights)
+        config, readme = model.backbone.config, folder / "README.md"
+        text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
+        ours = dict(getattr(config, "palate", None) or {})
+        revision = getattr(config, "_commit_hash", None)
+        if not revision and folder.is_dir():
+            revision = folder_digest(folder)
+        card = Card(
+            name=folder.name,
+            base=ours.get("base") or location,
+            base_revision=ours.get("base_revision") or revision or "",
+            base_layers=ours.get("layers"),
+            recipe_fingerprint=ours.get("recipe") or "",
+            text=text,
+        )
     for name, weight in model.backbone.named_parameters():
-        if not torch.isfinite(weight).all():
+        if not torch.isfinite(weight).all():  # float16 ends at 65,504: larger ones are infinite.
             raise PalateError(
                 f"{location}: {name} is not finite in {weight.dtype}; export in bfloat16 or float32"
             )
-
-
-def _card(location: str, config: Any) -> Card:
-    folder = Path(location).expanduser()
-    readme = folder / "README.md"
-    text = readme.read_text(encoding="utf-8", errors="replace") if readme.is_file() else ""
-    ours = dict(getattr(config, "palate", None) or {})
-    revision = getattr(config, "_commit_hash", None)
-    if not revision and folder.is_dir():
-        revision = folder_digest(folder)
-    return Card(
-        name=folder.name,
-        base=ours.get("base") or location,
-        base_revision=ours.get("base_revision") or revision or "",
-        base_layers=ours.get("layers"),
-        recipe_fingerprint=ours.get("recipe") or "",
-        text=text,
-    )
-
-
-def _adapter_card(adapter: Adapter) -> Card:
-    return Card(
-        name=adapter.folder.name,
-        base=adapter.base,
-        base_revision=adapter.base_revision,
-        base_licence=adapter.base_licence,
-        facts={"adapter": f"{adapter.model.active_peft_config.peft_type.value}, merged"},
-    )
+    return model, card

@@ -1,7 +1,7 @@
 """What in a text would be read as more than text, and how it is broken.
 
-A response that spells out `<|im_end|>` would end its turn, and what follows would be a turn that
-nobody took. Special tokens are three lists (pitfall 33): a tokenizer's named tokens, those marked
+A response that spells out `<|im_end|>` would end its turn, and the rest would be read as another
+turn. Special tokens are three lists (pitfall 33): a tokenizer's named tokens, those marked
 special in its table, and its whole added vocabulary, where Gemma 3 keeps line breaks and HTML tags,
 GPT-NeoX runs of blanks, and Qwen 3 `<think>`. Broken are the first two, and what of the third, or
 in brackets, a template writes between turns; all else is text and stays as it is.
@@ -47,31 +47,34 @@ def markers(
     writes them.
     """
     added = tokenizer.added_tokens_decoder  # Made anew whenever it is read.
-    found = {str(token) for token in tokenizer.all_special_tokens}
-    found |= {str(token) for token in added.values() if token.special}
+    special = {str(token) for token in tokenizer.all_special_tokens}
+    special |= {str(token) for token in added.values() if token.special}
 
     def marks(written: str) -> set[str]:
         """Tokens of the added vocabulary, and marks in brackets, that are no block of its own."""
         ids = tokenizer(written, add_special_tokens=False, verbose=False)["input_ids"]
         named = {str(added[i]) for i in ids if i in added} | set(_BRACKETED.findall(written))
-        return {m for m in named if _is_marker(m) and not _in_block(m, written)}
+
+        def in_block(mark: str) -> bool:
+            """Whether it opens or closes a block inside `written`, so that no turn begins there."""
+            name = mark.lstrip("<[").lstrip("/")
+            opening, closing = written.find(mark[0] + name), written.find(f"{mark[0]}/{name}")
+            return 0 <= opening < closing
+
+        return {mark for mark in named if _is_marker(mark) and not in_block(mark)}
 
     if template is not None:
-        found |= _between_turns(tokenizer, template, variables or {}, marks)
+        special |= _between_turns(tokenizer, template, variables or {}, marks)
         # Those of turns that no probe has, such as a tool's; they are spelled out in its source.
         named = {str(token) for token in added.values() if _PIPED.fullmatch(str(token))}
-        found |= {token for token in named if token in template and _is_marker(token)}
-    for prefix in prefixes:
-        found |= marks(prefix)
-    return _longest_first(found)
+        special |= {token for token in named if token in template and _is_marker(token)}
+    return _longest_first(special.union(*map(marks, prefixes)))
 
 
 def untokenised_markers(text: str, prefixes: Iterable[str] = ()) -> tuple[str, ...]:
     """The strings that are broken in `text` where its reader's tokenizer is not known."""
-    found = set(KNOWN.findall(text))
-    for prefix in prefixes:
-        found |= {mark for mark in _BRACKETED.findall(prefix) if _is_marker(mark)}
-    return _longest_first(found)
+    bracketed = (mark for prefix in prefixes for mark in _BRACKETED.findall(prefix))
+    return _longest_first({*KNOWN.findall(text), *filter(_is_marker, bracketed)})
 
 
 def broken(text: str, markers: Sequence[str]) -> str:
@@ -93,9 +96,9 @@ def breaking(tokenizer: Any, markers: Sequence[str]) -> str:
     return rule if named == set(markers) else f"{rule}: {digest(markers)}"
 
 
-def _longest_first(found: Iterable[str]) -> tuple[str, ...]:
+def _longest_first(markers: Iterable[str]) -> tuple[str, ...]:
     # White space is text in every list, and one character cannot be broken.
-    strings = {marker for marker in found if len(marker) > 1 and not marker.isspace()}
+    strings = {marker for marker in markers if len(marker) > 1 and not marker.isspace()}
     return tuple(sorted(strings, key=lambda marker: (-len(marker), marker)))
 
 
@@ -106,7 +109,7 @@ def _between_turns(
     marks: Callable[[str], set[str]],
 ) -> set[str]:
     """What the template writes between turns of two roles, every time."""
-    found: set[str] = set()
+    special: set[str] = set()
     for roles in PROBES:
         words = probe_words(roles)
         turns = [{"role": r, "content": w} for r, w in zip(roles, words, strict=True)]
@@ -114,34 +117,23 @@ def _between_turns(
             text = render(tokenizer, template, turns, variables)
         except RefusedTurnsError:  # Some know no system turn.
             continue
+        # By the roles on both sides of a text between contents, what is in each such text.
         seams: dict[tuple[str, str], set[str]] = {}
-        for seam, between in _seams(text, roles, words):
-            seen = marks(between)
-            seams[seam] = seams.get(seam, seen) & seen
-        found.update(*seams.values())
-    return found
-
-
-def _seams(
-    text: str, roles: Sequence[str], words: Sequence[str]
-) -> Iterable[tuple[tuple[str, str], str]]:
-    """The roles on both sides of each text between contents, in the order they are written."""
-    places = sorted((text.find(w), w, r) for r, w in zip(roles, words, strict=True) if w in text)
-    start, before = 0, ""
-    for place, word, role in places:
-        yield (before, role), text[start:place]
-        start, before = place + len(word), role
-    yield (before, ""), text[start:]
+        places = sorted(
+            (text.find(word), word, role)
+            for role, word in zip(roles, words, strict=True)
+            if word in text
+        )
+        start, before = 0, ""
+        for place, word, role in [*places, (len(text), "", "")]:
+            written = marks(text[start:place])
+            seams[before, role] = seams.get((before, role), written) & written
+            start, before = place + len(word), role
+        special.update(*seams.values())
+    return special
 
 
 def _is_marker(mark: str) -> bool:
     """Whether it is more than a word, a line break or a colon, and no tag of reasoning."""
     word = any(c.isalnum() for c in mark)
     return word and not mark.strip().isalnum() and not _REASONING.fullmatch(mark)
-
-
-def _in_block(mark: str, written: str) -> bool:
-    """Whether it opens or closes a block inside `written`, which is then no turn's beginning."""
-    name = mark.lstrip("<[").lstrip("/")
-    opening, closing = written.find(mark[0] + name), written.find(f"{mark[0]}/{name}")
-    return 0 <= opening < closing

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification
 
 from palate.extras import install_command, missing
-from palate.model.backbone import quiet
+from palate.model.backbone import first_line, quiet
 from palate.model.export import onnx_card
 from palate.records import atomic_folder, write_json, write_text
 from palate.types import PalateError
@@ -54,7 +54,7 @@ def check_target(model: str, to: Path) -> None:
 def check_packages() -> None:
     """Raise `PalateError`, with the command that installs them, where packages are missing.
 
-    To be asked before a model is opened: it is minutes until they are needed.
+    Call it before a model is opened: it is minutes until they are needed.
     """
     if absent := missing("onnx"):
         raise PalateError(
@@ -73,15 +73,25 @@ def export_onnx(checkpoint: Path, folder: Path) -> float:
             differ by more than 1e-4.
     """
     check_packages()
+    import onnx_ir
+
     with quiet():
         model = AutoModelForSequenceClassification.from_pretrained(
             checkpoint, dtype=torch.float32, use_safetensors=True, trust_remote_code=False
         ).eval()
-    graph = _traced(model, checkpoint)
+    program = _trace(model, checkpoint)
     with atomic_folder(folder) as partial:
-        _save(graph, partial)
+        values = program.graph.initializers.values()
+        size = sum(v.const_value.nbytes for v in values if v.const_value is not None)
+        beside = DATA if size > ONE_FILE_BYTES else None
+        onnx_ir.save(program, str(partial / GRAPH), external_data=beside)
         _copy_rest(checkpoint, partial)
-        largest = _difference(model, open_session(partial))
+        ids, mask = _sample(model.config)
+        with torch.no_grad():
+            logits = model(torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).logits
+        expected = logits[:, 0].numpy()
+        difference = np.abs(run(open_session(partial), ids, mask) - expected)
+        largest = float((difference / np.maximum(1.0, np.abs(expected))).max())
         if not largest <= TOLERANCE:
             raise PalateError(
                 f"{checkpoint}: its ONNX graph gives rewards that differ by {largest:.2g}; use the "
@@ -104,8 +114,9 @@ def open_session(folder: Path) -> Any:
             str(folder / GRAPH), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # ONNX Runtime's own kinds have no common parent.
-        said = str(error).splitlines()[0][:200]
-        raise PalateError(f"{folder}/{GRAPH}: cannot be opened ({said}); export it again") from None
+        raise PalateError(
+            f"{folder}/{GRAPH}: cannot be opened ({first_line(error)}); export it again"
+        ) from None
 
 
 def run(session: Any, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -115,7 +126,7 @@ def run(session: Any, ids: NDArray[np.int64], mask: NDArray[np.int64]) -> NDArra
     return rewards
 
 
-def _traced(model: Any, checkpoint: Path) -> Any:
+def _trace(model: Any, checkpoint: Path) -> Any:
     """The classifier as an ONNX program."""
     from transformers.exporters.exporter_onnx import OnnxConfig, OnnxExporter
 
@@ -128,10 +139,9 @@ def _traced(model: Any, checkpoint: Path) -> Any:
             settings = OnnxConfig(dynamic=True, dynamic_shapes=shapes)
             return OnnxExporter().export(model, inputs, config=settings).program
     except Exception as error:  # Tracing fails in as many ways as there are architectures.
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise PalateError(
-            f"{checkpoint}: {type(model).__name__} cannot be traced to ONNX ({said}); use the "
-            "checkpoint itself"
+            f"{checkpoint}: {type(model).__name__} cannot be traced to ONNX ({first_line(error)}); "
+            "use the checkpoint itself"
         ) from error
 
 
@@ -143,15 +153,6 @@ def _sample(config: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     known = [i for i in range(min(1000, config.get_text_config().vocab_size)) if i != pad]
     mask = (np.arange(longest) < lengths[:, None]).astype(np.int64)
     return np.where(mask == 1, rng.choice(known, mask.shape), pad).astype(np.int64), mask
-
-
-def _save(program: Any, folder: Path) -> None:
-    import onnx_ir
-
-    values = program.graph.initializers.values()
-    size = sum(v.const_value.nbytes for v in values if v.const_value is not None)
-    beside = DATA if size > ONE_FILE_BYTES else None
-    onnx_ir.save(program, str(folder / GRAPH), external_data=beside)
 
 
 def _copy_rest(checkpoint: Path, folder: Path) -> None:
@@ -166,15 +167,6 @@ def _copy_rest(checkpoint: Path, folder: Path) -> None:
     card = folder / "README.md"
     if card.is_file():
         write_text(card, onnx_card(card.read_text(encoding="utf-8", errors="replace")))
-
-
-def _difference(model: Any, session: Any) -> float:
-    ids, mask = _sample(model.config)
-    with torch.no_grad():
-        given = model(torch.from_numpy(ids), attention_mask=torch.from_numpy(mask)).logits[:, 0]
-    expected = given.numpy()
-    gap = np.abs(run(session, ids, mask) - expected) / np.maximum(1.0, np.abs(expected))
-    return float(gap.max())
 
 
 @contextmanager

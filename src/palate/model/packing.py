@@ -50,10 +50,14 @@ class Layout:
         """A boolean mask [r, p + r] a segment, shared by equal ones; None where p is 0."""
         sizes = list(zip(self.query_lengths, self.key_lengths, strict=True))
         device = self.gather.device
-        made = {
-            size: _causal_lower_right(*size, device) for size in set(sizes) if len(set(size)) > 1
+        masks = {
+            (queries, keys): torch.ones(queries, keys, dtype=torch.bool, device=device).tril(
+                diagonal=keys - queries
+            )
+            for queries, keys in set(sizes)
+            if queries != keys
         }
-        return tuple(made.get(size) for size in sizes)
+        return tuple(masks.get(size) for size in sizes)
 
     @cached_property
     def longest_query(self) -> int:
@@ -64,11 +68,6 @@ class Layout:
     def longest_key(self) -> int:
         """Tokens of the longest conversation, the reach that attention must have."""
         return max(self.key_lengths)
-
-
-def _causal_lower_right(queries: int, keys: int, device: torch.device) -> Tensor:
-    full = torch.ones(queries, keys, dtype=torch.bool, device=device)
-    return full.tril(diagonal=keys - queries)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +137,15 @@ class Segments:
         return Layout(self.query_lengths, self.key_lengths, gather, *sums, rows=rows, ends=ends)
 
 
-def spread(found: Tensor, rows: Tensor, tokens: int) -> Tensor:
+def spread(values: Tensor, rows: Tensor, tokens: int) -> Tensor:
     """[1, R, ...] to [1, T, ...]: each row in its place, zeros elsewhere."""
-    empty = found.new_zeros(1, tokens, *found.shape[2:])
-    return empty.index_copy(1, rows, found)
+    return values.new_zeros(1, tokens, *values.shape[2:]).index_copy(1, rows, values)
 
 
 # The planner: whole prompt groups into micro-batches of equal work, the same number on each rank.
 #
 # A micro-batch holds at most a budget of tokens. How few micro-batches that takes is found first;
-# then the groups are spread evenly over them, so that no rank waits for the one that got the
-# most.
+# then the groups are spread evenly over them, so that no rank waits for the one that got the most.
 
 Bins = list[list[int]]
 
@@ -173,54 +170,43 @@ def plan(tokens: Sequence[int], budget: int, ranks: int = 1) -> list[Bins]:
     if budget < 1:
         raise PalateError(f"tokens_per_microbatch must be at least 1, got {budget}")
     order = sorted(range(len(tokens)), key=lambda i: (-tokens[i], i))
-    packed = _best_fit(order, tokens, budget)
-    count = math.ceil(len(packed) / ranks) * ranks
-    even = _spread(order, tokens, count)
-    fits = all(len(held) <= 1 or _sum(held, tokens) <= budget for held in even)
-    bins = even if fits else packed + [[] for _ in range(count - len(packed))]
-    return _deal(bins, tokens, ranks)
 
-
-def _sum(held: Sequence[int], tokens: Sequence[int]) -> int:
-    return sum(tokens[i] for i in held)
-
-
-def _best_fit(order: Sequence[int], tokens: Sequence[int], budget: int) -> Bins:
-    """Few bins: the longest group first, each into the fullest bin that it fits."""
-    bins: Bins = []
+    # Few bins, best fit: the longest group first, each into the fullest bin that it fits.
+    few: Bins = []
     room: list[int] = []
     for index in order:
-        fits = [b for b, left in enumerate(room) if left >= tokens[index]]
-        if fits:
-            best = min(fits, key=lambda b: (room[b], b))
-            bins[best].append(index)
+        fitting = [b for b, left in enumerate(room) if left >= tokens[index]]
+        if fitting:
+            best = min(fitting, key=lambda b: (room[b], b))
+            few[best].append(index)
             room[best] -= tokens[index]
         else:
-            bins.append([index])
+            few.append([index])
             room.append(budget - tokens[index])
-    return bins
 
-
-def _spread(order: Sequence[int], tokens: Sequence[int], count: int) -> Bins:
-    """Even bins: the longest group first, each into the emptiest bin."""
-    bins: Bins = [[] for _ in range(count)]
+    # The same number on each rank, evenly: the longest first, each into the emptiest bin.
+    count = math.ceil(len(few) / ranks) * ranks
+    even: Bins = [[] for _ in range(count)]
     heap = [(0, b) for b in range(count)]
     for index in order:
-        held, emptiest = heapq.heappop(heap)
-        bins[emptiest].append(index)
-        heapq.heappush(heap, (held + tokens[index], emptiest))
-    return bins
+        used, emptiest = heapq.heappop(heap)
+        even[emptiest].append(index)
+        heapq.heappush(heap, (used + tokens[index], emptiest))
 
+    def size(indices: Sequence[int]) -> int:
+        return sum(tokens[i] for i in indices)
 
-def _deal(bins: Bins, tokens: Sequence[int], ranks: int) -> list[Bins]:
-    """The largest bins first, a row of them over the ranks and the next row back again."""
-    largest_first = sorted(bins, key=lambda held: -_sum(held, tokens))
+    fits = all(len(indices) <= 1 or size(indices) <= budget for indices in even)
+    bins = even if fits else few + [[] for _ in range(count - len(few))]
+
+    # Dealt out: the largest first, a row of them over the ranks and the next row back again.
+    bins.sort(key=lambda indices: -size(indices))
     dealt: list[Bins] = [[] for _ in range(ranks)]
     for start in range(0, len(bins), ranks):
-        row = largest_first[start : start + ranks]
+        row = bins[start : start + ranks]
         back = start // ranks % 2
-        for rank, held in enumerate(reversed(row) if back else row):
-            dealt[rank].append(sorted(held))
+        for rank, indices in enumerate(reversed(row) if back else row):
+            dealt[rank].append(sorted(indices))
     return dealt
 
 
@@ -289,26 +275,20 @@ def pack(groups: Sequence[Group], device: torch.device | str = "cpu") -> Packed:
     Built on the host and moved at once, without waiting for the device.
     """
     parts = [part for item in groups for part in (item.prefix, *item.suffixes)]
-    whole = Segments.of([(len(g.prefix), [*map(len, g.suffixes)]) for g in groups])
-    ids = np.concatenate(parts).astype(np.int64)
-    tensors = _move(
-        [ids, whole.positions, whole.rows, *whole.index, *whole.ends.index], torch.device(device)
-    )
-    packed_ids, positions, rows, *index = tensors
-    layout = whole.layout(index[:3], ends=whole.ends.layout(index[3:], rows=rows))
-    return Packed(packed_ids[None], positions[None], rows, layout)
-
-
-def _move(arrays: Sequence[Integers], device: torch.device) -> Sequence[Tensor]:
-    """Each array on `device`, in one transfer, which pinned memory lets run beside the host."""
+    segments = Segments.of([(len(g.prefix), [*map(len, g.suffixes)]) for g in groups])
+    tokens = np.concatenate(parts).astype(np.int64)
+    arrays = [tokens, segments.positions, segments.rows, *segments.index, *segments.ends.index]
+    # In one transfer, which pinned memory lets run beside the host.
     host = torch.from_numpy(np.concatenate(arrays))
-    if device.type == "cuda":
+    if torch.device(device).type == "cuda":
         host = host.pin_memory()
-    return host.to(device, non_blocking=True).split([*map(len, arrays)])
+    tensors = host.to(device, non_blocking=True).split([*map(len, arrays)])
+    ids, positions, rows, *index = tensors
+    layout = segments.layout(index[:3], ends=segments.ends.layout(index[3:], rows=rows))
+    return Packed(ids[None], positions[None], rows, layout)
 
 
 def microbatches(groups: Sequence[Group], budget: int) -> Iterator[tuple[list[int], list[Group]]]:
     """The planned micro-batches of `groups`, each with the indices it holds."""
-    (planned,) = plan([g.tokens for g in groups], budget)
-    for indices in planned:
+    for indices in plan([g.tokens for g in groups], budget)[0]:
         yield indices, [groups[i] for i in indices]

@@ -12,7 +12,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
@@ -24,7 +24,7 @@ import torch
 from pydantic import BaseModel, Field, TypeAdapter
 
 from palate.model.backbone import cache_root
-from palate.model.device import NATIVE_BF16, autocast, native_bfloat16, said_of_bfloat16
+from palate.model.device import NATIVE_BF16, autocast, bfloat16_setting, native_bfloat16
 from palate.model.options import Dtype
 from palate.records import write_text
 from palate.types import digest
@@ -110,9 +110,9 @@ def choose_dtype(option: Dtype, device: torch.device, work: Work = "scoring") ->
     """
     if option != "auto":
         return Choice(named_dtype(option), "as asked")
-    native, said = native_bfloat16(device), said_of_bfloat16()
-    if said is not None:
-        return Choice(torch.bfloat16 if native else torch.float32, f"{NATIVE_BF16}={int(said)}")
+    native, setting = native_bfloat16(device), bfloat16_setting()
+    if setting is not None:
+        return Choice(torch.bfloat16 if native else torch.float32, f"{NATIVE_BF16}={int(setting)}")
     if not native:
         return Choice(torch.float32, f"this {device.type} emulates bfloat16")
     if device.type != "cpu":
@@ -132,17 +132,21 @@ def timing() -> Timing:
 
 @cache
 def _timing(path: Path, threads: int) -> Timing:
-    known, key = _read(path), digest(_machine(), threads)
-    if key in known:
-        return known[key].timing
-    found = measure()
-    known[key] = Note(timing=found, machine=_machine(), threads=threads)
+    try:
+        stored = NOTES.validate_json(path.read_bytes())
+    except (OSError, ValueError):  # Missing or damaged: soon made again.
+        stored = {}
+    key = digest(_machine(), threads)
+    if key in stored:
+        return stored[key].timing
+    timing = measure()
+    stored[key] = Note(timing=timing, machine=_machine(), threads=threads)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, NOTES.dump_json(known, indent=2).decode() + "\n")
+        write_text(path, NOTES.dump_json(stored, indent=2).decode() + "\n")
     except OSError as error:  # A read-only home: measured again by the next process.
         log.warning("%s: cannot be written (%s); set PALATE_CACHE", path, error.strerror)
-    return found
+    return timing
 
 
 def stored_at() -> Path:
@@ -150,33 +154,21 @@ def stored_at() -> Path:
     return cache_root() / "number-formats.json"
 
 
-def _read(path: Path) -> dict[str, Note]:
-    """The timings in the file; none where it is damaged, since they are soon made again."""
-    try:
-        return NOTES.validate_json(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-
-
 def _machine() -> dict[str, str]:
     """What the timing depends on, but for threads: the CPU, its instructions, the library."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return {
-        "cpu": _cpu_name(),
+        "cpu": next(names, platform.processor() or platform.machine()),
         "instructions": digest({k: str(v) for k, v in torch.cpu.get_capabilities().items()}),
         "aten": torch.backends.cpu.get_cpu_capability(),
         "onednn": os.environ.get("ONEDNN_MAX_CPU_ISA", os.environ.get("DNNL_MAX_CPU_ISA", "")),
         "torch": torch.__version__,
         "timed": str(TIMED),
     }
-
-
-def _cpu_name() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(named, platform.processor() or platform.machine())
 
 
 def measure() -> Timing:
@@ -187,9 +179,11 @@ def measure() -> Timing:
         hidden_size=WIDTH, intermediate_size=INNER, num_attention_heads=HEADS,
         num_key_value_heads=KEY_HEADS,
     )  # fmt: skip
-    found = time_layer(layer, PROMPT, RESPONSE, PAIRS, (torch.float32, torch.bfloat16))
-    best = [Seconds(**{name_of(d): seconds[i] for d, seconds in found.items()}) for i in range(2)]
-    return Timing(scoring=best[0], training=best[1])
+    seconds = time_layer(layer, PROMPT, RESPONSE, PAIRS, (torch.float32, torch.bfloat16))
+    scoring, training = (
+        Seconds(**{name_of(dtype): times[i] for dtype, times in seconds.items()}) for i in range(2)
+    )
+    return Timing(scoring=scoring, training=training)
 
 
 def time_layer(
@@ -211,8 +205,8 @@ def time_layer(
     config.vocab_size = 2  # Embeddings take memory, and no time.
     config.pad_token_id = config.bos_token_id = config.eos_token_id = None
     tokens = [np.zeros(length, dtype=np.int32) for length in (prompt, response, response)]
-    found: dict[torch.dtype, list[tuple[float, float]]] = {dtype: [] for dtype in dtypes}
-    # Nobody's random numbers move, and whoever asks may be in inference mode.
+    times: dict[torch.dtype, list[tuple[float, float]]] = {dtype: [] for dtype in dtypes}
+    # No random number of the caller's is drawn, and the caller may be in inference mode.
     with torch.random.fork_rng(devices=[]), torch.inference_mode(False), torch.enable_grad():
         model = AutoModel.from_config(config).eval()  # Without dropout, as training is.
         packed = pack([Group(tokens[0], (tokens[1], tokens[2]))] * pairs)
@@ -221,24 +215,15 @@ def time_layer(
             model.set_attn_implementation(NAME)
             row["layout"] = packed.layout
         for _ in range(1 + ROUNDS):  # The first warms up.
-            for dtype, seconds in found.items():
-                seconds.append(_once(model, row, dtype))
-            first = [seconds[0][1] for seconds in found.values()]
+            for dtype, seconds in times.items():
+                start = time.perf_counter()
+                with autocast(dtype, torch.device("cpu")):
+                    hidden = model(**row).last_hidden_state
+                forward = time.perf_counter() - start
+                hidden.float().square().mean().backward()
+                seconds.append((forward, time.perf_counter() - start))
+            first = [seconds[0][1] for seconds in times.values()]
             if max(first) > HOPELESS * min(first):
                 break
-    return {
-        dtype: (
-            min(s[0] for s in seconds[1:] or seconds),
-            min(s[1] for s in seconds[1:] or seconds),
-        )
-        for dtype, seconds in found.items()
-    }
-
-
-def _once(model: Any, row: Mapping[str, Any], dtype: torch.dtype) -> tuple[float, float]:
-    start = time.perf_counter()
-    with autocast(dtype, torch.device("cpu")):
-        hidden = model(**row).last_hidden_state
-    forward = time.perf_counter() - start
-    hidden.float().square().mean().backward()
-    return forward, time.perf_counter() - start
+    best = {d: np.min(seconds[1:] or seconds, axis=0) for d, seconds in times.items()}
+    return {dtype: (float(forward), float(both)) for dtype, (forward, both) in best.items()}

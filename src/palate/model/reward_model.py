@@ -102,9 +102,12 @@ class RewardModel(nn.Module):
         hybrids; a sliding window shorter than a conversation): the rule is `attention_path`, its
         outcome `path`.
         """
-        if self.shared and max(map(_longest, groups), default=0) <= self.window:
+        longest = (len(g.prefix) + max(map(len, g.suffixes)) for g in groups)
+        if self.shared and max(longest, default=0) <= self.window:
             return self.forward_packed(pack(groups, self.device))
-        return self.forward_padded([c for g in groups for c in _conversations(g)])
+        return self.forward_padded(
+            [np.concatenate((g.prefix, suffix)) for g in groups for suffix in g.suffixes]
+        )
 
     def forward_packed(self, packed: Packed) -> Rewards:
         """Rewards of one packed row, read at its `ends`."""
@@ -131,10 +134,10 @@ class RewardModel(nn.Module):
         for row, conversation in enumerate(conversations):
             ids[row, : len(conversation)] = conversation
         mask = np.arange(ids.shape[1]) < lengths[:, None]
-        given = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
+        inputs = {"input_ids": ids, "attention_mask": mask.astype(np.int64)}
         if self.steady < math.inf:  # Padding takes no part in a row's length.
-            given["position_ids"] = np.minimum(np.arange(ids.shape[1]), lengths[:, None] - 1)
-        rows = {name: torch.from_numpy(array).to(self.device) for name, array in given.items()}
+            inputs["position_ids"] = np.minimum(np.arange(ids.shape[1]), lengths[:, None] - 1)
+        rows = {name: torch.from_numpy(array).to(self.device) for name, array in inputs.items()}
         self._select_attention(self.stock)
         try:
             with autocast(self.dtype, self.device):
@@ -163,11 +166,11 @@ class RewardModel(nn.Module):
             packed = self._packed_states(pack(groups, self.device))
             apart = float((packed - padded).norm() / padded.norm())
             # bfloat16 moves a state by hundredths, a wrong mask by tenths.
-            said = "" if apart < 0.1 else f"states {apart:.0%} apart"
+            reason = "" if apart < 0.1 else f"states {apart:.0%} apart"
         except Exception as error:  # Whatever an architecture makes of a layout.
-            said = " ".join(str(error).split())[:100] or type(error).__name__
-        if said:
-            log.info("%s takes padded rows (%s)", type(self.backbone).__name__, said)
+            reason = " ".join(str(error).split())[:100] or type(error).__name__
+        if reason:
+            log.info("%s takes padded rows (%s)", type(self.backbone).__name__, reason)
             self.shared = self.narrow = False
             self._select_attention(self.stock)
 
@@ -191,14 +194,6 @@ def _linear(width: int, generator: torch.Generator) -> nn.Linear:
     layer = nn.Linear(width, 1, bias=False, dtype=torch.float32)
     nn.init.normal_(layer.weight, std=HEAD_STD, generator=generator)
     return layer
-
-
-def _longest(item: Group) -> int:
-    return len(item.prefix) + max(map(len, item.suffixes))
-
-
-def _conversations(item: Group) -> list[Tokens]:
-    return [np.concatenate((item.prefix, suffix)) for suffix in item.suffixes]
 
 
 # Trading time for memory, and compilation, decoder layer by decoder layer.
@@ -229,8 +224,8 @@ def apply_compute(model: RewardModel, options: Compute) -> None:
         if model.narrow:  # It keeps little, and hooks that a second forward pass would not meet.
             layers[-1].gradient_checkpointing = False
     if options.compile:
-        # The parts and not the layer: torch gives up compiling a checkpointed layer that attention
-        # steps out of, without a word.
-        whole = layers[:-1] if model.narrow else layers
-        for part in (part for layer in whole for part in layer.children()):
-            part.compile(dynamic=True)
+        # The parts and not the layer: torch silently gives up compiling a checkpointed layer that
+        # attention steps out of.
+        for layer in layers[:-1] if model.narrow else layers:
+            for part in layer.children():
+                part.compile(dynamic=True)

@@ -36,13 +36,34 @@ PINNED_CLOCK = "{% macro strftime_now(format) %}"  # What an exported template b
 
 
 def choose_template(own: str | Mapping[str, str] | None, options: BaseOptions) -> str:
-    """The template that `options.template` names.
+    """The template that `options.template` names, its variables written into it.
 
     Raises:
-        PalateError: the checkpoint has none, the file is missing, or the template reads the
-            clock and `template_variables.date_string` does not pin it (pitfall 7).
+        PalateError: the checkpoint has none, or several and none is `default`; the file is missing;
+            the template reads the clock and `template_variables.date_string` does not pin it
+            (pitfall 7).
     """
-    text = _source(own, options)
+    if options.template in BUILT_IN:
+        text = BUILT_IN[options.template]
+    elif options.template == "model":
+        if own and not isinstance(own, str):  # Several by name: Command R's.
+            if "default" not in own:
+                raise PalateError(
+                    f"{options.model} has chat templates {', '.join(own)} and none named default; "
+                    "set backbone.template to a Jinja file"
+                )
+            own = own["default"]
+        if not isinstance(own, str) or not own:
+            raise PalateError(
+                f"{options.model} has no chat template; set backbone.template to chatml or a Jinja file"
+            )
+        text = own
+    else:
+        path = Path(options.template)
+        if not path.is_file():
+            known = ", ".join(["model", *BUILT_IN])
+            raise PalateError(f"backbone.template: no such file {path}; expected {known} or a file")
+        text = path.read_text(encoding="utf-8")
     clock = next((word for word in CLOCKS if word in text), None)
     pinned = PINNED_CLOCK in text or "date_string" in options.template_variables
     if clock and not pinned:
@@ -50,11 +71,8 @@ def choose_template(own: str | Mapping[str, str] | None, options: BaseOptions) -
             f"the chat template of {options.model} reads the clock ({clock}), so a reward would "
             "change with the day; pin it: backbone.template_variables.date_string='01 Jan 2026'"
         )
-    return _pin(text, options.template_variables)
-
-
-def _pin(text: str, variables: Mapping[str, str]) -> str:
-    """The template with its variables written into it, so that an export carries them."""
+    # Variables are written into the template, so that an export carries them.
+    variables = options.template_variables
     for name, value in variables.items():
         if not (name.isidentifier() and re.fullmatch(r"[\w .,:/+-]*", value)):
             raise PalateError(
@@ -64,39 +82,6 @@ def _pin(text: str, variables: Mapping[str, str]) -> str:
     if date := variables.get("date_string"):
         pins.append(f"{PINNED_CLOCK}{date}{{% endmacro %}}")
     return "".join(pins) + text
-
-
-def own_template(own: str | Mapping[str, str] | None, location: str) -> str | None:
-    """A tokenizer's template, of several by name (Command R's) the one for conversations.
-
-    Raises:
-        PalateError: there are several, and none is `default`.
-    """
-    if own is None or isinstance(own, str):
-        return own
-    if "default" not in own:
-        raise PalateError(
-            f"{location} has chat templates {', '.join(own)} and none named default; set "
-            "backbone.template to a Jinja file"
-        )
-    return own["default"]
-
-
-def _source(own: str | Mapping[str, str] | None, options: BaseOptions) -> str:
-    if options.template in BUILT_IN:
-        return BUILT_IN[options.template]
-    if options.template != "model":
-        path = Path(options.template)
-        if not path.is_file():
-            known = ", ".join(["model", *BUILT_IN])
-            raise PalateError(f"backbone.template: no such file {path}; expected {known} or a file")
-        return path.read_text(encoding="utf-8")
-    text = own_template(own, options.model)
-    if not text:
-        raise PalateError(
-            f"{options.model} has no chat template; set backbone.template to chatml or a Jinja file"
-        )
-    return text
 
 
 def write_bos(template: str, bos: str | None) -> str:
@@ -142,10 +127,15 @@ def render(
     return str(text)
 
 
-def tell_unwritten(
+RESPONSE, SYSTEM = "the response", "the system turn"
+SYSTEM_OF_SEVERAL = "the system turn of a conversation of several turns"
+_LOGGED: set[tuple[str, tuple[str, ...]]] = set()
+
+
+def unwritten_parts(
     name: str, tokenizer: Any, template: str, variables: Mapping[str, str] | None = None
 ) -> tuple[str, ...]:
-    """What `template` does not write of conversations, in words, said once for each `name`.
+    """What `template` does not write of conversations, in words, logged once for each `name`.
 
     Mistral's writes a system turn only before a last turn of the user's, R1's no reasoning: what
     differs only there gets one reward, and nothing else would say so.
@@ -153,61 +143,48 @@ def tell_unwritten(
     Raises:
         PalateError: it does not write the response, so that all responses would get one reward.
     """
-    lost = _unwritten(tokenizer, template, variables)
-    if RESPONSE in lost:
-        raise PalateError(
-            f"{name}: the chat template does not write the response, so every response would get "
-            "the same reward; set backbone.template to chatml or a Jinja file"
-        )
-    if lost and (name, lost) not in _TOLD:
-        _TOLD.add((name, lost))
-        log.warning(
-            "%s: the chat template does not write %s; what differs only there gets one reward",
-            name, ", ".join(lost),
-        )  # fmt: skip
-    return lost
-
-
-RESPONSE, SYSTEM = "the response", "the system turn"
-SYSTEM_OF_SEVERAL = "the system turn of a conversation of several turns"
-_TOLD: set[tuple[str, tuple[str, ...]]] = set()
-
-
-def _unwritten(
-    tokenizer: Any, template: str, variables: Mapping[str, str] | None
-) -> tuple[str, ...]:
-    lost: dict[str, None] = {}  # In order, once.
+    unwritten: dict[str, None] = {}  # In order, once.
     for roles in PROBES:
         words = probe_words(roles)
         turns = [{"role": r, "content": w} for r, w in zip(roles, words, strict=True)]
         try:
             text = render(tokenizer, template, turns, variables)
-        except RefusedTurnsError:  # Whoever has such a row is told then.
+        except RefusedTurnsError:  # Reported where a row has such turns.
             continue
         for place, (role, word) in enumerate(zip(roles, words, strict=True)):
-            if word not in text:
-                kind = RESPONSE if place == len(roles) - 1 else _kind(role, roles)
-                if kind != SYSTEM_OF_SEVERAL or SYSTEM not in lost:
-                    lost[kind] = None
+            if word in text:
+                continue
+            kind = f"an earlier turn of the {role}"
+            if place == len(roles) - 1:
+                kind = RESPONSE
+            elif role == "system":
+                kind = SYSTEM_OF_SEVERAL if len(roles) > 3 else SYSTEM
+            if kind != SYSTEM_OF_SEVERAL or SYSTEM not in unwritten:
+                unwritten[kind] = None
         places = [text.find(word) for word in words if word in text]
         if places != sorted(places):
-            lost[f"the turns {'/'.join(roles)} in their order"] = None
+            unwritten[f"the turns {'/'.join(roles)} in their order"] = None
     thought, answer = probe_words(("user", "assistant"))
-    said = [
+    turns = [
         {"role": "user", "content": "x"},
         {"role": "assistant", "content": f"<think>\n{thought}\n</think>\n\n{answer}"},
     ]
     with suppress(RefusedTurnsError):
-        if thought not in render(tokenizer, template, said, variables):
-            lost["reasoning before </think> in the response"] = None
-    return tuple(lost)
-
-
-def _kind(role: Role, roles: Sequence[Role]) -> str:
-    """A turn that is not the response, in words."""
-    if role == "system":
-        return SYSTEM_OF_SEVERAL if len(roles) > 3 else SYSTEM
-    return f"an earlier turn of the {role}"
+        if thought not in render(tokenizer, template, turns, variables):
+            unwritten["reasoning before </think> in the response"] = None
+    parts = tuple(unwritten)
+    if RESPONSE in parts:
+        raise PalateError(
+            f"{name}: the chat template does not write the response, so every response would get "
+            "the same reward; set backbone.template to chatml or a Jinja file"
+        )
+    if parts and (name, parts) not in _LOGGED:
+        _LOGGED.add((name, parts))
+        log.warning(
+            "%s: the chat template does not write %s; what differs only there gets one reward",
+            name, ", ".join(parts),
+        )  # fmt: skip
+    return parts
 
 
 def probe_words(roles: Sequence[Role]) -> list[str]:

@@ -20,7 +20,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from palate.model.markers import broken, markers
 from palate.model.options import BaseOptions
 from palate.model.packing import Tokens
-from palate.model.templates import choose_template, render, tell_unwritten
+from palate.model.templates import choose_template, render, unwritten_parts
 from palate.records import write_json
 from palate.types import Message, PalateError, digest
 
@@ -80,9 +80,13 @@ class ChatTokens:
         self.terminal, self.closes = self._find_terminal(terminal)
         self.terminal_id = int(tokenizer.convert_tokens_to_ids(self.terminal))
         self.pad_id = self._find_pad()
-        self.opening = self._find_opening()
+        # What the template writes between a user's turn and the response, such as a header. Turns
+        # of other roles may stand before a response too, so without the user's own end.
+        turns = [{"role": "user", "content": "\x01"}, {"role": "assistant", "content": "\x00"}]
+        between = self._apply(turns).rpartition("\x00")[0].rpartition("\x01")[2]
+        self.opening = between.rpartition(self.terminal)[2]
         # The fingerprint needs nothing of it: it follows from the template.
-        self.unwritten = tell_unwritten(options.model, tokenizer, self.template)
+        self.unwritten = unwritten_parts(options.model, tokenizer, self.template)
 
     @property
     def fingerprint(self) -> str:
@@ -128,19 +132,40 @@ class ChatTokens:
         ids = self._ids(prompt, response)
         if len(ids) <= limit:
             return Encoded(ids)
-        system, turns = _split_system(prompt)
+        count = int(bool(prompt) and prompt[0].role == "system")
+        system, turns = tuple(prompt[:count]), tuple(prompt[count:])
 
         def from_turn(start: int) -> Tokens:
             return self._ids((*system, *turns[start:]), response)
 
-        # Bisected: a client's ten thousand short turns must not be tokenised ten thousand times.
-        first, *fewer = _starts(turns)
+        # It may begin at any user message, where templates start, or at its last turn. Bisected: a
+        # client's ten thousand short turns must not be tokenised ten thousand times.
+        ends = (0, max(0, len(turns) - 1))
+        starts = [i for i, turn in enumerate(turns) if i in ends or turn.role == "user"]
+        first, *fewer = starts or [0]
         fits = bisect_left(fewer[:-1], True, key=lambda s: len(from_turn(s)) <= limit)
         cut_turns = fewer[fits] if fewer else first
         ids = from_turn(cut_turns)
         if len(ids) <= limit:
             return Encoded(ids, cut_turns)
-        return self._cut_oldest_tokens(system, turns[cut_turns:], response, cut_turns, limit)
+        if not turns:
+            return None
+        oldest, *rest = turns[cut_turns:]
+        offsets = self.tokenizer(
+            oldest.content, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )["offset_mapping"]
+        starts = [start for start, _ in offsets] + [len(oldest.content)]
+
+        def without(tokens: int) -> Tokens:
+            turn = Message(oldest.role, oldest.content[starts[tokens] :])
+            return self._ids((*system, turn, *rest), response)
+
+        cut = 0
+        # At the seam a cut may cost a token more, so repeat until it fits.
+        while cut < len(offsets) and (excess := len(without(cut)) - limit) > 0:
+            cut = min(len(offsets), cut + excess)
+        ids = without(cut)
+        return Encoded(ids, cut_turns, cut) if len(ids) <= limit else None
 
     def encode_text(self, text: str, *, most: int | None = None) -> Encoded | None:
         """Tokens of a conversation that a client's template has already written.
@@ -151,7 +176,17 @@ class ChatTokens:
         `max_tokens`) the oldest of the prompt are cut; None where the response alone is too long.
         """
         ids = self._framed(self._tokenise(text))
-        return self._cut_text(text, ids, min(most or self.max_tokens, self.max_tokens))
+        limit = min(most or self.max_tokens, self.max_tokens)
+        excess = len(ids) - limit
+        if excess <= 0:
+            return Encoded(ids)
+        kept, first = len(self._tail), int(self._writes_bos)
+        if self.opening and self.opening in text:
+            # Else nothing tells prompt and response apart.
+            kept += len(self._tokenise(text.rpartition(self.opening)[2]))
+        if kept + first > limit:
+            return None
+        return Encoded(np.concatenate((ids[:first], ids[first + excess :])), 0, excess)
 
     def encode_ids(self, ids: Sequence[int]) -> Encoded:
         """Token ids that a client has made, as they stand, up to the last that is not padding.
@@ -228,18 +263,6 @@ class ChatTokens:
         bos = [tokenizer.bos_token_id] if self._writes_bos else []
         return np.array([*bos, *ids[start:stop], *tail], np.int32)
 
-    def _cut_text(self, text: str, ids: Tokens, most: int) -> Encoded | None:
-        excess = len(ids) - most
-        if excess <= 0:
-            return Encoded(ids)
-        kept, first = len(self._tail), int(self._writes_bos)
-        if self.opening and self.opening in text:
-            # Else nothing tells prompt and response apart.
-            kept += len(self._tokenise(text.rpartition(self.opening)[2]))
-        if kept + first > most:
-            return None
-        return Encoded(np.concatenate((ids[:first], ids[first + excess :])), 0, excess)
-
     def _apply(self, turns: list[dict[str, str]]) -> str:
         return render(self.tokenizer, self.template, turns)
 
@@ -247,20 +270,12 @@ class ChatTokens:
         """The special token that ends the template's assistant turn, else the EOS token."""
         turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "\x00"}]
         tail = self._apply(turns).rpartition("\x00")[2]
-        found = [t for t in self._special if t in tail]
-        if found:
-            return (meant if meant and meant in found else min(found, key=tail.find)), True
+        ends = [t for t in self._special if t in tail]
+        if ends:
+            return (meant if meant and meant in ends else min(ends, key=tail.find)), True
         if self.tokenizer.eos_token is None:
             raise PalateError("neither the template nor the tokenizer has an end-of-turn token")
         return str(self.tokenizer.eos_token), False
-
-    def _find_opening(self) -> str:
-        """What the template writes between a user's turn and the response, such as a header."""
-        turns = [{"role": "user", "content": "\x01"}, {"role": "assistant", "content": "\x00"}]
-        text = self._apply(turns)
-        between = text.rpartition("\x00")[0].rpartition("\x01")[2]
-        # Turns of other roles may stand before a response too, so without the user's own end.
-        return between.rpartition(self.terminal)[2]
 
     @cached_property
     def sample(self) -> Tokens:
@@ -298,30 +313,6 @@ class ChatTokens:
             "embedding gets a row"
         )
 
-    def _cut_oldest_tokens(
-        self,
-        system: tuple[Message, ...],
-        turns: tuple[Message, ...],
-        response: str,
-        cut_turns: int,
-        limit: int,
-    ) -> Encoded | None:
-        if not turns:
-            return None
-        first, rest = turns[0], turns[1:]
-        offsets = self.tokenizer(
-            first.content, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-        )["offset_mapping"]
-        cut = 0
-        while cut < len(offsets):
-            # At the seam a cut may cost a token more, so repeat until it fits.
-            excess = len(self._ids((*system, _tail(first, offsets, cut), *rest), response))
-            if excess <= limit:
-                break
-            cut = min(len(offsets), cut + excess - limit)
-        ids = self._ids((*system, _tail(first, offsets, cut), *rest), response)
-        return Encoded(ids, cut_turns, cut) if len(ids) <= limit else None
-
 
 def check_rows(
     location: str, tokenizer: Any, markers: Sequence[str], rows: int, written: Collection[int] = ()
@@ -332,15 +323,15 @@ def check_rows(
     """
     if len(tokenizer) <= rows:
         return
-    lacking = sorted(
+    without_row = sorted(
         (number, token)
         for token, number in tokenizer.get_vocab().items()
         if number >= rows and (number in written or token not in markers)
     )
-    if lacking:
+    if without_row:
         raise PalateError(
             f"{location}: the tokenizer has {len(tokenizer)} tokens and the embedding {rows} rows, "
-            f"none for {lacking[0][1]!r} (token {lacking[0][0]}); save the model after "
+            f"none for {without_row[0][1]!r} (token {without_row[0][0]}); save the model after "
             "resize_token_embeddings(len(tokenizer)), or take the tokenizer that it was made with"
         )
 
@@ -349,22 +340,6 @@ def _without_last(ids: Tokens, skipped: int | None) -> Tokens:
     """`ids` up to the last that is not `skipped`."""
     others = np.flatnonzero(ids != skipped)
     return ids if skipped is None else ids[: others[-1] + 1 if others.size else 0]
-
-
-def _split_system(prompt: Sequence[Message]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
-    count = 1 if prompt and prompt[0].role == "system" else 0
-    return tuple(prompt[:count]), tuple(prompt[count:])
-
-
-def _starts(turns: tuple[Message, ...]) -> list[int]:
-    """Where the conversation may begin: at any user message, where templates start, or its last."""
-    last = max(0, len(turns) - 1)
-    return [i for i, turn in enumerate(turns) if i in (0, last) or turn.role == "user"] or [0]
-
-
-def _tail(message: Message, offsets: Sequence[tuple[int, int]], cut: int) -> Message:
-    start = offsets[cut][0] if cut < len(offsets) else len(message.content)
-    return Message(message.role, message.content[start:])
 
 
 # Saving a tokenizer so that it is read back as the same tokenizer.
@@ -394,34 +369,26 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
         PalateError: its class gives other tokens whatever is written.
     """
     tokenizer.save_pretrained(folder)
-    said = {
+    path, expected = folder / CONFIG, _behaviour(tokenizer)
+    config = json.loads(path.read_text(encoding="utf-8")) | {
         "model_max_length": tokenizer.model_max_length,
         "padding_side": tokenizer.padding_side,
         "truncation_side": tokenizer.truncation_side,
         # Where the key is missing, a class with a BOS of its own declares that again.
         "bos_token": tokenizer.bos_token,
     }
-    _change(folder, said)
-    if not _same(tokenizer, AutoTokenizer.from_pretrained(folder)):
-        _change(folder, {"tokenizer_class": FAST})
-        if not _same(tokenizer, AutoTokenizer.from_pretrained(folder)):
+    write_json(path, config)
+    if _behaviour(AutoTokenizer.from_pretrained(folder)) != expected:
+        write_json(path, config | {"tokenizer_class": FAST})
+        if _behaviour(AutoTokenizer.from_pretrained(folder)) != expected:
             raise PalateError(
                 f"{type(tokenizer).__name__}: other tools would read it back with other tokens or "
                 "settings, and score something else; use a base model with a plain tokenizer.json"
             )
 
 
-def _change(folder: Path, values: dict[str, Any]) -> None:
-    path = folder / CONFIG
-    write_json(path, json.loads(path.read_text(encoding="utf-8")) | values)
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether two tokenizers split text alike, add the same to it, and cut it on the same side."""
-    return _reading(one) == _reading(other)
-
-
-def _reading(tokenizer: Any) -> tuple[Any, ...]:
+def _behaviour(tokenizer: Any) -> tuple[Any, ...]:
+    """How it splits text, what it adds, and on which side it pads and cuts; to be compared."""
     marked = [f"{mark}{text}{mark}" for mark in tokenizer.all_special_tokens for text in SAMPLES]
     backend = getattr(tokenizer, "backend_tokenizer", None)
     return (
