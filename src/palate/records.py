@@ -441,7 +441,9 @@ def comparison_from_row(row: Mapping[str, Any]) -> Comparison:
         "judgement": Judgement(**judgement) if (judgement := row.get("judgement")) else PREFERRED,
         "ranks": Ranks(**ranks) if (ranks := row.get("ranks")) else None,
     }
-    return Comparison(**{name: row[name] for name in COMPARISON_SCHEMA.names if name not in typed} | typed)
+    return Comparison(
+        **{name: row[name] for name in COMPARISON_SCHEMA.names if name not in typed} | typed
+    )
 
 
 def verdict_to_row(verdict: Verdict) -> dict[str, Any]:

@@ -55,7 +55,8 @@ def choose_template(own: str | Mapping[str, str] | None, options: BaseOptions) -
             own = own["default"]
         if not isinstance(own, str) or not own:
             raise PalateError(
-                f"{options.model} has no chat template; set backbone.template to chatml or a Jinja file"
+                f"{options.model} has no chat template; set backbone.template to chatml or a "
+                "Jinja file"
             )
         text = own
     else:
