@@ -1,4 +1,4 @@
-"""What the processes of tests/train/test_resume.py do; they import it from here."""
+"""What the processes of tests/train/test_checkpoint.py do; they import it from here."""
 
 import os
 import resource

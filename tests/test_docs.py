@@ -34,7 +34,9 @@ SERVER = "http://127.0.0.1:8000"
 # Palate's own is at least read by its own parser.
 LONG = "minutes to hours; tests/test_recipe_run.py and tests/test_study.py run small ones"
 UNTIL_STOPPED = "runs until it is stopped; tests/serve, tests/view"
-HUB = "needs a model or repository of a hub; tests/model/test_push.py, tests/model/test_adapter.py"
+HUB = (
+    "needs a model or repository of a hub; tests/model/test_export.py, tests/model/test_loading.py"
+)
 OTHERS = "another program, which is not installed here"
 NOT_RUN = {
     r"palate (run|mix|train|evaluate|demo)\b.*\b(llama2|margin|scaling|my\.yaml)\b": LONG,

@@ -13,7 +13,7 @@ from palate.train.dataset import tokenise
 from palate.types import PalateError
 from test_cli import one_line, palate
 from tiny import save_tiny, tiny_config
-from train.test_examples import CHAT, comparison
+from train.test_dataset import CHAT, comparison
 
 FULL = "train.compute.activation_checkpointing=full"
 BIG = ["--shape", "llama2-70b", "--comparisons", "3M", "--tokens-per-comparison", "600"]

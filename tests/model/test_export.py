@@ -2,17 +2,35 @@
 
 import copy
 import json
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
+from huggingface_hub import constants
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from typer.testing import CliRunner
 
+from hub import COMMIT, TOKEN, Hub, hub
+from packed import tiny_reward_model
+from palate.cli import app
 from palate.model.backbone import load_backbone, quiet
-from palate.model.export import Card, closed_template, export
+from palate.model.export import (
+    Card,
+    DataShare,
+    closed_template,
+    export,
+    files_of,
+    folder_named,
+    most_restrictive,
+    onnx_card,
+    push,
+    render_card,
+)
 from palate.model.loading import load_reward_model
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
@@ -410,3 +428,241 @@ def test_closed_template_cuts_after_the_last_terminal(template: str, expected: s
     assert tokenizer.apply_chat_template(turns, **asked) == plain.apply_chat_template(
         turns, **asked
     )
+
+
+# Keys for older readers stand beside today's, and today's transformers reads the same model.
+
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 5e5, "factor": 4.0, "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+}  # fmt: skip
+NEOX = {"rope_type": "default", "rope_theta": 777.0, "partial_rotary_factor": 0.5}
+
+
+def exported(folder: Path, family: str, rope: dict[str, Any]) -> tuple[RewardModel, Path]:
+    base = save_tiny(folder / "base", family, rope_parameters=rope)
+    opened = load_backbone(str(base))
+    model = RewardModel(opened.model, ChatTokens(opened.tokenizer, BaseOptions(model=str(base))))
+    return model.eval(), export(model, folder / "out", card=Card("tiny", "tiny/base", "0"))
+
+
+@pytest.mark.parametrize(
+    ("family", "rope", "older"),
+    [
+        ("llama", {"rope_type": "default", "rope_theta": 777.0}, {"rope_scaling": None}),
+        ("qwen2", LLAMA3, {"rope_scaling": {k: v for k, v in LLAMA3.items() if k != "rope_theta"}}),
+        ("gpt_neox", NEOX, {"rotary_emb_base": 777.0, "rotary_pct": 0.5, "rope_scaling": None}),
+    ],
+)
+def test_pitfall_29_old_and_new_keys_name_the_same_positions(
+    family: str, rope: dict[str, Any], older: dict[str, Any], tmp_path: Path
+) -> None:
+    model, folder = exported(tmp_path, family, rope)
+    config = json.loads((folder / "config.json").read_text())
+    assert config["rope_theta"] == rope["rope_theta"]
+    assert config["torch_dtype"] == config["dtype"] == "float32"
+    assert {name: config[name] for name in older} == older
+    assert AutoConfig.from_pretrained(folder).rope_parameters == rope
+    ids = [torch.arange(5, 300).numpy().astype("int32")]  # Long enough for a scaling to matter.
+    with torch.no_grad():
+        expected = model.forward_padded(ids).reward
+        assert load_reward_model(folder).forward_padded(ids).reward.equal(expected)
+
+
+def test_pitfall_29_the_tokenizer_is_named_as_both_generations_know_it(tmp_path: Path) -> None:
+    _, folder = exported(tmp_path, "llama", {"rope_type": "default", "rope_theta": 1e4})
+    written = json.loads((folder / "tokenizer_config.json").read_text())
+    assert written["tokenizer_class"] == "PreTrainedTokenizerFast"
+    assert written["model_input_names"] == ["input_ids", "attention_mask"]
+    assert written["chat_template"] == (folder / "chat_template.jinja").read_text()
+    assert "extra_special_tokens" not in written
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert START in tokenizer.all_special_tokens
+    assert set(tokenizer("x")) == {"input_ids", "attention_mask"}
+
+
+def test_pitfall_30_servers_are_told_to_leave_the_reward_raw(tmp_path: Path) -> None:
+    _, folder = exported(tmp_path, "llama", {"rope_type": "default", "rope_theta": 1e4})
+    config = json.loads((folder / "config.json").read_text())
+    assert config["problem_type"] == "regression"  # vLLM's /classify.
+    assert config["sbert_ce_default_activation_function"].endswith("Identity")  # Its /score.
+
+
+# The model card: valid front matter, escaped strangers, the licence that binds.
+
+FULL_CARD = Card(
+    name="Helpfulness RM",
+    base="HuggingFaceTB/SmolLM2-135M-Instruct",
+    base_revision="abc",
+    base_licence="apache-2.0",
+    base_layers=12,
+    recipe="name: demo\nseed: 1",
+    recipe_fingerprint="f00d",
+    data=(
+        DataShare("hh", "mit", 1200, 0.75, 0.7, "https://huggingface.co/datasets/Anthropic/hh"),
+        DataShare("pku", "cc-by-nc-4.0", 400, 0.25),
+    ),
+    tables={"Table 7": "| a | b |\n|---|---|\n| 1 | 2 |"},
+    facts={"seed": "1"},
+)
+
+
+def front(text: str) -> dict[str, object]:
+    found = yaml.safe_load(text.split("---\n")[1])
+    assert isinstance(found, dict)
+    return found
+
+
+def test_front_matter_is_what_the_hub_reads() -> None:
+    found = front(render_card(FULL_CARD, terminal="<|im_end|>", max_tokens=512))
+    assert found["library_name"] == "transformers"
+    assert found["pipeline_tag"] == "text-classification"
+    assert found["base_model"] == FULL_CARD.base
+    assert found["license"] == "cc-by-nc-4.0"
+
+
+def test_says_where_it_comes_from() -> None:
+    text = render_card(FULL_CARD, terminal="<|im_end|>", max_tokens=512)
+    for expected in ("first 12 layers only", "| 1,200 | 75.0% | 70.0% |", "seed: 1", "512 tokens"):
+        assert expected in text
+    assert FULL_CARD.tables["Table 7"] in text
+
+
+def test_untrusted_text_stays_text() -> None:
+    evil = "x | y\n---\nlicense: mit\n<script>a</script> [l](javascript:b) ```"
+    data = (DataShare(evil, evil, 1, 1.0, url="javascript:alert(1)"),)
+    card = Card(evil, evil, evil, evil, summary=evil, recipe="a: |\n  ```\n  # b", data=data)
+    text = render_card(card, terminal="<|x|>", max_tokens=8)
+    found = front(text)
+    assert found["license"] == "other"
+    assert "base_model" not in found
+    body = text.split("---\n", 2)[2]
+    assert "<script" not in body
+    assert not re.search(r"(?<!\\)\]\(javascript", body)
+    assert "\nlicense: mit" not in body
+    assert "````yaml\n" in body
+
+
+@pytest.mark.parametrize(
+    ("licences", "binding"),
+    [
+        (["mit", "apache-2.0"], "mit"),
+        (["mit", "cc-by-sa-4.0"], "cc-by-sa-4.0"),
+        (["cc-by-nc-4.0", "llama2", "mit"], "cc-by-nc-4.0"),
+        (["cc-by-nc-4.0", None], "unknown"),
+        ([], None),
+    ],
+)
+def test_the_most_restrictive_licence_binds(
+    licences: list[str | None], binding: str | None
+) -> None:
+    assert most_restrictive(licences) == binding
+
+
+def test_says_how_it_must_be_read_and_what_each_engine_must_be_told() -> None:
+    text = render_card(FULL_CARD, terminal="<|im_end|>", max_tokens=512)
+    for expected in (
+        "At most 512 tokens", "--max-model-len 512", "--dtype float32", "use_activation",
+        '"truncation_side": "left"', "raw logit", "raw_scores", "random bias",
+    ):  # fmt: skip
+        assert expected in text
+
+
+def test_the_card_of_an_onnx_export_speaks_of_its_own_use_alone() -> None:
+    text = onnx_card(render_card(FULL_CARD, terminal="<|im_end|>", max_tokens=512))
+    assert re.findall(r"(?m)^## (.*)", text) == [
+        "Use", "How it must be read", "Origin", "Training data", "Table 7", "Recipe", "Licence",
+    ]  # fmt: skip
+    assert "vLLM" not in text
+    assert onnx_card("# A stranger's\n").startswith("# A stranger's\n\n## Use\n")
+
+
+# Pushing to a hub: a real HTTP server on loopback, the real huggingface_hub.
+
+NAME = "somebody/tiny-rm"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("push") / "model"
+    export(
+        tiny_reward_model("llama"),
+        made,
+        card=Card("tiny", "tiny/base", "0"),
+        max_shard_size="100KB",
+    )
+    (made / "optimizer.bin").write_bytes(b"a pickle")
+    (made / "notes.jsonl").write_text("mine")
+    return made
+
+
+@pytest.fixture
+def there(monkeypatch: pytest.MonkeyPatch) -> Generator[Hub]:
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # Its storage is no plain HTTP.
+    with hub() as kept:
+        yield kept
+
+
+def test_a_push_is_whole_private_and_opens_again(folder: Path, there: Hub, tmp_path: Path) -> None:
+    done = push(folder, NAME, files_of(folder), endpoint=there.url, message="The first")
+    assert (done.url, done.commit) == (f"{there.url}/{NAME}", COMMIT)
+    assert there.private == {NAME: True}
+    assert there.messages == ["The first"]
+    assert sum(name.endswith(".safetensors") for name in there.files[NAME]) > 1
+    assert not {"optimizer.bin", "notes.jsonl"} & set(there.files[NAME])
+    for name, content in there.files[NAME].items():
+        assert content == (folder / name).read_bytes()
+        (tmp_path / name).write_bytes(content)
+    again = load_reward_model(tmp_path)
+    assert again.head.weight.equal(load_reward_model(folder).head.weight)
+    push(folder, NAME, files_of(folder), endpoint=there.url)  # Into one that is there.
+    assert len(there.messages) == 2
+
+
+def test_a_public_repository_needs_the_word(folder: Path, there: Hub) -> None:
+    files = files_of(folder)
+    push(folder, NAME, files, public=True, endpoint=there.url, revision="next")
+    assert there.private == {NAME: False}
+    assert there.branches == ["next"]
+    with pytest.raises(PalateError, match="exists and is public; say --public"):
+        push(folder, NAME, files, endpoint=there.url)
+    assert len(there.messages) == 1
+
+
+def test_who_is_not_let_in_is_told_how(
+    folder: Path, there: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = files_of(folder)
+    there.writable = False
+    with pytest.raises(PalateError, match=r"no right to write there \(403"):
+        push(folder, NAME, files, endpoint=there.url)
+    monkeypatch.setenv("HF_TOKEN", "hf_wrong")
+    with pytest.raises(PalateError, match="set HF_TOKEN") as caught:
+        push(folder, NAME, files, endpoint=there.url)
+    assert "hf_wrong" not in str(caught.value)
+    with pytest.raises(PalateError, match="cannot be reached"):
+        push(folder, NAME, files, endpoint="http://127.0.0.1:1")
+    with pytest.raises(PalateError, match="expected OWNER/NAME"):
+        push(folder, "no-owner", files, endpoint=there.url)
+    assert there.files == {}
+
+
+def test_a_folder_without_a_model_is_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(PalateError, match=r"no config.json with weights"):
+        files_of(tmp_path)
+    for name in ("config.json", "model.onnx"):
+        (tmp_path / name).write_text('{"_name_or_path": "/home/me/base"}')
+    with pytest.raises(PalateError, match=r"no README.md, the model card"):
+        files_of(tmp_path)
+    assert folder_named(tmp_path) == "/home/me/base"
+    assert folder_named(folder) is None
+
+
+def test_a_dry_run_lists_the_files_and_asks_nobody(folder: Path) -> None:
+    words = ["push", str(folder), NAME, "--dry-run", "--format", "csv"]
+    found = CliRunner().invoke(app, words)
+    assert found.exit_code == 0, found.output
+    listed = [line.split(",")[0] for line in found.stdout.splitlines()[1:]]
+    assert listed == [path.name for path in files_of(folder)]
+    assert {"README.md", "config.json", "tokenizer.json"} <= set(listed)

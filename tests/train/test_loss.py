@@ -1,13 +1,15 @@
 """The objective as arithmetic, and the laws it obeys."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from palate.train.loss import accuracy, ranking_loss, safety_loss
+from palate.train.batching import Microbatch
+from palate.train.loss import LOSSES, accuracy, ranking_loss, safety_loss
 from palate.train.options import TrainOptions
 from palate.types import Rating
 
@@ -74,3 +76,19 @@ def test_safety_is_binary_cross_entropy_and_unlabelled_responses_cost_nothing() 
 def test_accuracy_counts_a_tie_one_half() -> None:
     got = accuracy(torch.tensor([1.0, 0.0, 2.0]), torch.tensor([0.0, 1.0, 2.0]))
     assert got.tolist() == [1.0, 0.0, 0.5]
+
+
+def test_every_loss_that_a_recipe_can_choose_is_there_and_gives_one_value_a_pair() -> None:
+    (choices,) = (
+        get_args(f.annotation) for n, f in TrainOptions.model_fields.items() if n == "loss"
+    )
+    assert set(choices) == set(LOSSES)
+    none = torch.empty(0)
+    pairs = torch.tensor([0, 0]), torch.tensor([1, 2])
+    batch = Microbatch((), torch.arange(2), *pairs, torch.tensor([0.0, 1.0]), none, none)
+    rewards = torch.tensor([1.0, 0.5, 2.0])
+    for name in choices:
+        assert LOSSES[name](rewards, batch).shape == (2,)
+    expected = ranking_loss(rewards[pairs[0]], rewards[pairs[1]], batch.margin)
+    assert torch.equal(LOSSES["ranking"](rewards, batch), expected)
+    assert "loss" not in TrainOptions().decisive()  # A run of before keeps its fingerprint.

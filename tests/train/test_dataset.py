@@ -259,7 +259,7 @@ STOPPED = """
 import signal, sys
 from pathlib import Path
 from palate.train.dataset import tokenise
-from test_examples import new_chat
+from test_dataset import new_chat
 signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background job ignores it.
 tokenise(Path(sys.argv[1]), new_chat(), Path(sys.argv[2]), workers=2)
 """

@@ -1,6 +1,7 @@
-"""Planted biases of length and of position are found; judges without them show none."""
+"""Best of n: every subset counted, laws, ties."""
 
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -10,31 +11,57 @@ from statsmodels.discrete.discrete_model import Logit
 from palate import stats
 
 
-def test_position_by_hand():
-    one, other = [1, 1, 0, 0.5, math.nan], [1, 0, 0, 1, 1]
-    same = stats.consistent(one, other)
-    assert list(same[:4]) == [1, 0, 1, 0]
-    assert math.isnan(same[4])
-    first = stats.chose_first(one, other, [True, True, True, True, True])
-    assert list(first[:4]) == [0.5, 1.0, 0.5, 0.25]
-    assert math.isnan(first[4])
-    assert stats.chose_first([1], [0], [False]) == [0.0]
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_the_curve_is_the_mean_over_all_subsets(n):
+    rng = np.random.default_rng(0)
+    scores, quality = rng.normal(size=(6, 5)), rng.normal(size=(6, 5))
+    found = stats.best_of_n_curve(scores, quality, [n], fingerprint="f")[n]
+    brute = [
+        quality[p, max(subset, key=lambda m: scores[p, m])]
+        for p in range(6)
+        for subset in combinations(range(5), n)
+    ]
+    assert found.value == pytest.approx(np.mean(brute))
+    assert (found.n, found.fingerprint) == (6, "f")
+    assert found.low < found.value < found.high
 
 
-@pytest.mark.parametrize("accuracy", [0.5, 0.8])
-@pytest.mark.parametrize("bias", [0.0, 0.3])
-def test_a_planted_position_bias_is_found_whatever_the_accuracy(accuracy, bias):
-    rng, items = np.random.default_rng(1), 4_000
-    chosen_first = rng.random(items) < 0.5
+def test_equal_scores_are_the_plain_mean_and_a_perfect_judge_reaches_the_best():
+    quality = np.random.default_rng(1).normal(size=(50, 8))
+    blind = stats.best_of_n_curve(np.zeros((50, 8)), quality, [1, 4, 8])
+    assert [e.value for e in blind.values()] == pytest.approx([quality.mean()] * 3)
+    perfect = stats.best_of_n_curve(quality, quality, [1, 4, 8])
+    assert perfect[8].value == pytest.approx(quality.max(axis=1).mean())
+    assert perfect[1].value < perfect[4].value < perfect[8].value
 
-    def answers(stands_first):
-        fair = rng.random(items) < accuracy
-        return np.where(rng.random(items) < bias, stands_first, fair).astype(float)
 
-    one, other = answers(chosen_first), answers(~chosen_first)
-    found = stats.accuracy(stats.chose_first(one, other, chosen_first))
-    assert found.low <= 0.5 + bias / 2 <= found.high
-    assert (found.low > 0.5) == (bias > 0)
+def test_a_better_score_has_the_better_curve():
+    rng = np.random.default_rng(2)
+    quality = rng.normal(size=(400, 16))
+    good, poor = (quality + rng.normal(0, noise, quality.shape) for noise in (0.5, 3))
+    curves = [stats.best_of_n_curve(s, quality, [16])[16] for s in (good, poor)]
+    assert curves[0].low > curves[1].high
+
+
+def test_divergence_grows_from_zero():
+    assert stats.divergence(1) == 0
+    assert stats.divergence(16) == pytest.approx(math.log(16) - 15 / 16)
+
+
+@pytest.mark.parametrize(
+    ("scores", "sizes", "message"),
+    [
+        (np.zeros((2, 3)), [4], "n = 4: expected 1 to 3"),
+        (np.full((2, 3), np.nan), [1], "finite"),
+        (np.zeros(3), [1], "expected equal"),
+    ],
+)
+def test_what_cannot_be_ranked_is_an_error(scores, sizes, message):
+    with pytest.raises(ValueError, match=message):
+        stats.best_of_n_curve(scores, np.zeros((2, 3)), sizes)
+
+
+# A planted bias of length is found, and a judge without one shows none.
 
 
 def test_length_control_agrees_with_statsmodels_and_finds_the_planted_accuracy():
