@@ -7,7 +7,7 @@ import pytest
 
 from palate.cli.plan import number
 from palate.recipe import load_recipe
-from palate.recipe.forecast import Asked, Machines, forecast
+from palate.recipe.forecast import Amounts, Machines, forecast
 from palate.records import write_comparisons
 from palate.train.dataset import tokenise
 from palate.types import PalateError
@@ -112,7 +112,7 @@ def test_tokens_are_counted_once_there_are_any(tmp_path, recipe) -> None:
     write_comparisons(tmp_path / "rows.parquet", map(comparison, range(20)))
     out = tmp_path / "run"
     examples = tokenise(tmp_path / "rows.parquet", CHAT, out / "train/one/tokens/mixture.arrow")
-    found = forecast(load_recipe(recipe), "one", out, Machines(0), Asked())
+    found = forecast(load_recipe(recipe), "one", out, Machines(0), Amounts())
     assert found.data.comparisons == len(examples)
     assert found.data.tokens == pytest.approx(examples.lengths().sum(1).mean())
     assert found.data.prompt == pytest.approx(examples.lengths()[:, 0].mean())

@@ -1,4 +1,4 @@
-"""`palate export` and `palate push`: one model, in the format that the reader wants."""
+"""`palate export`, `push` and `parity`: one model, written, uploaded, and scored every way."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.options import Format, FormatOption, emit, progress
-from palate.cli.options import Format as Rows
 
 if TYPE_CHECKING:
-    from palate.evaluate.parity import Agreement, Backend, Kind
-    from palate.types import Candidates
+    from palate.evaluate.parity import Backend, Kind
 
 
 class ExportFormat(StrEnum):
@@ -100,7 +98,7 @@ def push(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List the files and stop; needs no network.")
     ] = False,
-    form: FormatOption = Rows.TABLE,
+    form: FormatOption = Format.TABLE,
 ) -> None:
     """Upload an exported model to the Hugging Face hub: weights, tokenizer and card, nothing else.
 
@@ -172,64 +170,112 @@ def parity(
     Without --items: a simulated campaign's responses.
     Example: [bold]palate parity runs/demo/models/safety --with safety-onnx[/bold]
     """
-    from palate.evaluate.parity import parity as compare
-    from palate.model.device import default_device
-    from palate.records import write_json
-    from palate.types import PalateError
+    from itertools import islice
 
-    say, allowed = progress(), _tolerance(tolerance or [])
-    with _whole(model, base) as whole:
-        ways = _ways(whole, form_of)
-        if whole != model:
-            ways.insert(1, _unmerged(model, base, whole))
-        ways += [_other(folder, form_of) for folder in others or []]
+    from palate.data.simulation import CampaignOptions, simulate
+    from palate.evaluate.parity import (
+        adapter_backend,
+        export_backend,
+        kind_of,
+        onnx_backend,
+        scorer_backend,
+        served_dtype,
+    )
+    from palate.evaluate.parity import parity as compare
+    from palate.evaluate.scoring import SHAPES, requests
+    from palate.judges import ScorerJudge, open_judge
+    from palate.model.device import default_device
+    from palate.model.loading import load_chat
+    from palate.model.onnx import is_onnx
+    from palate.records import write_json
+    from palate.types import Candidates, PalateError
+
+    say, tolerances = progress(), _tolerances(tolerance or [])
+    with _merged(model, base) as merged:
+        backends = _backends(merged, form_of)
+        if merged != model:
+            adapter = adapter_backend(Path(model), base, load_chat(Path(merged)))
+            backends.insert(1, adapter)
+        for folder in others or []:
+            onnx = is_onnx(folder)
+            backends.append(onnx_backend(folder) if onnx else export_backend(folder, form_of))
         if url is not None:
-            ways.append(_served(whole, url, shape, form_of))
-        found = compare(
-            ways,
-            _candidates(items, count),
-            tolerance=allowed,
+            options = {"url": url, "shape": shape, "input": form_of, "tokenizer": merged}
+            judge, number_format = open_judge({"reward-endpoint": options}), served_dtype(url)
+            assert isinstance(judge, ScorerJudge)
+            name = f"served: {shape} at {url}"
+            if number_format != "float32":
+                name += f", in {number_format}"
+            backends.append(scorer_backend(name, judge.scorer, kind_of(number_format)))
+        if items is None:
+            campaign = simulate(CampaignOptions(weeks=1, comparisons_per_week=count), seed=0)
+            candidates = [Candidates(c.prompt, (c.chosen, c.rejected)) for c in campaign]
+        else:
+            candidates = [r.candidates for r in islice(requests(items, tuple(SHAPES)), count)]
+        agreements = compare(
+            backends,
+            candidates,
+            tolerance=tolerances,
             progress=lambda name: say(f"{name} ..."),
             emulated=emulated,
             device=default_device(),
         )
-    emit([_row(agreement) for agreement in found], form, f"{model}: against {ways[0].name}")
+    rows: list[dict[str, Any]] = []
+    for one in agreements:
+        verdict = "same" if one.holds else "differs"
+        if one.unequal:
+            verdict = f"{one.unequal} responses scored by one of the two only"
+        row = {
+            "way": one.way,
+            "responses": one.responses,
+            "largest": one.largest,
+            "in SD": one.relative,
+            "tolerance": one.tolerance,
+            "flips": f"{len(one.flips)} of {one.pairs}",
+        }
+        if one.not_run:
+            row, verdict = dict.fromkeys(row) | {"way": one.way}, f"not run: {one.not_run}"
+        rows.append({**row, "verdict": verdict})
+    reference = backends[0].name
+    emit(rows, form, f"{model}: against {reference}")
     if save is not None:
-        write_json(save, {"model": model, "reference": ways[0].name, "ways": [*map(asdict, found)]})
+        ways = [asdict(agreement) for agreement in agreements]
+        write_json(save, {"model": model, "reference": reference, "ways": ways})
         say(f"saved: {save}")
-    if broken := [agreement.way for agreement in found if not agreement.holds]:
+    if broken := [agreement.way for agreement in agreements if not agreement.holds]:
         raise PalateError(
             f"{model}: not the same scores by {'; '.join(broken)}; do not mix them, or allow the "
             "difference with --tolerance"
         )
 
 
-def _tolerance(given: Sequence[str]) -> dict[Kind, float]:
+def _tolerances(arguments: Sequence[str]) -> dict[Kind, float]:
     """SD by number format, of `SD` (of float32) and `FORMAT=SD`."""
     from palate.evaluate.parity import TOLERANCE
     from palate.types import PalateError
 
-    found: dict[Kind, float] = {}
-    for words in given:
-        name, _, number = words.rpartition("=")
+    tolerances: dict[Kind, float] = {}
+    for argument in arguments:
+        name, _, number = argument.rpartition("=")
         kind = next((known for known in TOLERANCE if known == (name or "float32")), None)
         try:
-            allowed = float(number)
+            tolerance = float(number)
         except ValueError:
-            allowed = math.nan
-        if kind is None or not allowed >= 0:
+            tolerance = math.nan
+        if kind is None or not tolerance >= 0:
             raise PalateError(
-                f"--tolerance {words}: expected a number of at least 0, alone or as FORMAT=NUMBER "
-                f"with FORMAT one of {', '.join(TOLERANCE)}"
+                f"--tolerance {argument}: expected a number of at least 0, alone or as "
+                f"FORMAT=NUMBER with FORMAT one of {', '.join(TOLERANCE)}"
             )
-        found[kind] = allowed
-    return found
+        tolerances[kind] = tolerance
+    return tolerances
 
 
 @contextmanager
-def _whole(model: str, base: str | None) -> Generator[str]:
+def _merged(model: str, base: str | None) -> Generator[str]:
     """The model's own folder or id; of an adapter, a checkpoint with it merged, for a while."""
-    from palate.model.loading import is_adapter
+    from palate.model.export import export
+    from palate.model.loading import is_adapter, reopen
     from palate.types import PalateError
 
     if not is_adapter(model):
@@ -237,15 +283,12 @@ def _whole(model: str, base: str | None) -> Generator[str]:
             raise PalateError(f"{model}: a whole model, not an adapter; leave --base out")
         yield model
         return
-    from palate.model.export import export
-    from palate.model.loading import reopen
-
     with TemporaryDirectory(prefix="palate-parity-") as folder:
         merged, card = reopen(model, base=base)
         yield str(export(merged, Path(folder) / "merged", card=card))
 
 
-def _ways(model: str, form: str) -> list[Backend]:
+def _backends(model: str, form: str) -> list[Backend]:
     """Our engine where it can open the model, transformers' own class and its pipeline."""
     from palate.evaluate.parity import (
         classifier_backends,
@@ -268,75 +311,11 @@ def _ways(model: str, form: str) -> list[Backend]:
     except PalateError as error:
         progress()(f"Palate's engine is left out: {error}")
         return stock
-    ways = reward_model_backends(scorer)
+    ours = reward_model_backends(scorer)
     maker = maker_of(load_config(model), model)
     if maker in ("openrlhf", "llama-factory"):
         progress()(f"transformers' own ways are left out: {model} is read as {MAKERS[maker]}")
-        return ways
-    ways += [*stock, template_backend(model, scorer.model.chat.max_tokens)]
+        return ours
+    backends = [*ours, *stock, template_backend(model, scorer.model.chat.max_tokens)]
     # Of a foreign tokenizer the pipeline may add a second BOS to the template's.
-    return [*ways, pipeline_backend(model)] if maker == "palate" else ways
-
-
-def _unmerged(model: str, base: str | None, merged: str) -> Backend:
-    from palate.evaluate.parity import adapter_backend
-    from palate.model.loading import load_chat
-
-    return adapter_backend(Path(model), base, load_chat(Path(merged)))
-
-
-def _other(folder: Path, form: str) -> Backend:
-    """Another export: an ONNX graph, or a checkpoint, which may hold its weights in bfloat16."""
-    from palate.evaluate.parity import export_backend, onnx_backend
-    from palate.model.onnx import is_onnx
-
-    return onnx_backend(folder) if is_onnx(folder) else export_backend(folder, form)
-
-
-def _served(model: str, url: str, shape: str, form: str) -> Backend:
-    from palate.evaluate.parity import kind_of, scorer_backend, served_dtype
-    from palate.judges import ScorerJudge, open_judge
-
-    options = {"url": url, "shape": shape, "input": form, "tokenizer": model}
-    judge = open_judge({"reward-endpoint": options})
-    assert isinstance(judge, ScorerJudge)
-    dtype = served_dtype(url)
-    name = f"served: {shape} at {url}" + ("" if dtype == "float32" else f", in {dtype}")
-    return scorer_backend(name, judge.scorer, kind_of(dtype))
-
-
-def _candidates(items: Path | None, count: int) -> list[Candidates]:
-    from itertools import islice
-
-    from palate.evaluate.scoring import SHAPES, requests
-    from palate.types import Candidates
-
-    if items is None:
-        from palate.data.simulation import CampaignOptions, simulate
-
-        campaign = simulate(CampaignOptions(weeks=1, comparisons_per_week=count), seed=0)
-        return [Candidates(c.prompt, (c.chosen, c.rejected)) for c in campaign]
-    takes = tuple(SHAPES)
-    return [request.candidates for request in islice(requests(items, takes), count)]
-
-
-def _row(agreement: Agreement) -> dict[str, Any]:
-    found = agreement
-    if found.not_run:
-        blank = dict.fromkeys(("responses", "largest", "in SD", "tolerance", "flips"))
-        return {"way": found.way, **blank, "verdict": f"not run: {found.not_run}"}
-    return {
-        "way": found.way,
-        "responses": found.responses,
-        "largest": found.largest,
-        "in SD": found.relative,
-        "tolerance": found.tolerance,
-        "flips": f"{len(found.flips)} of {found.pairs}",
-        "verdict": "same" if found.holds else _why(found),
-    }
-
-
-def _why(agreement: Agreement) -> str:
-    if agreement.unequal:
-        return f"{agreement.unequal} responses scored by one of the two only"
-    return "differs"
+    return [*backends, pipeline_backend(model)] if maker == "palate" else backends

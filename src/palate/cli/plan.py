@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from palate.cli.options import DataOption, Format, FormatOption, SetOption, emit
-from palate.cli.options import Format as Rows
 from palate.cli.recipes import OutOption, RecipeArgument
 from palate.types import PalateError
 
@@ -84,22 +83,29 @@ def plan(
     Example: [bold]palate plan llama2-full --gpus 8 --gpu-memory 80G[/bold]
     """
     from palate.recipe import load_recipe
-    from palate.recipe.forecast import Asked, forecast
+    from palate.recipe.forecast import Amounts, Machines, forecast
+    from palate.train.cost import LAYER_FRACTION, MFU, PEAKS
 
     loaded = load_recipe(recipe, overrides or ())
-    asked = Asked(
+    stated = Amounts(
         shape=shape,
         comparisons=None if comparisons is None else round(number(comparisons)),
         tokens=None if tokens is None else number(tokens),
     )
-    machines = _machines(gpus, gpu, number(gpu_memory), per_node, mfu, measure)
+    memory = number(gpu_memory)
+    if not gpus:
+        machines = Machines(0, measures=measure, utilisation=mfu or LAYER_FRACTION)
+    elif gpu not in PEAKS:
+        raise PalateError(f"--gpu {gpu}: expected one of {', '.join(PEAKS)}")
+    else:
+        machines = Machines(gpus, per_node, round(memory), PEAKS[gpu], utilisation=mfu or MFU)
     folder = out or Path("runs") / loaded.name
-    found = [forecast(loaded, name, folder, machines, asked) for name in loaded.models]
-    plans = [_figures(f, machines) for f in found]
+    forecasts = [forecast(loaded, name, folder, machines, stated) for name in loaded.models]
+    plans = [_figures(one, machines) for one in forecasts]
     if form is PlanFormat.JSON:
         sys.stdout.write(json.dumps(plans, indent=2) + "\n")
     else:
-        for one, values in zip(found, plans, strict=True):
+        for one, values in zip(forecasts, plans, strict=True):
             _print(one, values)
     if not all(values["fits"] for values in plans):
         raise typer.Exit(1)
@@ -114,21 +120,8 @@ def number(text: str) -> float:
         raise PalateError(f"{text!r}: expected a number such as 600, 3M or 80G") from None
 
 
-def _machines(
-    gpus: int, kind: str, memory: float, per_node: int, mfu: float | None, measure: bool
-) -> Machines:
-    from palate.recipe.forecast import Machines
-    from palate.train.cost import LAYER_FRACTION, MFU, PEAKS
-
-    if not gpus:
-        return Machines(0, measures=measure, utilisation=mfu or LAYER_FRACTION)
-    if kind not in PEAKS:
-        raise PalateError(f"--gpu {kind}: expected one of {', '.join(PEAKS)}")
-    return Machines(gpus, per_node, round(memory), PEAKS[kind], utilisation=mfu or MFU)
-
-
 def _figures(one: Forecast, machines: Machines) -> dict[str, Any]:
-    """Everything a plan says, in bytes and seconds."""
+    """All figures of a plan, in bytes, seconds and operations."""
     from palate.train.cost import (
         cures,
         fits,
@@ -140,7 +133,7 @@ def _figures(one: Forecast, machines: Machines) -> dict[str, Any]:
     )
 
     model, setup, data = one.anatomy, one.setup, one.data
-    done, memory, enough = flops(model, data, setup), memory_parts(model, setup), fits(model, setup)
+    work, memory, enough = flops(model, data, setup), memory_parts(model, setup), fits(model, setup)
     return {
         "model": one.name,
         "parameters": model.parameters,
@@ -163,8 +156,8 @@ def _figures(one: Forecast, machines: Machines) -> dict[str, Any]:
         "warmup_steps": one.course.warmup,
         "warning": one.course.trouble or None,
         "microbatches_per_step": microbatches(data, setup),
-        "flops": done.model * data.comparisons * data.epochs,
-        "recomputed_flops": done.recomputed * data.comparisons * data.epochs,
+        "flops": work.model * data.comparisons * data.epochs,
+        "recomputed_flops": work.recomputed * data.comparisons * data.epochs,
         "rate_flops": one.rate,
         "utilisation": machines.utilisation,
         "compute_seconds_per_step": one.pace and one.pace.compute,
@@ -183,8 +176,8 @@ def _print(one: Forecast, values: Mapping[str, Any]) -> None:
     ]
     total, room = values["total_bytes"] / 1e9, values["capacity_bytes"] / 1e9
     rows.append({"memory": "total", "GB": round(total, 2), "how": f"of {room:.1f} GB of {where}"})
-    emit(rows, Rows.TABLE, f"{one.name}: memory of {where}")
-    emit(_facts(one, values), Rows.TABLE, f"{one.name}: time")
+    emit(rows, Format.TABLE, f"{one.name}: memory of {where}")
+    emit(_facts(one, values), Format.TABLE, f"{one.name}: time")
     if values["fits"]:
         sys.stdout.write(
             f"FITS: {total:.1f} of {room:.1f} GB; micro-batches could hold "

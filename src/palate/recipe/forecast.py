@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 from palate.evaluate.benchmark import Benchmark, Order, OrderPlan
 from palate.judges import chat_spec
 from palate.judges.llm.cost import estimate
-from palate.model.options import BaseOptions
-from palate.recipe.judges import JudgeSpec
+from palate.recipe.judges import CHAT, JudgeSpec
 from palate.recipe.schema import Recipe
 from palate.records import read_header
 from palate.train.defaults import Course, follow
@@ -39,8 +38,8 @@ class Machines:
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What the command line says instead of the recipe and its run's folder."""
+class Amounts:
+    """What the command line states instead of the recipe and its run's folder."""
 
     shape: str | None = None
     comparisons: int | None = None
@@ -66,18 +65,24 @@ class Forecast:
         return None if self.pace is None else self.pace.step * self.data.steps / 3_600
 
 
-def forecast(recipe: Recipe, name: str, folder: Path, machines: Machines, asked: Asked) -> Forecast:
+def forecast(
+    recipe: Recipe, name: str, folder: Path, machines: Machines, stated: Amounts
+) -> Forecast:
     """The forecast for one model of a recipe whose run is, or will be, in `folder`.
 
     Raises:
         PalateError: no such shape or checkpoint, or neither mixtures nor numbers to count on.
     """
+    from palate.model.backbone import load_config
     from palate.model.precision import named_dtype
-    from palate.train.cost import Data, layer_rate, model_stats, pace
+    from palate.train.cost import SHAPES, Data, layer_rate, model_stats, pace, shape_config
 
-    rows, tokens, share = _amounts(recipe, name, folder, asked)
+    rows, tokens, share = _amounts(recipe, name, folder, stated)
     options, base = follow(recipe.train_options(name), recipe.backbone_options(name), rows, None)
-    config = _config(base, asked)
+    if stated.shape is None:
+        config = load_config(base.model, revision=base.revision, layers=base.layers)
+    else:
+        config = (shape_config if stated.shape in SHAPES else load_config)(stated.shape)
     model = model_stats(config, options)
     course, response = Course.of(options, rows), (1 - share) * tokens / 2
     data = Data(rows, share * tokens, response, options.pairs_per_step, options.epochs)
@@ -91,27 +96,18 @@ def forecast(recipe: Recipe, name: str, folder: Path, machines: Machines, asked:
     return Forecast(name, course, model, data, setup, rate, speed)
 
 
-def _config(base: BaseOptions, asked: Asked) -> Any:
-    from palate.model.backbone import load_config
-    from palate.train.cost import SHAPES, shape_config
-
-    if asked.shape is not None:
-        return (shape_config if asked.shape in SHAPES else load_config)(asked.shape)
-    return load_config(base.model, revision=base.revision, layers=base.layers)
-
-
-def _amounts(recipe: Recipe, name: str, folder: Path, asked: Asked) -> tuple[int, float, float]:
-    """(rows, tokens of one, the prompt's share of them): as asked; else of the token file; else of
+def _amounts(recipe: Recipe, name: str, folder: Path, stated: Amounts) -> tuple[int, float, float]:
+    """(rows, tokens of one, the prompt's share of them): as stated; else of the token file; else of
     the mixture, estimated."""
     from palate.train.dataset import Examples
 
     tokens = folder / "train" / name / "tokens" / "mixture.arrow"
     mixture = folder / "mixtures" / f"{recipe.models[name].mixture}.parquet"
-    rows, size, share = asked.comparisons, asked.tokens, asked.prompt_share
+    rows, size, share = stated.comparisons, stated.tokens, stated.prompt_share
     if (rows is None or size is None) and tokens.with_suffix(".json").is_file():
         lengths = Examples(tokens).lengths()
-        prompt, found = float(lengths[:, 0].mean()), float(lengths.sum(1).mean())
-        rows, size, share = rows or len(lengths), size or found, prompt / found
+        prompt, mean = float(lengths[:, 0].mean()), float(lengths.sum(1).mean())
+        rows, size, share = rows or len(lengths), size or mean, prompt / mean
     elif (rows is None or size is None) and mixture.is_file():
         header = read_header(mixture, "comparisons")
         counted = sum(s["tokens"] for s in header.details["shares"] if s["pool"])
@@ -152,7 +148,6 @@ def _setup(recipe: Recipe, name: str, model: ModelStats, data: Data, machines: M
 
 # What the judges that cost money would cost, and the most they may.
 
-CHAT = "chat"
 TOTALS = ("questions", "kept", "calls", "prompt_tokens", "completion_tokens")
 MONEY = ("money", "most_money")
 
@@ -160,7 +155,7 @@ MONEY = ("money", "most_money")
 def costs(
     judges: Sequence[JudgeSpec], benchmarks: Mapping[str, Path], *, seed: int, order: str
 ) -> list[dict[str, Any]]:
-    """A row for each chat judge on each benchmark, and their total; nothing is asked.
+    """A row for each chat judge on each benchmark, and their total; nothing is stated.
 
     Questions that are answered already cost nothing. Raises `PalateError` where a judge's options
     are wrong or its budget cannot be kept.
@@ -183,19 +178,15 @@ def with_budget(judges: Sequence[JudgeSpec], budget: float) -> tuple[JudgeSpec, 
     Raises:
         PalateError: there is no chat judge, so the budget would bound nothing.
     """
-    if not any(map(_costs, judges)):
+    result = list(judges)
+    chats = [n for n, judge in enumerate(judges) if isinstance(judge, dict) and CHAT in judge]
+    if not chats:
         raise PalateError("--budget: no chat judge is asked, so nothing costs money; leave it out")
-    return tuple(_bounded(judge, budget) if _costs(judge) else judge for judge in judges)
-
-
-def _costs(judge: JudgeSpec) -> bool:
-    return isinstance(judge, dict) and CHAT in judge
-
-
-def _bounded(judge: JudgeSpec, budget: float) -> JudgeSpec:
-    options = judge[CHAT] if isinstance(judge, dict) else judge
-    given = options if isinstance(options, dict) else {"model": options}
-    return {CHAT: given | {"budget": budget}}
+    for n in chats:
+        options = cast("dict[str, Any]", judges[n])[CHAT]
+        given = options if isinstance(options, dict) else {"model": options}
+        result[n] = {CHAT: given | {"budget": budget}}
+    return tuple(result)
 
 
 def _total(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
