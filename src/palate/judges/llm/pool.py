@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from palate.http import Retry, TransientError
 from palate.judges.llm.cache import Cache, Claim, Held
@@ -115,7 +116,7 @@ class Pool:
         """A reply, however many tries it takes; None where the pool was stopped."""
         try:
             return await self._retry.call_async(
-                lambda: self._ask(request, client, cache),
+                partial(self._ask, request, client, cache),
                 lambda seconds: self._pause_until(time.monotonic() + seconds),
             )
         except TransientError as error:
