@@ -12,7 +12,7 @@ from palate.evaluate.run import evaluate
 from palate.judges import open_judge
 from palate.judges.options import TextToTextSpec
 from palate.judges.prompting import PROMPT
-from palate.judges.text_to_text import TextToText, TextToTextScorer
+from palate.judges.text_to_text import TextToText
 from palate.records import read_verdicts
 from palate.types import Candidates, Message, Pair, PalateError
 from rounding import rounding
@@ -28,7 +28,7 @@ def opened(folder, **options):
 
 
 def scorer(folder, **options):
-    return TextToTextScorer(TextToTextSpec(model=str(folder), device="cpu", **options))
+    return opened(folder, reading="absolute", **options)
 
 
 def asked(pair):
@@ -57,7 +57,7 @@ def test_the_letters_are_t5s_own_ids(save_t5):
 def test_flan_t5s_own_output_head_is_read_not_its_embedding(save_t5):
     folder = save_t5()
     saved = load_file(folder / "model.safetensors")
-    model = opened(folder)._reader._model
+    model = opened(folder)._model
     assert torch.equal(model.lm_head.weight, saved["lm_head.weight"])
     assert torch.equal(model.encoder.embed_tokens.weight, saved["shared.weight"])
     assert not torch.equal(saved["lm_head.weight"], saved["shared.weight"])

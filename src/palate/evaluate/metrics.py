@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -21,6 +21,8 @@ from palate.evaluate.benchmark import Benchmark, order_for
 from palate.evaluate.results import (
     BINS,
     FORMER_NAMES,
+    Codes,
+    Flags,
     Floats,
     JudgeResults,
     items_digest,
@@ -181,16 +183,8 @@ def summarise(
         protocol=dict(protocol or {}),
         items=votes.items,
         overall=votes.accuracy(),
-        by_rating={
-            rating: votes.accuracy(votes.ratings == rating)
-            for rating in reversed(Rating)
-            if (votes.ratings == rating).any()
-        },
-        by_bin={
-            bin: votes.accuracy(votes.bins == code)
-            for code, bin in enumerate(BINS)
-            if (votes.bins == code).any()
-        },
+        by_rating=_by_rating(votes.ratings, votes.accuracy),
+        by_bin=_by_bin(votes.bins, votes.accuracy),
         counts=Counts(
             correct=int((values > stats.TIE_VALUE).sum()),
             wrong=int((values < stats.TIE_VALUE).sum()),
@@ -276,32 +270,36 @@ def bayes_limit(
     ratings = np.array([c.rating or 0 for c in rows])
     bins = np.array([-1 if c.bin is None else BINS.index(c.bin) for c in rows])
     fingerprint = digest(LIMIT_NAME, benchmark, items, chances.tolist(), given.tolist())
+
+    def expected(chances: Floats) -> Estimate:
+        value, size = float(chances.mean()), chances.size
+        error = math.sqrt(float((chances * (1 - chances)).sum())) / size
+        reach = 1.959964 * error
+        low, high = max(0.0, value - reach), min(1.0, value + reach)
+        return Estimate(value, error, low, high, size, 0, size, "expected, normal", fingerprint)
+
     return Result(
         judge=LIMIT_NAME,
         benchmark=benchmark,
         kind="limit",
         paper_column=paper_column,
         items=items,
-        overall=_expected(chances, fingerprint),
-        by_rating={
-            r: _expected(given[ratings == r], fingerprint)
-            for r in reversed(Rating)
-            if (ratings == r).any()
-        },
-        by_bin={
-            b: _expected(chances[bins == code], fingerprint)
-            for code, b in enumerate(BINS)
-            if (bins == code).any()
-        },
+        overall=expected(chances),
+        by_rating=_by_rating(ratings, lambda rows: expected(given[rows])),
+        by_bin=_by_bin(bins, lambda rows: expected(chances[rows])),
     )
 
 
-def _expected(chances: Floats, fingerprint: str) -> Estimate:
-    value, size = float(chances.mean()), chances.size
-    error = math.sqrt(float((chances * (1 - chances)).sum())) / size
-    reach = 1.959964 * error
-    low, high = max(0.0, value - reach), min(1.0, value + reach)
-    return Estimate(value, error, low, high, size, 0, size, "expected, normal", fingerprint)
+def _by_rating(ratings: Codes, estimate: Callable[[Flags], Estimate]) -> dict[Rating, Estimate]:
+    """An estimate of the rows of each rating that occurs, the strongest first."""
+    masks = {rating: ratings == rating for rating in reversed(Rating)}
+    return {rating: estimate(rows) for rating, rows in masks.items() if rows.any()}
+
+
+def _by_bin(bins: Codes, estimate: Callable[[Flags], Estimate]) -> dict[Bin, Estimate]:
+    """An estimate of the rows of each safety bin that occurs."""
+    masks = {bin: bins == code for code, bin in enumerate(BINS)}
+    return {bin: estimate(rows) for bin, rows in masks.items() if rows.any()}
 
 
 # JSON has no NaN: the value of an empty cell is written as the string "NaN" and read back.

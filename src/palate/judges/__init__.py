@@ -53,10 +53,10 @@ def _sequence_classifier(options: object) -> Judge:
 
 def _text_to_text(options: object) -> Judge:
     spec = _spec(TextToTextSpec, "text-to-text", options)
-    from palate.judges.text_to_text import TextToText, TextToTextScorer
+    from palate.judges.text_to_text import TextToText
 
-    absolute = spec.reading == "absolute"
-    return ScorerJudge(TextToTextScorer(spec)) if absolute else TextToText(spec)
+    judge = TextToText(spec)
+    return judge if spec.reading == "pair" else ScorerJudge(judge)
 
 
 def _reward_endpoint(options: object) -> Judge:

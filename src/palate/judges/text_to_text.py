@@ -35,10 +35,23 @@ class Reading:
     of_all: float
 
 
-class Reader:
-    """The checkpoint, its prompt and its letters."""
+class TextToText:
+    """A judge of pairs and a scorer of responses; `spec.reading` is what its protocol names.
+
+    `judge` chooses by the letter that greedy generation would answer; one that is neither A nor B
+    is unscored. `score` gives P(A) over the whole vocabulary, response B being ".".
+    """
+
+    sees_both: ClassVar[bool] = True
 
     def __init__(self, spec: TextToTextSpec) -> None:
+        """Load the checkpoint.
+
+        Raises:
+            PalateError: no such checkpoint, no safetensors, needs remote code, no
+                encoder-decoder, no single token for A or B.
+        """
+
         def check(config: Any) -> None:
             if not config.is_encoder_decoder:
                 raise PalateError(
@@ -55,11 +68,19 @@ class Reader:
             revision=spec.revision,
             attention=spec.attention,
         )
-        self.spec = spec
         self.name = spec.name or Path(spec.model).name
-        self.tokenizer = opened.tokenizer
-        self.prompt = PairPrompt(opened.tokenizer, spec.max_tokens, spec.prefixes)
-        self.letters = {letter: _letter(spec, opened.tokenizer, letter) for letter in ("A", "B")}
+        self._spec = spec
+        self._tokenizer = opened.tokenizer
+        self._prompt = PairPrompt(opened.tokenizer, spec.max_tokens, spec.prefixes)
+        self._letters: dict[str, int] = {}
+        for letter in ("A", "B"):
+            ids = opened.tokenizer(letter, add_special_tokens=False)["input_ids"]
+            if len(ids) != 1 or ids[0] == opened.tokenizer.unk_token_id:
+                raise PalateError(
+                    f"{spec.model}: its tokenizer writes {letter!r} as {ids}, expected one known "
+                    "token; a text-to-text judge answers A or B in one token"
+                )
+            self._letters[letter] = int(ids[0])
         self._device = open_device(spec.device)
         self._model = opened.model.to(self._device)
         self._start = opened.config.decoder_start_token_id
@@ -67,69 +88,30 @@ class Reader:
             raise PalateError(
                 f"{spec.model}: config.json states no decoder_start_token_id (T5's is 0); add it"
             )
+        answer = "the likeliest of all tokens; neither A nor B is unscored"
+        reward = f"P(A) over the vocabulary, response B is {NOTHING!r}"
         self.protocol: Mapping[str, Any] = {
             "judge": "text-to-text",
             "model": spec.model,
             **opened.identity,
-            **self.prompt.protocol,
-            "letters": self.letters,
+            **self._prompt.protocol,
+            "letters": self._letters,
             "dtype": "float32",
             "attention": self._model.config._attn_implementation,
             "device": self._device.type,
-        }
-
-    @torch.inference_mode()
-    def read(self, batch: list[Encoded]) -> list[Reading]:
-        """The readings of one batch of questions."""
-        ids, mask = padded([row.ids for row in batch], self.tokenizer.pad_token_id or 0)
-        logits = self._model(
-            input_ids=ids.to(self._device),
-            attention_mask=mask.to(self._device),
-            decoder_input_ids=torch.full((len(batch), 1), self._start, device=self._device),
-            use_cache=False,
-        ).logits[:, 0]  # [B, V]
-        letters = list(self.letters.values())
-        # In float64, so that near 1 two absolute scores still differ.
-        of_two = logits[:, letters].double().softmax(-1)[:, 0]
-        of_all = logits.double().softmax(-1)[:, letters[0]]
-        tokens = logits.argmax(-1)
-        columns = (tokens.tolist(), of_two.tolist(), of_all.tolist())
-        return [Reading(*row) for row in zip(*columns, strict=True)]
-
-
-class TextToText:
-    """Judges a pair by the letter that greedy generation would answer.
-
-    An answer that is neither A nor B is unscored. Scores are P(A) and P(B) of the two letters.
-    """
-
-    sees_both: ClassVar[bool] = True
-
-    def __init__(self, spec: TextToTextSpec) -> None:
-        """Load the checkpoint.
-
-        Raises:
-            PalateError: no such checkpoint, no safetensors, needs remote code, no
-                encoder-decoder, no single token for A or B.
-        """
-        self._reader = Reader(spec)
-        self.name = self._reader.name
-        self.protocol: Mapping[str, Any] = {
-            **self._reader.protocol,
-            "reading": "pair",
-            "answer": "the likeliest of all tokens; neither A nor B is unscored",
+            "reading": spec.reading,
+            **({"answer": answer} if spec.reading == "pair" else {"reward": reward}),
         }
 
     def judge(self, pairs: Sequence[Pair]) -> Iterator[Preference]:
         """Preferences in the order asked; reads ahead one window of `pairs`."""
-        reader = self._reader
-        sides: dict[int, Any] = {reader.letters["A"]: "first", reader.letters["B"]: "second"}
+        sides: dict[int, Any] = {self._letters["A"]: "first", self._letters["B"]: "second"}
 
         def encode(pair: Pair) -> list[Encoded | Refused]:
-            return [reader.prompt.encode(pair.prompt, pair.first, pair.second)]
+            return [self._prompt.encode(pair.prompt, pair.first, pair.second)]
 
-        read_all = by_batches(reader.read, reader.spec.batch_tokens)
-        for pair, (answer,) in batched_answers(pairs, encode, read_all, reader.spec.window):
+        read_all = by_batches(self._read, self._spec.batch_tokens)
+        for pair, (answer,) in batched_answers(pairs, encode, read_all, self._spec.window):
             if isinstance(answer, Refused):
                 yield Preference(pair.id, None, reason=answer.reason)
                 continue
@@ -145,42 +127,33 @@ class TextToText:
                 1 - reading.of_two,
                 reason="" if choice else "unparsed",
                 truncated=question.truncated,
-                answer=reader.tokenizer.decode([reading.token]),
+                answer=self._tokenizer.decode([reading.token]),
             )
-
-
-class TextToTextScorer:
-    """Scores one response by P(A) over the whole vocabulary, response B being "."."""
-
-    def __init__(self, spec: TextToTextSpec) -> None:
-        """Load the checkpoint; raises `PalateError` as `TextToText` does."""
-        self._reader = Reader(spec)
-        self.name = self._reader.name
-        self.protocol: Mapping[str, Any] = {
-            **self._reader.protocol,
-            "reading": "absolute",
-            "reward": f"P(A) over the vocabulary, response B is {NOTHING!r}",
-        }
 
     def score(self, candidates: Iterable[Candidates]) -> Iterator[tuple[Score, ...]]:
         """Scores in the order asked; reads ahead one window of `candidates`."""
-        reader = self._reader
 
         def encode(prompt: Sequence[Message], response: str) -> Encoded | Refused:
-            return reader.prompt.encode(prompt, response, NOTHING)
+            return self._prompt.encode(prompt, response, NOTHING)
 
         def rewards(batch: list[Encoded]) -> list[float]:
-            return [reading.of_all for reading in reader.read(batch)]
+            return [reading.of_all for reading in self._read(batch)]
 
-        run_all = by_batches(rewards, reader.spec.batch_tokens)
-        return batched_scores(candidates, encode, run_all, reader.spec.window)
+        run = by_batches(rewards, self._spec.batch_tokens)
+        return batched_scores(candidates, encode, run, self._spec.window)
 
-
-def _letter(spec: TextToTextSpec, tokenizer: Any, letter: str) -> int:
-    ids = tokenizer(letter, add_special_tokens=False)["input_ids"]
-    if len(ids) != 1 or ids[0] == tokenizer.unk_token_id:
-        raise PalateError(
-            f"{spec.model}: its tokenizer writes {letter!r} as {ids}, expected one known token; "
-            "a text-to-text judge answers A or B in one token"
-        )
-    return int(ids[0])
+    @torch.inference_mode()
+    def _read(self, batch: list[Encoded]) -> list[Reading]:
+        ids, mask = padded([row.ids for row in batch], self._tokenizer.pad_token_id or 0)
+        logits = self._model(
+            input_ids=ids.to(self._device),
+            attention_mask=mask.to(self._device),
+            decoder_input_ids=torch.full((len(batch), 1), self._start, device=self._device),
+            use_cache=False,
+        ).logits[:, 0]  # [B, V]
+        letters = list(self._letters.values())
+        # In float64, so that near 1 two absolute scores still differ.
+        of_two = logits[:, letters].double().softmax(-1)[:, 0]
+        of_all = logits.double().softmax(-1)[:, letters[0]]
+        columns = (logits.argmax(-1).tolist(), of_two.tolist(), of_all.tolist())
+        return [Reading(*row) for row in zip(*columns, strict=True)]
