@@ -8,15 +8,16 @@ Several people may write to one file on a local disk (SQLite's WAL does not work
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import astuple, dataclass, fields, replace
 from datetime import UTC, datetime
 from itertools import combinations
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from palate import escape, stats
 from palate.evaluate.benchmark import seeded_side
@@ -174,8 +175,6 @@ def annotator_name(text: str) -> str:
 
 # Agreement of people with the labels, with the judges, and with one another.
 
-LABEL = "the label"
-
 
 @dataclass(frozen=True, slots=True)
 class Annotator:
@@ -228,108 +227,89 @@ class Agreement:
     absent: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Vote:
-    """An annotation with the side it prefers, and the side of the label.
-
-    Sides are drawn by a hash of the id, as a judge sees them. By label, nearly every annotation
-    would be "chosen", and agreement by chance so high that kappa says nothing.
-    """
-
-    annotator: str
-    item: int
-    prompt: str
-    first: bool
-    label_first: bool
-    strength: int | None = None
-
-
 def measure_agreement(index: Index, annotations: Sequence[Annotation]) -> Agreement:
-    """Every figure of these annotations; those without a preference are counted only."""
+    """Every figure of these annotations; those without a preference are counted only.
+
+    Kappa and alpha are of sides, which are drawn by a hash of the id, as a judge sees them. By
+    label, nearly every annotation would be "chosen", and agreement by chance so high that kappa
+    says nothing.
+    """
     decided = [a for a in annotations if a.choice]
-    items = index.first_items([a.comparison_id for a in decided])
-    votes = []
-    for a in decided:
-        if a.comparison_id in items:
-            label_first = seeded_side(0, a.comparison_id)
-            first = label_first == (a.choice == "chosen")
-            strength = None if a.rating is None else int(a.rating) * (1 if first else -1)
-            item, prompt = items[a.comparison_id]
-            votes.append(_Vote(a.annotator, item, prompt, first, label_first, strength))
+    items_of = index.first_items([a.comparison_id for a in decided])
+    here = [a for a in decided if a.comparison_id in items_of]
+    # One entry for each of V annotations that prefer a response of this run.
+    names = np.array([a.annotator for a in here], dtype=object)
+    items = np.array([items_of[a.comparison_id][0] for a in here], dtype=np.int64)
+    prompts = np.array([items_of[a.comparison_id][1] for a in here], dtype=object)
+    agrees = np.array([a.choice == "chosen" for a in here], dtype=bool)
+    label_first = np.array([seeded_side(0, a.comparison_id) for a in here], dtype=bool)
+    first = agrees == label_first
+    ratings = np.array([a.rating or 0 for a in here], dtype=np.int64)
+
+    def share(right: NDArray[Any], rows: NDArray[Any]) -> Estimate:
+        return stats.accuracy(right.astype(np.float64), prompts[rows])
+
+    def alpha(
+        values: NDArray[Any], rows: NDArray[Any], distance: Literal["nominal", "interval"]
+    ) -> Estimate | None:
+        estimate = stats.krippendorff_alpha(
+            values[rows].astype(int), items[rows], prompts[rows], distance=distance,
+            rng=np.random.default_rng(0),
+        )  # fmt: skip
+        return estimate if estimate.n else None  # No item has two people's labels.
+
     people = sorted({a.annotator for a in annotations})
-    by_person = {name: [v for v in votes if v.annotator == name] for name in people}
-    labels = {v.item: _Vote(LABEL, v.item, v.prompt, v.label_first, v.label_first) for v in votes}
-    return Agreement(
-        annotators=tuple(
-            _annotator(name, [a for a in annotations if a.annotator == name], by_person[name])
-            for name in people
-        ),
-        couples=tuple(_couples(by_person)),
-        judges=tuple(_judges(index, votes)),
-        alpha=_alpha(votes, [int(v.first) for v in votes], "nominal"),
-        alpha_strength=_alpha(
-            [v for v in votes if v.strength is not None],
-            [v.strength for v in votes if v.strength is not None],
-            "interval",
-        ),
-        ceiling=_ceiling(votes),
-        ceiling_with_label=_ceiling([*votes, *labels.values()]),
-        absent=len(decided) - len(votes),
-    )
-
-
-def _annotator(name: str, own: Sequence[Annotation], votes: Sequence[_Vote]) -> Annotator:
-    return Annotator(
-        name=name,
-        marks=len(own),
-        decided=len(votes),
-        blind=sum(a.blind for a in own if a.choice),
-        with_label=_share([v.first == v.label_first for v in votes], votes),
-        kappa=stats.cohen_kappa([v.first for v in votes], [v.label_first for v in votes]),
-    )
-
-
-def _share(agrees: Sequence[bool | float], votes: Sequence[_Vote]) -> Estimate:
-    return stats.accuracy(np.array(agrees, dtype=np.float64), [v.prompt for v in votes])
-
-
-def _couples(by_person: Mapping[str, Sequence[_Vote]]) -> Iterator[Couple]:
-    for (one, votes), (two, others) in combinations(by_person.items(), 2):
-        by_item = {v.item: v for v in others}
-        both = [(v, by_item[v.item]) for v in votes if v.item in by_item]
-        if both:
-            agrees = [v.first == w.first for v, w in both]
-            kappa = stats.cohen_kappa([v.first for v, _ in both], [w.first for _, w in both])
-            yield Couple(one, two, _share(agrees, [v for v, _ in both]), kappa)
-
-
-def _judges(index: Index, votes: Sequence[_Vote]) -> Iterator[JudgeOnMarks]:
-    """Each judge by the label and by the people, on the same votes that it has an outcome of."""
-    items = np.array([v.item for v in votes], dtype=np.int64)
-    agrees = np.array([v.first == v.label_first for v in votes], dtype=bool)
+    annotators = []
+    for name in people:
+        own, rows = [a for a in annotations if a.annotator == name], np.flatnonzero(names == name)
+        annotators.append(
+            Annotator(
+                name=name,
+                marks=len(own),
+                decided=rows.size,
+                blind=sum(a.blind for a in own if a.choice),
+                with_label=share(agrees[rows], rows),
+                kappa=stats.cohen_kappa(first[rows], label_first[rows]),
+            )
+        )
+    couples = []
+    for name, other in combinations(people, 2):
+        rows, others = np.flatnonzero(names == name), np.flatnonzero(names == other)
+        _, at, at_other = np.intersect1d(items[rows], items[others], return_indices=True)
+        rows, others = rows[at], others[at_other]
+        if rows.size:
+            agreement = share(first[rows] == first[others], rows)
+            kappa = stats.cohen_kappa(first[rows], first[others])
+            couples.append(Couple(name, other, agreement, kappa))
+    judges = []
     for judge, columns in index.judges.items():
         outcomes = columns.outcomes[items]
-        scored = (outcomes > 0) & (outcomes != UNSCORED)
-        if scored.any():
-            right = np.where(outcomes == TIE, stats.TIE_VALUE, (outcomes == CORRECT).astype(float))
-            by_marks = np.where(agrees, right, 1 - right)
-            own = [v for v, use in zip(votes, scored, strict=True) if use]
-            yield JudgeOnMarks(judge, _share(right[scored], own), _share(by_marks[scored], own))
-
-
-def _alpha(
-    votes: Sequence[_Vote], values: Sequence[int], distance: Literal["nominal", "interval"]
-) -> Estimate | None:
-    """None where no item has two people's labels."""
-    items, prompts = [v.item for v in votes], [v.prompt for v in votes]
-    rng = np.random.default_rng(0)
-    alpha = stats.krippendorff_alpha(values, items, prompts, rng=rng, distance=distance)
-    return alpha if alpha.n else None
-
-
-def _ceiling(votes: Sequence[_Vote]) -> NoiseCeiling | None:
-    return stats.noise_ceiling(
-        [v.first for v in votes], [v.item for v in votes], [v.prompt for v in votes]
+        rows = np.flatnonzero((outcomes > 0) & (outcomes != UNSCORED))
+        if rows.size:
+            right = np.where(outcomes == TIE, stats.TIE_VALUE, outcomes == CORRECT)[rows]
+            by_marks = np.where(agrees[rows], right, 1 - right)
+            judges.append(JudgeOnMarks(judge, share(right, rows), share(by_marks, rows)))
+    _, labelled = np.unique(items, return_index=True)  # The label of each item, once.
+    return Agreement(
+        annotators=tuple(annotators),
+        couples=tuple(couples),
+        judges=tuple(judges),
+        alpha=alpha(first, np.arange(len(here)), "nominal"),
+        alpha_strength=alpha(
+            np.where(first, ratings, -ratings), np.flatnonzero(ratings), "interval"
+        ),
+        ceiling=stats.noise_ceiling(first, items, prompts),
+        ceiling_with_label=stats.noise_ceiling(
+            *(
+                np.concatenate(pair)
+                for pair in (
+                    (first, label_first[labelled]),
+                    (items, items[labelled]),
+                    (prompts, prompts[labelled]),
+                )
+            )
+        ),
+        absent=len(decided) - len(here),
     )
 
 

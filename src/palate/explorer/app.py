@@ -13,7 +13,6 @@ import socket
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Annotated, Any
@@ -22,7 +21,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 import duckdb
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, RedirectResponse
+from fastapi.responses import RedirectResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.background import BackgroundTask
 from starlette.datastructures import MutableHeaders
@@ -287,15 +286,12 @@ def annotations_file(run: RunParameter, viewer: ViewerParameter) -> Response:
     """All annotations as a file of comparisons, which says whether they agree with the labels."""
     if viewer.blind:
         raise HTTPException(403, "Blind mode hides labels.")
-    with tempfile.NamedTemporaryFile(suffix=".parquet", delete=False) as file:
-        path = Path(file.name)
-    try:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "marks.parquet"
         export_annotations(run.index, run.annotations.all(), path)
-    except PalateError:
-        path.unlink()
-        raise
-    cleanup = BackgroundTask(partial(path.unlink, missing_ok=True))
-    return FileResponse(path, filename="marks.parquet", background=cleanup)
+        content = path.read_bytes()
+    headers = {"content-disposition": 'attachment; filename="marks.parquet"'}
+    return Response(content, headers=headers, media_type="application/vnd.apache.parquet")
 
 
 @router.post("/name")

@@ -185,10 +185,13 @@ Kind = Literal["benchmark", "mixture"]
 # What is left to DuckDB before it goes to disk: 100,000 HH comparisons take about 0.2 GB.
 MEMORY = "4GB"
 
-_BIN = f"""CASE WHEN chosen_safe AND NOT rejected_safe THEN '{Bin.SAFE_UNSAFE}'
+_INSERT = f"""
+INSERT INTO items SELECT ($1 + file_row_number)::INTEGER, $2, id, prompt_id, source, rating,
+  CASE WHEN chosen_safe AND NOT rejected_safe THEN '{Bin.SAFE_UNSAFE}'
   WHEN chosen_safe AND rejected_safe THEN '{Bin.BOTH_SAFE}'
-  WHEN NOT chosen_safe AND NOT rejected_safe THEN '{Bin.BOTH_UNSAFE}' END"""
-FACETS = {"source": "source", "rating": "rating", "bin": _BIN}
+  WHEN NOT chosen_safe AND NOT rejected_safe THEN '{Bin.BOTH_UNSAFE}' END
+FROM read_parquet($3, file_row_number = true)
+"""
 _ORDERED = {"rating": [r.label for r in reversed(Rating)], "bin": [b.value for b in Bin]}
 
 
@@ -277,42 +280,31 @@ def open_index(folder: Path) -> Index:
     }  # fmt: skip
     database = duckdb.connect(config=options)
     database.execute(
-        "CREATE TABLE items (item INTEGER, part UTINYINT, id VARCHAR, prompt_id VARCHAR)"
+        "CREATE TABLE items (item INTEGER, part UTINYINT, id VARCHAR, prompt_id VARCHAR, "
+        "source VARCHAR, rating VARCHAR, bin VARCHAR)"
     )
     parts: list[Part] = []
-    facets_of_parts: list[dict[str, Facet]] = []
     problems: list[str] = []
     size = 0
     for kind, path in paths:
         try:
             rows = read_header(path, "comparisons").rows
-            if not rows:
-                continue
-            # A benchmark and a mixture may be of one name, and a model of a third.
-            name = path.stem if kind == "benchmark" else f"{path.stem} (mixture)"
-            facets_of_part = {
-                facet: _read_facet(database, facet, column, path)
-                for facet, column in FACETS.items()
-            }
-            database.execute(
-                "INSERT INTO items SELECT ($1 + file_row_number)::INTEGER, $2, id, prompt_id "
-                "FROM read_parquet($3, file_row_number = true)",
-                [size, len(parts), str(path)],
-            )
+            if rows:
+                database.execute(_INSERT, [size, len(parts), str(path)])
         except (PalateError, duckdb.Error) as error:
             problems.append(_problem(path, error))
             continue
-        parts.append(Part(name, kind, path, size, rows))
-        facets_of_parts.append(facets_of_part)
-        size += rows
+        if rows:
+            # A benchmark and a mixture may be of one name, and a model of a third.
+            name = path.stem if kind == "benchmark" else f"{path.stem} (mixture)"
+            parts.append(Part(name, kind, path, size, rows))
+            size += rows
     if not parts:
         raise PalateError(problems[0] if problems else f"{folder}: holds no comparison")
 
     codes = np.repeat(np.arange(len(parts), dtype=np.int16), [part.rows for part in parts])
     facets = {"part": Facet(tuple(part.name for part in parts), codes)}
-    facets |= {
-        name: _join_facets(name, [facets[name] for facets in facets_of_parts]) for name in FACETS
-    }
+    facets |= {name: _read_facet(database, name) for name in ("source", "rating", "bin")}
     benchmarks = {part.name: n for n, part in enumerate(parts) if part.kind == "benchmark"}
     files = verdict_files(folder, benchmarks, problems)
     judges = _read_judges(database, benchmarks, size, files, problems)
@@ -338,28 +330,17 @@ def comparison_files(folder: Path) -> list[tuple[Kind, Path]]:
     return files
 
 
-def _read_facet(database: duckdb.DuckDBPyConnection, name: str, column: str, path: Path) -> Facet:
-    values = f"SELECT {column} AS value FROM read_parquet($1)"
+def _read_facet(database: duckdb.DuckDBPyConnection, name: str) -> Facet:
     names = _ORDERED.get(name)
     if names is None:
-        rows = database.execute(f"SELECT DISTINCT value FROM ({values}) ORDER BY 1", [str(path)])
-        names = [value for (value,) in rows.fetchall() if value is not None]
+        values = database.execute(f"SELECT DISTINCT {name} FROM items").fetchall()
+        names = sorted(value for (value,) in values if value is not None)
     codes = database.execute(
-        f"SELECT (coalesce(list_position($2::VARCHAR[], value), 0) - 1)::SMALLINT AS code "
-        f"FROM ({values})",
-        [str(path), names],
+        f"SELECT (coalesce(list_position(?::VARCHAR[], {name}), 0) - 1)::SMALLINT AS code "
+        "FROM items ORDER BY item",
+        [names],
     ).fetchnumpy()["code"]
     return Facet(tuple(names), np.asarray(codes, dtype=np.int16))
-
-
-def _join_facets(name: str, parts: Sequence[Facet]) -> Facet:
-    """One facet over all files, whose codes may each have their own names."""
-    names = _ORDERED.get(name) or sorted({n for facet in parts for n in facet.names})
-    code = {value: code for code, value in enumerate(names)}
-    # The last entry is for code -1: none.
-    maps = [np.array([*(code[n] for n in f.names), -1], dtype=np.int16) for f in parts]
-    codes = [new_codes[facet.codes] for new_codes, facet in zip(maps, parts, strict=True)]
-    return Facet(tuple(names), np.concatenate(codes))
 
 
 # The texts of a run's comparisons: searched in any case, and the beginnings that a list shows.

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -31,7 +31,7 @@ from palate.explorer.query import (
 )
 from palate.explorer.run import OpenRun, Viewer
 from palate.item_view import ItemVerdict, ItemView, decimal, item_view, marked_html
-from palate.types import Comparison, Rating
+from palate.types import Rating
 
 if TYPE_CHECKING:
     from palate.stats import Estimate
@@ -44,27 +44,24 @@ MARKED_LABELS = dict(zip(MARKED, ("marked", "not marked", "I agree", "I disagree
 LEGENDS = {"part": "Set", "source": "Source", "rating": "Rating", "bin": "Safety"}
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """One value of a filter, and how many items it would select."""
 
     value: str
     label: str
-    count: int
+    matches: int
     chosen: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(NamedTuple):
     """A filter beside the list."""
 
     name: str
     legend: str
-    options: tuple[Option, ...]
+    options: list[Option]
 
 
-@dataclass(frozen=True, slots=True)
-class Chip:
+class Chip(NamedTuple):
     """A filter that is on, and the address of the list without it."""
 
     label: str
@@ -85,24 +82,8 @@ class Row:
     annotation: Annotation | None
 
 
-@dataclass(frozen=True, slots=True)
-class ListPage:
-    """The list of a query: filters with counts, and the rows of one page, from `first` on."""
-
-    query: Query
-    filters: tuple[Filter, ...]
-    judge_filters: tuple[Filter, ...]
-    chips: tuple[Chip, ...]
-    sorts: tuple[Option, ...]
-    judges: tuple[str, ...]
-    rows: tuple[Row, ...]
-    total: int
-    first: int
-    pages: int
-
-
-def list_page(run: OpenRun, query: Query, viewer: Viewer) -> ListPage:
-    """The page of a list."""
+def list_page(run: OpenRun, query: Query, viewer: Viewer) -> dict[str, Any]:
+    """The list of a query, for its template: filters with counts, and the rows of one page."""
     query = query.blind() if viewer.blind else query
     selection = run.select(query, viewer)
     total = len(selection.items)
@@ -110,32 +91,32 @@ def list_page(run: OpenRun, query: Query, viewer: Viewer) -> ListPage:
     query = replace(query, page=min(query.page, pages))
     first = (query.page - 1) * ROWS_PER_PAGE
     items = selection.items[first : first + ROWS_PER_PAGE].tolist()
-    columns = () if viewer.blind else tuple(reading_judges(run.index)[:JUDGE_COLUMNS])
-    return ListPage(
-        query=query,
-        filters=_filters(query, selection, viewer),
-        judge_filters=() if viewer.blind else _judge_filters(run, query, selection),
-        chips=_chips(query),
-        sorts=() if viewer.blind else _sorts(run, query),
-        judges=tuple(judge.judge for judge in columns),
-        rows=_rows(run, items, columns, viewer),
-        total=total,
-        first=first,
-        pages=pages,
-    )
+    columns = [] if viewer.blind else reading_judges(run.index)[:JUDGE_COLUMNS]
+    return {
+        "query": query,
+        "filters": _filters(query, selection, viewer),
+        "judge_filters": [] if viewer.blind else _judge_filters(run, query, selection),
+        "chips": _chips(query),
+        "sorts": [] if viewer.blind else _sorts(run, query),
+        "judges": [judge.judge for judge in columns],
+        "rows": _rows(run, items, columns, viewer),
+        "total": total,
+        "first": first,
+        "pages": pages,
+    }
 
 
-def _filters(query: Query, selection: Selection, viewer: Viewer) -> tuple[Filter, ...]:
+def _filters(query: Query, selection: Selection, viewer: Viewer) -> list[Filter]:
     filters = []
     for name in BLIND_FILTERS if viewer.blind else LEGENDS:
         chosen = query.values(name)
         options = [Option(v, v, n, v in chosen) for v, n in selection.counts[name].items()]
         if options:
-            filters.append(Filter(name, LEGENDS[name], tuple(options)))
-    return tuple(filters)
+            filters.append(Filter(name, LEGENDS[name], options))
+    return filters
 
 
-def _judge_filters(run: OpenRun, query: Query, selection: Selection) -> tuple[Filter, ...]:
+def _judge_filters(run: OpenRun, query: Query, selection: Selection) -> list[Filter]:
     filters = []
     for judge in run.index.judges:
         name = f"{JUDGE}{judge}"
@@ -145,11 +126,11 @@ def _judge_filters(run: OpenRun, query: Query, selection: Selection) -> tuple[Fi
             for value in OUTCOMES[1:]
             if counts[value] or value in chosen or OUTCOMES.index(value) < UNSCORED - 1
         ]
-        filters.append(Filter(name, judge, tuple(options)))
-    return tuple(filters)
+        filters.append(Filter(name, judge, options))
+    return filters
 
 
-def _chips(query: Query) -> tuple[Chip, ...]:
+def _chips(query: Query) -> list[Chip]:
     # The part alone says what it is; a judge's outcome needs its judge.
     on = [
         (f"{name.removeprefix(JUDGE)} {value}" if name.startswith(JUDGE) else value, name, value)
@@ -161,10 +142,10 @@ def _chips(query: Query) -> tuple[Chip, ...]:
         on.append((MARKED_LABELS[query.marked], "marked", query.marked))
     if query.search:
         on.append((f"“{line(query.search, 60)}”", "q", query.search))
-    return tuple(Chip(label, query.without(name, value).url()) for label, name, value in on)
+    return [Chip(label, query.without(name, value).url()) for label, name, value in on]
 
 
-def _sorts(run: OpenRun, query: Query) -> tuple[Option, ...]:
+def _sorts(run: OpenRun, query: Query) -> list[Option]:
     judges = [judge.judge for judge in reading_judges(run.index) if judge.scored]
     sorts = [("", "order of the files")]
     if len(judges) > 1:
@@ -172,30 +153,29 @@ def _sorts(run: OpenRun, query: Query) -> tuple[Option, ...]:
     for judge in judges:
         sorts.append((f"{CONFIDENT}:{judge}", f"{judge}: surest first"))
         sorts.append((f"{UNSURE}:{judge}", f"{judge}: least sure first"))
-    return tuple(Option(value, label, 0, value == query.sort) for value, label in sorts)
+    return [Option(value, label, 0, value == query.sort) for value, label in sorts]
 
 
 def _rows(
     run: OpenRun, items: Sequence[int], columns: Sequence[JudgeColumns], viewer: Viewer
-) -> tuple[Row, ...]:
+) -> list[Row]:
     annotations = run.annotations_of(items, viewer.annotator)
     values = {
         name: ["" if viewer.blind and name not in BLIND_FILTERS else ("", *facet.names)[code + 1]
                for code in facet.codes[items]]
         for name, facet in run.index.facets.items()
     }  # fmt: skip
-    return tuple(
+    excerpts = run.selector.texts.excerpts(items)
+    return [
         Row(
             item=item,
-            excerpt=line(excerpt),
+            excerpt=line(excerpts[at]),
             cells=tuple((OUTCOMES[c.outcomes[item]], float(c.margins[item])) for c in columns),
             annotation=annotations.get(item),
             **{name: values[name][at] for name in LEGENDS},
         )
-        for at, (item, excerpt) in enumerate(
-            zip(items, run.selector.texts.excerpts(items), strict=True)
-        )
-    )
+        for at, item in enumerate(items)
+    ]
 
 
 # One comparison.
@@ -204,8 +184,7 @@ MAX_SHOWN_CHARACTERS = 20_000
 OPEN_TURNS = 3  # So many of a conversation's last turns are open.
 
 
-@dataclass(frozen=True, slots=True)
-class VerdictRow:
+class VerdictRow(NamedTuple):
     """One judge's verdict; `share` of its bar that the margin fills, from -1 to 1.
 
     `order` says which side it was shown first, where it was asked in both orders.
@@ -216,30 +195,14 @@ class VerdictRow:
     order: str
 
 
-@dataclass(frozen=True, slots=True)
-class ItemPage:
-    """One comparison, its place in the list it was reached from, its verdicts and annotation.
+def item_page(
+    run: OpenRun, number: int, query: Query, viewer: Viewer, full: bool
+) -> dict[str, Any]:
+    """One item, for its template: its place in the list, its verdicts and annotation.
 
-    `pressed` is the value of the button that gave the annotation its choice.
+    Its texts are cut unless it is `full`. `pressed` is the value of the button that gave the
+    annotation its choice.
     """
-
-    item: int
-    query: Query
-    comparison: Comparison
-    part: str
-    view: ItemView
-    verdicts: tuple[VerdictRow, ...]
-    annotation: Annotation | None
-    pressed: str
-    before: int | None
-    after: int | None
-    place: int
-    total: int
-    full: bool
-
-
-def item_page(run: OpenRun, number: int, query: Query, viewer: Viewer, full: bool) -> ItemPage:
-    """The page of one item, whose texts are cut unless it is `full`."""
     query = query.blind() if viewer.blind else query
     item = read_item(run.index, number)
     items = run.select(query, viewer, keep=number).items
@@ -249,25 +212,23 @@ def item_page(run: OpenRun, number: int, query: Query, viewer: Viewer, full: boo
         item.comparison, last_turns=OPEN_TURNS, turn_characters=most, response_characters=most
     )
     annotation = run.annotations.get(viewer.annotator, item.comparison.id)
-    pressed = ""
-    if annotation is not None and annotation.choice:
-        buttons = _buttons(item.comparison.id, viewer)
-        pressed = next(name for name, choice in buttons.items() if choice == annotation.choice)
-    return ItemPage(
-        item=number,
-        query=query,
-        comparison=item.comparison,
-        part=item.part.name,
-        view=_blind(view, item.comparison.id, viewer) if viewer.blind else view,
-        verdicts=() if viewer.blind else _verdict_rows(run, item),
-        annotation=annotation,
-        pressed=pressed,
-        before=before,
-        after=after,
-        place=place,
-        total=len(items),
-        full=full,
-    )
+    choice = annotation.choice if annotation else ""
+    buttons = _buttons(item.comparison.id, viewer)
+    return {
+        "item": number,
+        "query": query,
+        "comparison": item.comparison,
+        "part": item.part.name,
+        "view": _blind(view, item.comparison.id, viewer) if viewer.blind else view,
+        "verdicts": [] if viewer.blind else _verdict_rows(run, item),
+        "annotation": annotation,
+        "pressed": next((name for name, means in buttons.items() if means == choice), ""),
+        "before": before,
+        "after": after,
+        "place": place,
+        "total": len(items),
+        "full": full,
+    }
 
 
 def _blind(view: ItemView, comparison_id: str, viewer: Viewer) -> ItemView:
@@ -279,7 +240,7 @@ def _blind(view: ItemView, comparison_id: str, viewer: Viewer) -> ItemView:
     return replace(view, sides=sides)
 
 
-def _verdict_rows(run: OpenRun, item: Item) -> tuple[VerdictRow, ...]:
+def _verdict_rows(run: OpenRun, item: Item) -> list[VerdictRow]:
     rows = []
     for judge, verdicts in item.verdicts.items():
         reach = run.reach.get(judge, 0.0)
@@ -288,7 +249,7 @@ def _verdict_rows(run: OpenRun, item: Item) -> tuple[VerdictRow, ...]:
             share = 0.0 if margin is None or not reach else max(-1.0, min(1.0, margin / reach))
             first = "chosen" if verdict.chosen_first else "rejected"
             rows.append(VerdictRow(verdict, share, f"{first} first" if len(verdicts) > 1 else ""))
-    return tuple(rows)
+    return rows
 
 
 def _buttons(comparison_id: str, viewer: Viewer) -> dict[str, Choice]:
