@@ -4,7 +4,6 @@ import base64
 import json
 import math
 import struct
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,155 +53,93 @@ def sigmoid(value: float) -> float:
 
 RAW = {"use_activation": False}
 PAIR = {"text_1": PROMPT, "text_2": RESPONSE}
-# What is posted of (text, ids), and where in the answer the reward is.
-Shape = tuple[str, Callable[[str, list[int]], Any], Callable[[Any], float]]
+RANK = {"query": PROMPT, "documents": [RESPONSE]}
+TEXT, IDS = "the templated text", [0]  # Stand for those of the model.
+# Path, what is posted, and where in the answer the reward is.
+Shape = tuple[str, Any, str]
 RAW_SHAPES: dict[str, Shape] = {
-    "vLLM classify without options": (
-        "/classify",
-        lambda t, _i: {"input": t},
-        lambda a: a["data"][0]["probs"][0],
-    ),
-    "vLLM score without options": (
-        "/score",
-        lambda _t, _i: PAIR,
-        lambda a: a["data"][0]["score"],
-    ),
-    "palate": (
-        "/v1/reward",
-        lambda _t, _i: {"prompt": PROMPT, "responses": [RESPONSE]},
-        lambda a: a["data"][0]["reward"],
-    ),
-    "palate messages": (
-        "/v1/reward",
-        lambda _t, _i: {"items": [{"messages": TURNS}]},
-        lambda a: a["data"][0]["reward"],
-    ),
-    "OpenRLHF": ("/get_reward", lambda t, _i: {"query": t}, lambda a: a["rewards"][0]),
+    "vLLM classify without options": ("/classify", {"input": TEXT}, "data.0.probs.0"),
+    "vLLM score without options": ("/score", PAIR, "data.0.score"),
+    "palate": ("/v1/reward", {"prompt": PROMPT, "responses": [RESPONSE]}, "data.0.reward"),
+    "palate messages": ("/v1/reward", {"items": [{"messages": TURNS}]}, "data.0.reward"),
+    "OpenRLHF": ("/get_reward", {"query": TEXT}, "rewards.0"),
     "OpenRLHF scores": (
-        "/get_reward",
-        lambda t, _i: {"query": [t], "prompts": [PROMPT], "labels": [""]},
-        lambda a: a["scores"][0],
+        "/get_reward", {"query": [TEXT], "prompts": [PROMPT], "labels": [""]}, "scores.0",
     ),
-    "vLLM classify": (
-        "/classify",
-        lambda t, _i: {"model": "tiny", "input": [t], **RAW},
-        lambda a: a["data"][0]["probs"][0],
-    ),
-    "vLLM classify ids": (
-        "/classify",
-        lambda _t, i: {"input": [i], **RAW},
-        lambda a: a["data"][0]["probs"][0],
-    ),
-    "vLLM classify messages": (
-        "/classify",
-        lambda _t, _i: {"messages": TURNS, **RAW},
-        lambda a: a["data"][0]["probs"][0],
-    ),
+    "vLLM classify": ("/classify", {"model": "tiny", "input": [TEXT], **RAW}, "data.0.probs.0"),
+    "vLLM classify ids": ("/classify", {"input": [IDS], **RAW}, "data.0.probs.0"),
+    "vLLM classify messages": ("/classify", {"messages": TURNS, **RAW}, "data.0.probs.0"),
     "verl on vLLM": (
-        "/classify",
-        lambda t, _i: {"model": "tiny", "input": t, "activation": False},
-        lambda a: a["data"][-1]["probs"][-1],
+        "/classify", {"model": "tiny", "input": TEXT, "activation": False}, "data.-1.probs.-1",
     ),
-    "vLLM pooling": ("/pooling", lambda _t, i: {"input": i}, lambda a: a["data"][0]["data"][0]),
-    "reward_hub": (
-        "/pooling",
-        lambda _t, _i: {"model": "tiny", "messages": TURNS},
-        lambda a: a["data"][0]["data"][0],
-    ),
-    "vLLM score": ("/score", lambda _t, _i: PAIR | RAW, lambda a: a["data"][0]["score"]),
-    "vLLM score v1": ("/v1/score", lambda _t, _i: PAIR | RAW, lambda a: a["data"][0]["score"]),
-    **{
-        f"vLLM {path}": (
-            path,
-            lambda _t, _i: {"query": PROMPT, "documents": [RESPONSE], **RAW},
-            lambda a: a["results"][0]["relevance_score"],
-        )
-        for path in ("/rerank", "/v1/rerank", "/v2/rerank")
-    },
-    "SGLang": ("/classify", lambda t, _i: {"text": t}, lambda a: a["embedding"][0]),
-    "SGLang ids": ("/classify", lambda _t, i: {"input_ids": [i]}, lambda a: a[0]["embedding"][0]),
-    "verl on SGLang": (
-        "/v1/embeddings",
-        lambda t, _i: {"model": "tiny", "input": t},
-        lambda a: a["data"][-1]["embedding"][-1],
-    ),
-    "TEI predict": (
-        "/predict",
-        lambda t, _i: {"inputs": t, "raw_scores": True},
-        lambda a: a[0]["score"],
-    ),
+    "vLLM pooling": ("/pooling", {"input": IDS}, "data.0.data.0"),
+    "reward_hub": ("/pooling", {"model": "tiny", "messages": TURNS}, "data.0.data.0"),
+    "vLLM score": ("/score", PAIR | RAW, "data.0.score"),
+    "vLLM score v1": ("/v1/score", PAIR | RAW, "data.0.score"),
+    "vLLM /rerank": ("/rerank", RANK | RAW, "results.0.relevance_score"),
+    "vLLM /v1/rerank": ("/v1/rerank", RANK | RAW, "results.0.relevance_score"),
+    "vLLM /v2/rerank": ("/v2/rerank", RANK | RAW, "results.0.relevance_score"),
+    "SGLang": ("/classify", {"text": TEXT}, "embedding.0"),
+    "SGLang ids": ("/classify", {"input_ids": [IDS]}, "0.embedding.0"),
+    "verl on SGLang": ("/v1/embeddings", {"model": "tiny", "input": TEXT}, "data.-1.embedding.-1"),
+    "TEI predict": ("/predict", {"inputs": TEXT, "raw_scores": True}, "0.score"),
     "TEI predict pair": (
-        "/predict",
-        lambda _t, _i: {"inputs": [[PROMPT, RESPONSE]], "raw_scores": True},
-        lambda a: a[0][0]["score"],
+        "/predict", {"inputs": [[PROMPT, RESPONSE]], "raw_scores": True}, "0.0.score",
     ),
     "TEI rerank": (
-        "/rerank",
-        lambda _t, _i: {"query": PROMPT, "texts": [RESPONSE], "raw_scores": True},
-        lambda a: a[0]["score"],
+        "/rerank", {"query": PROMPT, "texts": [RESPONSE], "raw_scores": True}, "0.score",
     ),
-    "LLaMA-Factory": (
-        "/v1/score/evaluation",
-        lambda t, _i: {"model": "model", "messages": [t]},
-        lambda a: a["scores"][0],
-    ),
-    "slime": (
-        "/slime",
-        lambda t, _i: {"prompt": t[:30], "response": t[30:], "label": None},
-        lambda a: a,
-    ),
+    "LLaMA-Factory": ("/v1/score/evaluation", {"model": "model", "messages": [TEXT]}, "scores.0"),
+    "slime": ("/slime", {"prompt": "", "response": TEXT, "label": None}, ""),
     "slime messages": (
-        "/slime",
-        lambda _t, _i: {"prompt": TURNS[:1], "response": RESPONSE + END, "label": "x"},
-        lambda a: a,
+        "/slime", {"prompt": TURNS[:1], "response": RESPONSE + END, "label": "x"}, "",
     ),
-}
+}  # fmt: skip
+ACTIVATED_SHAPES: dict[str, Shape] = {
+    "vLLM classify, asked for it": (
+        "/classify", {"input": TEXT, "use_activation": True}, "data.0.probs.0",
+    ),
+    "vLLM score, asked for it": ("/score", PAIR | {"use_activation": True}, "data.0.score"),
+    "Cohere": (
+        "/v2/rerank",
+        {"model": "tiny", "query": PROMPT, "documents": [{"text": RESPONSE}]},
+        "results.0.relevance_score",
+    ),
+    "TEI predict": ("/predict", {"inputs": TEXT}, "0.score"),
+    "TEI rerank": ("/rerank", {"query": PROMPT, "texts": [RESPONSE]}, "0.score"),
+    "vLLM pooling, asked for it": (
+        "/pooling", {"input": TEXT, "use_activation": True}, "data.0.data.0",
+    ),
+}  # fmt: skip
+
+
+def reward_of(running: Live, shape: Shape, text: str, ids: list[int]) -> float:
+    """The number that a shape is answered with, asked about the model's own text or ids."""
+    path, body, place = shape
+    body = json.loads(
+        json.dumps(body).replace(json.dumps(TEXT), json.dumps(text)).replace("[0]", str(ids))
+    )
+    if path == "/slime" and isinstance(body["prompt"], str):  # It cuts anywhere.
+        body = body | {"prompt": text[:30], "response": text[30:]}
+    answer = running.ok(path, body)
+    for key in filter(None, place.split(".")):
+        answer = answer[int(key) if isinstance(answer, list) else key]
+    return answer
 
 
 @pytest.mark.parametrize("shape", RAW_SHAPES)
 def test_pitfall_30_the_served_reward_is_the_one_in_python(
     shape: str, running: Live, rewards: tuple[float, float], text: str, ids: list[int]
 ) -> None:
-    path, body, read = RAW_SHAPES[shape]
-    assert read(running.ok(path, body(text, ids))) == pytest.approx(rewards[0], rel=1e-6, abs=1e-6)
+    found = reward_of(running, RAW_SHAPES[shape], text, ids)
+    assert found == pytest.approx(rewards[0], rel=1e-6, abs=1e-6)
 
 
-DOCUMENTED: dict[str, Shape] = {
-    "vLLM classify, asked for it": (
-        "/classify",
-        lambda t, _i: {"input": t, "use_activation": True},
-        lambda a: a["data"][0]["probs"][0],
-    ),
-    "vLLM score, asked for it": (
-        "/score",
-        lambda _t, _i: PAIR | {"use_activation": True},
-        lambda a: a["data"][0]["score"],
-    ),
-    "Cohere": (
-        "/v2/rerank",
-        lambda _t, _i: {"model": "tiny", "query": PROMPT, "documents": [{"text": RESPONSE}]},
-        lambda a: a["results"][0]["relevance_score"],
-    ),
-    "TEI predict": ("/predict", lambda t, _i: {"inputs": t}, lambda a: a[0]["score"]),
-    "TEI rerank": (
-        "/rerank",
-        lambda _t, _i: {"query": PROMPT, "texts": [RESPONSE]},
-        lambda a: a[0]["score"],
-    ),
-    "vLLM pooling, asked for it": (
-        "/pooling",
-        lambda t, _i: {"input": t, "use_activation": True},
-        lambda a: a["data"][0]["data"][0],
-    ),
-}
-
-
-@pytest.mark.parametrize("shape", DOCUMENTED)
+@pytest.mark.parametrize("shape", ACTIVATED_SHAPES)
 def test_pitfall_30_a_sigmoid_only_where_the_protocol_documents_one(
     shape: str, running: Live, rewards: tuple[float, float], text: str, ids: list[int]
 ) -> None:
-    path, body, read = DOCUMENTED[shape]
-    found = read(running.ok(path, body(text, ids)))
+    found = reward_of(running, ACTIVATED_SHAPES[shape], text, ids)
     assert found == pytest.approx(sigmoid(rewards[0]), rel=1e-6, abs=1e-6)
 
 

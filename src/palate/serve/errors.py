@@ -42,20 +42,18 @@ class RequestError(Exception):
             headers["www-authenticate"] = "Bearer"
         if self.status in (HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.REQUEST_ENTITY_TOO_LARGE):
             headers["connection"] = "close"  # The rest of the body is not read.
-        return JSONResponse(self._body(scope), _status(self.status, scope), headers)
-
-    def _body(self, scope: Scope) -> dict[str, Any]:
+        content: dict[str, Any] = {
+            "error": {"message": self.message, "type": self.kind, "code": self.status}
+        }
+        status = self.status
         if scope.get(SHAPE) == "tei":
-            kind = TEI_KINDS.get(HTTPStatus(_status(self.status, scope)), "backend")
-            return {"error": self.message, "error_type": kind}
-        return {"error": {"message": self.message, "type": self.kind, "code": self.status}}
-
-
-def _status(status: int, scope: Scope) -> int:
-    """TEI says 424 where inference itself failed."""
-    if scope.get(SHAPE) == "tei" and status == HTTPStatus.INTERNAL_SERVER_ERROR:
-        return HTTPStatus.FAILED_DEPENDENCY
-    return status
+            if status == HTTPStatus.INTERNAL_SERVER_ERROR:  # Where inference itself failed.
+                status = HTTPStatus.FAILED_DEPENDENCY
+            content = {
+                "error": self.message,
+                "error_type": TEI_KINDS.get(HTTPStatus(status), "backend"),
+            }
+        return JSONResponse(content, status, headers)
 
 
 def invalid(message: str) -> RequestError:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 from transformers import PretrainedConfig
@@ -97,17 +97,29 @@ def open_models(
             device_lock=device_lock,
             workers=_workers(load, worker_locks),
         )
-        facts = _facts(model, location, compute, device)
+        folder = Path(location).expanduser()
+        commit = getattr(model.backbone.config, "_commit_hash", None)
+        facts = {
+            "revision": folder_digest(folder) if folder.is_dir() else commit or "",
+            "dtype": str(compute).removeprefix("torch."),
+            "device": device.type,
+            "attention": model.path,
+            "terminal_token": model.chat.terminal,
+            "reward_read_at": model.chat.read_at,
+            "reward": "raw",
+            "version": __version__,
+        }
         LOG.info("%s: the reward is read at %s", name, model.chat.read_at)
         fingerprint = digest(facts["revision"], model.chat.fingerprint, facts["dtype"])
         reader = Reader(model.chat, engine.vocabulary, max_characters)
-        raw = _raw(model.backbone.config)
-        served[name] = ServedModel(name, engine, reader, fingerprint, facts, location, raw)
+        served[name] = ServedModel(
+            name, engine, reader, fingerprint, facts, location, _is_raw(model.backbone.config)
+        )
         engines.append(engine)
     return served, engines
 
 
-def _raw(config: PretrainedConfig) -> bool:
+def _is_raw(config: PretrainedConfig) -> bool:
     """Whether a checkpoint's configuration asks for its one label as it is.
 
     As vLLM reads it (`get_act_fn` of 0.33): by `problem_type`, else by the activation that
@@ -115,8 +127,8 @@ def _raw(config: PretrainedConfig) -> bool:
     """
     if problem := getattr(config, "problem_type", None):
         return bool(problem == "regression")
-    named = (getattr(config, "sentence_transformers", None) or {}).get("activation_fn")
-    return (named or getattr(config, "sbert_ce_default_activation_function", None)) == IDENTITY
+    name = (getattr(config, "sentence_transformers", None) or {}).get("activation_fn")
+    return (name or getattr(config, "sbert_ce_default_activation_function", None)) == IDENTITY
 
 
 def _workers(load: Callable[..., RewardModel], locks: Sequence[threading.Lock]) -> list[Worker]:
@@ -128,23 +140,6 @@ def _workers(load: Callable[..., RewardModel], locks: Sequence[threading.Lock]) 
         Worker(partial(load, device=device), threads=threads, device_lock=lock)
         for device, lock in zip(devices, locks, strict=True)
     ]
-
-
-def _facts(
-    model: RewardModel, location: str, compute: torch.dtype, device: torch.device
-) -> dict[str, Any]:
-    folder = Path(location).expanduser()
-    commit = getattr(model.backbone.config, "_commit_hash", None)
-    return {
-        "revision": folder_digest(folder) if folder.is_dir() else commit or "",
-        "dtype": str(compute).removeprefix("torch."),
-        "device": device.type,
-        "attention": model.path,
-        "terminal_token": model.chat.terminal,
-        "reward_read_at": model.chat.read_at,
-        "reward": "raw",
-        "version": __version__,
-    }
 
 
 def add_combined(
@@ -178,12 +173,10 @@ def add_combined(
     assert isinstance(engines[0], Engine)
     assert isinstance(engines[1], Engine)
     source = Combined(engines[0], engines[1], combination, name=name)
-    prints = [part.fingerprint for part in parts]
-    tags = SafetyWords.read(words) if words else None
     served[name] = ServedModel(
         name,
         source,
-        parts[1].reader.sharing(tags),
-        digest(prints, asdict(combination)),
+        parts[1].reader.sharing(SafetyWords.read(words) if words else None),
+        digest([part.fingerprint for part in parts], asdict(combination)),
         {**parts[1].facts, "reward": "combined and whitened", "threshold": combination.threshold},
     )

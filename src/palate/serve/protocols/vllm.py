@@ -12,6 +12,7 @@ The releases of vLLM looked at for `since` are 0.10.2, 0.12, 0.16, 0.24, 0.28, 0
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
@@ -136,7 +137,6 @@ SCORE_FIELDS = {
     "items": honoured(A_RESPONSE, "vLLM 0.16"),
     "data_1": honoured(A_PROMPT, "vLLM 0.16"),
     "data_2": honoured(A_RESPONSE, "vLLM 0.16"),
-    **PAIR_FIELDS,
 }
 RERANK_FIELDS = {
     "query": honoured("the prompt", "vLLM 0.10.2"),
@@ -146,7 +146,6 @@ RERANK_FIELDS = {
         "whether the texts come back", "cohere 7.3.1 (v1), Jina, SGLang 0.5.23"
     ),
     "raw_scores": honoured("true: the raw reward, as in TEI's shape"),
-    **PAIR_FIELDS,
     "max_chunks_per_doc": no_effect(
         "a document is one piece and never cut", f"{COHERE} (v1)", int | None
     ),
@@ -161,7 +160,7 @@ RERANK_FIELDS = {
 
 
 MaxTokens = Annotated[int | None, Field(ge=-1, le=2**31), NUMBER]
-MaxOfOneSide = Annotated[int | None, Field(ge=0), NUMBER]
+Count = Annotated[int | None, Field(ge=0), NUMBER]
 TruncationSide = Literal["left", "right"] | None
 
 
@@ -184,6 +183,10 @@ class VllmRequest(RequestBody, fields=COMMON_FIELDS):
             raise invalid("use_activation and its other names disagree; send one of them")
         return not votes.pop() if votes else otherwise
 
+    def truncation(self) -> Truncation:
+        """What is done with what is too long."""
+        return truncation(self.truncate_prompt_tokens, self.truncation_side)
+
 
 class PoolingRequest(VllmRequest, fields=POOLING_FIELDS, one_of=(("input",), ("messages",))):
     """Texts or token ids in `input`, or one conversation in `messages`.
@@ -198,10 +201,6 @@ class PoolingRequest(VllmRequest, fields=POOLING_FIELDS, one_of=(("input",), ("m
     def forms(self) -> list[Form]:
         """What is to be scored."""
         return [conversation(self.messages)] if self.messages else forms(self.input or "")
-
-    def truncation(self) -> Truncation:
-        """What is done with what is too long."""
-        return truncation(self.truncate_prompt_tokens, self.truncation_side)
 
 
 class Document(BaseModel):
@@ -251,7 +250,22 @@ OneOrMany = Annotated[
 PAIRS = (("text_1", "text_2"), ("queries", "documents"), ("queries", "items"), ("data_1", "data_2"))
 
 
-class ScoreRequest(VllmRequest, fields=SCORE_FIELDS, one_of=PAIRS):
+class PairsRequest(VllmRequest, fields=PAIR_FIELDS):
+    """What requests may have that hold prompts and responses apart."""
+
+    max_tokens_per_query: Count = None
+    max_tokens_per_doc: Count = None
+
+    def truncation(self) -> Truncation:
+        """What is done with what is too long."""
+        return replace(
+            super().truncation(),
+            max_tokens_per_query=self.max_tokens_per_query,
+            max_tokens_per_doc=self.max_tokens_per_doc,
+        )
+
+
+class ScoreRequest(PairsRequest, fields=SCORE_FIELDS, one_of=PAIRS):
     """Prompts and responses, under the names of one of `PAIRS`; one prompt may stand for all."""
 
     text_1: OneOrMany | None = None
@@ -261,8 +275,6 @@ class ScoreRequest(VllmRequest, fields=SCORE_FIELDS, one_of=PAIRS):
     items: OneOrMany | None = None
     data_1: OneOrMany | None = None
     data_2: OneOrMany | None = None
-    max_tokens_per_query: MaxOfOneSide = None
-    max_tokens_per_doc: MaxOfOneSide = None
 
     def forms(self) -> list[Form]:
         """Each response with its prompt."""
@@ -274,42 +286,23 @@ class ScoreRequest(VllmRequest, fields=SCORE_FIELDS, one_of=PAIRS):
             prompts *= len(responses)
         return [answered(p, r) for p, r in zip(prompts, responses, strict=True)]
 
-    def truncation(self) -> Truncation:
-        """What is done with what is too long."""
-        limits = self.max_tokens_per_query, self.max_tokens_per_doc
-        return truncation(self.truncate_prompt_tokens, self.truncation_side, *limits)
 
-
-class RerankRequest(VllmRequest, fields=RERANK_FIELDS):
+class RerankRequest(PairsRequest, fields=RERANK_FIELDS):
     """A prompt and the responses to rank; also Jina's, Cohere's and SGLang's shape."""
 
     query: Text
     documents: OneOrMany
-    top_n: MaxOfOneSide = None
+    top_n: Count = None
     return_documents: bool = True
     raw_scores: bool | None = None
-    max_tokens_per_query: MaxOfOneSide = None
-    max_tokens_per_doc: MaxOfOneSide = None
-
-    def truncation(self) -> Truncation:
-        """What is done with what is too long."""
-        limits = self.max_tokens_per_query, self.max_tokens_per_doc
-        return truncation(self.truncate_prompt_tokens, self.truncation_side, *limits)
 
 
-def truncation(
-    most: int | None,
-    side: Literal["left", "right"] | None,
-    max_tokens_per_query: int | None = None,
-    max_tokens_per_doc: int | None = None,
-) -> Truncation:
-    """What vLLM's fields say of what is too long."""
+def truncation(most: int | None, side: TruncationSide) -> Truncation:
+    """What vLLM's two fields say of what is too long."""
     return Truncation(
         texts=most is not None,
         max_tokens=None if most == -1 else most,
         right="truncation_side" if side == "right" else "",
-        max_tokens_per_query=max_tokens_per_query,
-        max_tokens_per_doc=max_tokens_per_doc,
     )
 
 
