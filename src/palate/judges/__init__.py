@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from palate.judges.baselines import FirstPosition, LengthChoice, RandomChoice
-from palate.judges.llm import ChatSpec
 from palate.judges.options import (
+    ChatSpec,
     GenerationSpec,
     RewardEndpointSpec,
     SequenceClassifierSpec,

@@ -92,10 +92,10 @@ class EndpointFormat:
             sent = "token ids" if self._takes_ids else "text"
             return {**self._format.protocol, "sent": sent}
         spec = self._spec
-        rule: list[Any] = [] if spec.input == "messages" else [dict(spec.prefixes), spec.suffix]
+        template: list[Any] = [dict(spec.prefixes), spec.suffix] if spec.input != "messages" else []
         return {
             "format": spec.input,
-            "template": digest(rule),
+            "template": digest(template),
             "sent": spec.input,
             "special_tokens_in_text": "known ones broken by a zero-width space",
         }
@@ -103,31 +103,29 @@ class EndpointFormat:
     def encode(self, prompt: Sequence[Message], response: str) -> EndpointInput | Refused:
         """What is sent, or the reason why nothing is."""
         clean = [Message(m.role, self._broken(m.content)) for m in prompt]
-        alone = question(clean, self._spec.prefixes)
-        if self._format is None:
-            return EndpointInput(self._untokenised(clean, self._broken(response), alone), alone)
-        encoded = self._format.encode(prompt, response)
-        if isinstance(encoded, Refused):
-            return encoded
-        content = encoded.ids if self._takes_ids else self._text(encoded)
-        return EndpointInput(content, alone, encoded.truncated, len(encoded.ids))
+        prompt_text = question(clean, self._spec.prefixes)
+        if self._format is not None:
+            encoded = self._format.encode(prompt, response)
+            if isinstance(encoded, Refused):
+                return encoded
+            content: Content = encoded.ids if self._takes_ids else self._text(encoded)
+            return EndpointInput(content, prompt_text, encoded.truncated, len(encoded.ids))
+        turns = [*clean, Message("assistant", self._broken(response))]
+        match self._spec.input:
+            case "messages":
+                content = tuple((turn.role, turn.content) for turn in turns)
+            case "pair":
+                content = prompt_text, turns[-1].content
+            case _:
+                content = labelled(turns, self._spec.prefixes) + self._spec.suffix
+        return EndpointInput(content, prompt_text)
 
     def _broken(self, text: str) -> str:
         """`text` without what the server would read as the end of a turn."""
         if self._format is not None:
             return broken(text, self._format.markers)
-        written = (*self._spec.prefixes.values(), self._spec.suffix)
-        return broken(text, untokenised_markers(text, written))
-
-    def _untokenised(self, prompt: Sequence[Message], response: str, alone: str) -> Content:
-        turns = (*prompt, Message("assistant", response))
-        match self._spec.input:
-            case "messages":
-                return tuple((turn.role, turn.content) for turn in turns)
-            case "pair":
-                return alone, response
-            case _:
-                return labelled(turns, self._spec.prefixes) + self._spec.suffix
+        own_text = (*self._spec.prefixes.values(), self._spec.suffix)
+        return broken(text, untokenised_markers(text, own_text))
 
     def _text(self, encoded: Encoded) -> Content:
         """The text that becomes `encoded` where the server adds special tokens (pitfall 4)."""
@@ -321,8 +319,9 @@ class RewardEndpoint:
     def _batches(self, candidates: Iterable[Candidates]) -> Iterator[list[Row]]:
         """Whole candidates together, up to `batch_size` texts and at least one candidate."""
         rows: list[Row] = []
-        for shown in candidates:
-            row = tuple(self._format.encode(shown.prompt, r) for r in shown.responses)
+        for candidate in candidates:
+            encode = partial(self._format.encode, candidate.prompt)
+            row = tuple(map(encode, candidate.responses))
             if rows and sum(map(len, rows)) + len(row) > self._spec.batch_size:
                 yield rows
                 rows = []

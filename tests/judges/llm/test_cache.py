@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from palate.judges.llm.cache import Account, Cache, Claim, Held
+from palate.judges.llm.cache import Account, Blocked, Cache, Claim
 from palate.judges.llm.client import Answer
 from palate.types import PalateError
 
@@ -37,7 +37,7 @@ def test_an_answer_comes_back_as_it_was_and_is_not_asked_again(cache):
 
 def test_what_is_being_asked_is_not_asked_beside_it(cache):
     first = claimed(cache, "k")
-    assert cache.claim("k", 1.0, None, 60) is Held.ASKED
+    assert cache.claim("k", 1.0, None, 60) is Blocked.IN_FLIGHT
     cache.fail(first, billed=False)
     claimed(cache, "k")
     assert cache.account().money == 0.0
@@ -47,17 +47,17 @@ def test_what_is_being_asked_is_not_asked_beside_it(cache):
 def test_reservations_count_against_the_budget_before_money_does(cache):
     first = claimed(cache, "a", 4.0, 10.0)
     claimed(cache, "b", 4.0, 10.0)
-    assert cache.claim("c", 4.0, 10.0, 60) is Held.RESERVED
+    assert cache.claim("c", 4.0, 10.0, 60) is Blocked.RESERVED
     cache.keep(first, "a", SAID, 1.0)
     third = claimed(cache, "c", 4.0, 10.0)
     cache.keep(third, "c", SAID, 3.5)
-    assert cache.claim("d", 4.0, 8.0, 60) is Held.RESERVED
-    assert cache.claim("d", 4.0, 20.0, 60) is not Held.RESERVED
+    assert cache.claim("d", 4.0, 8.0, 60) is Blocked.RESERVED
+    assert cache.claim("d", 4.0, 20.0, 60) is not Blocked.RESERVED
 
 
 def test_a_budget_that_is_spent_stays_spent_and_is_one_model_s(cache, tmp_path):
     cache.keep(claimed(cache, "a", 4.0, 10.0), "a", SAID, 9.0)
-    assert cache.claim("b", 4.0, 10.0, 60) is Held.SPENT
+    assert cache.claim("b", 4.0, 10.0, 60) is Blocked.SPENT
     with Cache(tmp_path / "chat.sqlite", "http://here/v1", "other") as other:
         assert isinstance(other.claim("b", 4.0, 10.0, 60), Claim)
 

@@ -69,10 +69,10 @@ class Account:
     unpriced: int = 0
 
 
-class Held(Enum):
+class Blocked(Enum):
     """Why a call may not be made now."""
 
-    ASKED = "another call asks the same"
+    IN_FLIGHT = "another call asks the same"
     RESERVED = "calls in flight may take what is left of the budget"
     SPENT = "the budget is spent"
 
@@ -91,13 +91,20 @@ class Cache:
     def __init__(self, path: Path, endpoint: str, model: str) -> None:
         """Open or make the file; raises `PalateError` where it cannot be used."""
         self.path, self.endpoint, self.model = path, endpoint, model
-        with self._explained():
+        with self._errors_explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(path, timeout=LOCK_SECONDS, isolation_level=None)
-            self._write_ahead()
+            self._enable_write_ahead_log()
             # Where the process is killed nothing is lost; a power cut may cost the last answers.
             self._database.execute("PRAGMA synchronous = NORMAL")
-            self._check_version()
+            version = int(self._number("PRAGMA user_version"))
+            if version not in (0, VERSION):
+                raise PalateError(
+                    f"{path}: answers of version {version}, this Palate keeps version {VERSION}; "
+                    "name another file: cache: FILE"
+                )
+            if version == 0:  # A new file.
+                self._database.execute(f"PRAGMA user_version = {VERSION}")
             self._database.executescript(SCHEMA)
 
     def __enter__(self) -> Self:
@@ -108,7 +115,7 @@ class Cache:
 
     def get(self, key: str) -> Answer | None:
         """The answer kept under `key`."""
-        with self._explained():
+        with self._errors_explained():
             row = self._database.execute(
                 "SELECT text, finish, top, seconds, prompt_tokens, completion_tokens "
                 "FROM answers WHERE key = ?",
@@ -121,12 +128,12 @@ class Cache:
 
     def count(self) -> int:
         """How many answers the file holds."""
-        with self._explained():
-            return int(self._database.execute("SELECT COUNT(*) FROM answers").fetchone()[0])
+        with self._errors_explained():
+            return int(self._number("SELECT COUNT(*) FROM answers"))
 
     def account(self) -> Account:
         """What this model at this endpoint has cost so far, calls in flight left out."""
-        with self._explained():
+        with self._errors_explained():
             row = self._database.execute(
                 "SELECT * FROM ledger WHERE endpoint = ? AND model = ?",
                 (self.endpoint, self.model),
@@ -135,34 +142,34 @@ class Cache:
 
     def claim(
         self, key: str, worst: float | None, budget: float | None, seconds: float
-    ) -> Claim | Answer | Held:
+    ) -> Claim | Answer | Blocked:
         """Leave to ask `key` within `seconds`; or its answer; or why not now.
 
         The check of the budget and the reservation of `worst` are one transaction, so processes
         that share a budget do not exceed it together.
         """
-        with self._change():
-            if (known := self.get(key)) is not None:
-                return known
-            self._give_up_the_dead()
-            if self._one("SELECT COUNT(*) FROM calls WHERE key = ?", key):
-                return Held.ASKED
-            mine = (self.endpoint, self.model)
+        with self._transaction():
+            if (answer := self.get(key)) is not None:
+                return answer
+            self._bill_abandoned_calls()
+            if self._number("SELECT COUNT(*) FROM calls WHERE key = ?", key):
+                return Blocked.IN_FLIGHT
+            account = (self.endpoint, self.model)
             if budget is not None:
                 where = "FROM calls WHERE endpoint = ? AND model = ?"
-                reserved = self._one(f"SELECT COALESCE(SUM(worst), 0) {where}", *mine)
+                reserved = self._number(f"SELECT COALESCE(SUM(worst), 0) {where}", *account)
                 if self.account().money + reserved + (worst or 0.0) > budget:
-                    return Held.RESERVED if reserved else Held.SPENT
-            made = self._database.execute(
+                    return Blocked.RESERVED if reserved else Blocked.SPENT
+            inserted = self._database.execute(
                 "INSERT INTO calls (key, endpoint, model, worst, pid, expires) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
-                (key, *mine, worst, os.getpid(), time.time() + seconds),
+                (key, *account, worst, os.getpid(), time.time() + seconds),
             )
-            return Claim(int(made.lastrowid or 0), worst)
+            return Claim(int(inserted.lastrowid or 0), worst)
 
     def keep(self, claim: Claim, key: str, answer: Answer, money: float | None) -> None:
         """Keep a complete answer and what it cost, and end its call."""
-        with self._change():
+        with self._transaction():
             self._database.execute(
                 "INSERT OR REPLACE INTO answers (key, text, finish, top, seconds, prompt_tokens, "
                 "completion_tokens) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -175,10 +182,10 @@ class Cache:
 
     def fail(self, claim: Claim, *, billed: bool) -> None:
         """End a call that gave no answer; one that may have been billed counts at its worst."""
-        with self._change():
+        with self._transaction():
             self._bill(claim.id, claim.worst if billed else 0.0)
 
-    def _give_up_the_dead(self) -> None:
+    def _bill_abandoned_calls(self) -> None:
         """Calls of processes that are gone may have been billed, and nobody waits for them."""
         now = time.time()
         for number, pid, expires, worst in self._database.execute(
@@ -206,10 +213,10 @@ class Cache:
         }
         self._database.execute(BILL, entry)
 
-    def _one(self, query: str, *values: object) -> float:
+    def _number(self, query: str, *values: object) -> float:
         return float(self._database.execute(query, values).fetchone()[0])
 
-    def _write_ahead(self) -> None:
+    def _enable_write_ahead_log(self) -> None:
         """Switch a new file to WAL; SQLite does not wait its turn here, so this does."""
         until = time.monotonic() + LOCK_SECONDS
         while True:
@@ -221,19 +228,9 @@ class Cache:
                     raise
                 time.sleep(0.02)
 
-    def _check_version(self) -> None:
-        found = int(self._one("PRAGMA user_version"))
-        if found == 0:
-            self._database.execute(f"PRAGMA user_version = {VERSION}")
-        elif found != VERSION:
-            raise PalateError(
-                f"{self.path}: answers of version {found}, this Palate keeps version {VERSION}; "
-                "name another file: cache: FILE"
-            )
-
     @contextmanager
-    def _change(self) -> Generator[None]:
-        with self._explained():
+    def _transaction(self) -> Generator[None]:
+        with self._errors_explained():
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -243,7 +240,7 @@ class Cache:
             self._database.execute("COMMIT")
 
     @contextmanager
-    def _explained(self) -> Generator[None]:
+    def _errors_explained(self) -> Generator[None]:
         try:
             yield
         except (sqlite3.Error, OSError) as error:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from palate.http import Retry, TransientError
-from palate.judges.llm.cache import Cache, Claim, Held
+from palate.judges.llm.cache import Blocked, Cache, Claim
 from palate.judges.llm.client import (
     LIMITS,
     Answer,
@@ -34,17 +34,17 @@ class Pace:
     def __init__(self, requests_per_minute: float | None, tokens_per_minute: float | None) -> None:
         self._per_request = 60 / requests_per_minute if requests_per_minute else 0.0
         self._per_token = 60 / tokens_per_minute if tokens_per_minute else 0.0
-        self._free = self.held_until = 0.0
+        self._free = self.hold_until = 0.0
 
     def start(self, now: float, tokens: int) -> float:
         """Book a request of `tokens`; the time at which it may start."""
-        begin = max(now, self._free, self.held_until)
+        begin = max(now, self._free, self.hold_until)
         self._free = begin + max(self._per_request, tokens * self._per_token)
         return begin
 
     def hold(self, until: float) -> None:
         """Start nothing before `until`: the endpoint asked to wait."""
-        self.held_until = max(self.held_until, until)
+        self.hold_until = max(self.hold_until, until)
 
 
 Deliver = Callable[[str, Answer | Refused], None]
@@ -158,8 +158,8 @@ class Pool:
         """Wait until the rate limits, and the endpoint, allow one more request."""
         tokens = request.prompt_tokens_about + (self._spec.most_tokens or 0)
         await self._pause_until(self._pace.start(time.monotonic(), tokens))
-        while time.monotonic() < self._pace.held_until and not self._stopped:
-            await self._pause_until(self._pace.held_until)
+        while time.monotonic() < self._pace.hold_until and not self._stopped:
+            await self._pause_until(self._pace.hold_until)
 
     async def _claim(self, request: Request, cache: Cache) -> Claim | Answer | None:
         """Leave to ask, waiting for calls in flight that may answer it or free some budget."""
@@ -170,14 +170,14 @@ class Pool:
         seconds = self._spec.timeout_seconds + SPARE_SECONDS
         while not self._stopped:
             claim = cache.claim(request.key, worst, budget, seconds)
-            if claim is Held.SPENT:
+            if claim is Blocked.SPENT:
                 spent, money = cache.account().money, price and price.currency
                 raise PalateError(
                     f"chat judge {self._spec.model}: budget {budget:g} {money}: {spent:.4f} is "
                     f"spent, and the next question may cost {worst:.4f}; raise budget to go on; "
                     f"{_kept(cache)}"
                 )
-            if not isinstance(claim, Held):
+            if not isinstance(claim, Blocked):
                 return claim
             await asyncio.sleep(LOOK_AGAIN_SECONDS)
         return None
