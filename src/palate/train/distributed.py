@@ -8,7 +8,6 @@ nor does it open a process group.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from torch.distributed.tensor import DTensor
 
 from palate.model.device import default_device
 from palate.model.reward_model import RewardModel
+from palate.process import this_process
 from palate.types import PalateError
 
 PATIENCE = timedelta(days=30)  # Ranks above 0 wait as long as rank 0 prepares data or judges.
@@ -132,20 +132,19 @@ def join() -> Distributed:
     Raises:
         PalateError: more processes on this machine than it has GPUs.
     """
-    size = int(os.environ.get("WORLD_SIZE", 1))
-    if size == 1:
+    process = this_process()
+    if process.size == 1:
         return Distributed()
-    rank, here = int(os.environ["RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", size))
-    device = torch.device("cpu")
+    here, device = process.local_size, torch.device("cpu")
     if torch.cuda.is_available():
         if here > (gpus := torch.cuda.device_count()):
             raise PalateError(f"{here} processes on a machine of {gpus} GPUs; start {gpus}")
-        device = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        device = torch.device("cuda", process.local_rank)
         torch.cuda.set_device(device)
     # Gloo beside nccl: checkpoints and text travel on the CPU.
     dist.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl")
     group = dist.new_group(backend="gloo", timeout=PATIENCE)
-    return Distributed(rank, size, device, here, group)
+    return Distributed(process.rank, process.size, device, here, group)
 
 
 def leave(world: Distributed) -> None:
