@@ -423,7 +423,7 @@ def test_the_text_decoder_of_a_model_that_sees_is_a_reward_model(
     planned = model_stats(load_config(str(tmp_path / "base")), TrainOptions())
     assert planned.parameters == sum(p.numel() for p in model.parameters())
     if family == "gemma4":
-        with pytest.raises(PalateError, match=r"cannot be cut; leave base\.layers out"):
+        with pytest.raises(PalateError, match=r"cannot be cut; leave backbone\.layers out"):
             start_model(BaseOptions(model=str(tmp_path / "base"), layers=1))
     else:
         cut, _ = start_model(BaseOptions(model=str(tmp_path / "base"), layers=1))

@@ -200,7 +200,7 @@ def test_fingerprint_moves_with_whatever_moves_the_tokens() -> None:
 def test_no_template_is_one_clear_line() -> None:
     tokenizer = tiny_tokenizer()
     tokenizer.chat_template = None
-    with pytest.raises(PalateError, match=r"set base\.template to chatml"):
+    with pytest.raises(PalateError, match=r"set backbone\.template to chatml"):
         ChatTokens(tokenizer, BaseOptions())
 
 
