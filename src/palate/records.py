@@ -177,10 +177,10 @@ def git_revision() -> str:
     """The revision of the working folder's repository with `+dirty`, or "" outside one."""
     command = ["git", "describe", "--always", "--dirty=+dirty", "--abbrev=12"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        git = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
     except (OSError, subprocess.SubprocessError):
         return ""
-    return done.stdout.strip()
+    return git.stdout.strip()
 
 
 class Fingerprint:

@@ -170,7 +170,7 @@ class InputFormat:
                 cut_oldest_characters if self._spec.over_limit == "cut-oldest" else None,
             )
         except RefusedTurnsError as refusal:
-            return Refused(f"template refuses: {refusal.said}")
+            return Refused(f"template refuses: {refusal.reason}")
         if isinstance(encoded, Encoded) and not encoded.ids:
             return Refused("no tokens")
         return encoded

@@ -122,8 +122,8 @@ def attention_path(
         return PADDED
     config = backbone.config.get_text_config()
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    served = dtype == torch.bfloat16 and width <= 256 and width % 8 == 0
-    return VARLEN if served and device.type == "cuda" else SDPA
+    has_kernel = dtype == torch.bfloat16 and width <= 256 and width % 8 == 0
+    return VARLEN if has_kernel and device.type == "cuda" else SDPA
 
 
 def shared_prefix_attention(

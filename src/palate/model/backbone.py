@@ -574,5 +574,5 @@ def _licence(source: Source, config: Any) -> str | None:
         return None
     text = Path(readme).read_text(encoding="utf-8", errors="replace")
     front = re.match(r"---\s*\n(.*?)\n---", text, re.DOTALL)
-    found = re.search(r"^license:\s*['\"]?([\w.+-]+)", front.group(1), re.M) if front else None
-    return found.group(1) if found else None
+    match = re.search(r"^license:\s*['\"]?([\w.+-]+)", front.group(1), re.M) if front else None
+    return match.group(1) if match else None

@@ -219,8 +219,8 @@ def onnx_card(text: str) -> str:
     parts = re.split(r"(?m)^(?=## )", text)
     if not any(part.startswith("## Use\n") for part in parts):
         return f"{text.rstrip()}\n\n{_ONNX_USAGE}\n"
-    kept = [part for part in parts if not part.startswith("## Engines\n")]
-    return "".join(f"{_ONNX_USAGE}\n\n" if p.startswith("## Use\n") else p for p in kept)
+    parts = [part for part in parts if not part.startswith("## Engines\n")]
+    return "".join(f"{_ONNX_USAGE}\n\n" if p.startswith("## Use\n") else p for p in parts)
 
 
 _ONNX_USAGE = """## Use
@@ -652,8 +652,8 @@ def push(
     The token is huggingface_hub's own affair: HF_TOKEN, or what `hf auth login` stored.
 
     Raises:
-        PalateError: not logged in, no right to write, a repository that is public though
-            `public` was not said, a hub that cannot be reached.
+        PalateError: not logged in, no right to write, a repository that is public
+            without `public`, a hub that cannot be reached.
     """
     check_name(repo)
     api = HfApi(endpoint=endpoint)
@@ -667,7 +667,7 @@ def push(
                 )
             if revision is not None:
                 api.create_branch(repo, branch=revision, exist_ok=True)
-            done = api.upload_folder(
+            commit = api.upload_folder(
                 repo_id=repo, folder_path=folder, commit_message=message, revision=revision,
                 allow_patterns=[path.name for path in files],
             )  # fmt: skip
@@ -688,7 +688,7 @@ def push(
             f"{repo}: the upload failed ({first_line(error)}); push again, what is there is not "
             "sent twice"
         ) from None
-    return Pushed(f"{api.endpoint}/{repo}", done.oid)
+    return Pushed(f"{api.endpoint}/{repo}", commit.oid)
 
 
 def check_name(repo: str) -> None:
@@ -704,5 +704,5 @@ def check_name(repo: str) -> None:
 def folder_named(folder: Path) -> str | None:
     """A folder of this machine that the configuration would tell the hub of, if any."""
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    named = [config.get("_name_or_path"), (config.get("palate") or {}).get("base")]
-    return next((n for n in named if isinstance(n, str) and Path(n).is_absolute()), None)
+    names = [config.get("_name_or_path"), (config.get("palate") or {}).get("base")]
+    return next((n for n in names if isinstance(n, str) and Path(n).is_absolute()), None)

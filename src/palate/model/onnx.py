@@ -150,9 +150,9 @@ def _sample(config: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     lengths, longest = np.array([23, 5, 14]), 23
     rng = np.random.default_rng(0)
     pad = config.get_text_config().pad_token_id
-    known = [i for i in range(min(1000, config.get_text_config().vocab_size)) if i != pad]
+    tokens = [i for i in range(min(1000, config.get_text_config().vocab_size)) if i != pad]
     mask = (np.arange(longest) < lengths[:, None]).astype(np.int64)
-    return np.where(mask == 1, rng.choice(known, mask.shape), pad).astype(np.int64), mask
+    return np.where(mask == 1, rng.choice(tokens, mask.shape), pad).astype(np.int64), mask
 
 
 def _copy_rest(checkpoint: Path, folder: Path) -> None:

@@ -103,11 +103,11 @@ def _bos_line(bos: str) -> str:
 
 
 class RefusedTurnsError(PalateError):
-    """A chat template that refuses a conversation; `said` is its own reason, on one line."""
+    """A chat template that refuses a conversation; `reason` is its own, on one line."""
 
-    def __init__(self, roles: Sequence[str], said: str) -> None:
-        self.said = said
-        super().__init__(f"the chat template refuses turns {'/'.join(roles)}: {said}")
+    def __init__(self, roles: Sequence[str], reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"the chat template refuses turns {'/'.join(roles)}: {reason}")
 
 
 def render(
@@ -123,8 +123,8 @@ def render(
         )
     except Exception as error:  # Jinja templates raise whatever their author wrote.
         # It may quote the conversation, so no more than its beginning.
-        said = " ".join(str(error).split())[:120] or type(error).__name__
-        raise RefusedTurnsError([turn["role"] for turn in turns], said) from None
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise RefusedTurnsError([turn["role"] for turn in turns], reason) from None
     return str(text)
 
 

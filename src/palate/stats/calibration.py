@@ -198,11 +198,11 @@ def held_out_differences(
     """
     array = np.asarray(differences, dtype=np.float64)
     codes = np.arange(array.size) if clusters is None else cluster_codes(clusters)
-    made = np.full(array.size, np.nan)
+    scaled = np.full(array.size, np.nan)
     for fold in range(folds):
         inside = codes % folds == fold
         fitted = temperature(array[~inside], codes[~inside])
         if fitted is None:
             return None
-        made[inside] = array[inside] / fitted.value
-    return made
+        scaled[inside] = array[inside] / fitted.value
+    return scaled

@@ -282,9 +282,9 @@ def holm_levels(p_values: Sequence[float], *, level: float = LEVEL) -> list[floa
     p = np.asarray(p_values, dtype=np.float64)
     order = np.argsort(p)
     levels = level / (p.size - np.arange(p.size))
-    kept = np.flatnonzero(p[order] >= levels)
-    if kept.size:
-        levels[kept[0] :] = levels[kept[0]]
+    accepted = np.flatnonzero(p[order] >= levels)
+    if accepted.size:
+        levels[accepted[0] :] = levels[accepted[0]]
     return _in_place(levels, order)
 
 

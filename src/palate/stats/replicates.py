@@ -200,8 +200,8 @@ def _scored(values: ArrayLike, clusters: Iterable[Any] | None) -> tuple[Floats, 
         raise ValueError(f"{table.shape[1]} items but {codes.size} cluster labels")
     scored = ~np.isnan(table)
     items = scored.any(axis=0)
-    kept = table[scored.any(axis=1)][:, items]
-    return kept, cluster_codes(codes[items]), int((~items).sum())
+    rows = table[scored.any(axis=1)][:, items]
+    return rows, cluster_codes(codes[items]), int((~items).sum())
 
 
 def _variances(table: Floats, codes: Codes) -> tuple[float, float, float]:

@@ -72,9 +72,9 @@ class _ShardWriter(HuggingFaceStorageWriter):
             raise OSError(str(error)) from None
         with path.open("rb+") as file:
             os.fsync(file.fileno())
-        done: TorchFuture[list[WriteResult]] = TorchFuture()
-        done.set_result([WriteResult(i.index, 0, path.name) for i in plan.items])
-        return done
+        future: TorchFuture[list[WriteResult]] = TorchFuture()
+        future.set_result([WriteResult(i.index, 0, path.name) for i in plan.items])
+        return future
 
 
 def _shard_name(rank: int) -> str:
@@ -231,8 +231,8 @@ class Checkpoints:
             # Later steps are of a training that was started over, or the rest of a removal that a
             # kill cut short.
             names = self._tidy()
-            kept = [name for name in names if name <= target.name][: self._keep]
-            for name in set(names) - set(kept):
+            keep = [name for name in names if name <= target.name][: self._keep]
+            for name in set(names) - set(keep):
                 _remove(self._folder / name)
 
     def _tidy(self) -> list[str]:

@@ -223,15 +223,15 @@ def activation_bytes(model: ModelStats, setup: Setup) -> float:
     layer at a time whole again; a narrow last layer is left out of it. There are no logits: a
     reward model has no vocabulary head.
     """
-    whole = layer_bytes(model, setup)
+    layer = layer_bytes(model, setup)
     residual = model.width * (2 if setup.bfloat16 and setup.shards > 1 else 4)
     passed = max(0, model.layers_passed - model.narrow)
     last = last_layer_bytes(model, setup) if model.narrow and model.layers_passed else 0.0
     recomputed = {"none": 0, "selective": (passed + 1) // 2, "full": passed}[setup.checkpointing]
-    kept = (passed - recomputed) * whole + recomputed * residual + last
+    layers = (passed - recomputed) * layer + recomputed * residual + last
     # Embedding, and the final norm's two.
     outside = (1 if model.narrow else 3) * 4 * model.width
-    return kept + (whole if recomputed else 0.0) + outside
+    return layers + (layer if recomputed else 0.0) + outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,8 +320,8 @@ def shard_over(model: ModelStats, setup: Setup, node: int) -> Setup:
     """
     groups = [node * n for n in range(1, setup.processes // node + 1)] or [setup.processes]
     even = [g for g in groups if setup.processes % g == 0]
-    tried = [replace(setup, shards=g) for g in even or [setup.processes]]
-    return next((s for s in tried if fits(model, s)), tried[-1])
+    setups = [replace(setup, shards=g) for g in even or [setup.processes]]
+    return next((s for s in setups if fits(model, s)), setups[-1])
 
 
 def cures(model: ModelStats, setup: Setup) -> list[str]:
@@ -440,7 +440,7 @@ def flops(model: ModelStats, data: Data, setup: Setup) -> Flops:
     """
     p, r = data.prompt, data.response
     unit = 4 * model.query_width
-    whole, ends = unit * (p * p / 2 + 2 * (p * r + r * r / 2)), unit * 2 * (p + r)
+    full, ends = unit * (p * p / 2 + 2 * (p * r + r * r / 2)), unit * 2 * (p + r)
     wide = model.layers - model.narrow
     wide_passed = max(0, model.layers_passed - model.narrow)
     passes = bool(model.layers_passed)
@@ -449,12 +449,12 @@ def flops(model: ModelStats, data: Data, setup: Setup) -> Flops:
     def product(matrices: float, those_of_ends: float) -> float:
         return 2 * ((matrices - those_of_ends) * data.tokens + those_of_ends * 2)
 
-    forward = product(model.matrices, of_ends) + wide * whole + narrow
+    forward = product(model.matrices, of_ends) + wide * full + narrow
     inputs = product(model.matrices_passed, of_ends * passes)
     weights = product(model.matrices_trained, model.matrices_of_ends_trained)
-    backward = inputs + weights + 2 * (wide_passed * whole + narrow * passes)
+    backward = inputs + weights + 2 * (wide_passed * full + narrow * passes)
     again = {"none": 0.0, "selective": 0.5, "full": 1.0}[setup.checkpointing]
-    recomputed = again * (inputs + wide_passed * whole) if wide_passed else 0.0
+    recomputed = again * (inputs + wide_passed * full) if wide_passed else 0.0
     return Flops(forward, backward, recomputed)
 
 

@@ -90,39 +90,36 @@ def follow(
 
     Args:
         rows: comparisons to train on.
-        size: gives the number of parameters of a base; None leaves the rates as they are. Asked
+        size: gives the number of parameters of a base; None leaves the rates as they are. Called
             only where a rate follows.
     """
     stated = train.model_fields_set
-    found: dict[str, Any] = {}
+    derived: dict[str, Any] = {}
     if "layers" not in base.model_fields_set and "model" not in base.model_fields_set:
         base = base.model_copy(update={"layers": FEW_LAYERS if rows <= FEW_ROWS else None})
     if "pairs_per_step" not in stated:
         power = round(math.log2(max(1.0, math.sqrt(rows) / 2)))
-        found["pairs_per_step"] = min(max(FEWEST_PAIRS, 2**power), MOST_PAIRS)
-    pairs = found.get("pairs_per_step", train.pairs_per_step)
+        derived["pairs_per_step"] = min(max(FEWEST_PAIRS, 2**power), MOST_PAIRS)
+    pairs = derived.get("pairs_per_step", train.pairs_per_step)
     if "epochs" not in stated:
-        found["epochs"] = min(MOST_EPOCHS, math.ceil(STEPS_WANTED / math.ceil(rows / pairs)))
+        derived["epochs"] = min(MOST_EPOCHS, math.ceil(STEPS_WANTED / math.ceil(rows / pairs)))
     if "warmup_steps_min" not in stated:
-        steps = math.ceil(rows / pairs) * found.get("epochs", train.epochs)
-        found["warmup_steps_min"] = min(train.warmup_steps_min, math.ceil(steps / 10))
+        steps = math.ceil(rows / pairs) * derived.get("epochs", train.epochs)
+        derived["warmup_steps_min"] = min(train.warmup_steps_min, math.ceil(steps / 10))
     if size is not None and "learning_rate" not in stated:
-        found["learning_rate"] = _rate(train, size(base))
+        parameters = size(base)
+        derived["learning_rate"] = next(rate for below, rate in RATES if parameters < below)
+        if train.trainable != "full" and train.trainable.lora is not None:
+            derived["learning_rate"] = RATE_OF_ADAPTERS
         if "head_learning_rate" not in stated:
-            found["head_learning_rate"] = HEAD_RATE * found["learning_rate"]
-    return train.model_copy(update=found), base
+            derived["head_learning_rate"] = HEAD_RATE * derived["learning_rate"]
+    return train.model_copy(update=derived), base
 
 
 def follows(train: TrainOptions, base: BaseOptions) -> bool:
     """Whether anything is left to follow."""
     unsaid = set(FOLLOWING) - {"head_learning_rate"} - train.model_fields_set
     return bool(unsaid) or not {"model", "layers"} & base.model_fields_set
-
-
-def _rate(train: TrainOptions, parameters: int) -> float:
-    if train.trainable != "full" and train.trainable.lora is not None:
-        return RATE_OF_ADAPTERS
-    return next(rate for below, rate in RATES if parameters < below)
 
 
 def _several(number: int, noun: str) -> str:

@@ -68,14 +68,14 @@ class Distributed:
         """Whether this rank is the one that logs, writes and exports."""
         return self.rank == 0
 
-    def shards(self, asked: int | None = None) -> int:
-        """How many ranks hold one copy of a model together: as asked, else those of a machine.
+    def shards(self, number: int | None = None) -> int:
+        """How many ranks hold one copy of a model together: `number`, else those of a machine.
 
         Raises:
             PalateError: so many do not divide the ranks.
         """
         several = 1 < self.here < self.size and self.size % self.here == 0
-        shards = asked or (self.here if several else self.size)
+        shards = number or (self.here if several else self.size)
         if self.size % shards:
             raise PalateError(f"compute.shards: {shards} does not divide {self.size} processes")
         return shards
@@ -216,21 +216,21 @@ def clip_gradients(parameters: list[nn.Parameter], limit: float) -> Tensor:
 
 
 def gather(model: RewardModel, world: Distributed) -> None:
-    """Give rank 0 the whole weights on the CPU. The model can then be exported, no longer run."""
+    """Give rank 0 the unsharded weights on the CPU; the model can then be exported, not run."""
     if world.alone:
         return
     for part in _sharded(model):
         part.reshard()
     for module in model.modules():
         for name, shard in list(module.named_parameters(recurse=False)):
-            whole = cast(DTensor, shard).full_tensor().detach().cpu()
+            weights = cast(DTensor, shard).full_tensor().detach().cpu()
             if world.leads:
-                setattr(module, name, nn.Parameter(whole, requires_grad=False))
+                setattr(module, name, nn.Parameter(weights, requires_grad=False))
 
 
 @contextmanager
 def peers(world: Distributed) -> Generator[None]:
-    """Say in one line that another rank is gone, instead of what the network noticed of it."""
+    """Raise in one line that another rank is gone, instead of what the network says of it."""
     try:
         yield
     except RuntimeError as error:

@@ -66,15 +66,12 @@ class RunLog:
     def evaluations(self, step: int, epoch: float, sets: Mapping[str, Mapping[str, float]]) -> None:
         """Record the evaluations on held-out sets, by name."""
         for name, figures in sets.items():
-            self._evaluation(step, epoch, name, figures)
-
-    def _evaluation(self, step: int, epoch: float, name: str, figures: Mapping[str, float]) -> None:
-        self._write({"step": step, "epoch": epoch, "eval": {"name": name, **figures}})
-        self._track(step, {f"{name}/{k}": v for k, v in figures.items()})
-        self.say(
-            f"  step {step}: {name} accuracy {figures['accuracy']:.3f}, loss "
-            f"{figures['loss']:.4f} (n = {figures['pairs']:.0f})"
-        )
+            self._write({"step": step, "epoch": epoch, "eval": {"name": name, **figures}})
+            self._track(step, {f"{name}/{k}": v for k, v in figures.items()})
+            self.say(
+                f"  step {step}: {name} accuracy {figures['accuracy']:.3f}, loss "
+                f"{figures['loss']:.4f} (n = {figures['pairs']:.0f})"
+            )
 
     def _write(self, row: Mapping[str, Any]) -> None:
         self._file.write(json.dumps(row) + "\n")
@@ -86,7 +83,16 @@ class RunLog:
 
 def _open_tracker(tracker: str, folder: Path, name: str) -> Track:
     if tracker == "tensorboard":
-        return _tensorboard(folder)
+        from torch.utils.tensorboard import SummaryWriter
+
+        writer = SummaryWriter(str(folder / "tensorboard"))
+
+        def track(step: int, figures: Mapping[str, float]) -> None:
+            for key, value in figures.items():
+                writer.add_scalar(key, value, step)
+            writer.flush()
+
+        return track
     try:
         module = __import__(tracker)
     except ImportError:
@@ -95,19 +101,6 @@ def _open_tracker(tracker: str, folder: Path, name: str) -> Track:
         ) from None
     run = module.init(project="palate", name=name)
     return lambda step, figures: run.log(dict(figures), step=step)
-
-
-def _tensorboard(folder: Path) -> Track:
-    from torch.utils.tensorboard import SummaryWriter
-
-    writer = SummaryWriter(str(folder / "tensorboard"))
-
-    def track(step: int, figures: Mapping[str, float]) -> None:
-        for key, value in figures.items():
-            writer.add_scalar(key, value, step)
-        writer.flush()
-
-    return track
 
 
 def drop_after(folder: Path, step: int) -> None:

@@ -10,41 +10,40 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from palate.model.reward_model import RewardModel
-from palate.train.options import LoraOptions, TrainOptions
+from palate.train.options import TrainOptions
 from palate.types import PalateError
 
 
 def choose_trainable(model: RewardModel, options: TrainOptions) -> None:
-    """Freeze what `options.trainable` leaves out; the heads and the final norm always learn."""
+    """Freeze what `options.trainable` leaves out; the heads and the final norm always learn.
+
+    Raises:
+        PalateError: a backbone without a plain stack of layers, or with fewer than are to learn.
+    """
     if options.trainable == "full":
         return
-    if options.trainable.lora is not None:
-        _add_adapters(model, options.trainable.lora, options.seed)
-    elif options.trainable.last_layers is not None:
-        _freeze_below(model.backbone, options.trainable.last_layers)
+    backbone, lora, last = model.backbone, options.trainable.lora, options.trainable.last_layers
+    if lora is not None:
+        from peft import LoraConfig, get_peft_model
 
-
-def _freeze_below(backbone: PreTrainedModel, last: int) -> None:
-    layers = getattr(backbone, "layers", None)
-    if not isinstance(layers, nn.ModuleList):
-        kind = type(backbone).__name__
-        raise PalateError(f"trainable.last_layers: {kind} has no plain stack of layers; use lora")
-    if last > len(layers):
-        raise PalateError(f"trainable.last_layers={last}, but the backbone has {len(layers)}")
-    frozen = [backbone.get_input_embeddings(), *layers[: len(layers) - last]]
-    for module in frozen:
-        module.requires_grad_(False)
-
-
-def _add_adapters(model: RewardModel, options: LoraOptions, seed: int) -> None:
-    from peft import LoraConfig, get_peft_model
-
-    config = LoraConfig(
-        r=options.rank, lora_alpha=options.alpha, lora_dropout=0.0, target_modules="all-linear"
-    )
-    # Untyped in peft; the wrapper forwards everything the reward model asks of a backbone.
-    with warnings.catch_warnings(), torch.random.fork_rng():
-        torch.manual_seed(seed)  # A run killed before its first checkpoint must start the same.
-        # peft 0.21 asks transformers 5.23 by a name it deprecates.
-        warnings.simplefilter("ignore", FutureWarning)
-        model.backbone = cast(PreTrainedModel, get_peft_model(model.backbone, config))
+        config = LoraConfig(
+            r=lora.rank, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules="all-linear"
+        )
+        # Untyped in peft; the wrapper forwards everything the reward model asks of a backbone.
+        with warnings.catch_warnings(), torch.random.fork_rng():
+            # A run killed before its first checkpoint must start the same.
+            torch.manual_seed(options.seed)
+            # peft 0.21 asks transformers 5.23 by a name it deprecates.
+            warnings.simplefilter("ignore", FutureWarning)
+            model.backbone = cast(PreTrainedModel, get_peft_model(backbone, config))
+    elif last is not None:
+        layers = getattr(backbone, "layers", None)
+        if not isinstance(layers, nn.ModuleList):
+            raise PalateError(
+                f"trainable.last_layers: {type(backbone).__name__} has no plain stack of layers; "
+                "use lora"
+            )
+        if last > len(layers):
+            raise PalateError(f"trainable.last_layers={last}, but the backbone has {len(layers)}")
+        for module in [backbone.get_input_embeddings(), *layers[: len(layers) - last]]:
+            module.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Rewards of pairs under the present weights: curves on held-out sets, and whose loss is broken."""
+"""Rewards of pairs under the present weights: curves on held-out sets, and which are not finite."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def pair_rewards(model: RewardModel, step: Step, world: Distributed) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Sets that are watched during training, by name, and how much of them."""
+    """Held-out sets that are scored during training, by name, and how much of them."""
 
     sets: Mapping[str, Examples]
     rows: int
@@ -52,18 +52,15 @@ class Validation:
 
     def figures(self, model: RewardModel, world: Distributed) -> dict[str, dict[str, float]]:
         """Accuracy (ties count one half) and loss without margin over each set's first rows."""
-        return {name: self._figures(model, examples, world) for name, examples in self.sets.items()}
-
-    def _figures(
-        self, model: RewardModel, examples: Examples, world: Distributed
-    ) -> dict[str, float]:
-        rows = [examples[i] for i in range(min(self.rows, len(examples)))]
-        none = TrainOptions().margins()
-        step = split_step(rows, none, self.budget, rank=world.rank, ranks=world.size)
-        chosen, rejected = pair_rewards(model, step, world).unbind(1)
-        return {
-            "accuracy": accuracy(chosen, rejected).mean().item(),
-            "loss": ranking_loss(chosen, rejected, torch.zeros_like(chosen)).mean().item(),
-            "gap": (chosen - rejected).mean().item(),
-            "pairs": float(len(rows)),
-        }
+        figures, none = {}, TrainOptions().margins()
+        for name, examples in self.sets.items():
+            rows = [examples[i] for i in range(min(self.rows, len(examples)))]
+            step = split_step(rows, none, self.budget, rank=world.rank, ranks=world.size)
+            chosen, rejected = pair_rewards(model, step, world).unbind(1)  # [B]
+            figures[name] = {
+                "accuracy": accuracy(chosen, rejected).mean().item(),
+                "loss": ranking_loss(chosen, rejected, torch.zeros_like(chosen)).mean().item(),
+                "gap": (chosen - rejected).mean().item(),
+                "pairs": float(len(rows)),
+            }
+        return figures
