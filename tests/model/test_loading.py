@@ -339,7 +339,9 @@ def test_pitfall_03_a_tokenizer_without_a_pad_token_is_given_one_by_name(
     """GPT-2's: refused with the cure; then a row is added, said, and in the export."""
     folder = save_tiny(tmp_path / "gpt2", "gpt_neox", tokenizer=alone_with_its_end())
     plain = BaseOptions(model=str(folder), template="chatml")
-    with pytest.raises(PalateError, match=r"set backbone\.pad_token to a new one, such as <\|pad\|>"):
+    with pytest.raises(
+        PalateError, match=r"set backbone\.pad_token to a new one, such as <\|pad\|>"
+    ):
         start_model(plain)
     for word in ("a", "the", "<p ad>"):
         with pytest.raises(PalateError, match=f"backbone.pad_token: '{word}' may stand in text"):
