@@ -1,4 +1,4 @@
-"""What the processes of tests/test_sharing.py do; they import it from here."""
+"""What the processes of tests/recipe/test_distributed.py do; they import it from here."""
 
 import sys
 from contextlib import redirect_stdout

@@ -32,7 +32,7 @@ SERVER = "http://127.0.0.1:8000"
 
 # What is not run, by the first reason that fits, and where it is run instead. Every command of
 # Palate's own is at least read by its own parser.
-LONG = "minutes to hours; tests/test_recipe_run.py and tests/test_study.py run small ones"
+LONG = "minutes to hours; tests/recipe/test_run.py and tests/recipe/test_study.py run small ones"
 UNTIL_STOPPED = "runs until it is stopped; tests/serve, tests/view"
 HUB = (
     "needs a model or repository of a hub; tests/model/test_export.py, tests/model/test_loading.py"
@@ -42,14 +42,14 @@ NOT_RUN = {
     r"palate (run|mix|train|evaluate|demo)\b.*\b(llama2|margin|scaling|my\.yaml)\b": LONG,
     r"palate (run|train|demo)\b": LONG,
     r"palate view .*--export": "there are no marks yet; tests/explorer/test_annotations.py",
-    r"palate report runs/margin": "a study; tests/test_study.py",
+    r"palate report runs/margin": "a study; tests/recipe/test_study.py",
     r"palate (serve|view)\b": UNTIL_STOPPED,
     r"palate push\b(?!.*--dry-run)|--base Qwen|OpenAssistant/": HUB,
     r"--format onnx|--with safety-onnx": "half a minute of tracing; tests/model/test_onnx.py",
     r"--url ": "needs a server; tests/evaluate/test_parity.py",
     r"palate judge '\{chat:": "asks an endpoint; tests/judges/llm",
-    r"palate doctor|palate plan": "speaks of this machine; tests/test_cli.py, tests/test_plan.py",
-    r"torchrun ": "several processes; tests/test_sharing.py, tests/test_crew.py",
+    r"palate doctor|palate plan": "speaks of this machine; tests/cli",
+    r"torchrun ": "several processes; tests/recipe/test_distributed.py",
     r"curl ": "needs a server; tests/serve/test_protocols.py asks the same",
     r"make |source ": "what made the environment of these tests",
     r"python (examples/trl_grpo|-m openrlhf|-m verl)|\.\.\. --rm-type": OTHERS,

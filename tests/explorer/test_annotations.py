@@ -12,6 +12,7 @@ from threading import Thread
 import numpy as np
 import pytest
 
+from command import one_line, palate
 from palate.data.lint import Kind, LintReport, lint
 from palate.data.sources import Request, open_source, readable
 from palate.explorer.annotations import (
@@ -25,7 +26,6 @@ from palate.explorer.annotations import (
 from palate.explorer.run import OpenRun
 from palate.records import read_comparisons, read_header
 from palate.types import PalateError, Rating
-from test_cli import one_line, palate  # type: ignore[import-not-found]
 
 WRITER = """
 import sys

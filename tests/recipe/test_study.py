@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from command import palate
 from palate.recipe import load_recipe, run
 from palate.records import file_digest, read_comparisons, read_header
 from palate.report import report
-from test_cli import palate  # type: ignore[import-not-found]
 from tiny import save_tiny
 
 RECIPE = """

@@ -6,10 +6,10 @@ import json
 import pytest
 
 from answering import endpoint
+from command import one_line, palate
 from palate.recipe.forecast import costs, with_budget
 from palate.records import write_comparisons
 from palate.types import Comparison, Message, PalateError
-from test_cli import one_line, palate
 
 CHAT = {
     "model": "m",

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
+from command import one_line, palate
 from palate.cli.plan import number
 from palate.recipe import load_recipe
 from palate.recipe.forecast import Amounts, Machines, forecast
 from palate.records import write_comparisons
 from palate.train.dataset import tokenise
 from palate.types import PalateError
-from test_cli import one_line, palate
 from tiny import save_tiny, tiny_config
 from train.test_dataset import CHAT, comparison
 
