@@ -138,7 +138,7 @@ def test_gaps_are_means_of_chosen_less_rejected(mixed: Report) -> None:
     assert table is not None
     (row,) = table.rows
     assert row.cells[2].estimate.value == pytest.approx(0)
-    votes = mixed.judged.tallies["m", "bench"]
+    votes = mixed.judged.votes["m", "bench"]
     gap = votes.chosen_scores - votes.rejected_scores
     for text, rating in zip(texts(table)[0][3:], (4, 3, 2, 1), strict=True):
         held = gap[votes.ratings == rating]

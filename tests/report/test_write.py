@@ -125,7 +125,7 @@ def by_judge_outcomes(made: Report) -> list[str]:
 def test_pitfall_28_unequal_protocols_are_marked(tmp_path: Path, write_file: Write) -> None:
     for judge in ("a", "b", "c"):
         write_file(judge, "bench")
-    write_file("d", "bench", prefix="other", protocol={"order": "both"})
+    write_file("d", "bench", prefix="other", protocol={"order": "both", "seed": 1})
     table = report(tmp_path / "run").table("table-7")
     assert table is not None
     marked = {row.cells[0].value for row in table.rows if row.cells[1].notes}
@@ -133,6 +133,7 @@ def test_pitfall_28_unequal_protocols_are_marked(tmp_path: Path, write_file: Wri
     text = (tmp_path / "run" / "tables" / "table-7.md").read_text()
     assert "other items" in text
     assert "order of sides both, most of the column seeded" in text
+    assert "sides seeded with 1, most of the column with 0" in text
 
 
 def test_pitfall_28_models_on_other_items_are_not_tested_against_the_trivial(

@@ -92,8 +92,8 @@ def table_7(judged: Judged, tests: Mapping[str, Tests] | None = None) -> Table |
                 of = {"judge": judge, "benchmark": name}
                 note = notes[name].get(judge, ())
                 cells.append(figure(result.overall, *note, letters=letter, behind=of))
-            elif judge in judged.absent:
-                cells.append(Cell(None, (f"missing: {escape.plain(judged.absent[judge], 300)}",)))
+            elif judge in judged.skipped:
+                cells.append(Cell(None, (f"missing: {escape.plain(judged.skipped[judge], 300)}",)))
             else:
                 cells.append(Cell())
         if mean:
@@ -288,7 +288,7 @@ def differences(judged: Judged, tests: Mapping[str, Tests]) -> Table | None:
                 continue
             difference = tests[name][pair].turned()
             estimate = difference.estimate
-            both = {judged.tallies[judge, name].both for judge in pair}
+            both = {judged.votes[judge, name].both for judge in pair}
             rows.append(
                 (
                     *names(model), judge_name(best.judge),
@@ -374,7 +374,7 @@ def _tests(judged: Judged, benchmark: str) -> Tests:
     Two of which one was asked in the seeded order alone are compared in that.
     """
     results = [r for r in judged.of(benchmark) if r.overall.n]
-    votes = {r.judge: v for r in results if (v := judged.tallies.get((r.judge, benchmark)))}
+    votes = {r.judge: v for r in results if (v := judged.votes.get((r.judge, benchmark)))}
     terms = {j: (v.items, v.terms.data, v.terms.seed, v.terms.tie_rule) for j, v in votes.items()}
     usual = Counter(terms.values()).most_common(1)
     alike = [judge for judge in votes if terms[judge] == usual[0][0]]

@@ -53,7 +53,7 @@ def best_of_n(judged: Judged, items: Mapping[str, Items]) -> Table | None:
     """Quality of the best of n by each judge's scores; None where no prompt has enough of them."""
     curves: list[tuple[str, str, list[Estimate]]] = []
     for benchmark in judged.benchmarks():
-        results = [(r, votes) for r, votes in judged.tallied() if r.benchmark == benchmark]
+        results = [(r, votes) for r, votes in judged.with_votes() if r.benchmark == benchmark]
         if benchmark in items and results:
             curves += _curves(results, items[benchmark])
     longest = max((len(curve) for *_, curve in curves), default=0)
@@ -170,7 +170,7 @@ def calibration(judged: Judged) -> tuple[Table | None, Table | None]:
     """Figures of every judge with scores, and their reliability; None where there are no scores."""
     rows: list[Values] = []
     by_confidence: list[Values] = []
-    for result, votes in judged.tallied():
+    for result, votes in judged.with_votes():
         odds = votes.orders.log_odds
         if result.kind == "trivial" or (made := _calibration(votes, odds)) is None:
             continue
@@ -227,7 +227,7 @@ LENGTH_REMARKS = (
 def length(judged: Judged) -> Table | None:
     """Accuracy by which response is longer, and length-controlled; None without lengths."""
     rows: list[Values] = []
-    for result, votes in judged.tallied():
+    for result, votes in judged.with_votes():
         difference = votes.chosen_lengths - votes.rejected_lengths
         longer, shorter = votes.accuracy(difference > 0), votes.accuracy(difference < 0)
         if longer.n + shorter.n:
@@ -259,7 +259,7 @@ MARGIN_REMARKS = (
 def margins(judged: Judged) -> Table | None:
     """The mean margin of every judge with scores, over all items and by rating; or None."""
     rows: list[Values] = []
-    for result, votes in judged.tallied():
+    for result, votes in judged.with_votes():
         margin = votes.chosen_scores - votes.rejected_scores
         if result.kind != "trivial" and not np.isnan(margin).all():
             rated = (_mean(votes, margin, votes.ratings == rating) for rating in RATINGS)
@@ -291,7 +291,7 @@ def orders(judged: Judged) -> Table | None:
     """Accuracy in one order and in both, consistency, position bias; None where all had one."""
     rows = [
         (*names(result), made.one, made.both, made.consistent.n, made.consistent, made.first)
-        for result, votes in judged.tallied()
+        for result, votes in judged.with_votes()
         if (made := order_figures(votes))
     ]
     heads = [
@@ -321,7 +321,7 @@ def thresholds(judged: Judged) -> Table | None:
             *names(result), at.threshold, at.recall, at.recall.n, at.precision,
             at.precision.n if at.precision else 0,
         )
-        for result, votes in judged.tallied()
+        for result, votes in judged.with_votes()
         if result.kind != "trivial"
         for at in detection(votes, THRESHOLDS)
     ]  # fmt: skip
@@ -352,7 +352,7 @@ SLICE_REMARKS = (
 def slices(judged: Judged, items: Mapping[str, Items]) -> Table | None:
     """Accuracy of each judge that is not trivial on each slice; None where nothing is known."""
     rows: list[Values] = []
-    for result, votes in judged.tallied():
+    for result, votes in judged.with_votes():
         if result.kind == "trivial":
             continue
         for by, labels, codes in _slices(votes, items.get(votes.benchmark)):

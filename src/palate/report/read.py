@@ -1,9 +1,12 @@
-"""What a run left behind: verdict files, computed figures; broken files are named, not fatal."""
+"""What is read of a run: verdicts, computed figures, the comparisons behind them.
+
+A file that is broken is named among the problems, and the rest is kept.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +38,7 @@ TRIVIAL = {
 }
 """Trivial judges in the order of tables, with the names they have there."""
 OURS = "reward-model"
+KIND_ORDER: tuple[Kind, ...] = ("trivial", "foreign", "ours", "limit")
 
 Key = tuple[str, str]
 """(judge, benchmark)."""
@@ -42,46 +46,45 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """All verdicts of a run: figures and tallies by (judge, benchmark), and what went wrong.
+    """All verdicts of a run: figures and votes by (judge, benchmark), and what went wrong.
 
-    `absent` has the reason of each judge that could not be asked, or not on every benchmark.
+    `votes` are the verdicts item by item, of figures that were made from verdicts. `skipped` has
+    the reason of each judge that could not be asked, or not on every benchmark.
     """
 
     results: Mapping[Key, Result]
-    tallies: Mapping[Key, JudgeResults]
+    votes: Mapping[Key, JudgeResults]
     problems: tuple[str, ...] = ()
-    absent: Mapping[str, str] = field(default_factory=dict[str, str])
+    skipped: Mapping[str, str] = field(default_factory=dict[str, str])
 
     def kinds(self) -> dict[str, Kind]:
         """Every judge with its kind; of one that was never asked no more is known than foreign."""
-        unknown: dict[str, Kind] = dict.fromkeys(self.absent, "foreign")
+        unknown: dict[str, Kind] = dict.fromkeys(self.skipped, "foreign")
         return unknown | {result.judge: result.kind for result in self.results.values()}
 
     def judges(self) -> list[str]:
         """Trivial first, then foreign, ours, limits; by name within, trivial in a fixed order."""
-        kinds = self.kinds()
-        places: dict[Kind, int] = {"trivial": 0, "foreign": 1, "ours": 2, "limit": 3}
-        trivial = list(TRIVIAL)
-        return sorted(
-            kinds,
-            key=lambda judge: (
-                places[kinds[judge]],
-                trivial.index(judge) if judge in trivial else len(trivial),
-                judge,
-            ),
-        )
+        kinds, trivial = self.kinds(), list(TRIVIAL)
+
+        def place(judge: str) -> tuple[int, int, str]:
+            number = trivial.index(judge) if judge in trivial else len(trivial)
+            return KIND_ORDER.index(kinds[judge]), number, judge
+
+        return sorted(kinds, key=place)
 
     def benchmarks(self) -> list[str]:
         """Sets the paper has not by name, then the paper's in the order of its Table 7."""
-        columns = {r.benchmark: llama2.column(r.paper_column) for r in self.results.values()}
-        place = {c: i + 1 for i, c in enumerate(llama2.COLUMNS)}
-        order = {b: place[c] if c else 0 for b, c in columns.items()}
-        return sorted(order, key=lambda b: (order[b], b))
+        place = {column: number for number, column in enumerate(llama2.COLUMNS, 1)}
+        order = {
+            result.benchmark: place.get(llama2.column(result.paper_column) or "", 0)
+            for result in self.results.values()
+        }
+        return sorted(order, key=lambda benchmark: (order[benchmark], benchmark))
 
     def of(self, benchmark: str) -> list[Result]:
         """The results on one benchmark in the order of judges."""
-        found = (self.results.get((judge, benchmark)) for judge in self.judges())
-        return [result for result in found if result is not None]
+        keys = ((judge, benchmark) for judge in self.judges())
+        return [self.results[key] for key in keys if key in self.results]
 
     def best_trivial(self, benchmark: str) -> Result | None:
         """The most accurate trivial judge there: who beats it beats them all."""
@@ -92,10 +95,10 @@ class Judged:
         """All results, benchmark by benchmark."""
         return [result for name in self.benchmarks() for result in self.of(name)]
 
-    def tallied(self) -> list[tuple[Result, JudgeResults]]:
-        """Results that were made from verdicts, benchmark by benchmark, with their tallies."""
-        found = ((r, self.tallies.get((r.judge, r.benchmark))) for r in self.all())
-        return [(result, votes) for result, votes in found if votes is not None]
+    def with_votes(self) -> list[tuple[Result, JudgeResults]]:
+        """Results that were made from verdicts, benchmark by benchmark, with their votes."""
+        keys = ((result, (result.judge, result.benchmark)) for result in self.all())
+        return [(result, self.votes[key]) for result, key in keys if key in self.votes]
 
 
 def read_judged(run_dir: Path) -> Judged:
@@ -104,73 +107,54 @@ def read_judged(run_dir: Path) -> Judged:
     A file that is cut, foreign or a double becomes a problem, and the rest is kept.
     """
     results: dict[Key, Result] = {}
-    tallies: dict[Key, JudgeResults] = {}
+    votes: dict[Key, JudgeResults] = {}
     problems: list[str] = []
+
+    def add(result: Result, path: Path) -> Key:
+        key = (result.judge, result.benchmark)
+        if key in results:
+            raise PalateError(
+                f"{path}: {key[0]!r} on {key[1]!r} stands in another file too; remove one of them"
+            )
+        results[key] = result
+        return key
+
     models = {path.name for path in (run_dir / "train").glob("*/")}
     for path in sorted((run_dir / "verdicts").glob("*.parquet")):
         try:
-            votes = read_judge_results(path)
-            key = (votes.judge, votes.benchmark)
-            _refuse_double(results, key, path)
-            results[key] = _summary(votes, read_header(path).details, models)
-            tallies[key] = votes
+            judged = read_judge_results(path)
+            details = read_header(path).details
+            protocol = details.get("protocol") or {}
+            result = summarise(
+                judged,
+                kind=judge_kind(judged.judge, protocol, models),
+                paper_column=details.get("paper_column"),
+                protocol=protocol,
+            )
+            votes[add(result, path)] = judged
         except PalateError as error:
             problems.append(str(error))
     for path in sorted((run_dir / "results").glob("*.json")):
         try:
             for result in read_results(path):
-                key = (result.judge, result.benchmark)
-                _refuse_double(results, key, path)
-                results[key] = result
+                add(result, path)
         except PalateError as error:
             problems.append(str(error))
-    absent: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     try:
-        absent = read_skipped(run_dir / "verdicts")
+        skipped = read_skipped(run_dir / "verdicts")
     except PalateError as error:
         problems.append(str(error))
-    return Judged(results, tallies, tuple(problems), absent)
-
-
-def _summary(votes: JudgeResults, details: Mapping[str, Any], models: set[str]) -> Result:
-    protocol = details.get("protocol") or {}
-    return summarise(
-        votes,
-        kind=judge_kind(votes.judge, protocol, models),
-        paper_column=details.get("paper_column"),
-        protocol=protocol,
-    )
+    return Judged(results, votes, tuple(problems), skipped)
 
 
 def judge_kind(judge: str, protocol: Mapping[str, Any], models: set[str]) -> Kind:
-    """What sort of judge this is: said by its protocol, else by its name or a trained model's."""
-    said = protocol.get("judge")
-    kind = said.get("judge") if isinstance(said, Mapping) else said
+    """What sort of judge this is: by its protocol, else by its name or a trained model's."""
+    config = protocol.get("judge")
+    kind = config.get("judge") if isinstance(config, Mapping) else config
     if kind in TRIVIAL or (not kind and judge in TRIVIAL):
         return "trivial"
     return "ours" if kind == OURS or judge in models else "foreign"
-
-
-def _refuse_double(results: Mapping[Key, Result], key: Key, path: Path) -> None:
-    if key in results:
-        raise PalateError(
-            f"{path}: {key[0]!r} on {key[1]!r} stands in another file too; remove one of them"
-        )
-
-
-def column_notes(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:
-    """Footnotes by judge where its items or protocol differ from most others' in a column."""
-    notes: dict[str, list[str]] = {}
-    for what, say in _DIFFERENCES.items():
-        found = {r.judge: _said(r, what) for r in results}
-        known = Counter(value for value in found.values() if value)
-        if len(known) < 2:
-            continue
-        usual = min(known, key=lambda value: (-known[value], value))
-        for judge, value in found.items():
-            if value and value != usual:
-                notes.setdefault(judge, []).append(say.format(value, usual))
-    return {judge: tuple(found) for judge, found in notes.items()}
 
 
 _DIFFERENCES = {
@@ -182,14 +166,22 @@ _DIFFERENCES = {
 }
 
 
-def _said(result: Result, what: str) -> str:
-    if what == "items":
-        return result.items
-    value = result.protocol.get(what)
-    return "" if value is None else str(value)
+def column_notes(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:
+    """Footnotes by judge where its items or protocol differ from most others' in a column."""
+    notes: dict[str, tuple[str, ...]] = {}
+    for key, note in _DIFFERENCES.items():
+        protocols = {r.judge: {**r.protocol, "items": r.items} for r in results}
+        known = ((judge, protocol.get(key)) for judge, protocol in protocols.items())
+        values = {judge: "" if value is None else str(value) for judge, value in known}
+        counts = Counter(filter(None, values.values()))
+        usual = min(counts, key=lambda value: (-counts[value], value), default="")
+        for judge, value in values.items():
+            if value and value != usual:
+                notes[judge] = (*notes.get(judge, ()), note.format(value, usual))
+    return notes
 
 
-# The comparisons behind verdicts, by column: tables of parts and examples need more of them.
+# The comparisons behind verdicts, by column: tables of slices and examples need more of them.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -206,8 +198,8 @@ class Items:
 
     def places(self, ids: NDArray[Any]) -> Codes:
         """Where each of `ids` [M] stands in the file; -1 where it does not."""
-        found = pc.index_in(pa.array(ids, pa.string()), value_set=self.ids)
-        return np.asarray(pc.fill_null(found, -1).to_numpy(), dtype=np.int64)
+        places = pc.index_in(pa.array(ids, pa.string()), value_set=self.ids)
+        return np.asarray(pc.fill_null(places, -1).to_numpy(), dtype=np.int64)
 
 
 def read_items(runs: Sequence[Path], judged: Judged) -> tuple[dict[str, Items], list[str]]:
@@ -215,36 +207,28 @@ def read_items(runs: Sequence[Path], judged: Judged) -> tuple[dict[str, Items], 
 
     A file belongs to verdicts that name its fingerprint; by name alone where they name none.
     """
-    by_print: dict[str, Path] = {}
+    by_fingerprint: dict[str, Path] = {}
     by_name: dict[str, Path] = {}
     problems: list[str] = []
-    for path in _benchmark_files(runs):
+    for path in (path for run in runs for path in sorted((run / "benchmarks").glob("*.parquet"))):
         try:
-            by_print.setdefault(read_header(path, "comparisons").fingerprint, path)
+            by_fingerprint.setdefault(read_header(path, "comparisons").fingerprint, path)
             by_name.setdefault(path.stem, path)
         except PalateError as error:
             problems.append(str(error))
     items = {}
     for name in judged.benchmarks():
-        data = {t.terms.data for (_, b), t in judged.tallies.items() if b == name}
-        paths = [by_print[one] for one in sorted(data) if one in by_print]
-        if not any(data) and name in by_name:
+        fingerprints = {v.terms.data for (_, b), v in judged.votes.items() if b == name}
+        paths = [by_fingerprint[one] for one in sorted(fingerprints) if one in by_fingerprint]
+        if not any(fingerprints) and name in by_name:
             paths.append(by_name[name])
         if paths:
-            items[name] = _items(paths[0])
+            table = read_columns(paths[0], ["id", "source", "prompt"], "comparisons")
+            table = table.combine_chunks()
+            items[name] = Items(
+                path=paths[0],
+                ids=table["id"].combine_chunks(),
+                sources=table["source"].to_numpy().astype(object),
+                turns=pc.list_value_length(table["prompt"]).to_numpy().astype(np.int64),
+            )
     return items, problems
-
-
-def _benchmark_files(runs: Sequence[Path]) -> Iterator[Path]:
-    return (path for run in runs for path in sorted((run / "benchmarks").glob("*.parquet")))
-
-
-def _items(path: Path) -> Items:
-    table = read_columns(path, ["id", "source", "prompt"], "comparisons").combine_chunks()
-    ids = table["id"].combine_chunks()
-    return Items(
-        path=path,
-        ids=ids,
-        sources=table["source"].to_numpy().astype(object),
-        turns=pc.list_value_length(table["prompt"]).to_numpy().astype(np.int64),
-    )

@@ -230,8 +230,8 @@ def _merged(runs: Mapping[str, Judged]) -> Judged:
     if len(runs) == 1:
         return next(iter(runs.values()))
     results: dict[Key, Result] = {}
-    tallies: dict[Key, JudgeResults] = {}
-    absent: dict[str, str] = {}
+    all_votes: dict[Key, JudgeResults] = {}
+    skipped: dict[str, str] = {}
     for run, judged in runs.items():
         for (judge, benchmark), result in judged.results.items():
             shared = result.kind in ("trivial", "limit")
@@ -240,11 +240,11 @@ def _merged(runs: Mapping[str, Judged]) -> Judged:
                 continue
             name = judge if shared and earlier is None else f"{run}: {judge}"
             results[name, benchmark] = replace(result, judge=name)
-            if (votes := judged.tallies.get((judge, benchmark))) is not None:
-                tallies[name, benchmark] = replace(votes, judge=name)
-        absent |= {f"{run}: {judge}": why for judge, why in judged.absent.items()}
+            if (votes := judged.votes.get((judge, benchmark))) is not None:
+                all_votes[name, benchmark] = replace(votes, judge=name)
+        skipped |= {f"{run}: {judge}": why for judge, why in judged.skipped.items()}
     problems = tuple(problem for judged in runs.values() for problem in judged.problems)
-    return Judged(results, tallies, problems, absent)
+    return Judged(results, all_votes, problems, skipped)
 
 
 def _named(runs: Sequence[Path]) -> dict[str, Path]:

@@ -276,7 +276,7 @@ def read_study(run_dir: Path) -> StudyResults:
         finished += 1
         judged = read_judged(folder)
         problems += judged.problems
-        for (model, benchmark), votes in sorted(judged.tallies.items(), key=lambda one: one[0]):
+        for (model, benchmark), votes in sorted(judged.votes.items(), key=lambda one: one[0]):
             if model not in index.models:
                 continue
             by_id = np.argsort(votes.ids.astype(str), kind="stable")

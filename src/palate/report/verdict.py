@@ -249,7 +249,7 @@ def cautions(
 ) -> Iterator[Finding]:
     """What would mislead a reader of the tables who is not told."""
     yield from _apart(judged, tests)
-    models = [(r, votes) for r, votes in judged.tallied() if r.kind != "trivial"]
+    models = [(r, votes) for r, votes in judged.with_votes() if r.kind != "trivial"]
     for result, _ in models:
         counts, bounds = result.counts, result.bounds
         unscored = sum(counts.unscored.values()) if counts else 0
@@ -265,7 +265,7 @@ def cautions(
     for curve in curves:
         yield from _too_short(curve)
         yield from _overfitted(curve)
-    for judge, why in judged.absent.items():
+    for judge, why in judged.skipped.items():
         reason = f" was not asked: {escape.plain(why, 300)}"
         yield Finding("caution", sentence(Name(judge_name(judge)), reason))
 
@@ -273,7 +273,7 @@ def cautions(
 def _apart(judged: Judged, tests: Mapping[str, Tests]) -> Iterator[Finding]:
     """Models that nobody could be compared with where others were: they were asked otherwise."""
     apart: dict[str, list[str]] = {}
-    for result, _ in judged.tallied():
+    for result, _ in judged.with_votes():
         tested = {judge for pair in tests[result.benchmark] for judge in pair}
         if tested and result.judge not in tested and result.kind != "trivial" and result.overall.n:
             apart.setdefault(result.judge, []).append(result.benchmark)

@@ -18,14 +18,14 @@ from palate.report.page.failures import (
 
 def test_the_surest_wrong_verdicts_come_first(hostile_report: Report) -> None:
     chosen = select_failures(hostile_report.judged, hostile_report.items)
-    for votes in hostile_report.judged.tallies.values():
+    for votes in hostile_report.judged.votes.values():
         wrong = np.flatnonzero(votes.values == 0)
         odds = np.abs(votes.orders.log_odds)
         surest = {str(votes.ids[i]) for i in wrong[np.argsort(-odds[wrong])][:5]}
         blamed = {f.comparison.id for f in chosen.failures if votes.judge in f.blamed}
         assert surest <= blamed
     assert len(chosen.failures) <= MAX_ITEMS
-    tallies = list(hostile_report.judged.tallies.values())
+    tallies = list(hostile_report.judged.votes.values())
     assert chosen.wrong == sum(int((t.values == 0).sum()) for t in tallies)
 
 

@@ -15,6 +15,7 @@ import pytest
 from palate.report import Report, report, write_page
 from palate.report.data import NONE, Contents
 from palate.report.page import as_json, charts
+from palate.report.page.tables import view
 
 
 class Seen(HTMLParser):
@@ -178,6 +179,16 @@ def test_numbers_in_charts_are_those_of_the_tables(made: Report, charts) -> None
         assert row["low"] <= row["v"] <= row["high"]
     paper = {row["v"] for row in rows if row["kind"] != "measured"}
     assert {72.0, 62.8} <= paper
+
+
+def test_the_papers_figures_are_sorted_among_those_measured(made: Report) -> None:
+    table = view(made.table("table-7"), lambda _: "", {})
+    column = [head[0] for head in table.heads].index("Anthropic Helpful")
+    cells = {line.cells[0].text: line.cells[column] for body in table.bodies for line in body}
+    paper, ours = cells["Safety RM"], cells["helpful"]
+    assert (paper.text, float(paper.sort)) == ("55.4", pytest.approx(0.554))
+    assert float(ours.sort) == pytest.approx(float(ours.text) / 100, abs=6e-4)
+    assert float(ours.sort) > float(paper.sort)
 
 
 def test_a_page_of_training_alone_and_of_nothing_else(tmp_path: Path, write_training) -> None:

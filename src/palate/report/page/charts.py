@@ -503,7 +503,7 @@ SAFE = {Bin.SAFE_UNSAFE: ("safe", "unsafe"), Bin.BOTH_SAFE: ("safe", "safe"),
 
 def scored(judged: Judged) -> Iterator[tuple[str, str, JudgeResults]]:
     """(benchmark, judge, results) of every judge that gives scores and is not trivial."""
-    for result, votes in judged.tallied():
+    for result, votes in judged.with_votes():
         if result.kind != "trivial" and np.isfinite(votes.chosen_scores).any():
             yield escape.name(result.benchmark), judge_name(result.judge), votes
 

@@ -231,7 +231,7 @@ def _align(judged: Judged, benchmark: str) -> _Benchmark | None:
     results = [
         own
         for result in judged.of(benchmark)
-        if result.kind != "trivial" and (own := judged.tallies.get((result.judge, benchmark)))
+        if result.kind != "trivial" and (own := judged.votes.get((result.judge, benchmark)))
     ]
     if not results:
         return None
