@@ -22,7 +22,7 @@ from benchmarks.peers.prepare import prepared
 from palate.evaluate.benchmark import Benchmark, Order
 from palate.evaluate.run import evaluate
 from palate.judges.reward_model import RewardScorer
-from palate.judges.scalar import ScorerJudge
+from palate.judges.scorer import ScorerJudge
 from palate.records import read_comparisons
 from palate.types import Candidates
 

@@ -9,7 +9,7 @@ import torch
 from palate.evaluate.parity import pipeline_backend, reward_model_backends, template_backend
 from palate.judges import open_judge
 from palate.judges.reward_model import RewardScorer
-from palate.judges.scalar import ScorerJudge
+from palate.judges.scorer import ScorerJudge
 from palate.model.export import Card, export
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel

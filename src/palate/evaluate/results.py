@@ -108,7 +108,7 @@ class JudgeResults:
     """What one judge made of one benchmark; every array is [N], one entry an item.
 
     `values` is 1 correct, 0 wrong, 0.5 tie, NaN unscored. An item judged in both orders is one
-    entry (`Orders.read_both`; its scores are means); `orders` keeps what was said in each.
+    entry (`Orders.read_both`; its scores are means); `orders` keeps the answers in each.
     `clusters` numbers prompts, `ratings` is 0 where there is none, `bins` indexes `BINS` and is
     -1 where there is none. Lengths are characters, NaN where they are not known. `items` is a
     digest of the items' ids: two judges with unequal digests were not asked the same questions.

@@ -17,6 +17,7 @@ from typing import Any, get_args
 
 from palate.evaluate.benchmark import Benchmark, Item, Order
 from palate.evaluate.journal import ALONE, Progress, Shard, ask_missing, journal_path, no_progress
+from palate.judges.scorer import NON_FINITE
 from palate.records import (
     Header,
     read_header,
@@ -51,7 +52,7 @@ def record_of(judge: str, preference: Preference) -> Record:
         seconds = None
     choice, reason = preference.choice, preference.reason
     if any(score is not None and not math.isfinite(score) for score in (first, second)):
-        choice, first, second, reason = None, None, None, "non-finite"
+        choice, first, second, reason = None, None, None, NON_FINITE
     if choice is None:
         reason = reason or "no reason given"
     return [choice, first, second, reason, preference.truncated, preference.answer, seconds]
@@ -313,7 +314,7 @@ def read_skipped(verdicts: Path) -> dict[str, str]:
     if not path.exists():
         return {}
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return {str(judge): str(reason) for judge, reason in found.items()}
+        reasons = json.loads(path.read_text(encoding="utf-8"))
+        return {str(judge): str(reason) for judge, reason in reasons.items()}
     except (OSError, ValueError, AttributeError):
         raise PalateError(f"{path}: cannot be read; evaluate again") from None

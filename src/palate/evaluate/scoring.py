@@ -33,6 +33,7 @@ from palate.evaluate.journal import (
     journals,
     no_progress,
 )
+from palate.judges.scorer import NON_FINITE
 from palate.records import atomic, file_digest, read_header, write_json, write_table
 from palate.types import Candidates, PalateError, Scorer, digest
 
@@ -263,7 +264,7 @@ def _ask(scorer: Scorer, missing: Iterator[Request]) -> Iterator[tuple[str, Scor
             if value is None:
                 reason = score.reason or "no reason given"
             elif not math.isfinite(value):
-                value, reason = None, "non-finite"
+                value, reason = None, NON_FINITE
             plain = None if value is None else float(value)  # Numbers of numpy are no JSON.
             answer.append([plain, reason, score.truncated, score.tokens])
         yield str(request.index), answer

@@ -16,7 +16,7 @@ from palate.judges.options import (
     SequenceClassifierSpec,
     TextToTextSpec,
 )
-from palate.judges.scalar import ScorerJudge
+from palate.judges.scorer import ScorerJudge
 from palate.types import Judge, PalateError
 from palate.validation import did_you_mean, explain
 

@@ -8,8 +8,6 @@ from typing import Any, Literal
 
 from palate.types import Pair, Preference, digest
 
-Side = Literal["first", "second"]
-
 
 @dataclass(frozen=True, slots=True)
 class RandomChoice:
@@ -27,12 +25,9 @@ class RandomChoice:
 
     def judge(self, pairs: Sequence[Pair]) -> Iterator[Preference]:
         for pair in pairs:
-            yield Preference(pair.id, self._coin(pair))
-
-    def _coin(self, pair: Pair) -> Side:
-        # The first text is part of the hash so that the two orders of a pair are two throws.
-        odd = int(digest("coin", self.seed, pair.id, pair.first)[-1], 16) % 2
-        return "second" if odd else "first"
+            # The first text is part of the hash so that the two orders of a pair are two throws.
+            odd = int(digest("coin", self.seed, pair.id, pair.first)[-1], 16) % 2
+            yield Preference(pair.id, "second" if odd else "first")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from palate.judges.prompting import Refused
-from palate.judges.scalar import NON_FINITE
+from palate.judges.scorer import NON_FINITE
 from palate.types import Candidates, Message, Score
 
 

@@ -27,7 +27,7 @@ from palate.judges.prompting import (
     labelled,
     question,
 )
-from palate.judges.scalar import NON_FINITE
+from palate.judges.scorer import NON_FINITE
 from palate.model.backbone import quiet
 from palate.model.markers import broken, untokenised_markers
 from palate.types import Candidates, Message, PalateError, Score, digest

@@ -19,8 +19,8 @@ from palate.judges.baselines import better
 from palate.judges.batching import batched_answers, by_batches, padded
 from palate.judges.options import GenerationSpec
 from palate.judges.prompting import TOO_LONG, Encoded, Refused, load_prompt
-from palate.judges.scalar import NON_FINITE
-from palate.model.backbone import Backbone, load_backbone
+from palate.judges.scorer import NON_FINITE
+from palate.model.backbone import load_backbone
 from palate.model.device import autocast, default_device, keep_memory
 from palate.model.markers import breaking, markers
 from palate.model.options import BaseOptions
@@ -51,8 +51,24 @@ class GenerationJudge:
         opened.log_unused()
         self._tokenizer, self._model = opened.tokenizer, opened.model.to(self._device)
         self._template = _template(spec, opened.tokenizer.chat_template)
-        self._letters = [_letter(opened, letter) for letter in "AB"]
-        self._limit = _limit(spec, opened)
+        # The tokens that begin an answer with each letter.
+        vocabulary = opened.tokenizer.get_vocab()
+        self._letters: list[list[int]] = []
+        for letter in "AB":
+            forms = [form.format(letter) for form in FORMS]
+            self._letters.append(sorted(vocabulary[form] for form in forms if form in vocabulary))
+            if not self._letters[-1]:
+                raise PalateError(
+                    f"generation: {opened.location}: its vocabulary has no token {letter}; "
+                    "expected a tokenizer with Latin letters"
+                )
+        text = opened.model.config.get_text_config()
+        own = getattr(text, "max_position_embeddings", None) or opened.tokenizer.model_max_length
+        if spec.max_tokens is not None and spec.max_tokens > own:
+            raise PalateError(
+                f"generation: {spec.model}: max_tokens {spec.max_tokens} is beyond its {own}"
+            )
+        self._limit = int(spec.max_tokens or own)
         self._markers = markers(opened.tokenizer, self._template)
         rows = self._model.get_input_embeddings().weight.shape[0]
         check_rows(spec.model, opened.tokenizer, self._markers, rows)
@@ -140,25 +156,3 @@ def _template(spec: GenerationSpec, own: str | Mapping[str, str] | None) -> str:
         return choose_template(own, options)
     except PalateError as error:
         raise PalateError(str(error).replace("backbone.template", "generation.template")) from None
-
-
-def _letter(opened: Backbone, letter: str) -> list[int]:
-    """The tokens that begin an answer with this letter."""
-    vocabulary = opened.tokenizer.get_vocab()
-    found = [vocabulary[form.format(letter)] for form in FORMS if form.format(letter) in vocabulary]
-    if not found:
-        raise PalateError(
-            f"generation: {opened.location}: its vocabulary has no token {letter}; "
-            "expected a tokenizer with Latin letters"
-        )
-    return sorted(found)
-
-
-def _limit(spec: GenerationSpec, opened: Backbone) -> int:
-    text = opened.model.config.get_text_config()
-    own = getattr(text, "max_position_embeddings", None) or opened.tokenizer.model_max_length
-    if spec.max_tokens is not None and spec.max_tokens > own:
-        raise PalateError(
-            f"generation: {spec.model}: max_tokens {spec.max_tokens} is beyond its {own}"
-        )
-    return int(spec.max_tokens or own)

@@ -89,7 +89,7 @@ def open_checkpoint(
 
 
 def open_device(name: str) -> torch.device:
-    """The device of that name; `auto` is the best one here."""
+    """The device of that name; `auto` is the best one of this machine."""
     if name == "auto":
         return default_device()
     try:

@@ -102,13 +102,13 @@ class RewardModel:
             PalateError: a conversation in no such form, or one that has no reward, with the
                 reason; `scores` goes on past those.
         """
-        found = self.scores(conversations, tokens_per_microbatch=tokens_per_microbatch)
-        rewards = [score.value for score in found if score.value is not None]
-        if len(rewards) < len(found):
-            first = next(i for i, score in enumerate(found) if score.value is None)
+        every = self.scores(conversations, tokens_per_microbatch=tokens_per_microbatch)
+        rewards = [score.value for score in every if score.value is not None]
+        if len(rewards) < len(every):
+            first = next(i for i, score in enumerate(every) if score.value is None)
             raise PalateError(
-                f"conversations[{first}]: no reward: {found[first].reason} "
-                f"({len(found) - len(rewards)} of {len(found)} have none); `scores` gives None and "
+                f"conversations[{first}]: no reward: {every[first].reason} "
+                f"({len(every) - len(rewards)} of {len(every)} have none); `scores` gives None and "
                 "the reason for these and rewards for the others"
             )
         return rewards
@@ -125,8 +125,8 @@ class RewardModel:
         Raises:
             PalateError: a conversation in none of the forms.
         """
-        asked = [_candidates(*one) for one in _numbered(conversations)]
-        return [score for (score,) in scores(self.module, asked, tokens_per_microbatch)]
+        candidates = [_candidates(*named) for named in _numbered(conversations)]
+        return [score for (score,) in scores(self.module, candidates, tokens_per_microbatch)]
 
     def save_pretrained(self, folder: str | Path, *, max_shard_size: str = "5GB") -> Path:
         """Write the model to `folder` as `palate export` does, and return the folder.
@@ -184,8 +184,8 @@ def rank(model: RewardModel, prompt: Prompt, responses: Iterable[str]) -> list[t
         PalateError: the prompt is neither text nor messages.
     """
     given = list(responses)
-    found = zip(given, model.scores([(prompt, response) for response in given]), strict=True)
-    return sorted(found, key=lambda one: -one[1].value if one[1].value is not None else math.inf)
+    scored = zip(given, model.scores([(prompt, response) for response in given]), strict=True)
+    return sorted(scored, key=lambda row: -row[1].value if row[1].value is not None else math.inf)
 
 
 def _numbered(conversations: Iterable[Conversation]) -> Iterable[tuple[Any, str]]:
@@ -205,18 +205,18 @@ def _numbered(conversations: Iterable[Conversation]) -> Iterable[tuple[Any, str]
 def _candidates(value: Any, where: str) -> Candidates:
     """A conversation in any form as a prompt and its one response."""
     if isinstance(value, str):
-        read = read_conversation(value)
-        if read is None:
+        conversation = read_conversation(value)
+        if conversation is None:
             raise PalateError(
                 f"{where}: expected a pair (prompt, response), messages, or a transcript that ends "
                 f"in the assistant's turn, got {value[:40]!r}; write [(prompt, response)]"
             )
-        return Candidates(read[0], (read[1],))
+        return Candidates(conversation[0], (conversation[1],))
     if isinstance(value, Sequence) and len(value) == 2 and isinstance(value[1], str):
         prompt, response = value
         if isinstance(prompt, str):
-            asked = read_prompt(prompt)
-            return Candidates(asked.turns, (asked.reply(response),))
+            parsed = read_prompt(prompt)
+            return Candidates(parsed.turns, (parsed.reply(response),))
         return Candidates(_messages(prompt, f"{where} prompt"), (response,))
     *before, last = _messages(value, where)
     if last.role != "assistant" or not before:

@@ -19,7 +19,7 @@ from palate.judges.batching import batched_answers, batched_scores, by_batches, 
 from palate.judges.huggingface import open_checkpoint, open_device
 from palate.judges.options import TextToTextSpec
 from palate.judges.prompting import NOTHING, Encoded, PairPrompt, Refused
-from palate.judges.scalar import NON_FINITE
+from palate.judges.scorer import NON_FINITE
 from palate.types import Candidates, Message, Pair, PalateError, Preference, Score
 
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from palate.judges.scalar import ScorerJudge
+from palate.judges.scorer import ScorerJudge
 from palate.types import Message, Pair, PalateError, Score
 
 PROMPT = (Message("user", "Why?"),)

@@ -42,20 +42,18 @@ class ScorerJudge:
                     f"scorer {self.name}: expected 2 scores for pair {number}, got {got}; "
                     "a scorer answers every Candidates in order"
                 )
-            yield preference(pair.id, *scores)
-
-
-def preference(pair_id: str, first: Score, second: Score) -> Preference:
-    """The preference that two scores amount to."""
-    truncated = first.truncated or second.truncated
-    reason = _reason(first) or _reason(second)
-    if reason or first.value is None or second.value is None:
-        return Preference(pair_id, None, reason=reason, truncated=truncated)
-    choice = better(first.value, second.value)
-    return Preference(pair_id, choice, first.value, second.value, truncated=truncated)
+            first, second = scores
+            reason = _reason(first) or _reason(second)
+            truncated = first.truncated or second.truncated
+            if reason or first.value is None or second.value is None:
+                yield Preference(pair.id, None, reason=reason, truncated=truncated)
+                continue
+            choice = better(first.value, second.value)
+            yield Preference(pair.id, choice, first.value, second.value, truncated=truncated)
 
 
 def _reason(score: Score) -> str:
+    """Why a score is none that can be compared; "" where it can."""
     if score.value is None:
         return score.reason or "no score, no reason given"
     return "" if math.isfinite(score.value) else NON_FINITE
