@@ -20,6 +20,7 @@ from palate.stats.estimate import (
     accuracy,
     cluster_codes,
     clustered_mean,
+    scored,
 )
 
 BINS = 10
@@ -80,7 +81,8 @@ def measure_calibration(
 
     Source: Naeini et al., AAAI 2015; Brier 1950.
     """
-    d, codes, unscored = _scored(differences, clusters)
+    d, codes, unscored = scored(differences, clusters)
+    codes = cluster_codes(codes)
     if d.size == 0 or codes.max() == 0:
         return None
     confidence, right = expit(np.abs(d)), np.where(d == 0, 0.5, d > 0)
@@ -100,13 +102,6 @@ def measure_calibration(
         brier=replace(brier, n_unscored=unscored),
         bins=tuple(parts),
     )
-
-
-def _scored(differences: ArrayLike, clusters: Iterable[Any] | None) -> tuple[Floats, Codes, int]:
-    array = np.asarray(differences, dtype=np.float64)
-    codes = np.arange(array.size) if clusters is None else cluster_codes(clusters)
-    keep = ~np.isnan(array)
-    return array[keep], cluster_codes(codes[keep]), int((~keep).sum())
 
 
 def _gaps(gaps: Floats, place: Codes, codes: Codes, bins: int) -> tuple[Floats, Floats]:
@@ -160,7 +155,8 @@ def temperature(
 
     Source: Guo et al., ICML 2017, for two classes.
     """
-    d, codes, unscored = _scored(differences, clusters)
+    d, codes, unscored = scored(differences, clusters)
+    codes = cluster_codes(codes)
     count = int(codes.max()) + 1 if d.size else 0
     # At b = 0 the slope is sum(d) / 2; with nothing wrong it never turns.
     if count < 2 or d.sum() <= 0 or d.min() >= 0:

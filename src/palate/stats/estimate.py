@@ -170,6 +170,23 @@ def cluster_codes(labels: Iterable[Any]) -> Codes:
     return np.fromiter((seen.setdefault(label, len(seen)) for label in labels), dtype=np.int64)
 
 
+def scored(values: ArrayLike, clusters: Iterable[Any] | None) -> tuple[Floats, Codes, int]:
+    """The values that are not NaN, their cluster codes, and how many were NaN."""
+    array = np.asarray(values, dtype=np.float64)
+    if array.ndim != 1:
+        raise ValueError(f"values have shape {array.shape}: expected [N]")
+    if clusters is None:
+        codes = np.arange(array.size)
+    elif isinstance(clusters, np.ndarray) and clusters.dtype.kind in "iu":
+        codes = clusters  # They may have gaps, which `clustered_variance` closes.
+    else:
+        codes = cluster_codes(clusters)
+    if codes.size != array.size:
+        raise ValueError(f"{array.size} values but {codes.size} cluster labels")
+    keep = ~np.isnan(array)
+    return array[keep], codes[keep], int((~keep).sum())
+
+
 def clustered_variance(values: Floats, codes: Codes) -> tuple[float, int]:
     """Cluster-robust variance of the mean of `values` [N], and the number of clusters G.
 
@@ -203,7 +220,7 @@ def clustered_mean(
             fewer than two clusters leave the variance unknown.
         fingerprint: copied to the estimate.
     """
-    array, codes, n_unscored = _scored(values, clusters)
+    array, codes, n_unscored = scored(values, clusters)
     if array.size == 0:
         return Estimate(
             math.nan, math.nan, *limits, 0, n_unscored, 0, "none scored", fingerprint, confidence
@@ -248,7 +265,7 @@ def accuracy(
 
     Source: Korn and Graubard 1998 for the effective size; Dean and Pavlou 2015 for Wilson on it.
     """
-    array, codes, n_unscored = _scored(values, clusters)
+    array, codes, n_unscored = scored(values, clusters)
     size = array.size
     if size == 0:
         return wilson(0, 0, confidence=confidence, n_unscored=n_unscored, fingerprint=fingerprint)
@@ -281,20 +298,3 @@ def bounds(values: ArrayLike) -> Bounds:
         return Bounds(0.0, 1.0)
     right, wrong = int((array == 1).sum()), int((array == 0).sum())
     return Bounds(right / array.size, (array.size - wrong) / array.size)
-
-
-def _scored(values: ArrayLike, clusters: Iterable[Any] | None) -> tuple[Floats, Codes, int]:
-    """The values that are not NaN, their cluster codes, and how many were NaN."""
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1:
-        raise ValueError(f"values have shape {array.shape}: expected [N]")
-    if clusters is None:
-        codes = np.arange(array.size)
-    elif isinstance(clusters, np.ndarray) and clusters.dtype.kind in "iu":
-        codes = clusters  # They may have gaps, which `clustered_variance` closes.
-    else:
-        codes = cluster_codes(clusters)
-    if codes.size != array.size:
-        raise ValueError(f"{array.size} values but {codes.size} cluster labels")
-    keep = ~np.isnan(array)
-    return array[keep], codes[keep], int((~keep).sum())
