@@ -207,3 +207,15 @@ def test_pitfall_23_any_number_of_ranks_writes_the_same_scores(tmp_path):
     assert shared.read_bytes() == alone.read_bytes()
     assert len(judge.asked) == 17
     assert not list(tmp_path.glob("*.journal.*"))
+
+
+def test_a_file_is_not_written_where_another_process_could_not_score_its_part(tmp_path):
+    rows = tmp_path / "in.jsonl"
+    rows.write_text('{"prompt": "p", "response": "x"}\n' * 4)
+    judge, stopped = Judge(), Shard(0, 2, lambda _mine: True)
+    with pytest.raises(PalateError, match="another process could not go on"):
+        score_file(judge, rows, tmp_path / "out.jsonl", share=stopped)
+    assert not (tmp_path / "out.jsonl").exists()
+    assert len(list(tmp_path.glob("*.journal.jsonl.0-of-2"))) == 1
+    score_file(judge, rows, tmp_path / "out.jsonl")
+    assert len(judge.asked) == 4
