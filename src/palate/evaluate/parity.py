@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from types import MappingProxyType
@@ -156,13 +157,14 @@ TOKENS_PER_MICROBATCH, ROWS_PER_BATCH = 4_096, 16
 
 def scorer_backend(name: str, scorer: Scorer, kind: Kind = "float32") -> Backend:
     """Any scorer as a backend: a server, another program's model."""
+    return Backend(name, kind, partial(_rewards, scorer))
 
-    def score(candidates: Sequence[Candidates]) -> Floats:
-        scores = scorer.score(iter(candidates))
-        values = [math.nan if s.value is None else s.value for row in scores for s in row]
-        return np.array(values, dtype=np.float64)
 
-    return Backend(name, kind, score)
+def _rewards(scorer: Scorer, candidates: Sequence[Candidates]) -> Floats:
+    """The scores of every response, [R]; NaN where there is none."""
+    scores = scorer.score(iter(candidates))
+    values = [math.nan if s.value is None else s.value for row in scores for s in row]
+    return np.array(values, dtype=np.float64)
 
 
 def kind_of(dtype: str) -> Kind:
@@ -191,7 +193,7 @@ def reward_model_backends(scorer: RewardScorer) -> list[Backend]:
     """Every path of our own engine; the first is the one that trains, judges and scores."""
     model = scorer.model
 
-    shared = scorer_backend("", scorer).score
+    shared = partial(_rewards, scorer)
 
     def in_bfloat16(candidates: Sequence[Candidates]) -> Floats:
         before, model.dtype = model.dtype, torch.bfloat16
@@ -241,12 +243,12 @@ def classifier_backends(spec: SequenceClassifierSpec) -> list[Backend]:
 
     def stock(given: SequenceClassifierSpec) -> Scoring:
         # Opened when it runs, so that no two of the models are held at once.
-        return lambda candidates: scorer_backend("", SequenceClassifier(given)).score(candidates)
+        return lambda candidates: _rewards(SequenceClassifier(given), candidates)
 
     def in_bfloat16(candidates: Sequence[Candidates]) -> Floats:
         opened = SequenceClassifier(spec)
         with autocast(torch.bfloat16, opened.device):
-            return scorer_backend("", opened).score(candidates)
+            return _rewards(opened, candidates)
 
     return [
         Backend("transformers: batches of like length", "float32", stock(spec)),
@@ -337,9 +339,7 @@ def export_backend(folder: Path, form: str) -> Backend:
         {"model": str(folder), "format": form, "over_limit": "unscored"}
     )
     name = f"transformers: {folder.name}" + ("" if kind == "float32" else f", stored as {dtype}")
-    return Backend(
-        name, kind, lambda shown: scorer_backend("", SequenceClassifier(spec)).score(shown)
-    )
+    return Backend(name, kind, lambda shown: _rewards(SequenceClassifier(spec), shown))
 
 
 def onnx_backend(folder: Path) -> Backend:
@@ -347,7 +347,7 @@ def onnx_backend(folder: Path) -> Backend:
     return Backend(
         f"ONNX Runtime: {folder.name}",
         "float32",
-        lambda candidates: scorer_backend("", OnnxScorer(folder)).score(candidates),
+        lambda candidates: _rewards(OnnxScorer(folder), candidates),
     )
 
 
