@@ -86,9 +86,9 @@ def test_pitfall_12_and_23_two_ranks_and_small_micro_batches_train_as_one(
 
 
 def test_a_copy_lies_on_one_machine_unless_asked_to_lie_on_more() -> None:
-    world = Distributed(size=8, here=4)
+    world = Distributed(size=8, local_size=4)
     assert (world.shards(), world.shards(8), world.shards(2)) == (4, 8, 2)
-    assert (Distributed(size=8, here=8).shards(), Distributed().shards()) == (8, 1)
+    assert (Distributed(size=8, local_size=8).shards(), Distributed().shards()) == (8, 1)
     with pytest.raises(PalateError, match="3 does not divide 8 processes"):
         world.shards(3)
 

@@ -38,14 +38,14 @@ T = TypeVar("T")
 class Distributed:
     """The processes that train a model together; by default this one alone.
 
-    `here` of them are on this machine. `group` is a patient gloo group on the CPU, for text,
+    `local_size` of them are on this machine. `group` is a patient gloo group on the CPU, for text,
     flags and results; None where there is one process.
     """
 
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=default_device)
-    here: int = 1
+    local_size: int = 1
     group: dist.ProcessGroup | None = None
 
     @classmethod
@@ -74,8 +74,8 @@ class Distributed:
         Raises:
             PalateError: so many do not divide the ranks.
         """
-        several = 1 < self.here < self.size and self.size % self.here == 0
-        shards = number or (self.here if several else self.size)
+        several = 1 < self.local_size < self.size and self.size % self.local_size == 0
+        shards = number or (self.local_size if several else self.size)
         if self.size % shards:
             raise PalateError(f"compute.shards: {shards} does not divide {self.size} processes")
         return shards
@@ -135,16 +135,16 @@ def join() -> Distributed:
     process = this_process()
     if process.size == 1:
         return Distributed()
-    here, device = process.local_size, torch.device("cpu")
+    local_size, device = process.local_size, torch.device("cpu")
     if torch.cuda.is_available():
-        if here > (gpus := torch.cuda.device_count()):
-            raise PalateError(f"{here} processes on a machine of {gpus} GPUs; start {gpus}")
+        if local_size > (gpus := torch.cuda.device_count()):
+            raise PalateError(f"{local_size} processes on a machine of {gpus} GPUs; start {gpus}")
         device = torch.device("cuda", process.local_rank)
         torch.cuda.set_device(device)
     # Gloo beside nccl: checkpoints and text travel on the CPU.
     dist.init_process_group("gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl")
     group = dist.new_group(backend="gloo", timeout=PATIENCE)
-    return Distributed(process.rank, process.size, device, here, group)
+    return Distributed(process.rank, process.size, device, local_size, group)
 
 
 def leave(world: Distributed) -> None:
