@@ -1,6 +1,7 @@
 """A real server of tiny models on a free port of loopback, in a thread of the test's process."""
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import pytest
 import torch
 
 from packed import tiny_reward_model
@@ -17,6 +19,19 @@ from palate.serve.app import Server, listen, serve
 from palate.serve.loading import open_models
 from palate.serve.service import Registry
 from palate.serve.settings import Settings
+
+PROMPT, RESPONSE = "How do I bake bread?", "Mix flour, water, salt and yeast."
+OTHER = "The sea is wide."
+TURNS = [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": RESPONSE}]
+
+
+def near(value: Any) -> Any:
+    """A reward, or several, up to float32's rounding."""
+    return pytest.approx(value, rel=1e-6, abs=1e-6)
+
+
+def sigmoid(value: float) -> float:
+    return 1 / (1 + math.exp(-value))
 
 
 def exported(folder: Path, **options: Any) -> Path:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from palate.judges.reward_model import RewardScorer
-from server import Live, exported, live, server_of
+from palate.types import Candidates, Message
+from server import OTHER, PROMPT, RESPONSE, Live, exported, live, server_of
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +25,29 @@ def running(tiny_folder: Path) -> Generator[Live]:
 @pytest.fixture(scope="session")
 def scorer(tiny_folder: Path) -> RewardScorer:
     return RewardScorer(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def rewards(scorer: RewardScorer) -> tuple[float, float]:
+    """Of RESPONSE and OTHER, by `palate score`."""
+    ((first, second),) = scorer.score([Candidates((Message("user", PROMPT),), (RESPONSE, OTHER))])
+    assert first.value is not None
+    assert second.value is not None
+    return first.value, second.value
+
+
+@pytest.fixture(scope="session")
+def reward(rewards: tuple[float, float]) -> float:
+    return rewards[0]
+
+
+@pytest.fixture(scope="session")
+def text(scorer: RewardScorer) -> str:
+    return scorer.model.chat.render((Message("user", PROMPT),), RESPONSE)
+
+
+@pytest.fixture(scope="session")
+def ids(scorer: RewardScorer) -> list[int]:
+    encoded = scorer.model.chat.encode((Message("user", PROMPT),), RESPONSE)
+    assert encoded is not None
+    return [int(token) for token in encoded.ids]

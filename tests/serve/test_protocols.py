@@ -2,7 +2,6 @@
 
 import base64
 import json
-import math
 import struct
 from pathlib import Path
 from typing import Any
@@ -18,38 +17,8 @@ from palate.judges.endpoint import RewardEndpoint
 from palate.judges.options import RewardEndpointSpec
 from palate.judges.reward_model import RewardScorer
 from palate.types import Candidates, Message
-from server import Live, exported, live, server_of
+from server import OTHER, PROMPT, RESPONSE, TURNS, Live, exported, live, near, server_of, sigmoid
 from tiny import END, pairs_of_words
-
-PROMPT, RESPONSE = "How do I bake bread?", "Mix flour, water, salt and yeast."
-OTHER = "The sea is wide."
-TURNS = [{"role": "user", "content": PROMPT}, {"role": "assistant", "content": RESPONSE}]
-
-
-@pytest.fixture(scope="module")
-def rewards(scorer: RewardScorer) -> tuple[float, float]:
-    asked = Candidates((Message("user", PROMPT),), (RESPONSE, OTHER))
-    ((first, second),) = scorer.score([asked])
-    assert first.value is not None
-    assert second.value is not None
-    return first.value, second.value
-
-
-@pytest.fixture(scope="module")
-def text(scorer: RewardScorer) -> str:
-    return scorer.model.chat.render((Message("user", PROMPT),), RESPONSE)
-
-
-@pytest.fixture(scope="module")
-def ids(scorer: RewardScorer) -> list[int]:
-    encoded = scorer.model.chat.encode((Message("user", PROMPT),), RESPONSE)
-    assert encoded is not None
-    return [int(token) for token in encoded.ids]
-
-
-def sigmoid(value: float) -> float:
-    return 1 / (1 + math.exp(-value))
-
 
 RAW = {"use_activation": False}
 PAIR = {"text_1": PROMPT, "text_2": RESPONSE}
@@ -132,7 +101,7 @@ def test_pitfall_30_the_served_reward_is_the_one_in_python(
     shape: str, running: Live, rewards: tuple[float, float], text: str, ids: list[int]
 ) -> None:
     found = reward_of(running, RAW_SHAPES[shape], text, ids)
-    assert found == pytest.approx(rewards[0], rel=1e-6, abs=1e-6)
+    assert found == near(rewards[0])
 
 
 @pytest.mark.parametrize("shape", ACTIVATED_SHAPES)
@@ -140,7 +109,7 @@ def test_pitfall_30_a_sigmoid_only_where_the_protocol_documents_one(
     shape: str, running: Live, rewards: tuple[float, float], text: str, ids: list[int]
 ) -> None:
     found = reward_of(running, ACTIVATED_SHAPES[shape], text, ids)
-    assert found == pytest.approx(sigmoid(rewards[0]), rel=1e-6, abs=1e-6)
+    assert found == near(sigmoid(rewards[0]))
 
 
 def test_what_is_best_does_not_drown_in_the_sigmoid(tmp_path_factory: pytest.TempPathFactory):
@@ -184,7 +153,7 @@ def test_lists_come_back_as_lists_and_in_order(
 ) -> None:
     prompt = (Message("user", PROMPT),)
     texts = [scorer.model.chat.render(prompt, said) for said in (OTHER, RESPONSE, OTHER)]
-    expected = pytest.approx([rewards[1], rewards[0], rewards[1]], rel=1e-6, abs=1e-6)
+    expected = near([rewards[1], rewards[0], rewards[1]])
     assert running.ok("/get_reward", {"query": texts})["rewards"] == expected
     rows = running.ok("/classify", {"text": texts})
     assert [row["embedding"][0] for row in rows] == expected
@@ -221,7 +190,7 @@ def test_scores_take_one_prompt_for_all_or_one_each(
     both = {"text_2": [RESPONSE, OTHER], **RAW}
     for first in (PROMPT, [PROMPT, PROMPT]):
         found = running.ok("/score", {"text_1": first, **both})["data"]
-        assert [row["score"] for row in found] == pytest.approx(list(rewards), rel=1e-6, abs=1e-6)
+        assert [row["score"] for row in found] == near(list(rewards))
     assert running.post("/score", {"text_1": [PROMPT] * 3, **both}).status_code == 422
 
 
@@ -230,9 +199,7 @@ def test_embeddings_in_base64_are_openais_default(
 ) -> None:
     body = {"input": text, "model": "tiny", "encoding_format": "base64"}
     packed = running.ok("/v1/embeddings", body)["data"][0]["embedding"]
-    assert struct.unpack("<f", base64.b64decode(packed)) == pytest.approx(
-        (rewards[0],), rel=1e-6, abs=1e-6
-    )
+    assert struct.unpack("<f", base64.b64decode(packed)) == near((rewards[0],))
 
 
 def test_rewards_come_with_what_is_known_of_them(
@@ -255,9 +222,9 @@ def test_rewards_come_with_what_is_known_of_them(
         (2, 0),
         (2, 1),
     ]
-    assert rows[0]["probability"] == pytest.approx(sigmoid(first - second), rel=1e-6, abs=1e-6)
+    assert rows[0]["probability"] == near(sigmoid(first - second))
     assert rows[1]["probability"] == pytest.approx(0.5)
-    assert rows[2]["probability"] == pytest.approx(sigmoid(first - 0.5), rel=1e-6, abs=1e-6)
+    assert rows[2]["probability"] == near(sigmoid(first - 0.5))
     assert rows[3]["probability"] is None, "a reward by itself has no zero"
     assert all(row["tokens"] > 10 and not row["truncated"] for row in rows)
     models = running.http.get("/v1/models").json()["data"]
@@ -272,7 +239,7 @@ def test_compare_says_which_and_how_probable(running: Live, rewards: tuple[float
     same = pair | {"second": RESPONSE}
     better, tie = running.ok("/v1/compare", {"pairs": [pair, same]})["data"]
     assert better["choice"] == ("first" if first > second else "second")
-    assert better["probability"] == pytest.approx(sigmoid(first - second), rel=1e-6, abs=1e-6)
+    assert better["probability"] == near(sigmoid(first - second))
     assert (tie["choice"], tie["probability"]) == ("tie", 0.5)
 
 
@@ -297,7 +264,7 @@ def test_pitfall_01_a_long_prompt_is_cut_as_in_python_and_said(
     prompt = "How do I bake bread? " * 400
     ((score,),) = scorer.score([Candidates((Message("user", prompt),), (RESPONSE,))])
     answer = running.post("/score", {"text_1": prompt, "text_2": RESPONSE, **RAW})
-    assert answer.json()["data"][0]["score"] == pytest.approx(score.value, rel=1e-6, abs=1e-6)
+    assert answer.json()["data"][0]["score"] == near(score.value)
     assert answer.headers["x-palate-truncated"] == "1"
     (row,) = running.ok("/v1/reward", {"prompt": prompt, "responses": [RESPONSE]})["data"]
     assert row["truncated"]
@@ -375,7 +342,7 @@ def test_pitfall_30_our_own_endpoint_judge_reads_the_same_rewards(
     served = RewardEndpoint(RewardEndpointSpec.model_validate(options)).score(asked)
     found = [score.value for row in served for score in row]
     here = [score.value for row in scorer.score(asked) for score in row]
-    assert found == pytest.approx(here, rel=1e-6, abs=1e-6)
+    assert found == near(here)
 
 
 def test_pitfall_30_parity_finds_the_server_the_same(

@@ -19,12 +19,9 @@ from palate.judges.reward_model import RewardScorer
 from palate.serve.loading import open_models
 from palate.serve.protocols import PROTOCOLS
 from palate.serve.protocols.palate import CompareRequest, Item, Pair, RewardRequest
-from palate.types import Candidates, Message
+from palate.types import Message
+from server import OTHER, PROMPT, RESPONSE, TURNS, near
 
-PROMPT, RESPONSE = "How do I bake bread?", "Mix flour, water, salt and yeast."
-OTHER = "The sea is wide."
-ASKED = [{"role": "user", "content": PROMPT}]
-TURNS = [*ASKED, {"role": "assistant", "content": RESPONSE}]
 PAGE = Path(__file__).parents[2] / "docs/serve.md"
 MARK = re.compile(r"<!-- fields: (\w+) -->\n.*?<!-- end -->", re.DOTALL)
 PEERS = json.loads((Path(__file__).parent / "peers.json").read_text())
@@ -144,22 +141,6 @@ def numbers(answer: Any) -> list[float]:
     if isinstance(answer, dict):
         answer = [value for key, value in answer.items() if key not in ("id", "created")]
     return [n for one in answer for n in numbers(one)] if isinstance(answer, list) else []
-
-
-@pytest.fixture(scope="module")
-def reward(scorer: RewardScorer) -> float:
-    ((score,),) = scorer.score([Candidates((Message("user", PROMPT),), (RESPONSE,))])
-    assert score.value is not None
-    return score.value
-
-
-@pytest.fixture(scope="module")
-def text(scorer: RewardScorer) -> str:
-    return scorer.model.chat.render((Message("user", PROMPT),), RESPONSE)
-
-
-def near(value: float) -> Any:
-    return pytest.approx(value, rel=1e-6, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -488,7 +469,7 @@ def test_llama_factory_s_limit_is_named_where_it_would_cut_the_response(running,
 @pytest.mark.parametrize("kind", ["text", "input_text", "output_text"])
 def test_content_in_parts_of_any_of_openai_s_kinds_is_read(kind, running, reward) -> None:
     parts = [{"type": kind, "text": RESPONSE[:9]}, {"type": kind, "text": RESPONSE[9:]}]
-    body = {"messages": [*ASKED, {"role": "assistant", "content": parts}]}
+    body = {"messages": [TURNS[0], {"role": "assistant", "content": parts}]}
     assert running.ok("/v1/reward", body)["data"][0]["reward"] == near(reward)
     assert running.ok("/pooling", body)["data"][0]["data"] == [near(reward)]
 

@@ -69,7 +69,7 @@ class Server:
 
 
 def create_app(server: Server) -> ASGIApp:
-    """The ASGI application of `server`, whose engines are started and stopped by `lifecycle`."""
+    """The ASGI application of `server`, whose engines `serve` starts and stops."""
     app = FastAPI(
         title="Palate",
         version=__version__,
@@ -177,7 +177,7 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     return response
 
 
-# From start to a stop that loses nothing: uvicorn with a drain before it closes the door.
+# From start to a stop that loses nothing: uvicorn with a drain before it closes.
 
 LOG = logging.getLogger("palate.serve")
 POLL_SECONDS = 0.05
@@ -232,7 +232,7 @@ async def serve(server: Server, listening: socket.socket, leaving: asyncio.Event
                 await rewards_from(served, ScoreRequest((terminal,)))
             except RequestError as error:
                 raise PalateError(f"{served.name}: cannot be served: {error.message}") from None
-        await _answer(server, listening, leaving)
+        await _serve_http(server, listening, leaving)
     finally:
         listening.close()
         for engine in server.engines:
@@ -241,7 +241,7 @@ async def serve(server: Server, listening: socket.socket, leaving: asyncio.Event
             served.reader.close()
 
 
-async def _answer(server: Server, listening: socket.socket, leaving: asyncio.Event) -> None:
+async def _serve_http(server: Server, listening: socket.socket, leaving: asyncio.Event) -> None:
     settings = server.settings
     config = uvicorn.Config(
         create_app(server),

@@ -38,10 +38,10 @@ def named(models: Sequence[str]) -> dict[str, str]:
         PalateError: two models of one name.
     """
     locations: dict[str, str] = {}
-    for given in models:
-        name, equals, location = given.partition("=")
+    for model in models:
+        name, equals, location = model.partition("=")
         if not equals or "/" in name:
-            name, location = Path(given).name, given
+            name, location = Path(model).name, model
         if name in locations:
             raise PalateError(
                 f"two models are named {name!r}; name them apart: first={locations[name]} "
@@ -51,12 +51,12 @@ def named(models: Sequence[str]) -> dict[str, str]:
     return locations
 
 
-def chosen_dtype(given: str) -> Dtype:
+def chosen_dtype(name: str) -> Dtype:
     """A number format by name; raises `PalateError` where there is none of that name."""
-    for known in get_args(Dtype):
-        if given == known:
-            return known
-    raise PalateError(f"--dtype {given}: expected {', '.join(get_args(Dtype))}")
+    for dtype in get_args(Dtype):
+        if name == dtype:
+            return dtype
+    raise PalateError(f"--dtype {name}: expected {', '.join(get_args(Dtype))}")
 
 
 def open_models(

@@ -147,9 +147,8 @@ class RequestBody(BaseModel):
         for key in islice(unknown, KEYS_COMPARED):
             similar = difflib.get_close_matches(key[:KEY_SHOWN], matter, 1, SIMILAR)
             if similar or cls.model_config.get("extra") == "forbid":
-                cure = (
-                    f"did you mean {similar[0]!r}?" if similar else f"known are {', '.join(matter)}"
-                )
+                known = f"known are {', '.join(matter)}"
+                cure = f"did you mean {similar[0]!r}?" if similar else known
                 raise ValueError(f"{key[:KEY_SHOWN]!r}: no such key; {cure}")
         return body
 

@@ -411,8 +411,8 @@ async def classify(service: RewardService, request: Request, body: PoolingReques
 
 async def rerank(service: RewardService, request: Request, body: RerankRequest) -> RerankAnswer:
     """vLLM's /rerank."""
-    responses, (query,) = texts(body.documents), texts(body.query)
     raw = body.raw(False, body.raw_scores)
+    responses, (query,) = texts(body.documents), texts(body.query)
     pairs = [answered(query, text) for text in responses]
     rewards = await service.rewards(request, pairs, body.model, body.truncation())
     values = activated(rewards, raw=raw)
@@ -436,10 +436,9 @@ async def scores(
     raw: bool | None = None,
 ) -> list[float]:
     """A number for each form, raw or through a sigmoid: as asked, else by `raw`, else the model."""
-    otherwise = service.served(request, body.model).raw if raw is None else raw
-    wanted = body.raw(otherwise)
+    raw = body.raw(service.served(request, body.model).raw if raw is None else raw)
     rewards = await service.rewards(request, body.forms(), body.model, body.truncation())
-    return activated(rewards, raw=wanted)
+    return activated(rewards, raw=raw)
 
 
 def answer(
