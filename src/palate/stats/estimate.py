@@ -221,24 +221,17 @@ def clustered_mean(
         fingerprint: copied to the estimate.
     """
     array, codes, n_unscored = scored(values, clusters)
-    if array.size == 0:
-        return Estimate(
-            math.nan, math.nan, *limits, 0, n_unscored, 0, "none scored", fingerprint, confidence
-        )
-    value = float(array.mean())
-    variance, count = clustered_variance(array, codes)
-    if math.isnan(variance):
-        return Estimate(
-            value, math.nan, *limits, array.size, n_unscored, count, "one cluster", fingerprint,
-            confidence,
-        )  # fmt: skip
-    error = math.sqrt(variance)
-    reach = float(stdtrit(count - 1, 0.5 + confidence / 2)) * error
-    low, high = max(limits[0], value - reach), min(limits[1], value + reach)
+    value, error, (low, high), count, method = math.nan, math.nan, limits, 0, "none scored"
+    if array.size:
+        value, method = float(array.mean()), "one cluster"
+        variance, count = clustered_variance(array, codes)
+        if not math.isnan(variance):
+            error, method = math.sqrt(variance), "clustered t"
+            reach = float(stdtrit(count - 1, 0.5 + confidence / 2)) * error
+            low, high = max(limits[0], value - reach), min(limits[1], value + reach)
     return Estimate(
-        value, error, low, high, array.size, n_unscored, count, "clustered t", fingerprint,
-        confidence,
-    )  # fmt: skip
+        value, error, low, high, array.size, n_unscored, count, method, fingerprint, confidence
+    )
 
 
 def accuracy(

@@ -46,10 +46,10 @@ class RunLog:
         self._bar.__exit__(kind, error, trace)
         self._file.close()
         if error is None:
-            self.say(self._bar.line())
+            self.info(self._bar.line())
 
-    def say(self, line: str) -> None:
-        """A line of progress; of several ranks one says it."""
+    def info(self, line: str) -> None:
+        """Log a line of progress; of several ranks one does."""
         if self._shown:
             info(line, dim=True)
 
@@ -68,7 +68,7 @@ class RunLog:
         for name, figures in sets.items():
             self._write({"step": step, "epoch": epoch, "eval": {"name": name, **figures}})
             self._track(step, {f"{name}/{k}": v for k, v in figures.items()})
-            self.say(
+            self.info(
                 f"  step {step}: {name} accuracy {figures['accuracy']:.3f}, loss "
                 f"{figures['loss']:.4f} (n = {figures['pairs']:.0f})"
             )

@@ -247,12 +247,12 @@ def train(
     with (
         peers(world),
         RunLog(folder, name, schedule.steps, options.trackers, shown=world.leads) as log,
-        stop_signals(log.say) as stop,
+        stop_signals(log.info) as stop,
         checkpoints,
         closing(prefetch(_shares(examples, options, world, done))) as shares,
     ):
         shards = world.shards(options.compute.shards)
-        log.say(describe(model, options, processes=world.size, shards=shards))
+        log.info(describe(model, options, processes=world.size, shards=shards))
         saved_at = time.monotonic()
         if not done:
             log.evaluations(0, 0.0, validation.figures(model, world))
