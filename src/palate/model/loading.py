@@ -504,7 +504,7 @@ def open_adapter(folder: Path, *, base: str | None = None) -> Adapter:
             f"{folder}: {present}; expected {WEIGHTS}, as peft's save_pretrained writes it"
         )
     location = base
-    if location is None:
+    if not location:
         with suppress(OSError, ValueError, KeyError, TypeError):
             config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
             location = config["base_model_name_or_path"]
