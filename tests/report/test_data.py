@@ -1,7 +1,6 @@
 """The data of a run as tables, and what was found wrong with it."""
 
 import io
-import json
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,10 @@ from palate.data.lint import LintReport, lint
 from palate.records import write_comparisons, write_json
 from palate.report import Report, report
 from palate.report.render import texts
-from palate.types import PalateError, Rating
+from palate.types import (
+    PalateError,
+    Rating,
+)
 
 
 @pytest.fixture
@@ -55,7 +57,7 @@ def with_data(run_dir: Path) -> Path:
     return run_dir
 
 
-def printed(made: Report, name: str) -> list[list[str]]:
+def printed_table(made: Report, name: str) -> list[list[str]]:
     table = made.table(name)
     assert table is not None
     return texts(table)
@@ -63,21 +65,24 @@ def printed(made: Report, name: str) -> list[list[str]]:
 
 def test_data_tables(with_data: Path) -> None:
     made = report(with_data)
-    assert printed(made, "mixture")[0][2:] == [
+    assert printed_table(made, "mixture")[0][2:] == [
         "whole group", "8", "8", "8", "100.0", "100.0", "100.0",
     ]  # fmt: skip
-    assert printed(made, "mixture")[1][2:6] == ["pku", "8", "–", "8"]
-    (contents,) = printed(made, "contents")
+    assert printed_table(made, "mixture")[1][2:6] == ["pku", "8", "–", "8"]
+    (contents,) = printed_table(made, "contents")
     assert contents == [
         "all", "mixture", "8", "8", "–", "–", "4", "3", "1", "4", "4", "–", "10", "20",
     ]  # fmt: skip
-    assert [row[1:3] for row in printed(made, "batches")] == [["week-0", "4"], ["week-1", "4"]]
-    (source,) = printed(made, "sources")
+    assert [row[1:3] for row in printed_table(made, "batches")] == [
+        ["week-0", "4"],
+        ["week-1", "4"],
+    ]
+    (source,) = printed_table(made, "sources")
     assert source == ["pku", "PKU-SafeRLHF", "CC BY-NC 4.0", "9", "3", "1", "2"]
-    (finding,) = printed(made, "lint")
+    (finding,) = printed_table(made, "lint")
     assert finding[:4] == ["pku", "empty-chosen", "1", "11.1"]
     assert finding[4:] == ["left out", "the chosen reply is empty", "empty one"]
-    (overlap,) = printed(made, "overlap")
+    (overlap,) = printed_table(made, "overlap")
     assert overlap[:4] == ["Own Safety", "pku", "8", "2"]
     assert "No overlap was found with Held-out Helpful." in made.table("overlap").remarks
 
@@ -94,29 +99,6 @@ def test_broken_data_is_a_problem_and_the_rest_is_kept(with_data: Path) -> None:
     assert made.table("sources") is None
 
 
-def test_several_runs_stand_side_by_side(whole_run: Path, write_any, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    write_any(other, "helpful", "Own Safety", 500, 0.9, "reward-model", "Meta Safety")
-    write_any(other, "random", "Own Safety", 500, 0.5, "random", "Meta Safety")
-    made = report([whole_run, other], out=tmp_path / "both")
-    names = [row.cells[0].value for row in made.table("table-7").rows]
-    assert "run: helpful" in names
-    assert "other: helpful" in names
-    assert names.count("Random") == 1, "the same trivial judge on the same items stands once"
-    assert (tmp_path / "both" / "tables" / "table-7.md").is_file()
-    assert not (whole_run / "tables").exists()
-    leads = [f.sentence for f in made.verdict.of("shown")]
-    assert any("other: helpful is more accurate than run: helpful" in s for s in leads)
-    json.loads((tmp_path / "both" / "tables" / "tables.json").read_text())
-
-
-def test_several_runs_need_a_folder_and_are_given_once(whole_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(PalateError, match="--out"):
-        report([whole_run, tmp_path])
-    with pytest.raises(PalateError, match="given twice"):
-        report([whole_run, whole_run], out=tmp_path)
-
-
 def test_disagreement_of_annotators_is_reported_though_their_rows_stay(with_data: Path) -> None:
     rows = [
         comparison(f"q{i}", *sides, source="pku", annotator=name, id=f"{i}{name}")
@@ -128,7 +110,7 @@ def test_disagreement_of_annotators_is_reported_though_their_rows_stay(with_data
     write_comparisons(clean, lint(rows, found), details=found.to_json)
     found.write(clean.with_suffix(".findings.parquet"))
     made = report(with_data)
-    (finding,) = printed(made, "lint")
+    (finding,) = printed_table(made, "lint")
     assert finding[1:5] == ["annotators-disagree", "1", "12.5", "kept"]
     (remark,) = made.table("lint").remarks
     assert "4 of 4 pairs stand in several rows; in 1 of these (25.0%)" in remark
