@@ -40,7 +40,7 @@ def test_smollm2_behind_transformers_serve(tmp_path, options):
     missing = [name for name in ("fastapi", "uvicorn") if not importlib.util.find_spec(name)]
     if missing:
         pytest.skip(f"transformers serve needs {' and '.join(missing)}; pip install '.[dev]'")
-    opened = load_backbone("smollm2", speaks=True)
+    opened = load_backbone("smollm2", keep_head=True)
     folder = tmp_path / "smollm2"
     opened.model.save_pretrained(folder)  # The cached copy names no class that speaks.
     opened.tokenizer.save_pretrained(folder)
