@@ -21,9 +21,9 @@ def test_differences_are_what_the_other_side_has_not():
 @given(st.lists(st.sampled_from(["a", "b", "c,", ".", "é\u202e", "\n", "word"]), max_size=30))
 def test_pieces_put_together_are_the_text(words):
     first, second = " ".join(words), " ".join(words[::2] + words[:5])
-    found = differences(first, second)
-    if found is not None:
-        assert ["".join(p.text for p in side) for side in found] == [first, second]
+    pieces = differences(first, second)
+    if pieces is not None:
+        assert ["".join(p.text for p in side) for side in pieces] == [first, second]
 
 
 def test_little_in_common_too_long_or_empty_is_not_compared():

@@ -1,7 +1,7 @@
-"""What the documentation named before it moved: old paths and names work, and say the new.
+"""Aliases of moved modules and names that the documentation named: they work, with one warning.
 
-A module is found under its old path by a finder at the end of the import system's list, so that
-nothing is looked up here as long as every import names what is there.
+A finder at the end of the import system's list resolves old module paths, so that imports of
+present paths cost nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ MODULES: Mapping[str, str] = {
 
 
 def install() -> None:
-    """Let old module paths be imported; once is enough."""
+    """Let old module paths be imported; a second call changes nothing."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())
 
@@ -48,13 +48,13 @@ def renamed(module: str, names: Mapping[str, str]) -> Callable[[str], Any]:
     def get(name: str) -> Any:
         if name not in names:
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        _say(f"{module}.{name}", f"{module}.{names[name]}")
+        _warn(f"{module}.{name}", f"{module}.{names[name]}")
         return getattr(sys.modules[module], names[name])
 
     return get
 
 
-def _say(old: str, new: str) -> None:
+def _warn(old: str, new: str) -> None:
     # At the caller's caller, which the import system's own frames do not count towards.
     warnings.warn(f"{old} is now {new}", FutureWarning, stacklevel=3)
 
@@ -69,7 +69,7 @@ class _Finder(MetaPathFinder):
         new = MODULES.get(fullname)
         if new is None:
             return None
-        _say(fullname, new)
+        _warn(fullname, new)
         return ModuleSpec(fullname, _Alias(new))
 
 

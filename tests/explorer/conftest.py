@@ -23,7 +23,7 @@ HOSTILE = (
 
 def comparisons(name: str, rows: int = 60) -> list[Comparison]:
     """Rows with every facet; the last one is hostile in each of its texts."""
-    found = [
+    rows_with_facets = [
         made(
             (
                 (Message("user", "first turn"), Message("assistant", "well"))
@@ -45,7 +45,7 @@ def comparisons(name: str, rows: int = 60) -> list[Comparison]:
         HOSTILE, f"{HOSTILE} chosen", f"{HOSTILE} rejected\n=cmd()", source=HOSTILE, batch=HOSTILE,
         prompt_id=name, annotator=HOSTILE,
     )  # fmt: skip
-    return [*found, hostile]
+    return [*rows_with_facets, hostile]
 
 
 def write_judge(
@@ -93,7 +93,7 @@ def margins(shift: int) -> Callable[[int], float | None]:
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory) -> Path:
+def saved_run(tmp_path_factory) -> Path:
     """The run, made once; nothing may write to it."""
     run = tmp_path_factory.mktemp("view") / "run <b>"
     rows = comparisons("exam")
@@ -107,15 +107,15 @@ def whole(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run(whole, tmp_path) -> Path:
+def run(saved_run, tmp_path) -> Path:
     """A copy of the run, to change."""
-    return Path(shutil.copytree(whole, tmp_path / "run"))
+    return Path(shutil.copytree(saved_run, tmp_path / "run"))
 
 
 @pytest.fixture(scope="session")
-def opened(whole, tmp_path_factory) -> OpenRun:
+def opened(saved_run, tmp_path_factory) -> OpenRun:
     """The run, opened once; its marks stay empty."""
-    run = OpenRun(whole, tmp_path_factory.mktemp("none") / "marks.sqlite")
+    run = OpenRun(saved_run, tmp_path_factory.mktemp("none") / "marks.sqlite")
     run.open()
     return run
 

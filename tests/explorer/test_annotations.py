@@ -45,9 +45,9 @@ def test_a_mark_is_kept_and_replaced_and_removed(tmp_path):
     marks.put(Annotation("ann", "c1", "chosen", Rating.BETTER, "why", True, "exam"))
     marks.put(Annotation("bob", "c1", "rejected"))
     marks.put(Annotation("ann", "c1", "rejected", Rating.SLIGHTLY, "why", True, "exam"))
-    kept = marks.get("ann", "c1")
-    assert (kept.choice, kept.rating, kept.note) == ("rejected", Rating.SLIGHTLY, "why")
-    assert (kept.blind, kept.part, bool(kept.changed_at)) == (True, "exam", True)
+    saved = marks.get("ann", "c1")
+    assert (saved.choice, saved.rating, saved.note) == ("rejected", Rating.SLIGHTLY, "why")
+    assert (saved.blind, saved.part, bool(saved.changed_at)) == (True, "exam", True)
     assert [m.annotator for m in Annotations(marks.path).all()] == ["ann", "bob"]
     marks.remove("ann", "c1")
     assert marks.get("ann", "c1") is None
@@ -58,13 +58,13 @@ def test_what_was_answered_survives_kill_9(tmp_path):
     path = tmp_path / "marks.sqlite"
     command = [sys.executable, "-c", WRITER, str(path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
-        said = [int(writer.stdout.readline()) for _ in range(50)]
+        written = [int(writer.stdout.readline()) for _ in range(50)]
         os.kill(writer.pid, signal.SIGKILL)
-        said += [int(line) for line in writer.stdout if line.endswith("\n")]
-    kept = {mark.comparison_id: mark.note for mark in Annotations(path).all()}
-    assert len(said) >= 50
-    assert all(kept[f"c{n}"] == f"note {n}" for n in said)
-    assert len(kept) <= len(said) + 1  # One may have been written and not yet told of.
+        written += [int(line) for line in writer.stdout if line.endswith("\n")]
+    saved = {mark.comparison_id: mark.note for mark in Annotations(path).all()}
+    assert len(written) >= 50
+    assert all(saved[f"c{n}"] == f"note {n}" for n in written)
+    assert len(saved) <= len(written) + 1  # One may have been written and not yet told of.
     with sqlite3.connect(path) as database:
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert database.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -105,7 +105,7 @@ def test_sides_stay_for_a_person_and_differ_between_people():
     sides = {name: [chosen_is_first(name, f"c{n}") for n in range(200)] for name in "ab"}
     assert sides["a"] == [chosen_is_first("a", f"c{n}") for n in range(200)]
     assert sides["a"] != sides["b"]
-    assert all(60 < sum(found) < 140 for found in sides.values())
+    assert all(60 < sum(first) < 140 for first in sides.values())
 
 
 def test_names_are_one_printable_line():
@@ -127,8 +127,8 @@ def test_two_keys_pressed_at_once_are_both_kept(browse, marking):
             key.start()
         for key in keys:
             key.join()
-    found = {(m.choice, m.rating, m.note) for m in marking.annotations.all()}
-    assert found == {("rejected", Rating.SIGNIFICANTLY, "both")}
+    saved = {(m.choice, m.rating, m.note) for m in marking.annotations.all()}
+    assert saved == {("rejected", Rating.SIGNIFICANTLY, "both")}
 
 
 # Agreement with labels, judges and each other, on annotations whose truth is known.
@@ -159,29 +159,29 @@ def test_kappa_is_of_sides_so_that_agreeing_with_labels_is_not_chance(index):
     """By label, two people who both nearly always say "chosen" would have a kappa near zero."""
     ann = marks_of(index, "ann", [True] * 48 + [False] * 2)
     bob = marks_of(index, "bob", [False] * 2 + [True] * 48)
-    found = measure_agreement(index, ann + bob)
-    (pair,) = found.couples
+    agreement = measure_agreement(index, ann + bob)
+    (pair,) = agreement.couples
     assert pair.agreement.value == 46 / 50
     assert pair.kappa.value == pytest.approx(0.84, abs=0.03)
-    assert found.alpha.value == pytest.approx(0.84, abs=0.03)
+    assert agreement.alpha.value == pytest.approx(0.84, abs=0.03)
 
 
 def test_who_shares_nothing_makes_no_couple(index):
     ann, bob = marks_of(index, "ann", [True] * 5), marks_of(index, "bob", [True] * 5, 20)
-    found = measure_agreement(index, ann + bob)
-    assert found.couples == ()
-    assert found.alpha is None
-    assert found.ceiling is None
-    assert found.ceiling_with_label.agreement.value == 1.0
+    agreement = measure_agreement(index, ann + bob)
+    assert agreement.couples == ()
+    assert agreement.alpha is None
+    assert agreement.ceiling is None
+    assert agreement.ceiling_with_label.agreement.value == 1.0
 
 
 def test_the_noise_ceiling_of_two_people(index):
     """Agreement 0.82 is a ceiling of (1 + sqrt(0.64)) / 2 = 0.9."""
     ann = marks_of(index, "ann", [True] * 50)
     bob = marks_of(index, "bob", [False] * 9 + [True] * 41)
-    found = measure_agreement(index, ann + bob).ceiling
-    assert found.agreement.value == pytest.approx(0.82)
-    assert found.ceiling.value == pytest.approx(0.9)
+    ceiling = measure_agreement(index, ann + bob).ceiling
+    assert ceiling.agreement.value == pytest.approx(0.82)
+    assert ceiling.ceiling.value == pytest.approx(0.9)
 
 
 def test_strength_is_from_minus_four_to_four(index):
@@ -207,9 +207,9 @@ def test_judges_are_right_by_the_marks_where_people_turn_the_label(index):
 
 
 def test_marks_of_another_run_are_counted_apart(index):
-    found = measure_agreement(index, [Annotation("ann", "elsewhere", "chosen")])
-    assert found.absent == 1
-    assert np.isnan(found.annotators[0].with_label.value)
+    agreement = measure_agreement(index, [Annotation("ann", "elsewhere", "chosen")])
+    assert agreement.absent == 1
+    assert np.isnan(agreement.annotators[0].with_label.value)
     assert measure_agreement(index, []).annotators == ()
 
 
@@ -244,14 +244,14 @@ def marked(marking):
     return marking
 
 
-def test_a_mark_becomes_a_comparison_as_its_maker_sees_it(marked, whole, tmp_path):
+def test_a_mark_becomes_a_comparison_as_its_maker_sees_it(marked, saved_run, tmp_path):
     made = export_annotations(
         marked.index, marked.annotations.all(), tmp_path / "out.parquet", "week 9"
     )
     assert str(made) == (
         "4 comparisons; left out: 1 without a choice, 1 of comparisons not in this run"
     )
-    original = list(read_comparisons(whole / "benchmarks/exam.parquet"))[1]
+    original = list(read_comparisons(saved_run / "benchmarks/exam.parquet"))[1]
     first, _, turned, _ = read_comparisons(tmp_path / "out.parquet")
     assert (first.chosen, first.rejected) == (original.chosen, original.rejected)
     assert (turned.chosen, turned.rejected) == (original.rejected, original.chosen)

@@ -101,6 +101,6 @@ def test_a_body_has_a_known_and_bounded_length(browse, marking):
     assert marking.annotations.all() == []
 
 
-def test_a_token_that_can_be_guessed_is_refused(whole):
+def test_a_token_that_can_be_guessed_is_refused(saved_run):
     with pytest.raises(PalateError, match="PALATE_VIEW_TOKEN: expected 16 characters"):
-        serve([whole], annotator="ann", token="secret", opened=print)
+        serve([saved_run], annotator="ann", token="secret", opened=print)

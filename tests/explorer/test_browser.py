@@ -47,8 +47,8 @@ def explorer(run: Path, marks: Path, *options: str) -> Iterator[tuple[str, subpr
 
 
 @pytest.fixture(scope="module")
-def address(whole, tmp_path_factory):
-    with explorer(whole, tmp_path_factory.mktemp("shared") / "marks.sqlite") as (url, _):
+def address(saved_run, tmp_path_factory):
+    with explorer(saved_run, tmp_path_factory.mktemp("shared") / "marks.sqlite") as (url, _):
         yield url
 
 
@@ -62,20 +62,20 @@ def page(chromium, address):
 @contextmanager
 def tab(chromium, address, **options):
     context = chromium.new_context(viewport={"width": 1280, "height": 800}, **options)
-    page, said = context.new_page(), []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("dialog", lambda dialog: said.append(f"dialog: {dialog.message}"))
+    page, complaints = context.new_page(), []
+    page.on("console", lambda message: complaints.append(message.text))
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("dialog", lambda dialog: complaints.append(f"dialog: {dialog.message}"))
     page.goto(address)
     page.wait_for_selector("table.items")
     yield page
     context.close()
-    assert said == []
+    assert complaints == []
 
 
-def test_marking_by_keyboard_alone_outlives_kill_9(chromium, whole, tmp_path):
+def test_marking_by_keyboard_alone_outlives_kill_9(chromium, saved_run, tmp_path):
     marks = tmp_path / "marks.sqlite"
-    with explorer(whole, marks) as (url, server), tab(chromium, url) as page:
+    with explorer(saved_run, marks) as (url, server), tab(chromium, url) as page:
         for key in ("j", "j", "Enter"):
             page.keyboard.press(key)
         page.wait_for_selector(".sides")
@@ -99,7 +99,7 @@ def test_marking_by_keyboard_alone_outlives_kill_9(chromium, whole, tmp_path):
         first, second = sorted(Annotations(marks).all(), key=lambda mark: mark.choice)
         assert (first.choice, second.choice) == ("chosen", "rejected")
         assert (second.rating, second.note) == (Rating.BETTER, "not a or 4 or x")
-    with explorer(whole, marks) as (url, _), tab(chromium, url) as page:
+    with explorer(saved_run, marks) as (url, _), tab(chromium, url) as page:
         page.goto(page.url + "?marked=yes")
         assert page.locator("tbody tr").count() == 2
 
@@ -189,8 +189,8 @@ def test_axe_finds_nothing(chromium, address, scheme):
         home = page.url
         for path in ("?source=books&q=bread", "item/3", "item/59", "marks", "live", "?q=nothing+"):
             page.goto(home + path)
-            found = axe.run(page).response["violations"]
-            assert [(path, v["id"], v["nodes"][0]["html"]) for v in found] == []
+            violations = axe.run(page).response["violations"]
+            assert [(path, v["id"], v["nodes"][0]["html"]) for v in violations] == []
 
 
 def test_a_narrow_screen_scrolls_in_one_direction(page):
@@ -202,8 +202,8 @@ def test_a_narrow_screen_scrolls_in_one_direction(page):
         assert width <= 360, path
 
 
-def test_it_says_when_the_server_is_gone(chromium, whole, tmp_path):
-    with explorer(whole, tmp_path / "m.sqlite") as (url, server):
+def test_it_says_when_the_server_is_gone(chromium, saved_run, tmp_path):
+    with explorer(saved_run, tmp_path / "m.sqlite") as (url, server):
         context = chromium.new_context()
         page = context.new_page()
         page.goto(url)

@@ -11,28 +11,28 @@ from palate.records import read_comparisons, write_comparisons
 from palate.types import PalateError
 
 
-def test_items_are_the_rows_of_all_files_in_order(opened, whole):
+def test_items_are_the_rows_of_all_files_in_order(opened, saved_run):
     index = opened.index
     assert [(p.name, p.rows) for p in index.parts] == [("exam", 60), ("all (mixture)", 40)]
-    rows = [*read_comparisons(whole / "benchmarks/exam.parquet")]
-    rows += read_comparisons(whole / "mixtures/all.parquet")
+    rows = [*read_comparisons(saved_run / "benchmarks/exam.parquet")]
+    rows += read_comparisons(saved_run / "mixtures/all.parquet")
     assert index.size == len(rows) == 100
     for number in (0, 1, 59, 60, 99):
         assert read_item(index, number).comparison == rows[number]
     for name, value in (("source", lambda c: c.source), ("bin", lambda c: c.bin)):
         facet = index.facets[name]
-        found = [facet.names[code] if code >= 0 else None for code in facet.codes]
-        assert found == [value(row) for row in rows]
+        values = [facet.names[code] if code >= 0 else None for code in facet.codes]
+        assert values == [value(row) for row in rows]
     ratings = index.facets["rating"]
     assert ratings.names == ("significantly", "better", "slightly", "negligibly")
-    found = [ratings.names[code] if code >= 0 else None for code in ratings.codes]
-    assert found == [row.rating.label if row.rating else None for row in rows]
+    values = [ratings.names[code] if code >= 0 else None for code in ratings.codes]
+    assert values == [row.rating.label if row.rating else None for row in rows]
 
 
 @pytest.mark.parametrize("judge", ["helpful", "chat"])
-def test_pitfall_26_a_judge_is_read_as_the_tables_read_it(opened, whole, judge):
+def test_pitfall_26_a_judge_is_read_as_the_tables_read_it(opened, saved_run, judge):
     """In one order and in both, where the second counts for half and not for one more item."""
-    votes = read_judge_results(whole / "verdicts" / f"{judge}--exam.parquet")
+    votes = read_judge_results(saved_run / "verdicts" / f"{judge}--exam.parquet")
     opinions = opened.index.judges[judge]
     codes = {1.0: "correct", 0.0: "wrong", 0.5: "tie"}
     expected = ["unscored" if np.isnan(v) else codes[float(v)] for v in votes.values]
@@ -64,9 +64,9 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_shown(run):
     (run / "verdicts/two.parquet").write_bytes((run / "verdicts/one.parquet").read_bytes())
     index = open_index(run)
     assert set(index.judges) == {"chat", "helpful", "longer"}
-    said = "\n".join(index.problems)
+    problems = "\n".join(index.problems)
     for name in ("safe--exam.parquet", "broken.parquet", "two.parquet"):
-        assert name in said
+        assert name in problems
     assert len(index.problems) == 3
 
 

@@ -40,12 +40,12 @@ def test_browsing_needs_no_script(browse, opened):
 def test_filters_show_counts_and_chips_lead_out_of_them(browse, opened):
     browser = browse(opened)
     text = browser.get("/r/0/?source=books&judge.helpful=wrong&q=bread&sort=confident:helpful").text
-    found = int(re.search(r"<strong>(\d+)</strong> of 100", text)[1])
-    assert 0 < found < 50
-    assert text.count("data-row") == found
+    matches = int(re.search(r"<strong>(\d+)</strong> of 100", text)[1])
+    assert 0 < matches < 50
+    assert text.count("data-row") == matches
     chips = [url for url in links(text) if url.startswith("/r/0/?") and "/item/" not in url]
     without = next(url for url in chips if "q=" not in url)
-    assert f"<strong>{found}</strong>" not in browser.get(without).text
+    assert f"<strong>{matches}</strong>" not in browser.get(without).text
     assert 'value="books" checked' in text
     assert "Nothing here fits" in browser.get("/r/0/?q=qqqq").text
 

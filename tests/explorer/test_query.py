@@ -9,23 +9,23 @@ from palate.records import read_comparisons, read_verdicts
 
 
 @pytest.fixture(scope="module")
-def rows(whole):
+def rows(saved_run):
     return [
-        *read_comparisons(whole / "benchmarks/exam.parquet"),
-        *read_comparisons(whole / "mixtures/all.parquet"),
+        *read_comparisons(saved_run / "benchmarks/exam.parquet"),
+        *read_comparisons(saved_run / "mixtures/all.parquet"),
     ]
 
 
 @pytest.fixture(scope="module")
-def outcome(whole):
+def outcome(saved_run):
     """Of a judge asked in one order, its outcome by comparison id."""
-    found = {}
+    outcomes = {}
     for judge in ("helpful", "safe"):
-        for verdict in read_verdicts(whole / f"verdicts/{judge}--exam.parquet"):
-            found[judge, verdict.comparison_id] = verdict.outcome.value
+        for verdict in read_verdicts(saved_run / f"verdicts/{judge}--exam.parquet"):
+            outcomes[judge, verdict.comparison_id] = verdict.outcome.value
     # The hostile row of the mixture has the same id; no judge was asked it there.
-    exam = {c.id: c for c in read_comparisons(whole / "benchmarks/exam.parquet")}
-    return lambda judge, row, at: found.get((judge, row.id)) if at < len(exam) else None
+    exam = {c.id: c for c in read_comparisons(saved_run / "benchmarks/exam.parquet")}
+    return lambda judge, row, at: outcomes.get((judge, row.id)) if at < len(exam) else None
 
 
 def text(row):
@@ -52,17 +52,17 @@ FILTERS = {
 }
 
 
-def query_of(opened, asked):
-    pairs = [tuple(pair.split("=", 1)) for pair in asked.split("&")]
+def query_of(opened, url):
+    pairs = [tuple(pair.split("=", 1)) for pair in url.split("&")]
     return read_query(pairs, opened.index)
 
 
-@pytest.mark.parametrize("asked", FILTERS)
-def test_a_filter_finds_what_a_loop_finds(opened, rows, outcome, asked):
-    found = opened.selector.select(query_of(opened, asked)).items.tolist()
-    part = range(60, 100) if asked.startswith("part=") else range(100)
-    assert found == [n for n in part if FILTERS[asked](rows[n], outcome, n)]
-    assert found or "q=" in asked
+@pytest.mark.parametrize("url", FILTERS)
+def test_a_filter_finds_what_a_loop_finds(opened, rows, outcome, url):
+    items = opened.selector.select(query_of(opened, url)).items.tolist()
+    part = range(60, 100) if url.startswith("part=") else range(100)
+    assert items == [n for n in part if FILTERS[url](rows[n], outcome, n)]
+    assert items or "q=" in url
 
 
 def test_counts_are_of_each_filter_alone(opened, rows):
@@ -76,10 +76,10 @@ def test_counts_are_of_each_filter_alone(opened, rows):
 
 def test_judges_that_read_disagree_and_trivial_ones_do_not_count(opened):
     opinions = opened.index.judges
-    found = set(opened.selector.select(Query(disagree=True)).items.tolist())
+    items = set(opened.selector.select(Query(disagree=True)).items.tolist())
     readers = [opinions[name].outcomes for name in ("chat", "helpful", "safe")]
-    assert found == {n for n in range(100) if {1, 2} <= {int(o[n]) for o in readers}}
-    assert 0 < len(found) < 60
+    assert items == {n for n in range(100) if {1, 2} <= {int(o[n]) for o in readers}}
+    assert 0 < len(items) < 60
 
 
 def test_sorting_by_confidence_puts_the_unscored_last(opened):
@@ -110,8 +110,8 @@ def test_the_spread_of_judges_does_not_depend_on_their_scales(opened):
 def test_what_names_nothing_is_left_out(opened, hostile):
     query = query_of(opened, hostile)
     assert query.page == 1
-    found = opened.selector.select(query).items
-    assert query.search or len(found) == 100
+    items = opened.selector.select(query).items
+    assert query.search or len(items) == 100
 
 
 def test_a_query_is_its_url(opened):
@@ -137,8 +137,8 @@ def test_neighbours():
     assert neighbours(items, 5) == (None, None, -1)
 
 
-def test_excerpts_are_the_same_before_and_after_the_texts_are_read(whole):
-    fresh = Texts(open_index(whole))
+def test_excerpts_are_the_same_before_and_after_the_texts_are_read(saved_run):
+    fresh = Texts(open_index(saved_run))
     before = fresh.excerpts([99, 3, 60])
     assert before[1] == "exam question 3 about Sea Salt?"
     fresh.find("bread")

@@ -56,8 +56,8 @@ def test_rewards_on_the_page_are_the_models_own(browse, modelled):
         margin = first.value - second.value
         expected = [f"{first.value:.3f}", f"{second.value:.3f}", f"{margin:+.3f}"]
         share = 100 / (1 + torch.tensor(-margin).exp().item())
-        found = [figure.strip().replace("−", "-") for figure in figures(text)[name]]
-        assert found == [*expected, f"{share:.1f} %"]
+        shown = [figure.strip().replace("−", "-") for figure in figures(text)[name]]
+        assert shown == [*expected, f"{share:.1f} %"]
     assert figures(text)["<i>"] == []
     assert "<i>" not in text.replace("<i>·</i>", "")
     assert "Deep.</textarea>" in text
@@ -84,16 +84,16 @@ def test_an_empty_prompt_asks_nothing(browse, modelled):
 
 
 def test_an_old_question_costs_nothing(modelled):
-    asked = modelled.rewards.submit(TURNS, ("a", "b"), lambda: False)
-    assert asked.result(timeout=60) == []
+    rewards = modelled.rewards.submit(TURNS, ("a", "b"), lambda: False)
+    assert rewards.result(timeout=60) == []
 
 
 def test_a_prompt_is_one_turn_or_a_transcript():
     assert read_prompt(TALK) == TURNS
     assert write_prompt(TURNS) == TALK
     assert read_prompt("What\n\nis it?") == (Message("user", "What\n\nis it?"),)
-    odd = (Message("user", "Human: hm"),)
-    assert read_prompt(write_prompt(odd)) == odd
+    prompt = (Message("user", "Human: hm"),)
+    assert read_prompt(write_prompt(prompt)) == prompt
 
 
 def test_a_run_without_models_says_so(browse, opened):

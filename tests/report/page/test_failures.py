@@ -76,10 +76,10 @@ def test_clusters_put_like_with_like_and_are_the_same_twice() -> None:
     }
     rng = random.Random(0)
     texts = [" ".join(rng.sample(words.split(), 4)) for _ in range(12) for words in about.values()]
-    found = clusters(texts)
-    assert found == clusters(texts)
+    names = clusters(texts)
+    assert names == clusters(texts)
     groups = {
-        name: {i % len(about) for i, one in enumerate(found) if one == name} for name in found
+        name: {i % len(about) for i, one in enumerate(names) if one == name} for name in names
     }
     assert len(groups) >= 3
     assert sum(map(len, groups.values())) == len(about), "no subject is in two clusters"
