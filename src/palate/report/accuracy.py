@@ -68,7 +68,8 @@ def names(result: Result) -> tuple[str, str]:
 def table_7(judged: Judged, tests: Mapping[str, Tests] | None = None) -> Table | None:
     """Accuracy of every judge on every benchmark, with both averages, each named.
 
-    `tests` are those of `tests_of`, where they were made before.
+    `tests` are those of `tests_of`, where they were made before. A column has its heading in
+    `heads`, its value at the same place in the row of a judge and in that of the paper.
     """
     benchmarks, kinds = judged.benchmarks(), judged.kinds()
     scored = {
@@ -103,16 +104,15 @@ def table_7(judged: Judged, tests: Mapping[str, Tests] | None = None) -> Table |
             macro = micro = Cell(None, ("no average: not scored on every benchmark of the table",))
         rows.append(row(judge_name(judge), *cells, macro, micro, group=kinds[judge]))
     remarks = [METHOD, *letters.remarks]
-    by_column = [llama2.figures(_paper_column(judged, name)) for name in benchmarks]
-    if any(by_column):
-        for system in llama2.TABLE_7:
-            values = [column.get(system) for column in by_column]
-            if any(value is not None for value in values):
-                # The weights of its averages are not known.
-                by_paper = map(printed, (*values, None, None))
-                rows.append(row(figure(system, paper=True), *by_paper, group=PAPER))
-    for name in benchmarks:
-        column = _paper_column(judged, name)
+    paper_columns = {name: _paper_column(judged, name) for name in benchmarks}
+    by_benchmark = [llama2.figures(column) for column in paper_columns.values()]
+    for system in llama2.TABLE_7:
+        values = [figures.get(system) for figures in by_benchmark]
+        if any(value is not None for value in values):
+            # The weights of its averages are not known.
+            by_paper = map(printed, (*values, None, None))
+            rows.append(row(figure(system, paper=True), *by_paper, group=PAPER))
+    for name, column in paper_columns.items():
         if column and not llama2.column(column):
             remarks.append(
                 f"{escape.name(name)}: the paper has no test set {escape.name(column)}; it has "
@@ -356,13 +356,13 @@ def in_verdict(judged: Judged, benchmark: str, pair: Key) -> bool:
 def groups(
     judged: Judged, macro: Mapping[str, float], tests: Mapping[str, Tests] | None = None
 ) -> Groups:
-    """Letters from the tests of every two judges; `macro` has the averages of whole rows."""
+    """Letters from the tests of every two judges; `macro` has the averages of complete rows."""
     tests = tests_of(judged) if tests is None else tests
     by_benchmark = {name: _letters(judged, name, of) for name, of in tests.items() if of}
     tested = [{judge for pair in of for judge in pair} for of in tests.values()]
-    whole = [j for j in judged.judges() if j in macro and all(j in judges for judges in tested)]
-    p_values = _p_of_mean_differences(whole, list(tests.values()))
-    ranked = sorted(whole, key=lambda judge: -macro[judge]) if p_values else []
+    complete = [j for j in judged.judges() if j in macro and all(j in judges for judges in tested)]
+    p_values = _p_of_mean_differences(complete, list(tests.values()))
+    ranked = sorted(complete, key=lambda judge: -macro[judge]) if p_values else []
     adjusted = stats.benjamini_hochberg(list(p_values.values()))
     leaderboard = stats.letters(ranked, dict(zip(p_values, adjusted, strict=True)))
     return Groups(by_benchmark, leaderboard, (_letters_remark(tests),) if by_benchmark else ())

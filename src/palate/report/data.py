@@ -41,52 +41,45 @@ class Contents:
     role: str
     rows: int = 0
     prompts: set[str] = field(default_factory=set)
-    sources: Counter[str] = field(default_factory=Counter)
     ratings: Counter[str] = field(default_factory=Counter)
     bins: Counter[str] = field(default_factory=Counter)
     batches: Counter[tuple[str, str]] = field(default_factory=Counter)
-    turns: Counter[int] = field(default_factory=Counter)
     lengths: Floats = field(default_factory=lambda: np.empty((0, 2)))
 
 
-COLUMNS = [
-    "source", "prompt", "chosen", "rejected", "prompt_id", "batch", "rating", "chosen_safe",
-    "rejected_safe",
-]  # fmt: skip
+COLUMNS = ["prompt_id", "batch", "rating", "chosen_safe", "rejected_safe"]
 
 
 def read_contents(run: Path) -> tuple[list[Contents], list[str]]:
     """What is in the mixtures and benchmarks of a run, and which files are broken."""
-    found, problems = [], []
+    contents, problems = [], []
     paths = [(p, "mixture") for p in sorted((run / "mixtures").glob("*.parquet"))]
     paths += [(p, "benchmark") for p in sorted((run / "benchmarks").glob("*.parquet"))]
     for path, role in paths:
         if path.name.endswith(".ids.parquet"):
             continue
         try:
-            found.append(_contents(path, role))
+            contents.append(_contents(path, role))
         except PalateError as error:
             problems.append(str(error))
-    return found, problems
+    return contents, problems
 
 
 def _contents(path: Path, role: str) -> Contents:
-    made, lengths = Contents(path.stem, role), []
-    for batch in read_batches(path, COLUMNS, "comparisons"):
-        made.rows += batch.num_rows
-        of = {name: batch.column(name).to_pylist() for name in COLUMNS[4:]}
-        ratings = [rating or NONE for rating in of["rating"]]
-        made.prompts.update(of["prompt_id"])
-        made.sources.update(batch.column("source").to_pylist())
-        made.ratings.update(ratings)
-        safe = zip(of["chosen_safe"], of["rejected_safe"], strict=True)
-        made.bins.update(LABELS.get(pair, NONE) for pair in safe)
-        made.batches.update(zip(of["batch"], ratings, strict=True))
-        made.turns.update(pc.list_value_length(batch.column("prompt")).to_pylist())
+    contents, lengths = Contents(path.stem, role), []
+    for batch in read_batches(path, [*COLUMNS, "chosen", "rejected"], "comparisons"):
+        prompts, batches, labels, *safe = (batch.column(name).to_pylist() for name in COLUMNS)
+        ratings = [label or NONE for label in labels]
+        contents.rows += batch.num_rows
+        contents.prompts.update(prompts)
+        contents.ratings.update(ratings)
+        contents.bins.update(LABELS.get(sides, NONE) for sides in zip(*safe, strict=True))
+        contents.batches.update(zip(batches, ratings, strict=True))
         sides = [pc.utf8_length(batch.column(name)).to_numpy() for name in ("chosen", "rejected")]
         lengths.append(np.stack(sides, axis=1).astype(np.float64))
-    made.lengths = np.concatenate(lengths) if lengths else made.lengths
-    return made
+    if lengths:
+        contents.lengths = np.concatenate(lengths)
+    return contents
 
 
 def mixture_table(runs: Sequence[Path]) -> Table | None:
@@ -170,7 +163,7 @@ def batches_table(contents: Sequence[Contents]) -> Table | None:
     return make_table("batches", title, heads, rows, group_by=1)
 
 
-# What was found wrong with the data of a run: sources and licences, lint, overlap, examples.
+# What is wrong with the data of a run: sources and licences, lint, overlap, examples.
 
 EXAMPLES = 2
 SNIPPET = 160
@@ -180,10 +173,10 @@ MOST_SEARCHED = 200_000  # Rows; above it an example has no text, for finding it
 def read_recipe(run: Path) -> Mapping[str, Any]:
     """The resolved recipe of a run as plain values; empty where there is none or it is broken."""
     try:
-        found = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
+        recipe = yaml.safe_load((run / "recipe.yaml").read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return recipe if isinstance(recipe, dict) else {}
 
 
 def sources_table(runs: Sequence[Path]) -> Table | None:
@@ -327,9 +320,9 @@ def _prompts(path: Path, ids: Sequence[str]) -> dict[str, str]:
             return {}
         for batch in read_batches(path, ["id", "prompt"], "comparisons"):
             rows = batch.filter(pc.is_in(batch.column("id"), pa.array(ids)))
-            for found in rows.to_pylist():
-                last = found["prompt"][-1]["content"] if found["prompt"] else ""
-                prompts[found["id"]] = escape.plain(last, SNIPPET)
+            for values in rows.to_pylist():
+                last = values["prompt"][-1]["content"] if values["prompt"] else ""
+                prompts[values["id"]] = escape.plain(last, SNIPPET)
     except PalateError:
         return {}
     return prompts

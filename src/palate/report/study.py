@@ -437,11 +437,11 @@ def _known(estimate: Estimate) -> Estimate | None:
     return estimate if math.isfinite(estimate.error) else None
 
 
-def study_differences(study: StudyResults, found: Sequence[Contrast]) -> Table | None:
+def study_differences(study: StudyResults, compared: Sequence[Contrast]) -> Table | None:
     """The contrasts by rating and on all items; None where there are none."""
     ratings = study.ratings()
     rows = []
-    for one in found:
+    for one in compared:
         series, estimate = one.series, one.difference.estimate
         by_rating = [
             series.difference(one.variant, one.baseline, series.ratings == rating)[0].estimate
@@ -479,32 +479,34 @@ def study_differences(study: StudyResults, found: Sequence[Contrast]) -> Table |
 # What can be concluded of a study, in sentences: which variants differ from the baseline.
 
 
-def study_verdict(study: StudyResults, found: Sequence[Contrast]) -> Verdict:
+def study_verdict(study: StudyResults, compared: Sequence[Contrast]) -> Verdict:
     """A sentence for each model and variant that is shown to differ, and every contrast."""
 
     def words(variant: Levels) -> Name:
         levels = zip(study.index.axes, variant, strict=True)
         return named(", ".join(f"{axis} {level}" for axis, level in levels))
 
-    models = dict.fromkeys(one.series.model for one in found)
+    models = dict.fromkeys(one.series.model for one in compared)
     sentences = [
         conclusion
         for model in models
-        for conclusion in _conclusions([one for one in found if one.series.model == model], words)
+        for conclusion in _conclusions(
+            [one for one in compared if one.series.model == model], words
+        )
     ]
-    findings = [_finding(one, words) for one in found]
+    findings = [_finding(one, words) for one in compared]
     findings += [Finding("caution", (remark,)) for remark in study.remarks()]
     return Verdict(tuple(sentences), tuple(findings))
 
 
-def _conclusions(found: Sequence[Contrast], words: Callable[[Levels], Name]) -> Iterator[Words]:
+def _conclusions(compared: Sequence[Contrast], words: Callable[[Levels], Name]) -> Iterator[Words]:
     """A sentence for each variant of one model that differs somewhere, or one that none does."""
-    model, baseline = Name(judge_name(found[0].series.model)), words(found[0].baseline)
+    model, baseline = Name(judge_name(compared[0].series.model)), words(compared[0].baseline)
     differs = False
-    for variant in dict.fromkeys(one.variant for one in found):
+    for variant in dict.fromkeys(one.variant for one in compared):
         won = [
             (one.series.benchmark, beyond_luck(one.difference))
-            for one in found
+            for one in compared
             if one.variant == variant
         ]
         clauses = [

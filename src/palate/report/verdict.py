@@ -216,11 +216,11 @@ def _needed(estimate: Estimate) -> str:
     return f"{detectable(estimate)}; a difference as small as this takes {many} items."
 
 
-def verdict_table(found: Verdict) -> Table | None:
+def verdict_table(conclusions: Verdict) -> Table | None:
     """The findings as a table."""
     names = {"shown": "shown", "open": "not shown", "caution": "caution"}
     rows = []
-    for finding in found.findings:
+    for finding in conclusions.findings:
         e, p = finding.difference, finding.p_value
         evidence = (e, e.n, p) if e else ("", "", "")
         rows.append(row(names[finding.kind], finding.sentence, *evidence, group=finding.kind))
@@ -231,7 +231,7 @@ def verdict_table(found: Verdict) -> Table | None:
         Column("n", Unit.COUNT),
         Column("p (Holm)", Unit.P_VALUE),
     ]
-    models = map("".join, found.models)
+    models = map("".join, conclusions.models)
     remarks = (*models, f"Shown: p below {LEVEL:g}. {FAMILY} {HOLM_METHOD}")
     title = "Verdict: what the evidence shows, and what it does not yet"
     return make_table("verdict", title, heads, rows, remarks)

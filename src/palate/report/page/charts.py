@@ -216,9 +216,11 @@ def overview(table: Table | None, legend: Legend) -> Chart | None:
         return None
     names = [text(table.columns[0], row.cells[0]) for row in table.rows]
     rows: Rows = []
-    for place, column in list(enumerate(table.columns))[1:-2]:  # Without the averages.
-        for name, row in zip(names, table.rows, strict=True):
-            rows += _accuracy(column.name, name, row.cells[place])
+    for place, column in enumerate(table.columns):
+        cells = [row.cells[place] for row in table.rows]
+        if any(cell.behind for cell in cells):  # A benchmark, not an average over several.
+            for name, cell in zip(names, cells, strict=True):
+                rows += _accuracy(column.name, name, cell)
     return _accuracies(
         "overview", "Accuracy with 95 % intervals",
         "Filled: measured here. Hollow: printed in the paper, of other models. Grey: trivial "
