@@ -72,6 +72,8 @@ def table_7(judged: Judged, tests: Mapping[str, Tests] | None = None) -> Table |
     `heads`, its value at the same place in the row of a judge and in that of the paper.
     """
     benchmarks, kinds = judged.benchmarks(), judged.kinds()
+    notes = {name: column_notes(judged.of(name)) for name in benchmarks}
+    paper_columns = {name: _paper_column(judged, name) for name in benchmarks}
     scored = {
         name: [r.overall.n for r in judged.of(name) if r.kind != "limit"] for name in benchmarks
     }
@@ -83,7 +85,6 @@ def table_7(judged: Judged, tests: Mapping[str, Tests] | None = None) -> Table |
     ]
     means = {judge: _averages(judged, judge) for judge in judged.judges()}
     letters = groups(judged, {j: m.macro.value for j, m in means.items() if m}, tests)
-    notes = {name: column_notes(judged.of(name)) for name in benchmarks}
     rows = []
     for judge, mean in means.items():
         cells = []
@@ -104,7 +105,6 @@ def table_7(judged: Judged, tests: Mapping[str, Tests] | None = None) -> Table |
             macro = micro = Cell(None, ("no average: not scored on every benchmark of the table",))
         rows.append(row(judge_name(judge), *cells, macro, micro, group=kinds[judge]))
     remarks = [METHOD, *letters.remarks]
-    paper_columns = {name: _paper_column(judged, name) for name in benchmarks}
     by_benchmark = [llama2.figures(column) for column in paper_columns.values()]
     for system in llama2.TABLE_7:
         values = [figures.get(system) for figures in by_benchmark]

@@ -122,6 +122,7 @@ def markdown(table: Table) -> str:
     def line(cells: Iterable[str]) -> str:
         return f"| {' | '.join(cells)} |"
 
+    notes = [escape.markdown(note) for note in below(table)]
     lines = [
         f"## {escape.markdown(table.title)}",
         "",
@@ -131,7 +132,6 @@ def markdown(table: Table) -> str:
     for row, shown in zip(table.rows, with_marks(table), strict=True):
         safe = zip(row.cells, map(escape.markdown, shown), strict=True)
         lines.append(line(f"*{text}*" if cell.paper and text else text for cell, text in safe))
-    notes = [escape.markdown(note) for note in below(table)]
     return "\n".join([*lines, "", "  \n".join(notes), ""] if notes else [*lines, ""])
 
 
