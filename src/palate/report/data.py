@@ -90,7 +90,11 @@ def mixture_table(runs: Sequence[Path]) -> Table | None:
             escape.name(str(share["group"])),
             escape.name(str(share["pool"])) if share["pool"] else WHOLE_GROUP,
             *(share.get(key) for key in ("available", "rows_asked", "rows")),
-            *(_float(share.get(key)) for key in ("share_asked", "share_rows", "share_tokens")),
+            # JSON may have written a share of one as a whole number.
+            *(
+                None if (value := share.get(key)) is None else float(value)
+                for key in ("share_asked", "share_rows", "share_tokens")
+            ),
         )
         for name, share in _shares(runs)
     ]
@@ -115,10 +119,6 @@ def _shares(runs: Sequence[Path]) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 continue
             full_name = f"{run.name}: {name}" if len(runs) > 1 else name
             yield from ((full_name, share) for share in valid)
-
-
-def _float(value: Any) -> float | None:
-    return None if value is None else float(value)
 
 
 def contents_table(contents: Sequence[Contents]) -> Table | None:
@@ -165,7 +165,6 @@ def batches_table(contents: Sequence[Contents]) -> Table | None:
 
 # What is wrong with the data of a run: sources and licences, lint, overlap, examples.
 
-EXAMPLES = 2
 SNIPPET = 160
 MOST_SEARCHED = 200_000  # Rows; above it an example has no text, for finding it would take seconds.
 

@@ -12,14 +12,13 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from palate import escape, stats
-from palate.evaluate.metrics import JudgeResults, Result
+from palate.evaluate.metrics import Result
 from palate.evaluate.results import Codes, Flags, Floats
 from palate.records import read_header, write_json
 from palate.report import llama2
@@ -166,17 +165,15 @@ def read_took(folder: Path) -> Took:
 class Series:
     """One model on one benchmark in every run: `values` by (variant, seed), each [N] by item.
 
-    `ids`, `clusters` and `ratings` [N] are the items'; values as in `JudgeResults`. `limit` is what
-    the best possible judge would score, where it is known.
+    `clusters` and `ratings` [N] are the items'; values as in `JudgeResults`, items in the order of
+    their ids. `limit` is what the best possible judge would score, where it is known.
     """
 
     model: str
     benchmark: str
-    ids: NDArray[Any]
     clusters: Codes
     ratings: Codes
     items: str
-    paper_column: str | None = None
     limit: Result | None = None
     values: dict[tuple[Levels, int], Floats] = field(default_factory=dict)
     fingerprints: dict[tuple[Levels, int], str] = field(default_factory=dict)
@@ -280,8 +277,10 @@ def read_study(run_dir: Path) -> StudyResults:
             if model not in index.models:
                 continue
             by_id = np.argsort(votes.ids.astype(str), kind="stable")
-            series = by_key.setdefault((model, benchmark), _series(votes, by_id))
-            series.paper_column = judged.results[model, benchmark].paper_column
+            series = by_key.setdefault(
+                (model, benchmark),
+                Series(model, benchmark, votes.clusters[by_id], votes.ratings[by_id], votes.items),
+            )
             limits = (r for r in judged.of(benchmark) if r.kind == "limit")
             series.limit = series.limit or next(limits, None)
             mixture = folder / "mixtures" / f"{run.mixtures[model]}.parquet"
@@ -298,17 +297,6 @@ def read_study(run_dir: Path) -> StudyResults:
             series.fingerprints[levels, run.seed] = votes.fingerprint
     ordered = sorted(by_key.values(), key=lambda s: (index.models.index(s.model), s.benchmark))
     return StudyResults(index, tuple(ordered), pairs, finished, tuple(problems))
-
-
-def _series(votes: JudgeResults, by_id: Codes) -> Series:
-    return Series(
-        model=votes.judge,
-        benchmark=votes.benchmark,
-        ids=votes.ids[by_id],
-        clusters=votes.clusters[by_id],
-        ratings=votes.ratings[by_id],
-        items=votes.items,
-    )
 
 
 METHOD = (
