@@ -8,7 +8,7 @@ import yaml
 
 from palate.data.sources.files import locate
 from palate.recipe import built_in, load_recipe, resolved, save_recipe, schema
-from palate.recipe.schema import fingerprinted
+from palate.recipe.schema import SourceConfig, fingerprinted
 from palate.recipe.yaml import merge, read
 from palate.types import PalateError, digest
 
@@ -272,3 +272,30 @@ def test_fingerprints_do_not_change_with_the_words(caplog):
     assert digest(fingerprinted(load_recipe("demo", environment={}))) == (
         "3cf2311485959acf8ff9c546068a3551"
     )
+
+
+def test_later_keys_of_a_source_are_written_where_they_say_something():
+    plain = SourceConfig(source="own", path="a.csv")
+    assert plain.model_dump() == {
+        "source": "own", "path": "a.csv", "subset": None, "split": None, "options": {},
+        "batch": None,
+    }  # fmt: skip
+    values = {"columns": {"prompt": "q"}, "values": {"1": "a"}, "ties": "keep"}
+    said = SourceConfig.model_validate({"source": "own", "path": "a.csv"} | values)
+    assert said.model_dump() == plain.model_dump() | values
+    assert SourceConfig.model_validate(said.model_dump()) == said
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"columns": {"promt": "q"}}, "columns: no role 'promt'; did you mean 'prompt'"),
+        ({"columns": {"winner": "w"}, "values": {"x": "y"}}, "values: x means 'y', expected one"),
+        ({"source": "shp", "columns": {"prompt": "q"}}, "shp has its own"),
+        ({"ties": "drop"}, "Input should be 'skip' or 'keep'"),
+    ],
+)
+def test_a_wrong_mapping_is_named_before_anything_is_read(source, message):
+    values = {"name": "x", "data": {"sources": {"mine": {"source": "own"} | source}}}
+    with pytest.raises(PalateError, match=rf"data\.sources\.mine[^\n]*{message}"):
+        load_recipe(values, environment={})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +25,34 @@ SplitOption = Annotated[str | None, typer.Option("--split", help="Split, such as
 OptionOption = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="KEY=VALUE", help="What the source itself takes; repeatable."),
+]
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--column",
+        metavar="ROLE=COLUMN",
+        help="Which column is prompt, response_a, response_b, winner, ...; repeatable.",
+    ),
+]
+ValueOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--value",
+        metavar="WORD=MEANING",
+        help="What a word for the winner means: a, b, tie, both_bad, skip; repeatable.",
+    ),
+]
+
+
+class Ties(StrEnum):
+    """What becomes of ties."""
+
+    SKIP = "skip"
+    KEEP = "keep"
+
+
+TiesOption = Annotated[
+    Ties, typer.Option("--ties", help="Count and skip ties, or keep them as comparisons.")
 ]
 BadShareOption = Annotated[
     float, typer.Option("--max-bad-share", min=0, max=1, help="More unreadable rows stop it.")
@@ -64,6 +93,9 @@ def show(
     subset: SubsetOption = None,
     split: SplitOption = None,
     option: OptionOption = None,
+    column: ColumnOption = None,
+    value: ValueOption = None,
+    ties: TiesOption = Ties.SKIP,
     rows: Annotated[int, typer.Option("--rows", min=0, help="Comparisons to print.")] = 0,
     data: DataOption = None,
     form: FormatOption = Format.TABLE,
@@ -81,7 +113,9 @@ def show(
     facts = describe("own" if source not in SOURCES and Path(source).exists() else source)
     emit(({"what": what, "is": value} for what, value in facts), form, source)
     if rows:
-        stream, _ = comparisons(source, path, subset, split, option, data, 1.0)
+        stream, _ = comparisons(
+            source, path, subset, split, option, data, 1.0, column, value, ties.value
+        )
         emit(map(comparison_to_row, islice(stream, rows)), form, f"First {rows} of {source}")
 
 
@@ -92,6 +126,9 @@ def lint(
     subset: SubsetOption = None,
     split: SplitOption = None,
     option: OptionOption = None,
+    column: ColumnOption = None,
+    value: ValueOption = None,
+    ties: TiesOption = Ties.SKIP,
     data: DataOption = None,
     max_bad_share: BadShareOption = 0.01,
     out: Annotated[Path | None, typer.Option("--out", help="Every finding, as Parquet.")] = None,
@@ -104,9 +141,12 @@ def lint(
     from palate.cli.sources import comparisons
     from palate.data.lint import LintReport
     from palate.data.lint import lint as find
+    from palate.data.sources import not_read
 
     say = progress()
-    stream, bad = comparisons(source, path, subset, split, option, data, max_bad_share)
+    stream, bad = comparisons(
+        source, path, subset, split, option, data, max_bad_share, column, value, ties.value
+    )
     report = LintReport()
     kept = sum(1 for _ in find(stream, report))
     emit(report.table(), form, f"Findings in {source}")
@@ -115,7 +155,7 @@ def lint(
             f"{agreement['source']}: {agreement['judged_again']:,} of {agreement['pairs']:,} pairs "
             f"stand in several rows; in {agreement['disagreed']:,} of them the rows disagree"
         )
-    say(f"{kept:,} of {sum(report.rows.values()):,} rows kept, {len(bad):,} not read")
+    say(f"{kept:,} of {sum(report.rows.values()):,} rows kept, {not_read(bad)}")
     if out is not None:
         report.write(out)
 
@@ -131,23 +171,33 @@ def import_file(
     subset: SubsetOption = None,
     split: SplitOption = None,
     option: OptionOption = None,
+    column: ColumnOption = None,
+    value: ValueOption = None,
+    ties: TiesOption = Ties.SKIP,
     data: DataOption = None,
     max_bad_share: BadShareOption = 0.01,
 ) -> None:
     """Read a source, or a file of your own, into Palate's Parquet form.
 
     Columns of an own file: prompt (text or messages), chosen, rejected; optional rating, batch,
-    chosen_safe, rejected_safe, prompt_id, annotator; TRL's forms too.
+    chosen_safe, rejected_safe, prompt_id, annotator; TRL's forms too. Other names are mapped;
+    [bold]palate data inspect FILE[/bold] proposes how.
+
     Example: [bold]palate data import week-1.jsonl --out week-1.parquet[/bold]
+    Example: [bold]palate data import votes.csv --column prompt=question --column response_a=left
+    --column response_b=right --column winner=better --value neither=both_bad --ties keep[/bold]
     """
     from palate.cli.sources import comparisons
+    from palate.data.sources import not_read, worst
     from palate.data.sources.files import stem
     from palate.records import write_comparisons
 
     say = progress()
-    stream, bad = comparisons(source, path, subset, split, option, data, max_bad_share)
+    stream, bad = comparisons(
+        source, path, subset, split, option, data, max_bad_share, column, value, ties.value
+    )
     out = out or Path(f"{stem(Path(source))}.comparisons.parquet")
     header = write_comparisons(out, stream, details={"source": source})
-    for row in bad[:5]:
+    for row in worst(bad):
         say(str(row))
-    say(f"{header.rows:,} comparisons in {out}, {len(bad):,} rows not read")
+    say(f"{header.rows:,} comparisons in {out}, {not_read(bad)}")

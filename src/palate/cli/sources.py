@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import yaml
 
@@ -12,11 +12,14 @@ from palate.data.sources import (
     SOURCES,
     BadRow,
     Request,
+    not_read,
     open_source,
     readable,
     source_named,
+    worst,
 )
 from palate.data.sources.files import locate, stem
+from palate.data.sources.mapping import words
 from palate.data.sources.own import is_ours
 from palate.progress import info
 from palate.records import write_comparisons
@@ -31,10 +34,21 @@ def comparisons(
     options: Sequence[str] | None,
     data: str | None,
     max_bad_share: float,
+    columns: Sequence[str] | None = None,
+    values: Sequence[str] | None = None,
+    ties: Literal["skip", "keep"] = "skip",
 ) -> tuple[Iterator[Comparison], list[BadRow]]:
     """The readable rows of a source, and a list that fills with the others as they are met."""
     name, location = _named(source, path, data)
-    request = Request(location, split, subset, _options(options or ()))
+    request = Request(
+        location,
+        split,
+        subset,
+        {key: yaml.safe_load(value) for key, value in _assigned("--option", options)},
+        ties,
+        dict(_assigned("--column", columns)),
+        words(dict(_assigned("--value", values))),
+    )
     bad: list[BadRow] = []
     return readable(open_source(name, request), max_bad_share, bad.append), bad
 
@@ -56,9 +70,9 @@ def comparison_file(file: Path, folder: Path) -> Path:
     bad: list[BadRow] = []
     rows = readable(open_source("own", Request(file)), on_bad=bad.append)
     header = write_comparisons(out, rows, details={"source": str(file)})
-    for row in bad[:5]:
+    for row in worst(bad):
         info(str(row))
-    info(f"{file}: {header.rows:,} comparisons, {len(bad):,} rows not read; kept in {out}")
+    info(f"{file}: {header.rows:,} comparisons, {not_read(bad)}; kept in {out}")
     return out
 
 
@@ -72,9 +86,10 @@ def _named(source: str, path: str | None, data: str | None) -> tuple[str, Path |
     return source_named(source).name, None  # Unknown: the error names the nearest source.
 
 
-def _options(assignments: Sequence[str]) -> dict[str, Any]:
-    pairs = [assignment.partition("=") for assignment in assignments]
-    for key, equals, _ in pairs:
+def _assigned(option: str, assignments: Sequence[str] | None) -> Iterator[tuple[str, str]]:
+    """What was typed as KEY=VALUE."""
+    for assignment in assignments or ():
+        key, equals, value = assignment.partition("=")
         if not (key and equals):
-            raise PalateError(f"--option {key!r}: expected KEY=VALUE")
-    return {key: yaml.safe_load(value) for key, _, value in pairs}
+            raise PalateError(f"{option} {assignment!r}: expected KEY=VALUE")
+        yield key, value

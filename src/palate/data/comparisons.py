@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,14 +16,18 @@ from palate.data.sources import (
     BadRow,
     Request,
     base,
+    not_read,
     open_source,
     own,
     readable,
     source_named,
     without_ties,
+    worst,
 )
-from palate.data.sources.base import InvalidRecord, Record, Records, Row
+from palate.data.sources.base import InvalidRecord, Record, Records, Row, each
 from palate.data.sources.files import DATA_VARIABLE, ending, locate
+from palate.data.sources.mapping import Reading
+from palate.data.sources.mapping import words as worded
 from palate.progress import warn
 from palate.records import COMPARISON_SCHEMA, LATER_COLUMNS, comparison_to_row, write_comparisons
 from palate.types import PREFERRED, Comparison, Judgement, PalateError, Ranks
@@ -32,7 +37,6 @@ if TYPE_CHECKING:
     import pandas
 
 PALATE_COLUMNS = frozenset(COMPARISON_SCHEMA.names) - LATER_COLUMNS
-LOGGED_ROWS = 5  # Bad rows that are logged one by one.
 
 
 def load_comparisons(
@@ -42,6 +46,8 @@ def load_comparisons(
     subset: str | None = None,
     options: Mapping[str, Any] | None = None,
     ties: Literal["skip", "keep"] = "skip",
+    columns: Mapping[str, str] | None = None,
+    values: Mapping[Any, Any] | None = None,
     data: str | Path | None = None,
     max_bad_share: float = 0.01,
     on_bad: Callable[[BadRow], object] | None = None,
@@ -54,6 +60,17 @@ def load_comparisons(
     load_comparisons("week-1.jsonl")                # JSONL, JSON, CSV, TSV, Parquet, .gz; a folder
     load_comparisons("anthropic-hh", subset="helpful-base", split="test")   # a source's name
     load_comparisons("me/my-preferences")           # a data set of the hub
+    load_comparisons(                               # columns of other names, and who won as a word
+        "votes.csv",
+        columns={
+            "prompt": "question",
+            "response_a": "left answer",
+            "response_b": "right answer",
+            "winner": "better",
+        },
+        values={"neither": "both_bad", "unsure": "skip"},
+        ties="keep",
+    )
     ```
 
     Rows of your own have `prompt` (text or messages), `chosen`, `rejected` and, if you have them,
@@ -68,23 +85,27 @@ def load_comparisons(
         subset: of a source, or a configuration of a data set of the hub.
         options: what the source itself takes (`palate data show NAME`).
         ties: skip and count them, or keep them as comparisons whose `judgement` is a tie.
+        columns: for rows of your own, role to column: `prompt`, `response_a`, `response_b`,
+            `winner` and the others of `palate.data.sources.mapping.ROLES`.
+        values: what the words of `winner` mean (a, b, tie, both_bad, skip), or those of a
+            strength (-3 to 3, skip), where they are none of the known ones.
         data: the data root in which a source's folder is looked for; default: PALATE_DATA.
         max_bad_share: the largest share of unreadable rows, in [0, 1], that is put up with.
         on_bad: is given each row that gave no comparison. Default: the first five and the number
             of all are warnings of the log, which Python shows on stderr.
 
     Raises:
-        PalateError: no such source, file or option; too many unreadable rows, naming the first;
-            no comparison at all.
+        PalateError: no such source, file, option or column; too many unreadable rows, naming the
+            first; no comparison at all.
     """
     bad: list[BadRow] = []
-    request = Request(None, split, subset, options or {}, ties)
+    request = Request(None, split, subset, options or {}, ties, columns or {}, worded(values or {}))
     rows = _rows(source, request, data)
     comparisons = list(readable(rows, max_bad_share, bad.append if on_bad is None else on_bad))
-    for row in bad[:LOGGED_ROWS]:
+    for row in worst(bad):
         warn(str(row))
     if bad:
-        warn(f"{len(comparisons):,} comparisons, {len(bad):,} rows not read")
+        warn(f"{len(comparisons):,} comparisons, {not_read(bad)}")
     return comparisons
 
 
@@ -140,7 +161,12 @@ def _rows(source: Any, request: Request, data: str | Path | None) -> Iterator[Ro
             f"name ({', '.join(SOURCES)})"
         )
     records = _records(source, kind)
-    rows = own.comparisons(kind, records, request.options.get("source"), _comparison)
+    first = next(records, None)
+    records = chain([] if first is None else [first], records)
+    if isinstance(first, Record) and first.data.keys() - LATER_COLUMNS == PALATE_COLUMNS:
+        rows = each(records, lambda record: (_stored(record),))
+    else:
+        rows = own.comparisons(kind, records, request)
     return rows if request.ties == "keep" else without_ties(rows)
 
 
@@ -168,12 +194,10 @@ def _records(rows: Iterable[Any], kind: str) -> Records:
             yield BadRow(kind, number, f"expected a row by column, got a {type(row).__name__}")
 
 
-def _comparison(record: Record, source: str | None, columns: own.Columns) -> Comparison:
-    """As `own.comparison`; a row of `to_pandas` keeps its id, cluster, batch and meta."""
+def _stored(record: Record) -> Comparison:
+    """The comparison of a row of `to_pandas`, which keeps its id, cluster, batch and meta."""
     data = record.data
-    if data.keys() - LATER_COLUMNS != PALATE_COLUMNS:
-        return own.comparison(record, source, columns)
-    comparison = own.comparison(record, source, own.Columns())
+    comparison = own.comparison(record, Reading(data), None, own.Columns(own.PLAIN))
     try:
         meta = json.loads(data["meta"]) if data["meta"] else {}
     except (TypeError, ValueError):

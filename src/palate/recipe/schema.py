@@ -10,10 +10,19 @@ from itertools import product
 from types import NoneType, UnionType
 from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 
 from palate.data.mixture import MixtureSpec
+from palate.data.sources.mapping import check, words
 from palate.evaluate.benchmark import OrderPlan
 from palate.evaluate.run import slug
 from palate.model.options import BaseOptions
@@ -179,6 +188,10 @@ CHAT_JUDGE: Mapping[str, Any] = {
 }
 
 
+LATER_KEYS = frozenset({"ties", "columns", "values"})
+"""Keys of a source that came after runs were made: at their defaults they are not written down."""
+
+
 class SourceConfig(BaseModel, frozen=True, extra="forbid"):
     """One data set under a name of its own."""
 
@@ -194,6 +207,42 @@ class SourceConfig(BaseModel, frozen=True, extra="forbid"):
     batch: str | None = Field(
         None, description="Annotation batch of every row; default: the source's."
     )
+    ties: Literal["skip", "keep"] = Field(
+        "skip", description="Ties counted and skipped, or kept for losses that learn from them."
+    )
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Of `own`: role to column, {prompt: question, response_a: left, response_b: "
+        "right, winner: better}; `palate data inspect FILE` proposes it.",
+    )
+    values: dict[str, str] = Field(
+        default_factory=dict,
+        description="Of `own`: what the file's words for the winner mean (a, b, tie, both_bad, "
+        "skip), or those for a strength (-3 to 3, skip).",
+    )
+
+    @field_validator("values", mode="before")
+    @classmethod
+    def _as_words(cls, values: Any) -> Any:
+        return words(values) if isinstance(values, Mapping) else values
+
+    @model_validator(mode="after")
+    def _columns_are_of_an_own_file(self) -> Self:
+        if (self.columns or self.values) and self.source != "own":
+            raise ValueError(f"columns, values: {self.source} has its own; they are of source: own")
+        check(self.columns, self.values)
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_later_defaults(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """A key that runs of before did not have is no part of what they were made from."""
+        fields = type(self).model_fields
+        return {
+            key: value
+            for key, value in dump(self).items()
+            if key not in LATER_KEYS
+            or getattr(self, key) != fields[key].get_default(call_default_factory=True)
+        }
 
 
 class LintConfig(BaseModel, frozen=True, extra="forbid"):

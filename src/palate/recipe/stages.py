@@ -26,7 +26,7 @@ from palate.data.contamination import (
 )
 from palate.data.lint import LintReport, lint
 from palate.data.mixture import MixtureSpec, mix
-from palate.data.sources import BadRow, Request, open_source, readable, source_named
+from palate.data.sources import BadRow, Request, not_read, open_source, readable, source_named
 from palate.data.sources.files import locate
 from palate.data.split import Holdout, split, split_by_share
 from palate.evaluate.benchmark import Benchmark, forbid_training_overlap, training_keys
@@ -74,7 +74,15 @@ def _import(work: Workspace, alias: str, config: SourceConfig) -> Path:
     options = dict(config.options)
     if config.source == "simulated":
         options.setdefault("seed", work.recipe.seed)
-    request = Request(location, config.split, config.subset, options)
+    request = Request(
+        location,
+        config.split,
+        config.subset,
+        options,
+        config.ties,
+        config.columns,
+        config.values,
+    )
     out = work.folder / "data" / "imported" / f"{alias}.parquet"
 
     def make() -> Files:
@@ -91,7 +99,7 @@ def _import(work: Workspace, alias: str, config: SourceConfig) -> Path:
         write_json(bad_file, [asdict(row) for row in bad])
         if not header.rows:
             raise PalateError(f"data.sources.{alias}: no usable row; see {bad_file}")
-        work.log(f"  {alias}: {header.rows:,} comparisons, {len(bad):,} rows not read")
+        work.log(f"  {alias}: {header.rows:,} comparisons, {not_read(bad)}")
         return {"imported": out}
 
     inputs = {"location": location} if isinstance(location, Path) else {}

@@ -22,7 +22,8 @@ The tests that are parametrised over `SOURCES` pick it up; add hand-made rows of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from palate.data.sources import (
@@ -56,11 +57,13 @@ __all__ = [
     "Source",
     "at_root",
     "describe",
+    "not_read",
     "open_source",
     "readable",
     "safety_rows",
     "source_named",
     "without_ties",
+    "worst",
 ]
 
 SOURCES: dict[str, Source] = {
@@ -83,6 +86,7 @@ SOURCES: dict[str, Source] = {
         simulated,
     )
 }
+SHOWN_ROWS = 5  # Rows that gave no comparison, of which a line of the log each says why.
 ROWS_BEFORE_GIVING_UP = 1_000  # So many bad rows and no good one: the file is something else.
 
 
@@ -104,6 +108,8 @@ def open_source(name: str, request: Request | None = None) -> Iterator[Row]:
         for option in set(request.options) - set(source.options):
             known = ", ".join(source.options) or "none"
             raise PalateError(f"{name}: no option {option!r}; it has {known}")
+    if (request.columns or request.values) and name != own.NAME:
+        raise PalateError(f"{name}: its columns are known; map those of a file with source own")
     rows = source.load(request)
     return _with_name(name, rows if request.ties == "keep" else without_ties(rows))
 
@@ -161,6 +167,22 @@ def readable(
         )
     if not comparisons:
         raise PalateError("expected comparisons, found none")
+
+
+def worst(bad: Sequence[BadRow]) -> list[BadRow]:
+    """The first few of the rows that gave no comparison, those that break their format before."""
+    return sorted(bad, key=lambda row: row.kind != "bad")[:SHOWN_ROWS]
+
+
+def not_read(bad: Sequence[BadRow]) -> str:
+    """How many rows gave no comparison, by kind.
+
+    >>> not_read([BadRow("a.csv", 2, "?"), BadRow("a.csv", 3, "?", "tie")])
+    '2 rows not read (1 ties, 1 bad)'
+    """
+    kinds = Counter("ties" if row.kind == "tie" else row.kind for row in bad)
+    parts = [f"{kinds[kind]:,} {kind}" for kind in ("ties", "left out", "bad") if kinds[kind]]
+    return f"{len(bad):,} rows not read" + (f" ({', '.join(parts)})" if parts else "")
 
 
 def at_root(name: str, root: Path) -> Path | None:

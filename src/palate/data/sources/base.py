@@ -128,7 +128,8 @@ class Request:
     """Which part of a source is asked for, and from where.
 
     `location` is a local file or folder, or a hub id; None is the source's own hub id. Ties are
-    counted and skipped, or kept as comparisons whose `judgement` says so.
+    counted and skipped, or kept as comparisons whose `judgement` says so. `columns` (role to
+    column) and `values` (word to outcome) say how files of your own are read: `sources.mapping`.
     """
 
     location: Path | str | None = None
@@ -136,6 +137,8 @@ class Request:
     subset: str | None = None
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     ties: Literal["skip", "keep"] = "skip"
+    columns: Mapping[str, str] = field(default_factory=dict[str, str])
+    values: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,8 +20,9 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,23 @@ from palate.data.sources.base import (
     user_turn,
 )
 from palate.data.sources.files import data_files, ending, read_file, records, resolve
+from palate.data.sources.mapping import Layout, Reading, mapped
 from palate.data.transcript import Prompt, Turns
 from palate.progress import info
 from palate.records import HEADER_KEY, read_comparisons
-from palate.types import UNREAD_COLUMNS, Comparison, digest
+from palate.types import UNREAD_COLUMNS, Comparison, PalateError, digest
 
 NAME = "own"
 READ_COLUMNS = (
     "prompt", "chosen", "rejected", "rating", "batch", "chosen_safe", "rejected_safe", "prompt_id",
     "annotator", "source",
 )  # fmt: skip
+PLAIN = Layout(
+    "Palate's columns",
+    {column: column for column in READ_COLUMNS},
+    lambda record: (Reading(record.data),),
+)
+HEAD_ROWS = 1_000  # Rows at the beginning of a file from which its layout is told.
 MAX_LABELS = 4  # A column with no more values holds labels, and they are listed.
 SHOWN_CHARACTERS = 40
 KEPT_CHARACTERS = 4_096  # Of a column's JSON in `meta`: longer ones repeat the conversation.
@@ -58,15 +66,17 @@ KEPT_CHARACTERS = 4_096  # Of a column's JSON in `meta`: longer ones repeat the 
 
 def load(request: Request) -> Iterator[Row]:
     """Comparisons of a file, of all files of a folder, or of a hub data set."""
-    location, source = resolve(request, None), request.options.get("source")
+    location = resolve(request, None)
     if isinstance(location, str):
-        yield from comparisons(location, records(request, None), source)
+        yield from comparisons(location, records(request, None), request)
         return
     for path, part in data_files(location, request.split, request.subset):
-        if is_ours(path):
-            yield from read_comparisons(path)
+        if not is_ours(path):
+            yield from comparisons(str(path), read_file(path, part), request)
+        elif request.columns or request.values:
+            raise PalateError(f"{path}: is in Palate's form, in which no column is mapped")
         else:
-            yield from comparisons(str(path), read_file(path, part), source)
+            yield from read_comparisons(path)
 
 
 def is_ours(path: Path) -> bool:
@@ -82,43 +92,62 @@ def is_ours(path: Path) -> bool:
         return False  # read_file says what is wrong with it.
 
 
-Reader = Callable[[Record, str | None, "Columns"], Comparison]
+def comparisons(file: str, records: Records, request: Request) -> Iterator[Row]:
+    """The comparisons of one file, and at its end a line that says which columns were read.
+
+    The file's layout is that of its first rows, or what `request.columns` says.
+    """
+    head = list(islice(records, HEAD_ROWS))
+    layout = layout_of([row for row in head if isinstance(row, Record)], file, request)
+    source, columns = request.options.get("source"), Columns(layout)
+
+    def made(record: Record) -> Iterator[Row]:
+        for reading in layout.readings(record):
+            yield comparison(record, reading, source, columns)
+
+    yield from each(chain(head, records), made)
+    if columns.read:
+        info(f"{file}: {columns.summary()}")
 
 
-def comparison(record: Record, source: str | None, columns: Columns) -> Comparison:
-    """The comparison of a record in any of the layouts; raises `InvalidRecord` if in none."""
-    data = record.data
+def layout_of(head: Sequence[Record], file: str, request: Request) -> Layout:
+    """The layout of a file by its first rows; Palate's columns where they fit no other."""
+    if request.columns or request.values:
+        return mapped(request.columns, request.values, head, file)
+    return PLAIN
+
+
+def comparison(
+    record: Record, reading: Reading, source: str | None, columns: Columns
+) -> Comparison:
+    """The comparison of a reading; raises `InvalidRecord` if there is none in it."""
+    data = reading.data
     prompt, chosen, rejected, marks = sides(data)
     source = base.optional_text(data, "source") or source or NAME
     cluster = base.optional_text(data, "prompt_id")
+    strength = {} if reading.strength is None else {"strength": reading.strength}
     return record.comparison(
         source,
         prompt,
         chosen,
         rejected,
+        key=reading.key,
         prompt_id=digest(source, cluster) if cluster else "",
         batch=base.optional_text(data, "batch") or record.part,
         rating=base.rating(data),
         safe=(base.boolean(data, "chosen_safe"), base.boolean(data, "rejected_safe")),
         annotator=base.optional_text(data, "annotator"),
-        meta={**marks, **columns.count(data)},
+        meta={**marks, **strength, **columns.count(record.data)},
+        judgement=reading.judgement,
+        ranks=reading.ranks,
     )
-
-
-def comparisons(
-    file: str, records: Records, source: str | None, read: Reader = comparison
-) -> Iterator[Row]:
-    """The comparisons of one file, and at its end a line that says which columns were read."""
-    columns = Columns()
-    yield from each(records, lambda record: (read(record, source, columns),))
-    if columns.read:
-        info(f"{file}: {columns.summary()}")
 
 
 @dataclass(slots=True)
 class Columns:
     """Which columns of a file are read and which are not, and what those hold."""
 
+    layout: Layout
     read: Counter[str] = field(default_factory=Counter[str])
     unread: dict[str, Counter[str]] = field(default_factory=dict[str, Counter[str]])
     too_long: Counter[str] = field(default_factory=Counter[str])
@@ -129,7 +158,7 @@ class Columns:
         for name, value in data.items():
             if value is None or value == "" or value == []:
                 continue
-            if name in READ_COLUMNS:
+            if name in self.layout.read:
                 self.read[name] += 1
                 continue
             text = _json(value)
@@ -144,7 +173,12 @@ class Columns:
 
     def summary(self) -> str:
         """One line: what was read, what was not, and what that holds where it is a few words."""
-        line = f"read {', '.join(name for name in READ_COLUMNS if self.read[name])}"
+        used = (
+            _printable(column if column == role else f"{column} as {role}")
+            for role, column in self.layout.columns.items()
+            if self.read[column] or self.read[column.partition(".")[0]]
+        )
+        line = f"read {', '.join(used)}"
         notes = []
         for name, labels in self.unread.items():
             note = ""

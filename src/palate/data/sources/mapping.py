@@ -1,0 +1,564 @@
+"""A user's columns as Palate's: which is the prompt, which the responses, and who won.
+
+`columns` maps a role to the column that plays it: `{prompt: question, response_a: answer_1,
+response_b: answer_2, winner: better}`. A role that is not named is played by the column of that
+name, where there is one. `data.question` is the key `question` within `data`, `answers.0` the first
+of a list. `values` says what the words of `winner`, or of a strength, mean where Palate cannot
+know: `{neither: both_bad, unsure: skip}`.
+
+A row that was not judged (an empty cell) is left out; one with two winners, an unknown word or a
+strength outside its scale is bad. Nothing is guessed from the order of columns.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+from palate.data.messages import SHOWN_CHARACTERS, shown
+from palate.data.sources import base
+from palate.data.sources.base import InvalidRecord, Record
+from palate.types import PREFERRED, Judgement, PalateError, Ranks, Rating
+from palate.validation import did_you_mean
+
+Columns = Mapping[str, str]
+"""Role to column."""
+
+ROLES: Mapping[str, str] = {
+    "prompt": "text or messages; not needed where the responses are whole conversations",
+    "chosen": "the response that was preferred",
+    "rejected": "the other one",
+    "response_a": "the first response, where another column says who won",
+    "response_b": "the second one",
+    "responses": "a list of responses, ranked by `ranks` or `scores`",
+    "winner": "a, b, tie or both bad, in any of the known words or as `values` says",
+    "winner_a": "1 where the first won: one-hot, with winner_b, winner_tie, winner_both_bad",
+    "winner_b": "1 where the second won",
+    "winner_tie": "1 where neither did",
+    "winner_both_bad": "1 where both are bad",
+    "votes_a": "number of votes for the first, with votes_b, votes_tie, votes_both_bad",
+    "votes_b": "number of votes for the second",
+    "votes_tie": "number of votes for neither",
+    "votes_both_bad": "number of votes that both are bad",
+    "probability": "probability, 0 to 1, that the first (or `chosen`) is the better one",
+    "strength_a": "-3 to 3: how much better the first is; below 0 the second is better",
+    "strength_b": "-3 to 3: how much better the second is; below 0 the first is better",
+    "ranks": "places of `responses`, the smallest is the best; equal places are a tie",
+    "scores": "scores of `responses`, the largest is the best; equal scores are a tie",
+    "weight": "how much the row counts; default 1",
+    "rating": "significantly, better, slightly, negligibly, or 4 to 1",
+    "annotator": "who judged",
+    "batch": "the annotation batch",
+    "prompt_id": "the cluster of prompts that is kept together",
+    "source": "the name the row goes by",
+    "chosen_safe": "whether the chosen response is safe",
+    "rejected_safe": "whether the rejected one is",
+    "safe_a": "whether the first response is safe",
+    "safe_b": "whether the second one is",
+}
+# Columns that say which of two responses won. A row has one way to say it.
+VERDICTS: Mapping[str, tuple[str, ...]] = {
+    "winner": ("winner",),
+    "winner_a": ("winner_a", "winner_b", "winner_tie", "winner_both_bad"),
+    "votes_a": ("votes_a", "votes_b", "votes_tie", "votes_both_bad"),
+    "probability": ("probability",),
+    "strength_a": ("strength_a",),
+    "strength_b": ("strength_b",),
+}
+VERDICT_ROLES = tuple(role for roles in VERDICTS.values() for role in roles)
+SHAPES: Mapping[str, tuple[str, ...]] = {
+    "chosen": ("chosen", "rejected"),
+    "response_a": ("response_a", "response_b"),
+    "responses": ("responses",),
+}
+# Taken from a column of that name unasked; `weight` and `probability` beside a pair are not, for
+# files that have them were read without.
+FACTS = ("prompt", "rating", "annotator", "batch", "prompt_id", "source")
+UNASKED: Mapping[str, tuple[str, ...]] = {
+    "chosen": (*FACTS, "chosen_safe", "rejected_safe"),
+    "response_a": (*FACTS, "safe_a", "safe_b", *VERDICT_ROLES),
+    "responses": (*FACTS, "ranks", "scores"),
+}
+
+OUTCOMES = ("a", "b", "tie", "both_bad")
+SKIP = "skip"
+"""In `values`: a row with this word is left out."""
+STRENGTHS = tuple(range(-3, 4))
+RATINGS = {1: Rating.SLIGHTLY, 2: Rating.BETTER, 3: Rating.SIGNIFICANTLY}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One comparison that a row holds, in Palate's columns.
+
+    `data` has prompt, chosen, rejected, rating and so on as the file says them; `key` tells apart
+    the comparisons of one row.
+    """
+
+    data: Mapping[str, Any]
+    judgement: Judgement = PREFERRED
+    ranks: Ranks | None = None
+    strength: float | None = None
+    key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A way in which files hold comparisons.
+
+    `columns` says which column plays which role; `readings` makes a row's comparisons of it, and
+    raises `InvalidRecord` where it holds none.
+    """
+
+    name: str
+    columns: Columns
+    readings: Callable[[Record], Iterable[Reading]] = field(repr=False)
+
+    @property
+    def read(self) -> frozenset[str]:
+        """The columns of a file that are read, without what is taken within them."""
+        return frozenset(name for column in self.columns.values() for name in _names(column))
+
+
+def _names(column: str) -> tuple[str, str]:
+    return column, column.partition(".")[0]
+
+
+def check(columns: Columns, values: Mapping[str, str]) -> None:
+    """Refuse what no file could make right.
+
+    Raises:
+        ValueError: an unknown role or meaning, two ways to say who won, or one that does not fit.
+    """
+    for role in columns:
+        if role not in ROLES:
+            raise ValueError(f"columns: no role {role!r}; {did_you_mean(role, ROLES)}")
+    texts = [role for roles in SHAPES.values() for role in roles if role in columns]
+    for role, other in combinations(texts, 2):
+        if columns[role] == columns[other]:
+            raise ValueError(f"columns: {role} and {other} are both {columns[role]!r}")
+    if len(shapes := _named(SHAPES, columns)) > 1:
+        raise ValueError(f"columns: {shapes[0]} and {shapes[1]} are both responses; keep one pair")
+    if len(verdicts := _named(VERDICTS, columns)) > 1:
+        raise ValueError(f"columns: {verdicts[0]} and {verdicts[1]} both say who won; keep one")
+    strengths = tuple(map(str, STRENGTHS))
+    meanings: tuple[str, ...] = (*OUTCOMES, *strengths, SKIP)
+    match verdicts:
+        case ["winner"]:
+            meanings = (*OUTCOMES, SKIP)
+        case ["strength_a" | "strength_b"]:
+            meanings = (*strengths, SKIP)
+        case [_]:
+            meanings = ()
+    for said, meaning in values.items():
+        if not meanings:
+            raise ValueError(f"values: are of winner or a strength; {verdicts[0]} needs none")
+        if meaning not in meanings:
+            raise ValueError(
+                f"values: {said} means {meaning!r}, expected one of {', '.join(meanings)}"
+            )
+
+
+def _named(groups: Mapping[str, Sequence[str]], columns: Iterable[str]) -> list[str]:
+    """The groups of which a role is named."""
+    return [name for name, roles in groups.items() if set(roles) & set(columns)]
+
+
+def mapped(
+    columns: Columns, values: Mapping[str, str], head: Sequence[Record], file: str
+) -> Layout:
+    """The layout that a mapping makes of a file whose first rows are `head`.
+
+    Raises:
+        PalateError: the mapping is no mapping, names a column that the file has not, or lacks one.
+    """
+    try:
+        check(columns, values)
+    except ValueError as error:
+        raise PalateError(str(error)) from None
+    names = list(dict.fromkeys(str(name) for record in head for name in record.data))
+    for role, column in columns.items():
+        if not any(_has(record.data, column) for record in head):
+            raise PalateError(
+                f"{file}: no column {column!r} (columns.{role}); {did_you_mean(column, names)}"
+            )
+    roles = dict(columns)
+    shape = _shape(roles, names, file)
+    taken = {name for column in roles.values() for name in _names(column)}
+    said = next(iter(_named(VERDICTS, roles)), None)
+    for role in (*SHAPES[shape], *UNASKED[shape]):
+        of_verdict = role in VERDICT_ROLES and said is not None and role not in VERDICTS[said]
+        if role in names and role not in taken and role not in roles and not of_verdict:
+            roles[role] = role
+    _complete(shape, roles, names, file)
+    if shape == "responses":
+        return Layout("columns", roles, lambda record: _ranking(record, roles))
+    words = _vocabulary(roles, values, head) if "winner" in roles else values
+    return Layout("columns", roles, lambda record: (_pair(record, roles, words),))
+
+
+def _shape(roles: Columns, names: Sequence[str], file: str) -> str:
+    """How the responses come: by the roles that are named, else by the file's own columns."""
+    if shapes := _named(SHAPES, roles) or _named(SHAPES, names):
+        return shapes[0]
+    raise PalateError(
+        f"{file}: no column is a response; name chosen and rejected, response_a and response_b, "
+        f"or responses in `columns`; the file has: {', '.join(names[:12]) or 'none'}"
+    )
+
+
+def _complete(shape: str, roles: Columns, names: Sequence[str], file: str) -> None:
+    wanted = list(SHAPES[shape])
+    verdicts = _named(VERDICTS, roles)
+    has = f"; the file has: {', '.join(names[:12])}"
+    if len(verdicts) > 1:
+        raise PalateError(
+            f"{file}: {verdicts[0]} and {verdicts[1]} both say who won; name one in `columns`"
+        )
+    if shape == "response_a":
+        if not verdicts:
+            raise PalateError(
+                f"{file}: no column says who won; name it in `columns`: winner, winner_a and "
+                f"winner_b, votes_a and votes_b, probability, strength_a or strength_b{has}"
+            )
+        if verdicts[0] in ("winner_a", "votes_a"):
+            wanted += VERDICTS[verdicts[0]][:2]
+    elif shape == "chosen" and verdicts and verdicts != ["probability"]:
+        raise PalateError(
+            f"{file}: {verdicts[0]} says who won of response_a and response_b; beside chosen and "
+            "rejected there is no question, name these two instead"
+        )
+    elif shape == "responses" and len(roles.keys() & {"ranks", "scores"}) != 1:
+        raise PalateError(f"{file}: name ranks or scores of responses in `columns`, one{has}")
+    for role in wanted:
+        if role not in roles:
+            raise PalateError(f"{file}: no column is {role}; name it in `columns`{has}")
+
+
+# One row.
+
+_MISSING = object()
+
+
+def _cell(data: Mapping[str, Any], column: str) -> Any:
+    """The value of a column, or of a key within it; `_MISSING` if the row has none."""
+    if column in data:
+        return data[column]
+    value: Any = data
+    for part in column.split("."):
+        if isinstance(value, Mapping) and part in value:
+            value = value[part]
+        elif isinstance(value, list | tuple) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return _MISSING
+    return value
+
+
+def _has(data: Mapping[str, Any], column: str) -> bool:
+    return _cell(data, column) is not _MISSING
+
+
+def _value(record: Record, roles: Columns, role: str) -> Any:
+    """What a role says in a row; None where the cell is empty or absent."""
+    value = _cell(record.data, roles[role]) if role in roles else None
+    return None if value is _MISSING or value == "" else value
+
+
+def _facts(record: Record, roles: Columns) -> dict[str, Any]:
+    facts = {role: _value(record, roles, role) for role in FACTS if role in roles}
+    if "prompt" in roles and facts["prompt"] is None and _has(record.data, roles["prompt"]):
+        facts["prompt"] = (
+            ""  # Lint finds it; a prompt that is not there is sought in the responses.
+        )
+    return facts
+
+
+def _pair(record: Record, roles: Columns, words: Mapping[str, str]) -> Reading:
+    """The comparison of a row with two responses."""
+    facts = _facts(record, roles)
+    shape = "response_a" if "response_a" in roles else "chosen"
+    sides: list[Any] = []
+    for role in SHAPES[shape]:
+        if (value := _value(record, roles, role)) is None and not _has(record.data, roles[role]):
+            columns = ", ".join(sorted(map(str, record.data))[:12])
+            raise InvalidRecord(f"missing column {roles[role]!r}; the row has: {columns}")
+        sides.append("" if value is None else value)
+    safe_roles = ("safe_a", "safe_b") if shape == "response_a" else ("chosen_safe", "rejected_safe")
+    safe = [_value(record, roles, role) for role in safe_roles]
+    amounts, strength = _amounts(record, roles, words)
+    weight = 1.0
+    if (given := _value(record, roles, "weight")) is not None:
+        weight = _number(given, roles["weight"], 0, math.inf, "a weight of 0 or more")
+    a, b, tie, both_bad = amounts
+    if b > a:
+        a, b = b, a
+        sides.reverse()
+        safe.reverse()
+    judgement = Judgement(a, b, tie, both_bad, weight)
+    rating = facts.pop("rating", None)
+    if judgement.decides == "tie":
+        rating = None
+    elif rating is None and strength:
+        rating = RATINGS[strength].label
+    data = {
+        **facts,
+        "chosen": sides[0],
+        "rejected": sides[1],
+        "rating": rating,
+        "chosen_safe": safe[0],
+        "rejected_safe": safe[1],
+    }
+    return Reading(data, judgement, strength=strength)
+
+
+Amounts = tuple[float, float, float, float]
+"""Of the first, the second, a tie and both bad."""
+
+
+def _amounts(
+    record: Record, roles: Columns, words: Mapping[str, str]
+) -> tuple[Amounts, int | None]:
+    """What was said of the two responses, and how strongly where the file says it."""
+    if "winner" in roles:
+        outcome = _outcome(_value(record, roles, "winner"), roles["winner"], words)
+        return _one(outcome), None
+    if "strength_a" in roles or "strength_b" in roles:
+        role = "strength_a" if "strength_a" in roles else "strength_b"
+        strength = _strength(_value(record, roles, role), roles[role], words)
+        first = strength if role == "strength_a" else -strength
+        return _one("a" if first > 0 else "b" if first < 0 else "tie"), abs(strength)
+    if "probability" in roles:
+        column = roles["probability"]
+        if (value := _value(record, roles, "probability")) is None:
+            raise _not_judged(column)
+        share = _number(value, column, 0, 1, "a probability of 0 to 1")
+        return (share, 1 - share, 0, 0), None
+    for name in ("winner_a", "votes_a"):
+        if name in roles:
+            counted = [
+                _count(_value(record, roles, role), roles.get(role, role), name)
+                for role in VERDICTS[name]
+            ]
+            return _counts(counted, [roles[r] for r in VERDICTS[name] if r in roles], name), None
+    return _one("a"), None
+
+
+def _one(outcome: str) -> Amounts:
+    a, b, tie, both_bad = (float(outcome == name) for name in OUTCOMES)
+    return a, b, tie, both_bad
+
+
+def _counts(counted: Sequence[float | None], columns: Sequence[str], name: str) -> Amounts:
+    if all(n is None for n in counted):
+        raise _not_judged(", ".join(columns))
+    a, b, tie, both_bad = (n or 0.0 for n in counted)
+    total = a + b + tie + both_bad
+    if name == "votes_a":
+        if not total:
+            raise InvalidRecord(f"{', '.join(columns)}: nobody voted", "left out")
+    elif total != 1:
+        got = "none" if not total else "two" if total == 2 else "more than two"
+        raise InvalidRecord(f"{', '.join(columns)}: expected one winner, got {got}")
+    return a, b, tie, both_bad
+
+
+def _count(value: Any, column: str, name: str) -> float | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or str(value).strip().casefold() in ("true", "false"):
+        return float(str(value).strip().casefold() == "true")
+    wanted = "0 or 1" if name == "winner_a" else "a whole number of 0 or more"
+    count = _number(value, column, 0, 1 if name == "winner_a" else math.inf, wanted)
+    if count != int(count):
+        raise InvalidRecord(f"{column}: expected {wanted}, got {shown(value)}")
+    return count
+
+
+def _outcome(value: Any, column: str, words: Mapping[str, str]) -> str:
+    if value is None or not (said := word(value)):
+        raise _not_judged(column)
+    outcome = words.get(said)
+    if outcome == SKIP:
+        raise InvalidRecord(f"{column}: {shown(value)} is to be skipped", "left out")
+    if outcome is None:
+        hint = f"say what it means: values: {{{said[:SHOWN_CHARACTERS]}: tie}}"
+        if _strength_like(said):
+            hint = "a signed strength is strength_a or strength_b in `columns`"
+        raise InvalidRecord(f"{column}: expected a, b, tie or both_bad, got {shown(value)}; {hint}")
+    return outcome
+
+
+def _strength(value: Any, column: str, values: Mapping[str, str]) -> int:
+    if value is None or not (said := word(value)):
+        raise _not_judged(column)
+    meaning = values.get(said, said)
+    if meaning == SKIP:
+        raise InvalidRecord(f"{column}: {shown(value)} is to be skipped", "left out")
+    if meaning not in map(str, STRENGTHS):
+        raise InvalidRecord(
+            f"{column}: expected a whole strength of -3 to 3, got {shown(value)}; "
+            f"map another scale: values: {{{said[:SHOWN_CHARACTERS]}: 3}}"
+        )
+    return int(meaning)
+
+
+def _strength_like(said: str) -> bool:
+    return re.fullmatch(r"-\d+(\.\d+)?", said) is not None
+
+
+def _not_judged(column: str) -> InvalidRecord:
+    return InvalidRecord(f"{column}: empty, so nothing was preferred", "left out")
+
+
+def _number(value: Any, column: str, low: float, high: float, wanted: str) -> float:
+    """A number of a cell, which CSV holds as text."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not (math.isfinite(number) and low <= number <= high):
+        raise InvalidRecord(f"{column}: expected {wanted}, got {shown(value)}")
+    return number
+
+
+# Words for an outcome.
+
+_NOUNS = (
+    "model", "response", "answer", "assistant", "output", "completion", "option", "candidate",
+    "reply", "choice", "text",
+)  # fmt: skip
+_NUMBERED = re.compile(rf"(?:(?:{'|'.join(_NOUNS)}) ?)?([012])")
+WORDS: Mapping[str, str] = {
+    **{f"{noun}{letter}": letter for letter in "ab" for noun in ("", *(n + " " for n in _NOUNS))},
+    **{f"{letter} is better": letter for letter in "ab"},
+    **{"left": "a", "first": "a", "right": "b", "second": "b"},
+    **dict.fromkeys(("tie", "tied", "draw", "equal", "same", "middle", "both good"), "tie"),
+    **{"tie (bothgood)": "tie", "a=b": "tie", "a>b": "a", "b>a": "b", "a<b": "b", "b<a": "a"},
+    **dict.fromkeys(("both bad", "bothbad", "tie (bothbad)", "tie (both bad)"), "both_bad"),
+}
+
+
+def word(value: object) -> str:
+    """A cell as a word: case, `_`, `-` and white space tell nothing apart, nor do 1 and 1.0.
+
+    >>> word(" Model_A "), word(-3.0), word("+1.0"), word("both-bad")
+    ('model a', '-3', '1', 'both bad')
+    """
+    text = " ".join(str(value).casefold().replace("_", " ").split())
+    if number := re.fullmatch(r"\+?(-?\d+)(\.0+)?", text):
+        return number[1]
+    return re.sub(r"(?<=[^\W\d])-(?=[^\W\d])", " ", text)
+
+
+def words(values: Mapping[Any, Any]) -> dict[str, str]:
+    """`values` as given, from YAML or Python, with words on both sides.
+
+    YAML reads a bare yes, no, on, off, true and false as a truth value: each of its words is meant.
+    """
+    said: dict[str, str] = {}
+    for value, meaning in values.items():
+        names = ("true", "yes", "on") if value is True else ("false", "no", "off")
+        for name in names if isinstance(value, bool) else (value,):
+            said[word(name)] = word(meaning).replace(" ", "_")
+    return said
+
+
+def _vocabulary(
+    roles: Columns, values: Mapping[str, str], head: Sequence[Record]
+) -> Mapping[str, str]:
+    """What the words of `winner` mean in a file whose first rows are `head`.
+
+    1 and 2 are the first and the second, and 0 beside them a tie. Where no 2 is seen, 0 and 1 may
+    as well be the first and the second.
+
+    Raises:
+        PalateError: that.
+    """
+    known = {**WORDS, **{word(roles[f"response_{side}"]): side for side in "ab"}, **values}
+    seen = {
+        word(value) for record in head if (value := _value(record, roles, "winner")) is not None
+    }
+    numbered = {
+        said: match[1] for said in seen - known.keys() if (match := _NUMBERED.fullmatch(said))
+    }
+    if not numbered:
+        return known
+    if "2" not in numbered.values():
+        raise PalateError(
+            f"{roles['winner']}: {', '.join(sorted(numbered))} may count from 0 or from 1; say it: "
+            f"values: {{{', '.join(f'{said}: a' for said in sorted(numbered)[:1])}, ...}}"
+        )
+    plain = {"1": "a", "2": "b", "0": "tie"}
+    nouns = {f"{noun}{gap}{n}": plain[n] for noun in _NOUNS for gap in ("", " ") for n in "12"}
+    return {**nouns, **plain, **known}
+
+
+# Rankings.
+
+
+def _ranking(record: Record, roles: Columns) -> Iterator[Reading]:
+    facts = _facts(record, roles)
+    responses = _listed(record, roles, "responses")
+    role = "ranks" if "ranks" in roles else "scores"
+    column = roles[role]
+    numbers = [
+        _number(value, column, -math.inf, math.inf, "a number")
+        for value in _listed(record, roles, role)
+    ]
+    if len(numbers) != len(responses):
+        raise InvalidRecord(
+            f"{column}: expected {len(responses)} numbers, one a response, got {len(numbers)}"
+        )
+    yield from ranked(record, facts, responses, numbers if role == "ranks" else _negated(numbers))
+
+
+def _negated(numbers: Iterable[float]) -> list[float]:
+    return [-number for number in numbers]
+
+
+def _listed(record: Record, roles: Columns, role: str) -> Sequence[Any]:
+    """A list in a cell, which CSV holds as JSON."""
+    value = _value(record, roles, role)
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = json.loads(value)
+    return base.items({roles[role]: value}, roles[role])
+
+
+def ranked(
+    record: Record,
+    facts: Mapping[str, Any],
+    responses: Sequence[Any],
+    order: Sequence[float],
+    strengths: bool = False,
+) -> Iterator[Reading]:
+    """The K(K-1)/2 comparisons of K responses, the smallest of `order` the best.
+
+    Equal numbers are one place, and their pair a tie. With `strengths` the difference of the two
+    numbers is kept as strength.
+
+    Raises:
+        InvalidRecord: fewer than two responses.
+    """
+    if len(responses) < 2:
+        raise InvalidRecord(f"expected two responses or more, got {len(responses)}", "left out")
+    levels = sorted(set(order))
+    places = [levels.index(number) for number in order]
+    name = f"{record.part}:{record.row}"
+    for first, second in combinations(range(len(responses)), 2):
+        tie = places[first] == places[second]
+        better, worse = (second, first) if places[second] < places[first] else (first, second)
+        yield Reading(
+            {**facts, "chosen": responses[better], "rejected": responses[worse]},
+            Judgement(chosen=0, tie=1) if tie else PREFERRED,
+            Ranks(name, places[better], places[worse]),
+            abs(order[first] - order[second]) if strengths else None,
+            f"{name}:{first}-{second}",
+        )
