@@ -46,7 +46,7 @@ def plain(text: str, limit: int | None = None) -> str:
 
 def line(text: str, limit: int = 240) -> str:
     """The first `limit` characters as one line, with the joiners that words and emoji need."""
-    cut = _MAYBE_HIDDEN.sub(lambda found: " " if is_hidden(found[0]) else found[0], text[:limit])
+    cut = _MAYBE_HIDDEN.sub(lambda match: " " if is_hidden(match[0]) else match[0], text[:limit])
     return " ".join(cut.split())
 
 
@@ -70,8 +70,8 @@ def cut_note(characters: int) -> str:
     return f" … [{characters:,} more characters]" if characters else ""
 
 
-def _picture(found: re.Match[str]) -> str:
-    character = found[0]
+def _picture(match: re.Match[str]) -> str:
+    character = match[0]
     code = ord(character)
     if not is_hidden(character):
         return character
@@ -89,10 +89,10 @@ def html(text: str) -> Markup:
     return Markup(_MAYBE_HIDDEN.sub(_tag, escape(text.replace("\r\n", "\n"))))
 
 
-def _tag(found: re.Match[str]) -> str:
-    if not is_hidden(found[0]):
-        return found[0]
-    return f'<span class="hidden-char">U+{ord(found[0]):04X}</span>'
+def _tag(match: re.Match[str]) -> str:
+    if not is_hidden(match[0]):
+        return match[0]
+    return f'<span class="hidden-char">U+{ord(match[0]):04X}</span>'
 
 
 def markdown(text: str) -> str:

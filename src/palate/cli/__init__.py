@@ -82,8 +82,8 @@ for _group in (app, data.app, recipes.app, serve.app):
         _one.help = _paragraphs((_one.callback and _one.callback.__doc__) or "")
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         from palate import __version__
 
         typer.echo(f"palate {__version__}")

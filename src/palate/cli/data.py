@@ -143,19 +143,19 @@ def lint(
     from palate.data.lint import lint as find
     from palate.data.sources import not_read
 
-    say = progress()
+    log = progress()
     stream, bad = comparisons(
         source, path, subset, split, option, data, max_bad_share, column, value, ties.value
     )
     report = LintReport()
-    kept = sum(1 for _ in find(stream, report))
+    clean = sum(1 for _ in find(stream, report))
     emit(report.table(), form, f"Findings in {source}")
     for agreement in report.agreement():
-        say(
+        log(
             f"{agreement['source']}: {agreement['judged_again']:,} of {agreement['pairs']:,} pairs "
             f"stand in several rows; in {agreement['disagreed']:,} of them the rows disagree"
         )
-    say(f"{kept:,} of {sum(report.rows.values()):,} rows kept, {not_read(bad)}")
+    log(f"{clean:,} of {sum(report.rows.values()):,} rows kept, {not_read(bad)}")
     if out is not None:
         report.write(out)
 
@@ -192,12 +192,12 @@ def import_file(
     from palate.data.sources.files import stem
     from palate.records import write_comparisons
 
-    say = progress()
+    log = progress()
     stream, bad = comparisons(
         source, path, subset, split, option, data, max_bad_share, column, value, ties.value
     )
     out = out or Path(f"{stem(Path(source))}.comparisons.parquet")
     header = write_comparisons(out, stream, details={"source": source})
     for row in worst(bad):
-        say(str(row))
-    say(f"{header.rows:,} comparisons in {out}, {not_read(bad)}")
+        log(str(row))
+    log(f"{header.rows:,} comparisons in {out}, {not_read(bad)}")

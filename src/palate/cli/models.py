@@ -110,15 +110,15 @@ def push(
     from palate.model.export import push as upload
 
     check_name(repo)
-    files, say = files_of(model), progress()
+    files, log = files_of(model), progress()
     if named := folder_named(model):
-        say(f"note: config.json and perhaps the card name {named}, a folder of this machine")
+        log(f"note: config.json and perhaps the card name {named}, a folder of this machine")
     if dry_run:
         rows = [{"file": path.name, "bytes": path.stat().st_size} for path in files]
         emit(rows, form, f"would push to {repo}, {'public' if public else 'private'}")
         return
     done = upload(model, repo, files, public=public, revision=revision, message=message)
-    say(f"pushed: {done.url}, commit {done.commit[:12]}")
+    log(f"pushed: {done.url}, commit {done.commit[:12]}")
 
 
 # `palate parity`: one model, scored every way that it can be.
@@ -190,7 +190,7 @@ def parity(
     from palate.records import write_json
     from palate.types import Candidates, PalateError
 
-    say, tolerances = progress(), _tolerances(tolerance or [])
+    log, tolerances = progress(), _tolerances(tolerance or [])
     with _merged(model, base) as merged:
         backends = _backends(merged, form_of)
         if merged != model:
@@ -216,7 +216,7 @@ def parity(
             backends,
             candidates,
             tolerance=tolerances,
-            progress=lambda name: say(f"{name} ..."),
+            progress=lambda name: log(f"{name} ..."),
             emulated=emulated,
             device=default_device(),
         )
@@ -241,7 +241,7 @@ def parity(
     if save is not None:
         ways = [asdict(agreement) for agreement in agreements]
         write_json(save, {"model": model, "reference": reference, "ways": ways})
-        say(f"saved: {save}")
+        log(f"saved: {save}")
     if broken := [agreement.way for agreement in agreements if not agreement.holds]:
         raise PalateError(
             f"{model}: not the same scores by {'; '.join(broken)}; do not mix them, or allow the "

@@ -137,9 +137,9 @@ def counting(unit: str) -> Generator[Callable[[int, int, str], None]]:
 
     with Bar(unit, shown=this_process().leads) as bar:
 
-        def told(done: int, total: int, note: str) -> None:
+        def show(done: int, total: int, note: str) -> None:
             bar.update(done, total)
             if note and this_process().leads:
                 info(f"  {note}")
 
-        yield told
+        yield show

@@ -137,23 +137,23 @@ def run_recipe(
     with interruptible(command_line()), distributed() as leads:
         if not leads:
             return
-        say = progress(quiet=quiet)
+        log = progress(quiet=quiet)
         recipe = load_recipe(name, overrides or (), data=data)
         if judges is not None:
-            recipe = with_judges(recipe, judges, say)
+            recipe = with_judges(recipe, judges, log)
         if budget is not None:
             recipe = recipe.model_copy(update={"judges": with_budget(recipe.judges, budget)})
         until = "mix" if dry_run else until
         folder = out or Path("runs") / recipe.name
         with log_to_file(folder / LOG, command_line()):
-            run_stages(recipe, folder, resume=resume, until=until, say=say, counting=counting)
+            run_stages(recipe, folder, resume=resume, until=until, say=log, counting=counting)
     if dry_run:
         files = {name: folder / "benchmarks" / f"{name}.parquet" for name in recipe.benchmarks}
         rows = costs(recipe.judges, files, seed=recipe.seed, order=recipe.judging.order)
         show_costs(rows, form)
         return
     SHOW[until](folder, form)
-    say(f"results: {folder}")
+    log(f"results: {folder}")
     if until in ("evaluate", "report") and (skipped := read_skipped(folder / "verdicts")):
         raise PalateError(
             f"not asked: {', '.join(skipped)}; the reasons are above and under Table 7, all other "
@@ -314,17 +314,17 @@ def train(
     with interruptible(command_line()), distributed() as leads:
         if not leads:
             return
-        say = progress(quiet=quiet)
+        log = progress(quiet=quiet)
         options, base = load_options(overrides or ())
         with log_to_file(folder / LOG, command_line()):
             mixture = comparison_file(file, folder / "data")
             watched = folder / "data" / "watched"
             eval_sets = {stem(path): comparison_file(path, watched) for path in watch or ()}
             options, base = fill_in(
-                out.name, options, base, mixture, folder, resume=resume, log=say
+                out.name, options, base, mixture, folder, resume=resume, log=log
             )
             train_one(out.name, base, options, mixture, eval_sets, folder, out, resume=resume)
-    say(f"checkpoint: {out}")
+    log(f"checkpoint: {out}")
 
 
 # `palate evaluate`: judges on benchmarks.
@@ -486,16 +486,16 @@ def report(
     for folder in folders:
         if not folder.is_dir():
             raise PalateError(f"{folder}: no such run; make one with `palate run`")
-    made = make_report(folders, Console() if form is Format.TABLE else None, out=out)
-    tables = made.run_dir / "tables"
+    written = make_report(folders, Console() if form is Format.TABLE else None, out=out)
+    tables = written.run_dir / "tables"
     if form is Format.JSON:
         sys.stdout.write((tables / "tables.json").read_text(encoding="utf-8"))
     elif form is Format.CSV:
-        first = made.tables[0].name
+        first = written.tables[0].name
         sys.stdout.write((tables / f"{first}.csv").read_text(encoding="utf-8"))
-    _print_problems(made.problems)
+    _print_problems(written.problems)
     if page:
-        progress()(f"page: {write_page(made)} (open it in a browser)")
+        progress()(f"page: {write_page(written)} (open it in a browser)")
 
 
 # What a stage of a run has to show, on stdout.
@@ -563,19 +563,19 @@ def show_conclusions(folder: Path, form: Format) -> None:
     from palate.report.page import PAGE
 
     del form  # A run has no --format: its tables are `palate report`'s.
-    made, console = report(folder), Console()
+    written, console = report(folder), Console()
     # A sentence a model and a few cautions; the rest is on the page.
-    lines = ["".join(words) for words in made.verdict.models]
+    lines = ["".join(words) for words in written.verdict.models]
     if not lines:
         lines = ["No model was judged; what the judges answered is on the page."]
-    cautions = [f"Caution: {finding.sentence}" for finding in made.verdict.of("caution")]
+    cautions = [f"Caution: {finding.sentence}" for finding in written.verdict.of("caution")]
     lines += cautions[:MOST_CAUTIONS]
     if (more := len(cautions) - MOST_CAUTIONS) > 0:
         lines.append(f"{more} more cautions are on the page.")
     console.print()
     for line in lines:
         console.print(Text(line), soft_wrap=not console.is_terminal)
-    _print_problems(made.problems)
+    _print_problems(written.problems)
     console.print(
         f"\npage: {folder / PAGE} (open it in a browser)\nnext:", style=None, markup=False
     )

@@ -68,8 +68,8 @@ def rank(
     progress(quiet=quiet)
     model, file = _model_and_file(words)
     target = out or beside(file, "ranked")
-    with _scoring(model) as (scorer, share, told):
-        rank_file(scorer, file, target, top=top, progress=told, share=share)
+    with _scoring(model) as (scorer, share, progress_bar):
+        rank_file(scorer, file, target, top=top, progress=progress_bar, share=share)
     _say_kept(target, "ranked")
 
 
@@ -104,8 +104,8 @@ def filter_rows(
     model, file = _model_and_file(words)
     bar = Bar(min_reward, top_percent, on.value)
     target = out or beside(file, "kept")
-    with _scoring(model) as (scorer, share, told):
-        filter_file(scorer, file, target, bar, progress=told, share=share)
+    with _scoring(model) as (scorer, share, progress_bar):
+        filter_file(scorer, file, target, bar, progress=progress_bar, share=share)
     _say_kept(target, "kept")
 
 
@@ -123,13 +123,13 @@ def _scoring(model: str | None) -> Generator[tuple[Scorer | None, Shard, Any]]:
     from palate.judges import ScorerJudge, open_judge
     from palate.recipe.distributed import sharing
 
-    with interruptible(command_line()), sharing() as share, counting("rows") as told:
+    with interruptible(command_line()), sharing() as share, counting("rows") as progress_bar:
         scorer: Scorer | None = None
         if model is not None:
             judge = open_judge({"reward-model": model})
             assert isinstance(judge, ScorerJudge)
             scorer = judge.scorer
-        yield scorer, share, told
+        yield scorer, share, progress_bar
 
 
 def _say_kept(path: Path, done: str) -> None:
@@ -167,13 +167,13 @@ def score(
     from palate.judges import ScorerJudge, open_judge
     from palate.recipe.distributed import sharing
 
-    say = progress(quiet=quiet)
+    log = progress(quiet=quiet)
     target = out or beside(file, "rewards")
-    with interruptible(command_line()), sharing() as share, counting("rows") as told:
+    with interruptible(command_line()), sharing() as share, counting("rows") as progress_bar:
         judge = open_judge({"reward-model": model})
         assert isinstance(judge, ScorerJudge)
-        score_file(judge.scorer, file, target, progress=told, share=share)
-    say(f"rewards: {target}")
+        score_file(judge.scorer, file, target, progress=progress_bar, share=share)
+    log(f"rewards: {target}")
 
 
 # `palate compare`: two judges on the same items.
@@ -304,9 +304,11 @@ def combine(
     ]
     if rule:
         rows = [(asked, tag or rule(asked.prompt)) for asked, tag in rows]
-    found = measure(RewardScorer(safety), RewardScorer(helpfulness), rows, str(file), threshold)
-    write_combination(out, found)
+    combination = measure(
+        RewardScorer(safety), RewardScorer(helpfulness), rows, str(file), threshold
+    )
+    write_combination(out, combination)
     progress()(
-        f"{out}: {found.responses} responses, mean {found.mean:.4g}, "
-        f"standard deviation {found.std:.4g}, {found.by_safety:.1%} by safety"
+        f"{out}: {combination.responses} responses, mean {combination.mean:.4g}, "
+        f"standard deviation {combination.std:.4g}, {combination.by_safety:.1%} by safety"
     )

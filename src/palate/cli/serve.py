@@ -269,6 +269,6 @@ def _export(runs: list[Path], marks: Path | None, out: Path) -> None:
 
     if len(runs) != 1:
         raise PalateError(f"--export: expected one run, got {len(runs)}")
-    kept = Annotations(marks or runs[0] / "marks.sqlite")
-    made = export_annotations(open_index(runs[0]), kept.all(), out)
-    progress()(f"{out}: {made}")
+    annotations = Annotations(marks or runs[0] / "marks.sqlite")
+    batch = export_annotations(open_index(runs[0]), annotations.all(), out)
+    progress()(f"{out}: {batch}")

@@ -26,8 +26,8 @@ class RandomChoice:
     def judge(self, pairs: Sequence[Pair]) -> Iterator[Preference]:
         for pair in pairs:
             # The first text is part of the hash so that the two orders of a pair are two throws.
-            odd = int(digest("coin", self.seed, pair.id, pair.first)[-1], 16) % 2
-            yield Preference(pair.id, "second" if odd else "first")
+            heads = int(digest("coin", self.seed, pair.id, pair.first)[-1], 16) % 2
+            yield Preference(pair.id, "second" if heads else "first")
 
 
 @dataclass(frozen=True, slots=True)
