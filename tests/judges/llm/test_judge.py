@@ -1,26 +1,32 @@
-"""The chat judge against a real server that misbehaves, and against being killed."""
+"""The chat judge against a real server that misbehaves, being killed, and real models."""
 
+import importlib.util
 import json
 import logging
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
 
 from answering import Reply, answers, endpoint, fails, judges, message, pair, says
 from palate.judges import chat_spec, open_judge
 from palate.judges.llm.cache import Cache
-from palate.judges.llm.client import LIMITS, make_request, openai_headers, refusal
+from palate.judges.llm.client import LIMITS, make_request, openai_headers, parse, refusal
 from palate.judges.llm.pool import Pool
 from palate.judges.prompting import load_prompt
+from palate.model.backbone import load_backbone
 from palate.types import Message, Pair, PalateError, Preference, digest
+from speaking import save_speaker, speaks
 
 PAIRS = [pair(number) for number in range(12)]
 RIGHT = ["first" if number % 2 == 0 else "second" for number in range(12)]
@@ -552,3 +558,74 @@ def test_two_processes_with_one_cache_share_the_asking(options):
         assert told == [["first", "second"] * 30] * 2
         assert server.asked.total() == 60
         assert set(server.asked.values()) == {1}
+
+
+# Real models behind real endpoints on loopback.
+
+
+SUMS = [
+    Pair(f"p{n}", (Message("user", f"What is {n} plus one?"),), f"It is {n + 1}.", "I hate you.")
+    for n in range(6)
+]
+
+
+def test_served_with_all_logprobs_and_read_here_a_model_answers_alike(tmp_path, options):
+    folder = save_speaker(tmp_path / "m", "llama")
+    here = list(open_judge({"generation": str(folder)}).judge(SUMS))
+    with endpoint(speaks(folder)) as server:
+        served = options(server.url, extra={"top_logprobs": 400})  # Its whole vocabulary.
+        there = list(open_judge({"chat": served}).judge(SUMS))
+    for a, b in zip(here, there, strict=True):
+        assert a.choice == b.choice
+        assert a.first_score == pytest.approx(b.first_score, abs=1e-5)
+        assert a.answer == b.answer
+
+
+@pytest.mark.slow
+def test_smollm2_behind_transformers_serve(tmp_path, options):
+    missing = [name for name in ("fastapi", "uvicorn") if not importlib.util.find_spec(name)]
+    if missing:
+        pytest.skip(f"transformers serve needs {' and '.join(missing)}; pip install '.[dev]'")
+    opened = load_backbone("smollm2", keep_head=True)
+    folder = tmp_path / "smollm2"
+    opened.model.save_pretrained(folder)  # The cached copy names no class that speaks.
+    opened.tokenizer.save_pretrained(folder)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "transformers.cli.transformers", "serve", str(folder)]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+    log = tmp_path / "serve.log"
+    with log.open("w") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=file)
+    try:
+        wait_for_health(f"http://127.0.0.1:{port}/health", process, log)
+        given = options(f"http://127.0.0.1:{port}/v1", model=str(folder), concurrency=2)
+        given |= {"timeout_seconds": 120}
+        found = list(open_judge({"chat": given}).judge(SUMS))
+        process.terminate()
+        process.wait()
+        assert [preference.pair_id for preference in found] == [pair.id for pair in SUMS]
+        for preference in found:
+            letter = {"first": "A", "second": "B", None: None}[preference.choice]
+            assert parse(preference.answer) == letter, preference
+            assert preference.first_score is None, "it gives no logprobs, so words are read"
+            assert preference.seconds > 0
+        assert any(preference.answer for preference in found)
+        again = list(open_judge({"chat": given}).judge(SUMS))
+        assert again == found, "the server is gone, its answers are kept"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def wait_for_health(url: str, process: subprocess.Popen, log: Path) -> None:
+    until = time.monotonic() + 240
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except OSError:
+            assert process.poll() is None, log.read_text()[-800:]
+            assert time.monotonic() < until, "transformers serve did not start in four minutes"
+            time.sleep(0.5)
