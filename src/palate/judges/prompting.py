@@ -1,4 +1,4 @@
-"""From a conversation to the tokens a foreign reward model was trained on."""
+"""What a judge is shown: a foreign reward model's tokens, a chat judge's question."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""From a conversation to tokens: the only place that tokenises.
+"""From a conversation to tokens: the only place that tokenises for a model of Palate's own.
+
+Foreign judges have their trainers' formats, in `judges/prompting.py`.
 
 A reward is a pure function of (prompt, response): whatever else is in the batch, and whether it
 is trained, evaluated or served, one response gets the same tokens.

@@ -7,6 +7,8 @@
     agreement.py    annotators beyond chance, the ceiling that follows from it, position bias
     adjusted.py     accuracy without the help of length, and what a score is worth in best-of-n
 
+A new statistic goes to the file of its subject, and returns an `Estimate`.
+
 Pure functions of numpy arrays; a generator is passed in where chance is used.
 """
 

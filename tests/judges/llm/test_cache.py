@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from palate.judges.llm.answer import Answer
 from palate.judges.llm.cache import Account, Blocked, Cache, Claim
-from palate.judges.llm.client import Answer
 from palate.types import PalateError
 
 SAID = Answer("A", "stop", (("A", -0.1), ("B", -2.5)), 0.4, 100, 1)
@@ -93,7 +93,7 @@ def test_processes_that_open_a_new_file_at_once_share_it(tmp_path):
     code = (
         "import sys; from pathlib import Path\n"
         "from palate.judges.llm.cache import *\n"
-        "from palate.judges.llm.client import Answer\n"
+        "from palate.judges.llm.answer import Answer\n"
         "with Cache(Path(sys.argv[1]), 'u', 'm') as cache:\n"
         "    for n in range(50):\n"
         "        got = cache.claim(str(n), 0.1, None, 60)\n"

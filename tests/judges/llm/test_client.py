@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from palate.judges.llm.client import Answer, Refused, first_token, parse, preference
+from palate.judges.llm.answer import Answer, Refused, first_token, parse, preference
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,9 @@ import pytest
 
 from answering import pair
 from palate.judges import chat_spec
+from palate.judges.llm.answer import Answer
 from palate.judges.llm.cache import Cache, Claim
-from palate.judges.llm.client import Answer, make_request
+from palate.judges.llm.client import make_request
 from palate.judges.llm.cost import estimate
 from palate.judges.llm.price import price_of
 from palate.judges.prompting import load_prompt

@@ -20,8 +20,9 @@ import pytest
 
 from answering import Reply, answers, endpoint, fails, judges, message, pair, says
 from palate.judges import chat_spec, open_judge
+from palate.judges.llm.answer import parse
 from palate.judges.llm.cache import Cache
-from palate.judges.llm.client import LIMITS, make_request, openai_headers, parse, refusal
+from palate.judges.llm.client import LIMITS, make_request, openai_headers, refusal
 from palate.judges.llm.pool import Pool
 from palate.judges.prompting import load_prompt
 from palate.model.backbone import load_backbone

@@ -20,7 +20,7 @@ from typing import Self
 
 import psutil
 
-from palate.judges.llm.client import Answer
+from palate.judges.llm.answer import Answer
 from palate.types import PalateError
 
 VERSION = 1

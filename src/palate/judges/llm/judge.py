@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any, ClassVar
 
-from palate.judges.llm.client import PARSER, Answer, Refused, Request, make_request, preference
+from palate.judges.llm.answer import PARSER, Answer, Refused, preference
+from palate.judges.llm.client import Request, make_request
 from palate.judges.llm.pool import Pool
 from palate.judges.llm.price import price_of
 from palate.judges.options import ChatSpec

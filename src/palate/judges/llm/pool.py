@@ -9,16 +9,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from palate.http import Retry, TransientError
+from palate.judges.llm.answer import Answer, Refused
 from palate.judges.llm.cache import Blocked, Cache, Claim
-from palate.judges.llm.client import (
-    LIMITS,
-    Answer,
-    Client,
-    OptionRefusedError,
-    Refused,
-    Request,
-    location,
-)
+from palate.judges.llm.client import LIMITS, Client, OptionRefusedError, Request, location
 from palate.judges.llm.price import Price
 from palate.judges.options import ChatSpec
 from palate.types import PalateError

@@ -144,7 +144,7 @@ def _legends(made: Report) -> tuple[Legend, Legend]:
 # Templates, styles, scripts and fonts in one file.
 
 FONTS = ("source-sans-3.woff2", "source-serif-4.woff2")
-PACKAGE = "palate.report"
+PACKAGE = "palate.report.page"
 
 
 def render(values: Mapping[str, Any], charts: Mapping[str, Any]) -> str:

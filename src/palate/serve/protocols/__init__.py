@@ -1,5 +1,8 @@
 """The shapes in which clients ask for rewards: a file for each protocol.
 
+A rerank like Cohere's or Jina's is one more path of `vllm.py`; what two protocols ask under one
+path is told apart in `shared_paths.py`.
+
 To add a protocol, write a file here that has
 
 1. a table of its fields, `FIELDS = {"name": honoured(...), "other": refused(cure, ...)}`, from the
