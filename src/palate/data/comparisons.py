@@ -26,6 +26,7 @@ from palate.data.sources import (
 )
 from palate.data.sources.base import InvalidRecord, Record, Records, Row, each
 from palate.data.sources.files import DATA_VARIABLE, ending, locate
+from palate.data.sources.layouts import PLAIN
 from palate.data.sources.mapping import Reading
 from palate.data.sources.mapping import words as worded
 from palate.progress import warn
@@ -197,7 +198,7 @@ def _records(rows: Iterable[Any], kind: str) -> Records:
 def _stored(record: Record) -> Comparison:
     """The comparison of a row of `to_pandas`, which keeps its id, cluster, batch and meta."""
     data = record.data
-    comparison = own.comparison(record, Reading(data), None, own.Columns(own.PLAIN))
+    comparison = own.comparison(record, Reading(data), None, own.Columns(PLAIN))
     try:
         meta = json.loads(data["meta"]) if data["meta"] else {}
     except (TypeError, ValueError):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -113,12 +113,14 @@ class Layout:
     """A way in which files hold comparisons.
 
     `columns` says which column plays which role; `readings` makes a row's comparisons of it, and
-    raises `InvalidRecord` where it holds none.
+    raises `InvalidRecord` where it holds none. It is None where only several rows together make a
+    comparison (thumbs). `fits` says whether a row is in this layout.
     """
 
     name: str
     columns: Columns
-    readings: Callable[[Record], Iterable[Reading]] = field(repr=False)
+    readings: Callable[[Record], Iterable[Reading]] | None = field(repr=False)
+    fits: Callable[[Mapping[str, Any]], bool] = field(default=lambda _: False, repr=False)
 
     @property
     def read(self) -> frozenset[str]:
@@ -165,7 +167,7 @@ def check(columns: Columns, values: Mapping[str, str]) -> None:
             )
 
 
-def _named(groups: Mapping[str, Sequence[str]], columns: Iterable[str]) -> list[str]:
+def _named(groups: Mapping[str, Sequence[str]], columns: Collection[str]) -> list[str]:
     """The groups of which a role is named."""
     return [name for name, roles in groups.items() if set(roles) & set(columns)]
 
@@ -200,7 +202,14 @@ def mapped(
     if shape == "responses":
         return Layout("columns", roles, lambda record: _ranking(record, roles))
     words = _vocabulary(roles, values, head) if "winner" in roles else values
-    return Layout("columns", roles, lambda record: (_pair(record, roles, words),))
+    return Layout("columns", roles, lambda record: (pair(record, roles, words),))
+
+
+def has_roles(data: Mapping[str, Any]) -> bool:
+    """Whether a row's columns bear the names of roles, so that nothing need be mapped."""
+    pair_of_responses = {"response_a", "response_b"} <= data.keys()
+    ranking = "responses" in data and bool(data.keys() & {"ranks", "scores"})
+    return ranking or (pair_of_responses and bool(_named(VERDICTS, data)))
 
 
 def _shape(roles: Columns, names: Sequence[str], file: str) -> str:
@@ -280,7 +289,7 @@ def _facts(record: Record, roles: Columns) -> dict[str, Any]:
     return facts
 
 
-def _pair(record: Record, roles: Columns, words: Mapping[str, str]) -> Reading:
+def pair(record: Record, roles: Columns, words: Mapping[str, str]) -> Reading:
     """The comparison of a row with two responses."""
     facts = _facts(record, roles)
     shape = "response_a" if "response_a" in roles else "chosen"
@@ -295,7 +304,7 @@ def _pair(record: Record, roles: Columns, words: Mapping[str, str]) -> Reading:
     amounts, strength = _amounts(record, roles, words)
     weight = 1.0
     if (given := _value(record, roles, "weight")) is not None:
-        weight = _number(given, roles["weight"], 0, math.inf, "a weight of 0 or more")
+        weight = number(given, roles["weight"], 0, math.inf, "a weight of 0 or more")
     a, b, tie, both_bad = amounts
     if b > a:
         a, b = b, a
@@ -338,7 +347,7 @@ def _amounts(
         column = roles["probability"]
         if (value := _value(record, roles, "probability")) is None:
             raise _not_judged(column)
-        share = _number(value, column, 0, 1, "a probability of 0 to 1")
+        share = number(value, column, 0, 1, "a probability of 0 to 1")
         return (share, 1 - share, 0, 0), None
     for name in ("winner_a", "votes_a"):
         if name in roles:
@@ -375,7 +384,7 @@ def _count(value: Any, column: str, name: str) -> float | None:
     if isinstance(value, bool) or str(value).strip().casefold() in ("true", "false"):
         return float(str(value).strip().casefold() == "true")
     wanted = "0 or 1" if name == "winner_a" else "a whole number of 0 or more"
-    count = _number(value, column, 0, 1 if name == "winner_a" else math.inf, wanted)
+    count = number(value, column, 0, 1 if name == "winner_a" else math.inf, wanted)
     if count != int(count):
         raise InvalidRecord(f"{column}: expected {wanted}, got {shown(value)}")
     return count
@@ -417,7 +426,7 @@ def _not_judged(column: str) -> InvalidRecord:
     return InvalidRecord(f"{column}: empty, so nothing was preferred", "left out")
 
 
-def _number(value: Any, column: str, low: float, high: float, wanted: str) -> float:
+def number(value: Any, column: str, low: float, high: float, wanted: str) -> float:
     """A number of a cell, which CSV holds as text."""
     try:
         number = math.nan if isinstance(value, bool) else float(value)
@@ -509,7 +518,7 @@ def _ranking(record: Record, roles: Columns) -> Iterator[Reading]:
     role = "ranks" if "ranks" in roles else "scores"
     column = roles[role]
     numbers = [
-        _number(value, column, -math.inf, math.inf, "a number")
+        number(value, column, -math.inf, math.inf, "a number")
         for value in _listed(record, roles, role)
     ]
     if len(numbers) != len(responses):

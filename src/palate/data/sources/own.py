@@ -30,6 +30,7 @@ from palate.data.messages import shown, unread_beside
 from palate.data.prompts import EARLIER_KEY, text_key
 from palate.data.sources import base
 from palate.data.sources.base import (
+    BadRow,
     InvalidRecord,
     Record,
     Records,
@@ -42,22 +43,14 @@ from palate.data.sources.base import (
     user_turn,
 )
 from palate.data.sources.files import data_files, ending, read_file, records, resolve
-from palate.data.sources.mapping import Layout, Reading, mapped
+from palate.data.sources.layouts import LAYOUTS, PLAIN, thumb_pairs
+from palate.data.sources.mapping import Layout, Reading, has_roles, mapped
 from palate.data.transcript import Prompt, Turns
 from palate.progress import info
 from palate.records import HEADER_KEY, read_comparisons
 from palate.types import UNREAD_COLUMNS, Comparison, PalateError, digest
 
 NAME = "own"
-READ_COLUMNS = (
-    "prompt", "chosen", "rejected", "rating", "batch", "chosen_safe", "rejected_safe", "prompt_id",
-    "annotator", "source",
-)  # fmt: skip
-PLAIN = Layout(
-    "Palate's columns",
-    {column: column for column in READ_COLUMNS},
-    lambda record: (Reading(record.data),),
-)
 HEAD_ROWS = 1_000  # Rows at the beginning of a file from which its layout is told.
 MAX_LABELS = 4  # A column with no more values holds labels, and they are listed.
 SHOWN_CHARACTERS = 40
@@ -102,10 +95,27 @@ def comparisons(file: str, records: Records, request: Request) -> Iterator[Row]:
     source, columns = request.options.get("source"), Columns(layout)
 
     def made(record: Record) -> Iterator[Row]:
-        for reading in layout.readings(record):
-            yield comparison(record, reading, source, columns)
+        try:
+            for reading in layout.readings(record) if layout.readings else ():
+                yield comparison(record, reading, source, columns)
+        except InvalidRecord as invalid:
+            if layout is PLAIN and invalid.reason.startswith("missing column"):
+                cure = f"`palate data inspect {file}` proposes a mapping"
+                raise InvalidRecord(f"{invalid.reason}; {cure}") from None
+            raise
 
-    yield from each(chain(head, records), made)
+    rows = chain(head, records)
+    if layout.readings is None:
+        for row in thumb_pairs(rows):
+            if isinstance(row, BadRow):
+                yield row
+                continue
+            try:
+                yield comparison(*row, source, columns)
+            except InvalidRecord as invalid:
+                yield row[0].bad(invalid)
+    else:
+        yield from each(rows, made)
     if columns.read:
         info(f"{file}: {columns.summary()}")
 
@@ -114,6 +124,12 @@ def layout_of(head: Sequence[Record], file: str, request: Request) -> Layout:
     """The layout of a file by its first rows; Palate's columns where they fit no other."""
     if request.columns or request.values:
         return mapped(request.columns, request.values, head, file)
+    for record in head:
+        for layout in LAYOUTS:
+            if layout.fits(record.data):
+                return layout
+        if has_roles(record.data):
+            return mapped({}, {}, head, file)
     return PLAIN
 
 
