@@ -171,3 +171,130 @@ def test_a_planted_position_bias_is_found_whatever_the_accuracy(accuracy, bias):
     found = stats.accuracy(stats.chose_first(one, other, chosen_first))
     assert found.low <= 0.5 + bias / 2 <= found.high
     assert (found.low > 0.5) == (bias > 0)
+
+
+# Dawid-Skene.
+
+
+def slow_dawid_skene(votes, prior_votes):
+    """The same by dictionaries and products: {(item, annotator): outcome of 0, 1, 2}."""
+    items, people = sorted({i for i, _ in votes}), sorted({a for _, a in votes})
+
+    def chance(said, truth, d, q):
+        if truth == 1:
+            return q if said == 1 else (1 - q) / 2
+        return d[said if truth == 0 else 2 - said]
+
+    def em(who, prior, names):
+        z = {i: [0.0] * 3 for i in items}
+        for (i, _), said in votes.items():
+            z[i][said] += 1
+        z = {i: [n / sum(counts) for n in counts] for i, counts in z.items()}
+        gain, before = math.inf, -math.inf
+        while gain > 1e-8 * len(votes):
+            t = sum(z[i][1] for i in items) / len(items)
+            d, q = {}, {}
+            for a in names:
+                own = [(i, said) for (i, b), said in votes.items() if who(b) == a]
+                counts = list(prior[0])
+                tied, ties = prior[1], prior[2]
+                for i, said in own:
+                    counts[said] += z[i][0]
+                    counts[2 - said] += z[i][2]
+                    ties += z[i][1]
+                    tied += z[i][1] * (said == 1)
+                d[a], q[a] = [n / sum(counts) for n in counts], tied / ties
+            total = 0.0
+            for i in items:
+                p = [(1 - t) / 2, t, (1 - t) / 2]
+                for (j, b), said in votes.items():
+                    if i == j:
+                        a = who(b)
+                        p = [p[k] * chance(said, k, d[a], q[a]) for k in range(3)]
+                total += math.log(sum(p))
+                z[i] = [x / sum(p) for x in p]
+            for a in names:
+                total += sum(n * math.log(p) for n, p in zip(prior[0], d[a], strict=True))
+                if prior[2]:
+                    total += prior[1] * math.log(q[a]) + (prior[2] - prior[1]) * math.log(1 - q[a])
+            gain, before = total - before, total
+        return z, d, q
+
+    _, d, q = em(lambda _: "all", ([0.0] * 3, 0.0, 0.0), ["all"])
+    prior = [prior_votes * n for n in d["all"]], prior_votes * q["all"], prior_votes
+    z, d, q = em(lambda a: a, prior, people)
+    return np.array([z[i] for i in items]), np.array([d[a] for a in people]), [q[a] for a in people]
+
+
+def simulated_votes(rng, items, reliability, each, ties=0.2):
+    """Truth [N] and rows (item, annotator, outcome): wrong votes are spread over the other two."""
+    truth = rng.choice(3, size=items, p=[(1 - ties) / 2, ties, (1 - ties) / 2])
+    rows = []
+    for item, outcome in enumerate(truth):
+        for person in rng.choice(len(reliability), each, replace=False):
+            right = rng.random() < reliability[person]
+            said = outcome if right else rng.choice([k for k in range(3) if k != outcome])
+            rows.append((item, int(person), int(said)))
+    return truth, np.array(rows)
+
+
+def fitted(rows, **options):
+    return stats.dawid_skene(np.eye(3)[rows[:, 2]], rows[:, 0], rows[:, 1], **options)
+
+
+def test_dawid_skene_is_what_a_slow_one_says():
+    rng = np.random.default_rng(1)
+    _, rows = simulated_votes(rng, 30, [0.9, 0.8, 0.7, 0.5], 3)
+    found = fitted(rows, prior_votes=3)
+    shares, decisive, tied = slow_dawid_skene({(i, a): v for i, a, v in rows.tolist()}, 3)
+    np.testing.assert_allclose(found.shares, shares, atol=1e-10)
+    np.testing.assert_allclose(found.decisive, decisive, atol=1e-10)
+    np.testing.assert_allclose(found.tied, tied, atol=1e-10)
+
+
+def test_dawid_skene_recovers_reliability_and_beats_the_majority():
+    rng = np.random.default_rng(2)
+    reliability = np.array([0.95, 0.9, 0.85, 0.7, 0.6, 0.5, 0.4, 0.34])
+    truth, rows = simulated_votes(rng, 1_500, reliability, 4)
+    found = fitted(rows)
+    counts = np.zeros((len(truth), 3))
+    np.add.at(counts, rows[:, 0], np.eye(3)[rows[:, 2]])
+    right, right_by_majority = (
+        (shares.argmax(axis=1) == truth).mean() for shares in (found.shares, counts)
+    )
+    assert right > right_by_majority + 0.03
+    # 750 votes each: five binomial errors.
+    np.testing.assert_allclose(found.decisive[:, 0], reliability, atol=0.09)
+    # The posterior is as sure as it is right.
+    assert found.shares.max(axis=1).mean() == pytest.approx(right, abs=0.03)
+
+
+def test_dawid_skene_climbs_and_knows_no_side():
+    rng = np.random.default_rng(3)
+    _, rows = simulated_votes(rng, 200, rng.uniform(0.4, 0.9, 30), 2)
+    found = fitted(rows)
+    assert (np.diff(found.likelihoods) > -1e-9).all()
+    turned = rng.random(200) < 0.5
+    other = rows.copy()
+    other[:, 2] = np.where(turned[rows[:, 0]], 2 - rows[:, 2], rows[:, 2])
+    again = fitted(other)
+    expected = np.where(turned[:, None], found.shares[:, ::-1], found.shares)
+    np.testing.assert_allclose(again.shares, expected, atol=1e-9)
+
+
+def test_dawid_skene_without_ties_gives_none_and_an_average_annotator_to_single_votes():
+    rng = np.random.default_rng(4)
+    _, rows = simulated_votes(rng, 300, [0.8] * 5, 3, ties=0)
+    rows = rows[rows[:, 2] != 1]
+    alone = np.array([[300, 9, 0]])
+    found = fitted(np.concatenate([rows, alone]))
+    assert found.prior_tie == 0
+    np.testing.assert_array_equal(found.shares[:, 1], 0)
+    assert np.isfinite(found.shares).all()
+    assert found.shares[-1, 0] == pytest.approx(found.decisive[-1, 0], abs=1e-9)
+    assert 0.75 < found.shares[-1, 0] < 0.97
+
+
+def test_dawid_skene_needs_items_with_two_votes():
+    with pytest.raises(ValueError, match="no item has two votes"):
+        fitted(np.array([[0, 0, 0], [1, 1, 2]]))

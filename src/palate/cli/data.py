@@ -54,6 +54,25 @@ class Ties(StrEnum):
 TiesOption = Annotated[
     Ties, typer.Option("--ties", help="Count and skip ties, or keep them as comparisons.")
 ]
+
+
+class Annotators(StrEnum):
+    """What becomes of several annotators' votes on one pair."""
+
+    SEPARATE = "separate"
+    VOTES = "votes"
+    MAJORITY = "majority"
+    MEAN = "mean"
+    DAWID_SKENE = "dawid-skene"
+
+
+AnnotatorsOption = Annotated[
+    Annotators,
+    typer.Option(
+        "--annotators",
+        help="Votes of several annotators on one pair: each a row, or one row a pair by this rule.",
+    ),
+]
 BadShareOption = Annotated[
     float, typer.Option("--max-bad-share", min=0, max=1, help="More unreadable rows stop it.")
 ]
@@ -96,6 +115,7 @@ def show(
     column: ColumnOption = None,
     value: ValueOption = None,
     ties: TiesOption = Ties.SKIP,
+    annotators: AnnotatorsOption = Annotators.SEPARATE,
     rows: Annotated[int, typer.Option("--rows", min=0, help="Comparisons to print.")] = 0,
     data: DataOption = None,
     form: FormatOption = Format.TABLE,
@@ -114,7 +134,17 @@ def show(
     emit(({"what": what, "is": value} for what, value in facts), form, source)
     if rows:
         stream, _ = comparisons(
-            source, path, subset, split, option, data, 1.0, column, value, ties.value
+            source,
+            path,
+            subset,
+            split,
+            option,
+            data,
+            1.0,
+            column,
+            value,
+            ties.value,
+            annotators.value,
         )
         emit(map(comparison_to_row, islice(stream, rows)), form, f"First {rows} of {source}")
 
@@ -129,6 +159,7 @@ def lint(
     column: ColumnOption = None,
     value: ValueOption = None,
     ties: TiesOption = Ties.SKIP,
+    annotators: AnnotatorsOption = Annotators.SEPARATE,
     data: DataOption = None,
     max_bad_share: BadShareOption = 0.01,
     out: Annotated[Path | None, typer.Option("--out", help="Every finding, as Parquet.")] = None,
@@ -145,7 +176,17 @@ def lint(
 
     log = progress()
     stream, bad = comparisons(
-        source, path, subset, split, option, data, max_bad_share, column, value, ties.value
+        source,
+        path,
+        subset,
+        split,
+        option,
+        data,
+        max_bad_share,
+        column,
+        value,
+        ties.value,
+        annotators.value,
     )
     report = LintReport()
     clean = sum(1 for _ in find(stream, report))
@@ -174,6 +215,7 @@ def import_file(
     column: ColumnOption = None,
     value: ValueOption = None,
     ties: TiesOption = Ties.SKIP,
+    annotators: AnnotatorsOption = Annotators.SEPARATE,
     data: DataOption = None,
     max_bad_share: BadShareOption = 0.01,
 ) -> None:
@@ -194,7 +236,17 @@ def import_file(
 
     log = progress()
     stream, bad = comparisons(
-        source, path, subset, split, option, data, max_bad_share, column, value, ties.value
+        source,
+        path,
+        subset,
+        split,
+        option,
+        data,
+        max_bad_share,
+        column,
+        value,
+        ties.value,
+        annotators.value,
     )
     out = out or Path(f"{stem(Path(source))}.comparisons.parquet")
     header = write_comparisons(out, stream, details={"source": source})

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import yaml
 
+from palate.data.annotators import Rule
 from palate.data.sources import (
     SOURCES,
     BadRow,
     Request,
     not_read,
     open_source,
+    read,
     readable,
     source_named,
     worst,
@@ -37,6 +40,7 @@ def comparisons(
     columns: Sequence[str] | None = None,
     values: Sequence[str] | None = None,
     ties: Literal["skip", "keep"] = "skip",
+    annotators: Rule = "separate",
 ) -> tuple[Iterator[Comparison], list[BadRow]]:
     """The readable rows of a source, and a list that fills with the others as they are met."""
     name, location = _named(source, path, data)
@@ -48,9 +52,10 @@ def comparisons(
         ties,
         dict(_assigned("--column", columns)),
         words(dict(_assigned("--value", values))),
+        annotators,
     )
     bad: list[BadRow] = []
-    return readable(open_source(name, request), max_bad_share, bad.append), bad
+    return read(partial(open_source, name), request, max_bad_share, bad.append), bad
 
 
 def all_of(file: Path) -> Iterator[Comparison]:

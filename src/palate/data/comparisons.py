@@ -10,6 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from palate.data.annotators import Rule
 from palate.data.messages import shown
 from palate.data.sources import (
     SOURCES,
@@ -19,7 +20,7 @@ from palate.data.sources import (
     not_read,
     open_source,
     own,
-    readable,
+    read,
     source_named,
     without_ties,
     worst,
@@ -47,6 +48,7 @@ def load_comparisons(
     subset: str | None = None,
     options: Mapping[str, Any] | None = None,
     ties: Literal["skip", "keep"] = "skip",
+    annotators: Rule = "separate",
     columns: Mapping[str, str] | None = None,
     values: Mapping[Any, Any] | None = None,
     data: str | Path | None = None,
@@ -86,6 +88,8 @@ def load_comparisons(
         subset: of a source, or a configuration of a data set of the hub.
         options: what the source itself takes (`palate data show NAME`).
         ties: skip and count them, or keep them as comparisons whose `judgement` is a tie.
+        annotators: what becomes of several votes on one pair: each a comparison of its own, or one
+            comparison by a rule of `palate.data.annotators.aggregate`.
         columns: for rows of your own, role to column: `prompt`, `response_a`, `response_b`,
             `winner` and the others of `palate.data.sources.mapping.ROLES`.
         values: what the words of `winner` mean (a, b, tie, both_bad, skip), or those of a
@@ -100,9 +104,16 @@ def load_comparisons(
             first; no comparison at all.
     """
     bad: list[BadRow] = []
-    request = Request(None, split, subset, options or {}, ties, columns or {}, worded(values or {}))
-    rows = _rows(source, request, data)
-    comparisons = list(readable(rows, max_bad_share, bad.append if on_bad is None else on_bad))
+    request = Request(
+        None, split, subset, options or {}, ties, columns or {}, worded(values or {}), annotators
+    )
+    rows = read(
+        lambda request: _rows(source, request, data),
+        request,
+        max_bad_share,
+        bad.append if on_bad is None else on_bad,
+    )
+    comparisons = list(rows)
     for row in worst(bad):
         warn(str(row))
     if bad:

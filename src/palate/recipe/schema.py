@@ -21,6 +21,7 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
+from palate.data.annotators import Rule
 from palate.data.mixture import MixtureSpec
 from palate.data.sources.mapping import check, words
 from palate.evaluate.benchmark import OrderPlan
@@ -188,8 +189,19 @@ CHAT_JUDGE: Mapping[str, Any] = {
 }
 
 
-LATER_KEYS = frozenset({"ties", "columns", "values"})
+LATER_KEYS = frozenset({"ties", "columns", "values", "annotators"})
 """Keys of a source that came after runs were made: at their defaults they are not written down."""
+
+
+class AnnotatorsConfig(BaseModel, frozen=True, extra="forbid"):
+    """What becomes of several annotators' votes on one pair."""
+
+    rule: Rule = Field(
+        "separate",
+        description="Each vote a comparison of its own; or one comparison a pair, with the votes "
+        "counted (votes), what most said (majority), shares by weight (mean), or shares by how "
+        "reliable each annotator is (dawid-skene).",
+    )
 
 
 class SourceConfig(BaseModel, frozen=True, extra="forbid"):
@@ -219,6 +231,10 @@ class SourceConfig(BaseModel, frozen=True, extra="forbid"):
         default_factory=dict,
         description="Of `own`: what the file's words for the winner mean (a, b, tie, both_bad, "
         "skip), or those for a strength (-3 to 3, skip).",
+    )
+
+    annotators: AnnotatorsConfig = Field(
+        AnnotatorsConfig(), description="What becomes of several votes on one pair."
     )
 
     @field_validator("values", mode="before")

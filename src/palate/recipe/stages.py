@@ -12,6 +12,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from palate.data.contamination import (
 )
 from palate.data.lint import LintReport, lint
 from palate.data.mixture import MixtureSpec, mix
-from palate.data.sources import BadRow, Request, not_read, open_source, readable, source_named
+from palate.data.sources import BadRow, Request, not_read, open_source, read, source_named
 from palate.data.sources.files import locate
 from palate.data.split import Holdout, split, split_by_share
 from palate.evaluate.benchmark import Benchmark, forbid_training_overlap, training_keys
@@ -82,12 +83,14 @@ def _import(work: Workspace, alias: str, config: SourceConfig) -> Path:
         config.ties,
         config.columns,
         config.values,
+        config.annotators.rule,
     )
     out = work.folder / "data" / "imported" / f"{alias}.parquet"
 
     def make() -> Files:
         bad: list[BadRow] = []
-        rows = readable(open_source(config.source, request), data.max_bad_share, bad.append)
+        source = partial(open_source, config.source)
+        rows = read(source, request, data.max_bad_share, bad.append)
         # Tables and splits go by the recipe's name for a source.
         aliased = (
             replace(row, source=alias, batch=row.batch if config.batch is None else config.batch)

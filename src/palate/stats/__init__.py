@@ -4,7 +4,7 @@
     compare.py      paired differences, trend, many comparisons, power, groups by letter
     replicates.py   accuracy and differences over several trainings of one recipe
     calibration.py  reliability, ECE, Brier, temperature
-    agreement.py    annotators beyond chance, the ceiling that follows from it, position bias
+    agreement.py    annotators beyond chance and their reliability, the ceiling, position bias
     adjusted.py     accuracy without the help of length, and what a score is worth in best-of-n
 
 A new statistic goes to the file of its subject, and returns an `Estimate`.
@@ -14,10 +14,12 @@ Pure functions of numpy arrays; a generator is passed in where chance is used.
 
 from palate.stats.adjusted import best_of_n_curve, divergence, length_controlled
 from palate.stats.agreement import (
+    DawidSkene,
     NoiseCeiling,
     chose_first,
     cohen_kappa,
     consistent,
+    dawid_skene,
     krippendorff_alpha,
     noise_ceiling,
 )
@@ -77,6 +79,7 @@ __all__ = [
     "TIE_VALUE",
     "Bounds",
     "Calibration",
+    "DawidSkene",
     "Estimate",
     "NoiseCeiling",
     "PairedDifference",
@@ -95,6 +98,7 @@ __all__ = [
     "cohen_kappa",
     "combine",
     "consistent",
+    "dawid_skene",
     "detectable",
     "divergence",
     "half_width",

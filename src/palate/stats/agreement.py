@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import xlogy
 
 from palate.stats.estimate import (
     Estimate,
@@ -242,3 +243,141 @@ def chose_first(one: ArrayLike, other: ArrayLike, chosen_first: ArrayLike) -> Fl
     first, second = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
     stood = np.asarray(chosen_first, dtype=np.bool_)
     return (np.where(stood, first, 1 - first) + np.where(stood, 1 - second, second)) / 2
+
+
+# What the truth may be where annotators disagree: how reliable each of them is, from their votes.
+
+PRIOR_VOTES = 10.0
+"""How many votes of the average annotator each one's own are mixed with."""
+
+
+@dataclass(frozen=True, slots=True)
+class DawidSkene:
+    """Posterior of each item's outcome, and what it says of each annotator.
+
+    Outcomes are in the order first response, tie, second. `shares` [N, 3] add up to 1. `decisive`
+    [A, 3] are an annotator's probabilities of the better response, a tie and the worse one where
+    one is better; `tied` [A] that of a tie where neither is. `prior_tie` is the share of ties.
+    `likelihoods` holds the penalised log likelihood after each step; it never falls.
+    """
+
+    shares: Floats
+    decisive: Floats
+    tied: Floats
+    prior_tie: float
+    likelihoods: tuple[float, ...]
+
+
+def dawid_skene(
+    votes: ArrayLike,
+    items: Iterable[Any],
+    annotators: Iterable[Any],
+    *,
+    prior_votes: float = PRIOR_VOTES,
+    max_steps: int = 1_000,
+    tolerance: float = 1e-8,
+) -> DawidSkene:
+    """The outcomes of items and the reliability of annotators that explain their votes best.
+
+    The outcome z of an item is first, tie or second with probability (1-t)/2, t, (1-t)/2. An
+    annotator's vote depends on z and on nothing else of the item: where one response is better it
+    is the better one, a tie or the worse one with probabilities d (three of them), where neither
+    is it is a tie with probability q and either side with (1-q)/2. The sides of a pair have no
+    meaning of their own, so neither has a probability of its own, and exchanging the sides of an
+    item exchanges its shares and nothing else; confusion matrices without this law change with
+    the order of the sides. EM starts at the shares of votes: the E step is Bayes' rule,
+
+    P(z | votes) ~ P(z) prod_votes P(vote | annotator, z),
+
+    the M step counts votes by these posteriors. First all annotators are one, which gives d0 and
+    q0; then each has a Dirichlet prior worth `prior_votes` votes with these means (maximum a
+    posteriori), so that one who voted twice is taken for an average one. Reliability is learnt
+    from items of two votes or more, others get their posterior from it.
+
+    Args:
+        votes: [M, 3] shares of each vote for first, tie and second, which add up to 1.
+        items: [M] the item of each vote.
+        annotators: [M] who voted.
+        prior_votes: weight of the average annotator in each one's probabilities, above 0.
+        max_steps: of each of the two runs of EM.
+        tolerance: EM ends where a step gains less than this a vote.
+
+    Returns:
+        Items and annotators are numbered as by `cluster_codes`.
+
+    Raises:
+        ValueError: shapes differ, or no item has two votes: nothing says who is reliable.
+
+    Source: Dawid and Skene, Applied Statistics 28 (1979) 20-28; the prior as in Paun et al., TACL
+    6 (2018) 571-585, with means from the data.
+    """
+    vote, item, who = np.asarray(votes, np.float64), cluster_codes(items), cluster_codes(annotators)
+    if vote.shape != (item.size, 3) or who.size != item.size:
+        raise ValueError(f"votes {vote.shape}, {item.size} items, {who.size} annotators: differ")
+    several = np.bincount(item)[item] > 1 if item.size else np.zeros(0, dtype=np.bool_)
+    if not several.any():
+        raise ValueError("no item has two votes")
+    taught, taught_item = vote[several], cluster_codes(item[several])
+    mean = _fit(taught, taught_item, np.zeros(len(taught), np.int64), None, max_steps, tolerance)
+    prior = mean.decisive[0] * prior_votes, mean.tied[0] * prior_votes, prior_votes
+    # Annotators of single votes too: they are average ones.
+    size = int(who.max()) + 1
+    fitted = _fit(taught, taught_item, who[several], prior, max_steps, tolerance, size)
+    shares, _ = _expect(vote, item, who, fitted.decisive, fitted.tied, fitted.prior_tie)
+    return replace(fitted, shares=shares)
+
+
+def _fit(
+    vote: Floats,
+    item: NDArray[np.int64],
+    who: NDArray[np.int64],
+    prior: tuple[Floats, float, float] | None,
+    max_steps: int,
+    tolerance: float,
+    size: int = 1,
+) -> DawidSkene:
+    """EM from the shares of votes; `prior` counts votes: of d [3], of q, and all of q."""
+    no_prior = (np.zeros(3), 0.0, 0.0)
+    right, tied, all_tied = no_prior if prior is None else prior
+    shares = np.zeros((int(item.max()) + 1, 3))
+    np.add.at(shares, item, vote)
+    shares /= shares.sum(axis=1, keepdims=True)
+    likelihoods: list[float] = []
+    decisive, tie, prior_tie = np.zeros((size, 3)), np.zeros(size), 0.0
+    for _ in range(max_steps):
+        prior_tie = float(shares[:, 1].mean())
+        first, none, second = shares[item].T[..., None]  # [M, 1] each.
+        decisive = np.tile(right, (size, 1))
+        np.add.at(decisive, who, first * vote + second * vote[:, ::-1])
+        decisive /= np.maximum(decisive.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+        votes_for_tie = tied + np.bincount(who, weights=none[:, 0] * vote[:, 1], minlength=size)
+        votes_on_ties = all_tied + np.bincount(who, weights=none[:, 0], minlength=size)
+        # Where nobody met a tie nothing is known of it, and its prior of zero makes it no matter.
+        tie = np.divide(votes_for_tie, votes_on_ties, out=np.ones(size), where=votes_on_ties > 0)
+        shares, likelihood = _expect(vote, item, who, decisive, tie, prior_tie)
+        penalty = xlogy(right, decisive).sum()
+        penalty += (xlogy(tied, tie) + xlogy(all_tied - tied, 1 - tie)).sum()
+        likelihoods.append(likelihood + float(penalty))
+        if len(likelihoods) > 1 and likelihoods[-1] - likelihoods[-2] < tolerance * len(vote):
+            break
+    return DawidSkene(shares, decisive, tie, prior_tie, tuple(likelihoods))
+
+
+def _expect(
+    vote: Floats,
+    item: NDArray[np.int64],
+    who: NDArray[np.int64],
+    decisive: Floats,
+    tied: Floats,
+    prior_tie: float,
+) -> tuple[Floats, float]:
+    """Posterior shares of items [N, 3] by Bayes' rule, and the log likelihood of all votes."""
+    side = (1 - tied) / 2
+    by_outcome = (decisive, np.stack([side, tied, side], axis=1), decisive[:, ::-1])
+    logs = np.zeros((int(item.max()) + 1, 3))
+    for outcome, probabilities in enumerate(by_outcome):
+        np.add.at(logs[:, outcome], item, xlogy(vote, probabilities[who]).sum(axis=1))
+    with np.errstate(divide="ignore"):
+        logs += np.log([(1 - prior_tie) / 2, prior_tie, (1 - prior_tie) / 2])
+    total = np.logaddexp.reduce(logs, axis=1, keepdims=True)
+    return np.exp(logs - total), float(total.sum())

@@ -24,8 +24,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from palate.data.annotators import aggregate
 from palate.data.sources import (
     anthropic_hh,
     diasafety,
@@ -59,6 +61,7 @@ __all__ = [
     "describe",
     "not_read",
     "open_source",
+    "read",
     "readable",
     "safety_rows",
     "source_named",
@@ -112,6 +115,24 @@ def open_source(name: str, request: Request | None = None) -> Iterator[Row]:
         raise PalateError(f"{name}: its columns are known; map those of a file with source own")
     rows = source.load(request)
     return _with_name(name, rows if request.ties == "keep" else without_ties(rows))
+
+
+def read(
+    open_rows: Callable[[Request], Iterable[Row]],
+    request: Request,
+    max_bad_share: float = 0.01,
+    on_bad: Callable[[BadRow], object] | None = None,
+) -> Iterator[Comparison]:
+    """The readable comparisons of `open_rows(request)`, votes aggregated by the request's rule.
+
+    Where they are aggregated, a tie among votes is a vote, and `request.ties` says what becomes of
+    pairs that are a tie by the rule. Raises as `readable` and `aggregate` do.
+    """
+    if request.annotators == "separate":
+        return readable(open_rows(request), max_bad_share, on_bad)
+    votes = readable(open_rows(replace(request, ties="keep")), max_bad_share, on_bad)
+    pairs = aggregate(votes, request.annotators)
+    return pairs if request.ties == "keep" else readable(without_ties(pairs), on_bad=on_bad)
 
 
 def without_ties(rows: Iterable[Row]) -> Iterator[Row]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from palate.data.annotators import Rule
 from palate.data.messages import as_messages, shown
 from palate.data.transcript import Prompt, Turns, read_conversation, read_prompt
 from palate.types import (
@@ -128,7 +129,8 @@ class Request:
     """Which part of a source is asked for, and from where.
 
     `location` is a local file or folder, or a hub id; None is the source's own hub id. Ties are
-    counted and skipped, or kept as comparisons whose `judgement` says so. `columns` (role to
+    counted and skipped, or kept as comparisons whose `judgement` says so. `annotators` is the rule
+    by which votes on one pair become one comparison: `data.annotators`. `columns` (role to
     column) and `values` (word to outcome) say how files of your own are read: `sources.mapping`.
     """
 
@@ -139,6 +141,7 @@ class Request:
     ties: Literal["skip", "keep"] = "skip"
     columns: Mapping[str, str] = field(default_factory=dict[str, str])
     values: Mapping[str, str] = field(default_factory=dict[str, str])
+    annotators: Rule = "separate"
 
 
 @dataclass(frozen=True, slots=True)
