@@ -12,7 +12,9 @@ from palate.cli.options import DataOption, Format, FormatOption, emit, progress
 
 HERE = {"own": "your file", "simulated": "made here"}
 """Of sources that are not read from a data root, where they are."""
-app = typer.Typer(help="Sources of comparisons: list, show, lint, import.", no_args_is_help=True)
+app = typer.Typer(
+    help="Sources of comparisons: list, show, inspect, lint, import.", no_args_is_help=True
+)
 
 SourceArgument = Annotated[
     str, typer.Argument(help="A name of `palate data list`, or a file of your own.")
@@ -147,6 +149,52 @@ def show(
             annotators.value,
         )
         emit(map(comparison_to_row, islice(stream, rows)), form, f"First {rows} of {source}")
+
+
+@app.command("inspect")
+def inspect_file(
+    file: Annotated[Path, typer.Argument(help="A file of your own, or a folder of them.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Recipe fragment to write, as YAML.")
+    ] = None,
+    form: FormatOption = Format.TABLE,
+) -> None:
+    """Guess how a file is read: format, layout, columns, ties; show rows as they are understood.
+
+    The recipe fragment is printed, or written with --out. It guesses from the first 1,000 rows;
+    look at the rows before you trust it.
+
+    Example: [bold]palate data inspect votes.csv -o mine.yaml[/bold]
+    """
+    import yaml
+
+    from palate.data.inspection import SHOWN_ROWS, inspect
+    from palate.records import write_text
+
+    found = inspect(file)
+    emit(({"what": what, "is": value} for what, value in found.facts()), form, str(file))
+    emit(
+        (
+            {
+                "prompt": comparison.prompt[-1].content,
+                "chosen": comparison.chosen,
+                "rejected": comparison.rejected,
+                "decides": comparison.judgement.decides,
+                "rating": comparison.rating.words if comparison.rating else None,
+                "annotator": comparison.annotator,
+            }
+            for comparison in found.comparisons[:SHOWN_ROWS]
+        ),
+        form,
+        "As understood",
+    )
+    fragment = "".join(f"# {note}\n" for note in found.notes())
+    fragment += yaml.safe_dump(found.fragment(), sort_keys=False, allow_unicode=True)
+    if out is None:
+        typer.echo(fragment, nl=False)
+    else:
+        write_text(out, fragment)
+        progress()(f"the recipe fragment is in {out}")
 
 
 @app.command("lint")

@@ -116,6 +116,21 @@ def test_same_rows_in_every_format(tmp_path: Path, form: str) -> None:
     assert [c.prompt[0].content for c in good] == [row["prompt"] for row in rows]
 
 
+@pytest.mark.parametrize("form", ["file", "stream"])
+def test_arrow_as_a_file_and_as_a_stream(tmp_path: Path, form: str) -> None:
+    table = pa.Table.from_pylist([ROW] * 3_000)
+    new = pa.ipc.new_file if form == "file" else pa.ipc.new_stream
+    path = tmp_path / "data-00000-of-00001.arrow"
+    with pa.OSFile(str(path), "wb") as sink, new(sink, table.schema) as writer:
+        writer.write_table(table)
+    good, bad = opened("own", tmp_path)
+    assert (len(good), bad) == (3_000, [])
+    assert [c.meta["row"] for c in good[-2:]] == [2_999, 3_000]
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(PalateError, match="not a whole Arrow file"):
+        opened("own", path)
+
+
 def test_parquet_with_messages_and_nulls(tmp_path: Path) -> None:
     rows = [
         {"prompt": [USER], "chosen": "A", "rejected": "B", "rating": 4, "chosen_safe": None},

@@ -1,7 +1,7 @@
 """Where a source's rows are, and how they are read: local files, one record at a time, or the hub.
 
-JSONL, JSON arrays, CSV, TSV and Parquet, gzipped or not. Text is UTF-8, or UTF-16 and UTF-32 where
-the file begins with their mark, as Windows writes them.
+JSONL, JSON arrays, CSV and TSV, gzipped or not; Parquet and Arrow. Text is UTF-8, or UTF-16 and
+UTF-32 where the file begins with their mark, as Windows writes them.
 
 A line that cannot be read becomes a `BadRow` and reading goes on; a file that cannot be read at
 all (missing, empty, cut, not what its name says) is a `PalateError`. A new format is a reader
@@ -45,7 +45,7 @@ NOT_UTF8 = (
     "expected UTF-8, got other bytes (Windows-1252 or Latin-1?); convert the file: "
     "iconv -f WINDOWS-1252 -t UTF-8"
 )
-GZIP, PARQUET = b"\x1f\x8b", b"PAR1"  # What such files begin with.
+GZIP, PARQUET, ARROW = b"\x1f\x8b", b"PAR1", b"ARROW1"  # What such files begin with.
 # A longer line or cell is damage, not a conversation; a line is skipped without being kept.
 MAX_LINE_CHARACTERS = 32 * 2**20
 HEADER_CHARACTERS = 65_536
@@ -245,7 +245,8 @@ def _read(path: Path, records: Records) -> Records:
         raise PalateError(f"{path}: cut or not {error.encoding} ({error.reason})") from None
     except pa.ArrowInvalid as error:
         reason = str(error).splitlines()[0]
-        raise PalateError(f"{path}: not a whole Parquet file ({reason})") from None
+        kind = "Arrow" if ending(path) == ".arrow" else "Parquet"
+        raise PalateError(f"{path}: not a whole {kind} file ({reason})") from None
     except OSError as error:
         raise PalateError(f"{path}: cannot be read ({error.strerror or error})") from None
     if empty:
@@ -353,6 +354,20 @@ def _read_csv(path: Path, part: str) -> Records:
                 yield Record(str(path), row, part, dict(zip(columns, cells, strict=True)))
 
 
+def describe_file(path: Path) -> dict[str, str]:
+    """Format, encoding and separator of a file, as far as it has them."""
+    form = ending(path)
+    facts = {"format": form.removeprefix(".") + (", gzip" if path.suffix.lower() == ".gz" else "")}
+    if form not in (".parquet", ".arrow"):
+        with _open_text(path) as file:
+            facts["encoding"] = file.encoding.removesuffix("-sig")
+    if form in (".csv", ".tsv"):
+        names = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+        separator = _separator(path)[0]
+        facts["separator"] = names.get(separator, separator)
+    return facts
+
+
 def _separator(path: Path) -> tuple[str, int]:
     """What parts the cells of a CSV, and how many lines come before its header.
 
@@ -379,6 +394,28 @@ def _read_parquet(path: Path, part: str) -> Records:
                 yield Record(str(path), row, part, data)
 
 
+def _read_arrow(path: Path, part: str) -> Records:
+    """Arrow's file format, or its stream, in which `datasets` saves."""
+    with pa.memory_map(str(path)) as file:
+        row = 0
+        for batch in _arrow_batches(file):
+            for start in range(0, batch.num_rows, ROWS_PER_READ):
+                for data in batch.slice(start, ROWS_PER_READ).to_pylist():
+                    row += 1
+                    yield Record(str(path), row, part, data)
+
+
+def _arrow_batches(file: pa.MemoryMappedFile) -> Iterator[pa.RecordBatch]:
+    is_file = file.read(len(ARROW)) == ARROW
+    file.seek(0)
+    if not is_file:
+        yield from pa.ipc.open_stream(file)
+        return
+    reader = pa.ipc.open_file(file)
+    for at in range(reader.num_record_batches):
+        yield reader.get_batch(at)
+
+
 READERS: Mapping[str, Callable[[Path, str], Records]] = {
     ".jsonl": _read_jsonl,
     ".ndjson": _read_jsonl,
@@ -386,4 +423,5 @@ READERS: Mapping[str, Callable[[Path, str], Records]] = {
     ".csv": _read_csv,
     ".tsv": _read_csv,
     ".parquet": _read_parquet,
+    ".arrow": _read_arrow,
 }
