@@ -132,6 +132,17 @@ def pku(**over: Any) -> dict[str, Any]:
     } | over
 
 
+def skywork(**over: Any) -> dict[str, Any]:
+    def conversation(answer: str) -> list[dict[str, str]]:
+        return [
+            {"role": "user", "content": "2+2?"},
+            {"role": "assistant", "content": answer},
+        ]
+
+    sides = {"chosen": conversation("4"), "rejected": conversation("5")}
+    return {**sides, "source": "magpie_air"} | over
+
+
 def stack(**over: Any) -> dict[str, Any]:
     def answer(number: int, score: int) -> dict[str, Any]:
         return {

@@ -30,6 +30,7 @@ from .rows import (
     pku,
     qa_feedback,
     shp,
+    skywork,
     stack,
     summarize,
     webgpt,
@@ -43,6 +44,11 @@ HUB_ROWS: dict[str, list[dict[str, Any]]] = {
     "shp": [shp()],
     "gptj-synthetic": [{"prompt": "a", "chosen": "b", "rejected": "c"}],
     "pku-saferlhf": [pku()],
+    "beavertails": [
+        {"prompt": "a", "response": "b", "category": {}, "is_safe": True},
+        {"prompt": "a", "response": "c", "category": {}, "is_safe": False},
+    ],
+    "skywork": [skywork()],
     "helpsteer": [helpsteer(3), helpsteer(-1)],
     "mtbench-human": [mtbench("model_a"), mtbench("model_b", judge="expert_1")],
     "oasst": [
@@ -448,3 +454,28 @@ def test_diasafety_pairs_within_a_context(tmp_path: Path) -> None:
     good, bad = opened("diasafety", write_jsonl(tmp_path / "train.jsonl", rows))
     assert [(c.chosen, c.rejected) for c in good] == [("s1", "u1"), ("s1", "u2")]
     assert [(b.row, b.reason) for b in bad] == [(5, "label: expected Safe or Unsafe, got 'Maybe'")]
+
+
+def test_beavertails_pairs_a_safe_and_an_unsafe_response(tmp_path: Path) -> None:
+    said = [("a", "x", True), ("a", "y", False), ("a", "y", False), ("a", "y", True)]
+    said += [("b", "z", True)]
+    rows = [
+        {"prompt": prompt, "response": response, "category": {"drugs": False}, "is_safe": safe}
+        for prompt, response, safe in said
+    ]
+    path = write_jsonl(tmp_path / "a.jsonl", rows)
+    good, bad = opened("beavertails", path)
+    assert [(c.chosen, c.rejected, c.chosen_safe, c.rejected_safe) for c in good] == [
+        ("x", "y", True, False)
+    ]
+    assert [(b.row, b.kind) for b in bad] == [(5, "left out")]
+    labels = [row.safe for row in safety_rows("beavertails", Request(path)) if hasattr(row, "safe")]
+    assert labels == [safe for *_, safe in said]
+    with pytest.raises(PalateError, match="none of its 1 prompts"):
+        opened("beavertails", write_jsonl(tmp_path / "b.jsonl", rows[-1:]))
+
+
+def test_skywork_has_conversations_and_their_origin(tmp_path: Path) -> None:
+    good, _ = opened("skywork", write_jsonl(tmp_path / "a.jsonl", [skywork()]))
+    assert [(c.chosen, c.rejected, c.batch) for c in good] == [("4", "5", "magpie_air")]
+    assert good[0].prompt[0].content == "2+2?"

@@ -17,7 +17,7 @@ The tests that are parametrised over `SOURCES` pick it up; add hand-made rows of
 `tests/data/sources/rows.py`.
 
 >>> sorted(SOURCES)[:3]
-['anthropic-hh', 'diasafety', 'gptj-synthetic']
+['anthropic-hh', 'beavertails', 'diasafety']
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from pathlib import Path
 from palate.data.annotators import aggregate
 from palate.data.sources import (
     anthropic_hh,
+    beavertails,
     diasafety,
     gptj_synthetic,
     helpsteer,
@@ -43,6 +44,7 @@ from palate.data.sources import (
     qa_feedback,
     shp,
     simulated,
+    skywork,
     stackexchange,
 )
 from palate.data.sources.base import BadRow, Cuts, LabelledResponse, Request, Row, Source
@@ -81,6 +83,8 @@ SOURCES: dict[str, Source] = {
         pku_saferlhf,
         oasst,
         diasafety,
+        beavertails,
+        skywork,
         qa_feedback,
         helpsteer,
         mtbench,
@@ -232,6 +236,7 @@ def describe(name: str) -> list[tuple[str, str]]:
 
 def safety_rows(name: str, request: Request) -> Iterator[LabelledResponse | BadRow]:
     """Single responses with a safety label, where a source has them beyond its pairs."""
-    if name != diasafety.NAME:
+    readers = {module.NAME: module.labelled for module in (diasafety, beavertails)}
+    if name not in readers:
         raise PalateError(f"{source_named(name).name}: has no single labelled responses")
-    return diasafety.labelled(request)
+    return readers[name](request)
