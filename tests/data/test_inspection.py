@@ -114,12 +114,13 @@ def test_a_file_of_which_nothing_can_be_made(
 
 def test_the_command_writes_a_fragment_that_a_recipe_takes(tmp_path: Path) -> None:
     rows = [
-        {"question": "Q", "answer_1": "A", "answer_2": "B", "better": said}
+        {"question": "Q " * 99, "answer_1": "A", "answer_2": "B", "better": said}
         for said in ("answer_1", "tie", "neither")
     ]
     path, out = write_csv(tmp_path / "votes.csv", rows), tmp_path / "mine.yaml"
     done = CliRunner().invoke(app, ["data", "inspect", str(path), "-o", str(out)])
     assert done.exit_code == 0
+    assert 0 < done.stdout.count("Q") < 80
     text = out.read_text()
     assert text.startswith(f"# {path}:4: better: expected a, b, tie or both_bad, got 'neither'")
     source = yaml.safe_load(text)["data"]["sources"]["votes"]

@@ -12,6 +12,8 @@ from palate.cli.options import DataOption, Format, FormatOption, emit, progress
 
 HERE = {"own": "your file", "simulated": "made here"}
 """Of sources that are not read from a data root, where they are."""
+SHOWN_CHARACTERS = 60
+"""Of a text, where rows are shown to see which column is which."""
 app = typer.Typer(
     help="Sources of comparisons: list, show, inspect, lint, import.", no_args_is_help=True
 )
@@ -166,19 +168,24 @@ def inspect_file(
 
     Example: [bold]palate data inspect votes.csv -o mine.yaml[/bold]
     """
+    from textwrap import shorten
+
     import yaml
 
     from palate.data.inspection import SHOWN_ROWS, inspect
     from palate.records import write_text
+
+    def short(text: str) -> str:
+        return shorten(text, SHOWN_CHARACTERS, placeholder=" ...")
 
     found = inspect(file)
     emit(({"what": what, "is": value} for what, value in found.facts()), form, str(file))
     emit(
         (
             {
-                "prompt": comparison.prompt[-1].content,
-                "chosen": comparison.chosen,
-                "rejected": comparison.rejected,
+                "prompt": short(comparison.prompt[-1].content),
+                "chosen": short(comparison.chosen),
+                "rejected": short(comparison.rejected),
                 "decides": comparison.judgement.decides,
                 "rating": comparison.rating.words if comparison.rating else None,
                 "annotator": comparison.annotator,

@@ -43,18 +43,23 @@ SHOWN_ROWS = 5
 class Inspection:
     """What is known of a file: its form, its layout, its columns, and its first comparisons.
 
-    `columns` and `values` are the mapping, both empty where none is needed; `unused` are the
-    columns that no role has; `rows` counts the rows that were looked at.
+    `columns` is the mapping, empty where none is needed; `names` are the file's columns; `rows`
+    counts the rows that were looked at, and `bad` are those that gave no comparison.
     """
 
     file: Path
     form: Mapping[str, str]
     layout: Layout
     columns: Mapping[str, str]
-    unused: tuple[str, ...]
+    names: tuple[str, ...]
     rows: int
     comparisons: tuple[Comparison, ...]
     bad: tuple[BadRow, ...]
+
+    @property
+    def unused(self) -> tuple[str, ...]:
+        """The file's columns that are not read."""
+        return tuple(name for name in self.names if name not in self.layout.read)
 
     @property
     def ties(self) -> int:
@@ -66,6 +71,7 @@ class Inspection:
         roles = [
             column if role == column else f"{role}: {column}"
             for role, column in self.layout.columns.items()
+            if column.partition(".")[0] in self.names or column in self.names
         ]
         policy = "none seen"
         if self.ties:
@@ -133,10 +139,9 @@ def inspect(file: Path, request: Request | None = None) -> Inspection:
     if not comparisons:
         nearest = f"; the nearest: columns: {_flow(columns)}" if columns else ""
         raise PalateError(f"no comparison in {len(rows):,} rows; the first: {bad[0]}{nearest}")
-    names = dict.fromkeys(str(name) for record in head for name in record.data)
-    unused = tuple(name for name in names if name not in layout.read)
+    names = tuple(dict.fromkeys(str(name) for record in head for name in record.data))
     return Inspection(
-        file, describe_file(path), layout, columns, unused, len(rows), comparisons, bad
+        file, describe_file(path), layout, columns, names, len(rows), comparisons, bad
     )
 
 
