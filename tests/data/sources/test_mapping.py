@@ -228,6 +228,8 @@ def test_a_word_that_is_to_be_skipped(tmp_path: Path) -> None:
     [
         ({"promt": "question"}, "columns: no role 'promt'; did you mean 'prompt'?"),
         ({"prompt": "questoin"}, "no column 'questoin' (columns.prompt); did you mean 'question'?"),
+        ({"prompt": 3}, "columns: prompt: expected a column's name, got 3"),
+        ({7: "question"}, "columns: no role 7"),
         (COLUMNS | {"response_b": "left_text"}, "response_a and response_b are both 'left_text'"),
         (COLUMNS | {"winner": "w", "votes_a": "v"}, "winner and votes_a both say who won"),
         (COLUMNS | {"chosen": "w"}, "chosen and response_a are both responses"),
@@ -243,7 +245,7 @@ def test_a_word_that_is_to_be_skipped(tmp_path: Path) -> None:
     ],
 )
 def test_a_mapping_that_cannot_be_is_one_line(
-    tmp_path: Path, columns: dict[str, str], reason: str
+    tmp_path: Path, columns: dict[Any, Any], reason: str
 ) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [PAIR | {"w": "a", "v": 1}] * 2)
     out = tmp_path / "out.parquet"

@@ -402,3 +402,21 @@ def test_messages_in_the_cells_of_a_csv(tmp_path: Path, write: Any) -> None:
     found = only(tmp_path / "a.csv")
     assert [turn.content for turn in found.prompt] == ["Why?", "It's so.", "And?"]
     assert (found.chosen, found.rejected) == ("A", "B")
+
+
+def test_rows_in_palates_columns_are_read_as_before_mappings(tmp_path: Path) -> None:
+    """The fingerprint is that of the commit before: columns named like roles stay unread."""
+    before = [USER, assistant("y")]
+    rows = [
+        {"prompt": "a", "chosen": "b", "rejected": "c", "weight": 2, "winner": "a"}
+        | {"rating": "better", "annotator": 3},
+        {"prompt": [{"role": "user", "content": "x"}], "chosen": "b", "rejected": "c"}
+        | {"probability": 0.2},
+        {"chosen": before, "rejected": before, "messages": [], "instruction": "i"},
+    ]
+    good, bad = opened("own", write_jsonl(tmp_path / "plain.jsonl", rows))
+    assert bad == []
+    assert (
+        write_comparisons(tmp_path / "out.parquet", good).fingerprint
+        == "86f3f29367065e354788035c49983013"
+    )

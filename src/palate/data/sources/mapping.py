@@ -140,7 +140,9 @@ def check(columns: Columns, values: Mapping[str, str]) -> None:
     """
     for role in columns:
         if role not in ROLES:
-            raise ValueError(f"columns: no role {role!r}; {did_you_mean(role, ROLES)}")
+            raise ValueError(f"columns: no role {role!r}; {did_you_mean(str(role), ROLES)}")
+        if not isinstance(columns[role], str):
+            raise ValueError(f"columns: {role}: expected a column's name, got {columns[role]!r}")
     texts = [role for roles in SHAPES.values() for role in roles if role in columns]
     for role, other in combinations(texts, 2):
         if columns[role] == columns[other]:
