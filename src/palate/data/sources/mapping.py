@@ -203,7 +203,7 @@ def mapped(
     _complete(shape, roles, names, file)
     if shape == "responses":
         return Layout("columns", roles, lambda record: _ranking(record, roles))
-    words = _vocabulary(roles, values, head) if "winner" in roles else values
+    words = _vocabulary(roles, values, head, file) if "winner" in roles else values
     return Layout("columns", roles, lambda record: (pair(record, roles, words),))
 
 
@@ -482,7 +482,7 @@ def words(values: Mapping[Any, Any]) -> dict[str, str]:
 
 
 def _vocabulary(
-    roles: Columns, values: Mapping[str, str], head: Sequence[Record]
+    roles: Columns, values: Mapping[str, str], head: Sequence[Record], file: str
 ) -> Mapping[str, str]:
     """What the words of `winner` mean in a file whose first rows are `head`.
 
@@ -503,8 +503,8 @@ def _vocabulary(
         return known
     if "2" not in numbered.values():
         raise PalateError(
-            f"{roles['winner']}: {', '.join(sorted(numbered))} may count from 0 or from 1; say it: "
-            f"values: {{{', '.join(f'{said}: a' for said in sorted(numbered)[:1])}, ...}}"
+            f"{file}: {roles['winner']}: {', '.join(sorted(numbered))} may count from 0 or from 1; "
+            f"say it: values: {{{min(numbered)}: a, ...}}"
         )
     plain = {"1": "a", "2": "b", "0": "tie"}
     nouns = {f"{noun}{gap}{n}": plain[n] for noun in _NOUNS for gap in ("", " ") for n in "12"}
