@@ -27,6 +27,13 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import httpx2
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    Retrying,
+    retry_if_exception_type,
+    stop_after_attempt,
+)
 
 from palate.types import PalateError
 
@@ -69,16 +76,16 @@ class Retry:
             TransientError: that of the last attempt.
             CancelledError: `stop` was set, before an attempt or during a pause.
         """
-        attempt = 1
-        while not stop.is_set():
-            try:
-                return send()
-            except TransientError as error:
-                if attempt == self.attempts:
-                    raise
-                stop.wait(self.pause_seconds(attempt, error))
-                attempt += 1
-        raise CancelledError
+
+        def attempt() -> T:
+            if stop.is_set():
+                raise CancelledError
+            return send()
+
+        def pause(seconds: float) -> None:
+            stop.wait(seconds)  # Ends early when it is set, and the next attempt then raises.
+
+        return Retrying(**self._rule, sleep=pause)(attempt)
 
     async def call_async(
         self,
@@ -86,16 +93,21 @@ class Retry:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> T:
         """As `call`, for a coroutine function; a task that awaits it is cancelled as any is."""
-        attempt = 1
-        while True:
-            try:
-                return await send()
-            except TransientError as error:
-                if attempt == self.attempts:
-                    raise
-                pause_seconds = self.pause_seconds(attempt, error)
-            await sleep(pause_seconds)
-            attempt += 1
+        return await AsyncRetrying(**self._rule, sleep=sleep)(send)
+
+    @property
+    def _rule(self) -> dict[str, Any]:
+        return {
+            "retry": retry_if_exception_type(TransientError),
+            "stop": stop_after_attempt(self.attempts),
+            "wait": self._wait,
+            "reraise": True,
+        }
+
+    def _wait(self, state: RetryCallState) -> float:
+        error = state.outcome and state.outcome.exception()
+        assert isinstance(error, TransientError)
+        return self.pause_seconds(state.attempt_number, error)
 
     def pause_seconds(self, attempt: int, error: TransientError) -> float:
         """How long to wait after the given attempt, the first being 1, failed with `error`."""
