@@ -1,5 +1,6 @@
 """Votes on one pair become one comparison by a stated rule."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from made import made
 from palate import load_comparisons
-from palate.data.annotators import RULES, aggregate
+from palate.data.annotators import RULES, Disagreement, Votes, aggregate
 from palate.recipe.schema import SourceConfig
 from palate.types import PREFERRED, Judgement, PalateError, Ranks, Rating
 
@@ -187,6 +188,84 @@ def test_a_recipe_without_the_rule_is_written_down_as_before():
     assert "annotators" not in SourceConfig(source="own").model_dump(mode="json")
     config = SourceConfig.model_validate({"source": "own", "annotators": {"rule": "votes"}})
     assert config.model_dump(mode="json")["annotators"] == {"rule": "votes"}
+
+
+@pytest.mark.parametrize("rule", MERGING)
+def test_votes_that_were_aggregated_are_aggregated_anew_by_another_rule(rule):
+    rows = [row for text in "CD" for row in votes("aabtx", rejected=text)]
+    rows[0] = replace(rows[0], rating=Rating.BETTER)
+    assert list(aggregate(aggregate(rows, "majority"), rule)) == list(aggregate(rows, rule))
+
+
+# How far annotators agree.
+
+
+def disagreement(rows):
+    collected = Votes()
+    for row in rows:
+        collected.add(row)
+    return collected.disagreement()
+
+
+def campaign(reliability, pairs=120, batches=1):
+    """Votes of every annotator on every pair; `reliability` is the chance to name A."""
+    rng = np.random.default_rng(5)
+    return [
+        row
+        for number in range(pairs)
+        for row in votes(
+            ["a" if rng.random() < share else "b" for share in reliability],
+            prompt=f"Question {number}?",
+            batch=f"week-{number % batches}",
+        )
+    ]
+
+
+def test_disagreement_counts_by_source_and_batch():
+    rows = [*votes("aat"), *votes("ab", prompt="Other?", batch="late"), made(prompt="Unnamed?")]
+    found = disagreement(rows)
+    whole, early, late = found.groups
+    assert (whole.batch, whole.pairs, whole.votes, whole.annotators) == ("", 2, 5, 3)
+    assert whole.agreement.value == pytest.approx((1 / 3 + 0) / 2)
+    assert whole.ties.value == 1 / 5
+    assert (early.batch, early.votes, late.batch, late.votes) == ("", 3, "late", 2)
+    assert {one.name: one.votes for one in found.annotators} == {
+        "annotator-0": 2, "annotator-1": 2, "annotator-2": 1,
+    }  # fmt: skip
+    assert Disagreement.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+def test_disagreement_is_the_same_before_and_after_aggregation():
+    rows = campaign([0.9, 0.8, 0.7], pairs=30)
+    before, after = disagreement(rows), disagreement(aggregate(rows, "mean"))
+    assert before == after
+
+
+def test_who_answers_at_random_is_far_from_the_rest_and_nobody_else_is():
+    found = disagreement(campaign([0.9, 0.9, 0.9, 0.85, 0.5]))
+    assert [one.name for one in found.annotators if one.is_far] == ["annotator-4"]
+    assert found.annotators[0].name == "annotator-4"
+    assert any("annotator-4 agrees with the others in" in line for line in found.lines())
+
+
+def test_no_pair_with_two_named_votes_is_no_disagreement():
+    assert disagreement([made(), made(annotator="ann")]) == Disagreement()
+    assert disagreement([]).lines() == []
+
+
+def test_an_annotator_does_not_agree_with_themselves():
+    (first,) = votes("a")
+    again = replace(first, id="again")
+    assert disagreement([first, again]) == Disagreement()
+
+
+def test_mt_bench_annotators(data_root):
+    rows = load_comparisons("mtbench-human", data=data_root, ties="keep", on_bad=lambda _: None)
+    found = disagreement(rows)
+    (group,) = found.groups
+    assert (group.annotators, group.votes, group.agreement.n) == (65, 882, 209)
+    assert group.alpha.low < group.alpha.value < group.alpha.high
+    assert not any(one.is_far for one in found.annotators)
 
 
 def test_pandalm_has_three_votes_a_pair(data_root):

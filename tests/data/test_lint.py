@@ -3,9 +3,10 @@ import json
 import pytest
 
 from made import made, user
+from palate.data.annotators import Disagreement
 from palate.data.lint import Kind, LintReport, lint
 from palate.records import read_header, read_rows
-from palate.types import Message
+from palate.types import Judgement, Message
 
 
 def linted(*rows, **options):
@@ -190,3 +191,30 @@ def test_the_report_is_a_table_json_and_a_file(tmp_path):
     assert all(r["id"] and r["detail"] for r in rows)
     head = read_header(tmp_path / "lint.parquet", "lint")
     assert head.details == json.loads(json.dumps(report.to_json()))
+
+
+# Ties, where they are kept.
+
+TIE = Judgement(chosen=0, tie=1)
+
+
+def test_a_tie_is_a_third_answer_whichever_response_stands_first():
+    tie = made(annotator="ann", judgement=TIE)
+    turned = made(chosen=tie.rejected, rejected=tie.chosen, annotator="ann", judgement=TIE, id="t")
+    assert kinds(tie, turned) == [Kind.DUPLICATE]
+    assert kinds(tie, made(annotator="ann")) == [Kind.CONTRADICTORY]
+    assert kinds(made(annotator="ann"), tie) == [Kind.CONTRADICTORY]
+    kept, report = linted(tie, made(annotator="bob"), made(annotator="cy", judgement=TIE))
+    assert len(kept) == 3
+    assert [f.kind for f in report.findings] == [Kind.DISAGREEMENT] * 2
+    assert report.disagreed == {"made": 1}
+
+
+def test_the_disagreement_of_annotators_stands_in_the_file_of_findings(tmp_path):
+    _, report = linted(made(annotator="ann"), made(annotator="bob"), made("Other?"))
+    report.write(tmp_path / "found.parquet")
+    stored = read_header(tmp_path / "found.parquet").details["disagreement"]
+    assert Disagreement.from_json(stored).groups[0].annotators == 2
+    _, alone = linted(made(annotator="ann"))
+    alone.write(tmp_path / "alone.parquet")
+    assert "disagreement" not in read_header(tmp_path / "alone.parquet").details

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from command import one_line, palate
+from made import made
 from palate.data.lint import Kind, LintReport, lint
 from palate.data.sources import Request, open_source, readable
 from palate.explorer.annotations import (
@@ -22,10 +23,11 @@ from palate.explorer.annotations import (
     chosen_is_first,
     export_annotations,
     measure_agreement,
+    relabelled,
 )
 from palate.explorer.run import OpenRun
 from palate.records import read_comparisons, read_header
-from palate.types import PalateError, Rating
+from palate.types import PREFERRED, Judgement, PalateError, Ranks, Rating
 
 WRITER = """
 import sys
@@ -227,6 +229,28 @@ def test_the_page_tells_blind_marks_from_all(browse, marking):
     assert "bob" not in blind
 
 
+def test_the_page_shows_what_lint_found_of_the_annotators_of_the_data(browse, marking):
+    report = LintReport()
+    names = ["ann", "bob", "<b>"]
+    rows = [
+        made(f"Question {n}?", *("AB" if n % 5 or name == "ann" else "BA"), annotator=name)
+        for n in range(20)
+        for name in names
+    ]
+    list(lint(rows, report))
+    found = marking.folder / "data" / "clean" / "made.findings.parquet"
+    browser = browse(marking)
+    assert "Annotators of the data" not in browser.get("/r/0/marks").text
+    report.write(found)
+    page = browser.get("/r/0/marks").text
+    (group,) = report.disagreement().groups
+    assert "Annotators of the data" in page
+    assert f">{100 * group.agreement.value:.1f} [" in page
+    assert "&lt;b&gt;" in page
+    found.write_bytes(b"broken")
+    assert "Annotators of the data" not in browser.get("/r/0/marks").text
+
+
 # Annotations as another batch, which `palate mix` takes.
 
 
@@ -266,6 +290,18 @@ def test_a_mark_becomes_a_comparison_as_its_maker_sees_it(marked, saved_run, tmp
     assert (first.rating, first.annotator, first.meta["blind"]) == (Rating.SLIGHTLY, "ann", True)
     assert (turned.rating, turned.annotator, turned.meta["note"]) == (None, "bob", "no")
     assert len({first.id, turned.id, original.id}) == 3
+
+
+def test_a_mark_is_one_vote_whatever_was_said_before():
+    said = Judgement(2, 1, weight=3)
+    row = made(judgement=said, ranks=Ranks("r", 0, 2), meta={"votes": [], "strength": 2})
+    mark = Annotation("ann", row.id, "rejected")
+    vote = relabelled(row, mark)
+    assert (vote.judgement, vote.ranks, vote.annotator) == (PREFERRED, None, "ann")
+    assert vote.meta["label"] == "disagree"
+    assert not {"votes", "strength"} & vote.meta.keys()
+    tie = made(judgement=Judgement(0, tie=1))
+    assert relabelled(tie, Annotation("ann", tie.id, "chosen")).meta["label"] == "tie"
 
 
 def test_two_people_on_one_pair_are_two_observations_to_lint(marked, tmp_path):

@@ -3,6 +3,7 @@
 import io
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from rich.console import Console
@@ -114,6 +115,30 @@ def test_disagreement_of_annotators_is_reported_though_their_rows_stay(with_data
     assert finding[1:5] == ["annotators-disagree", "1", "12.5", "kept"]
     (remark,) = made.table("lint").remarks
     assert "4 of 4 pairs stand in several rows; in 1 of these (25.0%)" in remark
+
+
+def test_annotators_stand_beside_the_others(with_data: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [
+        comparison(
+            f"q{i}", *("ab" if rng.random() < share else "ba"), source="pku", annotator=name,
+            id=f"{i}{name}", batch=f"week-{i % 2}",
+        )
+        for i in range(100)
+        for name, share in (("ann", 0.9), ("bob", 0.9), ("cy", 0.9), ("d|e", 0.4))
+    ]  # fmt: skip
+    found = LintReport()
+    list(lint(rows, found))
+    found.write(with_data / "data" / "clean" / "pku.findings.parquet")
+    made = report(with_data)
+    whole, *weeks = printed_table(made, "agreement")
+    assert whole[:6] == ["pku", "all", "4", "400", "100", "100"]
+    assert [week[1] for week in weeks] == ["week-0", "week-1"]
+    first = printed_table(made, "annotators")[0]
+    assert first[1:4] == ["d|e", "100", "100"]
+    assert "p < 0.001" in first
+    (note,) = made.table("annotators").notes()
+    assert "look at these votes" in note
 
 
 def test_a_run_that_cannot_be_written_shows_its_tables_and_the_way_out(

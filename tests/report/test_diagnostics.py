@@ -12,6 +12,7 @@ from scipy.special import expit
 from made import made as comparison
 from made import pool
 from palate import stats
+from palate.data.annotators import aggregate
 from palate.evaluate.benchmark import Benchmark, order_for
 from palate.evaluate.metrics import (
     detection,
@@ -25,7 +26,17 @@ from palate.judges import open_judge
 from palate.records import write_comparisons, write_verdicts
 from palate.report import Report, report
 from palate.report.render import texts
-from palate.types import Bin, Comparison, Message, Outcome, Preference, Rating, Verdict, digest
+from palate.types import (
+    Bin,
+    Comparison,
+    Judgement,
+    Message,
+    Outcome,
+    Preference,
+    Rating,
+    Verdict,
+    digest,
+)
 
 
 class Letter:
@@ -342,6 +353,10 @@ def test_noise_ceiling_of_comparisons_that_were_judged_more_than_once():
     assert found.overall.low <= 0.8 <= found.overall.high
     assert found.overall.n == 300
     assert found.items
+    votes = noise_ceiling("bench", aggregate((replace(c, annotator=c.id) for c in many), "votes"))
+    assert votes.overall.value == found.overall.value
+    ties = [replace(c, id=f"{c.id}t", judgement=Judgement(0, tie=1)) for c in many]
+    assert noise_ceiling("bench", [*many, *ties]).overall.value == found.overall.value
     assert noise_ceiling("bench", [comparison("p", rating=Rating.BETTER)]) is None
     assert noise_ceiling("bench", []) is None
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
 from statsmodels.stats.inter_rater import cohens_kappa
 
 from palate import stats
@@ -298,3 +299,70 @@ def test_dawid_skene_without_ties_gives_none_and_an_average_annotator_to_single_
 def test_dawid_skene_needs_items_with_two_votes():
     with pytest.raises(ValueError, match="no item has two votes"):
         fitted(np.array([[0, 0, 0], [1, 1, 2]]))
+
+
+# Annotators beside the others.
+
+
+def test_agreement_of_labels_is_that_of_pairs_of_annotators():
+    labels, items = ["a", "a", "b", "a", "a", "t"], [0, 0, 0, 1, 1, 2]
+    found = stats.agreement_of_labels(labels, items)
+    assert (found.value, found.n, found.n_unscored) == (pytest.approx((1 / 3 + 1) / 2), 2, 1)
+
+
+def slow_against_others(rows):
+    """(agreement, the others', p before Holm) of each annotator, by pairs and clusters."""
+    answers = {}
+    for item, name, answer, cluster in rows:
+        answers.setdefault((item, cluster), {})[name] = answer
+    for name in dict.fromkeys(row[1] for row in rows):
+        own, theirs = [], []  # (cluster, x) of each label.
+        for (_, cluster), given in answers.items():
+            for person, answer in given.items():
+                beside = [b for p, b in given.items() if p not in (person, name)]
+                if person == name:
+                    beside = [b for p, b in given.items() if p != name]
+                if beside:
+                    x = sum(b == answer for b in beside) / len(beside)
+                    (own if person == name else theirs).append((cluster, x))
+        mean, other = (sum(x for _, x in side) / len(side) for side in (own, theirs))
+        pooled = (sum(x for _, x in own + theirs)) / (len(own) + len(theirs))
+        total = 0.0
+        for cluster in {c for c, _ in own + theirs}:
+            one = sum(x - pooled for c, x in own if c == cluster) / len(own)
+            total += (one - sum(x - pooled for c, x in theirs if c == cluster) / len(theirs)) ** 2
+        size = min(len({c for c, _ in side}) for side in (own, theirs))
+        t = (mean - other) / math.sqrt(size / (size - 1) * total)
+        yield mean, other, 2 * student.sf(abs(t), size - 1)
+
+
+def test_against_others_is_what_pairs_of_labels_say():
+    rng = np.random.default_rng(0)
+    _, rows = simulated_votes(rng, 40, [0.9, 0.9, 0.8, 0.8, 0.4], 3)
+    rows = [(i, f"p{a}", v, i // 2) for i, a, v in rows.tolist()]
+    items, names, labels, clusters = zip(*rows, strict=True)
+    found = stats.against_others(labels, items, names, clusters)
+    slow = list(slow_against_others(rows))
+    assert [one.annotator for one in found] == list(dict.fromkeys(names))
+    adjusted = stats.holm([p for *_, p in slow])
+    for one, (mean, other, _), p in zip(found, slow, adjusted, strict=True):
+        assert one.agreement.value == pytest.approx(mean)
+        assert one.others == pytest.approx(other)
+        assert one.p_value == pytest.approx(p)
+
+
+def test_alike_annotators_are_seldom_far_from_the_rest():
+    rng = np.random.default_rng(7)
+    false = 0
+    for _ in range(60):
+        _, rows = simulated_votes(rng, 60, [0.75] * 8, 3)
+        found = stats.against_others(rows[:, 2], rows[:, 0], rows[:, 1])
+        false += any(one.p_value < 0.05 for one in found)
+    assert false <= 8  # 5 % of 60 are 3; nine or more have a probability below 0.005.
+
+
+def test_two_annotators_have_nobody_to_be_compared_with():
+    first, second = stats.against_others([0, 1, 1, 1], [0, 0, 1, 1], ["a", "b", "a", "b"])
+    assert first.agreement.value == second.agreement.value == 0.5
+    assert (first.others, first.p_value, first.is_far) == (None, None, False)
+    assert stats.against_others([], [], []) == []

@@ -252,6 +252,17 @@ def lint(
             f"stand in several rows; in {agreement['disagreed']:,} of them the rows disagree"
         )
     log(f"{clean:,} of {sum(report.rows.values()):,} rows kept, {not_read(bad)}")
+    disagreement = report.disagreement()
+    if form is not Format.TABLE:  # Which has the tables.
+        for line in disagreement.lines():
+            log(line)
+    elif disagreement.groups:
+        from rich.console import Console
+
+        from palate.report.data import annotator_tables
+        from palate.report.render import show as show_tables
+
+        show_tables(annotator_tables([disagreement]), Console())
     if out is not None:
         report.write(out)
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import yaml
 
-from palate.data.annotators import Rule
 from palate.data.sources import (
     SOURCES,
     BadRow,
@@ -27,6 +26,9 @@ from palate.data.sources.own import is_ours
 from palate.progress import info
 from palate.records import write_comparisons
 from palate.types import Comparison, PalateError
+
+if TYPE_CHECKING:
+    from palate.data.annotators import Rule
 
 
 def comparisons(

@@ -1,25 +1,33 @@
-"""Several annotators of one pair: their votes, aggregated by a rule.
+"""Several annotators of one pair: their votes aggregated by a rule, and how far they agree.
 
 Rows of one prompt and the same two responses, in either order, are votes on one item. Kept apart
 (`separate`), each is an observation of its own; aggregated, they are one comparison whose
 `judgement` says what the rule made of them and whose `meta` keeps who said what.
+
+`Votes` collects what named annotators said, of either form; `Votes.disagreement` is what lint, the
+report and the explorer show of it.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
+from palate import escape, stats
 from palate.data.prompts import hash64
-from palate.records import read_comparisons, write_comparisons
-from palate.stats import dawid_skene
+from palate.records import read_comparisons, read_header, write_comparisons
+from palate.stats import Estimate, cluster_codes
 from palate.types import Comparison, Judgement, PalateError, Rating, comparison_id
 
 Rule = Literal["separate", "votes", "majority", "mean", "dawid-skene"]
@@ -73,17 +81,27 @@ class Item:
     rows: dict[bool, int] = field(default_factory=dict[bool, int])
 
     def add(self, c: Comparison, chosen_first: bool) -> None:
-        """Count a row, unless its annotator has answered already: the first answer stands."""
-        if c.annotator and any(vote.annotator == c.annotator for vote in self.votes):
-            return
-        said, level = c.judgement, c.rating
-        first, second = (said.chosen, said.rejected)[:: 1 if chosen_first else -1]
-        vote = Vote(c.annotator, first, second, said.tie, said.both_bad, said.weight, level)
-        self.votes.append(vote)
+        """Count a row, or the votes of an aggregated one; of one annotator the first stands."""
+        votes = _kept_votes(c)
+        if votes is None:
+            self._vote(c.annotator, c.judgement, c.rating, chosen_first)
+        for vote in votes or ():
+            said = Judgement(**{"chosen": 0.0, vote["vote"]: 1.0, "weight": c.judgement.weight})
+            rating = Rating[vote["rating"].upper()] if "rating" in vote else None
+            self._vote(vote["annotator"], said, rating, chosen_first)
         safe = (c.chosen_safe, c.rejected_safe)[:: 1 if chosen_first else -1]
         for known, label in zip(self.safe, safe, strict=True):
             if label is not None:
                 known.append(label)
+
+    def _vote(
+        self, name: str | None, said: Judgement, rating: Rating | None, chosen_first: bool
+    ) -> None:
+        if name and any(vote.annotator == name for vote in self.votes):
+            return
+        first, second = (said.chosen, said.rejected)[:: 1 if chosen_first else -1]
+        vote = Vote(name, first, second, said.tie, said.both_bad, said.weight, rating)
+        self.votes.append(vote)
 
 
 def aggregate(comparisons: Iterable[Comparison], rule: Rule) -> Iterator[Comparison]:
@@ -102,7 +120,8 @@ def aggregate(comparisons: Iterable[Comparison], rule: Rule) -> Iterator[Compari
     vote for the other counts below zero and a tie is 0, rounded to a level and at least the lowest;
     votes without a rating say nothing, a tie has none. A safety label is that of most rows, None
     where they are even. `annotator` and `ranks` are None: they are of one annotator. An annotator's
-    first answer to an item is the one that counts; rows without an annotator are one vote each.
+    first answer to an item is the one that counts; rows without an annotator are one vote each. Of
+    comparisons that were aggregated before, the votes that `meta` keeps are aggregated anew.
 
     Texts wait in a temporary file, votes in memory: about 0.5 kB each.
 
@@ -145,7 +164,7 @@ def _collect(
     """Fill `items`; yield the first row of each item and orientation, which is kept."""
     kept = 0
     for c in comparisons:
-        if rule == "dawid-skene" and not c.annotator:
+        if rule == "dawid-skene" and not all(name for name, _ in answers_of(c)):
             raise PalateError(
                 f"{c.source}: {c.meta.get('file', 'row')}:{c.meta.get('row', c.id)}: dawid-skene "
                 "needs to know who voted and this row has no annotator; name the column of "
@@ -170,7 +189,7 @@ def _judgements(items: Sequence[Sequence[Vote]], rule: Rule) -> list[Judgement]:
         return [_mean(votes) for votes in items]
     every = [(number, vote) for number, votes in enumerate(items) for vote in votes]
     try:
-        posterior = dawid_skene(
+        posterior = stats.dawid_skene(
             np.array([vote.shares for _, vote in every]).reshape(-1, 3),
             np.array([number for number, _ in every], np.int64),
             [vote.annotator for _, vote in every],
@@ -284,3 +303,300 @@ def _rating(votes: Sequence[Vote], judgement: Judgement, chosen_first: bool) -> 
     if not any(strengths):
         return None
     return Rating(max(1, math.floor(sum(strengths) / len(strengths) + 0.5)))
+
+
+# How far annotators agree: by source, by batch and by annotator.
+
+DISAGREEMENT = "disagreement"
+"""In the head of a file of findings."""
+SHOWN_ANNOTATORS = 100
+"""How many annotators of a source a `Disagreement` lists: first those far from the rest."""
+MOST_DRAWN = 5_000  # Clusters of a bootstrap, which needs 8 kB for each; of more, groups of them.
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """How far the annotators of a source, or of one batch of it (`batch`), agree.
+
+    `pairs` of prompt and responses have `votes` of `annotators`; `agreement` is that of two
+    annotators of one pair, a tie being an answer like others, and counts the pairs with several
+    votes; `alpha` is nominal Krippendorff's; `ceiling` the noise ceiling, of votes that prefer a
+    side. None where too little was judged twice.
+    """
+
+    source: str
+    batch: str
+    pairs: int
+    votes: int
+    annotators: int
+    agreement: Estimate | None
+    alpha: Estimate | None
+    ceiling: Estimate | None
+    ties: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Annotator:
+    """One annotator of a source beside the others; see `stats.AgainstOthers`."""
+
+    source: str
+    name: str
+    votes: int
+    agreement: Estimate | None
+    others: float | None
+    p_value: float | None
+    is_far: bool
+    ties: Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Disagreement:
+    """How far named annotators agree; empty where no pair has votes of two of them.
+
+    `annotators` are the first `SHOWN_ANNOTATORS` of each source, of `Group.annotators` in all.
+    """
+
+    groups: tuple[Group, ...] = ()
+    annotators: tuple[Annotator, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values, which `from_json` reads."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Disagreement:
+        """What `to_json` wrote."""
+
+        def typed(row: Mapping[str, Any]) -> dict[str, Any]:
+            return {
+                name: Estimate(**value) if isinstance(value, Mapping) else value
+                for name, value in row.items()
+            }
+
+        return cls(
+            tuple(Group(**typed(row)) for row in values.get("groups", ())),
+            tuple(Annotator(**typed(row)) for row in values.get("annotators", ())),
+        )
+
+    @classmethod
+    def of_run(cls, run: Path) -> Disagreement:
+        """What lint wrote of the sources of a run; empty where it wrote nothing."""
+        parts = []
+        for path in sorted((run / "data" / "clean").glob("*.findings.parquet")):
+            with suppress(PalateError, TypeError):  # Of a broken file, or of a later Palate.
+                parts.append(cls.from_json(read_header(path).details.get(DISAGREEMENT, {})))
+        return cls(
+            tuple(group for part in parts for group in part.groups),
+            tuple(one for part in parts for one in part.annotators),
+        )
+
+    def lines(self) -> list[str]:
+        """What a log says of it, a line a source, and one for each annotator far from the rest."""
+        said = []
+        for group in self.groups:
+            if group.batch:
+                continue
+            figures = [f"{group.annotators:,} annotators, {group.votes:,} votes"]
+            if group.agreement:
+                figures.append(
+                    f"{_percent(group.agreement)} agreement on {group.agreement.n:,} pairs"
+                )
+            if group.alpha:
+                alpha = group.alpha
+                figures.append(f"alpha {alpha.value:.2f} [{alpha.low:.2f}, {alpha.high:.2f}]")
+            if group.ceiling:
+                figures.append(f"noise ceiling {_percent(group.ceiling)}")
+            said.append(f"{escape.plain(group.source)}: {', '.join(figures)}")
+        for one in self.annotators:
+            if one.is_far and one.agreement and one.others is not None:
+                name = f"{escape.plain(one.source)}: {escape.plain(one.name)}"
+                said.append(
+                    f"{name} agrees with the others in "
+                    f"{_percent(one.agreement)} of {one.agreement.n:,} votes, they among "
+                    f"themselves in {one.others:.1%}; look at these votes"
+                )
+        return said
+
+
+def _percent(estimate: Estimate) -> str:
+    return f"{estimate.value:.1%} [{estimate.low:.1%}, {estimate.high:.1%}]"
+
+
+@dataclass(slots=True)
+class _Source:
+    """The votes of one source as numbers, 26 bytes each; names by their number."""
+
+    items: array[int] = field(default_factory=lambda: array("Q"))
+    prompts: array[int] = field(default_factory=lambda: array("Q"))
+    answers: array[int] = field(default_factory=lambda: array("b"))
+    people: array[int] = field(default_factory=lambda: array("l"))
+    batches: array[int] = field(default_factory=lambda: array("l"))
+    names: dict[str, int] = field(default_factory=dict[str, int])
+    batch_names: dict[str, int] = field(default_factory=dict[str, int])
+
+
+class Votes:
+    """What named annotators said of which pair, collected row by row.
+
+    Of a row of one annotator it is its judgement, of an aggregated one all that `meta` keeps.
+    Rows without a name say nothing about anybody.
+    """
+
+    def __init__(self) -> None:
+        self._sources: dict[str, _Source] = {}
+        self._disagreement: Disagreement | None = None  # Of the votes so far.
+
+    def add(self, c: Comparison) -> None:
+        """Count the votes of a row."""
+        said = [(name, answer) for name, answer in answers_of(c) if name]
+        if not said:
+            return
+        self._disagreement = None
+        key, chosen_first = item_key(c)
+        # Sides by a bit of the key: alpha takes what is said of a side by chance into account, and
+        # neither the order of a file nor that of the alphabet is chance.
+        straight = chosen_first == bool(key >> 1 & 1)
+        source = self._sources.setdefault(c.source, _Source())
+        batch = source.batch_names.setdefault(c.batch, len(source.batch_names))
+        for name, answer in said:
+            code = 1 if answer == "tie" else (0 if (answer == "chosen") == straight else 2)
+            source.items.append(key)
+            source.prompts.append(hash64(c.prompt_id))
+            source.answers.append(code)
+            source.people.append(source.names.setdefault(name, len(source.names)))
+            source.batches.append(batch)
+
+    def disagreement(self) -> Disagreement:
+        """How far the annotators of each source agree, and those of each of several batches.
+
+        An annotator's first answer to a pair counts.
+        """
+        if self._disagreement is None:
+            self._disagreement = self._measure()
+        return self._disagreement
+
+    def _measure(self) -> Disagreement:
+        groups: list[Group] = []
+        annotators: list[Annotator] = []
+        for name, source in self._sources.items():
+            votes = _Table.of(name, source)
+            if not votes.has_pairs:
+                continue
+            groups.append(votes.group(""))
+            if len(source.batch_names) > 1:
+                groups += (
+                    votes.of_rows(votes.batches == code).group(batch)
+                    for batch, code in source.batch_names.items()
+                )
+            annotators += votes.annotators(list(source.names))
+        return Disagreement(tuple(groups), tuple(annotators))
+
+
+def answers_of(c: Comparison) -> list[tuple[str | None, str]]:
+    """Who said what of a comparison, `chosen`, `rejected` or `tie`: its annotator, or its votes."""
+    votes = _kept_votes(c)
+    if votes is None:
+        return [(c.annotator, c.judgement.decides)]
+    return [(vote["annotator"], vote["vote"].replace("both_bad", "tie")) for vote in votes]
+
+
+def _kept_votes(c: Comparison) -> list[dict[str, Any]] | None:
+    """The votes that an aggregated comparison was made of; None for a vote."""
+    votes = c.meta.get(VOTES)
+    return votes if isinstance(votes, list) and not c.annotator else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """The votes of one source as arrays [M]; answers: 0 first side, 1 tie, 2 second side."""
+
+    source: str
+    fingerprint: str
+    items: NDArray[Any]
+    prompts: NDArray[Any]
+    answers: NDArray[Any]
+    people: NDArray[Any]
+    batches: NDArray[Any]
+
+    @classmethod
+    def of(cls, name: str, source: _Source) -> _Table:
+        """The votes as they came."""
+        arrays = [
+            np.frombuffer(values, dtype=values.typecode)
+            for values in (source.items, source.prompts, source.answers, source.people)
+        ]
+        hashed = hashlib.blake2b(repr((name, list(source.names))).encode(), digest_size=16)
+        for values in arrays:
+            hashed.update(values.tobytes())
+        items, prompts, answers, people = arrays
+        batches = np.frombuffer(source.batches, dtype=source.batches.typecode)
+        items = cluster_codes(items)
+        _, first = np.unique(items * len(source.names) + people, return_index=True)
+        first.sort()
+        every = cls(
+            name, hashed.hexdigest(), items, prompts, answers.astype(np.int64), people, batches
+        )
+        return every.of_rows(first)
+
+    @property
+    def has_pairs(self) -> bool:
+        """Whether two annotators judged a pair."""
+        return bool((np.bincount(self.items) > 1).any())
+
+    def of_rows(self, rows: NDArray[Any]) -> _Table:
+        """The same of some of the votes."""
+        return replace(
+            self, items=cluster_codes(self.items[rows]), prompts=cluster_codes(self.prompts[rows]),
+            answers=self.answers[rows], people=self.people[rows], batches=self.batches[rows],
+        )  # fmt: skip
+
+    def group(self, batch: str) -> Group:
+        """How far its annotators agree."""
+        mark = self.fingerprint
+        agreement = stats.agreement_of_labels(
+            self.answers, self.items, self.prompts, fingerprint=mark
+        )
+        alpha = stats.krippendorff_alpha(
+            self.answers, self.items, self.prompts % MOST_DRAWN,
+            rng=np.random.default_rng(0), fingerprint=mark,
+        )  # fmt: skip
+        decided = self.of_rows(self.answers != 1)
+        ceiling = stats.noise_ceiling(
+            decided.answers == 0, decided.items, decided.prompts, fingerprint=mark
+        )
+        return Group(
+            source=self.source,
+            batch=batch,
+            pairs=int(np.unique(self.items).size),
+            votes=self.answers.size,
+            annotators=int(np.unique(self.people).size),
+            agreement=agreement if math.isfinite(agreement.error) else None,
+            alpha=alpha if math.isfinite(alpha.error) else None,
+            ceiling=ceiling.ceiling if ceiling else None,
+            ties=self._ties(),
+        )
+
+    def annotators(self, names: Sequence[str]) -> list[Annotator]:
+        """Each annotator beside the others: those far from the rest, then those with most votes."""
+        compared = stats.against_others(
+            self.answers, self.items, self.people, self.prompts, fingerprint=self.fingerprint
+        )
+        votes = np.bincount(self.people)
+        compared.sort(key=lambda one: (not one.is_far, -votes[one.annotator]))
+        return [
+            Annotator(
+                source=self.source,
+                name=names[one.annotator],
+                votes=int(votes[one.annotator]),
+                agreement=one.agreement if one.agreement.n else None,
+                others=one.others,
+                p_value=one.p_value,
+                is_far=one.is_far,
+                ties=self.of_rows(self.people == one.annotator)._ties(),
+            )
+            for one in compared[:SHOWN_ANNOTATORS]
+        ]
+
+    def _ties(self) -> Estimate:
+        ties = (self.answers == 1).astype(np.float64)
+        return stats.accuracy(ties, self.prompts, fingerprint=self.fingerprint)

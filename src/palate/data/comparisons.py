@@ -10,7 +10,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from palate.data.annotators import Rule
 from palate.data.messages import shown
 from palate.data.sources import (
     SOURCES,
@@ -37,6 +36,8 @@ from palate.types import PREFERRED, Comparison, Judgement, PalateError, Ranks
 if TYPE_CHECKING:
     import datasets
     import pandas
+
+    from palate.data.annotators import Rule
 
 PALATE_COLUMNS = frozenset(COMPARISON_SCHEMA.names) - LATER_COLUMNS
 

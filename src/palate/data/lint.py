@@ -18,6 +18,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from palate.data.annotators import DISAGREEMENT, Disagreement, Votes
 from palate.data.prompts import hash64
 from palate.data.transcript import as_turns, marks_in
 from palate.records import Header, write_table
@@ -80,8 +81,8 @@ class LintReport:
 
     A row may have several findings; it is excluded once. `pairs`, by source, counts the pairs of
     replies to a prompt; `judged_again` those that stand in several rows, whoever judged them and
-    whether or not that is said; `disagreed` those of them in which the rows prefer different
-    replies.
+    whether or not that is said; `disagreed` those of them in which the rows say different things.
+    `votes` are those of named annotators in the rows that stay.
     """
 
     rows: Counter[str] = field(default_factory=Counter[str])
@@ -90,6 +91,7 @@ class LintReport:
     pairs: Counter[str] = field(default_factory=Counter[str])
     judged_again: Counter[str] = field(default_factory=Counter[str])
     disagreed: Counter[str] = field(default_factory=Counter[str])
+    votes: Votes = field(default_factory=Votes)
 
     @property
     def counts(self) -> Counter[tuple[str, Kind]]:
@@ -130,13 +132,23 @@ class LintReport:
             for source, again in sorted(self.judged_again.items())
         ]
 
+    def disagreement(self) -> Disagreement:
+        """How far named annotators agree, by source, batch and annotator; see `data.annotators`."""
+        return self.votes.disagreement()
+
     def write(self, path: Path) -> Header:
-        """Write the findings (id, source, kind, detail) to Parquet, with the counts in its head."""
+        """Write the findings (id, source, kind, detail) to Parquet.
+
+        Counts and the disagreement of annotators stand in its head.
+        """
+        details = self.to_json()
+        if (disagreement := self.disagreement()).groups:
+            details[DISAGREEMENT] = disagreement.to_json()
         rows = (
             {"id": f.id, "source": f.source, "kind": f.kind.value, "detail": f.detail}
             for f in self.findings
         )
-        return write_table(path, rows, FINDING_SCHEMA, kind="lint", details=self.to_json())
+        return write_table(path, rows, FINDING_SCHEMA, kind="lint", details=details)
 
 
 def lint(
@@ -163,6 +175,7 @@ def lint(
             Finding(comparison.id, comparison.source, kind, detail) for kind, detail in problems
         ]
         if all(kind in NOTES for kind, _ in problems):
+            report.votes.add(comparison)
             yield comparison
         else:
             report.excluded[comparison.source] += 1
@@ -254,14 +267,18 @@ def _single_spaced(text: str) -> str:
     return " ".join(text.split())
 
 
+_TIE = 2  # As the last bits of a digest: 0 and 1 are the sides.
+
+
 class _EarlierRows:
     """Judgements of earlier rows, as 64-bit digests of prompt, unordered pair and annotator.
 
-    Judgements of one pair by two named annotators are two observations, not duplicates. The
-    lowest bit of a digest says which of the two sides, sorted, was chosen.
+    Judgements of one pair by two named annotators are two observations, not duplicates. The two
+    lowest bits of a digest are the answer: which of the two sides, sorted, was chosen, or a tie.
     """
 
-    _SWAPPED, _STRAIGHT, _AGAIN, _SPLIT = 1, 2, 4, 8
+    _ANSWERS = 0, 1, _TIE
+    _AGAIN, _SPLIT = 8, 16  # Beside a bit for each answer.
 
     def __init__(self, report: LintReport) -> None:
         self._report = report
@@ -272,12 +289,16 @@ class _EarlierRows:
     def compare(self, c: Comparison) -> list[tuple[Kind, str]]:
         """Count the judgement; what is wrong with it beside those of earlier rows."""
         annotator, turns = c.annotator or "", [f"{t.role}\0{t.content}" for t in c.prompt]
-        exact = _digest(turns, c.chosen, c.rejected, annotator)
+        tie = c.judgement.decides == "tie"
+        exact = _digest(turns, c.chosen, c.rejected, annotator, tie)
         folded = [_fold(turn.content) for turn in c.prompt], _fold(c.chosen), _fold(c.rejected)
-        near = _digest(*folded, annotator)
-        disagrees = self._count(c.source, _digest(*folded, "") if annotator else near)
-        if near ^ 1 in self._near and near not in self._near:
-            detail = "an earlier row has this prompt and pair with the labels swapped"
+        near = _digest(*folded, annotator, tie)
+        disagrees = self._count(c.source, _digest(*folded, "", tie) if annotator else near)
+        others = [a for a in self._ANSWERS if a != near & 3 and near & ~3 | a in self._near]
+        if others and near not in self._near:
+            tied = tie or others == [_TIE]
+            detail = "an earlier row has this prompt and pair with "
+            detail += "another label, one of them a tie" if tied else "the labels swapped"
             return [(Kind.CONTRADICTORY, detail)]
         if exact in self._exact:
             return [(Kind.DUPLICATE, "an earlier row has this prompt and this pair")]
@@ -287,22 +308,23 @@ class _EarlierRows:
         self._exact.add(exact)
         self._near.add(near)
         detail = "an earlier row, by another annotator, prefers the other reply"
+        if tie or disagrees == {_TIE}:
+            detail = "of this row and an earlier one, by another annotator, one is a tie"
         return [(Kind.DISAGREEMENT, detail)] if disagrees else []
 
-    def _count(self, source: str, key: int) -> bool:
-        """Count a pair as judged; whether an earlier row prefers its other reply."""
-        side = self._STRAIGHT if key & 1 else self._SWAPPED
-        before = now = self._pairs.get(key & ~1, 0)
+    def _count(self, source: str, key: int) -> set[int]:
+        """Count a pair as judged; what earlier rows say otherwise."""
+        before = now = self._pairs.get(key & ~3, 0)
         if not before:
             self._report.pairs[source] += 1
         elif not before & self._AGAIN:
             self._report.judged_again[source] += 1
             now |= self._AGAIN
-        disagrees = bool(before & (self._SWAPPED | self._STRAIGHT) & ~side)
+        disagrees = {answer for answer in self._ANSWERS if before >> answer & 1} - {key & 3}
         if disagrees and not before & self._SPLIT:
             self._report.disagreed[source] += 1
             now |= self._SPLIT
-        self._pairs[key & ~1] = now | side
+        self._pairs[key & ~3] = now | 1 << (key & 3)
         return disagrees
 
 
@@ -310,6 +332,7 @@ def _fold(text: str) -> str:
     return _single_spaced(text).casefold()
 
 
-def _digest(turns: Sequence[str], chosen: str, rejected: str, annotator: str) -> int:
+def _digest(turns: Sequence[str], chosen: str, rejected: str, annotator: str, tie: bool) -> int:
     low, high = sorted((chosen, rejected))
-    return hash64(*turns, "pair", low, high, annotator) & ~1 | (chosen == low)
+    answer = _TIE if tie else int(chosen == low)
+    return hash64(*turns, "pair", low, high, annotator) & ~3 | answer

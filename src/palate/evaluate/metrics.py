@@ -16,6 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from scipy.special import expit
 
 from palate import stats
+from palate.data.annotators import answers_of
 from palate.data.simulation import item_limit
 from palate.evaluate.benchmark import Benchmark, order_for
 from palate.evaluate.results import (
@@ -372,16 +373,23 @@ def noise_ceiling(
 ) -> Result | None:
     """The highest accuracy that annotators' agreement with each other allows a judge.
 
-    Comparisons of one prompt and the same two responses are one item. See `stats.noise_ceiling`;
+    Comparisons of one prompt and the same two responses are one item; of an aggregated one, its
+    votes are asked. Ties are left out, as from the accuracy of a judge. See `stats.noise_ceiling`;
     None where too few items were judged more than once.
     """
     rows = list(comparisons)
     items = items_digest(row.id for row in rows)
-    sides = [tuple(sorted((row.chosen, row.rejected))) for row in rows]
+    votes = [
+        (row, row.chosen if answer == "chosen" else row.rejected)
+        for row in rows
+        for _, answer in answers_of(row)
+        if answer != "tie"
+    ]
+    sides = [tuple(sorted((row.chosen, row.rejected))) for row, _ in votes]
     estimated = stats.noise_ceiling(
-        [row.chosen == first for row, (first, _) in zip(rows, sides, strict=True)],
-        [(row.prompt, *both) for row, both in zip(rows, sides, strict=True)],
-        [row.prompt_id for row in rows],
+        [preferred == first for (_, preferred), (first, _) in zip(votes, sides, strict=True)],
+        [(row.prompt, *both) for (row, _), both in zip(votes, sides, strict=True)],
+        [row.prompt_id for row, _ in votes],
         fingerprint=digest(CEILING_NAME, benchmark, items),
     )
     if estimated is None:

@@ -358,10 +358,11 @@ def export_annotations(
 def relabelled(comparison: Comparison, annotation: Annotation, batch: str = BATCH) -> Comparison:
     """The comparison as the person who annotated it sees it.
 
-    The prompt's id is kept, so that splits and statistics keep its cluster whole. What `meta`
-    holds of the old label (strength, a simulation's truth) is left behind.
+    The prompt's id is kept, so that splits and statistics keep its cluster whole. The judgement is
+    this person's one vote. What tells of the old label (its votes, shares and weight, its places in
+    a ranking, strength, a simulation's truth) is left behind; where it was a tie, nobody can agree.
     """
-    agrees = annotation.choice == "chosen"
+    agrees, tied = annotation.choice == "chosen", comparison.judgement.decides == "tie"
     sides = [
         (comparison.chosen, comparison.chosen_safe),
         (comparison.rejected, comparison.rejected_safe),
@@ -383,7 +384,7 @@ def relabelled(comparison: Comparison, annotation: Annotation, batch: str = BATC
         meta={
             "of": comparison.id,
             "part": annotation.part,
-            "label": "agree" if agrees else "disagree",
+            "label": "tie" if tied else "agree" if agrees else "disagree",
             "blind": annotation.blind,
             "note": annotation.note,
             "marked_at": annotation.changed_at,

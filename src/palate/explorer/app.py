@@ -268,6 +268,7 @@ def annotate_item(
 def all_annotations(request: Request, run: RunParameter, viewer: ViewerParameter) -> Response:
     """What was annotated, and how far people agree; in blind mode only how much was annotated."""
     # Imported here: statistics bring scipy with them, most of a second at every start.
+    from palate.data.annotators import Disagreement
     from palate.explorer.annotations import measure_agreement
 
     annotations = run.annotations.all()
@@ -278,6 +279,7 @@ def all_annotations(request: Request, run: RunParameter, viewer: ViewerParameter
     return _page(
         request, "marks", agreement=agreement, marks=len(annotations), own=own,
         blind_only=blind_only, path=str(run.annotations.path),
+        data=Disagreement() if viewer.blind else Disagreement.of_run(run.folder),
     )  # fmt: skip
 
 

@@ -130,6 +130,8 @@ def _lint(work: Workspace, alias: str, path: Path) -> Path:
         if again := report.judged_again.total():
             disagreed = report.disagreed.total()
             work.log(f"    in {disagreed:,} of {again:,} pairs with several rows these disagree")
+        for line in report.disagreement().lines():
+            work.log(f"    {line}")
         return {"clean": out, "findings": findings}
 
     return work.step(f"lint/{alias}", config, {"imported": path}, make)["clean"]

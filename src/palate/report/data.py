@@ -15,11 +15,22 @@ import pyarrow.compute as pc
 import yaml
 
 from palate import escape
+from palate.data.annotators import SHOWN_ANNOTATORS, Disagreement
 from palate.data.sources import SOURCES
 from palate.evaluate.results import Floats
 from palate.records import read_batches, read_columns, read_header
 from palate.report.accuracy import RATINGS
-from palate.report.table import Column, Row, Table, Unit, Values, columns, make_table, row
+from palate.report.table import (
+    Column,
+    Row,
+    Table,
+    Unit,
+    Values,
+    columns,
+    figure,
+    make_table,
+    row,
+)
 from palate.types import Bin, PalateError
 
 LABELS = {
@@ -252,6 +263,75 @@ def _agreement(run: Path) -> Iterator[str]:
                 f"in several rows; in {disagreed:,} of these ({disagreed / again:.1%}) the rows "
                 "prefer different replies."
             )
+
+
+FAR = (
+    "agrees less with the others than they do among themselves, by more than chance: look at these "
+    "votes"
+)
+
+
+def annotator_tables(disagreements: Sequence[Disagreement]) -> list[Table]:
+    """How far annotators agree by source and batch, and each of them beside the others."""
+    tables = agreement_table(disagreements), annotators_table(disagreements)
+    return [table for table in tables if table is not None]
+
+
+def agreement_table(disagreements: Sequence[Disagreement]) -> Table | None:
+    """Agreement, alpha and noise ceiling by source and batch; None without several annotators."""
+    groups = dict.fromkeys(group for one in disagreements for group in one.groups)
+    rows = [
+        (
+            escape.name(group.source),
+            escape.name(group.batch) if group.batch else "all",
+            *(group.annotators, group.votes, group.pairs),
+            *(group.agreement and group.agreement.n, group.agreement),
+            *(group.alpha, group.ceiling, group.ties),
+        )
+        for group in groups
+    ]
+    heads = [
+        *columns(Unit.TEXT, "Source", "Batch"),
+        *columns(Unit.COUNT, "Annotators", "Votes", "Pairs", "With several votes"),
+        Column("Two annotators agree (%)", Unit.SHARE),
+        Column("Krippendorff's alpha", Unit.SCORE),
+        *columns(Unit.SHARE, "Noise ceiling (%)", "Ties (%)"),
+    ]
+    remark = (
+        "Of the rows that lint keeps. A tie is an answer like the others; the noise ceiling, the "
+        "highest accuracy of a judge against one annotator, is of votes for a side. 95 % "
+        "intervals over prompts."
+    )
+    return make_table("agreement", "Agreement of annotators", heads, rows, (remark,), group_by=1)
+
+
+def annotators_table(disagreements: Sequence[Disagreement]) -> Table | None:
+    """Every annotator beside the others on the same pairs; None without several annotators."""
+    people = dict.fromkeys(one for found in disagreements for one in found.annotators)
+    rows = [
+        row(
+            escape.name(one.source),
+            escape.name(one.name),
+            *(one.votes, one.agreement and one.agreement.n),
+            figure(one.agreement, *([FAR] if one.is_far else [])),
+            *(one.others, one.p_value, one.ties),
+            group=one.source,
+        )
+        for one in people
+    ]
+    heads = [
+        *columns(Unit.TEXT, "Source", "Annotator"),
+        *columns(Unit.COUNT, "Votes", "Beside others"),
+        Column("Agrees with the others (%)", Unit.SHARE),
+        Column("They among themselves (%)", Unit.PERCENT),
+        Column("Same (p)", Unit.P_VALUE),
+        Column("Ties (%)", Unit.SHARE),
+    ]
+    remark = (
+        "p is adjusted by Holm over the annotators of a source, from a variance over prompts. "
+        f"At most {SHOWN_ANNOTATORS} annotators of a source, those far from the rest before others."
+    )
+    return make_table("annotators", "Annotators beside the others", heads, rows, (remark,))
 
 
 def _lint(run: Path) -> Iterator[Values]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from palate.data.annotators import Disagreement
 from palate.evaluate.metrics import JudgeResults, Result
 from palate.records import write_json, write_text
 from palate.report import accuracy, data, diagnostics, render, study, training
@@ -22,7 +23,7 @@ from palate.report.verdict import Verdict, verdict, verdict_table
 from palate.types import PalateError
 
 STUDY = ("study-accuracy", "study-differences", "scaling", "scaling-trend", "study-runs")
-DATA = ("mixture", "contents", "batches", "sources", "lint", "overlap")
+DATA = ("mixture", "contents", "batches", "sources", "lint", "agreement", "annotators", "overlap")
 NAMES = (
     "table-7", "table-8", "table-29", "table-29-thresholds", "verdict", "differences", "length",
     "parts", "gaps", "calibration", "reliability", "best-of-n", "orders", "outcomes", "training",
@@ -197,6 +198,7 @@ def _data_tables(runs: Sequence[Path], contents: Sequence[data.Contents]) -> lis
         data.batches_table(contents),
         data.sources_table(runs),
         data.lint_table(runs),
+        *data.annotator_tables([Disagreement.of_run(run) for run in runs]),
         data.overlap_table(runs),
     ]
 

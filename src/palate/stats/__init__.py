@@ -14,8 +14,11 @@ Pure functions of numpy arrays; a generator is passed in where chance is used.
 
 from palate.stats.adjusted import best_of_n_curve, divergence, length_controlled
 from palate.stats.agreement import (
+    AgainstOthers,
     DawidSkene,
     NoiseCeiling,
+    against_others,
+    agreement_of_labels,
     chose_first,
     cohen_kappa,
     consistent,
@@ -77,6 +80,7 @@ __all__ = [
     "CONFIDENCE",
     "LEVEL",
     "TIE_VALUE",
+    "AgainstOthers",
     "Bounds",
     "Calibration",
     "DawidSkene",
@@ -87,6 +91,8 @@ __all__ = [
     "Replicated",
     "Trend",
     "accuracy",
+    "against_others",
+    "agreement_of_labels",
     "benjamini_hochberg",
     "best_of_n_curve",
     "bounds",

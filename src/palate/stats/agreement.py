@@ -13,11 +13,14 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import xlogy
+from scipy.special import stdtr, xlogy
 
+from palate.stats.compare import holm
 from palate.stats.estimate import (
+    LEVEL,
     Estimate,
     Floats,
+    accuracy,
     cluster_codes,
     clustered_mean,
     normal_quantile,
@@ -155,6 +158,46 @@ def _alpha(weights: NDArray[Any], within: Floats, used: Floats, apart: Floats) -
 # How accurate the best judge can be where annotators disagree with each other.
 
 
+def agreement_of_labels(
+    labels: Iterable[Any],
+    items: Iterable[Any],
+    clusters: Iterable[Any] | None = None,
+    *,
+    fingerprint: str = "",
+) -> Estimate:
+    """The probability that two annotators of one item give it the same label.
+
+    The mean over items of the share of pairs of annotators who agree, each item once; of labels
+    with n_k of kind k among m, sum_k n_k (n_k - 1) / (m (m - 1)). Items with one label count as
+    unscored.
+
+    Args:
+        labels: [M] labels of any kind, ties too.
+        items: [M] the item that each label is of.
+        clusters: [M] labels, equal within an item; None where items are independent.
+        fingerprint: copied to the estimate.
+    """
+    item = cluster_codes(items)
+    counts = _counts(cluster_codes(labels), item)
+    size = counts.sum(axis=1)
+    pairs = size * (size - 1)
+    agreeing = (counts * (counts - 1)).sum(axis=1)
+    shares = np.divide(agreeing, pairs, out=np.full(size.size, np.nan), where=pairs > 0)
+    group = None
+    if clusters is not None:
+        group = np.zeros(size.size, dtype=np.int64)
+        group[item] = cluster_codes(clusters)
+    return clustered_mean(shares, group, limits=(0.0, 1.0), fingerprint=fingerprint)
+
+
+def _counts(label: NDArray[np.int64], item: NDArray[np.int64]) -> Floats:
+    """How often each item has each label. [N, L]"""
+    shape = (int(item.max()) + 1, int(label.max()) + 1) if item.size else (0, 0)
+    counts = np.zeros(shape)
+    np.add.at(counts, (item, label), 1)
+    return counts
+
+
 @dataclass(frozen=True, slots=True)
 class NoiseCeiling:
     """`agreement`: of two annotators of one item; `ceiling`: of the best judge with one annotator.
@@ -190,18 +233,8 @@ def noise_ceiling(
     Returns:
         None where fewer than two clusters have an item with two labels or more.
     """
-    first = np.asarray(labels, dtype=np.float64)
-    item = cluster_codes(items)
-    count = np.bincount(item)
-    votes = np.bincount(item, weights=first)
-    pairs = count * (count - 1) / 2
-    agreeing = (votes * (votes - 1) + (count - votes) * (count - votes - 1)) / 2
-    shares = np.divide(agreeing, pairs, out=np.full(count.size, np.nan), where=pairs > 0)
-    group = None
-    if clusters is not None:
-        group = np.zeros(count.size, dtype=np.int64)
-        group[item] = cluster_codes(clusters)
-    agreement = clustered_mean(shares, group, limits=(0.0, 1.0), fingerprint=fingerprint)
+    first = np.asarray(labels, dtype=np.int64)
+    agreement = agreement_of_labels(first, items, clusters, fingerprint=fingerprint)
     if agreement.n_clusters < 2:
         return None
     value, low, high = (
@@ -243,6 +276,134 @@ def chose_first(one: ArrayLike, other: ArrayLike, chosen_first: ArrayLike) -> Fl
     first, second = np.asarray(one, dtype=np.float64), np.asarray(other, dtype=np.float64)
     stood = np.asarray(chosen_first, dtype=np.bool_)
     return (np.where(stood, first, 1 - first) + np.where(stood, 1 - second, second)) / 2
+
+
+# Who agrees with the others, and who does not.
+
+
+@dataclass(frozen=True, slots=True)
+class AgainstOthers:
+    """One annotator beside the others on the same items.
+
+    `agreement`: the share of the others' labels of an item that equal theirs; `others`: the same of
+    the others among themselves, on all items; None where no two others share an item. `p_value` is
+    that of no difference, one test of the family of all annotators; None where there is no test.
+    """
+
+    annotator: Any
+    agreement: Estimate
+    others: float | None
+    p_value: float | None
+
+    @property
+    def is_far(self) -> bool:
+        """Whether they agree less than the others do among themselves, by more than chance."""
+        return (
+            self.others is not None
+            and self.p_value is not None
+            and self.p_value < LEVEL
+            and self.agreement.value < self.others
+        )
+
+
+def against_others(
+    labels: Iterable[Any],
+    items: Iterable[Any],
+    annotators: Iterable[Any],
+    clusters: Iterable[Any] | None = None,
+    *,
+    fingerprint: str = "",
+) -> list[AgainstOthers]:
+    """Every annotator's agreement with the others, and whether it is far from theirs.
+
+    A label's agreement x is the share of the other labels of its item that equal it. Annotator
+    a's is the mean of x over the n_a labels beside which others stand; the others' is the mean of
+    x over their labels without a's, of which N_a stand beside each other. Under the hypothesis
+    that both means are one, p, estimated from all these labels, the difference has the variance
+
+    V = G/(G-1) sum_g ((X_g - p n_g) / n_a - (S_g - p N_g) / N_a)^2
+
+    over clusters g, where X_g, n_g are the sums of x and of labels of a, and S_g, N_g those of
+    the others. The difference over sqrt(V) is held against Student's t with G - 1 degrees of
+    freedom, G the smaller number of clusters on the two sides, and p is adjusted by Holm over the
+    annotators. As the residuals are those of the hypothesis, three items on which all disagree
+    prove nothing.
+
+    Args:
+        labels: [M] labels of any kind, ties too; at most one of an annotator and item.
+        items: [M] the item that each label is of.
+        annotators: [M] who gave it.
+        clusters: [M] labels, equal within an item; None where items are independent.
+        fingerprint: copied to the estimates.
+
+    Returns:
+        One entry for each annotator, in order of first appearance.
+
+    Source: a score test with cluster-robust variance (Rotnitzky and Jewell, Biometrika 77 (1990)
+    485-497); Holm (1979).
+    """
+    names = list(annotators)
+    label, item, who = cluster_codes(labels), cluster_codes(items), cluster_codes(names)
+    group = item if clusters is None else cluster_codes(clusters)
+    counts = _counts(label, item)
+    size = counts.sum(axis=1)
+    home = np.zeros(size.size, dtype=np.int64)
+    home[item] = group
+    agreeing, beside = _beside_each_other(counts)
+    groups = int(group.max()) + 1 if group.size else 0
+    all_agreeing, all_beside = np.zeros(groups), np.zeros(groups)
+    np.add.at(all_agreeing, home, agreeing)
+    np.add.at(all_beside, home, beside)
+    known = size[item] > 1
+    share = np.full(label.size, np.nan)
+    share[known] = (counts[item, label][known] - 1) / (size[item][known] - 1)
+
+    found: list[AgainstOthers] = []
+    order = np.argsort(who, kind="stable")
+    for own in np.split(order, np.cumsum(np.bincount(who))[:-1]) if who.size else ():
+        agreement = accuracy(share[own], group[own], fingerprint=fingerprint)
+        name, own = names[int(own[0])], own[known[own]]
+        # The others' sums change in the clusters of these items alone.
+        left = counts[item[own]].copy()
+        left[np.arange(own.size), label[own]] -= 1
+        left_agreeing, left_beside = _beside_each_other(left)
+        their_agreeing, their_beside = all_agreeing.copy(), all_beside.copy()
+        np.add.at(their_agreeing, group[own], left_agreeing - agreeing[item[own]])
+        np.add.at(their_beside, group[own], left_beside - beside[item[own]])
+        others = p_value = None
+        if total := their_beside.sum():
+            others = float(their_agreeing.sum() / total)
+            p_value = _p_of_one_mean(share[own], group[own], their_agreeing, their_beside)
+        found.append(AgainstOthers(name, agreement, others, p_value))
+    tested = [one for one in found if one.p_value is not None]
+    adjusted = iter(holm([one.p_value for one in tested if one.p_value is not None]))
+    return [one if one.p_value is None else replace(one, p_value=next(adjusted)) for one in found]
+
+
+def _beside_each_other(counts: Floats) -> tuple[Floats, Floats]:
+    """Of items' labels by kind [N, L], the sum of x and the labels that stand beside another."""
+    size = counts.sum(axis=1)
+    agreeing = (counts * (counts - 1)).sum(axis=1) / np.maximum(size - 1, 1)
+    return agreeing, np.where(size > 1, size, 0.0)
+
+
+def _p_of_one_mean(
+    share: Floats, group: NDArray[np.int64], their_agreeing: Floats, their_beside: Floats
+) -> float | None:
+    """Two-sided p of equal means, of `share` [n] and of sums by cluster [G]; None if unknown."""
+    own_clusters = int(np.unique(group).size)
+    fewest = min(own_clusters, int((their_beside > 0).sum()))
+    if fewest < 2:
+        return None
+    groups, size, total = len(their_beside), share.size, float(their_beside.sum())
+    mean = (float(share.sum()) + float(their_agreeing.sum())) / (size + total)
+    residuals = np.bincount(group, weights=share - mean, minlength=groups) / size
+    residuals -= (their_agreeing - mean * their_beside) / total
+    variance = fewest / (fewest - 1) * float(residuals @ residuals)
+    if not variance > 0:
+        return None
+    difference = float(share.mean()) - float(their_agreeing.sum()) / total
+    return float(2 * stdtr(fewest - 1, -abs(difference) / math.sqrt(variance)))
 
 
 # What the truth may be where annotators disagree: how reliable each of them is, from their votes.

@@ -27,7 +27,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from palate.data.annotators import aggregate
 from palate.data.sources import (
     anthropic_hh,
     beavertails,
@@ -134,6 +133,9 @@ def read(
     """
     if request.annotators == "separate":
         return readable(open_rows(request), max_bad_share, on_bad)
+    # Imported here: statistics bring scipy with them, most of a second at every start.
+    from palate.data.annotators import aggregate
+
     votes = readable(open_rows(replace(request, ties="keep")), max_bad_share, on_bad)
     pairs = aggregate(votes, request.annotators)
     return pairs if request.ties == "keep" else readable(without_ties(pairs), on_bad=on_bad)

@@ -14,9 +14,8 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from palate.data.annotators import Rule
 from palate.data.messages import as_messages, shown
 from palate.data.transcript import Prompt, Turns, read_conversation, read_prompt
 from palate.types import (
@@ -30,6 +29,9 @@ from palate.types import (
     comparison_id,
     digest,
 )
+
+if TYPE_CHECKING:
+    from palate.data.annotators import Rule
 
 RowKind = Literal["bad", "tie", "left out"]
 
