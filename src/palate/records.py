@@ -290,6 +290,23 @@ def count_groups(path: Path) -> int:
         return file.num_row_groups
 
 
+def has_values(path: Path, column: str) -> bool:
+    """Whether some row of a table has a value in `column`; read from the file's statistics."""
+    with _open(path) as file:
+        schema, metadata = file.schema, file.metadata
+        names = [schema.column(i).path for i in range(len(schema))]
+        leaf = next((i for i, n in enumerate(names) if n.split(".")[0] == column), None)
+        if leaf is None:
+            return False
+        groups = (metadata.row_group(i).column(leaf) for i in range(metadata.num_row_groups))
+        return any(
+            c.statistics is None
+            or not c.statistics.has_null_count
+            or c.statistics.null_count < c.num_values
+            for c in groups
+        )
+
+
 def read_rows(
     path: Path, columns: list[str] | None = None, *, groups: list[int] | None = None
 ) -> Iterator[dict[str, Any]]:

@@ -1,7 +1,8 @@
 """Comparisons of one prompt share one group, and a response is encoded once."""
 
 import threading
-from itertools import islice, pairwise
+from collections import Counter
+from itertools import combinations, islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +15,21 @@ from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
 from palate.records import ROWS_PER_GROUP, write_comparisons
-from palate.train.batching import epoch_order, prefetch, split_step, steps
+from palate.train.batching import (
+    cuts,
+    epoch_order,
+    longest_ranking,
+    prefetch,
+    refuse_long_rankings,
+    split_step,
+    steps,
+    steps_per_epoch,
+)
 from palate.train.dataset import Example, Examples, tokenise
 from palate.train.loop import _losses
 from palate.train.loss import safety_loss
 from palate.train.options import SafetyLoss, TrainOptions
-from palate.types import Comparison, Message, Rating
+from palate.types import Comparison, Message, PalateError, Ranks, Rating
 from tiny import tiny_model, tiny_tokenizer
 
 MARGINS = TrainOptions(margin="large").margins()
@@ -134,6 +144,57 @@ def test_steps_are_exact_slices_and_go_on_where_they_stopped(tmp_path: Path) -> 
     for start in (1, 4, 6, 8):
         rest = [(n, [e.id for e in batch]) for n, batch in steps(examples, 4, 2, 7, start=start)]
         assert rest == whole[start:]
+
+
+RANKINGS = st.lists(st.integers(0, 5), max_size=12).map(
+    lambda sizes: np.array(
+        [n + 1 if s else 0 for n, s in enumerate(sizes) for _ in range(max(1, s))], np.uint64
+    )
+)  # Sizes of rankings that lie together; 0 is a pair outside.
+
+
+@given(RANKINGS, st.integers(5, 9))
+def test_no_step_cuts_a_ranking_and_there_are_as_many_steps(rankings, pairs) -> None:
+    ends = cuts(rankings, pairs)
+    assert len(ends) - 1 == steps_per_epoch(len(rankings), pairs)
+    assert (ends[0], ends[-1]) == (0, len(rankings))
+    assert all(a < b for a, b in pairwise(ends))
+    for at in ends[1:-1]:
+        assert rankings[at] == 0 or rankings[at - 1] != rankings[at]
+    if not rankings.any():
+        assert ends[:-1] == list(range(0, len(rankings), pairs))
+
+
+def ranked_rows(prompts: int, annotators: int, places: int) -> list[Comparison]:
+    """Each annotator ranks the same responses of a prompt; then a pair outside rankings."""
+    rows = [
+        Comparison(
+            f"{p}-{a}-{i}{j}", "made", (Message("user", f"{p}?"),), f"sea {i}", f"sea {j}",
+            f"p{p}", ranks=Ranks(f"{p}-{a}", i, j),
+        )
+        for p in range(prompts) for a in range(annotators)
+        for i, j in combinations(range(places), 2)
+    ]  # fmt: skip
+    alone = (Message("user", "0?"),)
+    return [*rows, Comparison("alone", "made", alone, "blue", "no", "p0")]
+
+
+def test_rankings_are_whole_in_each_step_and_micro_batch(tmp_path: Path) -> None:
+    rows = ranked_rows(prompts=3, annotators=2, places=3)
+    write_comparisons(tmp_path / "m.parquet", rows)
+    examples = tokenise(tmp_path / "m.parquet", CHAT, tmp_path / "t.arrow")
+    assert longest_ranking(examples.ranking_keys()) == 3
+    whole = [batch for _, batch in steps(examples, 4, epochs=2, seed=3)]
+    assert len(whole) == 2 * steps_per_epoch(len(rows), 4)
+    assert sum(map(len, whole)) == 2 * len(rows)
+    for batch in whole:
+        names = Counter(e.ranks.ranking for e in batch if e.ranks)
+        assert set(names.values()) <= {3}
+        for part in split_step(batch, MARGINS, budget=8).parts:
+            assert set(Counter(part.ranking[part.ranking >= 0].tolist()).values()) <= {3}
+            assert len(part.entries) == 3 * len(set(part.entries[:, 0].tolist()))
+    with pytest.raises(PalateError, match=r"set train\.pairs_per_step=3 or more"):
+        refuse_long_rankings(examples.ranking_keys(), 2)
 
 
 def test_one_item_is_made_ahead_in_another_thread_and_no_more() -> None:

@@ -3,13 +3,16 @@
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import psutil
+import pyarrow as pa
 import pytest
 
 from palate import records
@@ -18,7 +21,16 @@ from palate.model.tokenizer import ChatTokens
 from palate.records import write_comparisons
 from palate.train import dataset
 from palate.train.dataset import Examples, tokenise
-from palate.types import Comparison, Message, PalateError, Rating, digest
+from palate.types import (
+    PREFERRED,
+    Comparison,
+    Judgement,
+    Message,
+    PalateError,
+    Ranks,
+    Rating,
+    digest,
+)
 from tiny import CHATML, tiny_tokenizer
 
 ROWS = 42
@@ -103,6 +115,56 @@ def test_pitfall_02_identical_and_overlong_pairs_are_left_out_and_counted(tmp_pa
     cuts = examples.cuts
     assert (cuts.rows, cuts.kept, cuts.too_long, cuts.identical, cuts.truncated) == (5, 3, 1, 1, 1)
     assert [example.id for example in examples] == [rows[0].id, rows[1].id, "cut"]
+
+
+JUDGED = (
+    (PREFERRED, Ranks("r", 0, 2)),
+    (Judgement(chosen=2, rejected=1, tie=1, both_bad=0.5, weight=3), None),
+    (Judgement(chosen=0, tie=1), Ranks("größer", 1, 1)),
+    (PREFERRED, None),
+)
+
+
+def test_what_was_judged_and_ranked_comes_back_and_plain_rows_keep_their_bytes(
+    mixture: Path, tmp_path: Path
+) -> None:
+    plain = tokenise(mixture, CHAT, tmp_path / "plain.arrow")
+    lengths, data = plain[0].pack()
+    head = struct.pack(
+        "<16s3ibbbx", bytes.fromhex(plain[0].prompt), *lengths, plain[0].rating or 0, -1, 0
+    )  # As before anything but a plain preference could be said.
+    assert data.startswith(head)
+    assert len(data) == len(head) + 4 * sum(lengths) + len(plain[0].id.encode())
+    with pa.ipc.open_stream(tmp_path / "plain.arrow") as stream:
+        assert stream.schema.names == ["prompt", "lengths", "example"]
+
+    rows = [replace(comparison(i), judgement=j, ranks=r) for i, (j, r) in enumerate(JUDGED[:3])]
+    write_comparisons(mixture, [*rows, comparison(4)])
+    examples = tokenise(mixture, CHAT, tmp_path / "judged.arrow")
+    assert [(e.judgement, e.ranks) for e in examples] == list(JUDGED)
+    assert [e.id for e in examples] == [row.id for row in (*rows, comparison(4))]
+    assert examples[3].pack() == plain[3].pack()
+    np.testing.assert_allclose(examples.shares(), [j.shares for j, _ in JUDGED])
+    keys = examples.ranking_keys().tolist()
+    assert keys[1] == keys[3] == 0
+    assert len({0, keys[0], keys[2]}) == 3
+    decided = examples.decided()
+    assert [e.id for e in decided] == [examples[i].id for i in (0, 1, 3)]
+    assert decided.prompt_keys().tolist() == examples.prompt_keys()[[0, 1, 3]].tolist()
+    assert decided.fingerprint == examples.fingerprint
+    assert plain.decided() is plain
+    assert plain.shares().tolist() == [[1.0, 0.0, 0.0]] * len(plain)
+
+
+def test_the_side_with_most_votes_is_the_chosen_one(mixture: Path, tmp_path: Path) -> None:
+    votes = Judgement(chosen=0.25, rejected=0.75, weight=2)
+    row = replace(comparison(1), judgement=votes)
+    write_comparisons(mixture, [comparison(1), row])
+    same, turned = tokenise(mixture, CHAT, tmp_path / "t.arrow")
+    assert turned.judgement == Judgement(chosen=0.75, rejected=0.25, weight=2)
+    assert turned.chosen.tolist() == same.rejected.tolist()
+    assert turned.rejected.tolist() == same.chosen.tolist()
+    assert (turned.chosen_safe, turned.rejected_safe) == (same.rejected_safe, same.chosen_safe)
 
 
 STRICT = (

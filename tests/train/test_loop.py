@@ -21,6 +21,7 @@ from palate.records import write_comparisons
 from palate.train import loop
 from palate.train.batching import split_step
 from palate.train.dataset import Examples, tokenise
+from palate.train.distributed import Distributed
 from palate.train.loop import (
     Interrupted,
     Schedule,
@@ -30,7 +31,8 @@ from palate.train.loop import (
     train,
 )
 from palate.train.options import LoraOptions, SafetyLoss, Trainable, TrainOptions
-from palate.types import Comparison, Message, PalateError, Rating
+from palate.train.validation import pair_rewards
+from palate.types import PREFERRED, Comparison, Judgement, Message, PalateError, Rating
 from tiny import tiny_model, tiny_tokenizer
 
 WORDS = ["bread", "sea", "Paris", "poem", "yeast", "dough", "honest", "short", "safer", "blue"]
@@ -85,6 +87,46 @@ def test_eight_pairs_are_learnt_by_heart(tmp_path: Path) -> None:
     assert rows[0]["eval"]["loss"] == pytest.approx(math.log(2), abs=0.02), "pitfall 15"
     assert rows[-1]["eval"] | {"gap": 0} == rows[-1]["eval"] | {"accuracy": 1.0, "gap": 0}
     assert rows[-1]["eval"]["loss"] < 0.05
+
+
+def judged(folder: Path, judgements: list[Judgement]) -> Examples:
+    rng = np.random.default_rng(0)
+    rows = (comparison(i, rng, judgement=j) for i, j in enumerate(judgements))
+    write_comparisons(folder / "m.parquet", rows)
+    return tokenise(folder / "m.parquet", CHAT, folder / "t.arrow")
+
+
+TIE = Judgement(chosen=0, tie=1)
+
+
+def test_the_ranking_loss_leaves_ties_out_and_says_what_learns_from_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(loop.RunLog, "info", lambda _log, line: lines.append(line))
+    votes = Judgement(chosen=3, rejected=1)
+    train_on = judged(tmp_path, [TIE, votes, votes, TIE, PREFERRED])
+    train(model(), train_on, {"same": train_on}, options(), tmp_path, resume=False)
+    assert [r["pairs"] for r in metrics(tmp_path) if "pairs" in r] == [3]
+    assert metrics(tmp_path)[0]["eval"]["pairs"] == 3
+    assert any(line.startswith("ties: 2 left out; train.loss: rao-kupper") for line in lines)
+    with pytest.raises(PalateError, match="all of 2 comparisons are ties"):
+        train(model(), judged(tmp_path, [TIE] * 2), {}, options(), tmp_path, resume=False)
+
+
+@pytest.mark.parametrize("loss", ["bradley-terry", "rao-kupper", "davidson", "plackett-luce"])
+def test_ties_are_learnt_from_and_their_accuracy_is_not_counted(tmp_path: Path, loss: str) -> None:
+    train_on = judged(tmp_path, [PREFERRED, TIE, TIE, PREFERRED])
+    start, end = model(), options(loss=loss, epochs=15, learning_rate=5e-3)
+    train(start, train_on, {"same": train_on}, end, tmp_path, resume=False)
+    rows = [row for row in metrics(tmp_path) if "pairs" in row]
+    assert {row["pairs"] for row in rows} == {4}
+    assert rows[-1]["accuracy"] == 1.0
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    gaps = pair_rewards(
+        start, split_step(list(train_on), end.margins(), 10_000), Distributed()
+    ).diff(dim=1)
+    assert gaps[[1, 2]].abs().max() < gaps[[0, 3]].abs().min()
 
 
 def test_pitfall_12_the_gradient_does_not_depend_on_micro_batching(tmp_path: Path) -> None:

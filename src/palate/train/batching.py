@@ -19,7 +19,7 @@ from torch import Tensor
 
 from palate.model.packing import Group, Tokens, group, plan
 from palate.train.dataset import Example, Examples
-from palate.types import Rating
+from palate.types import PalateError, Rating
 
 # What a rank runs where it has no group of its own: its gradient is zero, its collectives are not
 # missed (pitfall 19). Every vocabulary has a token 0.
@@ -32,7 +32,10 @@ class Microbatch:
 
     `places`: [B], the pairs' indices in the step. `chosen`, `rejected`: [B], indices into the
     responses of `groups` in order. `margin`: [B]. `safe`, `labelled`: [R], the safety label and
-    whether there is one.
+    whether there is one. `shares`: [B, 3], how much of the judgement is for chosen, tie and
+    rejected. `decided`: [B], 1 where it is no tie. `weight`: [B]. `ranking`: [B], the number of the
+    pair's ranking, -1 outside. `entries`: [N, 3], the rankings' responses: number of the ranking,
+    index of the response, place in it from 0.
     """
 
     groups: tuple[Group, ...]
@@ -42,6 +45,11 @@ class Microbatch:
     margin: Tensor
     safe: Tensor
     labelled: Tensor
+    shares: Tensor
+    decided: Tensor
+    weight: Tensor
+    ranking: Tensor
+    entries: Tensor
 
     @property
     def tokens(self) -> int:
@@ -59,12 +67,14 @@ class Step:
     """One rank's micro-batches of a step, as many as every other rank's.
 
     `ids`, `tokens`: comparisons and tokens of the whole step, all ranks together. `labelled`: how
-    many of the whole step's distinct responses have a safety label.
+    many of the whole step's distinct responses have a safety label. `decided`: how many of its
+    comparisons are no ties.
     """
 
     ids: tuple[str, ...]
     tokens: int
     labelled: int
+    decided: int
     parts: tuple[Microbatch, ...]
 
 
@@ -120,22 +130,55 @@ def split_step(
             pairs += [(place, len(safe) + a, len(safe) + b) for place, a, b in prompt.pairs]
             safe += prompt.safe
         places, chosen, rejected = torch.tensor(pairs, dtype=torch.long).reshape(-1, 3).unbind(1)
-        margin = [margins[examples[place].rating] for place, _, _ in pairs]
+        rows = [examples[place] for place, _, _ in pairs]
+        shares = [row.judgement.shares for row in rows]
+        ranking, entries = _rankings(rows, chosen.tolist(), rejected.tolist())
         return Microbatch(
             groups=tuple(groups[names[i]] for i in indices) or (IDLE,),
             places=places,
             chosen=chosen,
             rejected=rejected,
-            margin=torch.tensor(margin, dtype=torch.float32),
+            margin=torch.tensor([margins[row.rating] for row in rows], dtype=torch.float32),
             safe=torch.tensor([float(bool(s)) for s in safe or [None]]),
             labelled=torch.tensor([float(s is not None) for s in safe or [None]]),
+            shares=torch.tensor(shares, dtype=torch.float32).reshape(-1, 3),
+            decided=torch.tensor([float(_is_decided(row)) for row in rows]),
+            weight=torch.tensor([row.judgement.weight for row in rows], dtype=torch.float32),
+            ranking=ranking,
+            entries=entries,
         )
 
     return Step(
         ids=tuple(example.id for example in examples),
         tokens=sum(tokens),
         labelled=sum(safe is not None for p in prompts.values() for safe in p.safe),
+        decided=sum(map(_is_decided, examples)),
         parts=tuple(map(microbatch, plan(tokens, budget, ranks)[rank])),
+    )
+
+
+def _is_decided(example: Example) -> bool:
+    return example.judgement.decides != "tie"
+
+
+def _rankings(
+    rows: Sequence[Example], chosen: Sequence[int], rejected: Sequence[int]
+) -> tuple[Tensor, Tensor]:
+    """`ranking` and `entries` of a `Microbatch` whose pairs are `rows`."""
+    numbers: dict[tuple[str, str], int] = {}
+    of_pair = list[int]()
+    entries: dict[tuple[int, int, int], None] = {}  # A set in order.
+    for row, first, second in zip(rows, chosen, rejected, strict=True):
+        if row.ranks is None:
+            of_pair.append(-1)
+            continue
+        number = numbers.setdefault((row.prompt, row.ranks.ranking), len(numbers))
+        of_pair.append(number)
+        entries[number, first, row.ranks.chosen] = None
+        entries[number, second, row.ranks.rejected] = None
+    return (
+        torch.tensor(of_pair, dtype=torch.long),
+        torch.tensor(list(entries), dtype=torch.long).reshape(-1, 3),
     )
 
 
@@ -145,14 +188,18 @@ Item = TypeVar("Item")
 Keys = NDArray[np.uint64]
 
 
-def epoch_order(keys: Keys, seed: int, epoch: int) -> NDArray[np.int64]:
+def epoch_order(
+    keys: Keys, seed: int, epoch: int, rankings: Keys | None = None
+) -> NDArray[np.int64]:
     """The order in which an epoch goes through its rows; a pure function of its arguments.
 
     Prompts are shuffled, and the comparisons of one prompt lie together, shuffled too: a step
-    then computes a ranked set from one pass, its prompt and each response encoded once.
+    then computes a ranked set from one pass, its prompt and each response encoded once. Within a
+    prompt, the rows of a ranking lie together.
 
     Args:
         keys: one number a row, equal where the prompts are, [N].
+        rankings: one number a row, equal in the rows of one ranking, 0 outside, [N].
 
     Returns:
         Row numbers, [N], each once.
@@ -161,12 +208,47 @@ def epoch_order(keys: Keys, seed: int, epoch: int) -> NDArray[np.int64]:
     _, prompt = np.unique(keys, return_inverse=True)
     place = rng.permutation(prompt.max(initial=-1) + 1)[prompt]
     rows = rng.permutation(len(keys))
-    return rows[np.argsort(place[rows], kind="stable")]
+    if rankings is None or not rankings.any():
+        return rows[np.argsort(place[rows], kind="stable")]
+    return rows[np.lexsort((rankings[rows], place[rows]))]  # Stable, the last key first.
 
 
 def steps_per_epoch(rows: int, pairs_per_step: int) -> int:
     """Steps of one pass over the data; the last may be smaller."""
     return math.ceil(rows / pairs_per_step)
+
+
+def cuts(rankings: Keys, pairs_per_step: int) -> list[int]:
+    """Where the steps of an epoch begin, and its end: every `pairs_per_step` rows, or before the
+    ranking that such a cut would part.
+
+    As many steps as `steps_per_epoch` says, none of them empty: a ranking fits into a step.
+
+    Args:
+        rankings: as in `epoch_order`, in the epoch's order, [N].
+    """
+    rows = len(rankings)
+    places = np.arange(steps_per_epoch(rows, pairs_per_step) + 1) * pairs_per_step
+    changes = rankings[1:] != rankings[:-1]
+    begins = np.concatenate(([True], changes | (rankings[1:] == 0))) if rows else np.empty(0, bool)
+    start = np.maximum.accumulate(np.where(begins, np.arange(rows), 0))
+    return [*start[places[:-1]].tolist(), rows]
+
+
+def refuse_long_rankings(rankings: Keys, pairs_per_step: int) -> None:
+    """Raise where the rows of one ranking, [N] as in `epoch_order`, are more than a step has."""
+    longest = longest_ranking(rankings)
+    if longest > pairs_per_step:
+        raise PalateError(
+            f"train.pairs_per_step is {pairs_per_step}, and a ranking has {longest} comparisons, "
+            f"which are learnt in one step; set train.pairs_per_step={longest} or more"
+        )
+
+
+def longest_ranking(rankings: Keys) -> int:
+    """The most rows of one ranking, [N] as in `epoch_order`; 0 where there is none."""
+    _, sizes = np.unique(rankings[rankings != 0], return_counts=True)
+    return int(sizes.max(initial=0))
 
 
 def steps(
@@ -175,14 +257,16 @@ def steps(
     """(step, its examples) after step `start`: consecutive slices of each epoch's order.
 
     A step has exactly `pairs_per_step` comparisons, the last of an epoch what is left. A prompt
-    with more comparisons than a step has room for is split at the cut.
+    with more comparisons than a step has room for is split at the cut, a ranking never: the cut
+    is made before it. No ranking may have more comparisons than a step.
     """
-    keys = examples.prompt_keys()
+    keys, rankings = examples.prompt_keys(), examples.ranking_keys()
     per_epoch = steps_per_epoch(len(examples), pairs_per_step)
     for epoch in range(start // per_epoch, epochs):
-        order = epoch_order(keys, seed, epoch)
+        order = epoch_order(keys, seed, epoch, rankings)
+        ends = cuts(rankings[order], pairs_per_step)
         for index in range(start % per_epoch if epoch == start // per_epoch else 0, per_epoch):
-            rows = order[index * pairs_per_step :][:pairs_per_step]
+            rows = order[ends[index] : ends[index + 1]]
             yield epoch * per_epoch + index + 1, [examples[int(row)] for row in rows]
 
 

@@ -20,7 +20,8 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from copy import copy
+from dataclasses import asdict, astuple, dataclass, replace
 from itertools import accumulate, islice
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
@@ -39,18 +40,23 @@ from palate.model.tokenizer import ChatTokens
 from palate.progress import Bar, info, warn
 from palate.records import (
     count_groups,
+    has_values,
     read_comparisons,
     read_header,
     write_json,
     write_text,
 )
-from palate.types import PalateError, Rating, digest
+from palate.types import PREFERRED, Comparison, Judgement, PalateError, Ranks, Rating, digest
 
 # One comparison as tokens, and as the bytes in which a token file holds it.
 
-# Prompt digest, tokens of prefix, chosen and rejected, rating (0: none), two labels (-1: none).
-_HEAD = struct.Struct("<16s3ibbbx")
+# Prompt digest, tokens of prefix, chosen and rejected, rating (0: none), two labels (-1: none), and
+# which of the two below follow the tokens. A plain preference outside a ranking has neither.
+_HEAD = struct.Struct("<16s3ibbbB")
 _LABELS = (None, False, True)  # Of -1, 0 and 1.
+_JUDGED, _RANKED = 1, 2
+_AMOUNTS = struct.Struct("<5d")  # Chosen, rejected, tie, both bad, weight.
+_PLACES = struct.Struct("<3i")  # Of chosen and rejected, and bytes of the ranking's name.
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +70,8 @@ class Example:
     rating: Rating | None
     chosen_safe: bool | None
     rejected_safe: bool | None
+    judgement: Judgement = PREFERRED
+    ranks: Ranks | None = None
 
     def pack(self) -> tuple[tuple[int, int, int], bytes]:
         """Tokens of the shared prefix and of each rest, and the example as bytes.
@@ -74,24 +82,43 @@ class Example:
         parts = (pair.prefix, *pair.suffixes)
         lengths = (len(parts[0]), len(parts[1]), len(parts[2]))
         safe = (_LABELS.index(label) - 1 for label in (self.chosen_safe, self.rejected_safe))
-        head = _HEAD.pack(bytes.fromhex(self.prompt), *lengths, self.rating or 0, *safe)
-        tokens = np.concatenate(parts).astype("<i4")
-        return lengths, head + tokens.tobytes() + self.id.encode("utf-8", "surrogatepass")
+        kind, more = 0, b""
+        if not self.judgement.is_plain:
+            kind, more = _JUDGED, _AMOUNTS.pack(*astuple(self.judgement))
+        if self.ranks is not None:
+            name = self.ranks.ranking.encode("utf-8", "surrogatepass")
+            places = _PLACES.pack(self.ranks.chosen, self.ranks.rejected, len(name))
+            kind, more = kind | _RANKED, more + places + name
+        head = _HEAD.pack(bytes.fromhex(self.prompt), *lengths, self.rating or 0, *safe, kind)
+        tokens = np.concatenate(parts).astype("<i4").tobytes()
+        return lengths, head + tokens + more + self.id.encode("utf-8", "surrogatepass")
 
     @classmethod
     def unpack(cls, data: bytes) -> Example:
         """The example that `pack` made bytes of."""
-        prompt, prefix, chosen, rejected, rating, *labels = _HEAD.unpack_from(data)
+        prompt, prefix, chosen, rejected, rating, *labels, kind = _HEAD.unpack_from(data)
         tokens = np.frombuffer(data, "<i4", prefix + chosen + rejected, _HEAD.size)
         shared, rest = tokens[:prefix], tokens[prefix + chosen :]
+        at = _HEAD.size + tokens.nbytes
+        judgement, ranks = PREFERRED, None
+        if kind & _JUDGED:
+            judgement = Judgement(*_AMOUNTS.unpack_from(data, at))
+            at += _AMOUNTS.size
+        if kind & _RANKED:
+            *places, size = _PLACES.unpack_from(data, at)
+            at += _PLACES.size
+            ranks = Ranks(data[at : at + size].decode("utf-8", "surrogatepass"), *places)
+            at += size
         return cls(
-            id=data[_HEAD.size + tokens.nbytes :].decode("utf-8", "surrogatepass"),
+            id=data[at:].decode("utf-8", "surrogatepass"),
             prompt=prompt.hex(),
             chosen=tokens[: prefix + chosen],
             rejected=np.concatenate((shared, rest)),
             rating=Rating(rating) if rating else None,
             chosen_safe=_LABELS[labels[0] + 1],
             rejected_safe=_LABELS[labels[1] + 1],
+            judgement=judgement,
+            ranks=ranks,
         )
 
 
@@ -110,6 +137,21 @@ SCHEMA = pa.schema(
         pa.field("example", pa.binary(), nullable=False),
     ]
 )
+# Where some row is more than a plain preference: the shares of chosen, tie and rejected, and a
+# number for the ranking, equal in all its rows, 0 outside rankings.
+JUDGED_SCHEMA = pa.schema(
+    [
+        *SCHEMA,
+        pa.field("shares", pa.list_(pa.float64(), 3), nullable=False),
+        pa.field("ranking", pa.uint64(), nullable=False),
+    ]
+)
+
+
+def _schema(comparisons: Path) -> pa.Schema:
+    """The columns that tokens of these comparisons have."""
+    judged = has_values(comparisons, "judgement") or has_values(comparisons, "ranks")
+    return JUDGED_SCHEMA if judged else SCHEMA
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +194,8 @@ def chunks(
 def _chunk(comparisons: Path, chat: ChatTokens, number: int) -> Chunk:
     counts: Counter[str] = Counter()
     refused: list[tuple[str, str]] = []
-    rows: list[tuple[bytes, tuple[int, int, int], bytes]] = []  # As in `SCHEMA`.
+    schema = _schema(comparisons)
+    rows: list[tuple[Any, ...]] = []  # As in `schema`.
     for comparison in read_comparisons(comparisons, groups=[number]):
         counts["rows"] += 1
         try:
@@ -170,20 +213,47 @@ def _chunk(comparisons: Path, chat: ChatTokens, number: int) -> Chunk:
         else:
             counts["kept"] += 1
             counts["truncated"] += chosen.truncated or rejected.truncated
-            example = Example(
-                id=comparison.id,
-                prompt=digest([[m.role, m.content] for m in comparison.prompt]),
-                chosen=chosen.ids,
-                rejected=rejected.ids,
-                rating=comparison.rating,
-                chosen_safe=comparison.chosen_safe,
-                rejected_safe=comparison.rejected_safe,
-            )
-            rows.append((bytes.fromhex(example.prompt), *example.pack()))
-    columns = zip(*rows, strict=True) if rows else ((), (), ())
-    arrays = [pa.array(c, t) for c, t in zip(columns, SCHEMA.types, strict=True)]
-    message = pa.record_batch(arrays, schema=SCHEMA).serialize().to_pybytes()
+            example = _example(comparison, chosen.ids, rejected.ids)
+            row = (bytes.fromhex(example.prompt), *example.pack())
+            judged = (example.judgement.shares, _ranking_key(example))
+            rows.append(row + judged if schema is JUDGED_SCHEMA else row)
+    columns = zip(*rows, strict=True) if rows else [()] * len(schema)
+    arrays = [pa.array(c, t) for c, t in zip(columns, schema.types, strict=True)]
+    message = pa.record_batch(arrays, schema=schema).serialize().to_pybytes()
     return Chunk(message, counts, tuple(refused))
+
+
+def _example(comparison: Comparison, chosen: Tokens, rejected: Tokens) -> Example:
+    """The comparison as tokens, the side that most votes are for as chosen."""
+    example = Example(
+        id=comparison.id,
+        prompt=digest([[m.role, m.content] for m in comparison.prompt]),
+        chosen=chosen,
+        rejected=rejected,
+        rating=comparison.rating,
+        chosen_safe=comparison.chosen_safe,
+        rejected_safe=comparison.rejected_safe,
+        judgement=comparison.judgement,
+        ranks=comparison.ranks,
+    )
+    if comparison.judgement.decides != "rejected" or comparison.ranks is not None:
+        return example
+    votes = comparison.judgement
+    return replace(
+        example,
+        chosen=rejected,
+        rejected=chosen,
+        chosen_safe=comparison.rejected_safe,
+        rejected_safe=comparison.chosen_safe,
+        judgement=replace(votes, chosen=votes.rejected, rejected=votes.chosen),
+    )
+
+
+def _ranking_key(example: Example) -> int:
+    """A number that the rows of a ranking share; 0 outside rankings."""
+    if example.ranks is None:
+        return 0
+    return int(digest(example.prompt, example.ranks.ranking)[:16], 16) or 1
 
 
 def _start_worker(
@@ -296,15 +366,21 @@ class Examples:
         weakref.finalize(self, os.close, self._file)
         self._map = mmap.mmap(self._file, state.size, access=mmap.ACCESS_READ)
         self._whole = pa.py_buffer(self._map)
-        self._chunks = list(pa.ipc.open_stream(self._whole))
+        with pa.ipc.open_stream(self._whole) as stream:
+            self._judged = "shares" in stream.schema.names
+            self._chunks = list(stream)
         self._ends = list(accumulate(chunk.num_rows for chunk in self._chunks))
+        self._rows: NDArray[np.int64] | None = None  # All of the file.
+        self._owner: Examples | None = None  # Whose end closes the file.
 
     def __len__(self) -> int:
-        return self.cuts.kept
+        return self.cuts.kept if self._rows is None else len(self._rows)
 
     def __getitem__(self, index: int) -> Example:
         if not 0 <= index < len(self):
             raise IndexError(f"example {index} of {len(self)}")
+        if self._rows is not None:
+            index = int(self._rows[index])
         number = bisect_right(self._ends, index)
         chunk = self._chunks[number]
         row = index - self._ends[number] + chunk.num_rows
@@ -322,14 +398,37 @@ class Examples:
         """Half of each example's prompt digest, [rows]: equal where the prompts are equal."""
         return self._column("prompt", "<u8", width=2, kept=1)[:, 0]
 
+    def shares(self) -> NDArray[np.float64]:
+        """Shares of chosen, tie and rejected in each example's judgement, [rows, 3]."""
+        if self._judged:
+            return self._column("shares", "<f8", width=3, kept=3)
+        return np.tile((1.0, 0.0, 0.0), (len(self), 1))
+
+    def ranking_keys(self) -> NDArray[np.uint64]:
+        """A number for each example's ranking, [rows]: equal in all its rows, 0 outside."""
+        if self._judged:
+            return self._column("ranking", "<u8", width=1, kept=1)[:, 0]
+        return np.zeros(len(self), np.uint64)
+
+    def decided(self) -> Examples:
+        """The same without the rows whose judgement decides a tie (`Judgement.decides`)."""
+        if not self._judged:
+            return self
+        chosen, tie, rejected = self.shares().T
+        clear = (chosen > np.maximum(tie, rejected)) | (rejected > np.maximum(tie, chosen))
+        rows = np.flatnonzero(clear) if self._rows is None else self._rows[clear]
+        fewer = copy(self)
+        fewer._rows, fewer._owner = rows, self
+        return fewer
+
     def _column(self, name: str, dtype: str, width: int, kept: int) -> Any:
         """The first `kept` of `width` values a row of a column of fixed width, [rows, kept]."""
-        column = np.empty((len(self), kept), dtype)
+        column = np.empty((self.cuts.kept, kept), dtype)
         for chunk, end in zip(self._chunks, self._ends, strict=True):
             values = np.frombuffer(chunk[name].buffers()[-1], dtype, chunk.num_rows * width)
             column[end - chunk.num_rows : end] = values.reshape(-1, width)[:, :kept]
             self._map.madvise(mmap.MADV_DONTNEED)  # Given back, not lost: mapped again when read.
-        return column
+        return column if self._rows is None else column[self._rows]
 
 
 def tokenise(
@@ -360,7 +459,7 @@ def tokenise(
             made = chunks(comparisons, chat, range(state.done, state.groups), workers)
             cuts = Counter(asdict(state.cuts))
             with _bar(comparisons.stem, cuts, source.rows, out) as show, closing(made):
-                _append(out, state, cuts, made, show)
+                _append(out, _schema(comparisons), state, cuts, made, show)
     examples = Examples(out)
     if not len(examples):
         raise PalateError(_why_none(comparisons, chat.max_tokens, examples.cuts, out))
@@ -368,7 +467,12 @@ def tokenise(
 
 
 def _append(
-    out: Path, state: State, cuts: Counter[str], made: Iterable[Chunk], show: Callable[[], None]
+    out: Path,
+    schema: pa.Schema,
+    state: State,
+    cuts: Counter[str],
+    made: Iterable[Chunk],
+    show: Callable[[], None],
 ) -> None:
     """Cut `out` and its list of refused rows after what is finished, and append what is missing.
 
@@ -387,7 +491,7 @@ def _append(
             file.truncate(state.size)
             file.seek(state.size)
             if not state.size:
-                _write(file, SCHEMA.serialize())
+                _write(file, schema.serialize())
                 replace(state, size=file.tell()).write(out)
             for number, chunk in enumerate(made, state.done + 1):
                 _write(file, chunk.message)

@@ -61,16 +61,18 @@ class RunLog:
         """Record one optimizer step."""
         self._write({"step": step, **figures})
         self._track(step, {f"train/{k}": v for k, v in figures.items()})
-        self._bar.update(step, figures=f"loss {figures['loss']:.3f} acc {figures['accuracy']:.2f}")
+        accuracy = f" acc {figures['accuracy']:.2f}" if "accuracy" in figures else ""  # Of ties.
+        self._bar.update(step, figures=f"loss {figures['loss']:.3f}{accuracy}")
 
     def evaluations(self, step: int, epoch: float, sets: Mapping[str, Mapping[str, float]]) -> None:
         """Record the evaluations on held-out sets, by name."""
         for name, figures in sets.items():
             self._write({"step": step, "epoch": epoch, "eval": {"name": name, **figures}})
             self._track(step, {f"{name}/{k}": v for k, v in figures.items()})
+            ranked = f"accuracy {figures['accuracy']:.3f}, " if "accuracy" in figures else ""
             self.info(
-                f"  step {step}: {name} accuracy {figures['accuracy']:.3f}, loss "
-                f"{figures['loss']:.4f} (n = {figures['pairs']:.0f})"
+                f"  step {step}: {name} {ranked}loss {figures['loss']:.4f} "
+                f"(n = {figures['pairs']:.0f})"
             )
 
     def _write(self, row: Mapping[str, Any]) -> None:

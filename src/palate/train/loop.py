@@ -26,6 +26,7 @@ from palate.train.batching import (
     Microbatch,
     Step,
     prefetch,
+    refuse_long_rankings,
     split_step,
     steps,
     steps_per_epoch,
@@ -35,7 +36,7 @@ from palate.train.cost import describe
 from palate.train.dataset import Examples
 from palate.train.distributed import Distributed, clip_gradients, peers, place, reduce_gradients
 from palate.train.logging import RunLog, drop_after
-from palate.train.loss import LOSSES, accuracy, safety_loss
+from palate.train.loss import accuracy, objective, safety_loss, with_tie_share
 from palate.train.options import TrainOptions
 from palate.train.trainable import choose_trainable
 from palate.train.validation import Validation, pair_rewards
@@ -226,6 +227,9 @@ def train(
             little memory.
         Interrupted: Ctrl-C or SIGTERM; a checkpoint was saved first.
     """
+    fingerprint = digest(examples.fingerprint, options.decisive(), len(examples), origin)
+    examples, left_out = _learnable(examples, options)
+    taught = with_tie_share(options, examples.shares()[:, 1])
     choose_trainable(model, options)
     apply_compute(model, options.compute)
     place(model, world, options.compute.shards)
@@ -234,7 +238,7 @@ def train(
     schedule = Schedule.of(options, per_epoch * options.epochs)
     optimizer = make_optimizer(model, options)
     validation = Validation.of(heldout, options)
-    fingerprint = digest(examples.fingerprint, options.decisive(), len(examples), origin)
+    refuse_long_rankings(examples.ranking_keys(), options.pairs_per_step)
     checkpoints = Checkpoints(folder / "checkpoints")
     state = checkpoints.load(model, optimizer, fingerprint) if resume else None
     dtype = name_of(model.dtype)
@@ -253,6 +257,10 @@ def train(
     ):
         shards = world.shards(options.compute.shards)
         log.info(describe(model, options, processes=world.size, shards=shards))
+        if left_out:
+            log.info(f"ties: {left_out:,} left out; {LEARN_FROM_TIES}")
+        if taught.tie_share is not None:
+            log.info(f"ties: {taught.tie_share:.3f} of equally good responses (train.tie_share)")
         saved_at = time.monotonic()
         if not done:
             log.evaluations(0, 0.0, validation.figures(model, world))
@@ -269,7 +277,7 @@ def train(
                 started = time.perf_counter()
                 rate = set_learning_rate(optimizer, schedule.factor(number))
                 with _enough_memory(step, options):
-                    sums = _gradients(model, optimizer, step, options, world)
+                    sums = _gradients(model, optimizer, step, taught, world)
                     with stop.deferred():
                         optimizer.step()
                         optimizer.zero_grad(set_to_none=True)
@@ -298,6 +306,19 @@ def train(
     return model
 
 
+LEARN_FROM_TIES = "train.loss: rao-kupper, davidson or bradley-terry learns from them"
+
+
+def _learnable(examples: Examples, options: TrainOptions) -> tuple[Examples, int]:
+    """What the loss can learn from, and how many ties it leaves out: the ranking loss all."""
+    if options.loss != "ranking":
+        return examples, 0
+    decided = examples.decided()
+    if not len(decided):
+        raise PalateError(f"all of {len(examples)} comparisons are ties; {LEARN_FROM_TIES}")
+    return decided, len(examples) - len(decided)
+
+
 def _shares(
     examples: Examples, options: TrainOptions, world: Distributed, done: int
 ) -> Iterator[tuple[int, Step]]:
@@ -319,12 +340,12 @@ class StepSums:
     norm: float
 
     def figures(self, step: Step, rate: float, seconds: float) -> dict[str, float]:
-        """What is logged: means over the pairs, and speed."""
+        """What is logged: means over the pairs (accuracy and gap: without ties), and speed."""
         pairs = len(step.ids)
+        decided = {"accuracy": self.accuracy, "gap": self.gap}
         return {
             "loss": self.loss / pairs,
-            "accuracy": self.accuracy / pairs,
-            "gap": self.gap / pairs,
+            **{key: value / step.decided for key, value in decided.items() if step.decided},
             "safety_loss": self.safety,
             "learning_rate": rate,
             "gradient_norm": self.norm,
@@ -367,12 +388,13 @@ def _losses(
 ) -> tuple[Tensor, Tensor]:
     """The micro-batch's share of the step's loss, and detached sums for the log.
 
-    Sums are [loss, accuracy, gap, safety] over pairs (safety: already averaged over labels).
+    Sums are [loss, accuracy, gap, safety] over pairs (accuracy, gap: those that are no ties;
+    safety: already averaged over labels).
     """
     rewards = model(part.groups)
     part = part.to(rewards.reward.device)
     chosen, rejected = rewards.reward[part.chosen], rewards.reward[part.rejected]  # [B]
-    losses = LOSSES[options.loss](rewards.reward, part)  # [B]
+    losses = objective(rewards.reward, part, options)  # [B]
     loss = losses.sum() / len(step.ids)
     safety = torch.zeros((), device=rewards.reward.device)
     if options.safety_loss is not None:
@@ -380,7 +402,8 @@ def _losses(
         assert logits is not None
         safety = safety_loss(logits, part.safe, part.labelled).sum() / max(1, step.labelled)
         loss = loss + options.safety_loss.weight * safety
-    figures = (losses, accuracy(chosen, rejected), chosen - rejected, safety)
+    right, gap = accuracy(chosen, rejected) * part.decided, (chosen - rejected) * part.decided
+    figures = (losses, right, gap, safety)
     return loss, torch.stack([f.detach().sum().double() for f in figures])
 
 

@@ -6,9 +6,9 @@ A recipe's own defaults for rows and base at hand are in `train.defaults`.
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from palate.model.options import Compute
 from palate.types import Rating
@@ -111,10 +111,34 @@ class TrainOptions(BaseModel):
         "none", description="Table 27's margins by rating, or your own by rating name."
     )
     unrated_margin: float = Field(0.0, ge=0, description="Margin of comparisons without a rating.")
-    loss: Literal["ranking"] = Field(
+    # What is at its default stays out of the fingerprint: runs of before keep theirs.
+    loss: Literal["ranking", "bradley-terry", "rao-kupper", "davidson", "plackett-luce"] = Field(
         "ranking",
-        description="Of a pair: -log sigmoid(difference - margin).",
-        exclude_if=lambda name: name == "ranking",  # Runs of before keep their fingerprints.
+        description="The paper's ranking loss, by the side with most votes; or one that learns "
+        "from ties, votes and shares, or from rankings as a whole.",
+        exclude_if=lambda name: name == "ranking",
+    )
+    label_smoothing: float = Field(
+        0.0,
+        ge=0,
+        lt=0.5,
+        description="Of `bradley-terry`: the probability that a label is the wrong way round.",
+        exclude_if=lambda probability: probability == 0,
+    )
+    tie_share: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Of `rao-kupper` and `davidson`: how often two equally good responses tie; "
+        "default: the share of ties in the training rows.",
+        exclude_if=lambda share: share is None,
+    )
+    center_rewards_coefficient: float = Field(
+        0.0,
+        ge=0,
+        description="Of the squared sum of a pair's rewards, added to its loss so that rewards "
+        "centre on 0; TRL suggests 0.01.",
+        exclude_if=lambda coefficient: coefficient == 0,
     )
     safety_loss: SafetyLoss | None = Field(
         None, description="Loss of the responses' safety labels beside the ranking loss."
@@ -132,6 +156,21 @@ class TrainOptions(BaseModel):
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field(
         ("tensorboard",), description="Where the curves go beside the run folder."
     )
+
+    @model_validator(mode="after")
+    def _the_loss_has_what_is_set(self) -> Self:
+        margin = self.margin != "none" or self.unrated_margin > 0
+        for key, is_set, losses in (
+            ("margin", margin, ("ranking", "bradley-terry")),
+            ("label_smoothing", self.label_smoothing > 0, ("bradley-terry",)),
+            ("tie_share", self.tie_share is not None, ("rao-kupper", "davidson")),
+        ):
+            if is_set and self.loss not in losses:
+                raise ValueError(
+                    f"{key}: the loss {self.loss} has none; leave it out, or set loss to "
+                    f"{' or '.join(losses)}"
+                )
+        return self
 
     def decisive(self) -> dict[str, Any]:
         """The options on which the trained weights depend, rounding aside; the others may change

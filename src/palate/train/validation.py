@@ -12,7 +12,7 @@ from palate.model.reward_model import RewardModel
 from palate.train.batching import Step, split_step
 from palate.train.dataset import Examples
 from palate.train.distributed import Distributed
-from palate.train.loss import accuracy, ranking_loss
+from palate.train.loss import accuracy, bradley_terry_loss
 from palate.train.options import TrainOptions
 
 
@@ -43,24 +43,39 @@ class Validation:
     sets: Mapping[str, Examples]
     rows: int
     budget: int
+    soft: bool = False
 
     @classmethod
     def of(cls, sets: Mapping[str, Examples], options: TrainOptions) -> Validation:
         """As the options say; nothing where `eval_rows` is 0."""
         rows = options.eval_rows
-        return cls(sets if rows else {}, rows, options.tokens_per_microbatch)
+        soft = options.loss != "ranking"
+        seen = {name: s if soft else s.decided() for name, s in sets.items() if rows}
+        seen = {name: s for name, s in seen.items() if len(s)}
+        return cls(seen, rows, options.tokens_per_microbatch, soft)
 
     def figures(self, model: RewardModel, world: Distributed) -> dict[str, dict[str, float]]:
-        """Accuracy (ties count one half) and loss without margin over each set's first rows."""
+        """Accuracy and gap over each set's first rows, loss without margin or weight.
+
+        Accuracy and gap are of the `pairs` that people decided (equal rewards count one half). The
+        loss is the ranking loss of those, or, where the loss that is trained learns from ties and
+        votes, Bradley-Terry's of all.
+        """
         figures, none = {}, TrainOptions().margins()
         for name, examples in self.sets.items():
             rows = [examples[i] for i in range(min(self.rows, len(examples)))]
             step = split_step(rows, none, self.budget, rank=world.rank, ranks=world.size)
             chosen, rejected = pair_rewards(model, step, world).unbind(1)  # [B]
-            figures[name] = {
-                "accuracy": accuracy(chosen, rejected).mean().item(),
-                "loss": ranking_loss(chosen, rejected, torch.zeros_like(chosen)).mean().item(),
-                "gap": (chosen - rejected).mean().item(),
-                "pairs": float(len(rows)),
-            }
+            shares = torch.tensor([r.judgement.shares for r in rows]).to(chosen)
+            if not self.soft:
+                shares = torch.tensor([[1.0, 0.0, 0.0]]).to(chosen).expand_as(shares)
+            loss = bradley_terry_loss(chosen, rejected, torch.zeros_like(chosen), shares)
+            decided = [row.judgement.decides != "tie" for row in rows]
+            pairs = sum(decided)
+            figures[name] = {"loss": loss.mean().item(), "pairs": float(pairs)}
+            if pairs < len(rows):
+                figures[name]["ties"] = float(len(rows) - pairs)
+            if pairs:
+                right, gap = accuracy(chosen, rejected)[decided], (chosen - rejected)[decided]
+                figures[name] |= {"accuracy": right.mean().item(), "gap": gap.mean().item()}
         return figures
