@@ -18,7 +18,7 @@ from typing import Literal
 
 from markupsafe import Markup
 
-from palate.types import Comparison
+from palate.types import Comparison, in_words
 
 MAX_WORDS = 1_500
 MIN_SHARED_WORDS = 3  # A shorter run is chance: "of the", "it is".
@@ -114,7 +114,7 @@ def item_view(
     `compare_whole` compares responses before they are cut, and a cut one is then not marked.
     Otherwise what is shown is compared: a page of some hundred items is made in bounded time.
     """
-    texts = (comparison.chosen, comparison.rejected)
+    texts = (in_words(comparison.chosen), in_words(comparison.rejected))
     shown = tuple(text[:response_characters] for text in texts)
     compared = differences(*(texts if compare_whole else shown))
     pieces: list[Pieces] = [(Piece(text, only=False),) for text in shown]
@@ -123,7 +123,8 @@ def item_view(
             marked if sum(len(piece.text) for piece in marked) == len(text) else unmarked
             for marked, unmarked, text in zip(compared, pieces, shown, strict=True)
         ]
-    turns = [Turn(m.role, m.content[:turn_characters], len(m.content)) for m in comparison.prompt]
+    said = [(m.role, in_words(m.content)) for m in comparison.prompt]
+    turns = [Turn(role, text[:turn_characters], len(text)) for role, text in said]
     chosen, rejected = (len(text) for text in texts)
     return ItemView(
         turns=tuple(turns),

@@ -18,8 +18,12 @@ from typing import Any, Literal, Protocol, get_args
 UNREAD_COLUMNS = "columns"
 """In a comparison's `meta`: the columns of the user's file that Palate does not read, by name."""
 
-Role = Literal["system", "user", "assistant"]
-ROLES: tuple[Role, ...] = get_args(Role)
+Role = Literal["system", "user", "assistant", "tool", "tools"]
+ROLES: tuple[Role, ...] = get_args(Role)[:-1]
+"""Who speaks in a file's or a request's messages. A turn of `tools` is Palate's own: it is the
+first of a prompt and holds the tools that the model was given, as JSON."""
+FORM = "\x1e{"
+"""Begins a content that is more than text: U+001E, as RFC 7464 has it, and a JSON object."""
 
 
 class PalateError(Exception):
@@ -55,10 +59,76 @@ class Bin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation."""
+    """One turn of a conversation.
+
+    `content` is its text. Where a turn is more than text (it calls tools, it reasons in a field of
+    its own), it is `content_of` its text and these fields, and `text` and `fields` give them back.
+    """
 
     role: Role
     content: str
+
+    @property
+    def text(self) -> str:
+        """What the turn says, without its fields."""
+        return parts_of(self.content)[0]
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """What the turn has beside its text: `reasoning`, `tool_calls`, `tool_call_id`, `name`."""
+        return parts_of(self.content)[1]
+
+
+def content_of(text: str, fields: Mapping[str, Any]) -> str:
+    """A message's or response's text and fields as one string, which is the text without fields.
+
+    Equal messages are equal strings, so that ids, fingerprints, caches and duplicates see all of a
+    message wherever they see its content.
+
+    >>> content_of("Hi", {})
+    'Hi'
+    >>> parts_of(content_of("Hi", {"reasoning": "Greet."}))
+    ('Hi', {'reasoning': 'Greet.'})
+    """
+    if not fields:
+        return text
+    ordered = {"content": text, **{name: fields[name] for name in sorted(fields)}}
+    return FORM[0] + json.dumps(ordered, ensure_ascii=False, separators=(",", ":"))
+
+
+def parts_of(content: str) -> tuple[str, dict[str, Any]]:
+    """The text and the fields that `content_of` made a string of; any other string is text."""
+    if not content.startswith(FORM):
+        return content, {}
+    try:
+        fields = json.loads(content[1:])
+        return fields.pop("content"), fields
+    except (ValueError, KeyError):
+        return content, {}
+
+
+def in_words(content: str) -> str:
+    """A message's or response's content as a reader is shown it: its fields in lines of text.
+
+    >>> in_words(content_of("Done.", {"reasoning": "Easy."}))
+    'Reasoning: Easy.\\n\\nDone.'
+    """
+    text, fields = parts_of(content)
+    if not fields:
+        return text
+    calls = [call["function"] for call in fields.get("tool_calls", ())]
+    result = " ".join(str(fields[name]) for name in ("name", "tool_call_id") if name in fields)
+    lines = [
+        f"Reasoning: {fields['reasoning']}" if "reasoning" in fields else "",
+        f"Result of {result}:" if result else "",
+        text,
+        *(f"Call of {call['name']}: {_as_json(call['arguments'])}" for call in calls),
+    ]
+    return "\n\n".join(filter(None, lines))
+
+
+def _as_json(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ def test_turns_may_be_text_messages_mappings_or_blocks():
     ("prompt", "match"),
     [
         (["Hello"], "expected turns with role and content, got str 'Hello'"),
-        ([{"role": "tool", "content": "3"}], "role str 'tool'; a reward model reads system, user"),
+        ([{"role": "bot", "content": "3"}], "role str 'bot'; a reward model reads system, user"),
         ([{"role": "user", "content": None}], "expected text, got NoneType"),
         ([{"role": "user", "content": [{"type": "image"}]}], "a part of type .image. is content"),
         (7, "expected text or turns, got int"),
@@ -102,7 +102,7 @@ def test_a_prompt_in_text_is_sent_as_its_messages():
 
 def test_content_that_is_not_read_is_refused():
     call = {"role": "assistant", "content": "", "tool_calls": [{"type": "function"}]}
-    with pytest.raises(PalateError, match="'tool_calls' is content that Palate does not read"):
+    with pytest.raises(PalateError, match="'tool_calls' is content that is not taken here"):
         conversation([call], "x")
 
 

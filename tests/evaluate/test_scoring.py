@@ -144,7 +144,7 @@ def test_a_foreign_file_is_not_replaced(responses, tmp_path):
         ('{"prompt": "x", "responses": [1]}', "expected either"),
         (
             '{"prompt": [{"role": "bot", "content": "x"}], "response": "a"}',
-            "expected system, user or assistant",
+            "expected system, user, assistant or tool",
         ),
     ],
 )
@@ -195,7 +195,7 @@ def test_a_scorer_that_drops_responses_is_one_line(responses, tmp_path):
     "row",
     [
         {"prompt": [{"role": "user", "content": "a", "tool_calls": [{"id": "1"}]}]},
-        {"prompt": "a", "tools": [{"type": "function"}]},
+        {"prompt": "a", "documents": ["a book"]},
     ],
 )
 def test_a_row_with_content_that_is_not_read_is_named(tmp_path, row):

@@ -374,10 +374,10 @@ def test_pitfall_44_a_server_in_bfloat16_is_held_to_bfloat16(tiny_folder: Path) 
 
 @pytest.mark.parametrize("path", ["/v1/reward", "/pooling", "/classify"])
 def test_content_of_a_message_that_is_not_read_is_refused(path: str, running: Live) -> None:
-    call = {"role": "assistant", "content": "", "tool_calls": [{"type": "function"}]}
+    call = {"role": "assistant", "content": "", "images": ["a.png"]}
     answer = running.post(path, {"messages": [TURNS[0], call, *TURNS]})
     assert answer.status_code == 422
-    assert "'tool_calls' is content that Palate does not read" in answer.text
+    assert "'images' is content that Palate does not read" in answer.text
     empty = running.post(path, {"messages": [TURNS[0] | {"tool_calls": []}, TURNS[1]]})
     assert empty.status_code == 200
 

@@ -186,9 +186,8 @@ def test_an_image_is_refused_wherever_a_text_may_be_parts(running) -> None:
 
 
 UNREAD = {
-    "tool_calls": [{"type": "function", "function": {"name": "f", "arguments": "{}"}}],
-    "reasoning_content": "First I think.",
-    "thinking": "First I think.",
+    "tool_calls": [{"type": "function", "function": {"arguments": "{}"}}],
+    "refused_because": "It is rude.",
     "images": ["x.png"],
     "name": "Ann",
 }
@@ -215,11 +214,17 @@ def test_content_of_a_message_that_is_not_read_is_refused(key, at, running) -> N
             assert running.post(path, body).status_code == 422, path
 
 
-def test_tools_beside_messages_are_refused(running) -> None:
-    tools = {"tools": [{"type": "function", "function": {"name": "f"}}]}
+def test_tools_without_a_name_and_beside_texts_are_refused(running) -> None:
     for path in ("/classify", "/pooling", "/v1/reward"):
-        assert running.post(path, {"messages": TURNS} | tools).status_code == 422, path
-        assert "tools" in running.post(path, {"messages": TURNS} | tools).text
+        answer = running.post(path, {"messages": TURNS, "tools": [{"type": "function"}]})
+        assert answer.status_code in (400, 422), path
+        assert "tools[0]: expected a function with a name" in answer.text
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    for path, body in {
+        "/pooling": {"input": "x"},
+        "/v1/reward": {"prompt": "x", "responses": ["y"]},
+    }.items():
+        assert "only messages are given tools" in running.post(path, body | {"tools": tools}).text
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple, TypedDict
 import httpx2
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from palate.data.messages import unread
+from palate.data.messages import more_than_text
 from palate.data.transcript import Prompt as Transcript
 from palate.data.transcript import read_prompt
 from palate.http import Retry, Server, TransientError, address, bearer_key
@@ -199,7 +199,7 @@ def _message(turn: Any) -> Message:
         raise PalateError(
             f"reward client: a turn of role {_shown(role)}; a reward model reads {', '.join(ROLES)}"
         )
-    if reason := unread(turn):
+    if reason := more_than_text(turn):
         raise PalateError(f"reward client: {reason}")
     return Message(role, text(content))
 

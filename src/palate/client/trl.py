@@ -13,7 +13,7 @@ from typing import Any, Unpack
 
 from palate.client import AsyncRewardClient, RewardClient
 from palate.client.requests import ClientOptions, Prompt, Row, conversation, turns
-from palate.data.messages import unread
+from palate.data.messages import more_than_text
 from palate.types import Candidates, PalateError, Score
 
 Completion = str | Sequence[Mapping[str, Any]]
@@ -121,7 +121,7 @@ def _row(prompt: Prompt, completion: Completion) -> Row | None:
     last = completion[-1] if completion else {}
     if last.get("role") != "assistant" or last.get("content") is None:
         return None
-    if any(map(unread, completion)):
+    if any(map(more_than_text, completion)):
         return None
     return (*turns(prompt), *completion[:-1]), last["content"]
 

@@ -30,7 +30,7 @@ from datasketch import MinHash, MinHashLSH
 from palate.data.prompts import hash64, normalise, prompt_key, words
 from palate.data.transcript import as_turns
 from palate.records import Header, write_table
-from palate.types import Comparison, Message
+from palate.types import Comparison, Message, in_words
 
 OverlapKind = Literal["exact", "contains", "near"]
 Grams = npt.NDArray[np.uint64]
@@ -199,8 +199,8 @@ class BenchmarkIndex:
 
 
 def _words(prompt: Sequence[Message]) -> list[str]:
-    turns = (turn for turn in as_turns(tuple(prompt)) if turn.role != "system")
-    return [word for turn in turns for word in words(normalise(turn.content))]
+    turns = (turn for turn in as_turns(tuple(prompt)) if turn.role not in ("system", "tools"))
+    return [word for turn in turns for word in words(normalise(in_words(turn.content)))]
 
 
 @dataclass(slots=True)

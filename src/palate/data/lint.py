@@ -22,7 +22,7 @@ from palate.data.annotators import DISAGREEMENT, Disagreement, Votes
 from palate.data.prompts import hash64
 from palate.data.transcript import as_turns, marks_in
 from palate.records import Header, write_table
-from palate.types import UNREAD_COLUMNS, Comparison
+from palate.types import UNREAD_COLUMNS, Comparison, in_words
 
 FINDING_SCHEMA = pa.schema(
     [
@@ -185,7 +185,7 @@ def _inspect(c: Comparison, max_characters: int | None) -> Iterator[tuple[Kind, 
     """What is wrong with a comparison by itself."""
     if not any(turn.content.strip() for turn in c.prompt):
         yield Kind.EMPTY_PROMPT, "no turn of the prompt has text"
-    elif c.prompt[-1].role != "user":
+    elif c.prompt[-1].role not in ("user", "tool"):
         yield Kind.LAST_TURN, f"the prompt ends with a turn of the {c.prompt[-1].role}"
     elif not c.prompt[-1].content.strip():
         yield Kind.EMPTY_PROMPT, "the last turn of the prompt is empty"
@@ -200,7 +200,7 @@ def _inspect(c: Comparison, max_characters: int | None) -> Iterator[tuple[Kind, 
     if c.chosen_safe is False and c.rejected_safe is True:
         yield Kind.UNSAFE_CHOSEN, "the chosen reply is unsafe and the rejected one is safe"
     yield from _contradicting_scores(c.meta.get(UNREAD_COLUMNS) or {})
-    texts = [*(turn.content for turn in c.prompt), c.chosen, c.rejected]
+    texts = [in_words(text) for text in (*(t.content for t in c.prompt), c.chosen, c.rejected)]
     if reason := next(filter(None, map(_not_text, texts)), ""):
         yield Kind.NOT_TEXT, reason
     characters = sum(map(len, texts))
@@ -241,7 +241,7 @@ def _marks(c: Comparison) -> Iterator[tuple[Kind, str]]:
         return
     texts = {f"prompt[{at}]": turn.content for at, turn in enumerate(c.prompt)}
     for name, text in (texts | {"chosen": c.chosen, "rejected": c.rejected}).items():
-        if mark := marks_in(text):
+        if mark := marks_in(in_words(text)):
             yield Kind.MARKS, f"{name} holds {mark}"
             return
 

@@ -41,8 +41,8 @@ from palate.types import Candidates, PalateError, Scorer, digest
 
 Shape = Literal["response", "responses", "pair"]
 SHAPES: Mapping[Shape, str] = {
-    "response": "`response` (text)",
-    "responses": "`responses` (a list of texts)",
+    "response": "`response` (text or a message)",
+    "responses": "`responses` (a list of texts or messages)",
     "pair": "`chosen` and `rejected` (texts)",
 }
 
@@ -56,7 +56,7 @@ class Request:
     candidates: Candidates
     shape: Shape
     row: Mapping[str, Any]
-    responses: tuple[str, ...]
+    responses: tuple[Any, ...]
 
 
 def requests(path: Path, takes: tuple[Shape, ...] = ("response", "responses")) -> Iterator[Request]:
@@ -83,8 +83,8 @@ def _request(index: int, row: Mapping[str, Any], where: str, takes: tuple[Shape,
         raise InvalidRecord("expected `prompt` as text or a list of messages, got nothing")
     many = _as_list(row.get("responses")) or []
     has: Mapping[Shape, bool] = {
-        "response": isinstance(row.get("response"), str),
-        "responses": bool(many) and all(isinstance(text, str) for text in many),
+        "response": isinstance(row.get("response"), str | Mapping),
+        "responses": bool(many) and all(isinstance(one, str | Mapping) for one in many),
         "pair": row.get("chosen") is not None and row.get("rejected") is not None,
     }
     shapes = [shape for shape in takes if has[shape]]
@@ -103,8 +103,9 @@ def _request(index: int, row: Mapping[str, Any], where: str, takes: tuple[Shape,
         raise InvalidRecord(reason)
     prompt_read = base.prompt(row)
     given = tuple(many) if shape == "responses" else (row["response"],)
-    answers = tuple(prompt_read.reply(base.as_text(text, shape)) for text in given)
-    return Request(index, where, Candidates(prompt_read.turns, answers), shape, row, given)
+    answers = tuple(base.answer(one, shape, prompt_read) for one in given)
+    turns = (*base.tools(row), *prompt_read.turns)
+    return Request(index, where, Candidates(turns, answers), shape, row, given)
 
 
 def _as_list(value: Any) -> list[Any] | None:

@@ -30,7 +30,7 @@ from palate.judges.prompting import (
 from palate.judges.scorer import NON_FINITE
 from palate.model.backbone import quiet
 from palate.model.markers import broken, untokenised_markers
-from palate.types import Candidates, Message, PalateError, Score, digest
+from palate.types import Candidates, Message, PalateError, Score, digest, in_words
 
 # What an endpoint is sent of a conversation: token ids, text, two texts, or messages.
 
@@ -102,7 +102,7 @@ class EndpointFormat:
 
     def encode(self, prompt: Sequence[Message], response: str) -> EndpointInput | Refused:
         """What is sent, or the reason why nothing is."""
-        clean = [Message(m.role, self._broken(m.content)) for m in prompt]
+        clean = [Message(m.role, self._broken(in_words(m.content))) for m in prompt]
         prompt_text = question(clean, self._spec.prefixes)
         if self._format is not None:
             encoded = self._format.encode(prompt, response)
@@ -110,8 +110,14 @@ class EndpointFormat:
                 return encoded
             content: Content = encoded.ids if self._takes_ids else self._text(encoded)
             return EndpointInput(content, prompt_text, encoded.truncated, len(encoded.ids))
-        turns = [*clean, Message("assistant", self._broken(response))]
+        turns = [*clean, Message("assistant", self._broken(in_words(response)))]
         match self._spec.input:
+            case "messages" if any(
+                turn.role in ("tool", "tools") or turn.fields
+                for turn in (*prompt, Message("assistant", response))
+            ):
+                # A server's template may drop what it does not know, and would not say so.
+                return Refused("tools, their calls and reasoning are not sent as messages")
             case "messages":
                 content = tuple((turn.role, turn.content) for turn in turns)
             case "pair":

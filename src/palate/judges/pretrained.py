@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
 
-from palate.data.messages import as_messages
+from palate.data.messages import as_chat, as_messages
 from palate.data.transcript import read_conversation, read_prompt
 from palate.judges.reward_model import scores
 from palate.model.device import default_device, keep_memory
@@ -230,8 +230,9 @@ def _candidates(value: Any, where: str) -> Candidates:
 
 def _messages(value: Any, where: str) -> tuple[Message, ...]:
     if isinstance(value, Sequence) and not isinstance(value, str):
+        if value and all(isinstance(one, Message) for one in value):
+            return tuple(value)
         value = [
-            {"role": one.role, "content": one.content} if isinstance(one, Message) else one
-            for one in value
+            as_chat([one])["messages"][0] if isinstance(one, Message) else one for one in value
         ]
     return as_messages(value, where)

@@ -6,6 +6,8 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +15,27 @@ from transformers import PreTrainedTokenizerBase
 
 from palate.judges.options import SequenceClassifierSpec
 from palate.model.markers import BREAK, breaking, broken, markers, untokenised_markers
-from palate.model.templates import RefusedTurnsError, render, unwritten_parts
-from palate.types import Message, Pair, PalateError, Role, digest
+from palate.model.templates import RefusedTurnsError, render_messages, unwritten_parts
+from palate.types import Message, Pair, PalateError, Role, digest, in_words
 
 # A conversation as plain text: turns under prefixes.
 
+# Where a checkpoint's own prefixes have none: no foreign format in plain text knows such turns.
+TOOL_PREFIXES: Mapping[Role, str] = {"tool": "\n\nTool: ", "tools": "\n\nTools: "}
+
 
 def labelled(turns: Sequence[Message], prefixes: Mapping[Role, str]) -> str:
-    """Every turn under its prefix."""
-    return "".join(prefixes.get(turn.role, "") + turn.content for turn in turns)
+    """Every turn under its prefix, its fields in lines of text."""
+    return "".join(
+        prefixes.get(turn.role, TOOL_PREFIXES.get(turn.role, "")) + in_words(turn.content)
+        for turn in turns
+    )
 
 
 def question(prompt: Sequence[Message], prefixes: Mapping[Role, str]) -> str:
     """A lone turn as it stands; several turns each under its prefix."""
     if len(prompt) == 1:
-        return prompt[0].content
+        return in_words(prompt[0].content)
     return labelled(prompt, prefixes).strip()
 
 
@@ -85,7 +93,7 @@ def fit(
         shorter = encode(turns)
         if len(shorter.ids) <= max_tokens:
             return replace(shorter, truncated=True)
-    if turns:
+    if turns and not turns[0].fields:
         role, text = turns[0].role, turns[0].content
         part = cut(text, lambda part: len(encode([Message(role, part)]).ids) <= max_tokens)
         if part is not None:
@@ -160,8 +168,8 @@ class InputFormat:
 
     def encode(self, prompt: Sequence[Message], response: str) -> Encoded | Refused:
         """The tokens of a conversation, or the reason why it has none."""
-        # A leading system turn stays, whatever is cut.
-        system = tuple(prompt[:1]) if prompt and prompt[0].role == "system" else ()
+        # Tools and a leading system turn stay, whatever is cut.
+        system = tuple(takewhile(lambda turn: turn.role in ("tools", "system"), prompt[:2]))
         try:
             encoded = fit(
                 prompt[len(system) :],
@@ -176,16 +184,24 @@ class InputFormat:
         return encoded
 
     def _tokens(self, prompt: Sequence[Message], response: str) -> Encoded:
-        spec, response = self._spec, broken(response, self.markers)
-        prompt = [Message(m.role, broken(m.content, self.markers)) for m in prompt]
-        turns = [*prompt, Message("assistant", response)]
+        spec, turns = self._spec, [*prompt, Message("assistant", response)]
+        if spec.format != "chat":
+            turns = [Message(m.role, broken(in_words(m.content), self.markers)) for m in turns]
         texts: tuple[str, ...]
         match spec.format:
             case "chat":
-                messages = [{"role": m.role, "content": m.content} for m in turns]
-                texts = (render(self._tokenizer, self._template, messages, self._variables),)
+                texts = (
+                    render_messages(
+                        self._tokenizer,
+                        self._template,
+                        turns,
+                        self.markers,
+                        self._variables,
+                        name=spec.model,
+                    ),
+                )
             case "pair":
-                texts = question(prompt, spec.prefixes), response
+                texts = question(turns[:-1], spec.prefixes), turns[-1].content
             case "plain":
                 texts = (labelled(turns, spec.prefixes) + spec.suffix,)
         # A template writes the special tokens itself (pitfall 4). No truncation here, ever:
@@ -220,6 +236,8 @@ PLACES = ("conversation", "answer_a", "answer_b")
 PLACE = re.compile(r"\{(" + "|".join(PLACES) + r")\}")
 # What delimits data, in any case and spacing; data that spells it out gets a zero-width space.
 TAG = re.compile(r"<(?=\s*/?\s*(?:conversation|system|user|assistant|answer_[ab])\b)", re.I)
+# The same where turns of tools stand among the data, which had no such turns before.
+TOOL_TAG = re.compile(TAG.pattern.replace("system|", "system|tools?|"), re.I)
 LAYOUT = 2  # Raise it when the same file and pair would give another message.
 
 
@@ -239,11 +257,14 @@ class Prompt:
 
         `markers` are what its reader's tokenizer would read as more than text.
         """
-        turns = [_tagged(m.role, _inert(m.content, markers)) for m in pair.prompt]
+        inert = partial(
+            _inert, markers=markers, tools=any(m.role in TOOL_PREFIXES for m in pair.prompt)
+        )
+        turns = [_tagged(m.role, inert(m.content)) for m in pair.prompt]
         values = {
             "conversation": _tagged("conversation", "\n".join(turns)),
-            "answer_a": _tagged("answer_A", _inert(pair.first, markers)),
-            "answer_b": _tagged("answer_B", _inert(pair.second, markers)),
+            "answer_a": _tagged("answer_A", inert(pair.first)),
+            "answer_b": _tagged("answer_B", inert(pair.second)),
         }
         return PLACE.sub(lambda place: values[place[1]], self.text)
 
@@ -277,9 +298,13 @@ def _tagged(tag: str, text: str) -> str:
     return f"<{tag}>\n{text}\n</{tag}>"
 
 
-def _inert(text: str, markers: Sequence[str]) -> str:
-    """Text that neither closes a tag nor forges a turn, which some servers read in text as well."""
-    text = TAG.sub(f"<{BREAK}", text)
+def _inert(text: str, markers: Sequence[str], *, tools: bool = False) -> str:
+    """Text that neither closes a tag nor forges a turn, which some servers read in text as well.
+
+    A message's fields are lines of it.
+    """
+    text = in_words(text)
+    text = (TOOL_TAG if tools else TAG).sub(f"<{BREAK}", text)
     return broken(text, (*markers, *untokenised_markers(text)))
 
 
@@ -347,6 +372,6 @@ class PairPrompt:
         return Encoded(tuple(ids), None, (text,))
 
     def _text(self, context: str, first: str, second: str) -> str:
-        texts = {"context": context, "first": first, "second": second}
+        texts = {"context": context, "first": in_words(first), "second": in_words(second)}
         one_line = {name: re.sub(r"[\r\n]+", " ", text) for name, text in texts.items()}
         return PROMPT.format(**{k: broken(v, self._markers) for k, v in one_line.items()})

@@ -13,10 +13,20 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from palate.model.templates import PROBES, RefusedTurnsError, probe_words, render
+from palate.model.templates import (
+    BREAK as BREAK,
+)
+from palate.model.templates import (
+    PROBES,
+    RefusedTurnsError,
+    probe_words,
+    render,
+)
+from palate.model.templates import (
+    broken as broken,
+)
 from palate.types import digest
 
-BREAK = "\u200b"  # A zero-width space: no tokenizer reads across it, and no reader sees it.
 # Marks that templates write out of ordinary tokens: [INST], <<SYS>>, <|user|>, [|assistant|].
 _BRACKETED = re.compile(r"<{1,2}[^\s<>]{1,60}>{1,2}|\[[^\s\[\]]{1,60}\]")
 # A model writes these in its own response, so they cannot tell turns apart, whatever a template
@@ -75,14 +85,6 @@ def untokenised_markers(text: str, prefixes: Iterable[str] = ()) -> tuple[str, .
     """The strings that are broken in `text` where its reader's tokenizer is not known."""
     bracketed = (mark for prefix in prefixes for mark in _BRACKETED.findall(prefix))
     return _longest_first({*KNOWN.findall(text), *filter(_is_marker, bracketed)})
-
-
-def broken(text: str, markers: Sequence[str]) -> str:
-    """`text` with a zero-width space after the first character of every marker in it."""
-    for marker in markers:
-        if marker in text:
-            text = text.replace(marker, marker[0] + BREAK + marker[1:])
-    return text
 
 
 def breaking(tokenizer: Any, markers: Sequence[str]) -> str:

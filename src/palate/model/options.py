@@ -20,7 +20,8 @@ class BaseOptions(BaseModel):
         None, ge=1, description="Keep only the first N decoder layers (small machines)."
     )
     template: str = Field(
-        "model", description="'model' (the checkpoint's), 'chatml', or a Jinja file."
+        "model",
+        description="'model' (the checkpoint's), 'chatml', 'chatml-tools', or a Jinja file.",
     )
     pad_token: str | None = Field(
         None,

@@ -13,18 +13,19 @@ from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from palate.model.markers import broken, markers
+from palate.model.markers import markers
 from palate.model.options import BaseOptions
 from palate.model.packing import Tokens
-from palate.model.templates import choose_template, render, unwritten_parts
+from palate.model.templates import choose_template, render, render_messages, unwritten_parts
 from palate.records import write_json
-from palate.types import Message, PalateError, digest
+from palate.types import Message, PalateError, content_of, digest
 
 TOO_LONG = "the response alone exceeds max_tokens"
 # Where a conversation ends, which is where its reward is read. `terminal`: after the token that
@@ -126,15 +127,15 @@ class ChatTokens:
     ) -> Encoded | None:
         """Tokens of the conversation, cut to `most` (default `max_tokens`) at its oldest end.
 
-        Whole oldest turns go first (a leading system turn stays), then the oldest tokens of the
-        first kept turn; never the response or its terminal token. None where the response alone
-        is too long.
+        Whole oldest turns go first (tools and a leading system turn stay), then the oldest tokens
+        of the first kept turn's text; never the response or its terminal token, and no result of a
+        tool stays without its call. None where the response alone is too long.
         """
         limit = min(most or self.max_tokens, self.max_tokens)
         ids = self._ids(prompt, response)
         if len(ids) <= limit:
             return Encoded(ids)
-        count = int(bool(prompt) and prompt[0].role == "system")
+        count = sum(1 for _ in takewhile(lambda turn: turn.role in ("tools", "system"), prompt[:2]))
         system, turns = tuple(prompt[:count]), tuple(prompt[count:])
 
         def from_turn(start: int) -> Tokens:
@@ -142,7 +143,10 @@ class ChatTokens:
 
         # It may begin at any user message, where templates start, or at its last turn. Bisected: a
         # client's ten thousand short turns must not be tokenised ten thousand times.
-        ends = (0, max(0, len(turns) - 1))
+        # A result of a tool cannot: templates refuse one without its call.
+        ends = {0, max(0, len(turns) - 1)} - {
+            i for i, turn in enumerate(turns) if turn.role == "tool"
+        }
         starts = [i for i, turn in enumerate(turns) if i in ends or turn.role == "user"]
         first, *fewer = starts or [0]
         fits = bisect_left(fewer[:-1], True, key=lambda s: len(from_turn(s)) <= limit)
@@ -153,13 +157,14 @@ class ChatTokens:
         if not turns:
             return None
         oldest, *rest = turns[cut_turns:]
+        text, fields = oldest.text, oldest.fields
         offsets = self.tokenizer(
-            oldest.content, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )["offset_mapping"]
-        starts = [start for start, _ in offsets] + [len(oldest.content)]
+        starts = [start for start, _ in offsets] + [len(text)]
 
         def without(tokens: int) -> Tokens:
-            turn = Message(oldest.role, oldest.content[starts[tokens] :])
+            turn = Message(oldest.role, content_of(text[starts[tokens] :], fields))
             return self._ids((*system, turn, *rest), response)
 
         cut = 0
@@ -222,8 +227,8 @@ class ChatTokens:
     def render(self, prompt: Sequence[Message], response: str) -> str:
         """The conversation as the template writes it, up to where it ends."""
         turns = [*prompt, Message("assistant", response)]
-        text = self._apply(
-            [{"role": m.role, "content": broken(m.content, self._markers)} for m in turns]
+        text = render_messages(
+            self.tokenizer, self.template, turns, self._markers, name=self.location
         )
         if self.ending == "template":
             return text

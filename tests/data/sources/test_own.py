@@ -160,8 +160,8 @@ def test_a_palate_file_comes_back_as_it_was(tmp_path: Path) -> None:
         (ROW | {"prompt": []}, "prompt: expected a list of messages, got an empty list"),
         (ROW | {"prompt": [{"role": "user", "content": ["a"]}]}, "expected text or a part"),
         (
-            ROW | {"prompt": [{"role": "tool", "content": "a"}]},
-            "expected system, user or assistant",
+            ROW | {"prompt": [{"role": "bot", "content": "a"}]},
+            "expected system, user, assistant or tool",
         ),
         (ROW | {"prompt": [USER, assistant("x")]}, "expected the last message to be the user's"),
         (ROW | {"chosen": [OTHER, assistant("x")]}, "expected one assistant message"),
@@ -312,10 +312,13 @@ def test_a_file_of_something_else_is_given_up_early(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"chosen": [assistant("A") | {"tool_calls": [{"id": "1"}]}]}, "chosen[0]: 'tool_calls'"),
-        ({"rejected": [assistant("B") | {"thinking": "x"}]}, "rejected[0]: 'thinking'"),
+        (
+            {"chosen": [assistant("A") | {"tool_calls": [{"id": "1"}]}]},
+            "chosen[0].tool_calls[0]: expected",
+        ),
+        ({"prompt": [USER | {"thinking": "x"}]}, "prompt[0]: 'thinking'"),
         ({"prompt": [USER | {"images": ["a"]}]}, "prompt[0]: 'images'"),
-        ({"tools": [{"type": "function"}]}, "'tools' is content that Palate does not read"),
+        ({"tools": [{"type": "function"}]}, "tools[0]: expected a function with a name"),
     ],
 )
 def test_content_that_is_not_read_is_a_bad_row(

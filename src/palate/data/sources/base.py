@@ -16,9 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from palate.data.messages import as_messages, shown
+from palate.data.messages import as_messages, as_tools, shown
 from palate.data.transcript import Prompt, Turns, read_conversation, read_prompt
 from palate.types import (
+    FORM,
     PREFERRED,
     Comparison,
     Judgement,
@@ -280,6 +281,8 @@ def as_text(value: object, column: str) -> str:
             value.encode()
         except UnicodeEncodeError:
             raise InvalidRecord(f"{column}: expected UTF-8 text, got broken characters") from None
+    if value.startswith(FORM):
+        raise InvalidRecord(f"{column}: expected text, got {shown(FORM)}...; write it as a message")
     return value
 
 
@@ -373,6 +376,14 @@ def messages(value: object, column: str) -> Turns:
         raise InvalidRecord(str(error)) from None
 
 
+def tools(data: Mapping[str, Any]) -> Turns:
+    """The turn of the tools of a row, or none; see `palate.data.messages`."""
+    try:
+        return as_tools(data)
+    except PalateError as error:
+        raise InvalidRecord(str(error)) from None
+
+
 def prompt(data: Mapping[str, Any], column: str = "prompt") -> Prompt:
     """A prompt: messages, text with its turns marked inside, or the text of one user's turn."""
     value = structured(required(data, column))
@@ -382,6 +393,16 @@ def prompt(data: Mapping[str, Any], column: str = "prompt") -> Prompt:
         return read_prompt(as_text(value, column))
     except PalateError as error:
         raise InvalidRecord(f"{column}: {error}") from None
+
+
+def answer(value: object, column: str, prompt: Prompt) -> str:
+    """A response to a prompt: text as the prompt's form writes it, or one assistant message."""
+    if not isinstance(value, Mapping):
+        return prompt.reply(as_text(value, column))
+    (message,) = messages([value], column)
+    if message.role != "assistant":
+        raise InvalidRecord(f"{column}: expected an assistant message, got {message.role}")
+    return message.content
 
 
 def conversation(value: str, column: str) -> tuple[Turns, str] | None:

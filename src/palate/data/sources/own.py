@@ -26,7 +26,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from palate.data.messages import shown, unread_beside
+from palate.data.messages import BESIDE, TOOLS, shown, unread_beside
 from palate.data.prompts import EARLIER_KEY, text_key
 from palate.data.sources import base
 from palate.data.sources.base import (
@@ -137,7 +137,9 @@ def comparison(
     record: Record, reading: Reading, source: str | None, columns: Columns
 ) -> Comparison:
     """The comparison of a reading; raises `InvalidRecord` if there is none in it."""
-    data = reading.data
+    # What stands beside the messages belongs to them in every layout.
+    beside = {name: record.data[name] for name in BESIDE if name in record.data}
+    data = {**beside, **reading.data}
     prompt, chosen, rejected, marks = sides(data)
     source = base.optional_text(data, "source") or source or NAME
     cluster = base.optional_text(data, "prompt_id")
@@ -174,7 +176,7 @@ class Columns:
         for name, value in data.items():
             if value is None or value == "" or value == []:
                 continue
-            if name in self.layout.read:
+            if name in self.layout.read or name in TOOLS:
                 self.read[name] += 1
                 continue
             text = _json(value)
@@ -189,11 +191,12 @@ class Columns:
 
     def summary(self) -> str:
         """One line: what was read, what was not, and what that holds where it is a few words."""
-        used = (
+        used = [
             _printable(column if column == role else f"{column} as {role}")
             for role, column in self.layout.columns.items()
             if self.read[column] or self.read[column.partition(".")[0]]
-        )
+        ]
+        used += [name for name in TOOLS if self.read[name]]
         line = f"read {', '.join(used)}"
         notes = []
         for name, labels in self.unread.items():
@@ -235,11 +238,12 @@ def sides(data: Mapping[str, Any]) -> tuple[Turns, str, str, dict[str, Any]]:
     """
     if reason := unread_beside(data):
         raise InvalidRecord(reason)
+    tools = base.tools(data)
     if data.get("prompt") is None:
         (turns, chosen), (other, rejected) = (
             _conversation(data, column) for column in ("chosen", "rejected")
         )
-        return turns, chosen, rejected, prompts_differ(turns, other)
+        return (*tools, *turns), chosen, rejected, prompts_differ(turns, other)
     prompt = base.prompt(data)
     (turns, chosen), (other, rejected) = (
         _reply(data, column, prompt) for column in ("chosen", "rejected")
@@ -250,7 +254,7 @@ def sides(data: Mapping[str, Any]) -> tuple[Turns, str, str, dict[str, Any]]:
         marks[EARLIER_KEY] = f"{text_key(text):016x}"
     if turns[-1].role == "assistant":
         raise InvalidRecord("prompt: expected the last message to be the user's, got assistant")
-    return turns, chosen, rejected, marks
+    return (*tools, *turns), chosen, rejected, marks
 
 
 def _reply(data: Mapping[str, Any], column: str, prompt: Prompt) -> tuple[Turns, str]:
@@ -264,6 +268,8 @@ def _reply(data: Mapping[str, Any], column: str, prompt: Prompt) -> tuple[Turns,
         if prompt.form is not None:  # Prompt and reply in one text, as older trainers want them.
             text = text.removeprefix(data["prompt"])
         return prompt.turns, prompt.reply(text)
+    if isinstance(value, Mapping):
+        value = [value]
     if not isinstance(value, list):
         raise InvalidRecord(f"{column}: expected text or one assistant message, got {shown(value)}")
     turns = base.messages(value, column)

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, model_validator
 
 from palate.model.tokenizer import TOO_LONG
+from palate.serve.errors import invalid
 from palate.serve.protocols.schema import (
     NUMBER,
     RequestBody,
@@ -36,6 +37,7 @@ OPTIONS = {
 }
 ITEM_FIELDS = {
     "messages": honoured("a conversation, which ends in the response"),
+    "tools": honoured("functions that the model was given; beside `messages` alone"),
     "prompt": PROMPT,
     "responses": honoured("responses to the prompt"),
     "reference": honoured("a response to the same prompt, or a reward: what probability is over"),
@@ -67,6 +69,7 @@ class Item(
     """
 
     messages: Turns | None = None
+    tools: list[dict[str, Any]] | None = None
     prompt: str | Turns | None = None
     responses: Annotated[Texts, Field(min_length=1)] | None = None
     reference: Annotated[str | Finite | None, NUMBER] = None
@@ -75,10 +78,13 @@ class Item(
     def conversations(self) -> list[Conversation]:
         """One for each response, and for a reference that is one too."""
         reference = [self.reference] if isinstance(self.reference, str) else []
+        if self.tools and self.messages is None:
+            raise invalid("tools: only messages are given tools; leave it out")
         if self.messages is None:
             return answers(self.prompt or "", [*(self.responses or ()), *reference])
-        given = conversation(self.messages)
-        return [given, *(Conversation(given.prompt, text) for text in reference)]
+        given = conversation(self.messages, self.tools)
+        others = answers("", reference)
+        return [given, *(Conversation(given.prompt, other.response) for other in others)]
 
 
 class RewardRequest(RequestBody, fields=REWARD_FIELDS, extra="forbid"):

@@ -18,17 +18,19 @@ from pydantic import (
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
     model_validator,
 )
 from pydantic_core import core_schema
 from starlette.requests import Request
 
-from palate.data.messages import unread
+from palate.data.messages import as_message, as_tools, unread
 from palate.data.transcript import read_prompt
 from palate.serve.errors import invalid
 from palate.serve.service import STATS
 from palate.serve.tokenize import Conversation, Form, Ids, Templated
-from palate.types import Message, PalateError
+from palate.types import Message, PalateError, parts_of
 
 TokenId = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 # Lists stop at their first mistake: a million wrong elements would be a million errors in memory.
@@ -181,24 +183,37 @@ class Part(BaseModel):
 
 
 class Turn(BaseModel):
-    """One message of a conversation."""
+    """One message of a conversation, as `palate.data.messages` reads it."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | Annotated[list[Part], Field(fail_fast=True)]
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | Annotated[list[Part], Field(fail_fast=True)] | None = None
+    reasoning: Annotated[str | None, Field(description="The assistant's.")] = None
+    reasoning_content: Annotated[str | None, Field(description="As reasoning.")] = None
+    tool_calls: Annotated[list[dict[str, Any]] | None, Field(description="The assistant's.")] = None
+    tool_call_id: Annotated[str | None, Field(description="A tool's: which call it answers.")] = (
+        None
+    )
+    name: Annotated[str | None, Field(description="A tool's.")] = None
+    _message: Message = PrivateAttr()
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _nothing_unread(cls, value: Any) -> Any:
-        """Refuse what would be dropped: calls of tools, reasoning in a field of its own, images."""
+    def _nothing_unread(cls, value: Any, read: ModelWrapValidatorHandler[Self]) -> Self:
+        """Refuse what would be dropped: images, documents, what is no field of a message."""
         if isinstance(value, dict) and (reason := unread(value)):
             raise ValueError(reason)
-        return value
+        turn = read(value)
+        try:
+            turn._message = as_message(
+                value if isinstance(value, dict) else turn.model_dump(exclude_none=True), "message"
+            )
+        except PalateError as error:
+            raise ValueError(str(error)) from None
+        return turn
 
     def message(self) -> Message:
         """As the model's template takes it."""
-        role = "system" if self.role == "developer" else self.role
-        parts = [self.content] if isinstance(self.content, str) else [p.text for p in self.content]
-        return Message(role, "".join(parts))
+        return self._message
 
 
 Turns = Annotated[list[Turn], Field(min_length=1, max_length=4096, fail_fast=True)]
@@ -212,12 +227,19 @@ class Usage(BaseModel):
     completion_tokens: int = 0
 
 
-def conversation(turns: Sequence[Turn]) -> Conversation:
-    """Messages that end in the response; raises `RequestError` where they do not."""
+def conversation(turns: Sequence[Turn], tools: Sequence[Any] | None = None) -> Conversation:
+    """Messages that end in the response; raises `RequestError` where they do not.
+
+    `tools` are those that the model was given, in OpenAI's form.
+    """
+    try:
+        given = as_tools({"tools": tools})
+    except PalateError as error:
+        raise invalid(str(error)) from None
     *prompt, last = (turn.message() for turn in turns)
     if last.role != "assistant":
         raise invalid(f"messages: expected an assistant's turn at the end, got {last.role}'s")
-    return Conversation(tuple(prompt), last.content)
+    return Conversation((*given, *prompt), last.content)
 
 
 def answered(prompt: str, response: str) -> Conversation:
@@ -235,6 +257,10 @@ def answers(prompt: str | Sequence[Turn], responses: Sequence[str]) -> list[Conv
     Raises:
         RequestError: a turn in it has content that is not read.
     """
+    if any(
+        parts_of(text)[1] for text in (*responses, *([prompt] if isinstance(prompt, str) else ()))
+    ):
+        raise invalid("expected text, got Palate's own form of a message; send it in messages")
     if not isinstance(prompt, str):
         turns = tuple(turn.message() for turn in prompt)
         return [Conversation(turns, response) for response in responses]

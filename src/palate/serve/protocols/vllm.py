@@ -109,7 +109,7 @@ POOLING_FIELDS = {
         "yours, if that is meant",
         "vLLM 0.12",
     ),
-    "tools": ONLY_MESSAGES,
+    "tools": honoured("functions that the model was given, which its template writes", "vLLM 0.12"),
     "documents": ONLY_MESSAGES,
     "task": refused("the only task is classify; leave it out", "vLLM 0.12", (None, "classify")),
     "data": refused("there are no plugins; send input or messages", "vLLM 0.12"),
@@ -196,11 +196,16 @@ class PoolingRequest(VllmRequest, fields=POOLING_FIELDS, one_of=(("input",), ("m
 
     input: Input | None = None
     messages: Turns | None = None
+    tools: list[dict[str, Any]] | None = None
     encoding_format: Literal["float", "base64"] = "float"
 
     def forms(self) -> list[Form]:
         """What is to be scored."""
-        return [conversation(self.messages)] if self.messages else forms(self.input or "")
+        if self.tools and not self.messages:
+            raise invalid("tools: only messages are given tools; leave it out")
+        if self.messages:
+            return [conversation(self.messages, self.tools)]
+        return forms(self.input or "")
 
 
 class Document(BaseModel):
