@@ -33,6 +33,7 @@ from palate.data.sources import (
     diasafety,
     gptj_synthetic,
     helpsteer,
+    label_studio,
     mtbench,
     oasst,
     openai_summarize,
@@ -88,6 +89,7 @@ SOURCES: dict[str, Source] = {
         helpsteer,
         mtbench,
         pandalm,
+        label_studio,
         own,
         simulated,
     )
