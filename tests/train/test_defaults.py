@@ -1,11 +1,16 @@
 """What is not stated follows from the rows and the base; what is stated stays."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from palate.model.options import BaseOptions
 from palate.recipe import built_in, load_recipe
-from palate.train.defaults import LEAST_TAUGHT, Course, follow, follows, trouble
+from palate.records import write_comparisons
+from palate.train.defaults import LEAST_TAUGHT, Course, follow, follows, learnable, trouble
 from palate.train.options import LoraOptions, Trainable, TrainOptions
+from palate.types import Comparison, Judgement, Message, Ranks
 
 
 def size(parameters: float):
@@ -66,3 +71,18 @@ def test_too_few_steps_are_said_with_the_cure() -> None:
     assert "train.pairs_per_step" in trouble(14, LEAST_TAUGHT - 1)
     assert trouble(15, LEAST_TAUGHT) == ""
     assert Course.of(follow(TrainOptions(), BaseOptions(), 12, None)[0], 12).trouble
+
+
+def test_ties_and_rankings_count_in_the_course(tmp_path: Path) -> None:
+    """Ties are no rows of the ranking loss; a step has room for the longest ranking."""
+    row = Comparison("0", "made", (Message("user", "x"),), "a", "b", "p")
+    ranked = [replace(row, ranks=Ranks("r", 0, k + 1)) for k in range(10)]
+    tie = replace(row, judgement=Judgement(chosen=0, tie=1))
+    write_comparisons(tmp_path / "m.parquet", [row, tie, *ranked])
+    assert learnable(tmp_path / "m.parquet", "ranking") == (11, 10)
+    assert learnable(tmp_path / "m.parquet", "davidson") == (12, 10)
+    write_comparisons(tmp_path / "m.parquet", [row, row])
+    assert learnable(tmp_path / "m.parquet", "ranking") == (2, 0)
+    assert follow(TrainOptions(), BaseOptions(), 11, None, together=10)[0].pairs_per_step == 10
+    stated = TrainOptions(pairs_per_step=4)
+    assert follow(stated, BaseOptions(), 11, None, together=10)[0].pairs_per_step == 4

@@ -13,7 +13,7 @@ from palate.judges.llm.cost import estimate
 from palate.recipe.judges import CHAT, JudgeSpec
 from palate.recipe.schema import Recipe
 from palate.records import read_header
-from palate.train.defaults import Course, follow
+from palate.train.defaults import Course, follow, learnable
 from palate.types import PalateError
 
 if TYPE_CHECKING:
@@ -78,7 +78,10 @@ def forecast(
     from palate.train.cost import SHAPES, Data, layer_rate, model_stats, pace, shape_config
 
     rows, tokens, share = _amounts(recipe, name, folder, stated)
-    options, base = follow(recipe.train_options(name), recipe.backbone_options(name), rows, None)
+    options, base = recipe.train_options(name), recipe.backbone_options(name)
+    mixture = folder / "mixtures" / f"{recipe.models[name].mixture}.parquet"
+    together = learnable(mixture, options.loss)[1] if mixture.is_file() else 0
+    options, base = follow(options, base, rows, None, together=together)
     if stated.shape is None:
         config = load_config(base.model, revision=base.revision, layers=base.layers)
     else:
@@ -105,13 +108,17 @@ def _amounts(recipe: Recipe, name: str, folder: Path, stated: Amounts) -> tuple[
     mixture = folder / "mixtures" / f"{recipe.models[name].mixture}.parquet"
     rows, size, share = stated.comparisons, stated.tokens, stated.prompt_share
     if (rows is None or size is None) and tokens.with_suffix(".json").is_file():
-        lengths = Examples(tokens).lengths()
+        examples = Examples(tokens)
+        if recipe.train_options(name).loss == "ranking":
+            examples = examples.decided()
+        lengths = examples.lengths()
         prompt, mean = float(lengths[:, 0].mean()), float(lengths.sum(1).mean())
         rows, size, share = rows or len(lengths), size or mean, prompt / mean
     elif (rows is None or size is None) and mixture.is_file():
         header = read_header(mixture, "comparisons")
         counted = sum(s["tokens"] for s in header.details["shares"] if s["pool"])
-        rows, size = rows or header.rows, size or counted / max(header.rows, 1)
+        learnt, _ = learnable(mixture, recipe.train_options(name).loss)
+        rows, size = rows or learnt, size or counted / max(header.rows, 1)
     if rows is None or size is None:
         raise PalateError(
             f"{mixture}: not made yet; make it with `palate mix`, or say --comparisons and "

@@ -47,7 +47,7 @@ from palate.records import (
 )
 from palate.report import Report, report, write_page
 from palate.report.render import markdown
-from palate.train.defaults import FOLLOWING, Course, follow, follows
+from palate.train.defaults import FOLLOWING, Course, follow, follows, learnable
 from palate.train.options import FREE, TrainOptions
 from palate.types import Comparison, Judge, PalateError, digest
 
@@ -294,8 +294,8 @@ def log_courses(work: Workspace, mixtures: Files) -> None:
     """Log how many steps each model's training would take, and whether they can teach."""
     for name, model in work.recipe.models.items():
         options, base = work.recipe.train_options(name), work.recipe.backbone_options(name)
-        rows = read_header(mixtures[model.mixture]).rows
-        filled, _ = follow(options, base, rows, None)
+        rows, together = learnable(mixtures[model.mixture], options.loss)
+        filled, _ = follow(options, base, rows, None, together=together)
         _log_course(work.log, name, options, filled, rows)
 
 
@@ -336,11 +336,12 @@ def fill_in(
         return count_parameters(config, options)
 
     header = read_header(mixture, "comparisons")
+    rows, together = learnable(mixture, options.loss)
     filled, cut = options, base
     if follows(options, base):
         begun = _begun_with(options, base, header.fingerprint, folder) if resume else None
-        filled, cut = begun or follow(options, base, header.rows, size)
-    _log_course(log, name, options, filled, header.rows, rates=_rates(filled))
+        filled, cut = begun or follow(options, base, rows, size, together=together)
+    _log_course(log, name, options, filled, rows, rates=_rates(filled))
     if cut.layers != base.layers:
         log(
             f"  {name}: the first {cut.layers} layers of the backbone; "
@@ -483,7 +484,7 @@ def _card(
     from palate.model.export import Card, DataShare
 
     header = read_header(mixture)
-    course = Course.of(options, header.rows)
+    course = Course.of(options, learnable(mixture, options.loss)[0])
     facts = {**backbone.facts, "training": f"{course}, {_rates(options)}"}
     if course.trouble:
         facts["caution"] = course.trouble

@@ -8,12 +8,16 @@ always wins, and the recipes that come with Palate state everything.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from palate.model.options import BaseOptions
+from palate.records import has_values, read_batches, read_header
 from palate.train.options import TrainOptions
+from palate.types import Judgement
 
 FOLLOWING = ("pairs_per_step", "epochs", "warmup_steps_min", "learning_rate", "head_learning_rate")
 """The keys of `train` that follow where they are not stated; of `backbone`, `layers` does."""
@@ -73,13 +77,39 @@ def trouble(steps: int, taught: int) -> str:
     )
 
 
+def learnable(mixture: Path, loss: str) -> tuple[int, int]:
+    """Comparisons of a mixture file that a loss learns from, and those of its longest ranking.
+
+    The ranking loss leaves ties out. A file without ties and rankings is not read.
+    """
+    rows = read_header(mixture, "comparisons").rows
+    if not (has_values(mixture, "judgement") or has_values(mixture, "ranks")):
+        return rows, 0
+    ties, rankings = 0, Counter[tuple[str, str]]()
+    columns = ["prompt_id", "judgement", "ranks"]
+    for batch in read_batches(mixture, columns, "comparisons"):
+        for row in batch.to_pylist():
+            judgement, ranks = row["judgement"], row["ranks"]
+            if loss == "ranking" and judgement and Judgement(**judgement).decides == "tie":
+                ties += 1
+            elif ranks:
+                rankings[row["prompt_id"], ranks["ranking"]] += 1
+    return rows - ties, max(rankings.values(), default=0)
+
+
 def follow(
-    train: TrainOptions, base: BaseOptions, rows: int, size: Callable[[BaseOptions], int] | None
+    train: TrainOptions,
+    base: BaseOptions,
+    rows: int,
+    size: Callable[[BaseOptions], int] | None,
+    *,
+    together: int = 0,
 ) -> tuple[TrainOptions, BaseOptions]:
     """The options with what they do not state filled in; what they state stays as it is.
 
     - `pairs_per_step`: the power of two nearest to sqrt(rows) / 2, between 8 and 512. So 8 of up
-      to 500 rows, 16 of 1,000, 64 of 16,000, and the paper's 512 from half a million on.
+      to 500 rows, 16 of 1,000, 64 of 16,000, and the paper's 512 from half a million on. At least
+      `together`.
     - `epochs`: as many as make 36 steps, at most 3.
     - `warmup_steps_min`: the paper's 5, or a tenth of the steps where that is less.
     - `learning_rate`: by the number of parameters (`RATES`); the head's is ten times that.
@@ -92,6 +122,7 @@ def follow(
         rows: comparisons to train on.
         size: gives the number of parameters of a base; None leaves the rates as they are. Called
             only where a rate follows.
+        together: comparisons of the longest ranking, which are learnt in one step.
     """
     stated = train.model_fields_set
     derived: dict[str, Any] = {}
@@ -99,7 +130,7 @@ def follow(
         base = base.model_copy(update={"layers": FEW_LAYERS if rows <= FEW_ROWS else None})
     if "pairs_per_step" not in stated:
         power = round(math.log2(max(1.0, math.sqrt(rows) / 2)))
-        derived["pairs_per_step"] = min(max(FEWEST_PAIRS, 2**power), MOST_PAIRS)
+        derived["pairs_per_step"] = max(min(max(FEWEST_PAIRS, 2**power), MOST_PAIRS), together)
     pairs = derived.get("pairs_per_step", train.pairs_per_step)
     if "epochs" not in stated:
         derived["epochs"] = min(MOST_EPOCHS, math.ceil(STEPS_WANTED / math.ceil(rows / pairs)))
