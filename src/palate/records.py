@@ -136,7 +136,7 @@ VERSIONS: Mapping[str, int] = {"verdicts": 3}
 UPDATES: Mapping[str, str] = {"verdicts": "evaluate again, its answers are kept"}
 REPAIRS: Mapping[str, str] = {"verdicts": "remove it and evaluate again to remake it"}
 # Columns that files of an earlier form lack.
-LATER_COLUMNS = frozenset({"judgement", "ranks"})
+LATER_COLUMNS = frozenset({"judgement", "ranks", "preferred"})
 ROWS_PER_GROUP = 4_096  # Bounds memory on write and read: about 4 MB of HH text a group.
 BYTES_PER_GROUP = 1 << 26  # The same where a row is large: a judge may answer with a megabyte.
 HEADER_KEY = b"palate"
@@ -350,6 +350,7 @@ def _open(path: Path, kind: str | None = None) -> Generator[pq.ParquetFile]:
 
 # Comparisons and verdicts as rows of a table, and back.
 
+_JUDGEMENT = pa.struct([(name, pa.float64()) for name in Judgement.__slots__])
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
 COMPARISON_SCHEMA = pa.schema(
@@ -366,7 +367,7 @@ COMPARISON_SCHEMA = pa.schema(
         pa.field("rejected_safe", pa.bool_()),
         pa.field("annotator", pa.string()),
         pa.field("meta", pa.string()),
-        pa.field("judgement", pa.struct([(name, pa.float64()) for name in Judgement.__slots__])),
+        pa.field("judgement", _JUDGEMENT),
         pa.field(
             "ranks",
             pa.struct([("ranking", pa.string()), ("chosen", pa.int32()), ("rejected", pa.int32())]),
@@ -394,6 +395,8 @@ VERDICT_SCHEMA = pa.schema(
         pa.field("seconds", pa.float64()),
         pa.field("chosen_length", pa.int64()),
         pa.field("rejected_length", pa.int64()),
+        pa.field("judgement", _JUDGEMENT),
+        pa.field("preferred", pa.string()),
     ]
 )
 
@@ -439,12 +442,12 @@ def read_verdicts(path: Path, *, older: bool = False) -> Iterator[Verdict]:
 
 def comparison_to_row(comparison: Comparison) -> dict[str, Any]:
     """The row of `COMPARISON_SCHEMA` for a comparison."""
-    judgement, ranks = comparison.judgement, comparison.ranks
+    ranks = comparison.ranks
     return {name: getattr(comparison, name) for name in COMPARISON_SCHEMA.names} | {
         "prompt": [{"role": m.role, "content": m.content} for m in comparison.prompt],
         "rating": comparison.rating and comparison.rating.label,
         "meta": json.dumps(comparison.meta, ensure_ascii=False) if comparison.meta else None,
-        "judgement": None if judgement == PREFERRED else asdict(judgement),
+        "judgement": _judgement_cell(comparison.judgement),
         "ranks": ranks and asdict(ranks),
     }
 
@@ -455,7 +458,7 @@ def comparison_from_row(row: Mapping[str, Any]) -> Comparison:
         "prompt": tuple(Message(m["role"], m["content"]) for m in row["prompt"]),
         "rating": _rating(row["rating"]),
         "meta": json.loads(row["meta"]) if row["meta"] else {},
-        "judgement": Judgement(**judgement) if (judgement := row.get("judgement")) else PREFERRED,
+        "judgement": _judgement(row.get("judgement")),
         "ranks": Ranks(**ranks) if (ranks := row.get("ranks")) else None,
     }
     return Comparison(
@@ -471,6 +474,7 @@ def verdict_to_row(verdict: Verdict) -> dict[str, Any]:
         "bin": verdict.bin and verdict.bin.value,
         "reason": _utf8(verdict.reason),
         "answer": _utf8(verdict.answer),
+        "judgement": _judgement_cell(verdict.judgement),
     }
 
 
@@ -480,6 +484,7 @@ def verdict_from_row(row: Mapping[str, Any]) -> Verdict:
         "outcome": Outcome(row["outcome"]),
         "rating": _rating(row["rating"]),
         "bin": None if row["bin"] is None else Bin(row["bin"]),
+        "judgement": _judgement(row.get("judgement")),
     }
     known = {name: row[name] for name in VERDICT_SCHEMA.names if name in row}
     return Verdict(**known | typed)
@@ -488,6 +493,14 @@ def verdict_from_row(row: Mapping[str, Any]) -> Verdict:
 def _utf8(text: str) -> str:
     r"""The text with lone surrogates, which no file of UTF-8 can hold, written out as `\udc80`."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _judgement_cell(judgement: Judgement) -> dict[str, float] | None:
+    return None if judgement == PREFERRED else asdict(judgement)
+
+
+def _judgement(cell: Mapping[str, float] | None) -> Judgement:
+    return Judgement(**cell) if cell else PREFERRED
 
 
 def _rating(label: str | None) -> Rating | None:

@@ -297,13 +297,22 @@ class Preference:
     seconds: float | None = None
 
 
+Side = Literal["chosen", "rejected", "tie"]
+"""The response that a judge prefers, by the names that the comparison gives them, or neither."""
+
+
 class Outcome(StrEnum):
-    """What became of one item under one judge."""
+    """What became of one item under one judge.
+
+    `UNDECIDED` is an item on which the annotators' own judgement is a tie: whatever a judge says
+    of it is neither right nor wrong.
+    """
 
     CORRECT = "correct"
     WRONG = "wrong"
     TIE = "tie"
     UNSCORED = "unscored"
+    UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +322,8 @@ class Verdict:
     `rating`, `bin`, `cluster`, and `source` are copied from the comparison so that tables are
     remade from verdicts alone. `answer` is what the judge said, word for word: untrusted text.
     `seconds` is how long it took to say, None where the judge does not say. Lengths are characters.
+    `judgement` is the annotators', copied from the comparison; where it is a tie and the judge gave
+    an answer, `preferred` says which.
     """
 
     judge: str
@@ -333,6 +344,8 @@ class Verdict:
     seconds: float | None = None
     chosen_length: int | None = None
     rejected_length: int | None = None
+    judgement: Judgement = PREFERRED
+    preferred: Side | None = None
 
 
 class Scorer(Protocol):

@@ -544,13 +544,16 @@ def _models(run: Path) -> list[Path]:
 def show_verdicts(folder: Path, form: Format) -> None:
     """Print how many verdicts of each kind every judge gave."""
     from palate.records import read_header
+    from palate.types import Outcome
 
     rows = []
     for run, names in run_folders(folder):
         for path in sorted((run / "verdicts").glob("*.parquet")):
             details = read_header(path, "verdicts").details
             judged = {key: details[key] for key in ("judge", "benchmark")}
-            rows.append({**names, **judged, **details["outcomes"]})
+            # Those of an earlier Palate do not say how many items were undecided.
+            outcomes = {outcome.value: 0 for outcome in Outcome} | details["outcomes"]
+            rows.append({**names, **judged, **outcomes})
     emit(rows, form, "Verdicts")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -65,7 +65,7 @@ class Benchmark:
             PalateError: the same comparison id stands twice, so verdicts could not be told apart.
         """
         seen: set[str] = set()
-        for comparison in read_comparisons(self.path):
+        for comparison in map(majority_first, read_comparisons(self.path)):
             if comparison.id in seen:
                 raise PalateError(
                     f"{self.path}: comparison {comparison.id} stands twice; "
@@ -80,6 +80,23 @@ class Benchmark:
     def pairs(self, seed: int = 0, order: Order = "seeded") -> Iterator[Pair]:
         """What a judge sees."""
         return (item.pair for item in self.items(seed, order))
+
+
+def majority_first(comparison: Comparison) -> Comparison:
+    """The comparison with the response that most annotators preferred as the chosen one."""
+    if comparison.judgement.decides != "rejected":
+        return comparison
+    judgement, ranks = comparison.judgement, comparison.ranks
+    return replace(
+        comparison,
+        chosen=comparison.rejected,
+        rejected=comparison.chosen,
+        chosen_safe=comparison.rejected_safe,
+        rejected_safe=comparison.chosen_safe,
+        judgement=replace(judgement, chosen=judgement.rejected, rejected=judgement.chosen),
+        # A ranking and its votes that contradict each other leave no places.
+        ranks=None if ranks is None or ranks.chosen != ranks.rejected else ranks,
+    )
 
 
 def order_for(judge: Judge, plan: OrderPlan) -> Order:

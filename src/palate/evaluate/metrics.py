@@ -119,6 +119,8 @@ LIMIT_NAME = "Bayes limit"
 class Counts:
     """What became of the items. `unscored` counts by reason; `truncated` overlaps the others.
 
+    Of `undecided` items the annotators' judgement is a tie; the others count what was decided.
+
     An item judged in both orders is correct or wrong by the mean over them, a tie at one half.
     """
 
@@ -127,10 +129,16 @@ class Counts:
     tie: int
     unscored: Mapping[str, int]
     truncated: int
+    undecided: int = 0
 
     @property
     def items(self) -> int:
         """All items asked."""
+        return self.decided + self.undecided
+
+    @property
+    def decided(self) -> int:
+        """The items of which the annotators preferred one response: those of every accuracy."""
         return self.correct + self.wrong + self.tie + sum(self.unscored.values())
 
 
@@ -192,6 +200,7 @@ def summarise(
             tie=int((values == stats.TIE_VALUE).sum()),
             unscored=dict(sorted(reasons.items())),
             truncated=int(votes.truncated.sum()),
+            undecided=votes.undecided,
         ),
         bounds=stats.bounds(votes.values),
         trend=stats.cochran_armitage(
@@ -208,8 +217,10 @@ def judge_benchmark(
 
     Verdicts are kept in `folder`: what was judged there under the same protocol is not asked
     again. `result.overall` is an `Estimate` of the share in [0, 1] in which judge and annotators
-    agree; `by_rating` and `by_bin` split it, `counts` says what became of every item. The order of
-    sides is drawn with `seed`; judges that read both responses at once are asked in both orders.
+    agree, over items of which most annotators prefer one response (`counts.decided`; the others are
+    `counts.undecided`). `by_rating` and `by_bin` split it, `counts` says what became of every item.
+    The order of sides is drawn with `seed`; judges that read both responses at once are asked in
+    both orders.
 
     Not called `evaluate`: that is the package `palate.evaluate`, and whether `palate.evaluate`
     were the package or a function would hang on what was imported before.
@@ -261,12 +272,14 @@ def bayes_limit(
     p of an item is the probability that the better response (by the latent truth) is the chosen
     one; in the cells of a rating, given that rating (`palate.data.simulation.item_limit`).
     value = mean p, error = sqrt(sum p(1-p)) / N: the interval is where the Bayes judge's own
-    accuracy on this test set falls. None where an item's truth is not known.
+    accuracy on this test set falls. Items on which annotators tied are left out, as in every
+    accuracy. None where an item's truth is not known.
     """
-    rows = list(comparisons)
+    everything = list(comparisons)
+    rows = [row for row in everything if row.judgement.decides != "tie"]
     if not rows or any("bayes" not in c.meta for c in rows):
         return None
-    items = items_digest(c.id for c in rows)
+    items = items_digest(c.id for c in everything)
     chances, given = np.array([item_limit(c) for c in rows], dtype=np.float64).T
     ratings = np.array([c.rating or 0 for c in rows])
     bins = np.array([-1 if c.bin is None else BINS.index(c.bin) for c in rows])

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,18 +17,21 @@ from palate import stats
 from palate.records import VERDICT_SCHEMA, read_columns, read_header, verdict_to_row
 from palate.renamed import renamed
 from palate.stats import TIE_VALUE, Estimate
-from palate.types import Bin, Outcome, PalateError, Rating, Verdict, digest
+from palate.types import PREFERRED, Bin, Judgement, Outcome, PalateError, Rating, Verdict, digest
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 Flags = NDArray[np.bool_]
+T = TypeVar("T", "Orders", "JudgeResults")
 
 VALUES = {
     Outcome.CORRECT.value: 1.0,
     Outcome.WRONG.value: 0.0,
     Outcome.TIE.value: TIE_VALUE,
     Outcome.UNSCORED.value: np.nan,
+    Outcome.UNDECIDED.value: np.nan,  # Its answer is in a column of its own.
 }
+PREFERRED_VALUES = {"chosen": 1.0, "rejected": 0.0, "tie": TIE_VALUE}
 BINS = tuple(Bin)
 SUREST = 1 - 1e-12
 COLUMNS = [name for name in VERDICT_SCHEMA.names if name not in ("answer", "seconds", "source")]
@@ -104,14 +107,54 @@ class Orders:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Judgements:
+    """What annotators said of all M items of a benchmark, and the judge's answer to each.
+
+    `amounts` [M, 3] are votes or shares for the chosen response, a tie (both bad is one) and the
+    rejected one, `weights` [M] how much each item counts, `clusters` [M] as in `JudgeResults`.
+    `orders` are the answers in `both` orders of the sides or in one, value 1 where the chosen
+    response is preferred.
+    """
+
+    amounts: Floats
+    weights: Floats
+    clusters: Codes
+    orders: Orders
+    both: bool
+
+    @property
+    def shares(self) -> Floats:
+        """The amounts as shares of their sum, [M, 3]."""
+        return self.amounts / self.amounts.sum(axis=1, keepdims=True)
+
+    @property
+    def decided(self) -> Flags:
+        """Whether the chosen response has the largest share, alone; an item is else a tie, [M]."""
+        return self.amounts[:, 0] > self.amounts[:, 1:].max(axis=1, initial=0)
+
+    @property
+    def answers(self) -> Floats:
+        """The judge's answer, [M]: 1 chosen, 0 rejected, 0.5 tie, NaN unscored."""
+        return self.orders.read_both() if self.both else self.orders.values[:, 0]
+
+    @property
+    def log_odds(self) -> Floats:
+        """The judge's log-odds of the chosen response, [M]; NaN without scores."""
+        return self.orders.log_odds
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class JudgeResults:
-    """What one judge made of one benchmark; every array is [N], one entry an item.
+    """What one judge made of one benchmark; every array is [N], one entry an item that the
+    annotators decided.
 
     `values` is 1 correct, 0 wrong, 0.5 tie, NaN unscored. An item judged in both orders is one
     entry (`Orders.read_both`; its scores are means); `orders` keeps the answers in each.
     `clusters` numbers prompts, `ratings` is 0 where there is none, `bins` indexes `BINS` and is
     -1 where there is none. Lengths are characters, NaN where they are not known. `items` is a
-    digest of the items' ids: two judges with unequal digests were not asked the same questions.
+    digest of all items' ids: two judges with unequal digests were not asked the same questions.
+    `judgements` has the items that the annotators left undecided too, and what they said of all;
+    None where each item has one plain preference.
     """
 
     judge: str
@@ -131,6 +174,12 @@ class JudgeResults:
     chosen_lengths: Floats
     rejected_lengths: Floats
     orders: Orders
+    judgements: Judgements | None = None
+
+    @property
+    def undecided(self) -> int:
+        """How many items the annotators left undecided; they are in none of the arrays."""
+        return 0 if self.judgements is None else int((~self.judgements.decided).sum())
 
     @property
     def fingerprint(self) -> str:
@@ -158,6 +207,7 @@ class JudgeResults:
             truncated=self.orders.truncated[:, 0],
             chosen_scores=self.orders.chosen_scores[:, 0],
             rejected_scores=self.orders.rejected_scores[:, 0],
+            judgements=self.judgements and replace(self.judgements, both=False),
         )
 
 
@@ -204,8 +254,12 @@ def _from_table(table: pa.Table, protocol: Mapping[str, Any], where: str) -> Jud
         columns[place] = column[counted]
         return columns
 
+    answers = _mapped(table, "outcome", VALUES, np.nan)
+    if "preferred" in table.column_names:
+        of_undecided = _mapped(table, "preferred", PREFERRED_VALUES, np.nan)
+        answers = np.where(np.isnan(of_undecided), answers, of_undecided)
     orders = Orders(
-        values=by_order(_mapped(table, "outcome", VALUES, np.nan), np.nan),
+        values=by_order(answers, np.nan),
         chosen_scores=by_order(_floats(table, "chosen_score"), np.nan),
         rejected_scores=by_order(_floats(table, "rejected_score"), np.nan),
         truncated=by_order(_flags(table, "truncated"), False),
@@ -214,7 +268,7 @@ def _from_table(table: pa.Table, protocol: Mapping[str, Any], where: str) -> Jud
     known = (protocol.get(key) for key in ("benchmark", "seed", "tie_rule"))
     terms = ("" if value is None else str(value) for value in known)
     reason, reasons = _codes(table, "reason")
-    return JudgeResults(
+    everything = JudgeResults(
         judge=judge,
         benchmark=benchmark,
         protocol=fingerprint,
@@ -234,6 +288,40 @@ def _from_table(table: pa.Table, protocol: Mapping[str, Any], where: str) -> Jud
         rejected_lengths=_floats(table, "rejected_length")[first],
         orders=orders,
     )
+    amounts, weights = _judgements(table, first)
+    if (amounts == PLAIN).all() and (weights == PREFERRED.weight).all():
+        return everything
+    judgements = Judgements(amounts, weights, everything.clusters, orders, both)
+    decided = judgements.decided
+    return replace(_rows_of(everything, decided), judgements=judgements)
+
+
+PLAIN = (PREFERRED.chosen, PREFERRED.tie + PREFERRED.both_bad, PREFERRED.rejected)
+
+
+def _judgements(table: pa.Table, rows: Codes) -> tuple[Floats, Floats]:
+    """Amounts [N, 3] and weights [N] of some rows; those of a plain preference where none is."""
+    if "judgement" not in table.column_names:
+        return np.tile(PLAIN, (rows.size, 1)), np.ones(rows.size)
+    column = table["judgement"].combine_chunks()
+    cells = {
+        name: pc.fill_null(pc.struct_field(column, name), getattr(PREFERRED, name)).to_numpy()[rows]
+        for name in Judgement.__slots__
+    }
+    amounts = [cells["chosen"], cells["tie"] + cells["both_bad"], cells["rejected"]]
+    return np.stack(amounts, axis=1), cells["weight"]
+
+
+def _rows_of(results: T, rows: Flags) -> T:
+    """The same with those entries of every array that `rows` [N] marks."""
+    changes: dict[str, Any] = {}
+    for field in fields(results):
+        value = getattr(results, field.name)
+        if isinstance(value, np.ndarray):
+            changes[field.name] = value[rows]
+        elif isinstance(value, Orders):
+            changes[field.name] = _rows_of(value, rows)
+    return replace(results, **changes)
 
 
 def _only_value(table: pa.Table, name: str, where: str) -> str:

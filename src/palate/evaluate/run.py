@@ -26,7 +26,7 @@ from palate.records import (
     write_json,
     write_verdicts,
 )
-from palate.types import Judge, Outcome, PalateError, Preference, Verdict, digest
+from palate.types import Judge, Outcome, PalateError, Preference, Side, Verdict, digest
 
 # One answer in its three forms: a judge's preference, a journal's record, a verdict.
 
@@ -58,16 +58,26 @@ def record_of(judge: str, preference: Preference) -> Record:
     return [choice, first, second, reason, preference.truncated, preference.answer, seconds]
 
 
+OUTCOMES: Mapping[Side | None, Outcome] = {
+    "chosen": Outcome.CORRECT,
+    "rejected": Outcome.WRONG,
+    "tie": Outcome.TIE,
+    None: Outcome.UNSCORED,
+}
+"""Of an item that the annotators decided, by the response that the judge prefers."""
+
+
 def verdict_of(item: Item, record: Record, details: Mapping[str, Any]) -> Verdict:
     """Put the label back on a record; one of an earlier Palate ends at `truncated`."""
     choice, first_score, second_score, reason, truncated, *spoken = record
     answer, seconds = spoken or ("", None)
-    if choice is None:
-        outcome = Outcome.UNSCORED
-    elif choice == "tie":
-        outcome = Outcome.TIE
-    else:
-        outcome = Outcome.CORRECT if (choice == "first") == item.chosen_first else Outcome.WRONG
+    preferred: Side | None = None
+    if choice == "tie":
+        preferred = "tie"
+    elif choice is not None:
+        preferred = "chosen" if (choice == "first") == item.chosen_first else "rejected"
+    undecided = item.comparison.judgement.decides == "tie"
+    outcome = Outcome.UNDECIDED if undecided else OUTCOMES[preferred]
     chosen, rejected = (
         (first_score, second_score) if item.chosen_first else (second_score, first_score)
     )
@@ -91,6 +101,8 @@ def verdict_of(item: Item, record: Record, details: Mapping[str, Any]) -> Verdic
         seconds=seconds,
         chosen_length=len(comparison.chosen),
         rejected_length=len(comparison.rejected),
+        judgement=comparison.judgement,
+        preferred=preferred if undecided else None,
     )
 
 
@@ -99,10 +111,12 @@ def record_from(verdict: Verdict) -> Record:
     scores = [verdict.chosen_score, verdict.rejected_score]
     if not verdict.chosen_first:
         scores.reverse()
-    chose_first = (verdict.outcome is Outcome.CORRECT) == verdict.chosen_first
-    choice = {Outcome.UNSCORED: None, Outcome.TIE: "tie"}.get(
-        verdict.outcome, "first" if chose_first else "second"
-    )
+    preferred = verdict.preferred
+    if verdict.outcome is not Outcome.UNDECIDED:
+        preferred = next(side for side, of in OUTCOMES.items() if of is verdict.outcome)
+    choice: str | None = preferred
+    if preferred in ("chosen", "rejected"):
+        choice = "first" if (preferred == "chosen") == verdict.chosen_first else "second"
     spoken = [verdict.answer, verdict.seconds]
     return [choice, *scores, verdict.reason, verdict.truncated, *spoken]
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from palate import escape, stats
 from palate.evaluate.benchmark import seeded_side
-from palate.explorer.index import CORRECT, TIE, UNSCORED, Index, read_items
+from palate.explorer.index import CORRECT, TIE, WRONG, Index, read_items
 from palate.records import write_comparisons
 from palate.stats import Estimate, NoiseCeiling
 from palate.types import Comparison, PalateError, Rating, comparison_id, digest
@@ -284,7 +284,7 @@ def measure_agreement(index: Index, annotations: Sequence[Annotation]) -> Agreem
     judges = []
     for judge, columns in index.judges.items():
         outcomes = columns.outcomes[items]
-        rows = np.flatnonzero((outcomes > 0) & (outcomes != UNSCORED))
+        rows = np.flatnonzero(np.isin(outcomes, (CORRECT, WRONG, TIE)))
         if rows.size:
             right = np.where(outcomes == TIE, stats.TIE_VALUE, outcomes == CORRECT)[rows]
             by_marks = np.where(agrees[rows], right, 1 - right)

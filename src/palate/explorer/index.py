@@ -30,8 +30,8 @@ Mask = NDArray[np.bool_]
 
 # Verdict files as columns.
 
-CORRECT, WRONG, TIE, UNSCORED = range(1, 5)
-OUTCOMES = ("not asked", "correct", "wrong", "tie", "unscored")
+CORRECT, WRONG, TIE, UNSCORED, UNDECIDED = range(1, 6)
+OUTCOMES = ("not asked", "correct", "wrong", "tie", "unscored", "undecided")
 
 _VERDICTS = """
 WITH verdicts AS (
@@ -40,18 +40,18 @@ WITH verdicts AS (
     CASE WHEN abs(chosen_score + rejected_score - 1) < 1e-6 THEN chosen_score - rejected_score
       ELSE tanh((chosen_score - rejected_score) / 2) END AS lean,
     CASE outcome WHEN 'correct' THEN 1.0::FLOAT WHEN 'wrong' THEN 0.0::FLOAT
-      WHEN 'tie' THEN 0.5::FLOAT END AS value
+      WHEN 'tie' THEN 0.5::FLOAT END AS value, outcome = 'undecided' AS undecided
   FROM read_parquet($1, filename = true)
 )
 """
 _ONE_ORDER = f"""{_VERDICTS}
-SELECT file, item, margin, coalesce(value, -1)::FLOAT AS value
+SELECT file, item, margin, undecided, coalesce(value, -1)::FLOAT AS value
 FROM verdicts JOIN items ON id = comparison_id WHERE part = $2
 """
 # As `evaluate.results` reads them: where both orders have scores P(chosen) is averaged, otherwise
 # the values of those that were scored. Grouping takes three times as long as all the rest.
 _BOTH_ORDERS = f"""{_VERDICTS}
-SELECT file, item, avg(margin)::FLOAT AS margin,
+SELECT file, item, avg(margin)::FLOAT AS margin, bool_or(undecided) AS undecided,
   coalesce(CASE WHEN count(*) > 1 AND count(lean) = count(*) AND count(value) = count(*)
     THEN (sign(sum(lean)) + 1) / 2 ELSE avg(value) END, -1)::FLOAT AS value
 FROM verdicts JOIN items ON id = comparison_id WHERE part = $2 GROUP BY file, item
@@ -165,8 +165,8 @@ def _read_verdicts(
         return
     # 1 correct, 0 wrong, 0.5 tie, -1 unscored; a mean of two orders goes to its nearer side.
     values, margins = np.asarray(read["value"]), np.ma.filled(read["margin"], np.nan)
-    cases = [values < 0, values > 0.5, values < 0.5]
-    outcomes = np.select(cases, [UNSCORED, CORRECT, WRONG], TIE).astype(np.int8)
+    cases = [np.asarray(read["undecided"]), values < 0, values > 0.5, values < 0.5]
+    outcomes = np.select(cases, [UNDECIDED, UNSCORED, CORRECT, WRONG], TIE).astype(np.int8)
     for number, file in enumerate(files):
         rows = read["file"] == number
         judges[file.judge].outcomes[read["item"][rows]] = outcomes[rows]

@@ -316,7 +316,7 @@ _TEMPLATES.filters |= {
     "interval": interval,
 }
 _TEMPLATES.globals |= {
-    "glyphs": dict(zip(OUTCOMES, ("", "✓", "✗", "=", "?"), strict=True)),
+    "glyphs": dict(zip(OUTCOMES, ("", "✓", "✗", "=", "?", "≈"), strict=True)),
     "ratings": [(int(r), r.label, r.words) for r in Rating],
     "marked_labels": MARKED_LABELS,
 }

@@ -30,7 +30,12 @@ from palate.data.mixture import MixtureSpec, mix
 from palate.data.sources import BadRow, Request, not_read, open_source, read, source_named
 from palate.data.sources.files import locate
 from palate.data.split import Holdout, split, split_by_share
-from palate.evaluate.benchmark import Benchmark, forbid_training_overlap, training_keys
+from palate.evaluate.benchmark import (
+    Benchmark,
+    forbid_training_overlap,
+    majority_first,
+    training_keys,
+)
 from palate.evaluate.metrics import bayes_limit, noise_ceiling, write_results
 from palate.evaluate.run import slug, write_skipped
 from palate.model.options import BaseOptions
@@ -216,7 +221,7 @@ def _sample(parts: Files, max_rows: int | None, seed: int) -> Iterator[Compariso
     """All rows in order, or the `max_rows` of them with the smallest seeded hash, in order."""
 
     def rows() -> Iterator[Comparison]:
-        return chain.from_iterable(map(read_comparisons, parts.values()))
+        return map(majority_first, chain.from_iterable(map(read_comparisons, parts.values())))
 
     if max_rows is None:
         return rows()

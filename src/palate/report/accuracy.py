@@ -234,6 +234,9 @@ def _split_rows(
 # What became of every item, and whether a model beats the best trivial judge.
 
 ONE_ORDER = "in the seeded order alone: one of the two was not asked in both"
+UNDECIDED = (
+    "Undecided: items on which the annotators' own judgement is a tie; they are in no accuracy."
+)
 DETECTABLE = (
     "Detectable: the smallest true difference that this comparison would find with a power of 80 %."
 )
@@ -242,6 +245,7 @@ DETECTABLE = (
 def outcomes(judged: Judged) -> Table | None:
     """Correct, wrong, tie, unscored with reasons, truncated, and the bounds they leave."""
     rows: list[Values] = []
+    undecided = any(result.counts and result.counts.undecided for result in judged.all())
     for result in judged.all():
         counts, bounds = result.counts, result.bounds
         if counts is None or bounds is None:
@@ -252,6 +256,7 @@ def outcomes(judged: Judged) -> Table | None:
             (
                 *names(result),
                 counts.items, counts.correct, counts.wrong, counts.tie, unscored,
+                *((counts.undecided,) if undecided else ()),
                 escape.plain(reasons, 400), counts.truncated,
                 bounds.worst, result.overall, bounds.best,
             )
@@ -259,6 +264,7 @@ def outcomes(judged: Judged) -> Table | None:
     heads = [
         *NAMES,
         *columns(Unit.COUNT, "Items", "Correct", "Wrong", "Tie", "Unscored"),
+        *columns(Unit.COUNT, *(["Undecided"] if undecided else [])),
         Column("Reasons"),
         Column("Truncated", Unit.COUNT),
         Column("Worst (%)", Unit.PERCENT),
@@ -268,6 +274,7 @@ def outcomes(judged: Judged) -> Table | None:
     remarks = (
         "Worst and best: accuracy if every tie and every unscored item were wrong, or right. "
         "Truncated items are scored, and counted among the others.",
+        *([UNDECIDED] if undecided else []),
     )
     title = "Outcomes: what became of every item"
     return make_table("outcomes", title, heads, rows, remarks, group_by=1)
