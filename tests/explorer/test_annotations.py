@@ -26,7 +26,7 @@ from palate.explorer.annotations import (
     relabelled,
 )
 from palate.explorer.run import OpenRun
-from palate.records import read_comparisons, read_header
+from palate.records import read_comparisons, read_header, write_comparisons
 from palate.types import PREFERRED, Judgement, PalateError, Ranks, Rating
 
 WRITER = """
@@ -155,6 +155,23 @@ def test_agreement_with_the_label_is_the_share_of_chosen(index):
     assert (ann.marks, ann.decided, ann.blind) == (45, 40, 40)
     assert ann.with_label.value == 0.75
     assert ann.with_label.n_clusters == 20  # Two comparisons a prompt.
+
+
+def test_a_label_that_is_a_tie_is_nothing_to_agree_with(tmp_path):
+    rows = [
+        made(f"Question {n}?", judgement=Judgement(0, tie=1) if n < 4 else PREFERRED)
+        for n in range(10)
+    ]
+    write_comparisons(tmp_path / "run" / "benchmarks" / "exam.parquet", rows)
+    run = OpenRun(tmp_path / "run")
+    run.open()
+    marks = marks_of(run.index, "ann", [False] * 4 + [True] * 6)
+    marks += marks_of(run.index, "bob", [False] * 10)
+    found = measure_agreement(run.index, marks)
+    ann, bob = found.annotators
+    assert (ann.decided, ann.with_label.value, ann.with_label.n) == (10, 1.0, 6)
+    assert bob.with_label.value == 0.0
+    assert found.couples[0].agreement.value == 0.4
 
 
 def test_kappa_is_of_sides_so_that_agreeing_with_labels_is_not_chance(index):

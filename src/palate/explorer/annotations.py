@@ -232,7 +232,7 @@ def measure_agreement(index: Index, annotations: Sequence[Annotation]) -> Agreem
 
     Kappa and alpha are of sides, which are drawn by a hash of the id, as a judge sees them. By
     label, nearly every annotation would be "chosen", and agreement by chance so high that kappa
-    says nothing.
+    says nothing. A label that is a tie has no side, so nobody can agree with it.
     """
     decided = [a for a in annotations if a.choice]
     items_of = index.first_items([a.comparison_id for a in decided])
@@ -245,6 +245,7 @@ def measure_agreement(index: Index, annotations: Sequence[Annotation]) -> Agreem
     label_first = np.array([seeded_side(0, a.comparison_id) for a in here], dtype=bool)
     first = agrees == label_first
     ratings = np.array([a.rating or 0 for a in here], dtype=np.int64)
+    has_side = ~np.isin(items, list(index.ties_among(items.tolist())))
 
     def share(right: NDArray[Any], rows: NDArray[Any]) -> Estimate:
         return stats.accuracy(right.astype(np.float64), prompts[rows])
@@ -262,14 +263,15 @@ def measure_agreement(index: Index, annotations: Sequence[Annotation]) -> Agreem
     annotators = []
     for name in people:
         own, rows = [a for a in annotations if a.annotator == name], np.flatnonzero(names == name)
+        with_side = rows[has_side[rows]]
         annotators.append(
             Annotator(
                 name=name,
                 marks=len(own),
                 decided=rows.size,
                 blind=sum(a.blind for a in own if a.choice),
-                with_label=share(agrees[rows], rows),
-                kappa=stats.cohen_kappa(first[rows], label_first[rows]),
+                with_label=share(agrees[with_side], with_side),
+                kappa=stats.cohen_kappa(first[with_side], label_first[with_side]),
             )
         )
     couples = []
@@ -290,6 +292,7 @@ def measure_agreement(index: Index, annotations: Sequence[Annotation]) -> Agreem
             by_marks = np.where(agrees[rows], right, 1 - right)
             judges.append(JudgeOnMarks(judge, share(right, rows), share(by_marks, rows)))
     _, labelled = np.unique(items, return_index=True)  # The label of each item, once.
+    labelled = labelled[has_side[labelled]]
     return Agreement(
         annotators=tuple(annotators),
         couples=tuple(couples),

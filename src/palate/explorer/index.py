@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from palate.cpus import cores
 from palate.item_view import ItemVerdict
 from palate.judges.baselines import TRIVIAL
-from palate.records import comparison_from_row, read_header
-from palate.types import Bin, Comparison, PalateError, Rating
+from palate.records import comparison_from_row, read_columns, read_header
+from palate.types import Bin, Comparison, Judgement, PalateError, Rating
 
 Mask = NDArray[np.bool_]
 
@@ -261,6 +261,17 @@ class Index:
         query = "SELECT item, id FROM items WHERE item IN (SELECT unnest(?::INTEGER[]))"
         ids = dict(self._select(query, items))
         return [ids[item] for item in items]
+
+    def ties_among(self, items: Iterable[int]) -> set[int]:
+        """Those of some items on which the annotators' judgement is a tie."""
+        ties: set[int] = set()
+        for part, of_part in groupby(sorted(set(items)), key=self.part_of):
+            said = read_columns(part.path, ["judgement"], "comparisons")
+            for item in of_part if said.column_names else ():  # None in a file of an earlier form.
+                judgement = said["judgement"][item - part.start].as_py()
+                if judgement and Judgement(**judgement).decides == "tie":
+                    ties.add(item)
+        return ties
 
     def _select(self, query: str, values: Sequence[Any]) -> list[Any]:
         if not values:
