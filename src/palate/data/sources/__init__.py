@@ -29,6 +29,7 @@ from pathlib import Path
 
 from palate.data.sources import (
     anthropic_hh,
+    argilla,
     beavertails,
     diasafety,
     gptj_synthetic,
@@ -41,6 +42,7 @@ from palate.data.sources import (
     own,
     pandalm,
     pku_saferlhf,
+    potato,
     qa_feedback,
     shp,
     simulated,
@@ -90,6 +92,8 @@ SOURCES: dict[str, Source] = {
         mtbench,
         pandalm,
         label_studio,
+        potato,
+        argilla,
         own,
         simulated,
     )
