@@ -5,6 +5,7 @@ Figures before text: tables hold Estimates and numbers, and what is printed is m
     report.py       report(): which tables there are, in which order; their files
     read.py         what is read of a run: verdicts, computed figures, the comparisons behind them
     accuracy.py     Tables 7, 8 and 29; outcomes, letters, models against trivial judges
+    ties.py         judges where people tied or were split
     diagnostics.py  best of n, calibration, length, margins, order of sides, thresholds, slices
     verdict.py      what can be concluded, in sentences, and what must be borne in mind
     training.py     held-out accuracy and loss by step

@@ -18,6 +18,7 @@ from palate.report import accuracy, data, diagnostics, render, study, training
 from palate.report.read import Items, Judged, Key, read_items, read_judged
 from palate.report.study import StudyResults, is_study, read_study
 from palate.report.table import Table
+from palate.report.ties import ties
 from palate.report.training import TrainingCurves, read_curves
 from palate.report.verdict import Verdict, verdict, verdict_table
 from palate.types import PalateError
@@ -26,8 +27,8 @@ STUDY = ("study-accuracy", "study-differences", "scaling", "scaling-trend", "stu
 DATA = ("mixture", "contents", "batches", "sources", "lint", "agreement", "annotators", "overlap")
 NAMES = (
     "table-7", "table-8", "table-29", "table-29-thresholds", "verdict", "differences", "length",
-    "parts", "gaps", "calibration", "reliability", "best-of-n", "orders", "outcomes", "training",
-    "training-curve", *STUDY, *DATA,
+    "parts", "gaps", "calibration", "reliability", "best-of-n", "orders", "ties", "outcomes",
+    "training", "training-curve", *STUDY, *DATA,
 )  # fmt: skip
 """Every table there can be, in order."""
 FORMS: Mapping[str, Callable[[Table], str]] = {
@@ -139,6 +140,7 @@ def _run_report(runs: tuple[Path, ...], folder: Path) -> Report:
             *diagnostics.calibration(judged),
             diagnostics.best_of_n(judged, items),
             diagnostics.orders(judged),
+            ties(judged),
             accuracy.outcomes(judged),
         ]
     tables += [training.training_summary(curves), training.training_curve(curves)]

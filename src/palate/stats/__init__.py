@@ -5,6 +5,7 @@
     replicates.py   accuracy and differences over several trainings of one recipe
     calibration.py  reliability, ECE, Brier, temperature
     agreement.py    annotators beyond chance and their reliability, the ceiling, position bias
+    ties.py         accuracy and likelihood where people tied or were split
     adjusted.py     accuracy without the help of length, and what a score is worth in best-of-n
 
 A new statistic goes to the file of its subject, and returns an `Estimate`.
@@ -75,6 +76,14 @@ from palate.stats.replicates import (
     replicated_mean,
     student_test,
 )
+from palate.stats.ties import (
+    TieAware,
+    VoteLikelihood,
+    three_way,
+    tie_aware_accuracy,
+    tie_threshold,
+    vote_likelihood,
+)
 
 __all__ = [
     "CONFIDENCE",
@@ -89,7 +98,9 @@ __all__ = [
     "PairedDifference",
     "ReliabilityBin",
     "Replicated",
+    "TieAware",
     "Trend",
+    "VoteLikelihood",
     "accuracy",
     "against_others",
     "agreement_of_labels",
@@ -131,5 +142,9 @@ __all__ = [
     "sign_flip_p",
     "student_test",
     "temperature",
+    "three_way",
+    "tie_aware_accuracy",
+    "tie_threshold",
+    "vote_likelihood",
     "wilson",
 ]

@@ -1,0 +1,82 @@
+"""Judges on benchmarks whose items have ties or several votes: what accuracy leaves out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from palate import stats
+from palate.evaluate.metrics import CEILING_NAME, Result
+from palate.evaluate.results import Floats, Judgements
+from palate.report.accuracy import NAMES, names
+from palate.report.read import Judged
+from palate.report.table import Column, Table, Unit, Values, columns, make_table
+from palate.stats import Estimate
+from palate.types import digest
+
+REMARKS = (
+    "Accuracy is over decided items: one response has more votes than the other, and than ties. "
+    "Tie-aware is over all: right where a judge prefers the same response, or says tie where "
+    "people do. A judge with scores says tie where their difference (log-odds) is at most the "
+    "threshold, which is fitted by five folds of whole prompts, each with the threshold of the "
+    "other four; shown is the mean. One without scores says tie itself. Intervals are clustered by "
+    "prompt and take the thresholds as they are.",
+    "With a vote: the chance that a judge agrees with one of the votes for a response, ties left "
+    "out; beside it the noise ceiling, what the best judge can reach. Log-likelihood: mean over "
+    "items, in nats, of the shares of votes under sigmoid(difference / temperature), a tie half "
+    "for each side, the temperature fitted by the same folds; one that knows nothing has -0.69.",
+)
+
+
+def ties(judged: Judged) -> Table | None:
+    """One row a judge on each benchmark that has ties or votes; None where none has."""
+    rows: list[Values] = []
+    for benchmark in judged.benchmarks():
+        of_benchmark: list[Values] = []
+        for result in judged.of(benchmark):
+            votes = judged.votes.get((result.judge, benchmark))
+            if votes is not None and votes.judgements is not None:
+                fingerprint = digest("votes", votes.fingerprint)
+                of_benchmark.append(_row(result, votes.judgements, fingerprint))
+        if of_benchmark and (ceiling := judged.results.get((CEILING_NAME, benchmark))):
+            nothing = (None,) * 5
+            of_benchmark.append((*names(ceiling), *nothing, None, ceiling.overall, None, None))
+        rows += of_benchmark
+    heads = [
+        *NAMES,
+        *columns(Unit.COUNT, "Items", "Decided", "Ties"),
+        *columns(Unit.SHARE, "Accuracy", "Tie-aware"),
+        Column("Threshold", Unit.LOSS),
+        Column("With a vote", Unit.SHARE),
+        Column("Log-likelihood", Unit.SCORE),
+        Column("Temperature", Unit.LOSS),
+    ]
+    title = "Ties and votes: judges where people tied or were split"
+    return make_table("ties", title, heads, rows, REMARKS, group_by=1)
+
+
+def _row(result: Result, judgements: Judgements, fingerprint: str) -> Values:
+    tied, odds, clusters = ~judgements.decided, judgements.log_odds, judgements.clusters
+    if result.kind == "trivial":
+        odds = np.full(odds.size, np.nan)  # Lengths are no log-odds.
+    aware = stats.tie_aware_accuracy(odds, tied, clusters, fingerprint=fingerprint)
+    right = stats.three_way(judgements.answers, tied)
+    said = stats.accuracy(right, clusters, fingerprint=fingerprint)
+    likelihood = stats.vote_likelihood(odds, judgements.shares, clusters, fingerprint=fingerprint)
+    known = likelihood is not None and likelihood.mean.error > 0
+    return (
+        *names(result), tied.size, int((~tied).sum()), int(tied.sum()), result.overall,
+        aware.accuracy if aware else said, aware.threshold if aware else None,
+        _with_a_vote(judgements, fingerprint),
+        likelihood.mean if likelihood and known else None,
+        likelihood.temperature if likelihood and np.isfinite(likelihood.temperature) else None,
+    )  # fmt: skip
+
+
+def _with_a_vote(judgements: Judgements, fingerprint: str) -> Estimate:
+    """How often a judge agrees with one vote for a response, drawn at random from an item's."""
+    chosen, _, rejected = judgements.amounts.T
+    votes = chosen + rejected
+    share: Floats = np.divide(chosen, votes, out=np.full(votes.size, np.nan), where=votes > 0)
+    answers = judgements.answers
+    agreed = answers * share + (1 - answers) * (1 - share)
+    return stats.accuracy(agreed, judgements.clusters, fingerprint=fingerprint)

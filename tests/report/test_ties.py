@@ -1,0 +1,61 @@
+"""The table of judges where people tied or were split."""
+
+import numpy as np
+import pytest
+
+from palate.evaluate.benchmark import Benchmark
+from palate.evaluate.metrics import noise_ceiling, write_results
+from palate.evaluate.run import evaluate
+from palate.judges import open_judge
+from palate.records import write_comparisons
+from palate.report import report, write_page
+from palate.types import Comparison, Judgement, Message, Preference
+
+
+class Scored:
+    """Gives each response the number that it is."""
+
+    name, protocol = "scored", {"judge": "scored"}
+
+    def judge(self, pairs):
+        for pair in pairs:
+            first, second = float(pair.first), float(pair.second)
+            yield Preference(pair.id, "first" if first > second else "second", first, second)
+
+
+@pytest.fixture
+def run(tmp_path):
+    """120 items of which a third are ties, scored close together; and what was kept of a run."""
+    rng, rows = np.random.default_rng(0), []
+    for n in range(120):
+        gap = 0.1 if n % 3 == 0 else 2.0
+        first = float(rng.normal())
+        votes = Judgement(chosen=0, tie=3) if n % 3 == 0 else Judgement(chosen=2, rejected=1)
+        prompt = (Message("user", f"{n}?"),)
+        texts = f"{first:.6f}", f"{first - gap:.6f}"
+        rows.append(Comparison(f"i{n}", "s", prompt, *texts, f"p{n}", judgement=votes))
+    (tmp_path / "benchmarks").mkdir()
+    write_comparisons(tmp_path / "benchmarks" / "b.parquet", rows)
+    benchmark = Benchmark("b", tmp_path / "benchmarks" / "b.parquet")
+    for judge in (Scored(), open_judge("longer")):
+        evaluate(judge, benchmark, tmp_path / "verdicts")
+    limits = [noise_ceiling("b", rows)]
+    write_results(tmp_path / "results" / "b.json", [one for one in limits if one])
+    return tmp_path
+
+
+def test_ties_are_found_by_a_threshold_and_votes_by_a_temperature(run):
+    made = report(run)
+    by_judge = {row["Judge"].value: row for row in made.table("ties").records()}
+    row = by_judge["scored"]
+    assert [row[name].value for name in ("Items", "Decided", "Ties")] == [120, 80, 40]
+    assert row["Accuracy"].value.value == row["Tie-aware"].value.value == 1
+    assert 0.1 < row["Threshold"].value < 2
+    assert row["With a vote"].value.value == pytest.approx(2 / 3)
+    # sigmoid(2 / T) = 2 / 3 where T = 2 / log 2; ties hardly move it.
+    assert row["Temperature"].value == pytest.approx(2 / np.log(2), rel=0.02)
+    assert row["Log-likelihood"].value.value == pytest.approx(-0.655, abs=0.005)
+    assert by_judge["Longer wins"]["Threshold"].value is None
+    outcomes = made.table("outcomes").records()
+    assert {row["Undecided"].value for row in outcomes} == {40}
+    assert "Ties and votes" in write_page(made).read_text(encoding="utf-8")
