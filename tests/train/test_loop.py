@@ -7,6 +7,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from palate.train.batching import split_step
 from palate.train.dataset import Examples, tokenise
 from palate.train.distributed import Distributed
 from palate.train.loop import (
+    SELECTION,
     Interrupted,
     Schedule,
     make_optimizer,
@@ -31,7 +33,7 @@ from palate.train.loop import (
     train,
 )
 from palate.train.options import LoraOptions, SafetyLoss, Trainable, TrainOptions
-from palate.train.validation import pair_rewards
+from palate.train.validation import Validation, pair_rewards
 from palate.types import PREFERRED, Comparison, Judgement, Message, PalateError, Rating
 from tiny import tiny_model, tiny_tokenizer
 
@@ -146,6 +148,74 @@ def test_pitfall_12_the_gradient_does_not_depend_on_micro_batching(tmp_path: Pat
     for a, b in zip(trained[0][1], trained[1][1], strict=True):
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
         assert a["gradient_norm"] == pytest.approx(b["gradient_norm"], rel=1e-3)
+
+
+def selecting(**changes: Any) -> TrainOptions:
+    """Evaluates every step, at a rate at which the best is not the last."""
+    usual = {"epochs": 3, "keep": "best", "eval_every_steps": 1, "learning_rate": 3e-2}
+    return options(**usual | changes)
+
+
+def heldout_of(folder: Path) -> Examples:
+    (folder / "heldout").mkdir()
+    rng = np.random.default_rng(9)
+    rows = [comparison(i, rng) for i in range(12)]
+    turned = [replace(row, chosen=row.rejected, rejected=row.chosen) for row in rows[:5]]
+    write_comparisons(folder / "heldout" / "m.parquet", turned + rows[5:])
+    return tokenise(folder / "heldout" / "m.parquet", CHAT, folder / "heldout" / "t.arrow")
+
+
+def losses(folder: Path) -> list[tuple[float, int]]:
+    rows = [row for row in metrics(folder) if "eval" in row and row["step"]]
+    return [(row["eval"]["loss"], row["step"]) for row in rows]
+
+
+def test_the_best_weights_are_those_of_the_best_evaluation(tmp_path: Path) -> None:
+    examples, heldout = examples_of(tmp_path, 30), heldout_of(tmp_path)
+    best = train(model(), examples, {"mine": heldout}, selecting(), tmp_path / "best")
+    lowest, step = min(losses(tmp_path / "best"))
+    assert step < 12, "the last would be no test"
+    figures = Validation({"mine": heldout}, 512, 256).figures(best, Distributed())
+    assert figures["mine"]["loss"] == pytest.approx(lowest, rel=1e-9)
+    words = json.loads((tmp_path / "best" / SELECTION).read_text())["weights"]
+    assert f"step {step} of 12, the best by loss {lowest:.4f} on mine" in words
+    last = selecting(keep="last", eval_every_steps=0)
+    plain = train(model(), examples, {"mine": heldout}, last, tmp_path / "last")
+    assert not torch.equal(weights(plain), weights(best))
+    again = train(model(), examples, {"mine": heldout}, selecting(), tmp_path / "best")
+    assert torch.equal(weights(again), weights(best))
+
+
+def test_patience_ends_a_training_and_a_stopped_one_ends_there_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples, heldout = examples_of(tmp_path, 30), heldout_of(tmp_path)
+    settings = selecting(patience=2)
+    whole = train(model(), examples, {"mine": heldout}, settings, tmp_path / "whole")
+    seen = losses(tmp_path / "whole")
+    step = min(seen)[1]
+    assert len(seen) == step + 2 < 12
+    words = json.loads((tmp_path / "whole" / SELECTION).read_text())["weights"]
+    assert "ended early, 2 evaluations after the best" in words
+    real, calls = loop._gradients, list[int]()
+
+    def interrupted(*arguments: Any) -> Any:
+        calls.append(1)
+        if len(calls) == step + 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "_gradients", interrupted)
+    with pytest.raises(Interrupted):
+        train(model(), examples, {"mine": heldout}, settings, tmp_path / "parts")
+    resumed = train(model(), examples, {"mine": heldout}, settings, tmp_path / "parts")
+    assert losses(tmp_path / "parts") == seen
+    assert torch.equal(weights(resumed), weights(whole))
+    again = train(model(), examples, {"mine": heldout}, settings, tmp_path / "parts")
+    assert len(calls) == step + 2, "where it ended, no step is left"
+    assert torch.equal(weights(again), weights(whole))
+    with pytest.raises(PalateError, match="need held-out comparisons"):
+        train(model(), examples, {}, settings, tmp_path / "none")
 
 
 def test_pitfall_31_stopped_and_resumed_equals_uninterrupted(

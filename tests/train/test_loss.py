@@ -316,6 +316,9 @@ def test_every_loss_that_a_recipe_can_choose_is_there_and_gives_one_value_a_pair
 
 def test_options_at_their_default_leave_the_fingerprint_of_a_run_as_it_was() -> None:
     new = {"loss", "label_smoothing", "tie_share", "center_rewards_coefficient"}
+    new |= {"keep", "patience", "metric"}
     assert not new & set(TrainOptions().decisive())
     changed = TrainOptions(loss="davidson", tie_share=0.2, center_rewards_coefficient=0.01)
-    assert new - {"label_smoothing"} <= set(changed.decisive())
+    assert {"loss", "tie_share", "center_rewards_coefficient"} <= set(changed.decisive())
+    assert "eval_every_steps" not in changed.decisive()
+    assert {"keep", "eval_every_steps"} <= set(TrainOptions(keep="best").decisive())

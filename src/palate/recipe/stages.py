@@ -477,20 +477,28 @@ def train_one(
     stored = {"mixture": header.fingerprint, "base": base, "train": options.decisive()}
     write_json(folder / OPTIONS, plain(stored))
     model, backbone = train_together(training)
-    card = _card(name, backbone, mixture, recipe, options)
+    card = _card(name, backbone, mixture, recipe, options, folder)
     write_json(folder / CARD, asdict(card))
     return export(model, out, card=card)
 
 
 def _card(
-    name: str, backbone: Backbone, mixture: Path, recipe: Recipe | None, options: TrainOptions
+    name: str,
+    backbone: Backbone,
+    mixture: Path,
+    recipe: Recipe | None,
+    options: TrainOptions,
+    folder: Path,
 ) -> Card:
     """How the model was made; and that it cannot have learnt, where it cannot."""
     from palate.model.export import Card, DataShare
+    from palate.train.loop import SELECTION
 
     header = read_header(mixture)
     course = Course.of(options, learnable(mixture, options.loss)[0])
     facts = {**backbone.facts, "training": f"{course}, {_rates(options)}"}
+    if options.selects:
+        facts |= json.loads((folder / SELECTION).read_text(encoding="utf-8"))
     if course.trouble:
         facts["caution"] = course.trouble
     configs = {} if recipe is None else recipe.data.sources

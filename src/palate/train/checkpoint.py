@@ -101,7 +101,7 @@ MANIFEST = "manifest.json"
 
 
 class Checkpoints:
-    """The last `keep` checkpoints under `folder`.
+    """The last `keep` checkpoints under `folder`, and the one that the last names as the best.
 
     With several processes, all make it and call each method at the same step.
     """
@@ -160,6 +160,7 @@ class Checkpoints:
 
         Args:
             state: JSON values; must hold "step" and "fingerprint" (what may resume from it).
+                `state["best"]["step"]`, where there is one, is a checkpoint that stays.
 
         Raises:
             PalateError: this checkpoint, or the one before it, could not be written.
@@ -174,6 +175,20 @@ class Checkpoints:
             copied = stager.stage(dict(tensors))
             assert isinstance(copied, dict)
             self._writing = self._thread.submit(self._write, copied, state)
+
+    def restore(self, step: int, model: RewardModel, optimizer: AdamW) -> None:
+        """Fill weights and moments from the checkpoint of `step`.
+
+        Raises:
+            PalateError: it is missing or damaged.
+        """
+        self.wait()
+        folder = self._folder / _name(step)
+        share = slice(self._world.rank, None, self._world.size)
+        damage = next(filter(None, self._world.every(lambda: damage_of(folder, share))), None)
+        if damage is not None:
+            raise PalateError(f"{folder}: damaged checkpoint: {damage}; train with --no-resume")
+        _restore(folder, model, optimizer, self._world)
 
     def wait(self) -> None:
         """Wait until what is being written is on the disk.
@@ -204,7 +219,7 @@ class Checkpoints:
             self._thread.shutdown()
 
     def _write(self, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
-        target = self._folder / f"step-{state['step']:08d}"
+        target = self._folder / _name(state["step"])
         partial = self._folder / f".{target.name}.partial"
         own = partial / _shard_name(self._world.rank)
 
@@ -231,8 +246,11 @@ class Checkpoints:
             # Later steps are of a training that was started over, or the rest of a removal that a
             # kill cut short.
             names = self._tidy()
-            keep = [name for name in names if name <= target.name][: self._keep]
-            for name in set(names) - set(keep):
+            keep = {name for name in names if name <= target.name}
+            keep = {*sorted(keep, reverse=True)[: self._keep]}
+            if best := state.get("best"):
+                keep.add(_name(best["step"]))
+            for name in set(names) - keep:
                 _remove(self._folder / name)
 
     def _tidy(self) -> list[str]:
@@ -240,6 +258,11 @@ class Checkpoints:
         for left in self._folder.glob(".step-*"):
             shutil.rmtree(left, ignore_errors=True)
         return sorted((p.name for p in self._folder.glob("step-*")), reverse=True)
+
+
+def _name(step: int) -> str:
+    """The folder of a step's checkpoint."""
+    return f"step-{step:08d}"
 
 
 def stored_dtype(folder: Path) -> Literal["float32", "bfloat16"] | None:

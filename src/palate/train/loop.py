@@ -22,6 +22,7 @@ from torch.optim import AdamW
 
 from palate.model.precision import name_of
 from palate.model.reward_model import RewardModel, apply_compute
+from palate.records import write_json
 from palate.train.batching import (
     Microbatch,
     Step,
@@ -197,6 +198,8 @@ def _log_at_once(log: Callable[[str], None]) -> Generator[None]:
 
 
 ALONE = Distributed()
+SELECTION = "selection.json"
+"""Beside the curves: which step's weights the model has, where evaluations decided it."""
 
 
 def train(
@@ -227,7 +230,7 @@ def train(
             little memory.
         Interrupted: Ctrl-C or SIGTERM; a checkpoint was saved first.
     """
-    fingerprint = digest(examples.fingerprint, options.decisive(), len(examples), origin)
+    made_of: list[object] = [examples.fingerprint, options.decisive(), len(examples), origin]
     examples, left_out = _learnable(examples, options)
     taught = with_tie_share(options, examples.shares()[:, 1])
     choose_trainable(model, options)
@@ -238,6 +241,10 @@ def train(
     schedule = Schedule.of(options, per_epoch * options.epochs)
     optimizer = make_optimizer(model, options)
     validation = Validation.of(heldout, options)
+    best = validation.best(options)
+    if best:
+        made_of.append(heldout[best.name].fingerprint)
+    fingerprint = digest(*made_of)
     refuse_long_rankings(examples.ranking_keys(), options.pairs_per_step)
     checkpoints = Checkpoints(folder / "checkpoints")
     state = checkpoints.load(model, optimizer, fingerprint) if resume else None
@@ -245,6 +252,10 @@ def train(
     if state:
         refuse_other_dtype(folder, state, dtype)
     done = state["step"] if state else 0
+    if best and state and "best" in state:
+        best.resume(state["best"])
+    # Where it ended early, no step is left.
+    start = schedule.steps if best and best.is_over else done
     if world.leads:
         drop_after(folder, done or -1)  # A new start evaluates at step 0 once more.
 
@@ -253,7 +264,7 @@ def train(
         RunLog(folder, name, schedule.steps, options.trackers, shown=world.leads) as log,
         stop_signals(log.info) as stop,
         checkpoints,
-        closing(prefetch(_shares(examples, options, world, done))) as shares,
+        closing(prefetch(_shares(examples, options, world, start))) as shares,
     ):
         shards = world.shards(options.compute.shards)
         log.info(describe(model, options, processes=world.size, shards=shards))
@@ -270,6 +281,8 @@ def train(
         def save(*, wait: bool) -> None:
             with stop.deferred():
                 state = {"step": finished, "fingerprint": fingerprint, "dtype": dtype}
+                if best and best.step:
+                    state["best"] = best.state
                 checkpoints.save(model, optimizer, state, wait=wait)
 
         try:
@@ -286,15 +299,22 @@ def train(
                         log.step(number, sums.figures(step, rate, seconds))
                 every = options.eval_every_steps
                 if number % per_epoch == 0 or (every and number % every == 0):
-                    log.evaluations(number, number / per_epoch, validation.figures(model, world))
-                last = number == schedule.steps
-                overdue = time.monotonic() - saved_at > 60 * options.save_every_minutes
+                    figures = validation.figures(model, world)
+                    log.evaluations(number, number / per_epoch, figures)
+                    better = best is not None and best.see(number, figures)
+                else:
+                    better = False
+                over = best is not None and best.is_over
+                last = over or number == schedule.steps
+                overdue = better or (time.monotonic() - saved_at > 60 * options.save_every_minutes)
                 stopped, due = world.any(stop(), overdue)
                 if stopped or due or last:
                     save(wait=stopped or last)
                     saved_at = time.monotonic()
                 if stopped and not last:
                     raise Interrupted(number)
+                if last:
+                    break
         except KeyboardInterrupt as error:
             # A second signal: this step is given up, and no step before it. Several processes
             # cannot save then: they are at different points of the step.
@@ -302,6 +322,13 @@ def train(
                 raise
             save(wait=True)
             raise Interrupted(finished) from None
+        if best:
+            if options.keep == "best" and best.step:
+                checkpoints.restore(best.step, model, optimizer)
+            weights = best.words(options.keep, finished, schedule.steps)
+            log.info(f"weights: {weights}")
+            if world.leads:
+                write_json(folder / SELECTION, {"weights": weights})
     model.eval()
     return model
 

@@ -149,6 +149,23 @@ class TrainOptions(BaseModel):
     seed: int = Field(0, description="Of the order of comparisons and the head.")
     eval_every_steps: int = Field(0, ge=0, description="0: only at the end of each epoch.")
     eval_rows: int = Field(512, ge=0, description="Held-out comparisons scored at each evaluation.")
+    keep: Literal["last", "best"] = Field(
+        "last",
+        description="Weights of the last step, or of the best evaluation on the first of the "
+        "model's eval_sets.",
+        exclude_if=lambda which: which == "last",
+    )
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="End after so many evaluations in a row without a new best; default: never.",
+        exclude_if=lambda evaluations: evaluations is None,
+    )
+    metric: Literal["loss", "accuracy"] = Field(
+        "loss",
+        description="What is best for `keep` and `patience`.",
+        exclude_if=lambda metric: metric == "loss",
+    )
     save_every_minutes: float = Field(5.0, gt=0, description="Between checkpoints.")
     compute: Compute = Field(
         Compute(), description="Memory and speed, with no effect on the result."
@@ -175,7 +192,15 @@ class TrainOptions(BaseModel):
     def decisive(self) -> dict[str, Any]:
         """The options on which the trained weights depend, rounding aside; the others may change
         between a stop and a resume."""
-        return self.model_dump(mode="json", exclude=set(FREE))
+        free = set(FREE)
+        if self.selects:
+            free -= {"eval_every_steps", "eval_rows"}
+        return self.model_dump(mode="json", exclude=free)
+
+    @property
+    def selects(self) -> bool:
+        """Whether evaluations during training decide which weights are kept."""
+        return self.keep == "best" or self.patience is not None
 
     def warmup_steps(self, steps: int) -> int:
         """How many of `steps` optimizer steps warm up: a share of them, with a floor."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +15,7 @@ from palate.train.dataset import Examples
 from palate.train.distributed import Distributed
 from palate.train.loss import accuracy, bradley_terry_loss
 from palate.train.options import TrainOptions
+from palate.types import PalateError
 
 
 @torch.no_grad()
@@ -36,6 +38,60 @@ def pair_rewards(model: RewardModel, step: Step, world: Distributed) -> Tensor:
     return rewards
 
 
+@dataclass(slots=True)
+class Best:
+    """The best evaluation of a training so far by one figure on one held-out set.
+
+    `since`: evaluations after it. Of equal ones the first is the best.
+    """
+
+    name: str
+    metric: str
+    patience: int | None
+    step: int = 0
+    value: float | None = None
+    since: int = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the training is to end, for nothing became better for long."""
+        return self.patience is not None and self.since >= self.patience
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it."""
+        return {"step": self.step, "value": self.value, "since": self.since}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on from what a checkpoint holds."""
+        self.step, self.value, self.since = state["step"], state["value"], state["since"]
+
+    def see(self, step: int, figures: Mapping[str, Mapping[str, float]]) -> bool:
+        """Take in an evaluation; whether it is the best so far."""
+        value = figures[self.name].get(self.metric)
+        higher = self.metric == "accuracy"
+        if value is None or (
+            self.value is not None and (value <= self.value if higher else value >= self.value)
+        ):
+            self.since += 1
+            return False
+        self.step, self.value, self.since = step, value, 0
+        return True
+
+    def words(self, keep: str, last: int, steps: int) -> str:
+        """Which weights the model has that was trained for `last` of `steps`, and why."""
+        early = f"; ended early, {self.since} evaluations after the best" if last < steps else ""
+        if not self.step:
+            return f"step {last} of {steps}; {self.name} gave no {self.metric}"
+        found = f"{self.metric} {self.value:.4f} on {self.name}"
+        if keep == "last":
+            return f"step {last} of {steps}, the last; best at step {self.step}, {found}{early}"
+        return (
+            f"step {self.step} of {steps}, the best by {found}{early}; chosen by that set, so its "
+            "figures there are better than elsewhere"
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Validation:
     """Held-out sets that are scored during training, by name, and how much of them."""
@@ -53,6 +109,21 @@ class Validation:
         seen = {name: s if soft else s.decided() for name, s in sets.items() if rows}
         seen = {name: s for name, s in seen.items() if len(s)}
         return cls(seen, rows, options.tokens_per_microbatch, soft)
+
+    def best(self, options: TrainOptions) -> Best | None:
+        """What follows the best evaluation on the first set, where the options ask for it.
+
+        Raises:
+            PalateError: they do, and there is no set.
+        """
+        if not options.selects:
+            return None
+        if not self.sets:
+            raise PalateError(
+                "train.keep=best and train.patience need held-out comparisons: name them in the "
+                "model's eval_sets (palate train --watch), with train.eval_rows above 0"
+            )
+        return Best(next(iter(self.sets)), options.metric, options.patience)
 
     def figures(self, model: RewardModel, world: Distributed) -> dict[str, dict[str, float]]:
         """Accuracy and gap over each set's first rows, loss without margin or weight.
