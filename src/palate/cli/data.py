@@ -319,3 +319,36 @@ def import_file(
     for row in worst(bad):
         log(str(row))
     log(f"{header.rows:,} comparisons in {out}, {not_read(bad)}")
+
+
+class Tool(StrEnum):
+    """An annotation tool that imports tasks."""
+
+    LABEL_STUDIO = "label-studio"
+    POTATO = "potato"
+
+
+@app.command("export-tasks")
+def export_tasks(
+    source: SourceArgument,
+    tool: Annotated[Tool, typer.Option("--for", help="The tool that people will answer in.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="A new folder.")],
+    seed: Annotated[int, typer.Option("--seed", help="Which response stands first.")] = 0,
+    path: PathOption = None,
+    data: DataOption = None,
+) -> None:
+    """Write comparisons as tasks of an annotation tool: which response was better is not in them.
+
+    Label Studio: import tasks.json, paste labelling.xml into the Code view of its settings.
+    Potato: start it with config.yaml. What comes back is read by
+    [bold]palate data import label-studio --path EXPORT[/bold], or potato.
+
+    Example: [bold]palate data export-tasks week-1.parquet --for label-studio -o tasks[/bold]
+    """
+    from palate.cli.sources import comparisons
+    from palate.data.tasks import write_tasks
+    from palate.evaluate.benchmark import seeded_side
+
+    stream, _ = comparisons(source, path, None, None, None, data, 0.01, ties="keep")
+    counts = write_tasks(stream, tool.value, out, lambda one: seeded_side(seed, one))
+    progress()(f"{counts} in {out}")
