@@ -42,7 +42,7 @@ CONFIG: Mapping[str, Any] = {
     "annotation_task_name": "comparisons",
     "task_dir": ".",
     "output_annotation_dir": "annotation_output",
-    "output_annotation_format": "jsonl",
+    "export_annotation_format": "jsonl",
     "data_files": ["items.json"],
     "item_properties": {"id_key": "id", "text_key": "text"},
     "instance_display": {
