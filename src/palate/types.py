@@ -107,6 +107,12 @@ def parts_of(content: str) -> tuple[str, dict[str, Any]]:
         return content, {}
 
 
+def is_text(prompt: Iterable[Message], *responses: str) -> bool:
+    """Whether a conversation is nothing but text, for what takes no more."""
+    turns = (*prompt, *(Message("assistant", response) for response in responses))
+    return not any(turn.role in ("tool", "tools") or turn.fields for turn in turns)
+
+
 def in_words(content: str) -> str:
     """A message's or response's content as a reader is shown it: its fields in lines of text.
 

@@ -29,6 +29,7 @@ from palate.types import (
     PalateError,
     Ranks,
     Rating,
+    content_of,
     digest,
 )
 from tiny import CHATML, tiny_tokenizer
@@ -387,3 +388,21 @@ class Fatal:
 def test_a_worker_that_dies_is_one_line_with_the_cure(mixture: Path) -> None:
     with pytest.raises(PalateError, match=r"ended with exit code 3.*__main__"):
         list(dataset.chunks(mixture, Fatal(), range(2), workers=2))
+
+
+def test_rows_that_differ_in_a_call_alone_are_kept_where_the_template_writes_it(
+    tmp_path: Path,
+) -> None:
+    def calling(city: str) -> str:
+        call = {"type": "function", "function": {"name": "weather", "arguments": {"city": city}}}
+        return content_of("", {"tool_calls": [call]})
+
+    row = replace(comparison(0), chosen=calling("Oslo"), rejected=calling("Rome"))
+    path = tmp_path / "calls.parquet"
+    write_comparisons(path, [row, comparison(1)])
+    counts = {}
+    for template in ("chatml-tools", "chatml"):
+        chat = ChatTokens(tiny_tokenizer(), BaseOptions(template=template, max_tokens=256))
+        counts[template] = dataset._chunk(path, chat, 0).counts
+    assert counts["chatml-tools"]["kept"] == 2
+    assert (counts["chatml"]["kept"], counts["chatml"]["refused"]) == (1, 1)

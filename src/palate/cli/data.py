@@ -174,9 +174,10 @@ def inspect_file(
 
     from palate.data.inspection import SHOWN_ROWS, inspect
     from palate.records import write_text
+    from palate.types import in_words
 
-    def short(text: str) -> str:
-        return shorten(text, SHOWN_CHARACTERS, placeholder=" ...")
+    def short(content: str) -> str:
+        return shorten(in_words(content), SHOWN_CHARACTERS, placeholder=" ...")
 
     found = inspect(file)
     emit(({"what": what, "is": value} for what, value in found.facts()), form, str(file))

@@ -14,11 +14,21 @@ from typing import Any, Literal
 import numpy as np
 
 from palate import stats
+from palate.data.messages import as_chat
 from palate.evaluate.metrics import JudgeResults, compare, values_of
 from palate.evaluate.results import Flags, on_equal_terms
 from palate.records import read_header
 from palate.stats import TIE_VALUE, Estimate, PairedDifference
-from palate.types import Bin, Comparison, PalateError, Rating, digest
+from palate.types import (
+    Bin,
+    Comparison,
+    Message,
+    PalateError,
+    Rating,
+    digest,
+    in_words,
+    is_text,
+)
 
 Preferred = Literal["chosen", "rejected", "tie", "unscored"]
 Facts = Mapping[str, str]
@@ -142,7 +152,7 @@ _ORDER = {name: i for i, name in enumerate([*(r.label for r in reversed(Rating))
 def facts(comparison: Comparison) -> Facts:
     """The part that a comparison falls in, by each way to split that applies to it."""
     turns, (first, second, third) = len(comparison.prompt), TURNS
-    chosen, rejected = len(comparison.chosen), len(comparison.rejected)
+    chosen, rejected = (len(in_words(c)) for c in (comparison.chosen, comparison.rejected))
     # The longer response: whether a judge of length would be right.
     longer = "chosen is longer" if chosen > rejected else "rejected is longer"
     levels = {
@@ -168,11 +178,21 @@ def flipped_rows(compared: Compared, comparisons: Iterable[Comparison]) -> Itera
                 "id": flip.id,
                 f"preferred_by_{compared.first}": flip.first,
                 f"preferred_by_{compared.second}": flip.second,
-                "prompt": [{"role": m.role, "content": m.content} for m in comparison.prompt],
-                "chosen": comparison.chosen,
-                "rejected": comparison.rejected,
+                **_texts(comparison),
                 **facts(comparison),
             }
+
+
+def _texts(comparison: Comparison) -> dict[str, Any]:
+    """Prompt and responses as `palate data import` reads them, tools beside them."""
+    sides = {"chosen": comparison.chosen, "rejected": comparison.rejected}
+    chats = {name: as_chat([Message("assistant", text)]) for name, text in sides.items()}
+    prompt = as_chat(comparison.prompt)
+    return {
+        "prompt": prompt.pop("messages"),
+        **prompt,
+        **{n: t if is_text((), t) else chats[n]["messages"] for n, t in sides.items()},
+    }
 
 
 def verdict_files(run: Path, judges: Sequence[str], benchmark: str | None) -> list[Path]:

@@ -33,9 +33,9 @@ from palate.model.device import autocast, native_bfloat16
 from palate.model.loading import open_adapter, read_value_head, value_head_of
 from palate.model.packing import Tokens, group, microbatches
 from palate.model.reward_model import state_width
-from palate.model.templates import RefusedTurnsError, render
+from palate.model.templates import RefusedTurnsError, render_messages
 from palate.model.tokenizer import ChatTokens, Encoded
-from palate.types import Candidates, PalateError, Scorer
+from palate.types import Candidates, Message, PalateError, Scorer
 
 Floats = NDArray[np.float64]
 Scoring = Callable[[Sequence[Candidates]], Floats]
@@ -295,11 +295,10 @@ def _templated(tokenizer: Any, candidates: Sequence[Candidates]) -> Iterator[str
     """Every conversation as the tokenizer's own template writes it; None where it refuses it."""
     template = tokenizer.get_chat_template()
     for item in candidates:
-        turns = [{"role": m.role, "content": m.content} for m in item.prompt]
         for response in item.responses:
-            conversation = [*turns, {"role": "assistant", "content": response}]
+            conversation = [*item.prompt, Message("assistant", response)]
             try:
-                yield render(tokenizer, template, conversation)
+                yield render_messages(tokenizer, template, conversation)
             except RefusedTurnsError:
                 yield None
 

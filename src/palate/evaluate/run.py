@@ -26,7 +26,7 @@ from palate.records import (
     write_json,
     write_verdicts,
 )
-from palate.types import Judge, Outcome, PalateError, Preference, Side, Verdict, digest
+from palate.types import Judge, Outcome, PalateError, Preference, Side, Verdict, digest, in_words
 
 # One answer in its three forms: a judge's preference, a journal's record, a verdict.
 
@@ -99,8 +99,8 @@ def verdict_of(item: Item, record: Record, details: Mapping[str, Any]) -> Verdic
         protocol=details["protocol_fingerprint"],
         answer=answer,
         seconds=seconds,
-        chosen_length=len(comparison.chosen),
-        rejected_length=len(comparison.rejected),
+        chosen_length=len(in_words(comparison.chosen)),
+        rejected_length=len(in_words(comparison.rejected)),
         judgement=comparison.judgement,
         preferred=preferred if undecided else None,
     )

@@ -34,7 +34,7 @@ from palate.explorer.index import comparison_files, read_item
 from palate.explorer.pages import annotate, item_page, list_page, render
 from palate.explorer.query import Query, read_query
 from palate.explorer.run import Explorer, OpenRun, Reward, Viewer, read_prompt, write_prompt
-from palate.types import PalateError
+from palate.types import PalateError, is_text
 
 MIN_TOKEN_CHARACTERS = 16
 MAX_BODY_BYTES = 1 << 20
@@ -324,7 +324,8 @@ def live(
         fields = {}
         if item is not None and 0 <= item < run.index.size:
             c = read_item(run.index, item).comparison
-            fields = {"prompt": write_prompt(c.prompt), "first": c.chosen, "second": c.rejected}
+            if is_text(c.prompt, c.chosen, c.rejected):  # The form has no place for more.
+                fields = {"prompt": write_prompt(c.prompt), "first": c.chosen, "second": c.rejected}
     return _page(request, "live", fields=fields, rewards=None, models=run.rewards.models)
 
 

@@ -357,7 +357,8 @@ def _read_facet(database: duckdb.DuckDBPyConnection, name: str) -> Facet:
 # The texts of a run's comparisons: searched in any case, and the beginnings that a list shows.
 
 CACHED_SEARCHES = 64  # 0.1 MB each at 100,000 items.
-_EXCERPT = "prompt[-1].content[:240]"
+# Without the mark before the JSON of a message with fields, which would be a control character.
+_EXCERPT = "ltrim(prompt[-1].content, chr(30))[:240]"
 # Lower case once, not at every search: of 100,000 comparisons 1 s, in a thread of its own.
 _LOAD = f"""
 INSERT INTO texts SELECT (? + file_row_number)::INTEGER, {_EXCERPT}, lower(concat_ws(chr(10),

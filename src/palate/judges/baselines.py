@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from palate.types import Pair, Preference, digest
+from palate.types import Pair, Preference, digest, in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class LengthChoice:
     def judge(self, pairs: Sequence[Pair]) -> Iterator[Preference]:
         sign = 1.0 if self.longer else -1.0
         for pair in pairs:
-            first, second = sign * len(pair.first), sign * len(pair.second)
+            first, second = (sign * len(in_words(one)) for one in (pair.first, pair.second))
             yield Preference(pair.id, better(first, second), first, second)
 
 

@@ -30,7 +30,7 @@ from palate.judges.prompting import (
 from palate.judges.scorer import NON_FINITE
 from palate.model.backbone import quiet
 from palate.model.markers import broken, untokenised_markers
-from palate.types import Candidates, Message, PalateError, Score, digest, in_words
+from palate.types import Candidates, Message, PalateError, Score, digest, in_words, is_text
 
 # What an endpoint is sent of a conversation: token ids, text, two texts, or messages.
 
@@ -112,10 +112,7 @@ class EndpointFormat:
             return EndpointInput(content, prompt_text, encoded.truncated, len(encoded.ids))
         turns = [*clean, Message("assistant", self._broken(in_words(response)))]
         match self._spec.input:
-            case "messages" if any(
-                turn.role in ("tool", "tools") or turn.fields
-                for turn in (*prompt, Message("assistant", response))
-            ):
+            case "messages" if not is_text(prompt, response):
                 # A server's template may drop what it does not know, and would not say so.
                 return Refused("tools, their calls and reasoning are not sent as messages")
             case "messages":

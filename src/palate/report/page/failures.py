@@ -31,7 +31,7 @@ from palate.records import COMPARISON_SCHEMA, comparison_from_row, read_batches
 from palate.report.accuracy import RATINGS, judge_name
 from palate.report.read import Items, Judged
 from palate.stats import TIE_VALUE
-from palate.types import Bin, Comparison, Outcome
+from palate.types import Bin, Comparison, Outcome, in_words
 
 # Clusters of failures, named by the words that set them apart.
 
@@ -292,9 +292,9 @@ def _read_comparisons(path: Path, ids: Iterable[str]) -> dict[str, Comparison]:
 
 def _clustered_text(c: Comparison) -> str:
     """The last two questions, and the beginning of the responses."""
-    questions = [turn.content for turn in c.prompt if turn.role == "user"][-2:]
+    questions = [turn.text for turn in c.prompt if turn.role == "user"][-2:]
     return " ".join(
-        (*questions, c.chosen[:CLUSTERED_CHARACTERS], c.rejected[:CLUSTERED_CHARACTERS])
+        (*questions, *(in_words(text)[:CLUSTERED_CHARACTERS] for text in (c.chosen, c.rejected)))
     )
 
 
@@ -396,7 +396,7 @@ def _failure_view(f: Failure, codes: Mapping[str, Mapping[str, str]]) -> Failure
         response_characters=RESPONSE_CHARACTERS,
         compare_whole=False,
     )
-    question = next((m.content for m in reversed(c.prompt) if m.role == "user"), c.chosen)
+    question = next((m.content for m in reversed(c.prompt) if m.role == "user"), in_words(c.chosen))
     bin = c.bin.value if c.bin else ""
     facts = (
         escape.name(f.benchmark), c.rating.words if c.rating else "", bin, escape.name(c.source),
