@@ -69,10 +69,11 @@ class RunLog:
         for name, figures in sets.items():
             self._write({"step": step, "epoch": epoch, "eval": {"name": name, **figures}})
             self._track(step, {f"{name}/{k}": v for k, v in figures.items()})
+            ties = f" and {figures['ties']:.0f} ties" if "ties" in figures else ""
             ranked = f"accuracy {figures['accuracy']:.3f}, " if "accuracy" in figures else ""
             self.info(
                 f"  step {step}: {name} {ranked}loss {figures['loss']:.4f} "
-                f"(n = {figures['pairs']:.0f})"
+                f"(n = {figures['pairs']:.0f}{ties})"
             )
 
     def _write(self, row: Mapping[str, Any]) -> None:
