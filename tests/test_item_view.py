@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from made import made
 from palate import escape
 from palate.item_view import ItemVerdict, decimal, differences, item_view, marked_html
+from palate.types import Comparison, Judgement, Message
 
 
 def test_differences_are_what_the_other_side_has_not():
@@ -70,3 +71,12 @@ def test_a_score_that_is_not_there_is_blank():
     assert [decimal(x) for x in (None, float("nan"), -0.5, 266.0)] == ["", "", "−0.50", "266.00"]
     assert ItemVerdict("j", "tie", 1.5, 1.0).margin == 0.5
     assert ItemVerdict("j", "unscored", 1.5, None).margin is None
+
+
+def test_the_sides_of_a_tie_are_neither_chosen_nor_rejected():
+    prompt = (Message("user", "Q?"),)
+    tied = Comparison("i", "s", prompt, "a", "b", "p", judgement=Judgement(chosen=0, tie=1))
+    sides = item_view(tied, last_turns=1).sides
+    assert [(side.title, side.label) for side in sides] == [
+        ("First, a tie", ""), ("Second, a tie", ""),
+    ]  # fmt: skip

@@ -26,6 +26,10 @@ MIN_SHARED_SHARE = 0.25  # Below it nearly everything differs, and to say so is 
 _WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
 
 
+Label = Literal["chosen", "rejected", ""]
+LABELS: tuple[Label, Label] = ("chosen", "rejected")
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A stretch of a response; `only` where the other response does not have it."""
@@ -53,10 +57,13 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A response, maybe cut; `characters` counts all of it, `label` is empty where it is hidden."""
+    """A response, maybe cut; `characters` counts all of it.
+
+    `label` is empty where it is hidden, and where people tied.
+    """
 
     title: str
-    label: Literal["chosen", "rejected", ""]
+    label: Label
     pieces: Pieces
     characters: int
     safe: bool | None
@@ -126,12 +133,15 @@ def item_view(
     said = [(m.role, in_words(m.content)) for m in comparison.prompt]
     turns = [Turn(role, text[:turn_characters], len(text)) for role, text in said]
     chosen, rejected = (len(text) for text in texts)
+    titles, labels = ("Chosen", "Rejected"), LABELS
+    if comparison.judgement.decides == "tie":
+        titles, labels = ("First, a tie", "Second, a tie"), ("", "")
     return ItemView(
         turns=tuple(turns),
         earlier=max(0, len(turns) - last_turns),
         sides=(
-            Side("Chosen", "chosen", pieces[0], chosen, comparison.chosen_safe),
-            Side("Rejected", "rejected", pieces[1], rejected, comparison.rejected_safe),
+            Side(titles[0], labels[0], pieces[0], chosen, comparison.chosen_safe),
+            Side(titles[1], labels[1], pieces[1], rejected, comparison.rejected_safe),
         ),
         compared=compared is not None,
     )
