@@ -191,7 +191,7 @@ def centring_loss(chosen: Tensor, rejected: Tensor) -> Tensor:
 
     L = (r_chosen + r_rejected)^2
 
-    Source: Eisenstein et al., arXiv 2312.09244, section 2, as TRL's `center_rewards_coefficient`.
+    Source: Eisenstein et al., arXiv 2312.09244, eq. 2, as TRL's `center_rewards_coefficient`.
     """
     return (chosen + rejected) ** 2
 
