@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import yaml
+from numpy.typing import NDArray
 
 from palate import escape
 from palate.data.annotators import SHOWN_ANNOTATORS, Disagreement
@@ -31,7 +32,7 @@ from palate.report.table import (
     make_table,
     row,
 )
-from palate.types import Bin, PalateError
+from palate.types import Bin, Judgement, PalateError
 
 LABELS = {
     (True, False): Bin.SAFE_UNSAFE,
@@ -78,7 +79,8 @@ def read_contents(run: Path) -> tuple[list[Contents], list[str]]:
 
 def _contents(path: Path, role: str) -> Contents:
     contents, lengths = Contents(path.stem, role), []
-    for batch in read_batches(path, [*COLUMNS, "chosen", "rejected"], "comparisons"):
+    names = [*COLUMNS, "chosen", "rejected", "judgement"]
+    for batch in read_batches(path, names, "comparisons"):
         prompts, batches, labels, *safe = (batch.column(name).to_pylist() for name in COLUMNS)
         ratings = [label or NONE for label in labels]
         contents.rows += batch.num_rows
@@ -87,10 +89,18 @@ def _contents(path: Path, role: str) -> Contents:
         contents.bins.update(LABELS.get(sides, NONE) for sides in zip(*safe, strict=True))
         contents.batches.update(zip(batches, ratings, strict=True))
         sides = [pc.utf8_length(batch.column(name)).to_numpy() for name in ("chosen", "rejected")]
-        lengths.append(np.stack(sides, axis=1).astype(np.float64))
+        lengths.append(np.stack(sides, axis=1).astype(np.float64)[_preferred(batch)])
     if lengths:
         contents.lengths = np.concatenate(lengths)
     return contents
+
+
+def _preferred(batch: pa.RecordBatch) -> NDArray[np.bool_]:
+    """Whether people preferred one response, [rows]: the sides of a tie are not chosen or not."""
+    if "judgement" not in batch.schema.names:
+        return np.ones(batch.num_rows, dtype=np.bool_)
+    judgements = batch.column("judgement").to_pylist()
+    return np.array([not one or Judgement(**one).decides != "tie" for one in judgements], bool)
 
 
 def mixture_table(runs: Sequence[Path]) -> Table | None:
@@ -139,7 +149,9 @@ def contents_table(contents: Sequence[Contents]) -> Table | None:
     for one in contents:
         rated = [one.ratings[label] or None for label in RATING_LABELS]
         binned = [one.bins[name] or None for name in bins]
-        medians = [round(float(np.median(side))) if one.rows else None for side in one.lengths.T]
+        medians = [
+            round(float(np.median(side))) if one.lengths.size else None for side in one.lengths.T
+        ]
         heads_of = (escape.name(one.name), one.role, one.rows, len(one.prompts))
         rows.append(row(*heads_of, *rated, *binned, *medians, group=one.role))
     heads = [

@@ -773,7 +773,7 @@ def lengths(contents: Sequence[Contents]) -> Chart | None:
     """Lengths of the preferred and of the other response in each mixture."""
     rows: Rows = []
     for one in contents:
-        if one.role != "mixture" or not one.rows:
+        if one.role != "mixture" or not one.lengths.size:
             continue
         known = np.maximum(one.lengths, 1)
         low, high = max(float(np.quantile(known, 0.002)), 1), max(float(known.max()), 2.0)
@@ -781,7 +781,7 @@ def lengths(contents: Sequence[Contents]) -> Chart | None:
         for side, name in enumerate(SIDES.names):
             counts = np.histogram(known[:, side], edges)[0].tolist()
             for start, end, n in zip(edges, edges[1:], counts, strict=False):
-                share = 100 * n / one.rows
+                share = 100 * n / len(one.lengths)
                 words = f"{name}: {share:.1f} % have {start:,.0f} to {end:,.0f} characters"
                 rows.append({"panel": escape.name(one.name), "series": name, "y": round(share, 3),
                              "x": round(float(start * end) ** 0.5, 1), "tip": words})  # fmt: skip
