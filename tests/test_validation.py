@@ -33,6 +33,8 @@ class Training(BaseModel, extra="forbid"):
         ({"epochs": "two"}, "epochs: Input should be a valid integer, unable to parse string as an "
          "integer, got 'two'"),
         ({"epochs": 10}, "the recipe: too many epochs"),
+        ({"parts": "x"}, "parts: expected a list, as in [a, b], got 'x'"),
+        ({"named": "x"}, "named: expected keys and values, got 'x'"),
         ({"parts": [{}]}, "parts.0.last_layers: is required"),
         ({"named": {"a": {"last": 1}}},
          "named.a.last: unknown key; did you mean 'last_layers'? (and 1 more)"),

@@ -84,6 +84,10 @@ def _line(
         message = "is required"
     else:
         message = error["msg"].removeprefix("Value error, ")
+        if error["type"] in ("tuple_type", "list_type"):
+            message = "expected a list, as in [a, b]"
+        elif error["type"] in ("dict_type", "mapping_type", "model_type"):
+            message = "expected keys and values"
         # A check across keys sees the whole object, which would not fit in a line.
         if show_input and not isinstance(error["input"], dict | BaseModel):
             message += f", got {error['input']!r:.{SHOWN}}"

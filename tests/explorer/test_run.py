@@ -8,14 +8,16 @@ import pytest
 import torch
 
 from made import made
-from palate.explorer.run import OpenRun, read_prompt, write_prompt
+from palate.cli.serve import runs_to_view
+from palate.explorer.run import OpenRun, read_prompt, run_names, write_prompt
 from palate.judges.reward_model import RewardScorer
 from palate.model.export import Card, export
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import TOO_LONG, ChatTokens
 from palate.records import write_comparisons
-from palate.types import Candidates, Message
+from palate.report.study import StudyIndex, StudyRun, write_index
+from palate.types import Candidates, Message, PalateError
 from tiny import tiny_model, tiny_tokenizer
 
 TALK = "Human: What is the sea?\n\nAssistant: Wide.\n\nHuman: And?"
@@ -98,3 +100,38 @@ def test_a_prompt_is_one_turn_or_a_transcript():
 
 def test_a_run_without_models_says_so(browse, opened):
     assert "no model under" in browse(opened).get("/r/0/live").text
+
+
+def test_a_study_opens_its_variants_each_under_a_name_of_its_own(tmp_path):
+    study, variants = tmp_path / "study", ("none", "large")
+    runs = [
+        StudyRun(
+            levels={"margin": one}, seed=0, folder=f"variants/{one}/seed-0",
+            experiment="now", mixtures={},
+        )
+        for one in variants
+    ]  # fmt: skip
+    (study / "benchmarks").mkdir(parents=True)  # What all variants have in common.
+    index = StudyIndex(
+        name="s", axes={"margin": variants}, baseline={"margin": "none"}, data_axis=None,
+        paper="", models=(), runs=tuple(runs),
+    )  # fmt: skip
+    write_index(study, index)
+    assert runs_to_view([study]) == [study]  # No variant is made yet.
+    (study / runs[0].folder / "mixtures").mkdir(parents=True)
+    assert runs_to_view([study]) == [study / runs[0].folder]
+    (study / runs[1].folder / "benchmarks").mkdir(parents=True)
+    made_runs = [study / run.folder for run in runs]
+    assert runs_to_view([study]) == made_runs
+    assert run_names(made_runs) == ["none/seed-0", "large/seed-0"]
+    (study / "marks.sqlite").touch()  # What was marked there stays in sight.
+    assert runs_to_view([study]) == [study, *made_runs]
+    with pytest.raises(PalateError, match="no such run"):
+        runs_to_view([tmp_path / "none"])
+
+
+def test_names_of_runs_are_short_and_distinct(tmp_path):
+    assert run_names([tmp_path / "a", tmp_path / "b"]) == ["a", "b"]
+    assert run_names([tmp_path / "x/a", tmp_path / "y/a"]) == ["x/a", "y/a"]
+    assert run_names([tmp_path / "a", tmp_path / "a"]) == ["a", "a"]
+    assert run_names([]) == []

@@ -101,9 +101,13 @@ def test_a_mistake_is_one_line_with_its_key_and_its_cure(small, assignment, expe
         ("- a\n- b", "expected keys and values, got list"),
         ("seed: 1\nseed: 2", "broken.yaml:2: 'seed' is given twice"),
         ("name: !!python/object/apply:os.system [ls]", "not YAML"),
-        ("", "expected keys and values"),
+        ("", "expected keys and values, got an empty file"),
+        ("name: x\ndata: {sources: {a: {source: owm}}}",
+         "recipe x: data.sources.a.source: no source 'owm'; did you mean 'own'?"),
+        ("name: x\ndata: {sources: {a: {source: own}}}\nmodels: {m: {mixture: al}}",
+         "recipe x: models.m.mixture: no 'al'"),
     ],
-)
+)  # fmt: skip
 def test_a_broken_file_is_one_line_with_its_place(tmp_path, text, expected):
     with pytest.raises(PalateError, match=r"^[^\n]*$") as caught:
         load_recipe(write(tmp_path / "broken.yaml", text))

@@ -225,7 +225,7 @@ def view(
 
     from palate.explorer.annotations import annotator_name
 
-    runs = _runs(folders)
+    runs = runs_to_view(folders)
     if export is not None:
         _export(runs, marks, export)
         return
@@ -247,28 +247,39 @@ def view(
     )
 
 
-def _runs(folders: list[Path]) -> list[Path]:
-    """The folders of runs; of a study those of its variants."""
+def runs_to_view(folders: list[Path]) -> list[Path]:
+    """The folders of runs; of a study those of its variants, as far as they are made."""
+    from palate.explorer.annotations import MARKS
     from palate.types import PalateError
+
+    def shows(run: Path) -> bool:
+        return any((run / part).is_dir() for part in ("benchmarks", "mixtures"))
 
     runs: list[Path] = []
     for folder in folders:
         if not folder.is_dir():
             raise PalateError(f"{folder}: no such run; make one with `palate run`")
-        if any((folder / part).is_dir() for part in ("benchmarks", "mixtures")):
+        variants: list[Path] = []
+        if (
+            folder / "study.json"
+        ).is_file():  # A look inside imports the report's statistics: a second.
+            variants = [run for run, _ in run_folders(folder) if shows(run)]
+        # The study's own folder has the same comparisons without verdicts.
+        if not variants or (folder / MARKS).is_file():
             runs.append(folder)
-        else:  # Only here, for a look at the index imports the report's statistics: a second.
-            runs += [run for run, _ in run_folders(folder)]
+        runs += variants
     return runs
 
 
 def _export(runs: list[Path], marks: Path | None, out: Path) -> None:
-    from palate.explorer.annotations import Annotations, export_annotations
+    from palate.explorer.annotations import MARKS, Annotations, export_annotations
     from palate.explorer.index import open_index
     from palate.types import PalateError
 
     if len(runs) != 1:
-        raise PalateError(f"--export: expected one run, got {len(runs)}")
-    annotations = Annotations(marks or runs[0] / "marks.sqlite")
+        raise PalateError(
+            f"--export: expected one run, got {len(runs)}; name one of them, such as {runs[-1]}"
+        )
+    annotations = Annotations(marks or runs[0] / MARKS)
     batch = export_annotations(open_index(runs[0]), annotations.all(), out)
     progress()(f"{out}: {batch}")

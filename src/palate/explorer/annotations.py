@@ -31,6 +31,8 @@ VERSION = 1
 LOCK_SECONDS = 30.0
 MAX_NOTE_CHARACTERS = 4_000
 MAX_NAME_CHARACTERS = 40
+MARKS = "marks.sqlite"
+"""The file of annotations in a run's folder."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS marks (
   annotator TEXT NOT NULL, comparison_id TEXT NOT NULL,

@@ -13,6 +13,7 @@ import socket
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
+from itertools import repeat
 from pathlib import Path
 from threading import Thread
 from typing import Annotated, Any
@@ -33,7 +34,15 @@ from palate.explorer.annotations import Annotation, annotator_name, export_annot
 from palate.explorer.index import comparison_files, read_item
 from palate.explorer.pages import annotate, item_page, list_page, render
 from palate.explorer.query import Query, read_query
-from palate.explorer.run import Explorer, OpenRun, Reward, Viewer, read_prompt, write_prompt
+from palate.explorer.run import (
+    Explorer,
+    OpenRun,
+    Reward,
+    Viewer,
+    read_prompt,
+    run_names,
+    write_prompt,
+)
 from palate.types import PalateError, is_text
 
 MIN_TOKEN_CHARACTERS = 16
@@ -372,7 +381,8 @@ def serve(
     """
     for folder in folders:
         comparison_files(folder)
-    runs = tuple(OpenRun(folder, marks) for folder in folders)
+    names = run_names(folders)
+    runs = tuple(OpenRun(*one) for one in zip(folders, repeat(marks), names, strict=False))
 
     def open_first() -> None:
         with suppress(PalateError):  # The page shows it.

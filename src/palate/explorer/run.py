@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from palate.data import transcript
 from palate.data.sources.base import InvalidRecord, split_transcript
-from palate.explorer.annotations import Annotation, Annotations
+from palate.explorer.annotations import MARKS, Annotation, Annotations
 from palate.explorer.index import Index, Mask, open_index
 from palate.explorer.query import Query, Selection, Selector
 from palate.types import Candidates, Message, PalateError, Score
@@ -143,9 +143,9 @@ class Viewer:
 class OpenRun:
     """A run's columns, texts, annotations and models; opened when first looked at."""
 
-    def __init__(self, folder: Path, annotations: Path | None = None) -> None:
-        self.folder, self.name = folder, folder.name or str(folder)
-        self.annotations = Annotations(annotations or folder / "marks.sqlite")
+    def __init__(self, folder: Path, annotations: Path | None = None, name: str = "") -> None:
+        self.folder, self.name = folder, name or folder.name or str(folder)
+        self.annotations = Annotations(annotations or folder / MARKS)
         self.rewards = Rewards(folder)
         self._opening = threading.Lock()
 
@@ -199,6 +199,19 @@ class OpenRun:
             return {}
         ids = self.index.ids_of(items)
         return {item: own[id] for item, id in zip(items, ids, strict=True) if id in own}
+
+
+def run_names(folders: Sequence[Path]) -> list[str]:
+    """Names that tell runs apart: as many last parts of their paths as it takes.
+
+    Every variant of a study ends in a seed: `none/seed-0`, `large/seed-0`.
+    """
+    parts = [folder.resolve().parts for folder in folders]
+    for length in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(one[-length:]) for one in parts]
+        if len(set(names)) == len(set(parts)):
+            return names
+    return [str(folder) for folder in folders]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 
 from palate.data.annotators import Rule
 from palate.data.mixture import MixtureSpec
+from palate.data.sources import source_named
 from palate.data.sources.mapping import check, words
 from palate.evaluate.benchmark import OrderPlan
 from palate.evaluate.run import slug
@@ -236,6 +237,14 @@ class SourceConfig(BaseModel, frozen=True, extra="forbid"):
     annotators: AnnotatorsConfig = Field(
         AnnotatorsConfig(), description="What becomes of several votes on one pair."
     )
+
+    @field_validator("source")
+    @classmethod
+    def _is_known(cls, source: str) -> str:
+        try:
+            return source_named(source).name
+        except PalateError as error:
+            raise ValueError(error) from None
 
     @field_validator("values", mode="before")
     @classmethod
@@ -487,7 +496,7 @@ def valid(model: type[Options], values: Mapping[str, Any], where: str) -> Option
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise PalateError(f"{where}: {explain(error, model, root='the recipe')}") from None
+        raise PalateError(f"{where}: {explain(error, model)}") from None
 
 
 def validate(values: Mapping[str, Any], where: str = "") -> Recipe:
@@ -496,7 +505,7 @@ def validate(values: Mapping[str, Any], where: str = "") -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        raise PalateError(f"{where}: {explain(error, Recipe, root='the recipe')}") from None
+        raise PalateError(f"{where}: {explain(error, Recipe)}") from None
     except PalateError as error:
         raise PalateError(f"{where}: {error}") from None
 

@@ -147,7 +147,8 @@ def _parse(path: Path) -> dict[str, Any]:
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise PalateError(f"{where}: not YAML ({problem}); mind the indentation") from None
     if not isinstance(value, dict):
-        raise PalateError(f"{path}: expected keys and values, got {type(value).__name__}")
+        got = "an empty file" if value is None else type(value).__name__
+        raise PalateError(f"{path}: expected keys and values, got {got}")
     return value
 
 
