@@ -358,3 +358,12 @@ def test_a_recipe_in_json_is_still_a_recipe(recipe: Path) -> None:
     path = recipe.with_suffix(".json")
     path.write_text(json.dumps(yaml.safe_load(recipe.read_text())))
     assert palate("recipes", "show", path).returncode == 0
+
+
+def test_a_mistyped_judge_names_the_nearest_and_writes_nothing(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "chosen": "b c", "rejected": "d"}\n')
+    done = palate("judge", "lnger", str(rows), "--out", str(tmp_path / "verdicts"))
+    assert done.returncode == 1
+    assert done.stderr == "palate: lnger: no such folder or judge; did you mean 'longer'?\n"
+    assert not (tmp_path / "verdicts").exists()

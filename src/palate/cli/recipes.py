@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -418,6 +419,10 @@ def judge(
             spec = yaml.safe_load(name)
         except yaml.YAMLError:
             raise PalateError(f"{name}: expected one judge such as '{{chat: MODEL}}'") from None
+    bare = not name.startswith("{") and "/" not in name and not Path(name).exists()
+    near = get_close_matches(name, JUDGES, n=1, cutoff=0.7) if bare else []
+    if near and name not in JUDGES:
+        raise PalateError(f"{name}: no such folder or judge; did you mean {near[0]!r}?")
     if budget is not None:
         (spec,) = with_budget([spec], budget)
     progress(quiet=quiet)
