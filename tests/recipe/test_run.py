@@ -131,10 +131,9 @@ def test_the_run_of_the_saved_recipe_is_the_same_run(experiment, tmp_path):
         )
 
 
-def test_a_source_that_does_not_exist_names_the_nearest(tmp_path, experiment):
-    recipe = load_recipe(experiment[0], ["data.sources.help.source=simulate"], environment={})
-    with pytest.raises(PalateError, match="simulated"):
-        run(recipe, tmp_path)
+def test_a_source_that_does_not_exist_names_the_nearest(experiment):
+    with pytest.raises(PalateError, match=r"sources\.help\.source: .*did you mean 'simulated'"):
+        load_recipe(experiment[0], ["data.sources.help.source=simulate"], environment={})
 
 
 @pytest.mark.slow  # 10 s on an idle machine.

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from tenacity import retry, retry_if_exception_message, stop_after_delay, wait_random
 
 from palate import escape, stats
 from palate.evaluate.benchmark import seeded_side
@@ -124,21 +125,33 @@ class Annotations:
         """A connection of this thread's own; what is done with it is one transaction."""
         try:
             with closing(sqlite3.connect(self.path, timeout=LOCK_SECONDS)) as database:
-                database.execute("PRAGMA journal_mode = WAL")
-                database.execute("PRAGMA synchronous = FULL")
-                (version,) = database.execute("PRAGMA user_version").fetchone()
-                if version == 0:
-                    database.executescript(f"{_SCHEMA} PRAGMA user_version = {VERSION};")
-                elif version != VERSION:
-                    raise PalateError(
-                        f"{self.path}: marks of format {version}, this Palate reads {VERSION}"
-                    )
+                self._prepare(database)
                 with database:
                     yield database
         except sqlite3.Error as error:
             raise PalateError(
                 f"{self.path}: cannot be used for marks ({error}); use --marks FILE"
             ) from None
+
+    # SQLite does not wait for a lock where a file becomes one of write-ahead logging: of two first
+    # marks at once one would be refused.
+    @retry(
+        retry=retry_if_exception_message(match=".*locked"),
+        stop=stop_after_delay(LOCK_SECONDS),
+        wait=wait_random(0.01, 0.05),
+        reraise=True,
+    )
+    def _prepare(self, database: sqlite3.Connection) -> None:
+        """Make the table in a new file, and refuse one of another format."""
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            database.executescript(f"{_SCHEMA} PRAGMA user_version = {VERSION};")
+        elif version != VERSION:
+            raise PalateError(
+                f"{self.path}: marks of format {version}, this Palate reads {VERSION}"
+            )
 
 
 def _insert(database: sqlite3.Connection, annotation: Annotation) -> None:
