@@ -1,6 +1,7 @@
 """`palate data inspect`: a file's form, layout and mapping, as its first rows tell them."""
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -126,3 +127,11 @@ def test_the_command_writes_a_fragment_that_a_recipe_takes(tmp_path: Path) -> No
     source = yaml.safe_load(text)["data"]["sources"]["votes"]
     assert (source["source"], source["ties"]) == ("own", "keep")
     assert source["columns"]["winner"] == "better"
+
+
+def test_an_export_of_a_tool_names_the_source_that_reads_it(tmp_path: Path) -> None:
+    task = {"id": 1, "data": {"prompt": "Q", "left": "A", "right": "B"}, "annotations": []}
+    path = tmp_path / "export.json"
+    path.write_text(json.dumps([task]), encoding="utf-8")
+    with pytest.raises(PalateError, match="Label Studio; read it with `palate data import label-s"):
+        inspect(path)

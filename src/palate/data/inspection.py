@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from palate.data.messages import shown
-from palate.data.sources import BadRow, Request, not_read, own, worst
+from palate.data.sources import SOURCES, BadRow, Request, not_read, own, worst
 from palate.data.sources.base import Record
 from palate.data.sources.files import data_files, describe_file, read_file
 from palate.data.sources.mapping import Layout, word
@@ -112,9 +112,15 @@ def inspect(file: Path, request: Request | None = None) -> Inspection:
     """What a file (of a folder: the first) holds, by its first rows.
 
     Raises:
-        PalateError: it cannot be read, or its rows give no comparison; the line names the mapping
-            that comes nearest.
+        PalateError: it is an annotation tool's export, which another source reads; it cannot be
+            read; or its rows give no comparison, and the line names the mapping that comes nearest.
     """
+    for source in SOURCES.values():
+        if source.recognise is not None and source.recognise(file):
+            raise PalateError(
+                f"{file}: an export of {source.title}; read it with "
+                f"`palate data import {source.name} --path {file}`"
+            )
     path, _ = next(data_files(file))
     if own.is_ours(path):
         raise PalateError(f"{path}: is in Palate's form already; nothing is to be mapped")

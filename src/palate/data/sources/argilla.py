@@ -222,6 +222,7 @@ SOURCE = Source(
     licence="yours",
     kind="both",
     load=load,
+    recognise=recognise,
     options={
         "question": "which question to read, where there are several",
         "prompt": "the field of the prompt (default: prompt)",

@@ -183,8 +183,8 @@ class Source:
 
     `options` names the keys that `Request.options` may hold, each with its meaning and default;
     `folder` is the name of its folder in a local data root; `tried_on` says what of it the
-    loader has been run against. `url` is its page on the hub where none
-    is given.
+    loader has been run against. `url` is its page on the hub where none is given. `recognise`
+    says of a file or folder whether it is an export that this source alone reads.
     """
 
     name: str
@@ -200,6 +200,7 @@ class Source:
     options: Mapping[str, str] = field(default_factory=dict[str, str])
     subsets: tuple[str, ...] = ()
     folder: str | None = None
+    recognise: Callable[[Path], bool] | None = None
 
     def __post_init__(self) -> None:
         if not self.url and self.hub_id:

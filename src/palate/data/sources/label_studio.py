@@ -532,6 +532,7 @@ SOURCE = Source(
     licence="yours",
     kind="both",
     load=load,
+    recognise=recognise,
     cuts=(CUTS, answers.STRENGTH_CUTS),
     options={
         "config": "the labelling configuration's XML: which column is left, right, prompt (needed "

@@ -230,6 +230,7 @@ SOURCE = Source(
     licence="yours",
     kind="both",
     load=load,
+    recognise=recognise,
     cuts=(STRENGTH_CUTS,),
     options={
         "config": "Potato's config.yaml (default: beside the answers, or up to two folders above)",
