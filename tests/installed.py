@@ -126,12 +126,19 @@ def explorer(run: Path) -> Iterator[str]:
 
 def every_page_of_the_explorer(run: Path) -> int:
     """Each page, once with nothing marked and once with the marks of two people."""
+    from fastapi.routing import APIRoute
+
     from palate.explorer.annotations import Annotation, Annotations
-    from palate.explorer.app import PAGES
+    from palate.explorer.app import router
     from palate.records import read_comparisons
 
     rows = list(read_comparisons(next((run / "benchmarks").glob("*.parquet"))))[:12]
-    paths = [path.replace("{run}", "0").replace("{item}", "0") for path in PAGES]
+    paths = [
+        route.path.replace("{run}", "0").replace("{item}", "0")
+        for route in router.routes
+        if isinstance(route, APIRoute) and "GET" in (route.methods or ())
+    ]
+    check(len(paths) > 4, f"the explorer's pages, of which {paths} were found")
     with explorer(run) as address:
         browser = build_opener(HTTPCookieProcessor(CookieJar()))
         for marked in (False, True):
