@@ -1,10 +1,12 @@
 """The README's, the docs' and the card's code runs, and what they name exists."""
 
+import ast
 import importlib.util
 import json
 import re
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -303,3 +305,34 @@ def test_example_judge(tmp_path):
     run = example("own_data").main(tmp_path)
     estimate = example("judge").main(run / "benchmarks/held-out.parquet", tmp_path / "verdicts")
     assert estimate.n == 20
+
+
+def test_example_from_a_frame(tmp_path):
+    """The notebook's cells in a process of their own, of a tiny base; it is kept unrun."""
+    notebook = json.loads((ROOT / "examples/from_a_frame.ipynb").read_text())
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    cells = notebook["cells"]
+    assert len({cell["id"] for cell in cells}) == len(cells)
+    code = [cell for cell in cells if cell["cell_type"] == "code"]
+    assert not any(cell["outputs"] or cell["execution_count"] for cell in code)
+    base = save_tiny(tmp_path / "tiny", "llama", num_hidden_layers=1)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    small = [f"backbone.model={base}", "train.epochs=1", "train.trackers=[]"]
+    # As papermill does: what is given stands after the cell that is tagged so.
+    given = f"overrides = {small!r}; port = {port}\n"
+    sources = ["".join(cell["source"]) for cell in code]
+    (parameters,) = (n for n, c in enumerate(code) if "parameters" in c["metadata"].get("tags", []))
+    sources.insert(parameters + 1, given)
+    found = "print(repr((here, served, [one.judgement.decides for one in comparisons])))\n"
+    (tmp_path / "cells.py").write_text("\n".join([*sources, found]))
+    done = subprocess.run(
+        [sys.executable, "cells.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    here, served, decided = ast.literal_eval(done.stdout.splitlines()[-1])
+    assert served == pytest.approx(here, rel=1e-5, abs=1e-6)
+    assert len(set(served)) == 2
+    assert len(decided) == 300
+    assert 100 < decided.count("tie") < 200
+    assert "ready at http://127.0.0.1" in done.stderr
