@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any, cast
+from uuid import UUID
 
 import pytest
 
@@ -86,13 +87,37 @@ def potato(folder: Path) -> Path:
     return folder
 
 
+def agreed(truth: Comparison, record: dict[str, Any]) -> dict[str, Any]:
+    """What somebody answers to a record of Argilla who agrees with the label."""
+    if truth.judgement == TIE:
+        return {"better": "tie"}
+    side = "a" if record["response_a"] == truth.chosen else "b"
+    return {"better": f"response_{side}", "strength": int(truth.rating or 1)}
+
+
+def argilla(folder: Path) -> Path:
+    """What Argilla's SDK 2.8.0 writes by `to_list(flatten=True)` after one user agreed."""
+    by_id = {c.id: c for c in COMPARISONS}
+    records = json.loads((folder / "records.json").read_text())
+    for record in records:
+        record |= {"status": "completed", "_server_id": f"server-{record['id']}"}
+        for question, value in agreed(by_id[record["comparison_id"]], record).items():
+            column = f"{question}.responses"
+            record |= {column: [value], f"{column}.users": ["u1"]}
+            record |= {f"{column}.status": ["submitted"]}
+        record.setdefault("strength.responses", None)  # As it fills what others have.
+    path = folder / "answered.json"
+    path.write_text(json.dumps(records))
+    return path
+
+
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("tool", ["label-studio", "potato"])
+@pytest.mark.parametrize("tool", ["label-studio", "potato", "argilla"])
 def test_answers_come_back_to_the_right_side(tmp_path: Path, tool: Tool, seed: int) -> None:
     folder = tmp_path / "tasks"
     counts = write_tasks([*COMPARISONS, COMPARISONS[0]], tool, folder, side(seed))
     assert str(counts) == "12 tasks; 1 more judgements of the same pairs"
-    answered = {"label-studio": label_studio, "potato": potato}[tool](folder)
+    answered = {"label-studio": label_studio, "potato": potato, "argilla": argilla}[tool](folder)
     rows = list(open_source(tool, Request(answered, ties="keep")))
     assert all(isinstance(row, Comparison) for row in rows)
     back = cast(list[Comparison], rows)
@@ -108,6 +133,41 @@ def test_answers_come_back_to_the_right_side(tmp_path: Path, tool: Tool, seed: i
             given.rejected,
             given.rating,
         )
+
+
+def test_argillas_own_classes_take_the_tasks(tmp_path: Path) -> None:
+    """Every form of record that its SDK writes brings the labels; no server is asked."""
+    rg = pytest.importorskip("argilla")
+    from argilla._api._client import APIClient
+    from argilla.records._io import GenericIO, JsonIO
+    from argilla.records._mapping import IngestedRecordMapper
+
+    write_tasks(COMPARISONS, "argilla", tmp_path / "tasks", side(0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(APIClient, "_validate_connection", lambda _: None)  # Asks for the key.
+        client = rg.Argilla(api_url="http://127.0.0.1:9", api_key="none")
+    settings = rg.Settings.from_json(tmp_path / "tasks" / "settings.json")
+    settings.validate()
+    dataset = rg.Dataset(name="comparisons", settings=settings, client=client)
+    user = UUID(int=1)
+    mapper = IngestedRecordMapper(dataset=dataset, user_id=user)  # What `records.log` does.
+    by_id, records = {c.id: c for c in COMPARISONS}, []
+    for task in json.loads((tmp_path / "tasks" / "records.json").read_text()):
+        record = mapper(data=task)  # A key that it did not know would be a warning, so an error.
+        for question, value in agreed(by_id[task["id"]], task).items():
+            record.responses.add(rg.Response(question, value, user_id=user, status="submitted"))
+        assert record.api_model().model_dump()["fields"] == {
+            name: task[name] for name in ("prompt", "response_a", "response_b")
+        }
+        records.append(record)
+    (tmp_path / "flat.json").write_text(json.dumps(GenericIO.to_list(records, flatten=True)))
+    JsonIO.to_json(records, tmp_path / "nested.json")
+    for name in ("flat.json", "nested.json"):
+        rows = list(open_source("argilla", Request(tmp_path / name, ties="keep")))
+        back = [(row.meta["of"], row.chosen, row.rating, row.judgement, row.batch) for row in rows]
+        for one, (of, chosen, rating, judgement, batch) in zip(COMPARISONS, back, strict=True):
+            assert (of, judgement, batch) == (one.id, one.judgement, "w1")
+            assert judgement == TIE or (chosen, rating) == (one.chosen, one.rating)
 
 
 def test_the_side_is_drawn_and_the_label_is_in_no_task(tmp_path: Path) -> None:

@@ -327,6 +327,7 @@ class Tool(StrEnum):
 
     LABEL_STUDIO = "label-studio"
     POTATO = "potato"
+    ARGILLA = "argilla"
 
 
 @app.command("export-tasks")
@@ -341,8 +342,10 @@ def export_tasks(
     """Write comparisons as tasks of an annotation tool: which response was better is not in them.
 
     Label Studio: import tasks.json, paste labelling.xml into the Code view of its settings.
-    Potato: start it with config.yaml. What comes back is read by
-    [bold]palate data import label-studio --path EXPORT[/bold], or potato.
+    Potato: start it with config.yaml. Argilla, in Python:
+    [bold]Dataset(NAME, settings=Settings.from_json("settings.json")).create().records.log(
+    json.load(open("records.json")))[/bold]. What comes back is read by
+    [bold]palate data import label-studio --path EXPORT[/bold], potato or argilla.
 
     Example: [bold]palate data export-tasks week-1.parquet --for label-studio -o tasks[/bold]
     """

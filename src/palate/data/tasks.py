@@ -19,7 +19,7 @@ import yaml
 
 from palate.types import Comparison, PalateError
 
-Tool = Literal["label-studio", "potato"]
+Tool = Literal["label-studio", "potato", "argilla"]
 TOOLS: tuple[Tool, ...] = get_args(Tool)
 
 LABELLING = """\
@@ -78,6 +78,49 @@ CONFIG: Mapping[str, Any] = {
     "require_password": False,
     "site_dir": "default",
 }
+OUTCOMES = {
+    "response_a": "A is better",
+    "response_b": "B is better",
+    "tie": "About the same",
+    "both_bad": "Both are bad",
+}
+SETTINGS: Mapping[str, Any] = {
+    "fields": [
+        {
+            "name": "prompt",
+            "title": "Conversation",
+            "settings": {"type": "chat", "use_markdown": False},
+        },
+        *(
+            {
+                "name": f"response_{side}",
+                "title": side.upper(),
+                "settings": {"type": "text", "use_markdown": False},
+            }
+            for side in "ab"
+        ),
+    ],
+    "questions": [
+        {
+            "name": "better",
+            "title": "Which response is better?",
+            "settings": {
+                "type": "label_selection",
+                "options": [{"value": value, "text": text} for value, text in OUTCOMES.items()],
+            },
+        },
+        {
+            "name": "strength",
+            "title": "How much better?",
+            "required": False,
+            "settings": {"type": "rating", "options": [{"value": n} for n in (1, 2, 3, 4)]},
+        },
+    ],
+    "metadata": [
+        {"name": name, "settings": {"type": "terms"}, "visible_for_annotators": False}
+        for name in ("comparison_id", "prompt_id", "batch")
+    ],
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +144,8 @@ def write_tasks(
     """Write one task a pair into a new folder, whole or not at all.
 
     Label Studio: `tasks.json`, and `labelling.xml` for its Code view. Potato: `items.json` and
-    `config.yaml`. `chosen_first` says, by a comparison's id, which side is shown first.
+    `config.yaml`. Argilla: `records.json` for `dataset.records.log` and `settings.json` for
+    `Settings.from_json`. `chosen_first` says, by a comparison's id, which side is shown first.
 
     Raises:
         PalateError: the folder exists, no such tool, or no comparison.
@@ -148,6 +192,8 @@ def _task(comparison: Comparison, tool: Tool, chosen_first: bool) -> dict[str, A
     }
     if tool == "potato":
         return {"id": comparison.id, "text": [first, second], **facts}
+    if tool == "argilla":
+        return {"id": comparison.id, "response_a": first, "response_b": second, **facts}
     return {"data": {**facts, "response_a": first, "response_b": second}}
 
 
@@ -158,5 +204,9 @@ def _write(tasks: list[dict[str, Any]], tool: Tool, folder: Path) -> None:
         (folder / "config.yaml").write_text(yaml.safe_dump(dict(CONFIG), sort_keys=False), "utf-8")
         return
     text = json.dumps(tasks, ensure_ascii=False, indent=1)
+    if tool == "argilla":
+        (folder / "records.json").write_text(text, "utf-8")
+        (folder / "settings.json").write_text(json.dumps(SETTINGS, indent=1), "utf-8")
+        return
     (folder / "tasks.json").write_text(text, "utf-8")
     (folder / "labelling.xml").write_text(LABELLING, "utf-8")

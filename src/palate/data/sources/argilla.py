@@ -17,7 +17,7 @@ from typing import Any
 from palate.data.messages import shown
 from palate.data.sources import answers, base
 from palate.data.sources.answers import Answer
-from palate.data.sources.base import BadRow, InvalidRecord, Record, Request, Row, Source
+from palate.data.sources.base import BadRow, Cuts, InvalidRecord, Record, Request, Row, Source
 from palate.data.sources.files import data_files, ending, read_file, resolve
 from palate.data.sources.mapping import word
 from palate.progress import info, warn
@@ -26,6 +26,10 @@ from palate.types import PalateError
 NAME = "argilla"
 OWN = frozenset({"id", "status", "_server_id", "metadata", "suggestions", "vectors", "responses"})
 PAIRS = (("response_a", "response_b"), ("a", "b"))
+STRENGTH = "strength"
+"""The question of how much better the response is, which `palate data export-tasks` writes."""
+LARGEST = 10  # Number that a RatingQuestion may have.
+CUTS = Cuts("number of a RatingQuestion", 2, 3, 4)
 TRIED = "tried on records of the SDK 2.8.0"
 
 
@@ -41,6 +45,7 @@ class Response:
 def load(request: Request) -> Iterator[Row]:
     """One comparison a submitted response, K(K-1)/2 a ranking of K."""
     options, known = request.options, answers.meanings(request.options)
+    cuts = answers.cuts_of(options, CUTS)
     if ("left" in options) != ("right" in options):
         raise PalateError("left, right: expected the fields of both, got one")
     location = resolve(request, None)
@@ -65,6 +70,7 @@ def load(request: Request) -> Iterator[Row]:
                 unmarked |= response.status is None
                 try:
                     answer = _answer(str(key), fields, question, response, options, known)
+                    answer = _rated(answer, responses, options, cuts)
                     columns = columns or answers.columns_of(answer)
                     yield from answers.comparisons(record, answer, NAME, columns)
                 except InvalidRecord as invalid:
@@ -144,7 +150,9 @@ def _response(value: Any, question: str) -> Response:
 
 def _question(responses: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     wanted = options.get("question")
-    names = [str(wanted)] if wanted in responses else [] if wanted else list(responses)
+    strength = options.get("strength", STRENGTH)
+    asked = [name for name in responses if name != strength] or list(responses)
+    names = [str(wanted)] if wanted in responses else [] if wanted else asked
     if len(names) != 1:
         found = ", ".join(responses) or "none"
         raise InvalidRecord(f"expected one question, got {found}; name one by the option question")
@@ -198,6 +206,28 @@ def _answer(
     return Answer(**facts, roles=roles, responses=texts_of, outcome=outcome)
 
 
+def _rated(
+    answer: Answer,
+    responses: Mapping[str, Sequence[Response]],
+    options: Mapping[str, Any],
+    cuts: Cuts,
+) -> Answer:
+    """The answer with how much better its user said that the response is, in another question."""
+    name = str(options.get("strength", STRENGTH))
+    if "strength" in options and name not in responses:
+        raise InvalidRecord(f"strength: no question {name!r}; there are {', '.join(responses)}")
+    if name == answer.name.rpartition(":")[2] or answer.outcome not in ("a", "b"):
+        return answer
+    for response in responses.get(name, ()):
+        submitted = response.status in (None, "submitted")
+        if response.user == answer.annotator and submitted and response.value is not None:
+            size = base.number({name: response.value}, name)
+            if not 0 < size <= LARGEST:
+                raise InvalidRecord(f"{name}: expected 1 to {LARGEST}, got {size:g}")
+            return replace(answer, strength=size, rating=cuts.rate(size))
+    return answer
+
+
 def _places(value: Sequence[Any], question: str, texts: Sequence[str]) -> list[float]:
     """Each field's place in a ranking: names in order, or names with ranks, equal in a tie."""
     order: dict[str, float] = {}
@@ -225,6 +255,8 @@ SOURCE = Source(
     recognise=recognise,
     options={
         "question": "which question to read, where there are several",
+        "strength": "the RatingQuestion that says how much better (default: strength)",
+        "cuts": "numbers from which on it is slightly, better, significantly (default: [2, 3, 4])",
         "prompt": "the field of the prompt (default: prompt)",
         "left": "the field of the first response, where labels do not name fields",
         "right": "the field of the second one",
