@@ -37,8 +37,8 @@ SHARES: dict[str, tuple[str, bool, dict[str, Any]]] = {
     "nemotron": ("nemotron", False, {}),
     "bidirectional": ("llama", False, {"is_causal": False}),
     # Soft-capped logits, sinks and ALiBi, which transformers computes eagerly only.
-    "gemma2": ("gemma2", False, {"head_dim": 12}),
-    "gpt_oss": ("gpt_oss", False, {"head_dim": 12, "num_local_experts": 4}),
+    "gemma2": ("gemma2", True, {"head_dim": 12}),
+    "gpt_oss": ("gpt_oss", True, {"head_dim": 12, "num_local_experts": 4}),
     "mpt": ("mpt", False, {"d_model": 48, "n_heads": 4, "n_layers": 2}),
     "mamba": ("mamba", False, {}),
     # Angles that follow the length of what is read.

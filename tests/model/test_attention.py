@@ -36,10 +36,19 @@ def inputs(tokens: int, device: str = "cpu", dtype: torch.dtype = torch.float32)
     ]
 
 
-def plain(query: Tensor, key: Tensor, value: Tensor, where: Layout) -> Tensor:
+def plain(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    where: Layout,
+    *,
+    window: int = 10_000,
+    sinks: Tensor | None = None,
+) -> Tensor:
     """What varlen attention computes, by definition: a softmax a segment, from its arguments.
 
-    Query i of n sees the first m - n + i + 1 of m keys; head h reads key head h // (H / Hkv).
+    Query i of n sees the last `window` of the first m - n + i + 1 of m keys, and its head's sink;
+    head h reads key head h // (H / Hkv).
     """
     q, k, v = query[0], key[0][:, where.gather], value[0][:, where.gather]
     k, v = (t.repeat_interleave(HEADS // KEY_HEADS, dim=0) for t in (k, v))
@@ -51,15 +60,19 @@ def plain(query: Tensor, key: Tensor, value: Tensor, where: Layout) -> Tensor:
         unseen = torch.ones_like(logits, dtype=torch.bool).triu(
             logits.shape[2] - logits.shape[1] + 1
         )
-        weights = logits.masked_fill(unseen, -torch.inf).softmax(-1)
+        unseen |= unseen.logical_not().tril(logits.shape[2] - logits.shape[1] - window)
+        logits = logits.masked_fill(unseen, -torch.inf)
+        if sinks is not None:
+            logits = torch.cat((logits, sinks[:, None, None].expand(-1, end - start, 1)), dim=-1)
+        weights = logits.softmax(-1)[..., : last - first]
         pieces.append(weights @ v[:, first:last])
         start, first = end, last
     return torch.cat(pieces, dim=1).transpose(0, 1)[None]
 
 
-def attend(given: list[Tensor], where: Layout, *, varlen: bool) -> Tensor:
+def attend(given: list[Tensor], where: Layout, *, varlen: bool, **more: Any) -> Tensor:
     return shared_prefix_attention(
-        torch.nn.Identity(), *given, None, layout=where, varlen=varlen, scaling=WIDTH**-0.5
+        torch.nn.Identity(), *given, None, layout=where, varlen=varlen, scaling=WIDTH**-0.5, **more
     )[0]
 
 
@@ -77,25 +90,46 @@ def test_sdpa_a_segment_equals_plain_softmax() -> None:
         assert (mine - theirs).norm() <= 1e-6 * theirs.norm()
 
 
-def test_the_varlen_call_fits_the_operator() -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("window", [1, 7, 10_000])
+def test_sinks_and_windows_equal_plain_softmax(window: int, dtype: torch.dtype) -> None:
+    where = layout()
+    given = [t.detach().to(dtype) for t in inputs(sum(where.query_lengths))]
+    given = [*given, torch.tensor([-3.0, 0.0, 1.0, 5.0])]
+    exact = [t.clone().float().requires_grad_() for t in given]
+    given = [t.requires_grad_() for t in given]
+    ours = attend(given[:3], where, varlen=False, sliding_window=window, s_aux=given[3])
+    theirs = plain(*exact[:3], where, window=window, sinks=exact[3])
+    assert ours.dtype == dtype
+    bound = 1e-6 if dtype == torch.float32 else 1 / 128
+    pairs = zip(with_gradients(ours, given), with_gradients(theirs, exact), strict=True)
+    for mine, reference in pairs:
+        assert (mine - reference).norm() <= bound * reference.norm()
+
+
+@pytest.mark.parametrize("window", [None, 7])
+def test_the_varlen_call_fits_the_operator(window: int | None) -> None:
     """Its arguments through torch's own shape rules: there is no kernel for a CPU."""
     where = layout("meta")
     given = inputs(sum(where.query_lengths), "meta")
-    ours = with_gradients(attend(given, where, varlen=True), given)
+    ours = with_gradients(attend(given, where, varlen=True, sliding_window=window), given)
     assert ours[0].shape == (1, sum(where.query_lengths), HEADS, WIDTH)
     assert ours[0].dtype == torch.bfloat16
     assert [g.shape for g in ours[1:]] == [t.shape for t in given]
-    assert where.query_starts.dtype == where.key_starts.dtype == torch.int32
+    within = where.within(window)
+    assert within.query_starts.dtype == within.key_starts.dtype == torch.int32
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_varlen_equals_plain_softmax() -> None:
+@pytest.mark.parametrize("window", [1, 7, 10_000])
+def test_varlen_equals_plain_softmax(window: int) -> None:
     where = layout("cuda")
     given = inputs(sum(where.query_lengths), "cuda", torch.bfloat16)
     exact = [t.detach().float().requires_grad_() for t in given]
-    ours = with_gradients(attend(given, where, varlen=True), given)
-    for mine, theirs in zip(ours, with_gradients(plain(*exact, where), exact), strict=True):
+    ours = with_gradients(attend(given, where, varlen=True, sliding_window=window), given)
+    reference = with_gradients(plain(*exact, where, window=window), exact)
+    for mine, theirs in zip(ours, reference, strict=True):
         assert (mine - theirs).norm() <= theirs.norm() / 64
 
 
@@ -115,6 +149,9 @@ def test_varlen_is_taken_where_its_kernel_serves(
     model = tiny_model("llama", **changes)
     found = attention_path(model, shared=True, device=torch.device(device), dtype=dtype)
     assert found == expected
+    model.layers[0].self_attn.sinks = nn.Parameter(torch.zeros(4))
+    sinks = attention_path(model, shared=True, device=torch.device(device), dtype=dtype)
+    assert sinks == "shared prefix (sdpa)"
     assert attention_path(model, shared=False, device=torch.device(device), dtype=dtype) == "padded"
 
 
@@ -126,9 +163,10 @@ def test_a_mask_or_dropout_is_refused() -> None:
 
 
 @pytest.mark.parametrize("varlen", [False, True])
-def test_no_layer_reads_the_device(varlen: bool) -> None:
+@pytest.mark.parametrize("family", ["llama", "mistral"])
+def test_no_layer_reads_the_device(family: str, varlen: bool) -> None:
     """On the meta device every read by the host (item, tolist, a branch on a value) raises."""
-    backbone = tiny_model("llama").bfloat16().to("meta")
+    backbone = tiny_model(family).bfloat16().to("meta")
     backbone.set_attn_implementation(NAME)
     packed = pack([group(one) for one in conversations()], "meta")
     hidden = backbone(

@@ -9,14 +9,15 @@ Shape letters: H heads, T tokens of the packed row, K keys of all segments, D wi
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from contextlib import nullcontext
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention.varlen import varlen_attn
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 from torch.utils.hooks import RemovableHandle
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
@@ -38,23 +39,29 @@ def supports_shared_prefix(model: PreTrainedModel) -> bool:
     causal = [bool(m.is_causal) for m in model.modules() if hasattr(m, "is_causal")]
     kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
     plain = kinds <= {"full_attention", "sliding_attention"}
-    soft_capped = getattr(model.config, "attn_logit_softcapping", None) is not None
     return bool(
-        causal
-        and all(causal)
-        and plain
-        and not soft_capped
-        and getattr(model, "_supports_attention_backend", False)
+        causal and all(causal) and plain and getattr(model, "_supports_attention_backend", False)
     )
 
 
-def shortest_window(model: PreTrainedModel) -> float:
-    """Tokens that the narrowest sliding window of a backbone reaches over; infinite without one."""
-    # Some attention modules know whether their layer slides, others read the configuration.
-    shared = getattr(model.config, "sliding_window", None)
-    layers = [m for m in model.modules() if hasattr(m, "is_causal")]
-    windows = [getattr(layer, "sliding_window", shared) for layer in layers]
-    return min(filter(None, windows), default=math.inf)
+@contextmanager
+def short_windows(model: PreTrainedModel, window: int) -> Generator[None]:
+    """Let sliding windows reach over `window` tokens at most inside; put all back after.
+
+    So a few tokens show whether a layer hands its window down, which for some families is in each
+    attention module and for others in the configuration.
+    """
+    owners = [m for m in model.modules() if hasattr(m, "is_causal")]
+    owners += [model.config.get_text_config()]
+    longer = {id(o): o for o in owners if (getattr(o, "sliding_window", None) or 0) > window}
+    before = {key: owner.sliding_window for key, owner in longer.items()}
+    try:
+        for owner in longer.values():
+            owner.sliding_window = window
+        yield
+    finally:
+        for key, owner in longer.items():
+            owner.sliding_window = before[key]
 
 
 def steady_length(model: PreTrainedModel) -> float:
@@ -113,17 +120,39 @@ def attention_path(
 ) -> Path:
     """The one rule for how attention is computed.
 
-    Padded rows where the backbone cannot share (`shared` is False), and for a micro-batch with a
-    conversation longer than its sliding window, which the reward model looks at each time. Else
-    one varlen call a layer where its kernel serves: on CUDA, in bfloat16, heads of at most 256 and
-    a multiple of 8. Else, so on every CPU and for float32 anywhere, one small SDPA call a segment.
+    Padded rows where the backbone cannot share (`shared` is False). Else one varlen call a layer
+    where its kernel serves: on CUDA, in bfloat16, heads of at most 256 and a multiple of 8, logits
+    neither soft-capped nor beside a sink. Else, so on every CPU and for float32 anywhere, one small
+    SDPA call a segment.
     """
     if not shared:
         return PADDED
     config = backbone.config.get_text_config()
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    has_kernel = dtype == torch.bfloat16 and width <= 256 and width % 8 == 0
+    widths = [width for _, width in heads_by_layer(config)]
+    plain = not (has_sinks(backbone) or getattr(config, "attn_logit_softcapping", None))
+    fits = all(width <= 256 and width % 8 == 0 for width in widths)
+    has_kernel = dtype == torch.bfloat16 and fits and plain
     return VARLEN if has_kernel and device.type == "cuda" else SDPA
+
+
+def heads_by_layer(config: Any) -> list[tuple[int, int]]:
+    """Heads of keys and width of a head, layer by layer: Gemma 4's full layers have wider ones.
+
+    One head as wide as the model where a configuration names none (state-space models).
+    """
+    heads = int(getattr(config, "num_attention_heads", None) or 1)
+    return [
+        (
+            int(getattr(layer, "num_key_value_heads", None) or heads),
+            int(getattr(layer, "head_dim", None) or config.hidden_size // heads),
+        )
+        for layer in getattr(config, "per_layer_config", None) or [config]
+    ]
+
+
+def has_sinks(backbone: nn.Module) -> bool:
+    """Whether attention has a learnt logit a head beside those of the keys (gpt-oss)."""
+    return any(isinstance(getattr(m, "sinks", None), nn.Parameter) for m in backbone.modules())
 
 
 def shared_prefix_attention(
@@ -138,9 +167,14 @@ def shared_prefix_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     sliding_window: int | None = None,
+    s_aux: Tensor | None = None,
+    softcap: float | None = None,
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Causal attention inside each segment of a packed row, aligned to the last query and key.
+
+    A token sees the window's tokens of its own conversation, itself included, as in a row of its
+    own: those of its response, then those of its prompt.
 
     Args:
         query: [1, H, T, D]. key, value: [1, Hkv, T, D], H a multiple of Hkv.
@@ -148,25 +182,59 @@ def shared_prefix_attention(
         varlen: one call for all segments, by a kernel that only CUDA has.
         scaling: factor on the logits; 1/sqrt(D) where None.
         dropout: must be 0; a reward model has none.
-        sliding_window: must reach over every conversation.
+        sliding_window: keys that a query sees, its own the last; all where None.
+        s_aux: [H], a logit s of each head that is in the sum of the softmax and gives no value:
+            w_j = exp(l_j) / (exp(s) + sum_k exp(l_k)). Source: gpt-oss (arXiv 2508.10925).
+        softcap: c where the logits are c tanh(l / c). Source: Gemma 2 (arXiv 2408.00118).
 
     Returns:
         [1, T, H, D] and None for the weights; zeros for tokens that do not query.
 
     Raises:
-        ValueError: a mask, dropout, no layout, a sliding window shorter than a conversation.
+        ValueError: a mask, dropout, no layout, both a sink and soft-capped logits.
     """
     if layout is None or attention_mask is not None or dropout:
         raise ValueError(f"{NAME} needs a layout, no mask and no dropout")
-    if sliding_window is not None and layout.longest_key > sliding_window:
-        raise ValueError(f"{NAME} needs a window over all {layout.longest_key} tokens")
+    if s_aux is not None and softcap is not None:
+        raise ValueError(f"{NAME} knows no sinks beside soft-capped logits")
+    layout, width, dtype = layout.within(sliding_window), value.shape[-1], value.dtype
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if s_aux is not None:
+        query, key, value = _with_sink(query, key, value, s_aux / scale)
+        layout = layout.with_sink(key.shape[2] - 1)
     # Rows of tokens, so that the gather copies whole rows and its gradient is one index_add.
     key, value = (t.transpose(1, 2).index_select(1, layout.gather) for t in (key, value))
-    attend = _one_call if varlen else _call_a_segment
+    attend = _one_call if varlen and s_aux is None else _call_a_segment
+    if softcap is not None:
+        attend = partial(_soft_capped, cap=softcap)
     query, rows = query.transpose(1, 2), layout.rows
-    if rows is None:
-        return attend(query, key, value, layout, scaling), None
-    return spread(attend(query[:, rows], key, value, layout, scaling), rows, query.shape[1]), None
+    out = attend(query if rows is None else query[:, rows], key, value, layout, scale)
+    if s_aux is not None:
+        out = out[..., :width].to(dtype)
+    return out if rows is None else spread(out, rows, query.shape[1]), None
+
+
+# A head's width is kept a multiple of it: kernels ask for that.
+WIDER = 8
+
+
+def _with_sink(
+    query: Tensor, key: Tensor, value: Tensor, sinks: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """[1, H, T, D + 8] of each, and one more key after all, whose logit is a head's sink.
+
+    Any kernel then has the sink in its softmax, and its gradient: queries have `sinks` [H] in a
+    dimension in which the new key is 1 and all others 0, and its value is 0. On a CPU in float32,
+    in which attention is computed there.
+    """
+    if query.device.type == "cpu":
+        query, key, value = query.float(), key.float(), value.float()
+    heads, tokens = query.shape[1:3]
+    column = sinks.to(query.dtype).view(1, heads, 1, 1).expand(1, heads, tokens, 1)
+    query = torch.cat((query, pad(column, (0, WIDER - 1))), dim=-1)
+    key, value = (pad(t, (0, WIDER, 0, 1)) for t in (key, value))
+    key[:, :, -1, -WIDER] = 1
+    return query, key, value
 
 
 def _call_a_segment(
@@ -199,6 +267,33 @@ def _call_a_segment(
     return torch.cat(pieces, dim=1).to(dtype)
 
 
+def _soft_capped(
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float, *, cap: float
+) -> Tensor:
+    """As `_call_a_segment`, where the logits are capped; written out, as no kernel does it."""
+    query, key, value, dtype = query.float(), key.float(), value.float(), value.dtype
+    key, value = (
+        t.repeat_interleave(query.shape[2] // t.shape[2], dim=2).transpose(1, 2)
+        for t in (key, value)
+    )
+    parts = zip(
+        query.transpose(1, 2).split(layout.query_lengths, dim=2),
+        key.split(layout.key_lengths, dim=2),
+        value.split(layout.key_lengths, dim=2),
+        layout.masks,
+        strict=True,
+    )
+    pieces = []
+    with torch.autocast(query.device.type, enabled=False):
+        for q, k, v, mask in parts:
+            logits = cap * torch.tanh(q @ k.transpose(2, 3) * (scaling / cap))
+            if mask is None:
+                mask = torch.ones_like(logits[0, 0], dtype=torch.bool).tril()
+            weights = logits.masked_fill(~mask, -torch.inf).softmax(-1)
+            pieces.append((weights @ v).transpose(1, 2))
+    return torch.cat(pieces, dim=1).to(dtype)
+
+
 def _one_call(
     query: Tensor, key: Tensor, value: Tensor, layout: Layout, scaling: float | None
 ) -> Tensor:
@@ -212,7 +307,8 @@ def _one_call(
         layout.longest_query,
         layout.longest_key,
         scale=scaling,
-        window_size=(-1, 0),  # Causal, aligned to the bottom right.
+        # Causal, aligned to the bottom right; the query's own key is not counted.
+        window_size=(-1 if layout.window is None else layout.window - 1, 0),
         enable_gqa=True,
     )
     return cast(Tensor, out)[None]

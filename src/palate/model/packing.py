@@ -12,8 +12,9 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,6 +26,11 @@ from palate.types import PalateError
 Integers = NDArray[np.int64]
 
 
+# Queries of one segment within a sliding window that is shorter: what a block reads besides its own
+# keys is one window, so that smaller ones gather more and larger ones multiply what they mask.
+BLOCK = 256
+
+
 @dataclass(frozen=True)
 class Layout:
     """The segments of one packed row, made once a micro-batch and read by every layer.
@@ -32,9 +38,11 @@ class Layout:
     `gather`: [K], the token whose key each segment reads, segment after segment. `query_starts`,
     `key_starts`: [N + 1] int32, 0 and then the running sums of the lengths. Lengths are numbers of
     the host, so that no layer has to ask the device for one. `rows`: the tokens that query, where
-    not all do. `ends`: the same row, but of each response only its last token queries.
+    not all do. `ends`: the same row, but of each response only its last token queries. `window`:
+    how many keys a query sees, its own the last of them, where that is not all before it. `sink`:
+    whether each segment's first key is none of a token, and seen by all of its queries.
 
-    Not slotted: `masks` is computed on first use and kept.
+    Not slotted: what is computed from it is kept.
     """
 
     query_lengths: tuple[int, ...]
@@ -44,20 +52,31 @@ class Layout:
     key_starts: Tensor
     rows: Tensor | None = None
     ends: Layout | None = None
+    window: int | None = None
+    sink: bool = False
 
     @cached_property
     def masks(self) -> tuple[Tensor | None, ...]:
-        """A boolean mask [r, p + r] a segment, shared by equal ones; None where p is 0."""
+        """A boolean mask [queries, keys] a segment, shared by equal ones.
+
+        None where as many keys as queries are seen in causal order, and no less.
+        """
         sizes = list(zip(self.query_lengths, self.key_lengths, strict=True))
-        device = self.gather.device
-        masks = {
-            (queries, keys): torch.ones(queries, keys, dtype=torch.bool, device=device).tril(
-                diagonal=keys - queries
-            )
-            for queries, keys in set(sizes)
-            if queries != keys
-        }
-        return tuple(masks.get(size) for size in sizes)
+        masks = {size: self._mask(*size) for size in set(sizes)}
+        return tuple(masks[size] for size in sizes)
+
+    def _mask(self, queries: int, keys: int) -> Tensor | None:
+        window = keys if self.window is None else self.window + self.sink
+        if queries == keys <= window:
+            return None
+        last = keys - queries  # The key of the first query's own token.
+        mask = torch.ones(queries, keys, dtype=torch.bool, device=self.gather.device)
+        mask = mask.tril(diagonal=last)
+        if self.window is not None:
+            mask = mask.triu(diagonal=last - self.window + 1)
+        if self.sink:
+            mask[:, 0] = True
+        return mask
 
     @cached_property
     def longest_query(self) -> int:
@@ -68,6 +87,57 @@ class Layout:
     def longest_key(self) -> int:
         """Tokens of the longest conversation, the reach that attention must have."""
         return max(self.key_lengths)
+
+    def within(self, window: int | None) -> Layout:
+        """The same row where a query sees no more than `window` keys; kept for the next layer.
+
+        Keys that no query of a segment sees are not gathered, and longer segments are several: of
+        a prompt of p tokens p / max(window, 256) blocks, each over its own keys and window - 1
+        before them, so that work and masks grow with p and not with its square.
+        """
+        if window is None or window >= self.longest_key:
+            return self
+        if window not in self._variants:
+            self._variants[window] = self._blocks(window)
+        return self._variants[window]
+
+    def with_sink(self, tokens: int) -> Layout:
+        """The same row with one more key in front of each segment's, at the place `tokens`."""
+        if None not in self._variants:
+            sink = self.gather.new_full((1,), tokens)
+            parts = [p for keys in self.gather.split(self.key_lengths) for p in (sink, keys)]
+            keys = tuple(length + 1 for length in self.key_lengths)
+            self._variants[None] = self._with(self.query_lengths, keys, parts, sink=True)
+        return self._variants[None]
+
+    @cached_property
+    def _variants(self) -> dict[int | None, Layout]:
+        return {}
+
+    def _blocks(self, window: int) -> Layout:
+        step = max(window, BLOCK)
+        queries, keys, gather = list[int](), list[int](), list[Tensor]()
+        places = self.gather.split(self.key_lengths)
+        for count, length, place in zip(self.query_lengths, self.key_lengths, places, strict=True):
+            for start in range(0, count, step):
+                end = length - count + min(start + step, count)  # One past its last query's key.
+                queries.append(min(step, count - start))
+                keys.append(min(end, queries[-1] + window - 1))
+                gather.append(place[end - keys[-1] : end])
+        return self._with(tuple(queries), tuple(keys), gather, window=window)
+
+    def _with(
+        self, queries: tuple[int, ...], keys: tuple[int, ...], gather: list[Tensor], **changes: Any
+    ) -> Layout:
+        device = self.gather.device
+        query_starts, key_starts = (
+            torch.from_numpy(np.cumsum([0, *lengths], dtype=np.int32)).to(device, non_blocking=True)
+            for lengths in (queries, keys)
+        )
+        return replace(
+            self, query_lengths=queries, key_lengths=keys, gather=torch.cat(gather),
+            query_starts=query_starts, key_starts=key_starts, **changes,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ from palate.model.attention import (
     attention_path,
     decoder_layers,
     read_ends_only,
-    shortest_window,
+    short_windows,
     steady_length,
     stock_attention,
     supports_shared_prefix,
@@ -73,7 +73,6 @@ class RewardModel(nn.Module):
         self.bias = 0.0  # A peer's constant, added to every reward; nothing trains it.
         self.shared = supports_shared_prefix(backbone)
         self.steady = steady_length(backbone)
-        self.window = min(shortest_window(backbone), self.steady)
         if self.steady < math.inf:
             angles_by_row(backbone)
         self.narrow = self.shared and read_ends_only(backbone)
@@ -99,11 +98,11 @@ class RewardModel(nn.Module):
         """Rewards of every response of every group, in order.
 
         Packed with shared prefixes where the backbone can, else padded rows (encoders and
-        hybrids; a sliding window shorter than a conversation): the rule is `attention_path`, its
-        outcome `path`.
+        hybrids; a conversation over the length that angles of positions follow): the rule is
+        `attention_path`, its outcome `path`.
         """
         longest = (len(g.prefix) + max(map(len, g.suffixes)) for g in groups)
-        if self.shared and max(longest, default=0) <= self.window:
+        if self.shared and max(longest, default=0) <= self.steady:
             return self.forward_packed(pack(groups, self.device))
         return self.forward_padded(
             [np.concatenate((g.prefix, suffix)) for g in groups for suffix in g.suffixes]
@@ -155,15 +154,17 @@ class RewardModel(nn.Module):
         """
         if not self.shared:
             return
-        prompt = np.resize(self.chat.sample, 12)[: int(min(12, self.window - 1))]
+        prompt = np.resize(self.chat.sample, 12)[: int(min(12, self.steady - 1))]
         ends = np.array([self.chat.pad_id, self.chat.terminal_id], np.int32)
         cut = len(prompt) // 2
         conversations = [prompt, np.append(prompt[:cut], ends[:1]), np.append(prompt[:cut], ends)]
         conversations.append(prompt[:1])  # Of a group of its own.
         groups = [group(conversations[:3]), group(conversations[3:])]
-        padded = self._padded_states(conversations)
+        with short_windows(self.backbone, 4):
+            padded = self._padded_states(conversations)
         try:
-            packed = self._packed_states(pack(groups, self.device))
+            with short_windows(self.backbone, 4):
+                packed = self._packed_states(pack(groups, self.device))
             apart = float((packed - padded).norm() / padded.norm())
             # bfloat16 moves a state by hundredths, a wrong mask by tenths.
             reason = "" if apart < 0.1 else f"states {apart:.0%} apart"

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from transformers import AutoModel, LlamaConfig, PreTrainedModel
 
-from palate.model.attention import of_keys
+from palate.model.attention import heads_by_layer, of_keys
 from palate.model.backbone import decoder_config, keep_layers, quiet
 from palate.model.precision import time_layer
 from palate.model.reward_model import RewardModel
@@ -87,7 +87,8 @@ def model_stats(config: Any, options: TrainOptions) -> ModelStats:
 
     width = int(text.hidden_size)
     heads = int(getattr(text, "num_attention_heads", None) or 1)  # State-space models have none.
-    head_width = int(getattr(text, "head_dim", None) or width // heads)
+    by_layer = heads_by_layer(text)
+    head_width = sum(width for _, width in by_layer) // len(by_layer)
     # What comes into both norms; of RMSNorm, which transformers writes out, also what is scaled.
     norms = 2 if any(isinstance(m, nn.LayerNorm) for m in layers[0].modules()) else 4
     # GPT-2's name for the width inside the MLP may be None, which is four times the model's.
@@ -112,7 +113,7 @@ def model_stats(config: Any, options: TrainOptions) -> ModelStats:
         width=width,
         heads=heads,
         query_width=heads * head_width,
-        key_width=int(getattr(text, "num_key_value_heads", None) or heads) * head_width,
+        key_width=sum(keys * width for keys, width in by_layer) // len(by_layer),
         norm_width=norms * width,
         mlp_width=mlps * int(inner or 4 * width),
     )
