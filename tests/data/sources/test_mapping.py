@@ -76,6 +76,43 @@ def test_numbers_for_the_winner(tmp_path: Path) -> None:
     assert [side(c) for c in found] == ["a", "b"]
 
 
+@pytest.mark.parametrize(
+    ("columns", "said", "expected"),
+    [
+        (("right_answer", "left_answer"), "left", "b"),
+        (("right", "left"), "right", "a"),
+        (("answer_2", "answer_1"), "1", "b"),
+        (("response_b", "response_a"), "model_b", "a"),
+        (("answer_0", "answer_1"), "0", "a"),
+        (("answer_0", "answer_1"), "1", "b"),
+        (("texts.0", "texts.1"), "a", "a"),
+    ],
+)
+def test_a_word_of_one_responses_column_means_that_response(
+    columns: tuple[str, str], said: str, expected: str
+) -> None:
+    row = {"prompt": "p", columns[0]: "A", columns[1]: "B", "who": said, "texts": ["A", "B"]}
+    mapping = {"response_a": columns[0], "response_b": columns[1], "winner": "who"}
+    (read,) = load_comparisons([row], columns=mapping)
+    assert read.chosen == expected.upper()
+
+
+@pytest.mark.parametrize("columns", [("answer_0", "answer_1"), ("answer_a", "answer_b")])
+def test_numbers_that_may_count_from_0_are_asked_about(
+    columns: tuple[str, str], caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"prompt": f"p{n}", columns[0]: "A", columns[1]: "B", "who": n} for n in (0, 1, 2)]
+    mapping = {"response_a": columns[0], "response_b": columns[1], "winner": "who"}
+    if columns[0] == "answer_0":
+        with pytest.raises(PalateError, match="may count from 0 or from 1; say it: values"):
+            load_comparisons(rows, columns=mapping)
+        values = {0: "a", 1: "b", 2: "tie"}
+        assert len(load_comparisons(rows, columns=mapping, values=values)) == 2
+        return
+    assert [c.chosen for c in load_comparisons(rows, columns=mapping)] == ["A", "B"]
+    assert "0 is read as a tie, 1 as the first response" in caplog.text
+
+
 def test_words_of_the_users_own(tmp_path: Path) -> None:
     values = {"neither": "both_bad", "Left, clearly": "a", True: "b", "?": "tie"}
     rows = [{"w": said} for said in ("neither", "left,  clearly", "yes", True, "?")]

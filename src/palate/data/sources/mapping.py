@@ -24,6 +24,7 @@ from typing import Any
 from palate.data.messages import SHOWN_CHARACTERS, shown
 from palate.data.sources import base
 from palate.data.sources.base import InvalidRecord, Record
+from palate.progress import warn
 from palate.types import PREFERRED, Judgement, PalateError, Ranks, Rating
 from palate.validation import did_you_mean
 
@@ -446,6 +447,7 @@ _NOUNS = (
     "reply", "choice", "text",
 )  # fmt: skip
 _NUMBERED = re.compile(rf"(?:(?:{'|'.join(_NOUNS)}) ?)?([012])")
+_PARTS = re.compile(r"[^\W\d_]+|\d+")
 WORDS: Mapping[str, str] = {
     **{f"{noun}{letter}": letter for letter in "ab" for noun in ("", *(n + " " for n in _NOUNS))},
     **{f"{letter} is better": letter for letter in "ab"},
@@ -486,29 +488,56 @@ def _vocabulary(
 ) -> Mapping[str, str]:
     """What the words of `winner` mean in a file whose first rows are `head`.
 
-    1 and 2 are the first and the second, and 0 beside them a tie. Where no 2 is seen, 0 and 1 may
-    as well be the first and the second.
+    A word that one response's column alone has in its name means that response: `left` is what
+    stands in `left_answer`. Else 1 and 2 are the first and the second, and 0 beside them a tie.
+    Where no 2 is seen, 0 and 1 may as well be the first and the second, and they are where the
+    columns are called so.
 
     Raises:
         PalateError: that.
     """
-    known = {**WORDS, **{word(roles[f"response_{side}"]): side for side in "ab"}, **values}
+    columns = (roles["response_a"], roles["response_b"])
+    named = _named_sides(*columns)
+    known = {**WORDS, **named, **values}
     seen = {
         word(value) for record in head if (value := _value(record, roles, "winner")) is not None
     }
-    numbered = {
-        said: match[1] for said in seen - known.keys() if (match := _NUMBERED.fullmatch(said))
-    }
-    if not numbered:
+    certain = {*values, *map(word, columns)}
+    numbered = {said: match[1] for said in seen - certain if (match := _NUMBERED.fullmatch(said))}
+    numbers, from_0 = {*numbered.values()}, {"0", "1"} <= named.keys()
+    if numbers <= named.keys():
         return known
-    if "2" not in numbered.values():
+    if "2" not in numbers or from_0:
         raise PalateError(
             f"{file}: {roles['winner']}: {', '.join(sorted(numbered))} may count from 0 or from 1; "
             f"say it: values: {{{min(numbered)}: a, ...}}"
         )
+    if "0" in numbers:
+        warn(
+            f"{file}: {roles['winner']}: 0 is read as a tie, 1 as the first response and 2 as the "
+            "second; if it counts from 0, say so: values: {0: a, 1: b, 2: tie}"
+        )
     plain = {"1": "a", "2": "b", "0": "tie"}
     nouns = {f"{noun}{gap}{n}": plain[n] for noun in _NOUNS for gap in ("", " ") for n in "12"}
     return {**nouns, **plain, **known}
+
+
+def _named_sides(column_a: str, column_b: str) -> dict[str, str]:
+    """The words that mean a response by its column's name, with its side.
+
+    >>> _named_sides("answer_0", "answer_1")["0"], _named_sides("right", "left_text")["left"]
+    ('a', 'b')
+    """
+    columns = (column_a, column_b)
+    # A number after a point is a place in a list, which counts from 0 whatever the words do.
+    names = [set(_PARTS.findall(re.sub(r"\.\d+", "", word(column)))) for column in columns]
+    sides: dict[str, str] = {}
+    for side, own, other in (("a", *names), ("b", *reversed(names))):
+        for part in own - other:
+            sides |= {said: side for said in (part, *(f"{n} {part}" for n in _NOUNS))}
+            if part.isdecimal():
+                sides |= {f"{noun}{part}": side for noun in _NOUNS}
+    return sides | {word(column_a): "a", word(column_b): "b"}
 
 
 # Rankings.
