@@ -134,3 +134,26 @@ def test_words_of_a_label_are_of_the_fields_that_are_named(tmp_path: Path) -> No
     good, out = opened("argilla", path, ties="keep", options={"left": "x", "right": "y"})
     assert Counter(c.chosen for c in good) == {"B": 2, "A": 1}
     assert [row.kind for row in out] == ["left out"]
+
+
+def test_a_label_may_mean_a_strength(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [record("much worse"), record("x")])
+    options = {"left": "x", "right": "y", "values": {"much worse": -3}}
+    good, out = opened("argilla", path, options=options)
+    assert [(c.chosen, c.rating, c.meta.get("strength")) for c in good] == [
+        ("B", Rating.SIGNIFICANTLY, 3),
+        ("A", None, None),
+    ]
+    assert out == []
+
+
+def test_metadata_are_no_responses(tmp_path: Path) -> None:
+    rows = [record(["y", "x"]) | {"metadata": {"batch": "w1", "difficulty": 3}}]
+    (found,), out = opened("argilla", write_jsonl(tmp_path / "a.jsonl", rows))
+    assert (found.chosen, found.batch, found.meta["columns"]) == ("B", "w1", {"difficulty": 3})
+    assert out == []
+    flat = {"id": "r1", "metadata.batch": "w1", "prompt": "Q", "x": "A", "y": "B"}
+    said = {"": [["y", "x"]], ".users": ["u1"], ".status": ["submitted"]}
+    flat |= {f"better.responses{name}": values for name, values in said.items()}
+    (same,), _ = opened("argilla", write_jsonl(tmp_path / "a.jsonl", [flat]))
+    assert (same.id, same.batch) == (found.id, "w1")

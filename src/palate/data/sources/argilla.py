@@ -16,7 +16,7 @@ from typing import Any
 
 from palate.data.messages import shown
 from palate.data.sources import answers, base
-from palate.data.sources.answers import Answer
+from palate.data.sources.answers import STRENGTH_CUTS, Answer
 from palate.data.sources.base import BadRow, Cuts, InvalidRecord, Record, Request, Row, Source
 from palate.data.sources.files import data_files, ending, read_file, resolve
 from palate.data.sources.mapping import word
@@ -59,7 +59,7 @@ def load(request: Request) -> Iterator[Row]:
                 continue
             key = record.data.get("id", record.row)
             try:
-                fields, responses = _opened(record.data)
+                fields, facts, responses = _opened(record.data)
                 question = _question(responses, options)
             except InvalidRecord as invalid:
                 yield record.bad(InvalidRecord(f"record {key}: {invalid.reason}", invalid.kind))
@@ -71,6 +71,7 @@ def load(request: Request) -> Iterator[Row]:
                 try:
                     answer = _answer(str(key), fields, question, response, options, known)
                     answer = _rated(answer, responses, options, cuts)
+                    answer = replace(answer, data={**facts, **fields})
                     columns = columns or answers.columns_of(answer)
                     yield from answers.comparisons(record, answer, NAME, columns)
                 except InvalidRecord as invalid:
@@ -91,7 +92,7 @@ def recognise(path: Path) -> bool:
         return False
     try:
         first = next(iter(_records(path, "")), None)
-        return isinstance(first, Record) and bool(_opened(first.data)[1])
+        return isinstance(first, Record) and bool(_opened(first.data)[2])
     except (PalateError, InvalidRecord):
         return False
 
@@ -108,15 +109,18 @@ def _records(path: Path, part: str) -> Iterator[Record | BadRow]:
             yield replace(record, row=row + 1, data=data)
 
 
-def _opened(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, list[Response]]]:
-    """Fields, and responses by question."""
+Fields = Mapping[str, Any]
+
+
+def _opened(data: Mapping[str, Any]) -> tuple[Fields, Fields, dict[str, list[Response]]]:
+    """Fields, metadata, and responses by question."""
     if isinstance(fields := data.get("fields"), Mapping):
         given = base.mapping(data.get("responses") or {}, "responses")
         made = {
             str(name): [_response(one, name) for one in base.items(given, name)] for name in given
         }
         facts = data.get("metadata")
-        return {**(facts if isinstance(facts, Mapping) else {}), **fields}, made
+        return fields, facts if isinstance(facts, Mapping) else {}, made
     questions = [name.removesuffix(".responses") for name in data if name.endswith(".responses")]
     if not questions:
         names = ", ".join(sorted(map(str, data))[:12])
@@ -135,7 +139,10 @@ def _opened(data: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, list[
             Response(value, str(user), str(status))
             for value, user, status in zip(values, users, states, strict=True)
         ]
-    return {name: v for name, v in data.items() if name not in OWN and "." not in name}, made
+    fields = {name: v for name, v in data.items() if name not in OWN and "." not in name}
+    before = "metadata."
+    facts = {name.removeprefix(before): v for name, v in data.items() if name.startswith(before)}
+    return fields, facts, made
 
 
 def _response(value: Any, question: str) -> Response:
@@ -189,13 +196,14 @@ def _answer(
         raise InvalidRecord(
             f"which two fields are compared: name left and right; there are {', '.join(texts)}"
         )
+    strength = 0
     if response.value in pair:
         outcome = "ab"[pair.index(response.value)]
     else:
         said = answers.outcome(response.value, question, known)
-        outcome = (
-            str(said) if isinstance(said, str) else "a" if said > 0 else "b" if said else "tie"
-        )
+        if isinstance(said, int):
+            strength, said = abs(said), "a" if said > 0 else "b" if said else "tie"
+        outcome = said
         if outcome in ("a", "b") and "left" not in options and pair not in PAIRS:
             raise InvalidRecord(
                 f"{question}: {shown(response.value)} names no field; say which is first by the "
@@ -203,7 +211,14 @@ def _answer(
             )
     roles = {"prompt": prompt, "left": pair[0], "right": pair[1]}
     texts_of = [base.required(fields, name) for name in pair]
-    return Answer(**facts, roles=roles, responses=texts_of, outcome=outcome)
+    return Answer(
+        **facts,
+        roles=roles,
+        responses=texts_of,
+        outcome=outcome,
+        rating=STRENGTH_CUTS.rate(strength) if strength else None,
+        strength=strength or None,
+    )
 
 
 def _rated(
@@ -253,6 +268,7 @@ SOURCE = Source(
     kind="both",
     load=load,
     recognise=recognise,
+    cuts=(CUTS, STRENGTH_CUTS),
     options={
         "question": "which question to read, where there are several",
         "strength": "the RatingQuestion that says how much better (default: strength)",

@@ -528,13 +528,14 @@ def _named_sides(column_a: str, column_b: str) -> dict[str, str]:
     >>> _named_sides("answer_0", "answer_1")["0"], _named_sides("right", "left_text")["left"]
     ('a', 'b')
     """
-    columns = (column_a, column_b)
     # A number after a point is a place in a list, which counts from 0 whatever the words do.
-    names = [set(_PARTS.findall(re.sub(r"\.\d+", "", word(column)))) for column in columns]
+    a, b = (
+        set(_PARTS.findall(re.sub(r"\.\d+", "", word(column)))) for column in (column_a, column_b)
+    )
     sides: dict[str, str] = {}
-    for side, own, other in (("a", *names), ("b", *reversed(names))):
-        for part in own - other:
-            sides |= {said: side for said in (part, *(f"{n} {part}" for n in _NOUNS))}
+    for side, parts in (("a", a - b), ("b", b - a)):
+        for part in parts:
+            sides |= {said: side for said in (part, *(f"{noun} {part}" for noun in _NOUNS))}
             if part.isdecimal():
                 sides |= {f"{noun}{part}": side for noun in _NOUNS}
     return sides | {word(column_a): "a", word(column_b): "b"}
