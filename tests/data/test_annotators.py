@@ -1,6 +1,7 @@
 """Votes on one pair become one comparison by a stated rule."""
 
 import json
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from made import made
 from palate import load_comparisons
-from palate.data.annotators import RULES, Disagreement, Votes, aggregate
+from palate.data.annotators import RULES, Disagreement, Votes, aggregate, answers_of
 from palate.recipe.schema import SourceConfig
 from palate.types import PREFERRED, Judgement, PalateError, Ranks, Rating
 
@@ -134,10 +135,11 @@ def test_what_a_row_says_of_its_sides_stays_true():
     assert (row.chosen, row.meta["models"], row.meta["row"]) == ("B", ["B", "A"], 1)
 
 
-def test_an_annotators_first_answer_counts_and_rows_without_a_name_are_a_vote_each():
+def test_an_annotators_first_answer_counts_and_rows_without_a_name_are_a_vote_each(warned):
     first, second, _ = rows = list(votes("aba"))
     again = replace(second, annotator=first.annotator)
     assert [r.judgement for r in aggregate([first, again], "votes")] == [PREFERRED]
+    assert [line.partition(",")[0] for line in warned] == ["annotators: 1 answers left out"]
     unnamed = [replace(row, annotator=None) for row in rows]
     assert [r.judgement for r in aggregate(unnamed, "votes")] == [Judgement(2, 1)]
 
@@ -195,6 +197,21 @@ def test_votes_that_were_aggregated_are_aggregated_anew_by_another_rule(rule):
     rows = [row for text in "CD" for row in votes("aabtx", rejected=text)]
     rows[0] = replace(rows[0], rating=Rating.BETTER)
     assert list(aggregate(aggregate(rows, "majority"), rule)) == list(aggregate(rows, rule))
+
+
+def test_counts_of_votes_are_votes_before_and_after_aggregation():
+    (row,) = votes("a")
+    counted = replace(row, annotator=None, judgement=Judgement(3, 2, 1, weight=2))
+    said = {"chosen": 3, "rejected": 2, "tie": 1}
+    assert Counter(answers_of(counted)) == {(None, name): n for name, n in said.items()}
+    (summed,) = aggregate([counted], "votes")
+    assert summed.judgement == counted.judgement
+    assert Counter(answers_of(summed)) == Counter(answers_of(counted))
+    (mean,) = aggregate([summed], "mean")
+    assert mean.judgement.shares == pytest.approx(counted.judgement.shares)
+    share = replace(counted, judgement=Judgement(0.7, 0.3))
+    assert answers_of(share) == [(None, "chosen")]
+    assert answers_of(replace(counted, annotator="a")) == [("a", "chosen")]
 
 
 # How far annotators agree.

@@ -218,3 +218,18 @@ def test_the_disagreement_of_annotators_stands_in_the_file_of_findings(tmp_path)
     _, alone = linted(made(annotator="ann"))
     alone.write(tmp_path / "alone.parquet")
     assert "disagreement" not in read_header(tmp_path / "alone.parquet").details
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"chosen_safe": False, "rejected_safe": True},
+        {"meta": {"columns": {"score_chosen": 3, "score_rejected": 3}}},
+    ],
+)
+def test_what_denies_a_preference_denies_no_tie(fields):
+    tie = Judgement(0, tie=1)
+    rows = [made(**fields), made(chosen="A", judgement=tie, **fields)]
+    report = LintReport()
+    assert list(lint(rows, report)) == rows[1:]
+    assert len(report.findings) == 1

@@ -355,6 +355,8 @@ def test_noise_ceiling_of_comparisons_that_were_judged_more_than_once():
     assert found.items
     votes = noise_ceiling("bench", aggregate((replace(c, annotator=c.id) for c in many), "votes"))
     assert votes.overall.value == found.overall.value
+    counts = [replace(c, meta={}) for c in aggregate(many, "votes")]
+    assert noise_ceiling("bench", counts).overall.value == found.overall.value
     ties = [replace(c, id=f"{c.id}t", judgement=Judgement(0, tie=1)) for c in many]
     assert noise_ceiling("bench", [*many, *ties]).overall.value == found.overall.value
     assert noise_ceiling("bench", [comparison("p", rating=Rating.BETTER)]) is None

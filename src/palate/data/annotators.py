@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from palate import escape, stats
 from palate.data.prompts import hash64
+from palate.progress import warn
 from palate.records import read_comparisons, read_header, write_comparisons
 from palate.stats import Estimate, cluster_codes
 from palate.types import Comparison, Judgement, PalateError, Rating, comparison_id
@@ -33,7 +34,8 @@ from palate.types import Comparison, Judgement, PalateError, Rating, comparison_
 Rule = Literal["separate", "votes", "majority", "mean", "dawid-skene"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 VOTES = "votes"
-"""In an aggregated comparison's `meta`: each annotator, vote and rating, in the order of rows."""
+"""In an aggregated comparison's `meta`: each annotator, vote and rating, in the order of rows; and
+the row's `judgement` where it is more than one vote of weight 1."""
 KEY = "annotators"  # Tells the id of an aggregated comparison from that of a vote.
 
 
@@ -73,12 +75,14 @@ class Vote:
 class Item:
     """What was said of one pair: votes, safety of either side, and its first row by orientation.
 
-    `rows` maps whether the first side was `chosen` to the number of the first row that has it so.
+    `rows` maps whether the first side was `chosen` to the number of the first row that has it so;
+    `repeated` counts answers of annotators who had given one before.
     """
 
     votes: list[Vote] = field(default_factory=list[Vote])
     safe: tuple[list[bool], list[bool]] = field(default_factory=lambda: ([], []))
     rows: dict[bool, int] = field(default_factory=dict[bool, int])
+    repeated: int = 0
 
     def add(self, c: Comparison, chosen_first: bool) -> None:
         """Count a row, or the votes of an aggregated one; of one annotator the first stands."""
@@ -86,7 +90,7 @@ class Item:
         if votes is None:
             self._vote(c.annotator, c.judgement, c.rating, chosen_first)
         for vote in votes or ():
-            said = Judgement(**{"chosen": 0.0, vote["vote"]: 1.0, "weight": c.judgement.weight})
+            said = Judgement(**{"chosen": 0.0} | vote.get("judgement", {vote["vote"]: 1.0}))
             rating = Rating[vote["rating"].upper()] if "rating" in vote else None
             self._vote(vote["annotator"], said, rating, chosen_first)
         safe = (c.chosen_safe, c.rejected_safe)[:: 1 if chosen_first else -1]
@@ -98,6 +102,7 @@ class Item:
         self, name: str | None, said: Judgement, rating: Rating | None, chosen_first: bool
     ) -> None:
         if name and any(vote.annotator == name for vote in self.votes):
+            self.repeated += 1
             return
         first, second = (said.chosen, said.rejected)[:: 1 if chosen_first else -1]
         vote = Vote(name, first, second, said.tie, said.both_bad, said.weight, rating)
@@ -138,6 +143,11 @@ def aggregate(comparisons: Iterable[Comparison], rule: Rule) -> Iterator[Compari
     with TemporaryDirectory(prefix="palate-votes-") as folder:
         first_rows = Path(folder) / "rows.parquet"
         write_comparisons(first_rows, _collect(comparisons, items, rule))
+        if repeated := sum(item.repeated for item in items.values()):
+            warn(
+                f"annotators: {repeated:,} answers left out, by annotators who had judged the same "
+                "pair before; their first counts"
+            )
         judgements = _judgements([item.votes for item in items.values()], rule)
         # Of the rows that were kept, those whose sides stand as the judgement has them.
         wanted: dict[int, tuple[Item, Judgement, bool]] = {}
@@ -280,7 +290,16 @@ def _said(vote: Vote, chosen_first: bool) -> dict[str, Any]:
     side = {"first": chosen_first, "second": not chosen_first}.get(vote.answer)
     answer = vote.answer if side is None else ("rejected", "chosen")[side]
     rating = {"rating": vote.rating.label} if vote.rating else {}
-    return {"annotator": vote.annotator, "vote": answer, **rating}
+    chosen, rejected = (vote.first, vote.second)[:: 1 if chosen_first else -1]
+    amounts = asdict(Judgement(chosen, rejected, vote.tie, vote.both_bad, vote.weight))
+    amounts = {name: amount for name, amount in amounts.items() if amount}
+    is_one = amounts == {answer: 1, "weight": 1}
+    return {
+        "annotator": vote.annotator,
+        "vote": answer,
+        **rating,
+        **({} if is_one else {"judgement": amounts}),
+    }
 
 
 def _of_most(labels: Sequence[bool]) -> bool | None:
@@ -493,11 +512,30 @@ class Votes:
 
 
 def answers_of(c: Comparison) -> list[tuple[str | None, str]]:
-    """Who said what of a comparison, `chosen`, `rejected` or `tie`: its annotator, or its votes."""
+    """Who said what of a comparison, `chosen`, `rejected` or `tie`: its annotator, or its votes.
+
+    Of counts of votes without a name there is one answer a vote.
+    """
     votes = _kept_votes(c)
     if votes is None:
-        return [(c.annotator, c.judgement.decides)]
-    return [(vote["annotator"], vote["vote"].replace("both_bad", "tie")) for vote in votes]
+        return [(c.annotator, answer) for answer in _answers(c.judgement, c.annotator)]
+    said: list[tuple[str | None, str]] = []
+    for vote in votes:
+        name, amounts = vote["annotator"], vote.get("judgement", {vote["vote"]: 1})
+        judgement = Judgement(**{"chosen": 0.0} | amounts)
+        said += [(name, answer) for answer in _answers(judgement, name)]
+    return said
+
+
+def _answers(judgement: Judgement, annotator: str | None) -> list[str]:
+    amounts = {
+        "chosen": judgement.chosen,
+        "rejected": judgement.rejected,
+        "tie": judgement.tie + judgement.both_bad,
+    }
+    if annotator or judgement.total == 1 or any(amount % 1 for amount in amounts.values()):
+        return [judgement.decides]
+    return [answer for answer, amount in amounts.items() for _ in range(int(amount))]
 
 
 def _kept_votes(c: Comparison) -> list[dict[str, Any]] | None:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from palate.data.annotators import Rule
 
 PALATE_COLUMNS = frozenset(COMPARISON_SCHEMA.names) - LATER_COLUMNS
+IN_MEMORY = "rows"  # The name of rows of no file, in `meta`.
 
 
 def load_comparisons(
@@ -180,7 +181,7 @@ def _rows(source: Any, request: Request, data: str | Path | None) -> Iterator[Ro
         rows = each(records, lambda record: (_stored(record),))
     else:
         rows = own.comparisons(kind, records, request)
-    return rows if request.ties == "keep" else without_ties(rows)
+    return rows if request.ties == "keep" else without_ties(rows, {IN_MEMORY: kind})
 
 
 def _named(source: str | Path, request: Request, data: str | Path | None) -> Iterator[Row]:
@@ -202,7 +203,7 @@ def _records(rows: Iterable[Any], kind: str) -> Records:
     for number, row in enumerate(rows, start=1):
         if isinstance(row, Mapping):
             data = {str(name): _plain(value) for name, value in row.items()}
-            yield Record(kind, number, "rows", data)
+            yield Record(kind, number, IN_MEMORY, data)
         else:
             yield BadRow(kind, number, f"expected a row by column, got a {type(row).__name__}")
 

@@ -197,9 +197,10 @@ def _inspect(c: Comparison, max_characters: int | None) -> Iterator[tuple[Kind, 
         yield Kind.IDENTICAL, "the replies differ in nothing but white space"
     if c.meta.get("rejected_prompt_differs"):
         yield Kind.MISMATCHED, "the two replies answer different prompts"
-    if c.chosen_safe is False and c.rejected_safe is True:
-        yield Kind.UNSAFE_CHOSEN, "the chosen reply is unsafe and the rejected one is safe"
-    yield from _contradicting_scores(c.meta.get(UNREAD_COLUMNS) or {})
+    if c.judgement.decides != "tie":  # Its sides are the first and the second, and none is better.
+        if c.chosen_safe is False and c.rejected_safe is True:
+            yield Kind.UNSAFE_CHOSEN, "the chosen reply is unsafe and the rejected one is safe"
+        yield from _contradicting_scores(c.meta.get(UNREAD_COLUMNS) or {})
     texts = [in_words(text) for text in (*(t.content for t in c.prompt), c.chosen, c.rejected)]
     if reason := next(filter(None, map(_not_text, texts)), ""):
         yield Kind.NOT_TEXT, reason

@@ -350,3 +350,14 @@ def test_what_was_read_as_what_is_said(tmp_path: Path, caplog: pytest.LogCapture
 def test_every_role_can_be_named() -> None:
     for role in ROLES:
         check({role: "x"}, {})
+
+
+def test_a_tie_that_is_left_out_is_named_by_its_file_and_row(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    path = write_jsonl(folder / "a.jsonl", [PAIR | {"winner": said} for said in ("a", "tie")])
+    frame = [PAIR | {"winner": "tie"}, PAIR | {"winner": "b"}]
+    for source, file in ((path, f"{path}:2"), (folder, f"{path}:2"), (frame, "list:1")):
+        left_out: list[Any] = []
+        load_comparisons(source, columns=COLUMNS, on_bad=left_out.append)
+        assert [f"{row.file}:{row.row} {row.kind}" for row in left_out] == [f"{file} tie"]

@@ -23,7 +23,8 @@ The tests that are parametrised over `SOURCES` pick it up; add hand-made rows of
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,7 @@ from palate.data.sources import (
     stackexchange,
 )
 from palate.data.sources.base import BadRow, Cuts, LabelledResponse, Request, Row, Source
+from palate.data.sources.files import data_files
 from palate.types import Comparison, PalateError
 from palate.validation import did_you_mean
 
@@ -123,7 +125,9 @@ def open_source(name: str, request: Request | None = None) -> Iterator[Row]:
     if (request.columns or request.values) and name != own.NAME:
         raise PalateError(f"{name}: its columns are known; map those of a file with source own")
     rows = source.load(request)
-    return _with_name(name, rows if request.ties == "keep" else without_ties(rows))
+    if request.ties == "skip":
+        rows = without_ties(rows, _paths(request.location))
+    return _with_name(name, rows)
 
 
 def read(
@@ -144,18 +148,32 @@ def read(
 
     votes = readable(open_rows(replace(request, ties="keep")), max_bad_share, on_bad)
     pairs = aggregate(votes, request.annotators)
-    return pairs if request.ties == "keep" else readable(without_ties(pairs), on_bad=on_bad)
+    if request.ties == "keep":
+        return pairs
+    return readable(without_ties(pairs, _paths(request.location)), on_bad=on_bad)
 
 
-def without_ties(rows: Iterable[Row]) -> Iterator[Row]:
-    """The rows, with a `BadRow` of kind "tie" in the place of a comparison that is one."""
+def without_ties(rows: Iterable[Row], paths: Mapping[str, str]) -> Iterator[Row]:
+    """The rows, with a `BadRow` of kind "tie" in the place of a comparison that is one.
+
+    `paths` are the files by the names that `meta` gives them.
+    """
     for row in rows:
         if isinstance(row, Comparison) and row.judgement.decides == "tie":
             file, number = str(row.meta.get("file", "")), int(row.meta.get("row", 0))
             reason = "neither response was preferred; `ties: keep` takes it as a tie"
-            yield BadRow(file, number, reason, "tie")
+            yield BadRow(paths.get(file, file), number, reason, "tie")
         else:
             yield row
+
+
+def _paths(location: Path | str | None) -> dict[str, str]:
+    """The data files at a location by the names that `meta` gives them."""
+    paths: dict[str, str] = {}
+    if isinstance(location, Path):
+        with suppress(PalateError):  # Not there, or in a form that its source alone reads.
+            paths = {part: str(path) for path, part in data_files(location)}
+    return paths
 
 
 def _with_name(name: str, rows: Iterator[Row]) -> Iterator[Row]:

@@ -535,7 +535,7 @@ def _named_sides(column_a: str, column_b: str) -> dict[str, str]:
     sides: dict[str, str] = {}
     for side, parts in (("a", a - b), ("b", b - a)):
         for part in parts:
-            sides |= {said: side for said in (part, *(f"{noun} {part}" for noun in _NOUNS))}
+            sides |= dict.fromkeys((part, *(f"{noun} {part}" for noun in _NOUNS)), side)
             if part.isdecimal():
                 sides |= {f"{noun}{part}": side for noun in _NOUNS}
     return sides | {word(column_a): "a", word(column_b): "b"}
