@@ -1,5 +1,7 @@
 import json
-from itertools import pairwise
+from collections import Counter
+from dataclasses import replace
+from itertools import combinations, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,7 +23,7 @@ from palate.data.mixture import (
     shuffled,
 )
 from palate.records import read_comparisons, read_header, read_rows, write_comparisons
-from palate.types import PalateError
+from palate.types import PalateError, Ranks
 
 
 @pytest.fixture
@@ -296,3 +298,52 @@ def test_a_subset_of_more_than_there_is_says_so(pools, tmp_path):
         subset(pools, tmp_path / "m.parquet", rows=601)
     with pytest.raises(ValidationError, match="exactly one of fraction and rows"):
         MixtureSpec.model_validate({"all": ["helpful"], "subset": {"fraction": 0.5, "rows": 3}})
+
+
+def ranked_pool(path: Path, rankings: int, responses: int = 4) -> Path:
+    rows = [
+        replace(
+            made(prompt=f"{path.stem} {n}", chosen=f"{a}", rejected=f"{b}", source=path.stem),
+            ranks=Ranks(f"r:{n}", a, b),
+        )
+        for n in range(rankings)
+        for a, b in combinations(range(responses), 2)
+    ]
+    write_comparisons(path, rows)
+    return path
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_rows": {"ranked": 100}},
+        {"subset": {"rows": 200}},
+        {"subset": {"fraction": 0.3}},
+        {"equal_part_from": ("ranked",), "all": ("single",)},
+    ],
+)
+def test_a_ranking_is_taken_whole_or_not_at_all(tmp_path, options):
+    pools = {"ranked": ranked_pool(tmp_path / "ranked.parquet", 50)}
+    pools["single"] = pool(tmp_path / "single.parquet", 100, "single")
+    spec = MixtureSpec.model_validate({"all": ("ranked", "single"), **options})
+    mixture = mix(spec, pools, tmp_path / "m.parquet", 0)
+    rows = list(read_comparisons(mixture.path))
+    sizes = Counter(c.ranks.ranking for c in rows if c.ranks)
+    assert set(sizes.values()) == {6}
+    (line,) = [s for s in mixture.shares if s.pool == "ranked"]
+    assert line.rows == sum(sizes.values()) > 60
+    for part in groups(mixture).values():
+        assert part.rows_asked - 6 < part.rows <= part.rows_asked
+
+
+def test_a_smaller_subset_of_rankings_is_part_of_a_larger_one(tmp_path):
+    pools = {"ranked": ranked_pool(tmp_path / "ranked.parquet", 30)}
+    chosen = []
+    for rows in (7, 20, 100):
+        spec = MixtureSpec.model_validate({"all": ("ranked",), "subset": {"rows": rows}})
+        chosen.append(set(ids(mix(spec, pools, tmp_path / f"{rows}.parquet", 0).path)))
+    assert [len(part) for part in chosen] == [6, 18, 96]
+    assert chosen[0] < chosen[1] < chosen[2]
+    spec = MixtureSpec.model_validate({"all": ("ranked",), "subset": {"rows": 5}})
+    with pytest.raises(PalateError, match="rankings of 6 comparisons, which stay whole; ask for 6"):
+        mix(spec, pools, tmp_path / "none.parquet", 0)

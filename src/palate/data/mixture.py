@@ -2,7 +2,8 @@
 
 Sampling is without replacement and by seeded hash of the comparison's id: the k rows of smallest
 hash are a uniform sample, whatever the order of rows, files and pools. Four independent hashes
-serve caps, samples, subsets and the final order; ids are stored.
+serve caps, samples, subsets and the final order; ids are stored. A ranking has one hash for all its
+rows and is taken whole: a sample ends before the ranking that would exceed it.
 
 Two passes keep memory flat. The first reads ids and keeps 8 bytes of hash a row. The second copies
 the chosen rows into temporary buckets by their place in the order, then sorts one bucket at a time.
@@ -31,6 +32,7 @@ from palate.records import (
     COMPARISON_SCHEMA,
     ROWS_PER_GROUP,
     comparison_from_row,
+    has_values,
     read_header,
     read_rows,
     write_json,
@@ -435,13 +437,14 @@ def mix(
             raise PalateError(f"mixture: no pool named {name}; the pools are: {known}")
     names = sorted(spec.pools)  # So that neither the spec's nor the mapping's order matters.
     inputs = {name: read_header(pools[name], "comparisons").fingerprint for name in names}
-    keys_by_pool = [_id_keys(pools[name]) for name in names]
+    keys_by_pool, units_by_pool = zip(*(_keys(pools[name]) for name in names), strict=True)
     starts = np.cumsum([0, *map(len, keys_by_pool)])
     keys = np.concatenate(keys_by_pool)  # [N], as everything below: the pools one after another.
+    units = np.concatenate(units_by_pool)
     _forbid_duplicates(keys, starts, [f"{name} ({pools[name]}" for name in names])
 
     capped = {
-        name: _sample(np.arange(start, end), keys, spec.max_rows.get(name, len(keys)), "cap", seed)
+        name: _sample(np.arange(start, end), units, spec.max_rows.get(name, len(keys)), "cap", seed)
         for name, start, end in zip(names, starts, starts[1:], strict=False)
     }
     candidates = [np.concatenate([capped[pool] for pool in part.pools]) for part in spec.parts]
@@ -449,7 +452,7 @@ def mix(
     asked, taken = rows_asked(spec, available), rows_taken(spec, available)
     chosen = np.concatenate(
         [
-            _sample(rows, keys, count, "sample", seed)
+            _sample(rows, units, count, "sample", seed)
             for rows, count in zip(candidates, taken, strict=True)
         ]
     )
@@ -458,7 +461,7 @@ def mix(
         count = spec.subset.size(len(chosen))
         asked = [round(rows * count / len(chosen)) for rows in asked]
         subset_seed = seed if spec.subset.seed is None else spec.subset.seed
-        chosen = _sample(chosen, keys, count, "subset", subset_seed)
+        chosen = _sample(chosen, units, count, "subset", subset_seed)
 
     order = chosen[np.argsort(seeded(keys[chosen], "order", seed), kind="stable")]
     places = np.full(len(keys), -1, np.int64)
@@ -507,16 +510,41 @@ def mix(
     return Mixture(out, ids_path, header.fingerprint, header.rows, estimated, shares)
 
 
-def _id_keys(path: Path) -> Keys:
-    keys = array("Q", (hash64("id", row["id"]) for row in read_rows(path, ["id"])))
-    return np.array(keys, np.uint64)
+def _keys(path: Path) -> tuple[Keys, Keys]:
+    """A key for each comparison's id, [N], and what is taken whole: that, or its ranking's key."""
+    ids, units = array("Q"), array("Q")
+    ranked = ["ranks", "source", "prompt_id"] if has_values(path, "ranks") else []
+    for row in read_rows(path, ["id", *ranked]):
+        ids.append(hash64("id", row["id"]))
+        ranks = row.get("ranks")
+        if ranks is None:
+            units.append(ids[-1])
+        else:
+            units.append(hash64("ranking", row["source"], row["prompt_id"], ranks["ranking"]))
+    return np.array(ids, np.uint64), np.array(units, np.uint64)
 
 
-def _sample(rows: Rows, keys: Keys, count: int, purpose: str, seed: int) -> Rows:
-    """A uniform sample without replacement: the `count` rows of smallest seeded hash."""
+def _sample(rows: Rows, units: Keys, count: int, purpose: str, seed: int) -> Rows:
+    """A uniform sample without replacement: the `count` rows whose units have the smallest hash.
+
+    Fewer where the last unit would exceed them: a smaller sample is part of a larger one.
+
+    Raises:
+        PalateError: the first unit, a ranking, has more rows than that.
+    """
     if count >= len(rows):
         return rows
-    return rows[np.argpartition(seeded(keys[rows], purpose, seed), count)[:count]]
+    hashes = seeded(units[rows], purpose, seed)
+    order = np.argpartition(hashes, count)
+    first_out = hashes[order[count]]
+    sample = rows[order[:count][hashes[order[:count]] < first_out]]
+    if count and not len(sample):
+        size = int((hashes == first_out).sum())
+        raise PalateError(
+            f"mixture: {count} rows were asked of pools with rankings of {size} comparisons, which "
+            f"stay whole; ask for {size} or more"
+        )
+    return sample
 
 
 def _forbid_duplicates(keys: Keys, starts: Rows, pools: Sequence[str]) -> None:
