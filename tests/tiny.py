@@ -49,6 +49,8 @@ _FAMILY: dict[str, dict[str, Any]] = {
     "gemma": {"num_key_value_heads": 1, "head_dim": 16},
     "gpt_neox": {"rotary_pct": 0.25, "hidden_dropout": 0.1, "attention_dropout": 0.1},
     "mistral": _GROUPED | {"sliding_window": 16},
+    "qwen3_moe": _GROUPED
+    | {"head_dim": 16, "moe_intermediate_size": 32, "num_experts": 6, "num_experts_per_tok": 2},
 }
 
 

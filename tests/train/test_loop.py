@@ -32,6 +32,7 @@ from palate.train.loop import (
     stop_signals,
     train,
 )
+from palate.train.loss import load_balancing_loss
 from palate.train.options import LoraOptions, SafetyLoss, Trainable, TrainOptions
 from palate.train.validation import Validation, pair_rewards
 from palate.types import PREFERRED, Comparison, Judgement, Message, PalateError, Rating
@@ -394,3 +395,28 @@ def test_pitfall_17_only_matrices_decay_and_the_head_may_have_its_own_rate() -> 
     assert head[0]["lr"] == 5e-4
     assert optimizer.defaults["betas"] == (0.9, 0.95)
     assert optimizer.defaults["eps"] == 1e-5
+
+
+def test_a_router_loss_evens_out_the_experts_and_is_logged(tmp_path: Path) -> None:
+    examples = examples_of(tmp_path, 16)
+    last = {}
+    for coefficient in (0.0, 1.0):
+        folder = tmp_path / str(coefficient)
+        settings = options(epochs=6, router_loss_coefficient=coefficient, tokens_per_microbatch=512)
+        start = RewardModel(tiny_model("qwen3_moe"), CHAT)
+        train(start, examples, {}, settings, folder, resume=False)
+        figures = [row["router_loss"] for row in metrics(folder) if "router_loss" in row]
+        assert len(figures) == (12 if coefficient else 0)
+        start.keep_router_logits()
+        groups = split_step(list(examples), settings.margins(), 10_000).parts[0].groups
+        logits = start(groups).router_logits
+        last[coefficient] = load_balancing_loss(logits, start.experts_per_token).item()
+    assert figures[-1] < figures[0]
+    assert last[1.0] < last[0.0]
+    off, on = options(), options(router_loss_coefficient=0.1)
+    assert off.decisive() == options(tokens_per_microbatch=64).decisive()
+    assert (
+        on.decisive() != options(router_loss_coefficient=0.1, tokens_per_microbatch=64).decisive()
+    )
+    with pytest.raises(PalateError, match="llama has no experts"):
+        train(model(), examples, {}, on, tmp_path, resume=False)

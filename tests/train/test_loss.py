@@ -17,6 +17,7 @@ from palate.train.batching import Microbatch
 from palate.train.loss import (
     LOSSES,
     accuracy,
+    load_balancing_loss,
     objective,
     plackett_luce_loss,
     ranking_loss,
@@ -322,3 +323,24 @@ def test_options_at_their_default_leave_the_fingerprint_of_a_run_as_it_was() -> 
     assert {"loss", "tie_share", "center_rewards_coefficient"} <= set(changed.decisive())
     assert "eval_every_steps" not in changed.decisive()
     assert {"keep", "eval_every_steps"} <= set(TrainOptions(keep="best").decisive())
+
+
+def test_the_router_loss_is_least_where_experts_are_even_and_counts_layers_apart() -> None:
+    even = torch.eye(4).repeat(3, 1) * 20  # Twelve tokens, three to each of four experts.
+    crowded = torch.zeros(12, 4)
+    crowded[:, 2] = 20
+    assert load_balancing_loss([even], 1).item() == pytest.approx(1.0)
+    assert load_balancing_loss([crowded], 1).item() == pytest.approx(4.0)
+    # Two layers, each with all tokens at one expert: no better than either.
+    other = crowded.roll(1, dims=1)
+    assert load_balancing_loss([crowded, other], 1).item() == pytest.approx(4.0)
+    assert load_balancing_loss([even, crowded], 1).item() == pytest.approx(2.5)
+
+
+def test_the_router_loss_draws_tokens_away_from_the_crowded_expert() -> None:
+    logits = torch.tensor([[2.0, 0.0, 1.0], [2.0, 1.0, 0.0], [0.0, 1.0, 2.0]], requires_grad=True)
+    load_balancing_loss([logits], 1).backward()
+    probabilities = logits.detach().softmax(1)
+    share = torch.tensor([2 / 3, 0.0, 1 / 3])
+    mean = (probabilities * share).sum(1, keepdim=True)
+    torch.testing.assert_close(logits.grad, 3 / 3 * probabilities * (share - mean))

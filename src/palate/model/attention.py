@@ -382,7 +382,7 @@ class _Narrow:
         self, layer: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
         layout = kwargs.get("layout")
-        if layout is None:
+        if layout is None or layout.ends is None:
             return None
         hidden, *rest = args  # [1, T, D]
         rows = layout.ends.rows

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,10 +43,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Rewards:
-    """Rewards of a micro-batch, [R] float32, and logits of "safe" where there is such a head."""
+    """Rewards of a micro-batch, [R] float32, and logits of "safe" where there is such a head.
+
+    `router_logits`: of each layer with experts, [T, E], every token once; where they are asked for.
+    """
 
     reward: Tensor
     safety: Tensor | None = None
+    router_logits: tuple[Tensor, ...] = ()
 
 
 class RewardModel(nn.Module):
@@ -76,6 +80,7 @@ class RewardModel(nn.Module):
         if self.steady < math.inf:
             angles_by_row(backbone)
         self.narrow = self.shared and read_ends_only(backbone)
+        self.experts_per_token = 0  # Of a mixture of experts whose router logits are kept.
         self.stock = stock_attention(backbone)
         self._select_attention(NAME if self.shared else self.stock)
         generator = torch.Generator().manual_seed(seed)
@@ -105,29 +110,57 @@ class RewardModel(nn.Module):
         if self.shared and max(longest, default=0) <= self.steady:
             return self.forward_packed(pack(groups, self.device))
         return self.forward_padded(
-            [np.concatenate((g.prefix, suffix)) for g in groups for suffix in g.suffixes]
+            [np.concatenate((g.prefix, suffix)) for g in groups for suffix in g.suffixes],
+            [0 if n == 0 else len(g.prefix) for g in groups for n in range(len(g.suffixes))],
         )
 
     def forward_packed(self, packed: Packed) -> Rewards:
         """Rewards of one packed row, read at its `ends`."""
-        return self._read(self._packed_states(packed))
+        return self._read(*self._packed_states(packed))
 
-    def _packed_states(self, packed: Packed) -> Tensor:
+    def _packed_states(self, packed: Packed) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """States at the `ends`, [R, D], and what routers make of every token."""
+        layout = packed.layout
+        if self.experts_per_token:  # The last layer's router, too, sees every token.
+            layout = replace(layout, ends=None)
         with autocast(self.dtype, self.device):
-            hidden: Tensor = self.backbone(
+            output = self.backbone(
                 input_ids=packed.ids,
                 position_ids=packed.positions,
-                layout=packed.layout,
+                layout=layout,
                 varlen=self.path == VARLEN,
                 use_cache=False,
-            ).last_hidden_state
-        return hidden[0] if self.narrow else hidden[0, packed.ends]
+                **self._asked,
+            )
+        hidden: Tensor = output.last_hidden_state
+        last = hidden[0] if self.narrow else hidden[0, packed.ends]
+        return last, tuple(output.router_logits) if self.experts_per_token else ()
 
-    def forward_padded(self, conversations: Sequence[Tokens]) -> Rewards:
-        """The reference path: one right-padded row a conversation, stock attention."""
-        return self._read(self._padded_states(conversations))
+    @property
+    def _asked(self) -> dict[str, bool]:
+        return {"output_router_logits": True} if self.experts_per_token else {}
 
-    def _padded_states(self, conversations: Sequence[Tokens]) -> Tensor:
+    def forward_padded(
+        self, conversations: Sequence[Tokens], seen: Sequence[int] | None = None
+    ) -> Rewards:
+        """The reference path: one right-padded row a conversation, stock attention.
+
+        `seen`: of each conversation, how many of its first tokens stand in one before it, so that
+        router logits have every token once.
+        """
+        last, router_logits = self._padded_states(conversations)
+        if router_logits:
+            longest = max(map(len, conversations))
+            starts = [0] * len(conversations) if seen is None else seen
+            rows = zip(conversations, starts, strict=True)
+            places = [
+                np.arange(start, len(row)) + longest * n for n, (row, start) in enumerate(rows)
+            ]
+            tokens = torch.from_numpy(np.concatenate(places)).to(self.device)
+            router_logits = tuple(logits[tokens] for logits in router_logits)
+        return self._read(last, router_logits)
+
+    def _padded_states(self, conversations: Sequence[Tokens]) -> tuple[Tensor, tuple[Tensor, ...]]:
         lengths = np.array([len(c) for c in conversations])
         ids = np.full((len(lengths), lengths.max()), self.chat.pad_id, dtype=np.int64)
         for row, conversation in enumerate(conversations):
@@ -140,10 +173,31 @@ class RewardModel(nn.Module):
         self._select_attention(self.stock)
         try:
             with autocast(self.dtype, self.device):
-                hidden: Tensor = self.backbone(**rows, use_cache=False).last_hidden_state
+                output = self.backbone(**rows, use_cache=False, **self._asked)
         finally:
             self._select_attention(NAME if self.shared else self.stock)
-        return hidden[torch.arange(len(lengths)), torch.from_numpy(lengths - 1)]
+        last = output.last_hidden_state[torch.arange(len(lengths)), torch.from_numpy(lengths - 1)]
+        return last, tuple(output.router_logits) if self.experts_per_token else ()
+
+    def keep_router_logits(self) -> None:
+        """Give router logits beside rewards, as training with a router loss needs them.
+
+        The last layer works for every token then.
+
+        Raises:
+            PalateError: a backbone without experts, or of a family without such a loss.
+        """
+        config = self.backbone.config.get_text_config()
+        chosen = getattr(config, "num_experts_per_tok", None)
+        recorded = getattr(self.backbone, "_can_record_outputs", None) or {}
+        known = hasattr(config, "router_aux_loss_coef") and "router_logits" in recorded
+        if not (chosen and known):
+            raise PalateError(
+                f"train.router_loss_coefficient: {config.model_type} has no experts whose load its "
+                "own code balances by a loss (as Mixtral, Qwen3-MoE, OLMoE and gpt-oss do); leave "
+                "it out"
+            )
+        self.experts_per_token, self.narrow = int(chosen), False
 
     @torch.no_grad()
     def check_sharing(self) -> None:
@@ -161,10 +215,10 @@ class RewardModel(nn.Module):
         conversations.append(prompt[:1])  # Of a group of its own.
         groups = [group(conversations[:3]), group(conversations[3:])]
         with short_windows(self.backbone, 4):
-            padded = self._padded_states(conversations)
+            padded, _ = self._padded_states(conversations)
         try:
             with short_windows(self.backbone, 4):
-                packed = self._packed_states(pack(groups, self.device))
+                packed, _ = self._packed_states(pack(groups, self.device))
             apart = float((packed - padded).norm() / padded.norm())
             # bfloat16 moves a state by hundredths, a wrong mask by tenths.
             reason = "" if apart < 0.1 else f"states {apart:.0%} apart"
@@ -175,11 +229,11 @@ class RewardModel(nn.Module):
             self.shared = self.narrow = False
             self._select_attention(self.stock)
 
-    def _read(self, last: Tensor) -> Rewards:
+    def _read(self, last: Tensor, router_logits: tuple[Tensor, ...] = ()) -> Rewards:
         last = last.float()
         safety = None if self.safety_head is None else self.safety_head(last)[:, 0]
         reward = self.head(last)[:, 0]
-        return Rewards(reward + self.bias if self.bias else reward, safety)
+        return Rewards(reward + self.bias if self.bias else reward, safety, router_logits)
 
     def _select_attention(self, name: str) -> None:
         self.backbone.set_attn_implementation(name)

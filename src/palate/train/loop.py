@@ -37,7 +37,13 @@ from palate.train.cost import describe
 from palate.train.dataset import Examples
 from palate.train.distributed import Distributed, clip_gradients, peers, place, reduce_gradients
 from palate.train.logging import RunLog, drop_after
-from palate.train.loss import accuracy, objective, safety_loss, with_tie_share
+from palate.train.loss import (
+    accuracy,
+    load_balancing_loss,
+    objective,
+    safety_loss,
+    with_tie_share,
+)
 from palate.train.options import TrainOptions
 from palate.train.trainable import choose_trainable
 from palate.train.validation import Validation, pair_rewards
@@ -233,6 +239,8 @@ def train(
     made_of: list[object] = [examples.fingerprint, options.decisive(), len(examples), origin]
     examples, left_out = _learnable(examples, options)
     taught = with_tie_share(options, examples.shares()[:, 1])
+    if options.router_loss_coefficient:
+        model.keep_router_logits()
     choose_trainable(model, options)
     apply_compute(model, options.compute)
     place(model, world, options.compute.shards)
@@ -364,6 +372,7 @@ class StepSums:
     accuracy: float
     gap: float
     safety: float
+    router: float
     norm: float
 
     def figures(self, step: Step, rate: float, seconds: float) -> dict[str, float]:
@@ -374,6 +383,7 @@ class StepSums:
             "loss": self.loss / pairs,
             **{key: value / step.decided for key, value in decided.items() if step.decided},
             "safety_loss": self.safety,
+            **({"router_loss": self.router} if self.router else {}),
             "learning_rate": rate,
             "gradient_norm": self.norm,
             "pairs": pairs,
@@ -393,7 +403,7 @@ def _gradients(
     gradients over ranks, so the loss is multiplied by their number. Nothing is read back from
     the device before the one transfer at the end.
     """
-    totals = torch.zeros(4, dtype=torch.float64, device=world.device)
+    totals = torch.zeros(5, dtype=torch.float64, device=world.device)
     for part in step.parts:
         reduce_gradients(model, world, now=part is step.parts[-1])
         loss, sums = _losses(model, part, step, options)
@@ -415,8 +425,8 @@ def _losses(
 ) -> tuple[Tensor, Tensor]:
     """The micro-batch's share of the step's loss, and detached sums for the log.
 
-    Sums are [loss, accuracy, gap, safety] over pairs (accuracy, gap: those that are no ties;
-    safety: already averaged over labels).
+    Sums are [loss, accuracy, gap, safety, router] over pairs (accuracy, gap: those that are no
+    ties; safety: already averaged over labels; router: over tokens).
     """
     rewards = model(part.groups)
     part = part.to(rewards.reward.device)
@@ -429,8 +439,14 @@ def _losses(
         assert logits is not None
         safety = safety_loss(logits, part.safe, part.labelled).sum() / max(1, step.labelled)
         loss = loss + options.safety_loss.weight * safety
+    router = torch.zeros((), device=rewards.reward.device)
+    if options.router_loss_coefficient:
+        # By tokens: a step's is then the mean of its micro-batches', of which each has its own.
+        router = load_balancing_loss(rewards.router_logits, model.experts_per_token)
+        router = router * part.tokens / step.tokens
+        loss = loss + options.router_loss_coefficient * router
     right, gap = accuracy(chosen, rejected) * part.decided, (chosen - rejected) * part.decided
-    figures = (losses, right, gap, safety)
+    figures = (losses, right, gap, safety, router)
     return loss, torch.stack([f.detach().sum().double() for f in figures])
 
 

@@ -15,7 +15,7 @@ Source of the ranking and the safety loss: Llama 2, arXiv 2307.09288, section 3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -219,6 +219,35 @@ def safety_loss(logits: Tensor, safe: Tensor, labelled: Tensor) -> Tensor:
         raise ValueError("logits, safe and labelled must all be [R]")
     losses = functional.binary_cross_entropy_with_logits(logits, safe, reduction="none")
     return losses * labelled
+
+
+def load_balancing_loss(router_logits: Sequence[Tensor], experts_per_token: int) -> Tensor:
+    r"""What keeps the routers of a mixture of experts from sending all tokens to a few experts.
+
+    L = 1/M sum_m E sum_e f_me P_me,
+    f_me = 1/T sum_t [e among the k largest logits of t],  P_me = 1/T sum_t softmax(logits_mt)_e
+
+    f has no gradient. M layers are balanced each by itself: the mean of what the families' own
+    `load_balancing_loss_func` (transformers) gives for one layer. That function adds up the counts
+    of all layers first, so that one layer's crowded expert makes good for another's empty one
+    (`findings/router_loss_pools_layers.sh`).
+
+    Args:
+        router_logits: of each layer, [T, E], of real tokens.
+        experts_per_token: k.
+
+    Returns:
+        One number; k where every expert gets as many tokens, at most E.
+
+    Source: Switch Transformers, arXiv 2101.03961, eq. 4 to 6, whose k is 1; with k as in Mixtral.
+    """
+    losses = list[Tensor]()
+    for logits in router_logits:
+        probabilities = logits.float().softmax(dim=-1)  # [T, E]
+        chosen = probabilities.topk(experts_per_token, dim=-1).indices
+        counts = torch.zeros_like(probabilities).scatter_(1, chosen, 1.0)
+        losses.append(logits.shape[1] * (counts.mean(0) * probabilities.mean(0)).sum())
+    return torch.stack(losses).mean()
 
 
 def accuracy(chosen: Tensor, rejected: Tensor) -> Tensor:

@@ -140,6 +140,13 @@ class TrainOptions(BaseModel):
         "centre on 0; TRL suggests 0.01.",
         exclude_if=lambda coefficient: coefficient == 0,
     )
+    router_loss_coefficient: float = Field(
+        0.0,
+        ge=0,
+        description="Of the loss that spreads tokens evenly over a mixture's experts, micro-batch "
+        "by micro-batch. Mixtral and Qwen3-MoE were made with 0.001; OpenRLHF's default is 0 too.",
+        exclude_if=lambda coefficient: coefficient == 0,
+    )
     safety_loss: SafetyLoss | None = Field(
         None, description="Loss of the responses' safety labels beside the ranking loss."
     )
@@ -195,6 +202,8 @@ class TrainOptions(BaseModel):
         free = set(FREE)
         if self.selects:
             free -= {"eval_every_steps", "eval_rows"}
+        if self.router_loss_coefficient:
+            free -= {"tokens_per_microbatch"}
         return self.model_dump(mode="json", exclude=free)
 
     @property

@@ -35,6 +35,9 @@ def choose_trainable(model: RewardModel, options: TrainOptions) -> None:
             torch.manual_seed(options.seed)
             # peft 0.21 asks transformers 5.23 by a name it deprecates.
             warnings.simplefilter("ignore", FutureWarning)
+            # It has ranks ready for fused experts, which are no linear layers and get no adapter.
+            unused = "The following (rank|alpha)_pattern"
+            warnings.filterwarnings("ignore", unused, RuntimeWarning)
             model.backbone = cast(PreTrainedModel, get_peft_model(backbone, config))
     elif last is not None:
         layers = getattr(backbone, "layers", None)
