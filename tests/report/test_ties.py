@@ -1,5 +1,7 @@
 """The table of judges where people tied or were split."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -23,17 +25,23 @@ class Scored:
             yield Preference(pair.id, "first" if first > second else "second", first, second)
 
 
+def items(count, gap_of_ties, seed=0):
+    """Items of which a third are ties, whose responses differ by `gap_of_ties`, the others by 2."""
+    rng, rows = np.random.default_rng(seed), []
+    for n in range(count):
+        gap = gap_of_ties if n % 3 == 0 else 2.0
+        first = float(rng.normal())
+        votes = Judgement(chosen=0, tie=3) if n % 3 == 0 else Judgement(chosen=2, rejected=1)
+        prompt = (Message("user", f"{seed}: {n}?"),)
+        texts = f"{first:.6f}", f"{first - gap:.6f}"
+        rows.append(Comparison(f"i{seed}-{n}", "s", prompt, *texts, f"p{n}", judgement=votes))
+    return rows
+
+
 @pytest.fixture
 def run(tmp_path):
     """120 items of which a third are ties, scored close together; and what was kept of a run."""
-    rng, rows = np.random.default_rng(0), []
-    for n in range(120):
-        gap = 0.1 if n % 3 == 0 else 2.0
-        first = float(rng.normal())
-        votes = Judgement(chosen=0, tie=3) if n % 3 == 0 else Judgement(chosen=2, rejected=1)
-        prompt = (Message("user", f"{n}?"),)
-        texts = f"{first:.6f}", f"{first - gap:.6f}"
-        rows.append(Comparison(f"i{n}", "s", prompt, *texts, f"p{n}", judgement=votes))
+    rows = items(120, 0.1)
     (tmp_path / "benchmarks").mkdir()
     write_comparisons(tmp_path / "benchmarks" / "b.parquet", rows)
     benchmark = Benchmark("b", tmp_path / "benchmarks" / "b.parquet")
@@ -59,3 +67,34 @@ def test_ties_are_found_by_a_threshold_and_votes_by_a_temperature(run):
     outcomes = made.table("outcomes").records()
     assert {row["Undecided"].value for row in outcomes} == {40}
     assert "Ties and votes" in write_page(made).read_text(encoding="utf-8")
+
+
+def test_the_threshold_of_a_model_is_that_of_its_other_held_out_sets(run):
+    """Ties of `b` are 0.1 apart and those of `held-out` 1: its threshold is at 1.5 for both."""
+    for name, rows in {
+        "held-out": items(90, 1.0, seed=1),
+        "no ties": [row for row in items(90, 1.0, seed=2) if row.judgement.decides == "chosen"],
+    }.items():
+        write_comparisons(run / "benchmarks" / f"{name}.parquet", rows)
+        evaluate(
+            Scored(), Benchmark(name, run / "benchmarks" / f"{name}.parquet"), run / "verdicts"
+        )
+
+    def by_benchmark():
+        table = report(run).table("ties")
+        rows = [row for row in table.records() if row["Judge"].value == "scored"]
+        return {row["Benchmark"].value: row["Threshold"] for row in rows}
+
+    assert [one.notes for one in by_benchmark().values()] == [()] * 3
+    (run / "train" / "scored").mkdir(parents=True)
+    logged = [
+        {"step": 1, "epoch": 1.0, "eval": {"name": name, "accuracy": 1.0, "loss": 0.1, "n": 90}}
+        for name in ("held-out", "no ties")
+    ]
+    lines = "".join(json.dumps(line) + "\n" for line in logged)
+    (run / "train" / "scored" / "metrics.jsonl").write_text(lines)
+    found = by_benchmark()
+    assert found["b"].value == pytest.approx(1.5, abs=1e-5)
+    assert found["b"].notes == ("threshold of 90 items, 30 of them ties, of held-out",)
+    assert found["held-out"].notes == ()  # By folds: nothing else that was held out has ties.
+    assert "30 of them ties, of held-out" in write_page(report(run)).read_text(encoding="utf-8")

@@ -140,7 +140,7 @@ def _run_report(runs: tuple[Path, ...], folder: Path) -> Report:
             *diagnostics.calibration(judged),
             diagnostics.best_of_n(judged, items),
             diagnostics.orders(judged),
-            ties(judged),
+            ties(judged, curves),
             accuracy.outcomes(judged),
         ]
     tables += [training.training_summary(curves), training.training_curve(curves)]
