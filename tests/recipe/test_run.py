@@ -8,7 +8,9 @@ import pytest
 from made import made
 from palate.recipe import load_recipe, run
 from palate.recipe.cache import Workspace
+from palate.recipe.schema import resolved
 from palate.recipe.stages import OPTIONS, fill_in, forbid_overlap
+from palate.recipe.yaml import merge
 from palate.records import read_comparisons, read_header, write_comparisons
 from palate.train.options import TrainOptions
 from palate.types import PalateError
@@ -134,6 +136,30 @@ def test_the_run_of_the_saved_recipe_is_the_same_run(experiment, tmp_path):
 def test_a_source_that_does_not_exist_names_the_nearest(experiment):
     with pytest.raises(PalateError, match=r"sources\.help\.source: .*did you mean 'simulated'"):
         load_recipe(experiment[0], ["data.sources.help.source=simulate"], environment={})
+
+
+def test_all_missing_files_are_said_before_anything_is_made(tmp_path):
+    (tmp_path / "data").mkdir()
+    recipe = load_recipe("llama2-modern", environment={}, data=tmp_path / "data")
+    mine = {"benchmarks": {"extra": {"file": "extra.jsonl"}}}
+    recipe = load_recipe(merge(resolved(recipe), mine), environment={})
+    with pytest.raises(PalateError) as caught:
+        run(recipe, tmp_path / "run")
+    said = str(caught.value)
+    assert "\n" not in said
+    assert said.startswith(
+        f"recipe llama2-modern: no such file or folder below {tmp_path / 'data'}"
+    )
+    for missing in (
+        "oasst1_en_validation (data.sources.oasst)",  # Has a path; anthropic-hh would be streamed.
+        "qa_feedback (data.sources.qa-feedback)",  # Is not on the hub.
+        "pandalm (data.sources.pandalm)",
+        "extra.jsonl (benchmarks.extra)",
+    ):
+        assert missing in said
+    assert "anthropic" not in said
+    assert "--set data.sources.oasst.path=OpenAssistant/oasst1" in said
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow  # 10 s on an idle machine.

@@ -133,6 +133,7 @@ def run_recipe(
     from palate.recipe.distributed import distributed
     from palate.recipe.forecast import costs, with_budget
     from palate.recipe.judges import with_judges
+    from palate.recipe.stages import require_data
     from palate.types import PalateError
 
     with interruptible(command_line()), distributed() as leads:
@@ -146,6 +147,7 @@ def run_recipe(
             recipe = recipe.model_copy(update={"judges": with_budget(recipe.judges, budget)})
         until = "mix" if dry_run else until
         folder = out or Path("runs") / recipe.name
+        require_data(recipe)  # Before a folder is made for its log.
         with log_to_file(folder / LOG, command_line()):
             run_stages(recipe, folder, resume=resume, until=until, say=log, counting=counting)
     if dry_run:

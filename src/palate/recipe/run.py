@@ -188,6 +188,7 @@ def run(
     if recipe.study is not None and until != "mix":
         one = partial(run, resume=resume, counting=counting)
         return run_study(recipe, recipe.study, folder, one, until=until, say=say)
+    stages.require_data(recipe)
     work = Workspace(recipe, folder, resume, say, counting, lenders)
     with locked(folder):
         if recipe.study is None:

@@ -28,7 +28,7 @@ from palate.data.contamination import (
 from palate.data.lint import LintReport, lint
 from palate.data.mixture import MixtureSpec, mix
 from palate.data.sources import BadRow, Request, not_read, open_source, read, source_named
-from palate.data.sources.files import locate
+from palate.data.sources.files import is_hub_id, locate
 from palate.data.split import Holdout, split, split_by_share
 from palate.evaluate.benchmark import (
     Benchmark,
@@ -66,6 +66,40 @@ LIMITS = (bayes_limit, noise_ceiling)
 
 
 # From raw rows to mixtures.
+
+
+def require_data(recipe: Recipe) -> None:
+    """Look for the files of all sources and benchmarks before anything is made of any.
+
+    A source that is on the hub and was given no path is not looked for: it is read from there.
+
+    Raises:
+        PalateError: some are missing; all of them in one line.
+    """
+    root, missing, on_hub = recipe.data.root, list[str](), list[str]()
+    for alias, config in recipe.data.sources.items():
+        source = source_named(config.source)
+        location = locate(config.path, source.folder, root)
+        wanted = config.path or source.folder
+        nowhere = location is None and source.hub_id is None and wanted is not None
+        if nowhere or (isinstance(location, str) and not is_hub_id(location)):
+            missing.append(f"{wanted} (data.sources.{alias})")
+            if source.hub_id:
+                on_hub.append(f"data.sources.{alias}.path={source.hub_id}")
+    for name, benchmark in recipe.benchmarks.items():
+        location = locate(benchmark.file, None, root)
+        if isinstance(location, str) and not is_hub_id(location):
+            missing.append(f"{benchmark.file} (benchmarks.{name})")
+    if not missing:
+        return
+    where, cure = "here", "name the folder that has them by --data or PALATE_DATA"
+    if root:
+        where, cure = f"below {root}, nor here", f"put them there, or {cure}"
+    hub = f"; from the hub: --set {' --set '.join(on_hub)}" if on_hub else ""
+    raise PalateError(
+        f"recipe {recipe.name}: no such file or folder {where}: {', '.join(missing)}; {cure}{hub}; "
+        "to do without a source, set it to null, and take it out of what uses it"
+    )
 
 
 def import_sources(work: Workspace) -> dict[str, Path]:

@@ -89,9 +89,14 @@ def resolve(request: Request, hub_id: str | None) -> Path | str:
     path = Path(location).expanduser()
     if path.exists():
         return path
-    if isinstance(location, str) and HUB_ID.fullmatch(location) and not ending(path):
+    if isinstance(location, str) and is_hub_id(location):
         return location
     raise PalateError(f"{location}: no such file or folder")
+
+
+def is_hub_id(location: str) -> bool:
+    """Whether a name that no file here has is one of a data set of the hub."""
+    return HUB_ID.fullmatch(location) is not None and not ending(Path(location))
 
 
 def records(
