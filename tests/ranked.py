@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,17 @@ from palate.train import loop
 from palate.train.dataset import tokenise
 from palate.train.distributed import Distributed, gather, join, leave
 from palate.train.loop import train
+from palate.train.loss import LOSSES
 from palate.train.options import TrainOptions
-from palate.types import Comparison, Message, PalateError, Rating
+from palate.types import (
+    PREFERRED,
+    Comparison,
+    Judgement,
+    Message,
+    PalateError,
+    Ranks,
+    Rating,
+)
 from tiny import tiny_model, tiny_tokenizer
 
 CHAT = ChatTokens(tiny_tokenizer(), BaseOptions(max_tokens=128))
@@ -50,6 +60,48 @@ def write_mixture(path: Path) -> Path:
     write_comparisons(path, rows)
     tokenise(path, CHAT, path.with_suffix(".arrow"))
     return path
+
+
+def write_judged_mixture(path: Path) -> Path:
+    """58 comparisons: rankings of four with ties, split votes with weights, probabilities, ties."""
+    answers = ["The sea is blue.", "The sea is deep and wide.", "I cannot help.", "Bread."]
+    said = (
+        Judgement(3, 1, 1, weight=2), Judgement(0.7, 0.3, weight=0.5), Judgement(0, tie=1),
+        Judgement(1, 1), Judgement(2, 1, 0, 1), Judgement(0, both_bad=1, weight=3), PREFERRED,
+    )  # fmt: skip
+    rows: list[Comparison] = []
+
+    def add(prompt: int, a: int, b: int, **facts: Any) -> None:
+        turns = (Message("user", "What of the sea? " * (1 + prompt % 4) + str(prompt)),)
+        name = f"c{len(rows)}"
+        rows.append(Comparison(name, "made", turns, answers[a], answers[b], str(prompt), **facts))
+
+    for p in range(28):
+        add(p, p % 4, (p + 1 + p % 3) % 4, judgement=said[p % len(said)])
+    for p in range(28, 33):
+        places = [(0, 1, 2, 3), (0, 0, 1, 2), (1, 1, 0, 1), (0, 1, 0, 1), (2, 0, 1, 0)][p - 28]
+        for a, b in combinations(range(4), 2):
+            first, second = (b, a) if places[b] < places[a] else (a, b)
+            tie = places[a] == places[b]
+            add(
+                p, first, second,
+                judgement=Judgement(0, tie=1) if tie else PREFERRED,
+                ranks=Ranks(f"r{p}", places[first], places[second]),
+            )  # fmt: skip
+    write_comparisons(path, rows)
+    tokenise(path, CHAT, path.with_suffix(".arrow"))
+    return path
+
+
+def train_with_each_loss(world: Distributed, mixture: Path, folder: Path, budget: int) -> None:
+    """As `train_tiny`, once for each loss, in a folder of its name."""
+    for loss in LOSSES:
+        (folder / loss).mkdir(exist_ok=True)
+        options = {
+            "loss": loss, "pairs_per_step": 20, "tokens_per_microbatch": budget, "trackers": (),
+            "learning_rate": 1e-3, "epochs": 1, "center_rewards_coefficient": 0.01,
+        }  # fmt: skip
+        train_tiny(world, mixture, folder / loss, options, torch.float32)
 
 
 def train_tiny(

@@ -10,7 +10,7 @@ import pytest
 from palate.data.comparisons import load_comparisons, save_comparisons, to_dataset, to_pandas
 from palate.data.sources import SOURCES
 from palate.records import read_comparisons
-from palate.types import UNREAD_COLUMNS, Judgement, Message, PalateError, Ranks, Rating
+from palate.types import UNREAD_COLUMNS, Judgement, Message, PalateError, Ranks, Rating, parts_of
 
 ROWS = [
     {
@@ -65,6 +65,46 @@ def test_ties_votes_and_ranks_come_back(back):
     comparisons[2] = replace(comparisons[2], ranks=Ranks("r", 0, 3))
     assert load_comparisons(back(comparisons), ties="keep") == comparisons
     assert load_comparisons(back(comparisons)) == comparisons[1:]
+
+
+@pytest.mark.parametrize("back", [to_pandas, to_dataset])
+def test_calls_tools_and_reasoning_come_back(back):
+    call = {"name": "add", "arguments": {"a": 1, "b": None}}
+    rows = [
+        {"prompt": TURNS, "chosen": [speaks({"tool_calls": [call]})], "rejected": "3"},
+        {
+            "prompt": [*TURNS, speaks({"tool_calls": [call]}), {"role": "tool", "content": "3"}],
+            "chosen": [speaks({"reasoning_content": "Add.", "content": "3"})],
+            "rejected": [speaks({"content": "4"})],
+        },
+    ]
+    comparisons = load_comparisons([row | {"tools": [{"name": "add"}]} for row in rows])
+    assert load_comparisons(back(comparisons)) == comparisons
+    assert load_comparisons(back([*comparisons, *load_comparisons(ROWS)]))[:2] == comparisons
+
+
+def test_a_columnar_file_gives_a_call_no_arguments_of_other_calls(tmp_path):
+    calls = [{"name": "add", "arguments": {"a": 1}}, {"name": "sing", "arguments": {"song": "x"}}]
+    rows = [
+        {
+            "prompt": TURNS,
+            "chosen": [speaks({"content": "", "tool_calls": [call]})],
+            "rejected": "3",
+        }
+        for call in calls
+    ]
+    written = [parts_of(c.chosen)[1]["tool_calls"][0]["function"] for c in load_comparisons(rows)]
+    assert written == calls
+    dataset = datasets.Dataset.from_list(rows)
+    dataset.to_parquet(tmp_path / "a.parquet")
+    dataset.save_to_disk(tmp_path / "saved")
+    read = [load_comparisons(s) for s in (dataset, tmp_path / "a.parquet", tmp_path / "saved")]
+    for comparisons in read:
+        assert [c.chosen for c in comparisons] == [c.chosen for c in load_comparisons(rows)]
+
+
+def speaks(message):
+    return {"role": "assistant", **message}
 
 
 def test_a_saved_file_is_the_comparisons(tmp_path):

@@ -9,8 +9,16 @@ import torch
 from safetensors.torch import load_file
 
 from palate.train.distributed import Distributed, blocks_of, join
+from palate.train.loss import LOSSES
 from palate.types import PalateError
-from ranked import launch, train_tiny, train_with_trouble, write_mixture
+from ranked import (
+    launch,
+    train_tiny,
+    train_with_each_loss,
+    train_with_trouble,
+    write_judged_mixture,
+    write_mixture,
+)
 from tiny import FAMILIES, tiny_model
 
 OPTIONS: dict[str, Any] = {
@@ -83,6 +91,21 @@ def test_pitfall_12_and_23_two_ranks_and_small_micro_batches_train_as_one(
 ) -> None:
     two = trained(2, mixture, tmp_path, tokens_per_microbatch=64)
     assert_same_training(alone, two)
+
+
+@pytest.mark.slow
+def test_two_ranks_and_small_micro_batches_learn_from_judgements_as_one_by_every_loss(
+    tmp_path: Path,
+) -> None:
+    """Ties, votes, shares, weights and rankings, none of which may hang on who computes it."""
+    mixture = write_judged_mixture(tmp_path / "m.parquet")
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    train_with_each_loss(Distributed(), mixture, one, 100_000)
+    assert launch(2, train_with_each_loss, two, mixture, two, 64) == [""] * 2
+    for loss in LOSSES:
+        assert_same_training(one / loss, two / loss)
 
 
 def test_a_copy_lies_on_one_machine_unless_asked_to_lie_on_more() -> None:

@@ -32,10 +32,11 @@ from palate.train.loop import (
     stop_signals,
     train,
 )
-from palate.train.loss import load_balancing_loss
+from palate.train.loss import LOSSES, load_balancing_loss
 from palate.train.options import LoraOptions, SafetyLoss, Trainable, TrainOptions
 from palate.train.validation import Validation, pair_rewards
 from palate.types import PREFERRED, Comparison, Judgement, Message, PalateError, Rating
+from ranked import write_judged_mixture
 from tiny import tiny_model, tiny_tokenizer
 
 WORDS = ["bread", "sea", "Paris", "poem", "yeast", "dough", "honest", "short", "safer", "blue"]
@@ -241,6 +242,33 @@ def test_pitfall_31_stopped_and_resumed_equals_uninterrupted(
     assert torch.equal(weights(resumed), weights(whole))
     losses = [[r["loss"] for r in metrics(tmp_path / name)] for name in ("whole", "cut")]
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_pitfall_31_every_loss_goes_on_where_it_was_stopped(
+    tmp_path: Path, loss: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixture = write_judged_mixture(tmp_path / "m.parquet")
+    examples = tokenise(mixture, CHAT, mixture.with_suffix(".arrow"))
+    settings = options(loss=loss, pairs_per_step=12, learning_rate=1e-3)
+    whole = train(model(), examples, {"same": examples}, settings, tmp_path / "whole")
+    calls, real = 0, loop._gradients
+
+    def interrupted(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+        return real(*arguments)
+
+    monkeypatch.setattr(loop, "_gradients", interrupted)
+    with pytest.raises(Interrupted, match="saved at step 2"):
+        train(model(), examples, {"same": examples}, settings, tmp_path / "cut")
+    monkeypatch.undo()
+    resumed = train(model(), examples, {"same": examples}, settings, tmp_path / "cut")
+    assert torch.equal(weights(resumed), weights(whole))
+    told = [[r.get("loss", r.get("eval")) for r in metrics(tmp_path / n)] for n in ("whole", "cut")]
+    assert told[0] == told[1]
 
 
 def test_pitfall_31_a_second_ctrl_c_gives_up_the_step_in_hand_and_no_other(

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from palate.data.messages import shown
+from palate.data.messages import as_chat, shown, without_filled
 from palate.data.sources import (
     SOURCES,
     BadRow,
@@ -25,13 +25,22 @@ from palate.data.sources import (
     worst,
 )
 from palate.data.sources.base import InvalidRecord, Record, Records, Row, each
-from palate.data.sources.files import DATA_VARIABLE, ending, locate
+from palate.data.sources.files import DATA_VARIABLE, ending, has_filled_arguments, locate
 from palate.data.sources.layouts import PLAIN
 from palate.data.sources.mapping import Reading
 from palate.data.sources.mapping import words as worded
 from palate.progress import warn
 from palate.records import COMPARISON_SCHEMA, LATER_COLUMNS, comparison_to_row, write_comparisons
-from palate.types import PREFERRED, Comparison, Judgement, PalateError, Ranks
+from palate.types import (
+    PREFERRED,
+    Comparison,
+    Judgement,
+    Message,
+    PalateError,
+    Ranks,
+    is_text,
+    parts_of,
+)
 
 if TYPE_CHECKING:
     import datasets
@@ -200,17 +209,18 @@ def _named(source: str | Path, request: Request, data: str | Path | None) -> Ite
 
 
 def _records(rows: Iterable[Any], kind: str) -> Records:
+    is_filled = has_filled_arguments(rows)
     for number, row in enumerate(rows, start=1):
         if isinstance(row, Mapping):
             data = {str(name): _plain(value) for name, value in row.items()}
-            yield Record(kind, number, IN_MEMORY, data)
+            yield Record(kind, number, IN_MEMORY, without_filled(data) if is_filled else data)
         else:
             yield BadRow(kind, number, f"expected a row by column, got a {type(row).__name__}")
 
 
 def _stored(record: Record) -> Comparison:
     """The comparison of a row of `to_pandas`, which keeps its id, cluster, batch and meta."""
-    data = record.data
+    data = _as_chat(record.data)
     comparison = own.comparison(record, Reading(data), None, own.Columns(PLAIN))
     try:
         meta = json.loads(data["meta"]) if data["meta"] else {}
@@ -230,6 +240,24 @@ def _stored(record: Record) -> Comparison:
         judgement=judgement,
         ranks=ranks,
     )
+
+
+def _as_chat(data: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row with its calls, tools and reasoning as files of messages have them."""
+    try:
+        turns = [Message(turn["role"], turn["content"]) for turn in data["prompt"]]
+        prompt = as_chat(turns)
+        sides = {
+            name: as_chat([Message("assistant", data[name])])["messages"]
+            for name in ("chosen", "rejected")
+            if parts_of(data[name])[1]
+        }
+    except (TypeError, KeyError, ValueError, AttributeError):
+        return data  # It is no such row, and its reading says why.
+    if not sides and is_text(turns):
+        return data
+    tools = {"tools": prompt["tools"]} if "tools" in prompt else {}
+    return {**data, "prompt": prompt["messages"], **tools, **sides}
 
 
 def _plain(value: Any) -> Any:

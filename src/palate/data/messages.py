@@ -173,6 +173,20 @@ def as_chat(turns: Sequence[Message]) -> dict[str, Any]:
     return {"messages": messages} | ({"tools": tools[0]} if tools else {})
 
 
+def without_filled(value: Any) -> Any:
+    """A row of a columnar file without the null arguments of calls.
+
+    Columns of structs have every key of every row, so that a call has, as null, the arguments that
+    other calls are given.
+    """
+    if isinstance(value, Mapping):
+        return {
+            key: _without_null(item) if key == "arguments" else without_filled(item)
+            for key, item in value.items()
+        }
+    return [without_filled(item) for item in value] if isinstance(value, list) else value
+
+
 def _role(role: object) -> Any:
     return _OTHER_ROLES.get(role, role) if isinstance(role, str) else role
 

@@ -25,7 +25,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from palate.data.messages import shown
+from palate.data.messages import shown, without_filled
 from palate.data.sources.base import BadRow, Record, Records, Request
 from palate.types import PalateError
 
@@ -197,7 +197,9 @@ def stream(
             if name is not None:  # In the converted copy a configuration is a folder.
                 arguments["data_dir"] = arguments.pop("name")
             rows = datasets.load_dataset(hub_id, streaming=True, revision=CONVERTED, **arguments)
+        is_filled = has_filled_arguments(rows)
         for row, data in enumerate(rows, start=1):
+            data = without_filled(data) if is_filled else data
             yield Record(f"hub:{hub_id}:{split}", row, part, cast(Mapping[str, Any], data))
     except Exception as error:
         # datasets, huggingface_hub, fsspec, pyarrow and the network each raise their own.
@@ -394,7 +396,7 @@ def _read_parquet(path: Path, part: str) -> Records:
     with pq.ParquetFile(path) as file:
         row = 0
         for batch in file.iter_batches(ROWS_PER_READ):
-            for data in batch.to_pylist():
+            for data in _rows(batch):
                 row += 1
                 yield Record(str(path), row, part, data)
 
@@ -405,9 +407,31 @@ def _read_arrow(path: Path, part: str) -> Records:
         row = 0
         for batch in _arrow_batches(file):
             for start in range(0, batch.num_rows, ROWS_PER_READ):
-                for data in batch.slice(start, ROWS_PER_READ).to_pylist():
+                for data in _rows(batch.slice(start, ROWS_PER_READ)):
                     row += 1
                     yield Record(str(path), row, part, data)
+
+
+def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = batch.to_pylist()
+    is_filled = any(_has_arguments(field.type) for field in batch.schema)
+    return [without_filled(row) for row in rows] if is_filled else rows
+
+
+def has_filled_arguments(rows: object) -> bool:
+    """Whether a data set of `datasets` has calls whose arguments are a struct; see `_rows`."""
+    features = getattr(rows, "features", None)
+    return features is not None and any(_has_arguments(f.type) for f in features.arrow_schema)
+
+
+def _has_arguments(kind: pa.DataType) -> bool:
+    """Whether a type has, at any depth, a field `arguments` that is a struct."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _has_arguments(kind.value_type)
+    return pa.types.is_struct(kind) and any(
+        (field.name == "arguments" and pa.types.is_struct(field.type)) or _has_arguments(field.type)
+        for field in kind
+    )
 
 
 def _arrow_batches(file: pa.MemoryMappedFile) -> Iterator[pa.RecordBatch]:
