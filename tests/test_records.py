@@ -166,6 +166,8 @@ def test_a_failure_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path: 
     write_text(path, "old")
     with pytest.raises(ZeroDivisionError), atomic(path) as partial:
         partial.write_text(f"new, but cut {1 / 0}")
+    with pytest.raises(ZeroDivisionError), atomic(tmp_path / "made" / "for" / "nothing") as partial:
+        partial.write_text(f"cut {1 / 0}")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 

@@ -42,8 +42,12 @@ from palate.types import (
 
 @contextmanager
 def atomic(path: Path) -> Generator[Path]:
-    """Yield a temporary path beside `path`; rename it there on success, remove it on failure."""
+    """Yield a temporary path beside `path`; rename it there on success, remove it on failure.
+
+    Folders are made where they are missing; one that was made for nothing does not stay.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    made = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -55,6 +59,8 @@ def atomic(path: Path) -> Generator[Path]:
     finally:
         with suppress(OSError):  # What went wrong was said above.
             partial.unlink(missing_ok=True)
+            for folder in made:
+                folder.rmdir()  # Innermost first, up to the first that has something in it.
 
 
 @contextmanager

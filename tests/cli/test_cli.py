@@ -72,7 +72,14 @@ def test_version():
         (["run", "lama2"], "did you mean 'llama2'"),
         (["run", "demo", "--judges", "longr"], "--judges: no judge 'longr'; did you mean 'longer'"),
         (["mix", "demo", "--set", "train.epoch=2"], "train.epoch: unknown key; did you mean"),
-        (["mix", "demo", "--set", "epochs"], "expected KEY.KEY=VALUE"),
+        (["mix", "demo", "--set", "train.epochs"], "KEY.KEY=VALUE, such as train.epochs=VALUE"),
+        (
+            ["mix", "demo", "--set", "data.sources.mine.source=own"],
+            "data.sources.mine.path: own reads a file or folder of yours, got none; --set data.so",
+        ),
+        (["filter", "rows.jsonl"], "expected one of --min-reward and --top-percent, got none"),
+        (["parity", "/etc"], "/etc: no config.json"),
+        (["train", "demo", "--ties", "keep"], "in a recipe they are keys of data.sources.NAME"),
         (["data", "show", "shpp"], "did you mean 'shp'"),
         (["data", "lint", "nothing.jsonl"], "nothing.jsonl"),
         (["report", "nowhere"], "nowhere: no such run"),
@@ -347,6 +354,31 @@ def test_every_command_takes_every_format_that_import_takes(
     options = ["--watch", path, "--out", "m", "--set", "backbone.model=./nowhere"]
     assert "nowhere" in palate("train", path, *options, cwd=tmp_path).stderr
     assert read_header(tmp_path / "m.train/data/mine.parquet", "comparisons").rows == 60
+
+
+def test_train_reads_a_file_as_import_does(tmp_path: Path) -> None:
+    rows = [{"q": f"{n}?", "l": "yes", "r": "no", "w": ("l", "r", "both")[n % 3]} for n in range(9)]
+    path = tmp_path / "votes.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    roles = {"prompt": "q", "response_a": "l", "response_b": "r", "winner": "w"}
+    mapped = [word for pair in roles.items() for word in ("--column", "=".join(pair))]
+    mapped += ["--value", "l=a", "--value", "r=b", "--value", "both=both_bad", "--ties", "keep"]
+    options = ["--out", "m", "--watch", path, "--set", "backbone.model=./nowhere"]
+    assert "nowhere" in palate("train", path, *mapped, *options, cwd=tmp_path).stderr
+    done = palate("data", "import", path, *mapped, "--out", "imported.parquet", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    expected = read_header(tmp_path / "imported.parquet", "comparisons")
+    assert expected.rows == 9
+    for name in ("votes", "watched/votes"):
+        header = read_header(tmp_path / f"m.train/data/{name}.parquet", "comparisons")
+        assert header.fingerprint == expected.fingerprint
+
+
+def test_a_file_without_rows_leaves_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "rows.csv").write_text("prompt,chosen,rejected\n")
+    done = palate("judge", "longer", "rows.csv", cwd=tmp_path)
+    assert "rows.csv: expected rows, found a header and none below it" in one_line(done)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.csv"]
 
 
 def test_data_in_the_place_of_a_recipe_is_named(mine: Path) -> None:

@@ -129,6 +129,13 @@ def _no_config(folder: Path) -> None:
     (folder / "config.json").unlink()
 
 
+def _in_a_run(folder: Path) -> None:
+    for path in list(folder.iterdir()):
+        target = folder / "models" / "mine" / path.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path.rename(target)
+
+
 def _bad_config(folder: Path) -> None:
     (folder / "config.json").write_text("{")
 
@@ -163,6 +170,7 @@ def _bad_tokenizer(folder: Path) -> None:
         (_no_weights, "no weights; expected model.safetensors"),
         (_cut, "unreadable checkpoint"),
         (_no_config, "no config.json"),
+        (_in_a_run, "a run, not a model; give one of .*/models/mine$"),
         (_bad_config, "unreadable checkpoint"),
         (_adapter, "a PEFT adapter.*merge it"),
         (_another_shape, "weights missing or of another shape|unreadable checkpoint"),

@@ -298,10 +298,11 @@ def _backends(model: str, form: str) -> list[Backend]:
     )
     from palate.judges import sequence_classifier_spec
     from palate.judges.reward_model import RewardScorer
-    from palate.model.backbone import load_config
+    from palate.model.backbone import find_checkpoint, load_config
     from palate.model.loading import MAKERS, maker_of
     from palate.types import PalateError
 
+    find_checkpoint(model)  # A folder that is none is no way that is left out.
     spec = sequence_classifier_spec({"model": model, "format": form, "over_limit": "unscored"})
     stock = classifier_backends(spec)
     if form != "chat":

@@ -12,6 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from palate.cli.data import (
+    Annotators,
+    AnnotatorsOption,
+    ColumnOption,
+    Ties,
+    TiesOption,
+    ValueOption,
+)
 from palate.cli.options import (
     DataOption,
     Format,
@@ -290,16 +298,25 @@ def train(
         list[Path] | None,
         typer.Option("--watch", help="Held-out file evaluated during training (FILE only)."),
     ] = None,
+    column: ColumnOption = None,
+    value: ValueOption = None,
+    ties: TiesOption = Ties.SKIP,
+    annotators: AnnotatorsOption = Annotators.SEPARATE,
     quiet: QuietOption = False,
 ) -> None:
     """Train the reward models of a recipe, or one on a file.
 
     Makes what comes before first, where that is not done. With a FILE, --set takes the keys of
-    [bold]backbone[/bold] and [bold]train[/bold], and --out is the checkpoint's folder.
+    [bold]backbone[/bold] and [bold]train[/bold], --out is the checkpoint's folder, and --column,
+    --value, --ties and --annotators say how it is read, as in [bold]palate data import[/bold].
     Example: [bold]palate train week-1.parquet --out model --set train.epochs=2[/bold]
+    Example: [bold]palate train votes.csv --out model --column response_a=left
+    --column response_b=right --ties keep --set train.loss=rao-kupper[/bold]
     """
-    from palate.cli.sources import comparison_file
+    from palate.cli.sources import comparison_file, reading
+    from palate.data.sources import Request
     from palate.data.sources.files import stem
+    from palate.data.sources.own import is_ours
     from palate.progress import log_to_file
     from palate.recipe.distributed import distributed
     from palate.recipe.open import load_options
@@ -308,6 +325,12 @@ def train(
     from palate.types import PalateError
 
     file = Path(what)
+    request = reading(column, value, ties.value, annotators.value)
+    if request != Request() and (not is_data(file) or is_ours(file)):
+        raise PalateError(
+            f"{what}: --column, --value, --ties and --annotators say how a file that Palate did "
+            "not write is read; in a recipe they are keys of data.sources.NAME"
+        )
     if not is_data(file):
         run_recipe(what, overrides, data, out, resume, until="train", quiet=quiet)
         return
@@ -320,9 +343,11 @@ def train(
         log = progress(quiet=quiet)
         options, base = load_options(overrides or ())
         with log_to_file(folder / LOG, command_line()):
-            mixture = comparison_file(file, folder / "data")
+            mixture = comparison_file(file, folder / "data", request)
             watched = folder / "data" / "watched"
-            eval_sets = {stem(path): comparison_file(path, watched) for path in watch or ()}
+            eval_sets = {
+                stem(path): comparison_file(path, watched, request) for path in watch or ()
+            }
             options, base = fill_in(
                 out.name, options, base, mixture, folder, resume=resume, log=log
             )

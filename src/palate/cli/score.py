@@ -123,13 +123,14 @@ def _scoring(model: str | None) -> Generator[tuple[Scorer | None, Shard, Any]]:
     from palate.judges import ScorerJudge, open_judge
     from palate.recipe.distributed import sharing
 
-    with interruptible(command_line()), sharing() as share, counting("rows") as progress_bar:
+    with interruptible(command_line()), sharing() as share:
         scorer: Scorer | None = None
         if model is not None:
             judge = open_judge({"reward-model": model})
             assert isinstance(judge, ScorerJudge)
             scorer = judge.scorer
-        yield scorer, share, progress_bar
+        with counting("rows") as progress_bar:
+            yield scorer, share, progress_bar
 
 
 def _say_kept(path: Path, done: str) -> None:
@@ -169,10 +170,11 @@ def score(
 
     log = progress(quiet=quiet)
     target = out or beside(file, "rewards")
-    with interruptible(command_line()), sharing() as share, counting("rows") as progress_bar:
+    with interruptible(command_line()), sharing() as share:
         judge = open_judge({"reward-model": model})
         assert isinstance(judge, ScorerJudge)
-        score_file(judge.scorer, file, target, progress=progress_bar, share=share)
+        with counting("rows") as progress_bar:
+            score_file(judge.scorer, file, target, progress=progress_bar, share=share)
     log(f"rewards: {target}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -46,18 +47,30 @@ def comparisons(
 ) -> tuple[Iterator[Comparison], list[BadRow]]:
     """The readable rows of a source, and a list that fills with the others as they are met."""
     name, location = _named(source, path, data)
-    request = Request(
-        location,
-        split,
-        subset,
-        {key: yaml.safe_load(value) for key, value in _assigned("--option", options)},
-        ties,
-        dict(_assigned("--column", columns)),
-        words(dict(_assigned("--value", values))),
-        annotators,
+    request = replace(
+        reading(columns, values, ties, annotators),
+        location=location,
+        split=split,
+        subset=subset,
+        options={key: yaml.safe_load(value) for key, value in _assigned("--option", options)},
     )
     bad: list[BadRow] = []
     return read(partial(open_source, name), request, max_bad_share, bad.append), bad
+
+
+def reading(
+    columns: Sequence[str] | None,
+    values: Sequence[str] | None,
+    ties: Literal["skip", "keep"],
+    annotators: Rule,
+) -> Request:
+    """How rows are read, of a file that is still to be named, as it was typed."""
+    return Request(
+        columns=dict(_assigned("--column", columns)),
+        values=words(dict(_assigned("--value", values))),
+        ties=ties,
+        annotators=annotators,
+    )
 
 
 def all_of(file: Path) -> Iterator[Comparison]:
@@ -65,8 +78,10 @@ def all_of(file: Path) -> Iterator[Comparison]:
     return readable(open_source("own", Request(file)))
 
 
-def comparison_file(file: Path, folder: Path) -> Path:
+def comparison_file(file: Path, folder: Path, request: Request | None = None) -> Path:
     """The file itself where Palate wrote it, else what it holds as comparisons, in `folder`.
+
+    `request` says how it is read, where that is not told by its columns.
 
     Raises:
         PalateError: there is no such file, or more than 1 % of its rows cannot be read.
@@ -75,7 +90,8 @@ def comparison_file(file: Path, folder: Path) -> Path:
         return file  # What is missing, or of another kind, is said where it is used.
     out = folder / f"{stem(file)}.parquet"
     bad: list[BadRow] = []
-    rows = readable(open_source("own", Request(file)), on_bad=bad.append)
+    request = replace(request or Request(), location=file)
+    rows = read(partial(open_source, "own"), request, on_bad=bad.append)
     header = write_comparisons(out, rows, details={"source": str(file)})
     for row in worst(bad):
         info(str(row))

@@ -406,7 +406,8 @@ class Bar:
 
     def __post_init__(self) -> None:
         if (self.min_reward is None) == (self.top_percent is None):
-            raise PalateError("expected either a least reward or a top percent, one of the two")
+            got = "none" if self.min_reward is None else "both"
+            raise PalateError(f"expected one of --min-reward and --top-percent, got {got}")
         if self.min_reward is not None and not math.isfinite(self.min_reward):
             raise PalateError(f"least reward {self.min_reward}: expected a finite number")
         if self.top_percent is not None and not 0 < self.top_percent <= 100:

@@ -375,6 +375,9 @@ def find_checkpoint(location: str) -> Source:
                 f"palate export {path} --to FOLDER"
             )
         if not (path / "config.json").is_file():
+            models = [str(one.parent) for one in sorted(path.glob("models/*/config.json"))]
+            if models:
+                raise PalateError(f"{path}: a run, not a model; give one of {', '.join(models)}")
             raise PalateError(f"{path}: no config.json; expected a Hugging Face checkpoint folder")
         if not any(path.glob("*.safetensors")):
             if pickles := sorted(p.name for pattern in PICKLES for p in path.glob(pattern)):

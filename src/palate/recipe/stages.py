@@ -81,6 +81,12 @@ def require_data(recipe: Recipe) -> None:
         source = source_named(config.source)
         location = locate(config.path, source.folder, root)
         wanted = config.path or source.folder
+        if wanted is None and source.hub_id is None and source.name != "simulated":
+            key = f"data.sources.{alias}.path"
+            raise PalateError(
+                f"recipe {recipe.name}: {key}: {source.name} reads a file or folder of yours, got "
+                f"none; --set {key}=FILE, or path: FILE in the recipe"
+            )
         nowhere = location is None and source.hub_id is None and wanted is not None
         if nowhere or (isinstance(location, str) and not is_hub_id(location)):
             missing.append(f"{wanted} (data.sources.{alias})")

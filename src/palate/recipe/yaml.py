@@ -181,7 +181,8 @@ def _assigned(assignment: str) -> dict[str, Any]:
     """`a.b=c` as `{a: {b: c}}`; values are YAML, so lists and null work."""
     path, equals, text = assignment.partition("=")
     if not equals or not all(keys := path.strip().split(".")):
-        raise PalateError(f"--set {assignment!r}: expected KEY.KEY=VALUE")
+        such_as = "" if equals else f", such as {path}=VALUE, without a space"
+        raise PalateError(f"--set {assignment!r}: expected KEY.KEY=VALUE{such_as}")
     try:
         return nested(keys, _yaml(text, "--set"))
     except yaml.YAMLError:

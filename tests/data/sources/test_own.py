@@ -250,8 +250,9 @@ def test_bad_csv_rows(tmp_path: Path) -> None:
     ("name", "content", "reason"),
     [
         ("a.jsonl", b"", "the file is empty"),
-        ("a.csv", b"prompt,chosen,rejected\n", "the file is empty"),
-        ("a.json", b"[]", "the file is empty"),
+        ("a.csv", b"prompt,chosen,rejected\n", "expected rows, found a header and none below it"),
+        ("a.csv", b"\n", "the file is empty"),
+        ("a.json", b"[]", "expected rows, found an empty list"),
         ("a.json", b'[{"a": ', "broken JSON"),
         ("a.jsonl.gz", b"no gzip", "cut or not gzip"),
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 99, mtime=0)[:-9], "cut or not gzip"),

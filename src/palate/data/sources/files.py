@@ -257,7 +257,18 @@ def _read(path: Path, records: Records) -> Records:
     except OSError as error:
         raise PalateError(f"{path}: cannot be read ({error.strerror or error})") from None
     if empty:
-        raise PalateError(f"{path}: expected rows, the file is empty")
+        raise PalateError(f"{path}: expected rows, {_without_rows(path)}")
+
+
+def _without_rows(path: Path) -> str:
+    """What a file without rows has."""
+    if ending(path) in (".parquet", ".arrow"):
+        return "the table has none"
+    with _open_text(path) as file:
+        text = file.read(HEADER_CHARACTERS).strip()
+    if ending(path) in (".csv", ".tsv") and text:
+        return "found a header and none below it"
+    return "found an empty list" if text else "the file is empty"
 
 
 def _open_text(path: Path, newline: str = "\n") -> io.TextIOWrapper:
