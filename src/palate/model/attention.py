@@ -51,7 +51,7 @@ def short_windows(model: PreTrainedModel, window: int) -> Generator[None]:
     So a few tokens show whether a layer hands its window down, which for some families is in each
     attention module and for others in the configuration.
     """
-    owners = [m for m in model.modules() if hasattr(m, "is_causal")]
+    owners = [m for m in model.modules() if _attends(m)]
     owners += [model.config.get_text_config()]
     longer = {id(o): o for o in owners if (getattr(o, "sliding_window", None) or 0) > window}
     before = {key: owner.sliding_window for key, owner in longer.items()}
@@ -148,6 +148,17 @@ def heads_by_layer(config: Any) -> list[tuple[int, int]]:
         )
         for layer in getattr(config, "per_layer_config", None) or [config]
     ]
+
+
+def window_of(layer: nn.Module, config: Any) -> int | None:
+    """Keys that a query of a decoder layer sees; None where it sees all."""
+    shared = getattr(config, "sliding_window", None)
+    windows = [getattr(m, "sliding_window", shared) for m in layer.modules() if _attends(m)]
+    return min((w for w in windows if w), default=None)
+
+
+def _attends(module: nn.Module) -> bool:
+    return hasattr(module, "is_causal")
 
 
 def has_sinks(backbone: nn.Module) -> bool:

@@ -20,8 +20,9 @@ import torch
 from torch import nn
 from transformers import AutoModel, LlamaConfig, PreTrainedModel
 
-from palate.model.attention import heads_by_layer, of_keys
+from palate.model.attention import WIDER, has_sinks, heads_by_layer, of_keys, window_of
 from palate.model.backbone import decoder_config, keep_layers, quiet
+from palate.model.packing import BLOCK
 from palate.model.precision import time_layer
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
@@ -35,7 +36,8 @@ from palate.types import PalateError
 class ModelStats:
     """Numbers of parameters, by what becomes of them, and widths of a decoder layer in values.
 
-    Matrices are those that multiply every token, so without the embeddings, which are looked up.
+    Matrices are those that multiply every token, so without the embeddings, which are looked up;
+    of a layer's experts as many as a token goes to. Widths are means over the layers.
     The gradient passes through the layers from the first that learns, and those alone keep
     activations.
     """
@@ -59,7 +61,13 @@ class ModelStats:
     query_width: int
     key_width: int
     norm_width: int  # All that a layer's norms keep of a token.
+    norm_width_of_keys: int  # That of the norms on the way to a key.
     mlp_width: int  # All that its MLP keeps of a token.
+    expert_width: int = 0  # All that its experts keep of a token.
+    matrices_of_experts: int = 0  # Values of all experts that the gradient passes.
+    windows: tuple[int | None, ...] = ()  # Of each layer that attends from every token.
+    sinks: bool = False
+    soft_capped: bool = False
 
 
 def model_stats(config: Any, options: TrainOptions) -> ModelStats:
@@ -84,26 +92,57 @@ def model_stats(config: Any, options: TrainOptions) -> ModelStats:
         modules = layers[-1].named_modules()
         keys = {id(p) for name, m in modules if of_keys(name) for p in m.parameters()}
         ends = [p for p in layers[-1].parameters() if p.ndim > 1 and id(p) not in keys]
+    experts = {id(p): p for p in matrices if p.ndim == 3}  # Of a layer, all in one tensor.
+    chosen = int(_first(text, "num_experts_per_tok", "top_k_experts") or 1)
+
+    def used(some: Iterable[nn.Parameter]) -> int:
+        """Values that multiply one token."""
+        return sum(
+            p.numel() * chosen // p.shape[0] if id(p) in experts else p.numel() for p in some
+        )
 
     width = int(text.hidden_size)
     heads = int(getattr(text, "num_attention_heads", None) or 1)  # State-space models have none.
     by_layer = heads_by_layer(text)
     head_width = sum(width for _, width in by_layer) // len(by_layer)
-    # What comes into both norms; of RMSNorm, which transformers writes out, also what is scaled.
-    norms = 2 if any(isinstance(m, nn.LayerNorm) for m in layers[0].modules()) else 4
+    query_width = heads * head_width
+    key_width = sum(keys * width for keys, width in by_layer) // len(by_layer)
+    # What comes into a norm; of RMSNorm, which transformers writes out, also what is scaled.
+    norms = {"q_norm": query_width, "k_norm": key_width, "v_norm": key_width}
+    kept = {
+        name: norms.get(name.rpartition(".")[2], width)
+        * (1 if isinstance(module, nn.LayerNorm) else 2)
+        for name, module in layers[0].named_modules()
+        if "norm" in type(module).__name__.lower()
+    }
+    to_keys = ("input_layernorm", "k_norm", "v_norm")
     # GPT-2's name for the width inside the MLP may be None, which is four times the model's.
     inner = getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None)
     # Gate, its activation, what it multiplies and the product; without a gate before and after.
     mlps = 4 if any("gate" in name for name, _ in layers[0].named_modules()) else 2
+    mlp_width, expert_width = [mlps * int(inner or 4 * width)] * len(layers), [0] * len(layers)
+    for number, layer in enumerate(layers):
+        named = {name: p for name, p in layer.named_parameters() if id(p) in experts}
+        down = next((p for name, p in named.items() if name.endswith("down_proj")), None)
+        if down is not None:
+            # What goes in, both halves of the gate, activation, product, what comes out; gpt-oss
+            # clamps both halves, and adds to each.
+            clamps = any(name.endswith("down_proj_bias") for name, _ in layer.named_parameters())
+            values = 7 if clamps else 4
+            inside = down.numel() // down.shape[0] // width
+            expert_width[number] = chosen * (values * inside + 2 * width)
+            beside = [m for name, m in layer.named_modules() if name.endswith("gate_proj")]
+            mlp_width[number] = sum(4 * m.out_features for m in beside)
+    wide = layers[: len(layers) - model.narrow]
     return ModelStats(
         parameters=_count(parameters),
         trainable=_count(p for p in parameters if p.requires_grad),
         trainable_tensors=sum(p.requires_grad for p in parameters),
-        matrices=_count(matrices),
-        matrices_trained=_count(p for p in matrices if p.requires_grad),
-        matrices_passed=_count(p for p in matrices if id(p) in passed),
-        matrices_of_ends=_count(ends),
-        matrices_of_ends_trained=_count(p for p in ends if p.requires_grad),
+        matrices=used(matrices),
+        matrices_trained=used(p for p in matrices if p.requires_grad),
+        matrices_passed=used(p for p in matrices if id(p) in passed),
+        matrices_of_ends=used(ends),
+        matrices_of_ends_trained=used(p for p in ends if p.requires_grad),
         largest_layer=max(sizes),
         outside=_count(parameters) - sum(sizes),
         vocabulary=int(text.vocab_size),
@@ -112,11 +151,21 @@ def model_stats(config: Any, options: TrainOptions) -> ModelStats:
         narrow=model.narrow,
         width=width,
         heads=heads,
-        query_width=heads * head_width,
-        key_width=sum(keys * width for keys, width in by_layer) // len(by_layer),
-        norm_width=norms * width,
-        mlp_width=mlps * int(inner or 4 * width),
+        query_width=query_width,
+        key_width=key_width,
+        norm_width=sum(kept.values()),
+        norm_width_of_keys=sum(n for name, n in kept.items() if name.rpartition(".")[2] in to_keys),
+        mlp_width=sum(mlp_width) // len(layers),
+        expert_width=sum(expert_width) // len(layers),
+        matrices_of_experts=used(p for p in experts.values() if id(p) in passed),
+        windows=tuple(window_of(layer, text) for layer in wide),
+        sinks=has_sinks(model.backbone),
+        soft_capped=getattr(text, "attn_logit_softcapping", None) is not None,
     )
+
+
+def _first(config: Any, *names: str) -> Any:
+    return next((value for name in names if (value := getattr(config, name, None))), None)
 
 
 def count_parameters(config: Any, options: TrainOptions) -> int:
@@ -130,6 +179,8 @@ def _weightless(config: Any, options: TrainOptions) -> RewardModel:
     safety = options.safety_loss is not None and options.safety_loss.on == "head"
     # Nothing is tokenised here, so there is no tokenizer to open.
     model = RewardModel(backbone, cast(ChatTokens, None), safety_head=safety)
+    if options.router_loss_coefficient:
+        model.keep_router_logits()
     with torch.device("meta"):
         choose_trainable(model, options)
     return model
@@ -185,22 +236,48 @@ def layer_bytes(model: ModelStats, setup: Setup) -> float:
     tests/train/test_cost.py.
     """
     size = 2 if setup.bfloat16 else 4
-    d, q, k, p, r = model.width, model.query_width, model.key_width, setup.prompt, setup.response
-    cuda = setup.device == "cuda"
+    d = model.width
     if not setup.bfloat16:
         stream = 4 * (model.norm_width + 2 * d)
     elif setup.shards == 1:  # float32 weights under autocast: a float32 residual stream.
         stream = 4 * model.norm_width + 2 * 5 * d
     else:  # bfloat16 weights gathered by FSDP: a bfloat16 one, and norms in both formats.
         stream = 3 * model.norm_width + 2 * 2 * d
-    # Keys that attention gathers a token: each response reads its prompt's again.
-    keys = (3 * p + 2 * r) / (p + 2 * r)
-    attended = q + 2 * keys * k
+    windows = model.windows or (None,)
+    attention = sum(_attention_bytes(model, setup, w) for w in windows) / len(windows)
+    # Under autocast experts are multiplied in float32: what multiplies all of them at once is not
+    # among the products that it casts.
+    experts = (size if setup.shards > 1 else 4) * model.expert_width
+    return stream + attention + size * model.mlp_width + experts + 2 * 4
+
+
+def _attention_bytes(model: ModelStats, setup: Setup, window: int | None) -> float:
+    """Bytes a token that attention keeps where it sees so many keys, or all."""
+    size, cuda = 2 if setup.bfloat16 else 4, setup.device == "cuda"
+    q, k, p, r = model.query_width, model.key_width, setup.prompt, setup.response
+    tokens = p + 2 * r
+    # Keys that attention gathers: each response reads its prompt's again. And values of masks, of
+    # responses [r, p + r] each.
+    keys: float = 3 * p + 2 * r
+    masked: float = 2 * r * (p + r)
+    squares = p * p + masked
+    if window is not None and window < p + r:
+        step = max(window, BLOCK)
+        seen, blocks = min(p + r, r + window), max(1.0, math.ceil(p / step))
+        keys = p + (blocks - 1) * window + 2 * seen
+        squares = p * min(p, step + window) + 2 * r * seen
+        masked = squares if p > window else 2 * r * seen
+    if model.soft_capped:  # Both capped logits and weights, of every head; keys of each of them.
+        attended = q + 2 * (keys / tokens) * q
+        return 4 * attended + 8 * model.heads * squares / tokens + size * q
+    if model.sinks:  # All are wider by 8, and every segment has a mask.
+        wider, masked = 1 + WIDER * model.heads / q, squares
+        attended = wider * (q + 2 * (keys / tokens) * k)
+    else:
+        attended = q + 2 * (keys / tokens) * k
     # A CPU's output is joined from segments, so that it is kept as such and joined.
     attention = size * (attended + q) if cuda else 4 * (attended + q) + size * q
-    # Values a token of the masks of responses, [r, p + r] each.
-    masks = 0.0 if cuda else 4 * (2 * r * (p + r) / (p + 2 * r))
-    return stream + attention + 4 * model.heads + masks + size * model.mlp_width + 2 * 4
+    return attention + 4 * model.heads + (0.0 if cuda else 4 * masked / tokens)
 
 
 def last_layer_bytes(model: ModelStats, setup: Setup) -> float:
@@ -214,7 +291,7 @@ def last_layer_bytes(model: ModelStats, setup: Setup) -> float:
     inputs = 2 * model.width * size if setup.bfloat16 else model.width * size
     zeros = size * model.query_width  # Queries of all tokens, and attention's output for them.
     attended = size if setup.device == "cuda" else 4
-    return 4 * model.norm_width / 2 + inputs + attended * 2 * keys * model.key_width + zeros
+    return 4 * model.norm_width_of_keys + inputs + attended * 2 * keys * model.key_width + zeros
 
 
 def activation_bytes(model: ModelStats, setup: Setup) -> float:
@@ -270,8 +347,8 @@ def memory_parts(model: ModelStats, setup: Setup) -> list[MemoryPart]:
         if setup.accumulates and room:
             rows.append(("whole gradients", flat, "4 B, while micro-batches add up"))
     elif setup.bfloat16:  # Autocast keeps its copies until the backward pass has read them.
-        why = f"2 B x {model.matrices_passed:,}, autocast"
-        rows.append(("weights in bfloat16", 2 * model.matrices_passed, why))
+        cast = model.matrices_passed - model.matrices_of_experts
+        rows.append(("weights in bfloat16", 2 * cast, f"2 B x {cast:,}, autocast"))
         if setup.device == "cpu":
             rows.append(("compiled products", CPU_KERNELS, "oneDNN's, bfloat16 (measured)"))
     runtime = (
