@@ -16,7 +16,7 @@ from typing import Any
 
 from palate.data.messages import shown
 from palate.data.sources import SOURCES, BadRow, Request, not_read, own, worst
-from palate.data.sources.base import Record
+from palate.data.sources.base import Record, Source
 from palate.data.sources.files import data_files, describe_file, read_file
 from palate.data.sources.mapping import Layout, word
 from palate.types import Comparison, PalateError
@@ -119,7 +119,7 @@ def inspect(file: Path, request: Request | None = None) -> Inspection:
         if source.recognise is not None and source.recognise(file):
             raise PalateError(
                 f"{file}: an export of {source.title}; read it with "
-                f"`palate data import {source.name} --path {file}`"
+                f"`palate data import {source.name} --path {file}`{_needs(source, file)}"
             )
     path, _ = next(data_files(file))
     if own.is_ours(path):
@@ -149,6 +149,17 @@ def inspect(file: Path, request: Request | None = None) -> Inspection:
     return Inspection(
         file, describe_file(path), layout, columns, names, len(rows), comparisons, bad
     )
+
+
+def _needs(source: Source, file: Path) -> str:
+    """What a source still wants to know before it reads a file, after a colon."""
+    try:
+        for row in source.load(Request(file)):
+            if isinstance(row, Comparison):
+                break
+    except PalateError as error:
+        return f": {str(error).removeprefix(f'{file}: ')}"
+    return ""
 
 
 def _flow(columns: Mapping[str, str]) -> str:

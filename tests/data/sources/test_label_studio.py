@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from palate.data.inspection import inspect
 from palate.data.sources.label_studio import recognise
 from palate.types import Comparison, PalateError, Rating
 
@@ -53,6 +54,21 @@ def test_every_form_of_a_real_export_gives_the_same_comparisons(exports: Path) -
         other, _ = opened("label-studio", exports / f"{name}{form}", ties="keep", options=options)
         assert said(other) == said(good), form
         assert recognise(exports / f"{name}{form}")
+
+
+def test_a_form_without_sides_is_refused_whole_with_the_cure(tmp_path: Path) -> None:
+    row = {"id": 1, "annotation_id": 5, "annotator": 1, "lead_time": 2.5, "created_at": "2026"}
+    row |= {"updated_at": "2026", "prompt": "Q", "answer1": "A", "answer2": "B"}
+    path = tmp_path / "min.json"
+    path.write_text(json.dumps([row | {"better": [{"selected": "left"}]}]))
+    cure = r"min\.json: .*--option config=labelling\.xml.*--option left=COLUMN --option right=COL"
+    for read in (lambda: opened("label-studio", path), lambda: inspect(path)):
+        with pytest.raises(PalateError, match=cure) as caught:
+            read()
+        assert "\n" not in str(caught.value)
+        assert str(caught.value).endswith("the tasks have: prompt, answer1, answer2")
+    (found,), _ = opened("label-studio", path, options=SIDES)
+    assert found.chosen == "A"
 
 
 def test_stars_and_ties_of_a_real_export(exports: Path) -> None:

@@ -165,7 +165,11 @@ def _file(file: str, records: Records, reader: Reader) -> Iterator[Row]:
             yield record
             continue
         flat += _is_flat(record.data)
-        for name, found in _answers(record, reader):
+        try:
+            in_record = list(_answers(record, reader))
+        except PalateError as error:
+            raise PalateError(f"{file}: {error}") from None
+        for name, found in in_record:
             try:
                 if isinstance(found, InvalidRecord):
                     raise found
@@ -423,7 +427,8 @@ def _sides(question: Value | None, data: Mapping[str, Any], reader: Reader) -> t
     """The columns of the left and the right response.
 
     Raises:
-        InvalidRecord: nothing says them, or two things say them differently.
+        InvalidRecord: two things say them differently, or a column that they are is not there.
+        PalateError: nothing says them, of no task: the flat forms do not, nor do Choices.
     """
     configuration, options = reader.configuration, reader.options
     about = question.about if question is not None else ()
@@ -443,11 +448,17 @@ def _sides(question: Value | None, data: Mapping[str, Any], reader: Reader) -> t
         return str(given[0]), str(given[1])
     if known:
         return told[0], told[1]
-    shows = f"the configuration's objects are {' and '.join(about)}" if about else "not in the file"
-    columns = ", ".join(map(str, data))
-    raise InvalidRecord(
-        f"which column is left and which right: {shows}; give config: labelling.xml, or left and "
-        f"right; the task has: {columns or 'nothing'}"
+    columns = ", ".join(map(str, data)) or "nothing"
+    if about:
+        raise InvalidRecord(
+            f"which column is left and which right: the objects are {' and '.join(about)}; name "
+            f"both by the options left and right; the task has: {columns}"
+        )
+    raise PalateError(
+        "nothing in it says which column is left and which right; give the labelling "
+        "configuration, its Code view in a file (--option config=labelling.xml), or both columns "
+        "(--option left=COLUMN --option right=COLUMN); in a recipe they are keys of options; the "
+        f"tasks have: {columns}"
     )
 
 
