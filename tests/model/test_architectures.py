@@ -30,6 +30,7 @@ LONGROPE = {
     "short_factor": [1.0] * 6, "long_factor": [4.0] * 6, "partial_rotary_factor": 1.0,
 }  # fmt: skip
 DYNAMIC = {"rope_type": "dynamic", "rope_theta": 1e4, "factor": 4.0}
+MAMBA = {"mamba_n_heads": 6, "mamba_d_head": 16, "mamba_d_state": 8, "mamba_chunk_size": 16}
 SHARES: dict[str, tuple[str, bool, dict[str, Any]]] = {
     # The MLP reads the norm before the attention, of every token.
     "cohere": ("cohere", True, {}),
@@ -41,6 +42,9 @@ SHARES: dict[str, tuple[str, bool, dict[str, Any]]] = {
     "gpt_oss": ("gpt_oss", True, {"head_dim": 12, "num_local_experts": 4}),
     "mpt": ("mpt", False, {"d_model": 48, "n_heads": 4, "n_layers": 2}),
     "mamba": ("mamba", False, {}),
+    # Layers with a state, which go on from a prompt's, and which start from nothing.
+    "bamba": ("bamba", True, MAMBA | {"attn_layer_indices": [1]}),
+    "jamba": ("jamba", False, {"attn_layer_period": 2, "attn_layer_offset": 1, "num_experts": 1}),
     # Angles that follow the length of what is read.
     "longrope": (
         "phi3",

@@ -386,7 +386,7 @@ PROMPT, RESPONSES = (
     (Message("user", "How do I bake bread?"),),
     ("Mix flour.", "No.", "The sea. " * 3),
 )
-PATHS = {"gemma3": "shared prefix (sdpa)", "qwen3_5": "padded"}
+PATHS = dict.fromkeys(("gemma3", "qwen3_5"), "shared prefix (sdpa)")
 
 
 @pytest.mark.filterwarnings("ignore")  # Of token ids that a tiny vocabulary does not have.

@@ -23,6 +23,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from palate.model.packing import Layout, spread
+from palate.model.recurrence import mixers
 
 NAME = "palate_shared_prefix"
 Path = Literal["padded", "shared prefix (sdpa)", "shared prefix (varlen)"]
@@ -34,14 +35,15 @@ VARLEN: Path = "shared prefix (varlen)"
 def supports_shared_prefix(model: PreTrainedModel) -> bool:
     """Whether every attention of the backbone is causal and goes through the interface.
 
-    Where this is False (encoders, state-space and hybrid models) the padded path is taken.
+    Layers that carry a state must be among those that can go on from one (`recurrence.MIXERS`).
+    Where this is False (encoders, other state-space and hybrid models) the padded path is taken.
     """
     causal = [bool(m.is_causal) for m in model.modules() if hasattr(m, "is_causal")]
     kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
     plain = kinds <= {"full_attention", "sliding_attention"}
-    return bool(
-        causal and all(causal) and plain and getattr(model, "_supports_attention_backend", False)
-    )
+    declared = plain and getattr(model, "_supports_attention_backend", False)
+    # Most hybrids do not declare it, though their attention goes through the interface.
+    return bool(causal and all(causal) and (declared or mixers(model)))
 
 
 @contextmanager
@@ -349,7 +351,8 @@ def read_ends_only(backbone: PreTrainedModel) -> bool:
     """Make the last layer of `backbone` give [1, R, D] wherever its layout says which rows end.
 
     Exact, forward and backward. True where it was done: for a layer that norms its input and
-    whose attention ends in a projection of its own; others stay whole.
+    whose attention ends in a projection of its own; others, and one that carries a state, stay
+    whole.
     """
     layers = decoder_layers(backbone)
     if not layers:
@@ -358,7 +361,11 @@ def read_ends_only(backbone: PreTrainedModel) -> bool:
     names = {name for name, _ in last.named_modules()}
     # Cohere's MLP reads the norm of the attention's input, of which it would get every row.
     second = any("norm" in name and name != NORM and "." not in name for name in names)
-    if EVERY_TOKEN in names or not (second and NORM in names and names.intersection(OUTPUTS)):
+    if (
+        EVERY_TOKEN in names
+        or mixers(last)
+        or not (second and NORM in names and names.intersection(OUTPUTS))
+    ):
         return False
     last.register_forward_pre_hook(narrow.enter, with_kwargs=True)
     last.register_forward_hook(narrow.leave, always_call=True)

@@ -79,6 +79,11 @@ class Layout:
         return mask
 
     @cached_property
+    def batches(self) -> SegmentBatches:
+        """The segments as rows of a few batches, for layers that carry a state."""
+        return SegmentBatches.of(self.query_lengths, self.key_lengths, self.gather.device)
+
+    @cached_property
     def longest_query(self) -> int:
         """Tokens of the longest segment."""
         return max(self.query_lengths)
@@ -205,6 +210,89 @@ class Segments:
         gather, queries, keys = index
         sums = queries.int(), keys.int()
         return Layout(self.query_lengths, self.key_lengths, gather, *sums, rows=rows, ends=ends)
+
+
+# Padding of a batch of segments: at most an eighth, and as much as another batch would cost.
+PADDING, SPARE = 1 / 8, 32
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentBatch:
+    """Segments of like lengths as the rows of one batch.
+
+    `tokens`: [N, L], of each place its token in the packed row, any where there is padding.
+    `present`: [N, L], where there is none; None where there is none at all. `prompts`: [N], of
+    responses the place of their prompt among the prompts of all batches, in order.
+    """
+
+    tokens: Tensor
+    present: Tensor | None
+    prompts: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentBatches:
+    """The segments of a packed row in batches: those that start from nothing, then the others.
+
+    Prompts are padded on the left, so that all end at the last place of a row; responses on the
+    right, where nothing follows that would be read. `places`: [T], where each token of the packed
+    row lies among the places of all batches.
+    """
+
+    prompts: tuple[SegmentBatch, ...]
+    responses: tuple[SegmentBatch, ...]
+    places: Tensor
+
+    @classmethod
+    def of(
+        cls, queries: Sequence[int], keys: Sequence[int], device: torch.device
+    ) -> SegmentBatches:
+        """Batches of segments of so many queries and keys, as a layout has them."""
+        starts = np.cumsum([0, *queries])
+        follows = np.array(queries) < np.array(keys)
+        # A response follows the last prompt before it.
+        prompts = np.maximum.accumulate(np.where(follows, 0, np.arange(len(queries))))
+        places, laid = np.zeros(starts[-1], np.int64), 0
+        order = np.zeros(len(queries), np.int64)  # Of each prompt its place among all of them.
+
+        def batch(segments: Sequence[int], least: int, *, left: bool) -> SegmentBatch:
+            nonlocal laid
+            width = max(least, *(queries[n] for n in segments))
+            tokens = np.zeros((len(segments), width), np.int64)
+            present = np.zeros(tokens.shape, bool)
+            for row, n in enumerate(segments):
+                own = slice(width - queries[n], width) if left else slice(queries[n])
+                tokens[row, own] = np.arange(starts[n], starts[n + 1])
+                present[row, own] = True
+            places[tokens[present]] = laid + np.flatnonzero(present)
+            laid += tokens.size
+            arrays = tokens, present, order[prompts[segments]]
+            index, filled, of = (torch.from_numpy(array).to(device) for array in arrays)
+            return SegmentBatch(index, None if present.all() else filled, of)
+
+        alike = _alike(np.flatnonzero(~follows), queries)
+        order[[n for segments in alike for n in segments]] = np.arange((~follows).sum())
+        first = tuple(batch(segments, 1, left=True) for segments in alike)
+        alike = _alike(np.flatnonzero(follows), queries)
+        # One token after a prompt would take a path of transformers that has no gradient.
+        later = tuple(batch(segments, 2, left=False) for segments in alike)
+        return cls(first, later, torch.from_numpy(places).to(device))
+
+
+def _alike(segments: Integers, lengths: Sequence[int]) -> list[list[int]]:
+    """`segments` in batches of like lengths, the longest first, padded within bounds."""
+    batches: list[list[int]] = []
+    tokens = 0
+    for n in sorted(segments.tolist(), key=lambda n: -lengths[n]):
+        tokens += lengths[n]
+        if batches:
+            padded = lengths[batches[-1][0]] * (len(batches[-1]) + 1)
+            if padded <= (1 + PADDING) * tokens + SPARE:
+                batches[-1].append(n)
+                continue
+        batches.append([n])
+        tokens = lengths[n]
+    return batches
 
 
 def spread(values: Tensor, rows: Tensor, tokens: int) -> Tensor:

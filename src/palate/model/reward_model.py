@@ -32,6 +32,7 @@ from palate.model.attention import (
 from palate.model.device import autocast
 from palate.model.options import Compute
 from palate.model.packing import Group, Packed, Tokens, group, pack
+from palate.model.recurrence import share_states
 from palate.model.tokenizer import ChatTokens
 from palate.types import PalateError
 
@@ -79,6 +80,8 @@ class RewardModel(nn.Module):
         self.steady = steady_length(backbone)
         if self.steady < math.inf:
             angles_by_row(backbone)
+        if self.shared:
+            share_states(backbone)
         self.narrow = self.shared and read_ends_only(backbone)
         self.experts_per_token = 0  # Of a mixture of experts whose router logits are kept.
         self.stock = stock_attention(backbone)
@@ -102,8 +105,8 @@ class RewardModel(nn.Module):
     def forward(self, groups: Sequence[Group]) -> Rewards:
         """Rewards of every response of every group, in order.
 
-        Packed with shared prefixes where the backbone can, else padded rows (encoders and
-        hybrids; a conversation over the length that angles of positions follow): the rule is
+        Packed with shared prefixes where the backbone can, else padded rows (encoders and some
+        recurrences; a conversation over the length that angles of positions follow): the rule is
         `attention_path`, its outcome `path`.
         """
         longest = (len(g.prefix) + max(map(len, g.suffixes)) for g in groups)
