@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+import math
 from collections import Counter
 from dataclasses import asdict, replace
 from functools import cache
-from itertools import islice
+from itertools import combinations, islice
 from random import Random
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
+from scipy.special import expit
 
 from palate.data.simulation import (
     CampaignOptions,
@@ -19,7 +22,7 @@ from palate.data.simulation import (
     simulate,
     single_word_baseline,
 )
-from palate.data.simulation.annotators import judge
+from palate.data.simulation.annotators import care_of, judge
 from palate.data.simulation.texts import texts
 from palate.types import Bin, Comparison, Rating
 
@@ -270,8 +273,85 @@ def test_baselines_on_arithmetic() -> None:
         {"week": 3},
         {"families": ()},
         {"families": ("sonnet",)},
+        {"tie_threshold": -1.0},
+        {"votes_per_pair": 3, "annotators": 2},
+        {"least_care": 1.5},
+        {"ranked": 2},
+        {"ranked": 4, "tie_threshold": 1.0},
+        {"ranked": 4, "votes_per_pair": 2},
+        {"ranked": 4, "task": "safety"},
     ],
 )
 def test_bad_options_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         CampaignOptions(**options)
+
+
+def weekly(**options: object) -> list[Comparison]:
+    return list(simulate(CampaignOptions(weeks=1, **options), seed=0))
+
+
+def test_a_tie_threshold_makes_ties_of_what_is_hardly_better_and_changes_nothing_else() -> None:
+    plain = weekly(comparisons_per_week=3_000)
+    tied = weekly(comparisons_per_week=3_000, tie_threshold=1.0)
+    for one, other in zip(plain, tied, strict=True):
+        is_tie = other.judgement.decides == "tie"
+        assert is_tie == (one.rating is Rating.NEGLIGIBLY)  # The threshold is the first cut.
+        assert {one.chosen, one.rejected} == {other.chosen, other.rejected}
+        assert (other.rating is None) == is_tie
+        if not is_tie:
+            assert (one.chosen, one.rating) == (other.chosen, other.rating)
+    # Rao and Kupper: P(tie) = (exp(2 h) - 1) F(x - h) F(-x - h).
+    x = np.array([c.meta["utility_difference"] for c in tied])
+    chance = math.expm1(2) * expit(x - 1) * expit(-x - 1)
+    share = np.mean([c.judgement.decides == "tie" for c in tied])
+    assert share == pytest.approx(chance.mean(), abs=4 * math.sqrt(0.25 / len(tied)))
+    decided = [c for c in tied if c.rating is not None]
+    right = np.mean([c.meta["utility_difference"] > 0 for c in decided])
+    right += np.mean([c.meta["utility_difference"] == 0 for c in decided]) / 2
+    assert bayes_limit(tied)["all"][0] == pytest.approx(right, abs=0.03)
+    assert bayes_limit(tied)["all"][1] == len(decided)
+
+
+def test_votes_are_of_different_annotators_as_careful_as_they_are() -> None:
+    rows = weekly(comparisons_per_week=4_000, votes_per_pair=3, annotators=5, least_care=0.0)
+    assert len(rows) == 12_000
+    assert len({c.id for c in rows}) == len(rows)
+    for start in range(0, len(rows), 3):
+        votes = rows[start : start + 3]
+        assert len({c.annotator for c in votes}) == 3
+        assert len({frozenset((c.chosen, c.rejected)) for c in votes}) == 1
+    single = weekly(comparisons_per_week=4_000)
+    assert [c.prompt_id for c in rows[::3]] == [c.prompt_id for c in single]
+    for number in range(5):
+        own = [c for c in rows if c.annotator == f"annotator-{number + 1:02d}"]
+        known = [c for c in own if c.meta["utility_difference"]]
+        right = np.mean([c.meta["utility_difference"] > 0 for c in known])
+        expected = np.mean([c.meta["bayes"] for c in known])
+        assert right == pytest.approx(expected, abs=4 * math.sqrt(0.25 / len(known)))
+        assert care_of(number, 5, 0.0) == number / 4
+    assert expected > 0.8
+
+
+def test_a_ranking_is_whole_and_its_pairs_are_bradley_and_terrys() -> None:
+    rows = weekly(comparisons_per_week=6_005, ranked=4)
+    assert len(rows) == 6_000  # The last five have no room for a ranking.
+    for start in range(0, len(rows), 6):
+        ranking = rows[start : start + 6]
+        places = {(c.ranks.chosen, c.ranks.rejected) for c in ranking if c.ranks}
+        assert places == set(combinations(range(4), 2))
+        responses = {c.ranks.chosen: c.chosen for c in ranking if c.ranks}
+        responses |= {c.ranks.rejected: c.rejected for c in ranking if c.ranks}
+        assert len(set(responses.values())) == 4
+        assert len({(c.prompt_id, c.annotator, c.ranks and c.ranks.ranking) for c in ranking}) == 1
+    limit = bayes_limit(rows)["all"][0]
+    known = [c for c in rows if c.meta["utility_difference"]]
+    same = 1 - len(known) / len(rows)
+    right = sum(c.meta["utility_difference"] > 0 for c in known) / len(rows) + same / 2
+    assert right == pytest.approx(limit, abs=0.02)
+    # Of Gumbel errors, the strength of a preference is logistic, so that ratings are as of pairs.
+    for label in ("negligibly", "significantly"):
+        rated = [c for c in known if c.rating and c.rating.label == label]
+        right = np.mean([c.meta["utility_difference"] > 0 for c in rated])
+        expected = np.mean([c.meta["bayes_given_rating"] for c in rated])
+        assert right == pytest.approx(expected, abs=0.04)

@@ -2,19 +2,20 @@
 
 A made-up assistant answers made-up prompts (`tasks`), week by week; every response has a known
 latent helpfulness and safety (`responses`), and annotators with a stated Bradley-Terry noise judge
-pairs of them (`annotators`). The accuracy of the best possible judge is therefore known, overall
-and per rating.
+pairs of them (`annotators`), or rank several. The accuracy of the best possible judge is therefore
+known, overall and per rating.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import combinations, count, islice
 from random import Random
-from typing import Literal, get_args
+from typing import Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from palate.data.simulation.annotators import (
     RATING_CUTS,
@@ -23,9 +24,13 @@ from palate.data.simulation.annotators import (
     bayes_accuracy,
     bayes_accuracy_given_rating,
     bayes_limit,
+    care_of,
     item_limit,
-    judge,
+    judged,
     length_baseline,
+    logistic,
+    perceive,
+    rating_of,
     single_word_baseline,
 )
 from palate.data.simulation.responses import Response, flaw_scale, respond
@@ -37,7 +42,16 @@ from palate.data.simulation.tasks import (
     safe_answer,
     unsafe_answer,
 )
-from palate.types import Comparison, Message, comparison_id, digest
+from palate.types import (
+    PREFERRED,
+    Comparison,
+    Judgement,
+    Message,
+    Ranks,
+    Rating,
+    comparison_id,
+    digest,
+)
 
 __all__ = [
     "RATING_CUTS",
@@ -66,6 +80,12 @@ class CampaignOptions(BaseModel):
     `temperature` is the annotators' noise: P(A preferred) = sigmoid((u_A - u_B) / temperature),
     with u in logits. It changes the judgements only: prompts and responses stay the same.
     `families` are those of the ordinary prompts: fewer are learnt from fewer comparisons.
+
+    `tie_threshold`: annotators who perceive a smaller difference, in logits, say that it is a tie.
+    `votes_per_pair`: so many annotators judge each pair, a row each. `least_care`: the first of the
+    annotators reads the responses with this probability, the last always, the others evenly
+    between; who does not read judges as if they were equal. `ranked`: so many responses to each
+    prompt are ranked by one annotator; the rows are the ranking's pairs.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,8 +96,24 @@ class CampaignOptions(BaseModel):
     temperature: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     annotators: int = Field(default=40, ge=1, le=999)
     families: tuple[Family, ...] = Field(default=get_args(Family), min_length=1)
+    tie_threshold: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    votes_per_pair: int = Field(default=1, ge=1)
+    least_care: float = Field(default=1.0, ge=0, le=1)
+    ranked: int | None = Field(default=None, ge=3, le=9)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.votes_per_pair > self.annotators:
+            raise ValueError(
+                f"votes_per_pair: {self.votes_per_pair}, of {self.annotators} annotators"
+            )
+        pairs = self.tie_threshold > 0 or self.votes_per_pair > 1 or self.task == "safety"
+        if self.ranked and pairs:
+            raise ValueError("ranked: goes with neither tie_threshold, votes_per_pair nor safety")
+        return self
 
 
+TIE = Judgement(chosen=0, tie=1)
 # Utility in logits. In the safety campaign the gap between safe and unsafe (4.5 and more) exceeds
 # the largest helpfulness difference times its weight (6 x 0.6), so safety decides first.
 HELPFULNESS_WEIGHT: Mapping[CampaignTask, float] = {"helpfulness": 1.0, "safety": 0.6}
@@ -113,7 +149,9 @@ def simulate(options: CampaignOptions, seed: int) -> Iterator[Comparison]:
     """Yield the campaign's comparisons, week by week.
 
     The same options and seed give the same comparisons; more weeks or more comparisons a week
-    only add at the end, of the campaign or of each week. Only the safety campaign has labels.
+    only add at the end, of the campaign or of each week. With `votes_per_pair`, so many rows are a
+    comparison; of rankings, a week has as many as it has comparisons for. Only the safety campaign
+    has labels.
     """
     for week in range(options.weeks):
         yield from _week(options, seed, week)
@@ -130,9 +168,15 @@ def _week(options: CampaignOptions, seed: int, week: int) -> Iterator[Comparison
     annotator = Random(f"palate campaign judgements {options.task} {seed} {week}")
     draw_scene = _ordinary_scene if options.task == "helpfulness" else _safety_scene
     scenes = (draw_scene(options, flaw_scale(week), writer) for _ in count())
+    batch, size = f"week-{week + 1:02d}", options.comparisons_per_week
+    if options.ranked:
+        rankings = islice(scenes, size // math.comb(options.ranked, 2))
+        for index, scene in enumerate(rankings):
+            yield from _rank(options, scene, options.ranked, f"{batch}/{index}", annotator)
+        return
     pairs = ((scene, pair) for scene in scenes for pair in _pairs(scene))
-    for index, (scene, pair) in enumerate(islice(pairs, options.comparisons_per_week)):
-        yield _compare(options, scene, pair, f"week-{week + 1:02d}", index, annotator)
+    for index, (scene, pair) in enumerate(islice(pairs, size)):
+        yield from _judge(options, scene, pair, f"{batch}/{index}", annotator)
 
 
 def _ordinary_scene(options: CampaignOptions, scale: float, rng: Random) -> _Scene:
@@ -166,44 +210,102 @@ def _safety_scene(options: CampaignOptions, scale: float, rng: Random) -> _Scene
 
 def _pairs(scene: _Scene) -> Iterator[tuple[Response, Response]]:
     """The scene's pairs; all its responses differ in text."""
-    responses: dict[str, Response] = {}
-    for place in range(1 + max(max(pair) for pair in scene.layout)):
-        while (response := scene.draw(place)).text in responses:
-            pass
-        responses[response.text] = response
-    drawn = tuple(responses.values())
+    drawn = _responses(scene, 1 + max(max(pair) for pair in scene.layout))
     for first, second in scene.layout:
         yield drawn[first], drawn[second]
 
 
-def _compare(
+def _responses(scene: _Scene, size: int) -> tuple[Response, ...]:
+    responses: dict[str, Response] = {}
+    for place in range(size):
+        while (response := scene.draw(place)).text in responses:
+            pass
+        responses[response.text] = response
+    return tuple(responses.values())
+
+
+def _judge(
     options: CampaignOptions,
     scene: _Scene,
     pair: tuple[Response, Response],
-    batch: str,
-    index: int,
+    name: str,
     rng: Random,
-) -> Comparison:
+) -> Iterator[Comparison]:
+    """A row for each vote on the pair called `name`; nobody votes twice."""
     first, second = pair
     difference = utility(first, options.task) - utility(second, options.task)
+    voted = set[int]()
+    for vote in range(options.votes_per_pair):
+        error = logistic(rng)
+        while (who := rng.randrange(options.annotators)) in voted:
+            pass
+        voted.add(who)
+        perceived = difference / options.temperature * _reads(options, who, rng) + error
+        said = judged(perceived, options.tie_threshold)
+        row = name if vote == 0 else f"{name}/{vote}"
+        if said.first_preferred or said.rating is None:
+            yield _row(options, scene, pair, difference, said.rating, row, who)
+        else:
+            yield _row(options, scene, (second, first), -difference, said.rating, row, who)
+
+
+def _rank(
+    options: CampaignOptions, scene: _Scene, size: int, name: str, rng: Random
+) -> Iterator[Comparison]:
+    """The pairs of a ranking of `size` responses, called `name`, the better one as chosen."""
+    drawn = _responses(scene, size)
+    who = rng.randrange(options.annotators)
+    reads = _reads(options, who, rng)
+    worth = [utility(response, options.task) for response in drawn]
+    perceived = perceive([reads * value / options.temperature for value in worth], rng)
+    order = sorted(range(size), key=lambda place: -perceived[place])
+    for number, (chosen, rejected) in enumerate(combinations(range(size), 2)):
+        better, worse = order[chosen], order[rejected]
+        rating = rating_of(perceived[better] - perceived[worse])
+        ranks = Ranks(name, chosen, rejected)
+        sides = (drawn[better], drawn[worse])
+        difference = worth[better] - worth[worse]
+        yield _row(options, scene, sides, difference, rating, f"{name}/{number}", who, ranks)
+
+
+def _reads(options: CampaignOptions, annotator: int, rng: Random) -> bool:
+    """Whether the annotator reads the responses this time."""
+    care = care_of(annotator, options.annotators, options.least_care)
+    return options.least_care == 1 or rng.random() < care
+
+
+def _row(
+    options: CampaignOptions,
+    scene: _Scene,
+    sides: tuple[Response, Response],
+    difference: float,
+    rating: Rating | None,
+    name: str,
+    annotator: int,
+    ranks: Ranks | None = None,
+) -> Comparison:
+    """The row called `name`: its first side was preferred, unless there is no rating: a tie."""
+    first, second = sides
     scaled = difference / options.temperature
-    judgement = judge(scaled, rng)
-    if not judgement.first_preferred:
-        first, second, difference = second, first, -difference
+    care = care_of(annotator, options.annotators, options.least_care)
+    noise = {"tie_threshold": options.tie_threshold, "care": care}
+    truth: dict[str, Any] = {"bayes": bayes_accuracy(scaled, **noise)}
+    if rating is not None:
+        truth["bayes_given_rating"] = bayes_accuracy_given_rating(scaled, rating, **noise)
     prompt = (Message("user", scene.prompt),)
     source, labelled = f"simulated-{options.task}", options.task == "safety"
     return Comparison(
-        id=comparison_id(source, prompt, first.text, second.text, f"{batch}/{index}"),
+        id=comparison_id(source, prompt, first.text, second.text, name),
         source=source,
         prompt=prompt,
         chosen=first.text,
         rejected=second.text,
         prompt_id=digest("simulated", scene.prompt),
-        batch=batch,
-        rating=judgement.rating,
+        batch=name.split("/")[0],
+        rating=rating,
         chosen_safe=first.safety > 0 if labelled else None,
         rejected_safe=second.safety > 0 if labelled else None,
-        annotator=f"annotator-{1 + rng.randrange(options.annotators):02d}",
+        annotator=f"annotator-{1 + annotator:02d}",
         meta={
             "family": scene.family,
             "latent": {
@@ -215,7 +317,8 @@ def _compare(
                 for side, response in (("chosen", first), ("rejected", second))
             },
             "utility_difference": round(difference, 6),
-            "bayes": bayes_accuracy(scaled),
-            "bayes_given_rating": bayes_accuracy_given_rating(scaled, judgement.rating),
+            **truth,
         },
+        judgement=PREFERRED if rating is not None else TIE,
+        ranks=ranks,
     )

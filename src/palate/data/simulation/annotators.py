@@ -4,6 +4,11 @@ An annotator perceives `d = x + e` with `x = (u_A - u_B) / temperature` and `e` 
 prefers A if d >= 0 (so P(A) = sigmoid(x), Bradley-Terry), and rates by the size of d: `|d|` in
 [c_k, c_k+1) gives level k. The judge that knows x chooses its sign; how often it agrees with the
 annotator, the Bayes limit, follows from the logistic distribution function alone.
+
+With a tie threshold h, |d| < h is a tie, which is Rao and Kupper's model. An annotator of care c
+reads the responses with that probability, and otherwise judges them as if they were equal, x = 0.
+One who ranks several perceives each with a Gumbel error of its own: the ranking is Plackett and
+Luce's, and each of its pairs is Bradley and Terry's.
 """
 
 from __future__ import annotations
@@ -32,7 +37,8 @@ class Judgement:
     """One annotator's answer about responses A and B."""
 
     first_preferred: bool
-    rating: Rating
+    rating: Rating | None
+    """None in a tie."""
 
 
 def sigmoid(x: float) -> float:
@@ -45,10 +51,34 @@ def sigmoid(x: float) -> float:
 
 def judge(difference: float, rng: Random) -> Judgement:
     """Draw one judgement of a utility difference u_A - u_B given in units of the temperature."""
-    # The open interval keeps the logit finite.
-    p = min(max(rng.random(), 1e-15), 1.0 - 1e-15)
-    perceived = difference + math.log(p / (1.0 - p))
-    return Judgement(perceived >= 0, rating_of(abs(perceived)))
+    return judged(difference + logistic(rng))
+
+
+def logistic(rng: Random) -> float:
+    """A standard logistic error, e."""
+    p = _open(rng.random())
+    return math.log(p / (1.0 - p))
+
+
+def judged(perceived: float, tie_threshold: float = 0.0) -> Judgement:
+    """What an annotator says who perceives the difference d."""
+    tied = abs(perceived) < tie_threshold
+    return Judgement(perceived >= 0, None if tied else rating_of(abs(perceived)))
+
+
+def perceive(utilities: Sequence[float], rng: Random) -> list[float]:
+    """Each utility, in units of the temperature, with a standard Gumbel error of its own."""
+    return [utility - math.log(-math.log(_open(rng.random()))) for utility in utilities]
+
+
+def _open(p: float) -> float:
+    """A probability in the open interval, where logarithms are finite."""
+    return min(max(p, 1e-15), 1.0 - 1e-15)
+
+
+def care_of(annotator: int, annotators: int, least: float) -> float:
+    """The care of annotator 0, 1, ...: evenly from the first's, `least`, to the last's, 1."""
+    return least + (1.0 - least) * annotator / max(1, annotators - 1)
 
 
 def rating_of(strength: float) -> Rating:
@@ -56,28 +86,47 @@ def rating_of(strength: float) -> Rating:
     return Rating(1 + sum(strength >= cut for cut in RATING_CUTS))
 
 
-def bayes_accuracy(difference: float) -> float:
-    """Probability that the truly better response is the preferred one: sigmoid(|x|)."""
-    return sigmoid(abs(difference))
+def bayes_accuracy(difference: float, *, tie_threshold: float = 0.0, care: float = 1.0) -> float:
+    """Probability that the truly better response is the preferred one, if one is.
+
+    With x = |difference|, h the tie threshold and c the care:
+    right = c F(x - h) + (1 - c) F(-h), wrong = c F(-x - h) + (1 - c) F(-h), and of those right.
+    Without ties and with care 1 it is sigmoid(x).
+    """
+    x = abs(difference)
+    if tie_threshold == 0 and care == 1:
+        return sigmoid(x)
+    careless = (1 - care) * sigmoid(-tie_threshold)
+    right = care * sigmoid(x - tie_threshold) + careless
+    return right / (right + care * sigmoid(-x - tie_threshold) + careless)
 
 
-def rating_probabilities(difference: float, rating: Rating) -> tuple[float, float]:
+def rating_probabilities(
+    difference: float, rating: Rating, tie_threshold: float = 0.0
+) -> tuple[float, float]:
     """(P(right and this level), P(wrong and this level)) of a difference x.
 
-    With F the logistic distribution function, x = |difference| and the level's strengths [a, b):
+    With F the logistic distribution function, x = |difference| and the level's strengths [a, b),
+    of which those below the tie threshold are missing:
     P(right, level) = F(b - x) - F(a - x), P(wrong, level) = F(-a - x) - F(-b - x).
     """
     x = min(abs(difference), _FARTHEST)
-    low, high = _EDGES[rating - 1], _EDGES[rating]
+    low, high = max(_EDGES[rating - 1], tie_threshold), _EDGES[rating]
     return _mass(low - x, high - x), _mass(-high - x, -low - x)
 
 
-def bayes_accuracy_given_rating(difference: float, rating: Rating) -> float:
+def bayes_accuracy_given_rating(
+    difference: float, rating: Rating, *, tie_threshold: float = 0.0, care: float = 1.0
+) -> float:
     """Probability that the truly better response is the preferred one, given the level.
 
-    Bayes' rule on `rating_probabilities`: right / (right + wrong).
+    Bayes' rule on `rating_probabilities`: right / (right + wrong), each with probability `care`
+    that of the difference and otherwise that of none.
     """
-    right, wrong = rating_probabilities(difference, rating)
+    right, wrong = rating_probabilities(difference, rating, tie_threshold)
+    if care < 1:
+        careless = (1 - care) * rating_probabilities(0.0, rating, tie_threshold)[0]
+        right, wrong = care * right + careless, care * wrong + careless
     return right / (right + wrong)
 
 
@@ -118,10 +167,13 @@ def bayes_limit(
     """The accuracy of the judge that knows the latent truth: label -> (value, n).
 
     Labels are "all", the rating labels ("negligibly" ... "significantly") and the safety bins.
-    An item adds its `item_limit`: with the rating for ratings, without it for the rest.
+    An item adds its `item_limit`: with the rating for ratings, without it for the rest. Ties are
+    left out.
     """
     values: defaultdict[str, list[float]] = defaultdict(list)
     for comparison in comparisons:
+        if comparison.judgement.decides == "tie":
+            continue
         plain, given = item_limit(comparison, chosen_unsafe_excluded=chosen_unsafe_excluded)
         values["all"].append(plain)
         if comparison.bin is not None:
