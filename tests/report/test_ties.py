@@ -63,7 +63,11 @@ def test_ties_are_found_by_a_threshold_and_votes_by_a_temperature(run):
     # sigmoid(2 / T) = 2 / 3 where T = 2 / log 2; ties hardly move it.
     assert row["Temperature"].value == pytest.approx(2 / np.log(2), rel=0.02)
     assert row["Log-likelihood"].value.value == pytest.approx(-0.655, abs=0.005)
+    # Annotators who all tie on the one difference and are split on the other have no threshold.
+    assert row["Tie ECE"].value.n == 120
+    assert row["Tie ECE"].value.low > 3 * row["by luck"].value
     assert by_judge["Longer wins"]["Threshold"].value is None
+    assert by_judge["Longer wins"]["Tie ECE"].value is None
     outcomes = made.table("outcomes").records()
     assert {row["Undecided"].value for row in outcomes} == {40}
     assert "Ties and votes" in write_page(made).read_text(encoding="utf-8")

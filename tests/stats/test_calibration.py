@@ -49,6 +49,16 @@ def test_one_cluster_or_none_has_no_calibration():
     assert stats.measure_calibration([math.nan], None, rng()) is None
 
 
+def test_an_events_probabilities_by_hand():
+    found = stats.event_calibration([0.1, 0.15, 0.9, math.nan], [0, 1, 0.5, 1], None, rng())
+    assert [b.accuracy.value for b in found.bins] == [0.5, 0.5]
+    assert [(b.low, b.high) for b in found.bins] == [(0.1, 0.2), (0.9, 1.0)]
+    assert found.ece.value == pytest.approx((abs(1 - 0.25) + abs(0.5 - 0.9)) / 3)
+    assert found.brier.value == pytest.approx((0.1**2 + 0.85**2 + 0.4**2) / 3)
+    assert (found.ece.n, found.ece.n_unscored) == (3, 1)
+    assert stats.event_calibration([0.5, 0.5], [0, 1], ["a", "a"], rng()) is None
+
+
 def test_a_calibrated_judge_shows_the_ece_of_luck_and_a_sure_one_more():
     honest = [stats.measure_calibration(sure(2_000, 2, 1, seed), None, rng()) for seed in range(40)]
     luck = np.mean([found.ece_by_luck for found in honest])

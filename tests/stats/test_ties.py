@@ -1,4 +1,4 @@
-"""Tie-aware accuracy and the likelihood of votes, against arithmetic and simulated truth."""
+"""Tie-aware accuracy, likelihood of votes and chances of ties: arithmetic and simulated truth."""
 
 import math
 
@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from palate.stats.ties import three_way, tie_aware_accuracy, tie_threshold, vote_likelihood
+from palate.stats.ties import (
+    TieModel,
+    three_way,
+    tie_aware_accuracy,
+    tie_calibration,
+    tie_model,
+    tie_probability,
+    tie_threshold,
+    vote_likelihood,
+)
 
 
 def test_the_threshold_is_that_of_a_search_over_all():
@@ -80,3 +89,63 @@ def test_a_judge_that_knows_nothing_has_the_likelihood_of_a_coin():
     assert made.mean.value == pytest.approx(math.log(0.5))
     assert made.temperature == math.inf
     assert vote_likelihood(np.full(40, math.nan), np.ones((40, 3)) / 3) is None
+
+
+def test_the_chance_of_a_tie_is_rao_and_kuppers():
+    model = TieModel(temperature=2.0, threshold=0.7)
+    d = np.array([0.0, 3.0, -3.0, math.nan])
+    won, lost = expit(d / 2 - 0.7), expit(-d / 2 - 0.7)
+    assert tie_probability(d, model)[:3] == pytest.approx((1 - won - lost)[:3])
+    assert math.isnan(tie_probability(d, model)[3])
+    # At no difference it is the loss's `tie_share`.
+    assert tie_probability([0.0], TieModel(1.0, 2 * math.atanh(0.3))) == pytest.approx(0.3)
+    assert tie_probability([5.0], TieModel(math.inf, 2 * math.atanh(0.3))) == pytest.approx(0.3)
+
+
+def rao_kupper(rng, clusters, temperature=2.5, threshold=1.0):
+    """Scores in a unit of their own and shares of one vote, of annotators with a tie threshold."""
+    codes = np.repeat(np.arange(clusters), 2)
+    x = rng.normal(0.4, 1.3, codes.size) + rng.normal(0, 0.5, clusters)[codes]
+    heard = x + rng.logistic(size=x.size)
+    votes = [heard >= threshold, np.abs(heard) < threshold, heard <= -threshold]
+    return temperature * x, np.stack(votes, axis=1).astype(float), codes
+
+
+def test_threshold_and_temperature_of_ties_are_recovered():
+    d, shares, codes = rao_kupper(np.random.default_rng(3), 10_000)
+    d[0] = math.nan
+    found = tie_model(d, shares)
+    assert found.threshold == pytest.approx(1.0, abs=0.05)
+    assert found.temperature == pytest.approx(2.5, abs=0.12)
+
+    def likelihood(model):
+        at, h = d[1:] / model.temperature, model.threshold
+        chances = [expit(at - h), tie_probability(d, model)[1:], expit(-at - h)]
+        return np.log(np.stack(chances, axis=1)[shares[1:] == 1]).sum()
+
+    best = likelihood(found)
+    for t, h in ((1.05, 1), (0.95, 1), (1, 1.05), (1, 0.95)):
+        assert likelihood(TieModel(t * found.temperature, h * found.threshold)) < best
+    made = tie_calibration(d, shares, codes, np.random.default_rng(0))
+    assert made.model == found
+    assert made.calibration.ece.low == 0  # The chances are right.
+    assert made.calibration.ece.n_unscored == 1
+    # A threshold of less than half: ties come far more often than it says.
+    low = TieModel(2.5, 0.4)
+    vain = tie_calibration(d, shares, codes, np.random.default_rng(0), model=low).calibration.ece
+    truth = np.abs(tie_probability(d, TieModel(2.5, 1.0)) - tie_probability(d, low))
+    assert vain.low <= np.nanmean(truth) <= vain.high
+
+
+def test_scores_that_say_nothing_leave_the_share_of_ties():
+    d, shares = np.array([1.0, -1.0] * 20), np.tile([0.35, 0.3, 0.35], (40, 1))
+    for scores in (d, 0 * d):
+        found = tie_model(scores, shares)
+        assert math.isinf(found.temperature) or found.temperature > 1e3
+        assert tie_probability(scores, found) == pytest.approx(0.3, abs=1e-4)
+    assert tie_model([math.nan], [[1, 0, 0]]) is None
+    assert (
+        tie_calibration([1.0, 1.0], [[1, 0, 0]] * 2, ["a", "a"], np.random.default_rng(0)) is None
+    )
+    none = tie_model([3.0, 2.0, -1.0], [[1, 0, 0], [1, 0, 0], [1, 0, 0]])
+    assert none.threshold < 1e-3

@@ -13,9 +13,10 @@ from palate.report.accuracy import NAMES, names
 from palate.report.read import Judged
 from palate.report.table import Column, Table, Unit, Values, columns, figure, make_table
 from palate.report.training import TrainingCurves
-from palate.stats import Estimate
+from palate.stats import Calibration, Estimate
 from palate.types import digest
 
+SEED = 0  # Of the draws for the ECE's interval; fixed so that a report made again is the same.
 REMARKS = (
     "Accuracy is over decided items: one response has more votes than the other, and than ties. "
     "Tie-aware is over all: right where a judge prefers the same response, or says tie where "
@@ -28,6 +29,9 @@ REMARKS = (
     "out; beside it the noise ceiling, what the best judge can reach. Log-likelihood: mean over "
     "items, in nats, of the shares of votes under sigmoid(difference / temperature), a tie half "
     "for each side, the temperature fitted by the same folds; one that knows nothing has -0.69.",
+    "Tie ECE: mean distance (x 100) between how often Rao and Kupper's model, fitted by the same "
+    "folds, expects a tie and how often people tie, over ten bins of the former. By luck: what "
+    "chances that are right would show on as many items.",
 )
 
 
@@ -47,8 +51,8 @@ def ties(judged: Judged, curves: Sequence[TrainingCurves] = ()) -> Table | None:
                 fitted = _fitted(judged, result, held_out.get(result.judge, ()))
                 of_benchmark.append(_row(result, votes.judgements, fitted, fingerprint))
         if of_benchmark and (ceiling := judged.results.get((CEILING_NAME, benchmark))):
-            nothing = (None,) * 5
-            of_benchmark.append((*names(ceiling), *nothing, None, ceiling.overall, None, None))
+            before, after = (None,) * 6, (None,) * 4
+            of_benchmark.append((*names(ceiling), *before, ceiling.overall, *after))
         rows += of_benchmark
     heads = [
         *NAMES,
@@ -58,6 +62,8 @@ def ties(judged: Judged, curves: Sequence[TrainingCurves] = ()) -> Table | None:
         Column("With a vote", Unit.SHARE),
         Column("Log-likelihood", Unit.SCORE),
         Column("Temperature", Unit.LOSS),
+        Column("Tie ECE", Unit.SHARE),
+        Column("by luck", Unit.PERCENT),
     ]
     title = "Ties and votes: judges where people tied or were split"
     return make_table("ties", title, heads, rows, REMARKS, group_by=1)
@@ -105,13 +111,26 @@ def _row(
     said = stats.accuracy(right, clusters, fingerprint=fingerprint)
     likelihood = stats.vote_likelihood(odds, judgements.shares, clusters, fingerprint=fingerprint)
     known = likelihood is not None and likelihood.mean.error > 0
+    ties = _calibration(judgements, odds, fingerprint)
     return (
         *names(result), tied.size, int((~tied).sum()), int(tied.sum()), result.overall,
         aware.accuracy if aware else said, figure(aware.threshold if aware else None, *notes),
         _with_a_vote(judgements, fingerprint),
         likelihood.mean if likelihood and known else None,
         likelihood.temperature if likelihood and np.isfinite(likelihood.temperature) else None,
+        ties.ece if ties else None, ties.ece_by_luck if ties else None,
     )  # fmt: skip
+
+
+def _calibration(judgements: Judgements, odds: Floats, fingerprint: str) -> Calibration | None:
+    """Whether ties come as often as the log-odds let expect; None where people never tied."""
+    if not judgements.shares[:, 1].any():
+        return None
+    made = stats.tie_calibration(
+        odds, judgements.shares, judgements.clusters, np.random.default_rng(SEED),
+        fingerprint=fingerprint,
+    )  # fmt: skip
+    return made.calibration if made else None
 
 
 def _with_a_vote(judgements: Judgements, fingerprint: str) -> Estimate:

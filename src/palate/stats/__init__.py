@@ -5,7 +5,7 @@
     replicates.py   accuracy and differences over several trainings of one recipe
     calibration.py  reliability, ECE, Brier, temperature
     agreement.py    annotators beyond chance and their reliability, the ceiling, position bias
-    ties.py         accuracy and likelihood where people tied or were split
+    ties.py         accuracy, likelihood and chances of a tie where people tied or were split
     adjusted.py     accuracy without the help of length, and what a score is worth in best-of-n
 
 A new statistic goes to the file of its subject, and returns an `Estimate`.
@@ -30,6 +30,7 @@ from palate.stats.agreement import (
 from palate.stats.calibration import (
     Calibration,
     ReliabilityBin,
+    event_calibration,
     held_out_differences,
     measure_calibration,
     temperature,
@@ -78,9 +79,15 @@ from palate.stats.replicates import (
 )
 from palate.stats.ties import (
     TieAware,
+    TieCalibration,
+    TieModel,
     VoteLikelihood,
+    held_out_tie_probability,
     three_way,
     tie_aware_accuracy,
+    tie_calibration,
+    tie_model,
+    tie_probability,
     tie_threshold,
     vote_likelihood,
 )
@@ -99,6 +106,8 @@ __all__ = [
     "ReliabilityBin",
     "Replicated",
     "TieAware",
+    "TieCalibration",
+    "TieModel",
     "Trend",
     "VoteLikelihood",
     "accuracy",
@@ -118,8 +127,10 @@ __all__ = [
     "dawid_skene",
     "detectable",
     "divergence",
+    "event_calibration",
     "half_width",
     "held_out_differences",
+    "held_out_tie_probability",
     "holm",
     "holm_family",
     "holm_levels",
@@ -144,6 +155,9 @@ __all__ = [
     "temperature",
     "three_way",
     "tie_aware_accuracy",
+    "tie_calibration",
+    "tie_model",
+    "tie_probability",
     "tie_threshold",
     "vote_likelihood",
     "wilson",

@@ -31,7 +31,10 @@ STEEPEST = 1e3  # Of 1 / temperature: beyond, every answer is as good as certain
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """The items of which a judge was about equally sure: mean confidence against accuracy."""
+    """The items of which a judge was about equally sure: mean confidence against accuracy.
+
+    Of the probabilities of an event: their mean against how often it was observed.
+    """
 
     low: float
     high: float
@@ -41,7 +44,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """How far sigmoid(chosen - rejected) can be believed.
+    """How far probabilities can be believed: sigmoid(chosen - rejected), or those of an event.
 
     `ece_by_luck` is the ECE that a perfectly calibrated judge is expected to show on these
     items: an ECE is never zero, and below this it says nothing.
@@ -86,19 +89,70 @@ def measure_calibration(
     if d.size == 0 or codes.max() == 0:
         return None
     confidence, right = expit(np.abs(d)), np.where(d == 0, 0.5, d > 0)
-    place = np.minimum((2 * confidence - 1) * bins, bins - 1).astype(np.int64)
-    sums, covariance = _gaps(right - confidence, place, codes, bins)
+    edges = np.linspace(0.5, 1.0, bins + 1)
+    squares = expit(-d) ** 2
+    return _calibration(confidence, right, squares, codes, unscored, edges, rng, fingerprint)
+
+
+def event_calibration(
+    probabilities: ArrayLike,
+    observed: ArrayLike,
+    clusters: Iterable[Any] | None,
+    rng: np.random.Generator,
+    *,
+    bins: int = BINS,
+    fingerprint: str = "",
+) -> Calibration | None:
+    """ECE, Brier score and reliability of the probabilities p of an event, such as a tie.
+
+    In equal bins b of p over [0, 1], ECE = sum_b |sum_{i in b} (y_i - p_i)| / N, with the interval
+    of `measure_calibration`. The Brier score is the mean of (y - p)^2.
+
+    Args:
+        probabilities: [N]; NaN unscored.
+        observed: y, [N]: 1 where it came, 0 where not, or the share of votes for it.
+        clusters: [N] labels, or None where items are independent.
+        rng: draws for the interval of the ECE.
+        bins: how many, of equal width.
+        fingerprint: copied to the estimates.
+
+    Returns:
+        None where fewer than two clusters are scored.
+    """
+    p, codes, unscored = scored(probabilities, clusters)
+    codes = cluster_codes(codes)
+    if p.size == 0 or codes.max() == 0:
+        return None
+    every = np.asarray(probabilities, dtype=np.float64)
+    y = np.asarray(observed, dtype=np.float64)[~np.isnan(every)]
+    edges = np.linspace(0.0, 1.0, bins + 1)
+    return _calibration(p, y, (y - p) ** 2, codes, unscored, edges, rng, fingerprint)
+
+
+def _calibration(
+    said: Floats,
+    seen: Floats,
+    squares: Floats,
+    codes: Codes,
+    unscored: int,
+    edges: Floats,
+    rng: np.random.Generator,
+    fingerprint: str,
+) -> Calibration:
+    """What is said beside what is seen, [N] each, in the bins between `edges` of equal width."""
+    bins, width = edges.size - 1, edges[-1] - edges[0]
+    place = np.minimum((said - edges[0]) / width * bins, bins - 1).astype(np.int64)
+    sums, covariance = _gaps(seen - said, place, codes, bins)
     parts = []
     for b in np.unique(place):
-        low, inside = 0.5 + b / bins / 2, place == b
-        right_share = accuracy(right[inside], codes[inside], fingerprint=fingerprint)
-        parts.append(
-            ReliabilityBin(low, low + 0.5 / bins, float(confidence[inside].mean()), right_share)
-        )
-    brier = clustered_mean(expit(-d) ** 2, codes, limits=(0.0, 1.0), fingerprint=fingerprint)
+        inside = place == b
+        share = accuracy(seen[inside], codes[inside], fingerprint=fingerprint)
+        low, high = float(edges[b]), float(edges[b + 1])
+        parts.append(ReliabilityBin(low, high, float(said[inside].mean()), share))
+    brier = clustered_mean(squares, codes, limits=(0.0, 1.0), fingerprint=fingerprint)
     return Calibration(
         ece=_ece(sums, covariance, codes, unscored, rng, fingerprint),
-        ece_by_luck=float(np.sqrt(np.diag(covariance) * 2 / math.pi).sum()) / d.size,
+        ece_by_luck=float(np.sqrt(np.diag(covariance) * 2 / math.pi).sum()) / said.size,
         brier=replace(brier, n_unscored=unscored),
         bins=tuple(parts),
     )

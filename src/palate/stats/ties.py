@@ -1,4 +1,4 @@
-"""A judge on items with ties and split votes: tie-aware accuracy, and the likelihood of the votes.
+"""A judge on items with ties and split votes: tie-aware accuracy, likelihood, chances of a tie.
 
 Threshold and temperature are never fitted on the items that they are used on: each fifth of the
 clusters has those of the other four.
@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize
 from scipy.special import expit, log_expit
 
+from palate.stats.calibration import BINS, Calibration, event_calibration
 from palate.stats.estimate import (
     Codes,
     Estimate,
@@ -26,6 +27,7 @@ from palate.stats.estimate import (
 
 FOLDS = 5
 STEEPEST = 1e3  # Of 1 / temperature, in mean differences: beyond, answers are certain.
+THRESHOLDS = (1e-4, 20.0)  # Of a tie, in logits: P(tie) at no difference is 5e-5 and 1 - 4e-9.
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,26 @@ class VoteLikelihood:
 
     mean: Estimate
     temperature: float
+
+
+@dataclass(frozen=True, slots=True)
+class TieModel:
+    """Rao and Kupper's model of ties on top of scores: see `tie_model`.
+
+    `threshold`, in logits, is how much better a response must seem to be preferred; `temperature`
+    is infinite where the scores say nothing.
+    """
+
+    temperature: float
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class TieCalibration:
+    """Whether ties come as often as the scores let expect, and the model that said how often."""
+
+    calibration: Calibration
+    model: TieModel
 
 
 def tie_threshold(differences: ArrayLike, tied: ArrayLike) -> float:
@@ -154,6 +176,112 @@ def vote_likelihood(
     mean = clustered_mean(likelihood, codes, limits=(-np.inf, 0.0), fingerprint=fingerprint)
     slope = float(np.nanmean(slopes))
     return VoteLikelihood(mean, 1 / slope if slope else np.inf)
+
+
+def tie_probability(differences: ArrayLike, model: TieModel) -> Floats:
+    """P(tie) = (exp(2 h) - 1) sigmoid(d / T - h) sigmoid(-d / T - h), [N].
+
+    Args:
+        differences: d, [N] log-odds of one response, of either; NaN stays.
+        model: T and h.
+
+    Source: Rao and Kupper, JASA 62 (1967), with theta = exp(h); `train.loss: rao-kupper`.
+    """
+    d, h = np.asarray(differences, dtype=np.float64) / model.temperature, model.threshold
+    return np.expm1(2 * h) * expit(d - h) * expit(-d - h)
+
+
+def tie_model(differences: ArrayLike, shares: ArrayLike) -> TieModel | None:
+    """The T >= 0 and h > 0 under which the votes are most likely.
+
+    P(chosen) = sigmoid(d / T - h), P(rejected) = sigmoid(-d / T - h), else a tie. The log
+    likelihood is concave in 1 / T and h, so that the search ends at its only top.
+
+    Args:
+        differences: d, [N] log-odds of the chosen response; NaN is left out.
+        shares: [N, 3] of votes for chosen, tie and rejected.
+
+    Returns:
+        None where nothing is scored.
+
+    Source: Rao and Kupper, JASA 62 (1967).
+    """
+    d, share = np.asarray(differences, dtype=np.float64), np.asarray(shares, dtype=np.float64)
+    known = ~np.isnan(d)
+    d, (chosen, tie, rejected) = d[known], share[known].T
+    if not d.size:
+        return None
+    scale = float(np.abs(d).mean()) or 1.0
+    unit = d / scale
+
+    def loss(at: Floats) -> tuple[float, Floats]:
+        slope, h = at
+        wins, loses = slope * unit - h, -slope * unit - h
+        for_one, for_other = chosen + tie, rejected + tie
+        value = for_one * log_expit(wins) + for_other * log_expit(loses)
+        value = value + tie * np.log(np.expm1(2 * h))
+        up, down = for_one * expit(-wins), for_other * expit(-loses)
+        of_h = 2 * tie / -np.expm1(-2 * h) - up - down
+        return -float(value.mean()), -np.array([(unit * (up - down)).mean(), of_h.mean()])
+
+    # Where the scores say nothing, h is that of the share of ties.
+    start = np.array([0.0, np.clip(2 * np.arctanh(min(tie.mean(), 1 - 1e-9)), *THRESHOLDS)])
+    bounds = ((0.0, STEEPEST), THRESHOLDS)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    slope, threshold = map(float, found.x)
+    return TieModel(scale / slope if slope else np.inf, threshold)
+
+
+def held_out_tie_probability(
+    differences: ArrayLike, shares: ArrayLike, clusters: Iterable[Any] | None = None
+) -> Floats:
+    """`tie_probability` of each item by the `tie_model` of the other four fifths, [N].
+
+    Arguments as of `tie_model`, and `clusters`, [N] labels, which stay whole. NaN where unscored,
+    and everywhere where fewer than two clusters are scored.
+    """
+    d, share = np.asarray(differences, dtype=np.float64), np.asarray(shares, dtype=np.float64)
+    codes = np.arange(d.size) if clusters is None else cluster_codes(clusters)
+    chances = np.full(d.size, np.nan)
+    for inside, rest in _folds(d, codes):
+        if fitted := tie_model(d[rest], share[rest]):
+            chances[inside] = tie_probability(d[inside], fitted)
+    return chances
+
+
+def tie_calibration(
+    differences: ArrayLike,
+    shares: ArrayLike,
+    clusters: Iterable[Any] | None,
+    rng: np.random.Generator,
+    *,
+    model: TieModel | None = None,
+    bins: int = BINS,
+    fingerprint: str = "",
+) -> TieCalibration | None:
+    """Whether ties come as often as `tie_probability` says: `event_calibration` of a tie.
+
+    Args:
+        differences: [N] log-odds of the chosen response; NaN unscored.
+        shares: [N, 3] of votes for chosen, tie and rejected.
+        clusters: [N] labels, or None where items are independent.
+        rng: draws for the interval of the ECE.
+        model: of other data, such as that a loss was given (T = 1, h = 2 atanh(tie_share)); by
+            default each fifth of the clusters has the `tie_model` of the rest.
+        bins: of the probability, over [0, 1].
+        fingerprint: copied to the estimates.
+
+    Returns:
+        None where fewer than two clusters are scored. The model is of all items where it is fitted.
+    """
+    d, share = np.asarray(differences, dtype=np.float64), np.asarray(shares, dtype=np.float64)
+    codes = np.arange(d.size) if clusters is None else cluster_codes(clusters)
+    if model is not None:
+        chances = tie_probability(d, model)
+    else:
+        chances, model = held_out_tie_probability(d, share, codes), tie_model(d, share)
+    made = event_calibration(chances, share[:, 1], codes, rng, bins=bins, fingerprint=fingerprint)
+    return TieCalibration(made, model) if made and model else None
 
 
 def _slope(d: Floats, y: Floats) -> float:
