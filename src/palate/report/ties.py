@@ -65,7 +65,7 @@ def ties(judged: Judged, curves: Sequence[TrainingCurves] = ()) -> Table | None:
         Column("Tie ECE", Unit.SHARE),
         Column("by luck", Unit.PERCENT),
     ]
-    title = "Ties and votes: judges where people tied or were split"
+    title = "Ties and votes: accuracy (%) of judges where people tied or were split"
     return make_table("ties", title, heads, rows, REMARKS, group_by=1)
 
 

@@ -172,6 +172,7 @@ def test_a_narrow_screen_scrolls_tables_not_the_page(browser, hostile_page: Path
     opened = browser.new_page(viewport=PHONE, reduced_motion="reduce")
     for tab in _watched(opened, hostile_page):
         draw_all(tab)
+        tab.evaluate("document.querySelectorAll('details').forEach(d => d.open = true)")
         assert tab.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
         wide = tab.evaluate(
             "[...document.querySelectorAll('.plot svg')]"

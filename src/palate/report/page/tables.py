@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -12,6 +13,7 @@ from palate.report.render import PAPER_MARK, below, confidence, percent, text, v
 from palate.report.table import Cell, Column, Row, Table, Unit
 from palate.stats import Estimate, Trend
 
+MINUS = re.compile(r"(?<![\w.])-(?=\d)")  # Of a number, not within a name or a range.
 Link = Callable[[Mapping[str, str]], str]
 """The address of the items behind a figure, empty where none are shown."""
 Results = Mapping[tuple[str, str], Result]
@@ -105,8 +107,8 @@ def _shown(
         value, arm = value_and_interval(e, column.unit)
     elif cell.paper and column.figures and cell.value is not None:
         arm = PAPER_MARK
-    if column.figures and value.startswith(("-", "+")):
-        value = value.replace("-", "−")
+    if column.figures:
+        value = MINUS.sub("−", value)
     return Shown(
         text=value,
         arm=arm,
