@@ -89,7 +89,10 @@ class ItemView:
 
 @dataclass(frozen=True, slots=True)
 class ItemVerdict:
-    """What one judge made of an item, in one order of the sides."""
+    """What one judge made of an item, in one order of the sides.
+
+    `preferred` is its answer where people tied: `chosen` the first response, `rejected` the second.
+    """
 
     judge: str
     outcome: str
@@ -99,6 +102,7 @@ class ItemVerdict:
     reason: str = ""
     truncated: bool = False
     answer: str = ""
+    preferred: str | None = None
 
     @property
     def margin(self) -> float | None:

@@ -3,15 +3,19 @@
 import html
 import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 
 from made import made
-from palate.explorer.annotations import chosen_is_first
+from palate.evaluate.benchmark import Benchmark
+from palate.evaluate.run import evaluate
+from palate.explorer.annotations import Annotations, chosen_is_first
 from palate.explorer.pages import number, signed
 from palate.explorer.run import OpenRun
+from palate.judges import open_judge
 from palate.records import write_comparisons
-from palate.types import Rating
+from palate.types import Judgement, Rating
 
 
 def links(text: str) -> list[str]:
@@ -255,3 +259,26 @@ def test_numbers_have_a_sign_and_no_needless_decimals():
         "", "", "266", "−21",
     )  # fmt: skip
     assert signed(123.456) == "+123.46"
+
+
+def test_a_tie_is_nothing_to_agree_with_and_marks_name_a_side(tmp_path, browse):
+    tie = replace(made("Why?", "Because.", "No."), judgement=Judgement(0, tie=1))
+    write_comparisons(tmp_path / "benchmarks" / "one.parquet", [tie, made("How?", "So.", "Not.")])
+    benchmark = Benchmark("one", tmp_path / "benchmarks" / "one.parquet")
+    evaluate(open_judge("longer"), benchmark, tmp_path / "verdicts")
+    run = OpenRun(tmp_path)
+    run.annotations = Annotations(tmp_path / "marks.sqlite")
+    browser = browse(run)
+    text = browser.get("/r/0/item/0").text
+    for part in ("First is better", "Second is better", "prefers the first", '"figure">First</th>'):
+        assert part in text
+    for part in ("Agree", "chosen</span>", ">Rejected<"):
+        assert part not in text.partition("<dialog")[0]
+    assert "Agree" in browser.get("/r/0/item/1").text
+    for item, choice in ((0, "disagree"), (1, "agree")):
+        browser.post(f"/r/0/item/{item}/mark", data={"choice": choice})
+    listed = browser.get("/r/0/").text
+    assert "<span>second</span>" in listed
+    assert '<span class="agrees">agree</span>' in listed
+    assert "Nothing here fits" in browser.get("/r/0/?marked=disagree").text
+    assert "How?" in browser.get("/r/0/?marked=agree").text

@@ -70,7 +70,10 @@ class Chip(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One item in the list; `cells` are (outcome, margin) of each judge that has a column."""
+    """One item in the list; `cells` are (outcome, margin) of each judge that has a column.
+
+    `tied` says of an annotated one that its label is a tie.
+    """
 
     item: int
     excerpt: str
@@ -80,6 +83,7 @@ class Row:
     bin: str
     cells: tuple[tuple[str, float], ...]
     annotation: Annotation | None
+    tied: bool
 
 
 def list_page(run: OpenRun, query: Query, viewer: Viewer) -> dict[str, Any]:
@@ -160,6 +164,7 @@ def _rows(
     run: OpenRun, items: Sequence[int], columns: Sequence[JudgeColumns], viewer: Viewer
 ) -> list[Row]:
     annotations = run.annotations_of(items, viewer.annotator)
+    ties = run.index.ties_among(annotations)
     values = {
         name: ["" if viewer.blind and name not in BLIND_FILTERS else ("", *facet.names)[code + 1]
                for code in facet.codes[items]]
@@ -172,6 +177,7 @@ def _rows(
             excerpt=line(excerpts[at]),
             cells=tuple((OUTCOMES[c.outcomes[item]], float(c.margins[item])) for c in columns),
             annotation=annotations.get(item),
+            tied=item in ties,
             **{name: values[name][at] for name in LEGENDS},
         )
         for at, item in enumerate(items)
@@ -187,12 +193,17 @@ OPEN_TURNS = 3  # So many of a conversation's last turns are open.
 class VerdictRow(NamedTuple):
     """One judge's verdict; `share` of its bar that the margin fills, from -1 to 1.
 
-    `order` says which side it was shown first, where it was asked in both orders.
+    `outcome` is the judge's answer where people tied. `order` says which side it was shown first,
+    where it was asked in both orders.
     """
 
     verdict: ItemVerdict
+    outcome: str
     share: float
     order: str
+
+
+ANSWERS = {"chosen": "prefers the first", "rejected": "prefers the second", "tie": "says tie"}
 
 
 def item_page(
@@ -242,13 +253,16 @@ def _blind(view: ItemView, comparison_id: str, viewer: Viewer) -> ItemView:
 
 def _verdict_rows(run: OpenRun, item: Item) -> list[VerdictRow]:
     rows = []
+    tied = item.comparison.judgement.decides == "tie"
+    orders = ("the other order", "this order") if tied else ("rejected first", "chosen first")
     for judge, verdicts in item.verdicts.items():
         reach = run.reach.get(judge, 0.0)
         for verdict in verdicts:
             margin = verdict.margin
             share = 0.0 if margin is None or not reach else max(-1.0, min(1.0, margin / reach))
-            first = "chosen" if verdict.chosen_first else "rejected"
-            rows.append(VerdictRow(verdict, share, f"{first} first" if len(verdicts) > 1 else ""))
+            order = orders[verdict.chosen_first] if len(verdicts) > 1 else ""
+            outcome = ANSWERS.get(verdict.preferred or "", verdict.outcome)
+            rows.append(VerdictRow(verdict, outcome, share, order))
     return rows
 
 

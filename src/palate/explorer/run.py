@@ -188,6 +188,8 @@ class OpenRun:
             if wanted not in choices or annotation.choice == choices[wanted]
         ]
         mask = self.index.mask_of(ids)
+        if wanted in choices:  # With a tie nobody can agree.
+            mask[list(self.index.ties_among(mask.nonzero()[0].tolist()))] = False
         return ~mask if wanted == "no" else mask
 
     def annotations_of(self, items: Sequence[int], annotator: str) -> dict[int, Annotation]:
