@@ -7,13 +7,11 @@ from uuid import UUID
 
 import pytest
 
+from answered import TIE, agreed, answered
 from palate.data.sources import Request, open_source
-from palate.data.sources.potato import LABELS
-from palate.data.tasks import Tool, write_tasks
+from palate.data.tasks import TOOLS, Tool, write_tasks
 from palate.evaluate.benchmark import seeded_side
 from palate.types import Comparison, Judgement, Message, PalateError, Rating, comparison_id
-
-TIE = Judgement(chosen=0, tie=1)
 
 
 def made(n: int) -> Comparison:
@@ -39,86 +37,14 @@ def side(seed: int) -> Any:
     return lambda one: seeded_side(seed, one)
 
 
-def label_studio(folder: Path) -> Path:
-    """What Label Studio 1.23.2 exports as JSON after everybody agreed with the labels."""
-    tasks = json.loads((folder / "tasks.json").read_text())
-    by_id = {c.id: c for c in COMPARISONS}
-    for number, task in enumerate(tasks, start=1):
-        data = task["data"]
-        truth = by_id[data["comparison_id"]]
-        where = "left" if data["response_a"] == truth.chosen else "right"
-        value: dict[str, Any] = {"selected": "middle" if truth.judgement == TIE else where}
-        result = [
-            {
-                "from_name": "better",
-                "to_name": "response_a,response_b",
-                "type": "pairwise",
-                "value": value,
-            }
-        ]
-        if truth.judgement != TIE and truth.rating:
-            stars = {"rating": int(truth.rating)}
-            rating = {"from_name": "strength", "to_name": "conversation", "type": "rating"}
-            result.append({**rating, "value": stars})
-        annotation = {"id": number, "completed_by": 1, "result": result, "was_cancelled": False}
-        task |= {"id": number, "annotations": [annotation], "drafts": []}
-    path = folder / "export.json"
-    path.write_text(json.dumps(tasks))
-    return path
-
-
-def potato(folder: Path) -> Path:
-    """What Potato 2.12.1 keeps after one user agreed with the labels."""
-    by_id = {c.id: c for c in COMPARISONS}
-    labels: dict[str, Any] = {}
-    for line in (folder / "items.json").read_text().splitlines():
-        item = json.loads(line)
-        truth = by_id[item["id"]]
-        first = item["text"][0] == truth.chosen
-        size = 0 if truth.judgement == TIE else int(truth.rating or 1) - 1
-        word = "tie" if truth.judgement == TIE else "A" if first else "B"
-        labels[item["id"]] = [
-            [{"schema": "better", "name": "selection"}, word],
-            [{"schema": "strength", "name": "scale_value"}, str(-size if first else size)],
-        ]
-    path = folder / "annotation_output" / "ann" / "user_state.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({"user_id": "ann", LABELS: labels}))
-    return folder
-
-
-def agreed(truth: Comparison, record: dict[str, Any]) -> dict[str, Any]:
-    """What somebody answers to a record of Argilla who agrees with the label."""
-    if truth.judgement == TIE:
-        return {"better": "tie"}
-    side = "a" if record["response_a"] == truth.chosen else "b"
-    return {"better": f"response_{side}", "strength": int(truth.rating or 1)}
-
-
-def argilla(folder: Path) -> Path:
-    """What Argilla's SDK 2.8.0 writes by `to_list(flatten=True)` after one user agreed."""
-    by_id = {c.id: c for c in COMPARISONS}
-    records = json.loads((folder / "records.json").read_text())
-    for record in records:
-        record |= {"status": "completed", "_server_id": f"server-{record['id']}"}
-        for question, value in agreed(by_id[record["comparison_id"]], record).items():
-            column = f"{question}.responses"
-            record |= {column: [value], f"{column}.users": ["u1"]}
-            record |= {f"{column}.status": ["submitted"]}
-        record.setdefault("strength.responses", None)  # As it fills what others have.
-    path = folder / "answered.json"
-    path.write_text(json.dumps(records))
-    return path
-
-
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("tool", ["label-studio", "potato", "argilla"])
+@pytest.mark.parametrize("tool", TOOLS)
 def test_answers_come_back_to_the_right_side(tmp_path: Path, tool: Tool, seed: int) -> None:
     folder = tmp_path / "tasks"
     counts = write_tasks([*COMPARISONS, COMPARISONS[0]], tool, folder, side(seed))
     assert str(counts) == "12 tasks; 1 more judgements of the same pairs"
-    answered = {"label-studio": label_studio, "potato": potato, "argilla": argilla}[tool](folder)
-    rows = list(open_source(tool, Request(answered, ties="keep")))
+    export = answered(tool, folder, COMPARISONS)
+    rows = list(open_source(tool, Request(export, ties="keep")))
     assert all(isinstance(row, Comparison) for row in rows)
     back = cast(list[Comparison], rows)
     for given, got in zip(COMPARISONS, back, strict=True):

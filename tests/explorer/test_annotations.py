@@ -12,10 +12,12 @@ from threading import Thread
 import numpy as np
 import pytest
 
+from answered import answered
 from command import one_line, palate
 from made import made
 from palate.data.lint import Kind, LintReport, lint
 from palate.data.sources import Request, open_source, readable
+from palate.data.tasks import TOOLS, write_tasks
 from palate.explorer.annotations import (
     Annotation,
     Annotations,
@@ -327,6 +329,31 @@ def test_two_people_on_one_pair_are_two_observations_to_lint(marked, tmp_path):
     rows = readable(open_source("own", Request(path)))
     assert len(list(lint(rows, report))) == 4
     assert {finding.kind for finding in report.findings} == {Kind.DISAGREEMENT}
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_an_export_of_a_tool_goes_round_by_marks_and_back_to_it(tool, tmp_path):
+    """Tool, Palate, marks of the explorer, a batch in the tool's form, and its answers again."""
+
+    def through(rows, name):
+        write_tasks(rows, tool, tmp_path / name, lambda id: int(id, 16) % 2 == 0)
+        return list(open_source(tool, Request(answered(tool, tmp_path / name, rows))))
+
+    rows = [made(f"Q{n}?", f"good {n}", f"poor {n}", rating=Rating(1 + n % 4)) for n in range(8)]
+    back = through(rows, "first")
+    write_comparisons(tmp_path / "run" / "mixtures" / "all.parquet", back)
+    run = OpenRun(tmp_path / "run", tmp_path / "marks.sqlite")
+    for n, id in enumerate(run.index.ids_of(range(8))):
+        choice = "rejected" if n % 2 else "chosen"
+        run.annotations.put(Annotation("ann", id, choice, Rating.BETTER))
+    export_annotations(run.index, run.annotations.all(), tmp_path / "marks.parquet")
+    marks = list(read_comparisons(tmp_path / "marks.parquet"))
+    again = through(marks, "again")
+    assert [one.meta["of"] for one in again] == [mark.id for mark in marks]
+    assert [(one.prompt_id, one.chosen, one.rating) for one in again] == [
+        (row.prompt_id, row.rejected if n % 2 else row.chosen, Rating.BETTER)
+        for n, row in enumerate(rows)
+    ]
 
 
 def test_nothing_to_export_is_said(marking, tmp_path):
