@@ -48,6 +48,7 @@ NOT_RUN = {
     r"palate (serve|view)\b": UNTIL_STOPPED,
     r"palate push\b(?!.*--dry-run)|--base Qwen|OpenAssistant/": HUB,
     r"--format onnx|--with safety-onnx": "half a minute of tracing; tests/model/test_onnx.py",
+    r"--format adapter": "the demo learns all its weights; tests/model/test_adapters.py",
     r"--url ": "needs a server; tests/evaluate/test_parity.py",
     r"palate judge '\{chat:": "asks an endpoint; tests/judges/llm",
     r"palate doctor|palate plan": "speaks of this machine; tests/cli",
@@ -59,6 +60,7 @@ NOT_RUN = {
     r"export HF_TOKEN": "a secret",
 }
 PYTHON_NOT_RUN = {
+    "from peft import": "needs an adapter; tests/model/test_adapters.py",
     "from trl import": "TRL is not installed here; tests/client/test_trl.py",
     "import cohere": "clients that are not installed here; tests/client/test_stacks.py",
     "import onnxruntime": "needs a graph, half a minute of tracing; tests/model/test_onnx.py",

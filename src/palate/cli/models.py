@@ -24,6 +24,7 @@ class ExportFormat(StrEnum):
 
     HF = "hf"
     ONNX = "onnx"
+    ADAPTER = "adapter"
 
 
 class Dtype(StrEnum):
@@ -40,7 +41,11 @@ def export(
     to: Annotated[Path, typer.Option("--to", help="Folder that is made, or replaced.")],
     kind: Annotated[
         ExportFormat,
-        typer.Option("--format", help="hf: safetensors for transformers, vLLM, SGLang. onnx: CPU."),
+        typer.Option(
+            "--format",
+            help="hf: safetensors for transformers, vLLM, SGLang. onnx: CPU. adapter: a trained "
+            "LoRA adapter with its head, without the base.",
+        ),
     ] = ExportFormat.HF,
     dtype: Annotated[Dtype, typer.Option(help="Of the weights; onnx is float32.")] = Dtype.STORED,
     max_shard_size: Annotated[
@@ -55,10 +60,12 @@ def export(
     docs/exports.md has the command lines of vLLM, SGLang, TEI and others. Check with palate parity.
     Example: [bold]palate export runs/demo/models/safety --to safety-onnx --format onnx[/bold]
     Example: [bold]palate export my-lora --base Qwen/Qwen3-0.6B --to merged --dtype bfloat16[/bold]
+    Example: [bold]palate export runs/demo/models/safety --to my-lora --format adapter[/bold]
     """
     import torch
 
     from palate.model.export import export as write
+    from palate.model.export import export_adapter
     from palate.model.loading import reopen
     from palate.model.onnx import check_packages, check_target, export_onnx
     from palate.types import PalateError
@@ -66,6 +73,12 @@ def export(
     check_target(model, to)
     if kind is ExportFormat.ONNX and dtype not in (Dtype.STORED, Dtype.FLOAT32):
         raise PalateError(f"--dtype {dtype}: an ONNX export is float32; leave it out")
+    if kind is ExportFormat.ADAPTER:
+        if dtype is not Dtype.STORED:
+            raise PalateError(f"--dtype {dtype}: an adapter is kept as trained; leave it out")
+        export_adapter(Path(model), to, base=base)
+        progress()(f"exported: {to}")
+        return
     if kind is ExportFormat.ONNX:
         check_packages()
     stored = dtype is Dtype.STORED and kind is ExportFormat.HF

@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 import httpx2
@@ -216,11 +217,48 @@ with torch.no_grad():
 
 def onnx_card(text: str) -> str:
     """A checkpoint's card for its ONNX export: use and engines are others, the rest stays."""
+    return _used_otherwise(text, _ONNX_USAGE)
+
+
+def adapter_card(text: str, card: Card) -> str:
+    """A checkpoint's card for its adapter alone: use and engines are others, the rest stays."""
+    layers = "" if card.base_layers is None else f", num_hidden_layers={card.base_layers}"
+    usage = _ADAPTER_USAGE.replace("BASE", json.dumps(card.base)).replace("LAYERS", layers)
+    text = text.replace("library_name: transformers", "library_name: peft", 1)
+    return _used_otherwise(text, usage)
+
+
+def _used_otherwise(text: str, usage: str) -> str:
     parts = re.split(r"(?m)^(?=## )", text)
     if not any(part.startswith("## Use\n") for part in parts):
-        return f"{text.rstrip()}\n\n{_ONNX_USAGE}\n"
+        return f"{text.rstrip()}\n\n{usage}\n"
     parts = [part for part in parts if not part.startswith("## Engines\n")]
-    return "".join(f"{_ONNX_USAGE}\n\n" if p.startswith("## Use\n") else p for p in parts)
+    return "".join(f"{usage}\n\n" if p.startswith("## Use\n") else p for p in parts)
+
+
+_ADAPTER_USAGE = """## Use
+
+An adapter (LoRA) with the scalar head, without the model that it adapts. Palate merges them:
+`palate export FOLDER --to merged`. With peft:
+
+```python
+import torch
+from peft import PeftModel
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+folder = "."  # Where this file is, or the adapter's name on a hub.
+base = BASE  # Where the model is that it was trained on.
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForSequenceClassification.from_pretrained(
+    base, num_labels=1, pad_token_id=tokenizer.pad_token_id, dtype=torch.float32LAYERS
+)
+model = PeftModel.from_pretrained(model, folder).eval()
+turns = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hello, you!"}]
+text = tokenizer.apply_chat_template(turns, tokenize=False)
+inputs = tokenizer(text, truncation=True, return_tensors="pt")
+with torch.no_grad():
+    reward = model(**inputs).logits[0, 0].item()
+```"""
 
 
 _ONNX_USAGE = """## Use
@@ -357,7 +395,8 @@ def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str 
     """Write `model` to `folder` as a sequence-classification checkpoint and return the folder.
 
     The folder appears whole or not at all; one that is there is replaced. Adapters are merged
-    into the written weights; `model` itself is not changed.
+    into the written weights, and lie beside as they are in a folder of their own (`ADAPTER`);
+    `model` itself is not changed.
 
     Raises:
         PalateError: transformers has no sequence classification with a `score` head for this
@@ -400,6 +439,78 @@ def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str 
                 card, terminal=chat.terminal, max_tokens=chat.max_tokens, ending=chat.ending
             )
             write_text(partial / "README.md", text)
+            if hasattr(model.backbone, "peft_config"):
+                _write_adapter(model, partial, card, classifier)
+    return folder
+
+
+# Adapters kept as adapters: a PEFT folder beside its base, of a hundredth of the base's size.
+
+ADAPTER = "adapter"  # Within an export.
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ADAPTER_FACTS = "palate.json"  # What `config.json` says of a whole export.
+
+
+def _write_adapter(model: RewardModel, export: Path, card: Card, classifier: Any) -> None:
+    """Write the adapter of the exported `classifier` to a folder within `export`.
+
+    peft puts it on the base's own classifier, so names have that class's prefix, and the head is
+    one of its modules to save. Left out where the base as it lies there has no such classifier.
+    """
+    from peft import get_peft_model_state_dict
+
+    lost = next((fact for fact in ("text only", "pad token") if fact in card.facts), None)
+    if lost and (lost == "text only" or "added" in card.facts[lost]):
+        log.warning(
+            "%s: the adapter is not kept as one, for its base was changed (%s: %s)",
+            export.name, lost, card.facts[lost],
+        )  # fmt: skip
+        return
+    folder = export / ADAPTER
+    folder.mkdir()
+    with quiet():
+        states = get_peft_model_state_dict(model.backbone)
+    root, prefix = "base_model.model.", classifier.base_model_prefix
+    weights = {
+        f"{root}{prefix}.{name.removeprefix(root)}": tensor.detach().cpu().float().contiguous()
+        for name, tensor in states.items()
+    }
+    weights[root + HEAD_KEY] = model.head.weight.detach().cpu().contiguous()
+    save_file(weights, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
+    lora = copy.copy(model.backbone.peft_config["default"])
+    lora.task_type, lora.modules_to_save = "SEQ_CLS", [HEAD_KEY.partition(".")[0]]
+    lora.base_model_name_or_path, lora.inference_mode, lora.revision = card.base, True, None
+    lora.save_pretrained(folder)
+    write_json(folder / ADAPTER_FACTS, classifier.config.palate)
+    for path in export.iterdir():
+        if path.name == SAFETY_FILE or re.match("tokenizer|chat_template", path.name):
+            copyfile(path, folder / path.name)
+    text = adapter_card((export / "README.md").read_text(encoding="utf-8"), card)
+    write_text(folder / "README.md", text)
+
+
+def export_adapter(source: Path, folder: Path, *, base: str | None = None) -> Path:
+    """Write the adapter within the export `source` to `folder`, on the base model `base`.
+
+    The folder appears whole or not at all; one that is there is replaced.
+
+    Raises:
+        PalateError: an export without an adapter.
+    """
+    within = source / ADAPTER if (source / ADAPTER).is_dir() else source
+    if not (within / ADAPTER_CONFIG).is_file():
+        raise PalateError(
+            f"{source}: no adapter in it; expected a folder that training with "
+            "train.trainable.lora wrote (its adapter/ is kept since this version), or a PEFT "
+            "adapter; leave --format out for the whole model"
+        )
+    with atomic_folder(folder) as partial:
+        for path in within.iterdir():
+            if path.is_file():
+                copyfile(path, partial / path.name)
+        if base is not None:
+            config = json.loads((partial / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+            write_json(partial / ADAPTER_CONFIG, config | {"base_model_name_or_path": base})
     return folder
 
 
@@ -431,14 +542,18 @@ def _write_for_engines(folder: Path, kind: str) -> None:
 def merged_weights(backbone: Any) -> dict[str, Tensor]:
     """The backbone's weights under the names of a plain model, LoRA deltas added.
 
-    W' = W + (alpha / rank) B A for each adapted matrix. Tensors without an adapter are the live
-    ones, not copies.
+    W' = W + (alpha / rank) B A for each adapted matrix, those of a layer's experts among them,
+    which are one tensor. Tensors without an adapter are the live ones, not copies.
     """
+
+    def plain_name(name: str) -> str:
+        return re.sub(r"(\.base_layer)+(?=\.|$)", "", name)
+
     if not hasattr(backbone, "peft_config"):
         return {name: tensor.detach() for name, tensor in backbone.state_dict().items()}
     plain = backbone.get_base_model()
     weights = {
-        name.replace(".base_layer.", "."): tensor.detach()
+        plain_name(name): tensor.detach()
         for name, tensor in plain.state_dict().items()
         if ".lora_" not in name
     }
@@ -446,7 +561,7 @@ def merged_weights(backbone: Any) -> dict[str, Tensor]:
         if not hasattr(module, "get_delta_weight"):
             continue
         for adapter in module.active_adapters:
-            key = f"{name}.weight"
+            key = f"{plain_name(name)}.{getattr(module, 'parameter_name', 'weight')}"
             delta = module.get_delta_weight(adapter).detach()
             weights[key] = (weights[key].float() + delta.float()).to(weights[key].dtype)
     return weights
@@ -604,9 +719,9 @@ def closed_template(template: str, terminal: str, *, closes: bool = True) -> str
 WEIGHTS = ("*.safetensors", "*.onnx")
 # What a checkpoint is made of; journals, logs and whatever else lies beside stay here.
 PATTERNS = (
-    *WEIGHTS, "*.onnx_data", "config.json", "*.safetensors.index.json", "tokenizer*", "vocab*",
-    "merges.txt", "special_tokens_map.json", "added_tokens.json", "chat_template.jinja",
-    "README.md",
+    *WEIGHTS, "*.onnx_data", "config.json", ADAPTER_CONFIG, ADAPTER_FACTS,
+    "*.safetensors.index.json", "tokenizer*", "vocab*", "merges.txt",
+    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "README.md",
 )  # fmt: skip
 
 
@@ -628,7 +743,8 @@ def files_of(folder: Path) -> list[Path]:
         {path for pattern in PATTERNS for path in folder.glob(pattern) if path.is_file()}
     )
     names = {path.name for path in files}
-    if "config.json" not in names or not any(path.match(p) for p in WEIGHTS for path in files):
+    described = names & {"config.json", ADAPTER_CONFIG}
+    if not described or not any(path.match(p) for p in WEIGHTS for path in files):
         raise PalateError(
             f"{folder}: no config.json with weights; expected what `palate export` wrote"
         )
@@ -703,6 +819,10 @@ def check_name(repo: str) -> None:
 
 def folder_named(folder: Path) -> str | None:
     """A folder of this machine that the configuration would tell the hub of, if any."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    path = folder / ADAPTER_CONFIG
+    if not path.is_file():
+        path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
     names = [config.get("_name_or_path"), (config.get("palate") or {}).get("base")]
+    names.append(config.get("base_model_name_or_path"))
     return next((n for n in names if isinstance(n, str) and Path(n).is_absolute()), None)

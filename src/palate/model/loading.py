@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
@@ -32,6 +33,7 @@ from palate.model.backbone import (
     find_checkpoint,
     first_line,
     folder_digest,
+    keep_layers,
     load_backbone,
     load_config,
     load_tokenizer,
@@ -41,6 +43,9 @@ from palate.model.backbone import (
     unreadable,
 )
 from palate.model.export import (
+    ADAPTER_CONFIG,
+    ADAPTER_FACTS,
+    ADAPTER_WEIGHTS,
     FORMATS,
     HEAD_KEY,
     INDEX_FILE,
@@ -460,9 +465,7 @@ def _ending_in_eos(template: str, tokenizer: Any, location: str) -> str:
 #
 # What TRL's reward trainer and others save: `adapter_config.json`, `adapter_model.safetensors`, the
 # scalar head among them, and the name of the base model. LLaMA-Factory's adapts a causal model, and
-# its head lies beside it.
-
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+# its head lies beside it. Palate's own brings `palate.json`, which says how it is read.
 
 
 @dataclass(frozen=True)
@@ -481,7 +484,7 @@ class Adapter:
 
 def is_adapter(folder: Path | str) -> bool:
     """Whether the folder holds a PEFT adapter and no whole model."""
-    return (Path(folder) / CONFIG).is_file()
+    return (Path(folder) / ADAPTER_CONFIG).is_file()
 
 
 def open_adapter(folder: Path, *, base: str | None = None) -> Adapter:
@@ -495,30 +498,40 @@ def open_adapter(folder: Path, *, base: str | None = None) -> Adapter:
     Raises:
         PalateError: pickled weights, a base that is missing or of another shape, no trained head.
     """
-    if not (folder / WEIGHTS).is_file():
+    if not (folder / ADAPTER_WEIGHTS).is_file():
         pickles = sorted(path.name for path in folder.glob("adapter_model.bin"))
         present = (
             f"only {pickles[0]}, and a pickle can run code when opened" if pickles else "no weights"
         )
         raise PalateError(
-            f"{folder}: {present}; expected {WEIGHTS}, as peft's save_pretrained writes it"
+            f"{folder}: {present}; expected {ADAPTER_WEIGHTS}, as peft's save_pretrained writes it"
         )
     location = base
     if not location:
         with suppress(OSError, ValueError, KeyError, TypeError):
-            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+            config = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
             location = config["base_model_name_or_path"]
     if not isinstance(location, str) or not location:
-        raise PalateError(f"{folder}/{CONFIG}: names no base model; name it with --base")
+        raise PalateError(f"{folder}/{ADAPTER_CONFIG}: names no base model; name it with --base")
     source = find_checkpoint(location)
+    ours = _facts_of_adapter(folder)
+    if ours and source.revision and source.revision != ours["base_revision"]:
+        log.warning(
+            "%s: trained on %s as it was at %s, which is now another (%s); its rewards may be too",
+            folder, location, ours["base_revision"][:12], source.revision[:12],
+        )  # fmt: skip
     valued = value_head_of(folder) is not None
     if valued:
         classifier = load_backbone(location, keep_head=True).model
     else:
-        with safe_open(folder / WEIGHTS, framework="pt") as tensors:
+        with safe_open(folder / ADAPTER_WEIGHTS, framework="pt") as tensors:
             has_head = any(name.endswith(HEAD_KEY) for name in set(tensors.keys()))
-        classifier = _classifier(source, location, may_lack_head=has_head)
+        classifier = _classifier(
+            source, location, may_lack_head=has_head, layers=ours.get("layers")
+        )
     config = classifier.config
+    if ours:
+        config.palate = ours
     try:
         from peft import PeftModel
 
@@ -537,7 +550,7 @@ def open_adapter(folder: Path, *, base: str | None = None) -> Adapter:
     maker: Maker = "llama-factory" if valued else "stock"
     if facts_of(config, location):
         maker = "palate"
-    elif not valued and own is not source:
+    if ours or (maker == "stock" and own is not source):
         # The trainer's padding, which it read past; the base's config is from before.
         config.get_text_config().pad_token_id = tokenizer.pad_token_id
     return Adapter(
@@ -577,21 +590,44 @@ def load_adapter(folder: Path, *, base: str | None = None) -> tuple[RewardModel,
         if path is None
         else read_value_head(path, state_width(backbone.config))
     )
+    if (folder / SAFETY_FILE).is_file():
+        head = replace(head, safety=load_file(folder / SAFETY_FILE)["weight"])
     _log_reading(str(folder), opened.maker, chat)
-    return _with_head(RewardModel(backbone, chat), head).eval(), opened
+    model = RewardModel(backbone, chat, safety_head=head.safety is not None)
+    return _with_head(model, head).eval(), opened
 
 
-def _classifier(source: Source, location: str, *, may_lack_head: bool) -> Any:
+def _facts_of_adapter(folder: Path) -> dict[str, Any]:
+    """What Palate wrote beside an adapter of its own; {} beside another's."""
+    path = folder / ADAPTER_FACTS
+    if not path.is_file():
+        return {}
+    try:
+        facts = dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise PalateError(
+            f"{path}: no JSON object ({first_line(error)}); export the adapter again"
+        ) from None
+    return facts_of(SimpleNamespace(palate=facts), str(folder))
+
+
+def _classifier(
+    source: Source, location: str, *, may_lack_head: bool, layers: int | None = None
+) -> Any:
     """The base model as a classifier; its head may be missing where the adapter brings one."""
     try:
         with quiet():
             config = AutoConfig.from_pretrained(source.path, num_labels=1, trust_remote_code=False)
+            keep_layers(config, layers, location)
+            check_exportable(config)
             drop_dropout(config)
             config.use_cache = False
             classifier, info = AutoModelForSequenceClassification.from_pretrained(
                 source.path, config=config, dtype=torch.float32, use_safetensors=True,
                 trust_remote_code=False, output_loading_info=True,
             )  # fmt: skip
+    except PalateError:
+        raise
     except Exception as error:  # As in load_backbone: transformers raises many kinds.
         raise unreadable(location, error) from error
     missing = set(info["missing_keys"])
@@ -630,11 +666,14 @@ def reopen(
         if weights is not None:
             model.backbone.to(weights)
         kind = adapter.model.active_peft_config.peft_type.value
+        ours = _facts_of_adapter(adapter.folder)
         card = Card(
             name=adapter.folder.name,
             base=adapter.base,
             base_revision=adapter.base_revision,
             base_licence=adapter.base_licence,
+            base_layers=ours.get("layers"),
+            recipe_fingerprint=ours.get("recipe") or "",
             facts={"adapter": f"{kind}, merged"},
         )
     elif base is not None:

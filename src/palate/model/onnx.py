@@ -45,7 +45,8 @@ def check_target(model: str, to: Path) -> None:
     if is_onnx(model):
         raise PalateError(f"{model}: an ONNX graph; export the checkpoint that it was made of")
     weights = (*to.glob("*.safetensors"), *to.glob("*.onnx")) if to.is_dir() else ()
-    ours = bool(weights) and (to / "config.json").is_file()
+    configs = ("config.json", "adapter_config.json")
+    ours = bool(weights) and any((to / name).is_file() for name in configs)
     empty = to.is_dir() and not any(to.iterdir())
     if to.exists() and not ours and not empty:
         raise PalateError(f"{to}: is something else than a model; name another or remove it")

@@ -21,7 +21,7 @@ FREE = (
 
 
 class LoraOptions(BaseModel):
-    """Low-rank adapters on every linear layer of the backbone."""
+    """Low-rank adapters on every linear layer of the backbone, experts and routers too."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

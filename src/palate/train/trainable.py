@@ -35,7 +35,7 @@ def choose_trainable(model: RewardModel, options: TrainOptions) -> None:
             torch.manual_seed(options.seed)
             # peft 0.21 asks transformers 5.23 by a name it deprecates.
             warnings.simplefilter("ignore", FutureWarning)
-            # It has ranks ready for fused experts, which are no linear layers and get no adapter.
+            # It looks for fused experts, whose ranks it has set itself, among the modules alone.
             unused = "The following (rank|alpha)_pattern"
             warnings.filterwarnings("ignore", unused, RuntimeWarning)
             model.backbone = cast(PreTrainedModel, get_peft_model(backbone, config))
