@@ -33,7 +33,7 @@ HYBRIDS: dict[str, dict[str, Any]] = {
         "num_local_experts": 0,
         "shared_intermediate_size": 64,
     },
-    "falcon_h1": _MAMBA | {"num_hidden_layers": 2, "mamba_d_ssm": 96, "projectors_bias": True},
+    "falcon_h1": _MAMBA | {"mamba_d_ssm": 96, "projectors_bias": True},
     "nemotron_h": {
         "num_hidden_layers": None, "hybrid_override_pattern": "M-*M", "head_dim": 12,
         "mamba_num_heads": 6, "mamba_head_dim": 16, "ssm_state_size": 8, "n_groups": 2,

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModel
 
 import palate
+from hybrids import HYBRIDS, hybrid_config
 from palate.model.device import native_bfloat16
 from palate.model.options import BaseOptions
 from palate.model.packing import Group
@@ -187,6 +188,36 @@ def test_a_token_multiplies_the_experts_it_goes_to_and_no_other() -> None:
     assert four.expert_width == 2 * (4 * 32 + 2 * 48)
     balanced = model_stats(tiny_config("qwen3_moe"), TrainOptions(router_loss_coefficient=0.1))
     assert (four.narrow, balanced.narrow) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("family", "dtype"),
+    [
+        ("qwen3_5_text", torch.float32),
+        ("qwen3_5_text", torch.bfloat16),
+        ("bamba", torch.float32),
+        ("falcon_h1", torch.bfloat16),
+        ("lfm2", torch.float32),
+        ("lfm2_moe", torch.float32),
+    ],
+)
+def test_a_hybrid_keeps_and_multiplies_what_is_counted_within_a_quarter(
+    family: str, dtype: torch.dtype
+) -> None:
+    config = hybrid_config(family, intermediate_size=128)
+    model = RewardModel(AutoModel.from_config(config), CHAT, dtype=dtype).train()
+    counted = model_stats(config, TrainOptions())
+    setup = Setup(bfloat16=dtype == torch.bfloat16, prompt=100, response=50)
+    copies = {p.name: p.bytes for p in memory_parts(counted, setup)}.get("weights in bfloat16", 0)
+    predicted = activation_bytes(counted, setup) * sum(group.tokens for group in GROUPS) + copies
+    with FlopCounterMode(display=False) as operations:
+        saved = saved_bytes(model)
+    assert model.shared
+    assert counted.attending == config.layer_types.count("full_attention") or family == "falcon_h1"
+    assert predicted == pytest.approx(saved, rel=0.25)
+    done = len(GROUPS) * flops(counted, replace(DATA, prompt=100, response=50), setup).forward
+    if family != "lfm2_moe":  # torch does not count what multiplies all experts at once.
+        assert done == pytest.approx(operations.get_total_flops(), rel=0.25)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -378,10 +409,10 @@ def test_one_process_does_not_communicate() -> None:
     assert communication_bytes(TINY, DATA, Setup()) == 0
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt_neox"])
+@pytest.mark.parametrize("family", ["llama", "gpt_neox", "lfm2"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_measured_rate_is_of_one_layer_and_leaves_the_configuration(family, dtype) -> None:
-    config = tiny_config(family)
+    config = hybrid_config(family) if family in HYBRIDS else tiny_config(family)
     before = config.to_dict()
     assert 1e6 < layer_rate(config, DATA, dtype) < 1e13
     assert config.to_dict() == before

@@ -544,6 +544,21 @@ def keep_layers(config: Any, layers: int | None, location: str) -> int | None:
     return layers
 
 
+ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
+
+
+def layer_kinds(config: Any) -> list[str]:
+    """What each decoder layer is, as a hybrid's configuration says; [] where all only attend."""
+    kinds = list(getattr(config.get_text_config(), "layer_types", None) or [])
+    return [] if ATTENTION.issuperset(kinds) else kinds
+
+
+def first_of_each_kind(config: Any) -> int:
+    """How many first layers of a hybrid have each kind of its layers among them; else 1."""
+    kinds = layer_kinds(config)
+    return max((kinds.index(kind) + 1 for kind in set(kinds)), default=1)
+
+
 def drop_dropout(config: Any) -> None:
     """Set every dropout probability of a model configuration to 0 (`pitfalls.md` 14)."""
     for name, value in config.to_dict().items():

@@ -191,17 +191,19 @@ def time_layer(
 ) -> dict[torch.dtype, tuple[float, float]]:
     """Seconds of the first decoder layer of `config` with random weights: forward, and both ways.
 
-    In turns, so that a neighbour slows all formats alike; the best of a few rounds. The row is of
-    `pairs` comparisons of that many tokens, packed as in training.
+    Of a hybrid those of the first layers, up to one of each kind. In turns, so that a neighbour
+    slows all formats alike; the best of a few rounds. The row is of `pairs` comparisons of that
+    many tokens, packed as in training.
     """
     from transformers import AutoModel
 
     from palate.model.attention import NAME, supports_shared_prefix
-    from palate.model.backbone import keep_layers
+    from palate.model.backbone import first_of_each_kind, keep_layers
     from palate.model.packing import Group, pack
+    from palate.model.recurrence import share_states
 
     config = deepcopy(config.get_text_config())
-    keep_layers(config, 1, "the timed layer")
+    keep_layers(config, first_of_each_kind(config), "the timed layer")
     config.vocab_size = 2  # Embeddings take memory, and no time.
     config.pad_token_id = config.bos_token_id = config.eos_token_id = None
     tokens = [np.zeros(length, dtype=np.int32) for length in (prompt, response, response)]
@@ -213,6 +215,7 @@ def time_layer(
         row = {"input_ids": packed.ids, "position_ids": packed.positions, "use_cache": False}
         if supports_shared_prefix(model):
             model.set_attn_implementation(NAME)
+            share_states(model)
             row["layout"] = packed.layout
         for _ in range(1 + ROUNDS):  # The first warms up.
             for dtype, seconds in times.items():

@@ -15,15 +15,26 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Literal, cast
 
+import numpy as np
 import psutil
 import torch
 from torch import nn
-from transformers import AutoModel, LlamaConfig, PreTrainedModel
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AttentionInterface, AutoModel, LlamaConfig, PreTrainedModel
 
 from palate.model.attention import WIDER, has_sinks, heads_by_layer, of_keys, window_of
-from palate.model.backbone import decoder_config, keep_layers, quiet
-from palate.model.packing import BLOCK
+from palate.model.backbone import (
+    decoder_config,
+    first_of_each_kind,
+    keep_layers,
+    layer_kinds,
+    quiet,
+)
+from palate.model.device import autocast
+from palate.model.packing import BLOCK, Group, pack
 from palate.model.precision import time_layer
+from palate.model.recurrence import mixers, share_states
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
 from palate.train.distributed import WHOLE_GRADIENTS
@@ -55,6 +66,7 @@ class ModelStats:
     vocabulary: int
     layers: int
     layers_passed: int
+    attending: int  # Layers with attention, all but in hybrids.
     narrow: bool  # Whether the last layer works for the tokens that are read, and for no other.
     width: int
     heads: int
@@ -68,15 +80,17 @@ class ModelStats:
     windows: tuple[int | None, ...] = ()  # Of each layer that attends from every token.
     sinks: bool = False
     soft_capped: bool = False
+    # Of hybrids: bytes a token that a wide layer keeps in float32 and bfloat16, and operations a
+    # token of all layers beside their matrices; of both, attention and experts are left out.
+    counted_bytes: tuple[float, ...] = ()
+    counted_operations: float = 0.0
 
 
 def model_stats(config: Any, options: TrainOptions) -> ModelStats:
     """The numbers of the reward model that `options` would train on a backbone of `config`."""
     model = _weightless(config, options)
     text = decoder_config(config)
-    # The decoder layers, in whatever the architecture or an adapter keeps them.
-    stacks = (m for m in model.backbone.modules() if isinstance(m, nn.ModuleList))
-    layers = next(stack for stack in stacks if len(stack) == text.num_hidden_layers)
+    layers = _layers(model.backbone, text)
     learns = [any(p.requires_grad for p in layer.parameters()) for layer in layers]
     embeddings = {
         id(p) for m in model.modules() if isinstance(m, nn.Embedding) for p in m.parameters()
@@ -92,7 +106,7 @@ def model_stats(config: Any, options: TrainOptions) -> ModelStats:
         modules = layers[-1].named_modules()
         keys = {id(p) for name, m in modules if of_keys(name) for p in m.parameters()}
         ends = [p for p in layers[-1].parameters() if p.ndim > 1 and id(p) not in keys]
-    experts = {id(p): p for p in matrices if p.ndim == 3}  # Of a layer, all in one tensor.
+    experts = {id(p): p for p in matrices if _of_experts(p)}  # Of a layer, all in one tensor.
     chosen = int(_first(text, "num_experts_per_tok", "top_k_experts") or 1)
 
     def used(some: Iterable[nn.Parameter]) -> int:
@@ -134,6 +148,9 @@ def model_stats(config: Any, options: TrainOptions) -> ModelStats:
             beside = [m for name, m in layer.named_modules() if name.endswith("gate_proj")]
             mlp_width[number] = sum(4 * m.out_features for m in beside)
     wide = layers[: len(layers) - model.narrow]
+    counted: list[list[_Counted]] = []
+    if model.shared and mixers(model.backbone):
+        counted = [_count_layers(config, dtype) for dtype in (torch.float32, torch.bfloat16)]
     return ModelStats(
         parameters=_count(parameters),
         trainable=_count(p for p in parameters if p.requires_grad),
@@ -148,6 +165,7 @@ def model_stats(config: Any, options: TrainOptions) -> ModelStats:
         vocabulary=int(text.vocab_size),
         layers=len(layers),
         layers_passed=len(layers) - first,
+        attending=sum(map(_attends, layers)) if counted else len(layers),
         narrow=model.narrow,
         width=width,
         heads=heads,
@@ -158,10 +176,101 @@ def model_stats(config: Any, options: TrainOptions) -> ModelStats:
         mlp_width=sum(mlp_width) // len(layers),
         expert_width=sum(expert_width) // len(layers),
         matrices_of_experts=used(p for p in experts.values() if id(p) in passed),
-        windows=tuple(window_of(layer, text) for layer in wide),
+        windows=tuple(window_of(layer, text) for layer in wide if not counted or _attends(layer)),
         sinks=has_sinks(model.backbone),
         soft_capped=getattr(text, "attn_logit_softcapping", None) is not None,
+        counted_bytes=tuple(
+            sum(layer.bytes for layer in one[: len(wide)]) / max(1, len(wide)) for one in counted
+        ),
+        counted_operations=sum(layer.operations for layer in counted[0]) if counted else 0.0,
     )
+
+
+def _layers(backbone: nn.Module, config: Any) -> nn.ModuleList:
+    """The decoder layers, in whatever the architecture or an adapter keeps them."""
+    stacks = (m for m in backbone.modules() if isinstance(m, nn.ModuleList))
+    return next(stack for stack in stacks if len(stack) == config.num_hidden_layers)
+
+
+def _attends(layer: nn.Module) -> bool:
+    return any(hasattr(part, "is_causal") for part in layer.modules())
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """Of one decoder layer, a token: bytes kept, and operations beside those of its matrices."""
+
+    bytes: float
+    operations: float
+
+
+# Tokens of the prompt and of each response by which a hybrid's layers are counted: HH's.
+COUNTED_PROMPT, COUNTED_RESPONSE = 125, 46
+NO_ATTENTION = "palate_no_attention"
+AttentionInterface.register(NO_ATTENTION, lambda _, q, *__, **___: (q.transpose(1, 2), None))
+
+
+def _count_layers(config: Any, dtype: torch.dtype) -> list[_Counted]:
+    """What each layer of a hybrid keeps and does, by a run of its first layers without numbers.
+
+    How a recurrence is computed differs from family to family, so no formula is written down.
+    Attention and experts do nothing in it: those have formulas. One layer of each kind is counted,
+    for all of its kind.
+    """
+    config = deepcopy(decoder_config(config))
+    kinds = layer_kinds(config)
+    keep_layers(config, first_of_each_kind(config), "the counted layers")
+    sizes = COUNTED_PROMPT, COUNTED_RESPONSE, COUNTED_RESPONSE
+    prompt, *responses = (np.zeros(size, np.int32) for size in sizes)
+    packed, tokens = pack([Group(prompt, tuple(responses))]), sum(sizes)
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with fake, quiet():
+        backbone = AutoModel.from_config(config)
+    for part in backbone.modules():
+        if not isinstance(part, nn.Conv1d) and any(
+            map(_of_experts, part.parameters(recurse=False))
+        ):
+            part.forward = lambda hidden, *_, **__: hidden
+    share_states(backbone)
+    backbone.set_attn_implementation(NO_ATTENTION)
+    weights = {p.untyped_storage()._cdata for p in backbone.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+    reached: list[tuple[int, int]] = []
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            kept[storage._cdata] = tensor  # It lives on, so that no other has its number.
+        return tensor
+
+    def note(*_: Any) -> None:
+        size = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+        reached.append((size, counter.get_total_flops()))
+
+    layers = _layers(backbone, config)
+    for layer in layers:
+        layer.register_forward_pre_hook(note)
+        layer.register_forward_hook(note)
+    counter = FlopCounterMode(display=False)
+    saved = torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor)
+    with fake, counter, saved, autocast(dtype, torch.device("cpu")):
+        backbone(
+            input_ids=packed.ids, position_ids=packed.positions, layout=packed.layout,
+            use_cache=False,
+        )  # fmt: skip
+    found: dict[str, _Counted] = {}
+    for kind, layer, before, after in zip(kinds, layers, reached[::2], reached[1::2], strict=False):
+        matrices = [p for p in layer.parameters() if p.ndim > 1 and not _of_experts(p)]
+        products = 2 * tokens * _count(matrices)
+        found[kind] = _Counted(
+            (after[0] - before[0]) / tokens, max(0, after[1] - before[1] - products) / tokens
+        )
+    return [found[kind] for kind in kinds]
+
+
+def _of_experts(weight: nn.Parameter) -> bool:
+    """Whether it holds all experts of a layer, [experts, ...], and is no convolution's."""
+    return weight.ndim == 3 and weight.shape[1] > 1
 
 
 def _first(config: Any, *names: str) -> Any:
@@ -245,10 +354,15 @@ def layer_bytes(model: ModelStats, setup: Setup) -> float:
         stream = 3 * model.norm_width + 2 * 2 * d
     windows = model.windows or (None,)
     attention = sum(_attention_bytes(model, setup, w) for w in windows) / len(windows)
+    wide = model.layers - model.narrow
+    attention *= (model.attending - model.narrow) / wide if wide else 1.0
     # Under autocast experts are multiplied in float32: what multiplies all of them at once is not
     # among the products that it casts.
     experts = (size if setup.shards > 1 else 4) * model.expert_width
-    return stream + attention + size * model.mlp_width + experts + 2 * 4
+    others: float = stream + size * model.mlp_width + 2 * 4
+    if model.counted_bytes:
+        others = model.counted_bytes[setup.bfloat16]
+    return others + attention + experts
 
 
 def _attention_bytes(model: ModelStats, setup: Setup, window: int | None) -> float:
@@ -511,7 +625,8 @@ def flops(model: ModelStats, data: Data, setup: Setup) -> Flops:
     backward pass; a frozen one above has only the gradient of its input. Causal attention over a
     shared prompt of p tokens, two responses of r: a = 4 L q (p^2 / 2 + 2 (p r + r^2 / 2)), for L
     layers of query width q. Where the last layer is narrow, those of its matrices that no key
-    needs run for 2 tokens instead of t, and its attention is 4 q 2 (p + r).
+    needs run for 2 tokens instead of t, and its attention is 4 q 2 (p + r). What a hybrid's other
+    layers multiply beside their matrices is counted (`counted_operations`).
 
     Source: Kaplan et al. 2020, section 2.1, and PaLM (Chowdhery et al. 2022), appendix B, with the
     attention term of this packing.
@@ -527,6 +642,9 @@ def flops(model: ModelStats, data: Data, setup: Setup) -> Flops:
     def product(matrices: float, those_of_ends: float) -> float:
         return 2 * ((matrices - those_of_ends) * data.tokens + those_of_ends * 2)
 
+    # Of a hybrid not all layers attend, and others have products of their own.
+    full *= (model.attending - model.narrow) / wide if wide else 1.0
+    full += data.tokens * model.counted_operations / wide if wide else 0.0
     forward = product(model.matrices, of_ends) + wide * full + narrow
     inputs = product(model.matrices_passed, of_ends * passes)
     weights = product(model.matrices_trained, model.matrices_of_ends_trained)
@@ -583,6 +701,8 @@ def communication_bytes(model: ModelStats, data: Data, setup: Setup) -> float:
 def layer_rate(config: Any, data: Data, dtype: torch.dtype) -> float:
     """Operations a second of one decoder layer of `config` on this CPU, forward and backward.
 
+    Of a hybrid, of its first layers up to one of each kind.
+
     The model's own widths, format, and lengths of the data: a matrix product alone says nothing of
     attention, norms and casts, which in bfloat16 with AMX take most of the time.
     """
@@ -590,7 +710,7 @@ def layer_rate(config: Any, data: Data, dtype: torch.dtype) -> float:
     lengths = max(1, round(data.prompt)), max(1, round(data.response))
     seconds = time_layer(config, *lengths, pairs, [dtype])[dtype][1]
     one = deepcopy(config)
-    keep_layers(one, 1, "the timed layer")
+    keep_layers(one, first_of_each_kind(one), "the timed layer")
     layer = model_stats(one, TrainOptions())
     layer = replace(layer, narrow=False, matrices_of_ends=0, matrices_of_ends_trained=0)
     return flops(layer, data, Setup()).model * pairs / seconds
