@@ -1,5 +1,6 @@
 """Tables and files on disk: round trip, provenance, fingerprints, damage; comparisons as rows."""
 
+import random
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from made import made
 from older import downgrade
 from palate import records
+from palate.data.sources import files
 from palate.records import (
     HEADER_KEY,
     atomic,
@@ -345,3 +347,18 @@ def test_a_header_that_is_not_ours_is_one_line(tmp_path: Path, header: bytes) ->
     pq.write_table(held, path)
     with pytest.raises(PalateError, match="header cannot be read"):
         read_header(path)
+
+
+def test_reading_a_large_file_holds_one_group_of_rows(tmp_path: Path, monkeypatch) -> None:
+    """Arrow's own default keeps all groups that were read."""
+    monkeypatch.setattr(records, "BYTES_PER_GROUP", 2**18)
+    monkeypatch.setattr(files, "ROWS_PER_READ", 4)
+    text = "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz", k=2**16))
+    path = tmp_path / "large.parquet"
+    write_comparisons(path, (made(f"{n} {text[n:]}", id=f"c{n}") for n in range(120)))
+    assert count_groups(path) > 20
+    for reader in (read_comparisons, files.read_file):
+        before, most = pa.total_allocated_bytes(), 0
+        for _ in reader(path):
+            most = max(most, pa.total_allocated_bytes() - before)
+        assert most < path.stat().st_size / 3

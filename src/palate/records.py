@@ -345,7 +345,8 @@ def read_batches(path: Path, names: list[str], kind: str) -> Iterator[pa.RecordB
 @contextmanager
 def _open(path: Path, kind: str | None = None) -> Generator[pq.ParquetFile]:
     try:
-        with pq.ParquetFile(path) as file:
+        # With pre_buffer, its default, pyarrow keeps every row group that it has read.
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             yield file
     except FileNotFoundError:
         raise PalateError(f"{path}: no such file; run the stage that makes it first") from None

@@ -347,7 +347,7 @@ def _scatter(
         writers = [stack.enter_context(pa.ipc.new_file(str(path), schema)) for path in buckets]
         for path, places in files:
             start = 0
-            file = stack.enter_context(pq.ParquetFile(path))
+            file = stack.enter_context(pq.ParquetFile(path, pre_buffer=False))
             for batch in file.iter_batches(ROWS_PER_GROUP * 4):
                 part = places[start : start + len(batch)]
                 start += len(batch)

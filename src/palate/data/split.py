@@ -389,7 +389,7 @@ def _copy_rows(
 
     def rows() -> Iterator[dict[str, Any]]:
         start = 0
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             for batch in file.iter_batches(ROWS_PER_GROUP):
                 yield from batch.filter(pa.array(chosen[start : start + len(batch)])).to_pylist()
                 start += len(batch)

@@ -404,7 +404,7 @@ def _separator(path: Path) -> tuple[str, int]:
 
 
 def _read_parquet(path: Path, part: str) -> Records:
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(path, pre_buffer=False) as file:
         row = 0
         for batch in file.iter_batches(ROWS_PER_READ):
             for data in _rows(batch):
