@@ -8,9 +8,10 @@ import torch
 from transformers import AutoConfig, AutoModel
 
 from packed import conversations, flat, gradients, rewards, tiny_reward_model
+from palate.model.compute import apply_compute
 from palate.model.options import BaseOptions, Compute
 from palate.model.packing import group
-from palate.model.reward_model import RewardModel, apply_compute
+from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
 from palate.train.loss import load_balancing_loss
 from palate.train.options import LoraOptions, Trainable, TrainOptions

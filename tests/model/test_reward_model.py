@@ -10,9 +10,10 @@ from transformers import BertConfig, BertModel, OpenAIGPTConfig, OpenAIGPTModel
 
 from packed import conversations, flat, gradients, rewards, tiny_reward_model
 from palate.model.attention import supports_shared_prefix
+from palate.model.compute import apply_compute
 from palate.model.options import BaseOptions, Compute
 from palate.model.packing import Tokens
-from palate.model.reward_model import RewardModel, apply_compute
+from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
 from palate.train.options import LoraOptions, Trainable, TrainOptions
 from palate.train.trainable import choose_trainable

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from palate.model import compute
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
@@ -325,6 +326,30 @@ def test_how_a_step_is_computed_changes_no_weight(tmp_path: Path) -> None:
     plain = train(model(), examples, {}, options(), tmp_path / "plain")
     again = train(model(), examples, {}, options(compute=full), tmp_path / "again")
     assert torch.equal(weights(plain), weights(again))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")  # torch's own.
+def test_a_training_that_began_compiled_goes_on_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And one that began without goes on without, however long it is."""
+    torch.compiler.reset()
+    tried: list[bool] = []
+
+    def compile_and_try(model: RewardModel, groups: Any) -> bool:
+        tried.append(compute.compile_and_try(model, groups))
+        return tried[-1]
+
+    monkeypatch.setattr(loop, "compile_and_try", compile_and_try)
+    examples = examples_of(tmp_path, 16)
+    for name, long in (("long", True), ("short", False)):
+        monkeypatch.setattr(loop, "worth_compiling", lambda *_, long=long: long)
+        train(model(), examples, {}, options(epochs=2), tmp_path / name)
+        monkeypatch.setattr(loop, "worth_compiling", lambda *_, long=long: not long)
+        again = train(model(), examples, {}, options(epochs=2), tmp_path / name)
+        assert tried == [True, True]
+        assert all(part._compiled_call_impl is None for part in again.backbone.modules())
 
 
 def test_options_that_do_not_change_the_weights_may_change_before_a_resume(tmp_path: Path) -> None:

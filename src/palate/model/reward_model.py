@@ -22,7 +22,6 @@ from palate.model.attention import (
     Path,
     angles_by_row,
     attention_path,
-    decoder_layers,
     read_ends_only,
     short_windows,
     steady_length,
@@ -30,7 +29,6 @@ from palate.model.attention import (
     supports_shared_prefix,
 )
 from palate.model.device import autocast
-from palate.model.options import Compute
 from palate.model.packing import Group, Packed, Tokens, group, pack
 from palate.model.recurrence import share_states
 from palate.model.tokenizer import ChatTokens
@@ -252,38 +250,3 @@ def _linear(width: int, generator: torch.Generator) -> nn.Linear:
     layer = nn.Linear(width, 1, bias=False, dtype=torch.float32)
     nn.init.normal_(layer.weight, std=HEAD_STD, generator=generator)
     return layer
-
-
-# Trading time for memory, and compilation, decoder layer by decoder layer.
-
-
-def apply_compute(model: RewardModel, options: Compute) -> None:
-    """Make the decoder layers of `model` compute as `options` say, in training mode.
-
-    Call it once what learns is chosen: adapters wrap the backbone, and hook its inputs where they
-    find checkpointing on, which would run the backward pass through layers that are frozen.
-
-    Raises:
-        PalateError: an architecture whose layers transformers cannot checkpoint.
-    """
-    layers = decoder_layers(model.backbone)
-    changed = options.compile or options.activation_checkpointing != "none"
-    if not layers and changed:
-        kind = type(model.backbone).__name__
-        raise PalateError(
-            f"compute: the layers of {kind} can be neither checkpointed nor compiled; "
-            "leave compute.activation_checkpointing and compute.compile at their defaults"
-        )
-    if options.activation_checkpointing != "none":
-        every = 2 if options.activation_checkpointing == "selective" else 1
-        model.backbone.activation_checkpointing_enable({"use_reentrant": False}, every)
-        # transformers makes the embeddings require gradients, which only reentrant ones need.
-        model.backbone.disable_input_require_grads()
-        if model.narrow:  # It keeps little, and hooks that a second forward pass would not meet.
-            layers[-1].gradient_checkpointing = False
-    if options.compile:
-        # The parts and not the layer: torch silently gives up compiling a checkpointed layer that
-        # attention steps out of.
-        for layer in layers[:-1] if model.narrow else layers:
-            for part in layer.children():
-                part.compile(dynamic=True)

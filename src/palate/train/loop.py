@@ -15,13 +15,15 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from palate.model.compute import apply_compute, compile_and_try, uncompile, worth_compiling
 from palate.model.precision import name_of
-from palate.model.reward_model import RewardModel, apply_compute
+from palate.model.reward_model import RewardModel
 from palate.records import write_json
 from palate.train.batching import (
     Microbatch,
@@ -280,6 +282,7 @@ def train(
             log.info(f"ties: {left_out:,} left out; {LEARN_FROM_TIES}")
         if taught.tie_share is not None:
             log.info(f"ties: {taught.tie_share:.3f} of equally good responses (train.tie_share)")
+        compiled = _compile(model, examples, options, world, state, log.info)
         saved_at = time.monotonic()
         if not done:
             log.evaluations(0, 0.0, validation.figures(model, world))
@@ -289,6 +292,8 @@ def train(
         def save(*, wait: bool) -> None:
             with stop.deferred():
                 state = {"step": finished, "fingerprint": fingerprint, "dtype": dtype}
+                if compiled:
+                    state["compiled"] = True
                 if best and best.step:
                     state["best"] = best.state
                 checkpoints.save(model, optimizer, state, wait=wait)
@@ -337,8 +342,31 @@ def train(
             log.info(f"weights: {weights}")
             if world.leads:
                 write_json(folder / SELECTION, {"weights": weights})
+    if compiled:
+        uncompile(model)
     model.eval()
     return model
+
+
+def _compile(
+    model: RewardModel, examples: Examples, options: TrainOptions, world: Distributed,
+    state: Mapping[str, Any] | None, log: Callable[[str], None],
+) -> bool:  # fmt: skip
+    """Compile the layers where `auto` says so; a training goes on as it began.
+
+    Rewards differ by the rounding of bfloat16 from those without.
+    """
+    if options.compute.compile != "auto" or not world.alone:
+        return False
+    if state:
+        wanted = bool(state.get("compiled"))
+    else:
+        wanted = worth_compiling(model, options.epochs * int(examples.lengths().sum()))
+    if not wanted:
+        return False
+    log("compiling the layers: about a minute, once (train.compute.compile=false leaves it out)")
+    part = split_step([examples[0]], options.margins(), options.tokens_per_microbatch).parts[0]
+    return compile_and_try(model, part.groups)
 
 
 LEARN_FROM_TIES = "train.loss: rao-kupper, davidson or bradley-terry learns from them"
