@@ -11,10 +11,11 @@ from transformers import AutoConfig, AutoModel
 from hybrids import HYBRIDS, hybrid_config
 from packed import conversations, rewards
 from palate.model.attention import NAME, supports_shared_prefix
+from palate.model.compute import apply_compute
 from palate.model.options import BaseOptions, Compute
 from palate.model.packing import PADDING, SPARE, SegmentBatches, Segments, group, pack
 from palate.model.recurrence import share_states
-from palate.model.reward_model import RewardModel, apply_compute
+from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
 from tiny import tiny_tokenizer
 
