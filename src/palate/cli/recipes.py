@@ -433,10 +433,10 @@ def judge(
     from palate.cli.sources import comparison_file
     from palate.data.sources.files import stem
     from palate.evaluate.benchmark import Benchmark, order_for
+    from palate.evaluate.journal import sharing
     from palate.evaluate.metrics import read_judge_results, summarise
     from palate.evaluate.run import evaluate as ask
     from palate.judges import JUDGES, open_judge
-    from palate.recipe.distributed import sharing
     from palate.recipe.forecast import costs, with_budget
     from palate.types import PalateError
 

@@ -120,8 +120,8 @@ def _model_and_file(words: list[str]) -> tuple[str | None, Path]:
 
 @contextmanager
 def _scoring(model: str | None) -> Generator[tuple[Scorer | None, Shard, Any]]:
+    from palate.evaluate.journal import sharing
     from palate.judges import ScorerJudge, open_judge
-    from palate.recipe.distributed import sharing
 
     with interruptible(command_line()), sharing() as share:
         scorer: Scorer | None = None
@@ -164,9 +164,9 @@ def score(
     Stopped, it goes on where it was.
     Example: [bold]palate score runs/demo/models/helpfulness responses.jsonl -o rewards.jsonl[/bold]
     """
+    from palate.evaluate.journal import sharing
     from palate.evaluate.scoring import beside, score_file
     from palate.judges import ScorerJudge, open_judge
-    from palate.recipe.distributed import sharing
 
     log = progress(quiet=quiet)
     target = out or beside(file, "rewards")

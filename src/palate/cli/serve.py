@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from palate.cli.options import Format, FormatOption, emit, progress, run_folders
+from palate.process import importing
 
 LIMITS, STOP, MODELS, PAIR = "Limits", "Stopping", "Models", "Combined reward"
 
@@ -91,12 +92,13 @@ def serve(
     Palate's own /v1/reward. Only this machine can reach it unless --host says otherwise.
     Example: [bold]palate serve runs/demo/models/helpfulness runs/demo/models/safety[/bold]
     """
-    from palate.serve.app import Server, check_exposure, listen, run
-    from palate.serve.auth import Tokens
-    from palate.serve.loading import add_combined, chosen_dtype, named, open_models
-    from palate.serve.metrics import start_tracing
-    from palate.serve.service import Registry
-    from palate.serve.settings import Limits, Settings
+    with importing():
+        from palate.serve.app import Server, check_exposure, listen, run
+        from palate.serve.auth import Tokens
+        from palate.serve.loading import add_combined, chosen_dtype, named, open_models
+        from palate.serve.metrics import start_tracing
+        from palate.serve.service import Registry
+        from palate.serve.settings import Limits, Settings
 
     limits = Limits(
         body_bytes=body_megabytes << 20,

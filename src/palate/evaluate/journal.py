@@ -18,9 +18,13 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
+from palate.process import this_process
 from palate.types import PalateError
+
+if TYPE_CHECKING:
+    from palate.train.distributed import Distributed
 
 Question = TypeVar("Question")
 Progress = Callable[[int, int, str], None]
@@ -205,6 +209,24 @@ class Shard:
 
 
 ALONE = Shard()
+
+
+@contextmanager
+def sharing() -> Generator[Shard]:
+    """Yield this process's part of a command that all ranks run alike."""
+    if this_process().size == 1:
+        yield ALONE
+        return
+    from palate.train.distributed import join, leave
+
+    world = join()
+    yield shard_of(world)
+    leave(world)
+
+
+def shard_of(world: Distributed) -> Shard:
+    """The part of one of several processes that have found each other."""
+    return Shard(world.rank, world.size, lambda flag: world.any(flag)[0])
 
 
 def journal_path(output: Path, fingerprint: str) -> Path:

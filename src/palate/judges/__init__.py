@@ -17,6 +17,7 @@ from palate.judges.options import (
     TextToTextSpec,
 )
 from palate.judges.scorer import ScorerJudge
+from palate.process import importing
 from palate.types import Judge, PalateError
 from palate.validation import did_you_mean, explain
 
@@ -122,7 +123,8 @@ def open_judge(spec: JudgeSpec) -> Judge:
     ((name, options),) = spec.items()
     if name not in JUDGES:
         raise PalateError(f"unknown judge {name!r}; {did_you_mean(name, list(JUDGES))}")
-    return JUDGES[name]({} if options is None else options)
+    with importing():
+        return JUDGES[name]({} if options is None else options)
 
 
 def _only(options: object, judge: str, *known: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, TypeAdapter
 
 from palate.evaluate.benchmark import Benchmark, OrderPlan, order_for
-from palate.evaluate.journal import ALONE, Progress, Shard
+from palate.evaluate.journal import ALONE, Progress, Shard, shard_of
 from palate.evaluate.run import evaluate
 from palate.judges import open_judge
 from palate.model.options import BaseOptions
@@ -49,23 +49,6 @@ def distributed() -> Generator[bool]:
         _follow(world)
         yield False
     leave(world)
-
-
-@contextmanager
-def sharing() -> Generator[Shard]:
-    """Yield this process's part of a command that all ranks run alike."""
-    if this_process().size == 1:
-        yield ALONE
-        return
-    from palate.train.distributed import join, leave
-
-    world = join()
-    yield _share(world)
-    leave(world)
-
-
-def _share(world: Distributed) -> Shard:
-    return Shard(world.rank, world.size, lambda flag: world.any(flag)[0])
 
 
 class Training(BaseModel, frozen=True, extra="forbid"):
@@ -117,7 +100,7 @@ def _follow(world: Distributed) -> None:
                 _train(told, world)
                 continue
             try:
-                _judge(told, opened, _share(world))
+                _judge(told, opened, shard_of(world))
             except PalateError as error:  # Rank 0 has it too, and goes on with other judges.
                 sys.stderr.write(f"palate: rank {world.rank}: {' '.join(str(error).split())}\n")
 
@@ -134,7 +117,7 @@ def judge_together(judging: Judging, opened: dict[str, Judge], progress: Progres
     world = join()
     judging = judging.model_copy(update={"judge": _of_one_dtype(judging.judge, world.device)})
     world.broadcast(judging.model_dump_json())
-    return _judge(judging, opened, _share(world), progress)
+    return _judge(judging, opened, shard_of(world), progress)
 
 
 def _of_one_dtype(judge: str | dict[str, Any], device: torch.device) -> str | dict[str, Any]:

@@ -19,12 +19,6 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from palate.data.contamination import (
-    BenchmarkIndex,
-    OverlapOptions,
-    OverlapReport,
-    exclude_overlap,
-)
 from palate.data.lint import LintReport, lint
 from palate.data.mixture import MixtureSpec, mix
 from palate.data.sources import BadRow, Request, not_read, open_source, read, source_named
@@ -36,7 +30,6 @@ from palate.evaluate.benchmark import (
     majority_first,
     training_keys,
 )
-from palate.evaluate.metrics import bayes_limit, noise_ceiling, write_results
 from palate.evaluate.run import slug, write_skipped
 from palate.model.options import BaseOptions
 from palate.recipe.cache import Files, Workspace, plain
@@ -50,8 +43,6 @@ from palate.records import (
     write_json,
     write_text,
 )
-from palate.report import Report, report, write_page
-from palate.report.render import markdown
 from palate.train.defaults import FOLLOWING, Course, follow, follows, learnable
 from palate.train.options import FREE, TrainOptions
 from palate.types import Comparison, Judge, PalateError, digest
@@ -59,10 +50,10 @@ from palate.types import Comparison, Judge, PalateError, digest
 if TYPE_CHECKING:
     from palate.model.backbone import Backbone
     from palate.model.export import Card
+    from palate.report import Report
 
 CARD, OPTIONS = "card.json", "options.json"
 ON_CARDS = ("table-7", "table-8", "table-29")
-LIMITS = (bayes_limit, noise_ceiling)
 
 
 # From raw rows to mixtures.
@@ -274,6 +265,13 @@ def exclude_overlaps(work: Workspace, train: Files, benchmarks: Files) -> dict[s
     config, folder = work.recipe.data.overlap, work.folder / "data" / "pools"
 
     def make() -> Files:
+        from palate.data.contamination import (
+            BenchmarkIndex,
+            OverlapOptions,
+            OverlapReport,
+            exclude_overlap,
+        )
+
         options = OverlapOptions(**config.model_dump(exclude={"exclude"}))
         index = BenchmarkIndex.build(
             {name: read_comparisons(path) for name, path in benchmarks.items()}, options
@@ -655,7 +653,10 @@ def _find_limit(work: Workspace, name: str, path: Path) -> Path:
     column = work.recipe.benchmarks[name].paper_column
 
     def make() -> Files:
-        limits = (limit(name, read_comparisons(path), paper_column=column) for limit in LIMITS)
+        from palate.evaluate.metrics import bayes_limit, noise_ceiling, write_results
+
+        both = (bayes_limit, noise_ceiling)
+        limits = (limit(name, read_comparisons(path), paper_column=column) for limit in both)
         write_results(out, [limit for limit in limits if limit is not None])
         return {"limit": out}
 
@@ -672,6 +673,9 @@ def _set_files_aside(folder: Path, current: list[Path]) -> None:
 
 def write_report(work: Workspace, models: Files) -> Report:
     """Tables under `tables/` and the page `report.html`; the models' cards get the tables too."""
+    from palate.report import report, write_page
+    from palate.report.render import markdown
+
     work.log("report ...")
     made = report(work.folder)
     write_page(made)
