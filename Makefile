@@ -2,7 +2,8 @@
 #   make demo   the whole experiment on the embedded default     make test   environment, checks, tests
 #   make check  format, lint, types, layers, site                make docs   the site under site/
 #   make test-installed   a plain `pip install .` without extras: every module, command and page
-#   make bench-train, bench-score, bench-serve   beside the peers, in turns; needs PALATE_DATA; QUICK=1 is shorter
+#   make bench-train, bench-score, bench-serve   beside the peers, in turns; needs PALATE_DATA; QUICK=1 is shorter,
+#               DTYPE=bfloat16 another number format, BASE=path a second checkout in the same turns
 #   make bench-report               time of a report of 100,000 verdicts, to make and to open
 #   make screenshots RUN=runs/demo  pictures of a run's page for the docs, with the system's chromium
 #   make bench-statistics           intervals and tests on simulated truth, time of a large report
@@ -84,14 +85,17 @@ docs: develop
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "open site/index.html"
 
+# What the three benchmarks beside peers take from the command line of make.
+BENCH = $(if $(QUICK),--quick) $(if $(DTYPE),--dtype $(DTYPE)) $(if $(BASE),--base $(BASE))
+
 bench-train: install $(TRL_VENV)/.installed
-	$(BIN)/python -m benchmarks.train $(if $(QUICK),--quick)
+	$(BIN)/python -m benchmarks.train $(BENCH)
 
 bench-score: install $(REWARDBENCH_VENV)/.installed
-	$(BIN)/python -m benchmarks.score $(if $(QUICK),--quick)
+	$(BIN)/python -m benchmarks.score $(BENCH)
 
 bench-serve: install
-	$(BIN)/python -m benchmarks.serve $(if $(QUICK),--quick)
+	$(BIN)/python -m benchmarks.serve $(BENCH)
 
 bench-statistics: install
 	$(BIN)/python -m benchmarks.statistics $(if $(QUICK),--quick)

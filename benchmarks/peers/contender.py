@@ -1,5 +1,6 @@
 """The parent's side: contenders as processes that wait until it is their turn."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -21,6 +22,35 @@ KEEP_MEMORY = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**30),
 }
+
+
+DTYPES = ("float32", "bfloat16")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """`--dtype` and `--base`, which every benchmark beside peers has."""
+    parser.add_argument("--dtype", choices=DTYPES, default="float32", help="of all contenders")
+    parser.add_argument(
+        "--base", type=checkout, help="a second checkout of Palate, timed in the same turns"
+    )
+
+
+def checkout(text: str) -> Path:
+    """The folder of a checkout; what is none is refused by argparse, in one line."""
+    folder = Path(text).resolve()
+    if not (folder / "src/palate/__init__.py").is_file():
+        raise argparse.ArgumentTypeError(f"{text}: expected a checkout, which has src/palate")
+    return folder
+
+
+def imports_from(base: Path | None) -> dict[str, str]:
+    """The environment in which our workers import the package of another checkout."""
+    return {} if base is None else {"PYTHONPATH": str(base / "src")}
+
+
+def vs_today(dtype: str) -> str:
+    """The key of the ratio to the other checkout: `vs_today_bf16`, or `vs_today_float32`."""
+    return "vs_today_bf16" if dtype == "bfloat16" else f"vs_today_{dtype}"
 
 
 @dataclass(frozen=True)
@@ -55,6 +85,10 @@ class Contender:
                 text=True,
             )
         self.facts = self._hear()
+        wanted, source = command.environment.get("PYTHONPATH"), self.facts.get("source", "")
+        if wanted is not None and not source.startswith(wanted):
+            self.close()
+            raise RuntimeError(f"{command.name}: expected palate from {wanted}, got {source!r}")
 
     def ask(self, **request: Any) -> dict[str, Any]:
         """Run one window and return its facts."""

@@ -50,13 +50,18 @@ class Window:
         return {"seconds": seconds, "peak_bytes": peak, "before_bytes": self._resident}
 
 
-def serve(work: Callable[[Facts], Facts], prepare: Callable[[Facts], object] | None = None) -> None:
+def serve(
+    work: Callable[[Facts], Facts],
+    prepare: Callable[[Facts], object] | None = None,
+    *,
+    source: str = "",
+) -> None:
     """Answer every request with what `work` says of it and what the window took.
 
-    `prepare` sees the request before the window opens.
+    `prepare` sees the request before the window opens; `source` is the package that works.
     """
     requests = Requests()
-    requests.answer(ready=True)
+    requests.answer(ready=True, source=source)
     for request in requests:
         if prepare is not None:
             prepare(request)

@@ -1,6 +1,7 @@
 """Scoring beside RewardBench's pipeline and plain transformers loops; one JSON line of ratios.
 
     python -m benchmarks.score [--quick] [--layers N] [--pairs N] [--repeats N]
+                               [--dtype bfloat16] [--base CHECKOUT]
 
 `make bench-score` makes the environments first. What is equal and how: benchmarks/README.md.
 """
@@ -15,7 +16,17 @@ from pathlib import Path
 from statistics import pstdev
 from typing import Any
 
-from benchmarks.peers.contender import KEEP_MEMORY, OURS, REWARDBENCH, WORK, Command, Contender
+from benchmarks.peers.contender import (
+    KEEP_MEMORY,
+    OURS,
+    REWARDBENCH,
+    WORK,
+    Command,
+    Contender,
+    add_options,
+    imports_from,
+    vs_today,
+)
 from benchmarks.peers.prepare import SUBSETS, prepared, write_rows
 from benchmarks.peers.turns import Windows, middle, rates, say, speedup, table, take_turns
 
@@ -34,6 +45,8 @@ class Size:
     repeats: int
     batches: tuple[int, ...]
     threads: int
+    dtype: str
+    base: Path | None
 
 
 def draw_windows(pairs: Sequence[Row], windows: int, pairs_per_window: int) -> list[Row]:
@@ -51,9 +64,9 @@ def draw_windows(pairs: Sequence[Row], windows: int, pairs_per_window: int) -> l
     return drawn
 
 
-def loop(name: str, model: Path, rows: Path, batch: int, *, by_length: bool) -> Command:
+def loop(name: str, model: Path, rows: Path, batch: int, dtype: str, *, by_length: bool) -> Command:
     """A transformers loop: as it comes, or sorted and with the allocator setting that we use."""
-    arguments = ["--model", model, "--rows", rows, "--batch", batch]
+    arguments = ["--model", model, "--rows", rows, "--batch", batch, "--dtype", dtype]
     if not by_length:
         return Command(name, OURS, LOOP, arguments)
     return Command(name, OURS, LOOP, [*arguments, "--by-length"], KEEP_MEMORY)
@@ -63,7 +76,7 @@ def best_batch(size: Size, model: Path, rows: Path) -> tuple[int, dict[int, floa
     """The fastest batch size of the sorted loop on the window that is not timed otherwise."""
     found = {}
     for batch in size.batches:
-        command = loop(f"sweep_{batch}", model, rows, batch, by_length=True)
+        command = loop(f"sweep_{batch}", model, rows, batch, size.dtype, by_length=True)
         with Contender(command, size.threads) as contender:
             contender.ask(window=0)
             facts = contender.ask(window=size.repeats + 1)
@@ -78,13 +91,16 @@ def run(size: Size) -> dict[str, Any]:
     drawn = draw_windows(pairs, size.repeats + 1, size.pairs)
     rows = write_rows(FOLDER / "windows.jsonl", drawn)
     batch, sweep = best_batch(size, model, rows)
-    given = ["--model", model, "--rows", rows]
+    given = ["--model", model, "--rows", rows, "--dtype", size.dtype]
+    ours = "benchmarks.score.ours"
+    today = imports_from(size.base)
     bench = "benchmarks.score.rewardbench_cli"
     commands = (
         Command("rewardbench", REWARDBENCH, bench, [*given, "--output", FOLDER / "rewardbench"]),
-        loop("transformers_default", model, rows, 8, by_length=False),
-        loop("transformers_sorted", model, rows, batch, by_length=True),
-        Command("palate", OURS, "benchmarks.score.ours", given),
+        loop("transformers_default", model, rows, 8, size.dtype, by_length=False),
+        loop("transformers_sorted", model, rows, batch, size.dtype, by_length=True),
+        Command("palate", OURS, ours, given),
+        *([Command("today", OURS, ours, given, today)] if size.base else []),
     )
     with ExitStack() as stack:
         started = [stack.enter_context(Contender(c, size.threads)) for c in commands]
@@ -117,12 +133,15 @@ def report(size: Size, found: dict[str, Any], quick: bool) -> None:
     for peer, value in apart.items():
         say(f"{peer}: scores differ from ours by at most {value:.1e} standard deviations")
     figures = {f"vs_{peer}": middle(speedup(windows, "palate", peer)) for peer in PEERS}
+    if "today" in windows:
+        figures[vs_today(size.dtype)] = middle(speedup(windows, "palate", "today"))
     line = {
         "benchmark": "score",
         **{name: round(values["median"], 3) for name, values in figures.items()},
         "max_score_difference": max(apart.values()),
         "range": {n: [round(v["min"], 3), round(v["max"], 3)] for n, v in figures.items()},
         "sorted_batch": found["best_batch"],
+        "dtype": size.dtype,
         "layers": size.layers,
         "pairs": size.pairs,
         "repeats": size.repeats,
@@ -140,6 +159,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, help="pairs a window")
     parser.add_argument("--repeats", type=int)
     parser.add_argument("--threads", type=int, default=2)
+    add_options(parser)
     given = parser.parse_args()
     size = Size(
         layers=given.layers or (3 if given.quick else 6),
@@ -147,6 +167,8 @@ def main() -> None:
         repeats=given.repeats or (2 if given.quick else 5),
         batches=(4, 16) if given.quick else (2, 4, 8, 16, 32),
         threads=given.threads,
+        dtype=given.dtype,
+        base=given.base,
     )
     report(size, run(size), given.quick)
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+import palate
 from benchmarks.peers.worker import Facts, read_rows, serve
 from palate.judges.reward_model import RewardScorer
 from palate.model.packing import group
@@ -29,8 +30,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
     parser.add_argument("--rows", required=True)
+    parser.add_argument("--dtype", default="float32")
     arguments = parser.parse_args()
-    scorer = RewardScorer(arguments.model, dtype="float32")
+    scorer = RewardScorer(arguments.model, dtype=arguments.dtype)
     windows = defaultdict(list)
     for row in read_rows(arguments.rows):
         windows[row["window"]].append(row)
@@ -46,7 +48,7 @@ def main() -> None:
             "computed_tokens": computed[request["window"]],
         }
 
-    serve(work)
+    serve(work, source=str(palate.__file__))
 
 
 if __name__ == "__main__":

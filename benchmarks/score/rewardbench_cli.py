@@ -6,7 +6,7 @@ out again instead of being loaded again. The clock runs from its pipeline's firs
 the last, so that what it does before and after costs it nothing. Its pipeline moves its inputs to
 "cuda" by name; where there is none, they stay where they are.
 
-    --model DIR --dataset FILE --load_json --not_quantized --torch_dtype float32 --max_length 1024
+    --model DIR --dataset FILE --load_json --not_quantized --torch_dtype DTYPE --max_length 1024
 """
 
 import argparse
@@ -65,23 +65,23 @@ def stay_on_cpu() -> None:
         BatchEncoding.to = lambda self, _device, **_: self  # type: ignore[method-assign]
 
 
-def keep_model(folder: str) -> None:
+def keep_model(folder: str, dtype: str) -> None:
     """Load the model once, with RewardBench's own builder and arguments."""
     default = cli.REWARD_MODEL_CONFIG["default"]
     load = default["model_builder"]
-    model = load(folder, device_map="auto", torch_dtype=torch.float32)
+    model = load(folder, device_map="auto", torch_dtype=getattr(torch, dtype))
     default["model_builder"] = lambda *_, **__: model
     default["pipeline_builder"] = Clocked
 
 
-def arguments_for(folder: str, dataset: Path, output: Path) -> Any:
+def arguments_for(folder: str, dataset: Path, output: Path, dtype: str) -> Any:
     """The command line above."""
     return cli.Args(
         dataset=str(dataset),
         model=folder,
         load_json=True,
         not_quantized=True,
-        torch_dtype="float32",
+        torch_dtype=dtype,
         max_length=1024,
         output_dir=str(output),
     )
@@ -106,18 +106,20 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     parser.add_argument("--rows", required=True)
     parser.add_argument("--output", required=True)
+    parser.add_argument("--dtype", default="float32")
     given = parser.parse_args()
     output = Path(given.output)
     requests = Requests()
     stay_on_cpu()
-    keep_model(given.model)
+    keep_model(given.model, given.dtype)
     windows = defaultdict(list)
     for row in read_rows(given.rows):
         windows[row["window"]].append(row)
     files = {n: dataset_file(rows, output / f"window-{n}.jsonl") for n, rows in windows.items()}
     requests.answer(ready=True)
     for request in requests:
-        cli.rewardbench(arguments_for(given.model, files[request["window"]], output))
+        file = files[request["window"]]
+        cli.rewardbench(arguments_for(given.model, file, output, given.dtype))
         pipe = Clocked.last
         scores = pipe.scores
         requests.answer(**pipe.facts, **pipe.tokens, pairs=len(scores), scores=scores)

@@ -12,11 +12,12 @@ from benchmarks.peers.worker import Facts, read_rows, serve
 class Loop:
     """A stock classifier and tokenizer, and how many rows of text go into one forward."""
 
-    def __init__(self, folder: str, batch: int, *, by_length: bool) -> None:
+    def __init__(self, folder: str, batch: int, dtype: str, *, by_length: bool) -> None:
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
         self._model = AutoModelForSequenceClassification.from_pretrained(
-            folder, dtype=torch.float32
+            folder, dtype=getattr(torch, dtype)
         ).eval()
+        self._model.to("cuda" if torch.cuda.is_available() else "cpu")
         self._batch, self._by_length = batch, by_length
 
     @torch.inference_mode()
@@ -32,7 +33,7 @@ class Loop:
             inputs = self._tokenizer.pad(
                 {"input_ids": [ids[i] for i in chosen]}, return_tensors="pt"
             )
-            logits = self._model(**inputs).logits[:, 0]
+            logits = self._model(**inputs.to(self._model.device)).logits[:, 0]
             computed += inputs["input_ids"].numel()
             for i, reward in zip(chosen, logits.tolist(), strict=True):
                 rewards[i] = reward
@@ -50,8 +51,9 @@ def main() -> None:
     parser.add_argument("--rows", required=True)
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--by-length", action="store_true")
+    parser.add_argument("--dtype", default="float32")
     arguments = parser.parse_args()
-    loop = Loop(arguments.model, arguments.batch, by_length=arguments.by_length)
+    loop = Loop(arguments.model, arguments.batch, arguments.dtype, by_length=arguments.by_length)
     windows = defaultdict(list)
     for row in read_rows(arguments.rows):
         windows[row["window"]] += [row["chosen"], row["rejected"]]

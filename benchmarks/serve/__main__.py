@@ -18,7 +18,15 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers.contender import OURS, WORK, Command, Contender
+from benchmarks.peers.contender import (
+    OURS,
+    WORK,
+    Command,
+    Contender,
+    add_options,
+    imports_from,
+    vs_today,
+)
 from benchmarks.peers.prepare import write_rows
 from benchmarks.peers.turns import say, table
 from benchmarks.serve.asked import Row, served_model, windows
@@ -26,6 +34,7 @@ from benchmarks.serve.clients import RIGHT
 from benchmarks.serve.load import ask_all
 from benchmarks.serve.served import Served, palate_serve
 from benchmarks.serve.soak import soak
+from palate.evaluate.parity import TOLERANCE
 
 FOLDER = WORK / "serve"
 Window = dict[str, Any]
@@ -43,6 +52,8 @@ class Size:
     repeats: int
     soak_seconds: float
     threads: int
+    dtype: str
+    base: Path | None
 
 
 def timed(seconds: float, rewards: Sequence[Sequence[float]], latencies: Sequence[float]) -> Window:
@@ -94,23 +105,23 @@ def run(size: Size) -> tuple[Found, dict[str, Any]]:
         "pairs": windows(pairs, size.repeats, size.pairs, seed=2),
         "best_of_16": windows(sets, size.repeats, size.sets, seed=3),
     }
-    bare = Command("bare", OURS, "benchmarks.serve.bare", ["--model", model])
-    pipeline = Command("pipeline", OURS, "benchmarks.serve.pipeline", ["--model", model])
+    given = ["--model", model, "--dtype", size.dtype]
+    bare = Command("bare", OURS, "benchmarks.serve.bare", given)
+    pipeline = Command("pipeline", OURS, "benchmarks.serve.pipeline", given)
     with ExitStack() as stack:
         offline = stack.enter_context(Contender(bare, size.threads))
         peer = stack.enter_context(Contender(pipeline, size.threads))
-        naive = stack.enter_context(
-            Served("naive", "benchmarks.serve.naive", ["--model", model], size.threads)
-        )
+        naive = stack.enter_context(Served("naive", "benchmarks.serve.naive", given, size.threads))
         threaded = stack.enter_context(
             Served(
                 "naive_threads",
                 "benchmarks.serve.naive",
-                ["--model", model, "--threaded"],
+                [*given, "--threaded"],
                 size.threads,
             )
         )
-        ours = stack.enter_context(palate_serve("palate", size.threads, model))
+        served = [model, "--dtype", size.dtype]
+        ours = stack.enter_context(palate_serve("palate", size.threads, *served))
         facts = {"seconds_to_ready": ours.seconds_to_ready}
         contenders = {
             "naive": by_server(naive, size.clients),
@@ -118,6 +129,9 @@ def run(size: Size) -> tuple[Found, dict[str, Any]]:
             "bare": by_worker(offline, size.clients),
             "pipeline": by_worker(peer, size.clients),
         }
+        if size.base is not None:
+            before = palate_serve("today", size.threads, *served, variables=imports_from(size.base))
+            contenders["today"] = by_server(stack.enter_context(before), size.clients)
         found = {kind: take_turns(contenders, kind, rows) for kind, rows in drawn.items()}
         found["pairs"]["naive_threads"] = take_turns(
             {"naive_threads": by_server(threaded, size.clients)}, "pairs", drawn["pairs"][:2]
@@ -163,9 +177,11 @@ def report(size: Size, found: Found, facts: dict[str, Any], quick: bool) -> None
         say(kind)
         table({name: _row(own) for name, own in by_contender.items() if name != "offline"})
     apart = differences(found)
-    wrong = sum(gap > RIGHT for gap in apart["palate"])
     overheads = [1 / ratio - 1 for ratio in ratios(pairs, "bare")]
     spread = pstdev(_flat(pairs["offline"]))
+    # In bfloat16 other neighbours round otherwise: the bound that `palate parity` has for it.
+    right = RIGHT if size.dtype == "float32" else TOLERANCE["bfloat16"] * spread
+    wrong = sum(gap > right for gap in apart["palate"])
     line = {
         "benchmark": "serve",
         "vs_naive_64": round(median(ratios(pairs, "naive")), 3),
@@ -180,14 +196,18 @@ def report(size: Size, found: Found, facts: dict[str, Any], quick: bool) -> None
         "max_difference": max(apart["palate"]),
         "reward_spread": round(spread, 3),
         "seconds_to_ready": round(facts["seconds_to_ready"], 1),
+        "dtype": size.dtype,
         "layers": size.layers,
         "clients": size.clients,
         "repeats": size.repeats,
         "quick": quick,
     }
+    if "today" in pairs:
+        line[vs_today(size.dtype)] = round(median(ratios(pairs, "today")), 3)
     if "soak" in facts:
         line |= _soaked(facts["soak"], wrong) | {"soak_seconds": size.soak_seconds}
-    (FOLDER / "result.json").write_text(json.dumps({**line, "size": asdict(size), **facts}))
+    sizes = asdict(size) | {"base": size.base and str(size.base)}
+    (FOLDER / "result.json").write_text(json.dumps({**line, "size": sizes, **facts}))
     print(json.dumps(line))
 
 
@@ -221,6 +241,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int)
     parser.add_argument("--soak-seconds", type=float, help="of mixed load with faults; 0: none")
     parser.add_argument("--threads", type=int, default=2)
+    add_options(parser)
     given = parser.parse_args()
     quick = given.quick
     size = Size(
@@ -233,6 +254,8 @@ def main() -> None:
         if given.soak_seconds is None
         else given.soak_seconds,
         threads=given.threads,
+        dtype=given.dtype,
+        base=given.base,
     )
     found, facts = run(size)
     report(size, found, facts, quick)

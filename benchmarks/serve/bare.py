@@ -41,7 +41,9 @@ def main() -> None:
     """Serve windows of rows."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
-    scorer = RewardScorer(parser.parse_args().model, dtype="float32")
+    parser.add_argument("--dtype", default="float32")
+    given = parser.parse_args()
+    scorer = RewardScorer(given.model, dtype=given.dtype)
     engine = Engine(scorer.model, name="bare")
     engine.start()
     rows: list[dict[str, Any]] = []

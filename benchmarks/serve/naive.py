@@ -22,15 +22,16 @@ class Query(BaseModel):
     query: list[str]
 
 
-def create_app(folder: str, *, threaded: bool) -> FastAPI:
+def create_app(folder: str, dtype: str, *, threaded: bool) -> FastAPI:
     """The application with its model loaded; `threaded` lets FastAPI run handlers in 40 threads."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32).eval()
+    loaded = AutoModelForSequenceClassification.from_pretrained(folder, dtype=getattr(torch, dtype))
+    model = loaded.eval().to("cuda" if torch.cuda.is_available() else "cpu")
     app = FastAPI()
 
     def score(body: Query) -> dict[str, list[float]]:
         with torch.inference_mode():
-            inputs = tokenizer(body.query, padding=True, return_tensors="pt")
+            inputs = tokenizer(body.query, padding=True, return_tensors="pt").to(model.device)
             return {"rewards": model(**inputs).logits[:, 0].tolist()}
 
     async def one_at_a_time(body: Query) -> dict[str, list[float]]:
@@ -45,8 +46,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
     parser.add_argument("--threaded", action="store_true")
+    parser.add_argument("--dtype", default="float32")
     given = parser.parse_args()
-    app = create_app(given.model, threaded=given.threaded)
+    app = create_app(given.model, given.dtype, threaded=given.threaded)
     listening = socket.socket()
     listening.bind(("127.0.0.1", 0))
     host, port = listening.getsockname()

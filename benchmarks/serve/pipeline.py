@@ -13,10 +13,13 @@ def main() -> None:
     """Serve windows of rows."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
+    parser.add_argument("--dtype", default="float32")
+    given = parser.parse_args()
     classify = pipeline(
         "text-classification",
-        model=parser.parse_args().model,
-        dtype=torch.float32,
+        model=given.model,
+        dtype=getattr(torch, given.dtype),
+        device="cuda" if torch.cuda.is_available() else "cpu",
         batch_size=8,
         function_to_apply="none",
     )

@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -19,7 +19,14 @@ START_SECONDS = 120.0
 class Served:
     """One server that was started from a module's command line."""
 
-    def __init__(self, name: str, module: str, arguments: Sequence[object], threads: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        arguments: Sequence[object],
+        threads: int,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         """Start it and wait; raises `RuntimeError` with its last words where it ends instead."""
         self.name, self.address, self.log = name, "", WORK / "logs" / f"{name}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -27,7 +34,7 @@ class Served:
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, *map(str, arguments)],
             cwd=HERE.parent,
-            env=environment(threads),
+            env=environment(threads) | dict(variables or {}),
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -76,6 +83,8 @@ class Served:
         self._ready.set()
 
 
-def palate_serve(name: str, threads: int, *arguments: object) -> Served:
+def palate_serve(
+    name: str, threads: int, *arguments: object, variables: Mapping[str, str] | None = None
+) -> Served:
     """`palate serve ARGUMENTS` on a free port of this machine."""
-    return Served(name, "palate", ["serve", *arguments, "--port", 0], threads)
+    return Served(name, "palate", ["serve", *arguments, "--port", 0], threads, variables)

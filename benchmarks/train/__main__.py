@@ -1,6 +1,7 @@
 """Training beside TRL's RewardTrainer and beside our own slower paths; one JSON line of ratios.
 
     python -m benchmarks.train [--quick] [--layers N] [--pairs N] [--repeats N] [--steps-only]
+                               [--dtype bfloat16] [--base CHECKOUT]
 
 `make bench-train` makes the environments first. What is equal and how: benchmarks/README.md.
 """
@@ -10,10 +11,21 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.peers.contender import KEEP_MEMORY, OURS, TRL, WORK, Command, Contender
+from benchmarks.peers.contender import (
+    KEEP_MEMORY,
+    OURS,
+    TRL,
+    WORK,
+    Command,
+    Contender,
+    add_options,
+    imports_from,
+    vs_today,
+)
 from benchmarks.peers.prepare import prepared, write_rows
 from benchmarks.peers.turns import Facts, Windows, middle, rates, say, speedup, table, take_turns
 from benchmarks.train.steps import (
@@ -42,6 +54,8 @@ class Size:
     steps_only: bool
     budget: int
     threads: int
+    dtype: str
+    base: Path | None
 
 
 class Bench:
@@ -67,15 +81,25 @@ class Bench:
         keep = KEEP_MEMORY if best else {}
         return Command(name, TRL, "benchmarks.train.trl_trainer", [*arguments, *extra], keep)
 
-    def ours(self, name: str, rows: str, path: str, budget: int | None = None) -> Command:
-        """One of our paths."""
+    def ours(
+        self,
+        name: str,
+        rows: str,
+        path: str,
+        budget: int | None = None,
+        base: Path | None = None,
+    ) -> Command:
+        """One of our paths, of this checkout or of another."""
         size = self.size
         budget = budget or size.budget
         arguments = self._arguments(rows, path=path, layers=size.layers, budget=budget)
-        return Command(name, OURS, "benchmarks.train.ours", arguments)
+        return Command(name, OURS, "benchmarks.train.ours", arguments, imports_from(base))
 
     def _arguments(self, rows: str, **options: object) -> list[object]:
-        given = {"model": self.model, "rows": rows, "learning-rate": LEARNING_RATE, **options}
+        given = {
+            "model": self.model, "rows": rows, "learning-rate": LEARNING_RATE,
+            "dtype": self.size.dtype, **options,
+        }  # fmt: skip
         return [part for key, value in given.items() for part in (f"--{key}", value)]
 
 
@@ -144,7 +168,8 @@ def windows(bench: Bench, rows: str, batch: int) -> dict[str, Any]:
         *([] if size.steps_only else [bench.ours("padded", rows, "padded")]),
         bench.ours("packed", rows, "packed"),
         bench.ours("palate", rows, "shared"),
-        Command("gemm", OURS, "benchmarks.peers.gemm"),
+        *([bench.ours("today", rows, "shared", base=size.base)] if size.base else []),
+        Command("gemm", OURS, "benchmarks.peers.gemm", ["--dtype", size.dtype]),
     )
     with ExitStack() as stack:
         started = [stack.enter_context(bench.start(command)) for command in commands]
@@ -223,7 +248,7 @@ def _growth(bench: Bench, padded: Contender, palate: Contender) -> dict[str, dic
     return figures
 
 
-def ratios(found: dict[str, Any]) -> dict[str, dict[str, float]]:
+def ratios(found: dict[str, Any], dtype: str) -> dict[str, dict[str, float]]:
     """Every ratio of the last line, as median and range over the repeats."""
     curve: Windows = found["curve"]
     gemm = [w["gflops"] for w in curve["gemm"]]
@@ -237,8 +262,13 @@ def ratios(found: dict[str, Any]) -> dict[str, dict[str, float]]:
         ),
         "vs_packed": middle(speedup(found.get("harmless", curve), "palate", "packed")),
         "gemm_fraction": middle([r / g for r, g in zip(rate, gemm, strict=True)]),
+        **(_today(curve, dtype) if "today" in curve else {}),
         **(_other_phases(found) if "memory" in found else {}),
     }
+
+
+def _today(curve: Windows, dtype: str) -> dict[str, dict[str, float]]:
+    return {vs_today(dtype): middle(speedup(curve, "palate", "today"))}
 
 
 def _other_phases(found: dict[str, Any]) -> dict[str, dict[str, float]]:
@@ -258,7 +288,7 @@ def report(bench: Bench, found: dict[str, Any], quick: bool) -> None:
     for name, losses in curves.items():
         say(f"loss {name:<12}" + " ".join(f"{loss:.7f}" for loss in losses))
     say(f"GEMM {median(w['gflops'] for w in curve['gemm']):.1f} GFLOP/s")
-    figures = ratios(found)
+    figures = ratios(found, bench.size.dtype)
     for name, values in figures.items():
         say(f"{name:<16}" + "  ".join(f"{key} {value:.3f}" for key, value in values.items()))
     size = bench.size
@@ -268,6 +298,7 @@ def report(bench: Bench, found: dict[str, Any], quick: bool) -> None:
         "range": {n: [round(v["min"], 3), round(v["max"], 3)] for n, v in figures.items()},
         "max_loss_difference": loss_difference(curves.values()),
         "trl_best_batch": found["trl_best_batch"],
+        "dtype": size.dtype,
         "layers": size.layers,
         "pairs_per_step": size.pairs_per_step,
         "repeats": size.repeats,
@@ -292,6 +323,7 @@ def main() -> None:
     )
     parser.add_argument("--budget", type=int, default=4096, help="our tokens a micro-batch")
     parser.add_argument("--threads", type=int, default=2)
+    add_options(parser)
     given = parser.parse_args()
     size = Size(
         layers=given.layers or (2 if given.quick else 3),
@@ -302,6 +334,8 @@ def main() -> None:
         steps_only=given.steps_only,
         budget=given.budget,
         threads=given.threads,
+        dtype=given.dtype,
+        base=given.base,
     )
     if size.pairs_per_step % 16:
         parser.error(f"--pairs {size.pairs_per_step}: expected a multiple of 16, for equal batches")

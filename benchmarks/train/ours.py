@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+import palate
 from benchmarks.peers.worker import Facts, read_rows, serve
 from palate.model.attention import of_keys
-from palate.model.device import keep_memory
+from palate.model.device import default_device, keep_memory
 from palate.model.loading import load_reward_model
 from palate.model.packing import group, microbatches
 from palate.model.reward_model import RewardModel
@@ -35,8 +36,8 @@ def shared(model: RewardModel, pairs: Sequence[Example], options: TrainOptions) 
     """Each prompt once."""
     budget = options.tokens_per_microbatch
     for part in split_step(pairs, options.margins(), budget).parts:
-        reward = model(part.groups).reward
-        yield reward[part.chosen], reward[part.rejected], part.margin, part.tokens
+        reward, on_it = model(part.groups).reward, part.to(model.device)
+        yield reward[on_it.chosen], reward[on_it.rejected], on_it.margin, part.tokens
 
 
 def packed(model: RewardModel, pairs: Sequence[Example], options: TrainOptions) -> Iterator[Part]:
@@ -45,7 +46,7 @@ def packed(model: RewardModel, pairs: Sequence[Example], options: TrainOptions) 
     for indices, chosen in microbatches(groups, options.tokens_per_microbatch):
         reward = model(chosen).reward
         margin = _margins([pairs[i] for i in indices], options)
-        yield reward[0::2], reward[1::2], margin, sum(g.tokens for g in chosen)
+        yield reward[0::2], reward[1::2], margin.to(model.device), sum(g.tokens for g in chosen)
 
 
 def padded(model: RewardModel, pairs: Sequence[Example], options: TrainOptions) -> Iterator[Part]:
@@ -55,7 +56,8 @@ def padded(model: RewardModel, pairs: Sequence[Example], options: TrainOptions) 
         rows = [p.chosen for p in batch] + [p.rejected for p in batch]
         reward = model.forward_padded(rows).reward
         computed = len(rows) * max(map(len, rows))
-        yield reward[: len(batch)], reward[len(batch) :], _margins(batch, options), computed
+        margin = _margins(batch, options).to(model.device)
+        yield reward[: len(batch)], reward[len(batch) :], margin, computed
 
 
 PATHS: dict[str, Callable[[RewardModel, Sequence[Example], TrainOptions], Iterator[Part]]] = {
@@ -73,8 +75,8 @@ def _margins(pairs: Sequence[Example], options: TrainOptions) -> Tensor:
 class Trainer:
     """A model, its optimizer, and one way of making micro-batches."""
 
-    def __init__(self, folder: str, path: str, options: TrainOptions) -> None:
-        self.model = load_reward_model(folder)
+    def __init__(self, model: RewardModel, path: str, options: TrainOptions) -> None:
+        self.model = model
         self._options, self._path = options, PATHS[path]
         choose_trainable(self.model, options)
         self.model.train()
@@ -83,7 +85,7 @@ class Trainer:
 
     def step(self, pairs: Sequence[Example]) -> Facts:
         """One optimizer step over `pairs`."""
-        total, computed = torch.zeros(()), 0
+        total, computed = torch.zeros((), device=self.model.device), 0
         for chosen, rejected, margin, tokens in self._path(self.model, pairs, self._options):
             loss = ranking_loss(chosen, rejected, margin).sum() / len(pairs)
             loss.backward()
@@ -139,6 +141,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, required=True)
     parser.add_argument("--budget", type=int, required=True)
     parser.add_argument("--learning-rate", type=float, required=True)
+    parser.add_argument("--dtype", default="float32")
     arguments = parser.parse_args()
     keep_memory()
     options = TrainOptions(
@@ -147,7 +150,9 @@ def main() -> None:
         margin="small",
         trainable=Trainable(last_layers=arguments.layers),
     )
-    trainer = Trainer(arguments.model, arguments.path, options)
+    dtype = getattr(torch, arguments.dtype)
+    model = load_reward_model(arguments.model, dtype, default_device())
+    trainer = Trainer(model, arguments.path, options)
     rows = read_rows(arguments.rows)
     # Tokenised and grouped before the window, as TRL does when it is built.
     steps = {n: [example(r) for r in rows if r["step"] == n] for n in {r["step"] for r in rows}}
@@ -162,7 +167,7 @@ def main() -> None:
         if (path := request.get("rows")) is not None and path not in files:
             files[path] = [example(r) for r in read_rows(path)]
 
-    serve(work, prepare)
+    serve(work, prepare, source=str(palate.__file__))
 
 
 if __name__ == "__main__":

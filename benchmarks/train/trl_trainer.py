@@ -82,7 +82,9 @@ class Turnstile(TrainerCallback):
         self._window = Window()
 
 
-def config(output: str, batch: int, microbatches: int, learning_rate: float) -> RewardConfig:
+def config(
+    output: str, batch: int, microbatches: int, learning_rate: float, *, bf16: bool
+) -> RewardConfig:
     """TRL's settings, equal to ours; the comment says where its default is another."""
     return RewardConfig(
         output_dir=output,
@@ -96,10 +98,10 @@ def config(output: str, batch: int, microbatches: int, learning_rate: float) -> 
         adam_epsilon=1e-5,  # Default: 1e-8.
         weight_decay=0.1,  # Default: 0.
         max_grad_norm=1.0,
-        bf16=False,  # Default: True; this CPU emulates it.
+        bf16=bf16,  # Default: True, float32 weights under autocast.
         gradient_checkpointing=False,  # Default: True, which would cost TRL a forward more.
         train_sampling_strategy="sequential",  # Default: random; the rows are already drawn.
-        use_cpu=True,
+        use_cpu=not torch.cuda.is_available(),
         logging_strategy="no",
         save_strategy="no",
         eval_strategy="no",
@@ -131,6 +133,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, required=True)
     parser.add_argument("--by-length", action="store_true")
     parser.add_argument("--learning-rate", type=float, required=True)
+    parser.add_argument("--dtype", default="float32")
     arguments = parser.parse_args()
     requests = Requests()
     model = AutoModelForSequenceClassification.from_pretrained(
@@ -141,7 +144,13 @@ def main() -> None:
     microbatches = pairs_per_step // arguments.batch
     trainer = RewardTrainer(
         model=model,
-        args=config(arguments.output, arguments.batch, microbatches, arguments.learning_rate),
+        args=config(
+            arguments.output,
+            arguments.batch,
+            microbatches,
+            arguments.learning_rate,
+            bf16=arguments.dtype == "bfloat16",
+        ),
         train_dataset=rows,
         processing_class=AutoTokenizer.from_pretrained(arguments.model),
     )
