@@ -1,8 +1,9 @@
 """Comparisons made by hand for tests that need rows."""
 
+from dataclasses import replace
 from pathlib import Path
 
-from palate.records import write_comparisons
+from palate.records import read_header, write_comparisons
 from palate.types import Comparison, Message, comparison_id
 
 
@@ -31,3 +32,14 @@ def pool(path: Path, rows: int, source: str, prompts: int | None = None) -> Path
     ]
     write_comparisons(path, many)
     return path
+
+
+def same_table(first: Path, second: Path) -> bool:
+    """Whether two tables are equal byte for byte, but for when they were made."""
+
+    def before_the_footer(path: Path) -> bytes:
+        data = path.read_bytes()
+        return data[: -8 - int.from_bytes(data[-8:-4], "little")]
+
+    headers = [replace(read_header(path), created="") for path in (first, second)]
+    return headers[0] == headers[1] and before_the_footer(first) == before_the_footer(second)

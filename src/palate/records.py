@@ -12,12 +12,14 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from array import array
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -201,14 +203,23 @@ class Fingerprint:
         An empty cell of a later column adds nothing, so that a file of the same rows in an
         earlier form has the same fingerprint.
         """
-        row = {k: v for k, v in row.items() if v is not None or k not in LATER_COLUMNS}
-        text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
-        line = text.encode("utf-8", "surrogatepass") + b"\n"
+        line = row_line(row)
         self._hash.update(line)
         return len(line)
 
+    def add_lines(self, lines: bytes | memoryview) -> None:
+        """Add rows whose lines (`row_line`) stand one after the other."""
+        self._hash.update(lines)
+
     def hex(self) -> str:
         return self._hash.hexdigest()
+
+
+def row_line(row: Mapping[str, Any]) -> bytes:
+    """A row as its fingerprint takes it: JSON and a line break."""
+    row = {k: v for k, v in row.items() if v is not None or k not in LATER_COLUMNS}
+    text = json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass") + b"\n"
 
 
 def write_table(
@@ -224,11 +235,27 @@ def write_table(
 
     `details` may be a function; it is called after the last row, for counts made on the way.
     """
-    fingerprint, count = Fingerprint(), 0
+    fingerprint = Fingerprint()
+    groups = _groups(rows, fingerprint)
+    tables = (pa.Table.from_pylist(group, schema=schema) for group in groups)
+    return _write(path, tables, schema, fingerprint, kind, inputs, details)
+
+
+def _write(
+    path: Path,
+    groups: Iterable[pa.Table],
+    schema: pa.Schema,
+    fingerprint: Fingerprint,
+    kind: str,
+    inputs: Mapping[str, str] | None,
+    details: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None,
+) -> Header:
+    """Write row groups and the header; whoever makes them adds their rows to the fingerprint."""
+    count = 0
     with atomic(path) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-        for group in _groups(rows, fingerprint):
+        for group in groups:
             count += len(group)
-            writer.write_table(pa.Table.from_pylist(group, schema=schema))
+            writer.write_table(group)
         header = Header(
             kind=kind,
             version=version_of(kind),
@@ -258,6 +285,83 @@ def _groups(
             group, size = [], 0
     if group:
         yield group
+
+
+# A table of rows that other processes made: in the parent they are never Python objects.
+
+
+@dataclass(frozen=True, slots=True)
+class PackedRows:
+    """Rows as an Arrow message, and the lines of their fingerprint with the size of each."""
+
+    message: bytes
+    lines: bytes
+    sizes: array[int]
+
+    @classmethod
+    def of(cls, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> PackedRows:
+        """The rows packed."""
+        lines = [row_line(row) for row in rows]
+        batch = pa.RecordBatch.from_pylist(list(rows), schema=schema)
+        sizes = array("q", map(len, lines))
+        return cls(batch.serialize().to_pybytes(), b"".join(lines), sizes)
+
+    def runs(self, kept: Sequence[bool], schema: pa.Schema) -> Iterator[PackedRun]:
+        """The rows that are kept, a run of neighbours at a time."""
+        batch = pa.ipc.read_record_batch(pa.py_buffer(self.message), schema)
+        lines, start, first = memoryview(self.lines), 0, 0
+        for keep, same in groupby(kept):
+            count = len(list(same))
+            sizes = self.sizes[first : first + count]
+            end = start + sum(sizes)
+            if keep:
+                yield PackedRun(batch.slice(first, count), lines[start:end], sizes)
+            first, start = first + count, end
+
+
+@dataclass(frozen=True, slots=True)
+class PackedRun:
+    """Neighbouring rows that stay together."""
+
+    batch: pa.RecordBatch
+    lines: memoryview
+    sizes: array[int]
+
+
+def write_packed(
+    path: Path,
+    runs: Iterable[PackedRun],
+    schema: pa.Schema,
+    *,
+    kind: str,
+    inputs: Mapping[str, str] | None = None,
+    details: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+) -> Header:
+    """As `write_table`, which makes the same file of the same rows."""
+    fingerprint = Fingerprint()
+    tables = _regrouped(runs, schema, fingerprint)
+    return _write(path, tables, schema, fingerprint, kind, inputs, details)
+
+
+def _regrouped(
+    runs: Iterable[PackedRun], schema: pa.Schema, fingerprint: Fingerprint
+) -> Iterator[pa.Table]:
+    """The row groups that `_groups` would make of these rows."""
+    group: list[pa.RecordBatch] = []
+    rows = size = 0
+    for run in runs:
+        fingerprint.add_lines(run.lines)
+        first = 0
+        for number, line in enumerate(run.sizes, 1):
+            rows, size = rows + 1, size + line
+            if rows == ROWS_PER_GROUP or size >= BYTES_PER_GROUP:
+                group.append(run.batch.slice(first, number - first))
+                yield pa.Table.from_batches(group, schema).combine_chunks()
+                group, rows, size, first = [], 0, 0, number
+        if first < len(run.sizes):
+            group.append(run.batch.slice(first))
+    if group:
+        yield pa.Table.from_batches(group, schema).combine_chunks()
 
 
 def version_of(kind: str) -> int:

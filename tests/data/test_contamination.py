@@ -4,15 +4,17 @@ import random
 
 import pytest
 
-from made import made, user
+from made import made, same_table, user
+from palate import records
 from palate.data.contamination import (
     BenchmarkIndex,
     OverlapOptions,
     OverlapReport,
     exclude_overlap,
+    exclude_overlap_of,
 )
 from palate.data.prompts import normalise
-from palate.records import read_header, read_rows
+from palate.records import read_comparisons, read_header, read_rows, write_comparisons
 from palate.types import Message
 
 LONG = (
@@ -135,3 +137,26 @@ def test_pku_prompts_in_harmless_base_are_found(data_root, harmless):
     assert len(equal) == 46
     assert all("exact" in found[p] for p in equal)
     assert sum("exact" in kinds for kinds in found.values()) == 122
+
+
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_file_is_the_same_however_many_processes_look_for_overlaps(tmp_path, monkeypatch, keep):
+    monkeypatch.setattr(records, "ROWS_PER_GROUP", 8)
+    bench = index(LONG, "How do I bake bread?")
+    texts = (LONG, f"Be kind. {LONG}", "How do I bake bread?", " ".join(LONG.split()[:-8]))
+    rows = [
+        made(texts[n % 7] if n % 7 < 4 else f"Why {n}?", id=f"row-{n}", source=f"s{n % 2}")
+        for n in range(40)
+    ]
+    raw, plain = tmp_path / "raw.parquet", tmp_path / "plain.parquet"
+    write_comparisons(raw, rows)
+    report, inputs = OverlapReport(), {"train": read_header(raw).fingerprint}
+    kept = exclude_overlap(read_comparisons(raw), bench, report, keep=keep)
+    write_comparisons(plain, kept, inputs=inputs)
+    assert {overlap.kind for _, _, overlap in report.overlaps} == {"exact", "contains", "near"}
+    for workers in (1, 2):
+        out, again = tmp_path / f"{workers}.parquet", OverlapReport()
+        exclude_overlap_of(raw, out, bench, again, keep=keep, workers=workers)
+        assert same_table(out, plain)
+        assert again.overlaps == report.overlaps
+        assert again.to_json() == report.to_json()

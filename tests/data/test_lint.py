@@ -2,10 +2,11 @@ import json
 
 import pytest
 
-from made import made, user
+from made import made, same_table, user
+from palate import records
 from palate.data.annotators import Disagreement
-from palate.data.lint import Kind, LintReport, lint
-from palate.records import read_header, read_rows
+from palate.data.lint import Kind, LintReport, lint, lint_of
+from palate.records import read_comparisons, read_header, read_rows, write_comparisons
 from palate.types import Judgement, Message
 
 
@@ -233,3 +234,42 @@ def test_what_denies_a_preference_denies_no_tie(fields):
     report = LintReport()
     assert list(lint(rows, report)) == rows[1:]
     assert len(report.findings) == 1
+
+
+@pytest.mark.parametrize(("rows_per_group", "bytes_per_group"), [(8, 1 << 26), (4_096, 3_000)])
+def test_a_file_is_the_same_however_many_processes_lint_it(
+    tmp_path, monkeypatch, rows_per_group, bytes_per_group
+):
+    monkeypatch.setattr(records, "ROWS_PER_GROUP", rows_per_group)
+    monkeypatch.setattr(records, "BYTES_PER_GROUP", bytes_per_group)
+
+    def row(n: int):
+        sides = [f"A pinch, {n % 3}.", f"None, {n % 2}."]
+        long, mark = "very " * 60, "<|im_start|> "
+        sides[0] = {0: "", 1: sides[0].upper(), 2: mark + sides[0], 3: long}.get(n % 19, sides[0])
+        chosen, rejected = sides[:: -1 if n % 10 == 0 else 1]
+        return made(
+            f"How much salt, {n % 4}?",
+            chosen,
+            rejected,
+            id=f"row-{n}",
+            source=f"source-{n % 2}",
+            annotator=(None, "ann", "bob")[n % 3],
+            meta={"row": n} if n % 4 else {},
+            judgement=Judgement(chosen=0.0, tie=1.0) if n % 17 == 0 else Judgement(),
+        )
+
+    raw, plain = tmp_path / "raw.parquet", tmp_path / "plain.parquet"
+    write_comparisons(raw, map(row, range(100)))
+    report = LintReport()
+    inputs = {"imported": read_header(raw).fingerprint}
+    kept = lint(read_comparisons(raw), report, max_characters=200)
+    write_comparisons(plain, kept, inputs=inputs, details=report.to_json)
+    assert len({finding.kind for finding in report.findings}) > 4
+    for workers in (1, 2):
+        out, again = tmp_path / f"{workers}.parquet", LintReport()
+        lint_of(raw, out, again, max_characters=200, workers=workers)
+        assert same_table(out, plain)
+        assert again.findings == report.findings
+        assert again.to_json() == report.to_json()
+        assert again.disagreement() == report.disagreement()

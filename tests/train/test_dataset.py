@@ -361,7 +361,7 @@ def test_two_processes_killed_and_one_that_goes_on_make_the_same_file(
     else:
         process.kill()
     errors = process.communicate()[1]
-    assert "Process tokenise" not in errors, "a worker wrote its traceback"
+    assert "Process tokenising" not in errors, "a worker wrote its traceback"
     assert 0 < note(out)["done"] < note(out)["groups"]
     assert len(workers) >= 2
     assert not psutil.wait_procs(workers, timeout=30)[1], "workers outlive their run"

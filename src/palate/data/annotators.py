@@ -454,6 +454,36 @@ class _Source:
     batch_names: dict[str, int] = field(default_factory=dict[str, int])
 
 
+@dataclass(frozen=True, slots=True)
+class RowVotes:
+    """What named annotators said of a row: (name, code) of each, and which pair of what it is.
+
+    Codes: 0 the first of the sorted sides or the second, by a bit of `key`; 1 a tie; 2 the other.
+    """
+
+    source: str
+    batch: str
+    key: int
+    prompt: int
+    said: tuple[tuple[str, int], ...]
+
+    @classmethod
+    def of(cls, c: Comparison) -> RowVotes | None:
+        """The votes of a row; None where nobody is named."""
+        said = [(name, answer) for name, answer in answers_of(c) if name]
+        if not said:
+            return None
+        key, chosen_first = item_key(c)
+        # Sides by a bit of the key: alpha takes what is said of a side by chance into account, and
+        # neither the order of a file nor that of the alphabet is chance.
+        straight = chosen_first == bool(key >> 1 & 1)
+        codes = tuple(
+            (name, 1 if answer == "tie" else (0 if (answer == "chosen") == straight else 2))
+            for name, answer in said
+        )
+        return cls(c.source, c.batch, key, hash64(c.prompt_id), codes)
+
+
 class Votes:
     """What named annotators said of which pair, collected row by row.
 
@@ -467,20 +497,17 @@ class Votes:
 
     def add(self, c: Comparison) -> None:
         """Count the votes of a row."""
-        said = [(name, answer) for name, answer in answers_of(c) if name]
-        if not said:
-            return
+        if (vote := RowVotes.of(c)) is not None:
+            self.count(vote)
+
+    def count(self, vote: RowVotes) -> None:
+        """Count the votes of a row."""
         self._disagreement = None
-        key, chosen_first = item_key(c)
-        # Sides by a bit of the key: alpha takes what is said of a side by chance into account, and
-        # neither the order of a file nor that of the alphabet is chance.
-        straight = chosen_first == bool(key >> 1 & 1)
-        source = self._sources.setdefault(c.source, _Source())
-        batch = source.batch_names.setdefault(c.batch, len(source.batch_names))
-        for name, answer in said:
-            code = 1 if answer == "tie" else (0 if (answer == "chosen") == straight else 2)
-            source.items.append(key)
-            source.prompts.append(hash64(c.prompt_id))
+        source = self._sources.setdefault(vote.source, _Source())
+        batch = source.batch_names.setdefault(vote.batch, len(source.batch_names))
+        for name, code in vote.said:
+            source.items.append(vote.key)
+            source.prompts.append(vote.prompt)
             source.answers.append(code)
             source.people.append(source.names.setdefault(name, len(source.names)))
             source.batches.append(batch)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from palate.data.lint import LintReport, lint
+from palate.data.lint import LintReport, lint_of
 from palate.data.mixture import MixtureSpec, mix
 from palate.data.sources import BadRow, Request, not_read, open_source, read, source_named
 from palate.data.sources.files import is_hub_id, locate
@@ -157,9 +157,7 @@ def _lint(work: Workspace, alias: str, path: Path) -> Path:
 
     def make() -> Files:
         report = LintReport()
-        rows = lint(read_comparisons(path), report, max_characters=config.max_characters)
-        inputs = {"imported": read_header(path).fingerprint}
-        write_comparisons(out, rows, inputs=inputs, details=report.to_json)
+        lint_of(path, out, report, max_characters=config.max_characters)
         findings = out.with_suffix(".findings.parquet")
         report.write(findings)
         work.log(f"  {alias}: {report.excluded.total():,} of {report.rows.total():,} excluded")
@@ -269,7 +267,7 @@ def exclude_overlaps(work: Workspace, train: Files, benchmarks: Files) -> dict[s
             BenchmarkIndex,
             OverlapOptions,
             OverlapReport,
-            exclude_overlap,
+            exclude_overlap_of,
         )
 
         options = OverlapOptions(**config.model_dump(exclude={"exclude"}))
@@ -279,9 +277,7 @@ def exclude_overlaps(work: Workspace, train: Files, benchmarks: Files) -> dict[s
         report, outputs = OverlapReport(), {}
         for alias, path in train.items():
             outputs[alias] = folder / f"{alias}.parquet"
-            rows = exclude_overlap(read_comparisons(path), index, report, keep=not config.exclude)
-            inputs = {"train": read_header(path).fingerprint}
-            write_comparisons(outputs[alias], rows, inputs=inputs)
+            exclude_overlap_of(path, outputs[alias], index, report, keep=not config.exclude)
         report.write(folder / "overlap.findings.parquet")
         write_json(folder / "overlap.json", report.to_json())
         work.log(f"  {report.excluded.total():,} of {report.rows.total():,} excluded")

@@ -10,21 +10,18 @@ from __future__ import annotations
 
 import json
 import mmap
-import multiprocessing
 import os
-import signal
 import struct
 import time
 import weakref
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from copy import copy
 from dataclasses import asdict, astuple, dataclass, replace
+from functools import partial
 from itertools import accumulate, islice
-from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,7 +30,6 @@ import pyarrow as pa
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from palate.cpus import cores
 from palate.model.packing import Tokens, group
 from palate.model.templates import RefusedTurnsError
 from palate.model.tokenizer import ChatTokens
@@ -47,6 +43,7 @@ from palate.records import (
     write_text,
 )
 from palate.types import PREFERRED, Comparison, Judgement, PalateError, Ranks, Rating, digest
+from palate.workers import in_order, workers_for
 
 # One comparison as tokens, and as the bytes in which a token file holds it.
 
@@ -171,24 +168,12 @@ def chunks(
 ) -> Generator[Chunk]:
     """The chunks of row groups in order; more than one worker are processes of their own.
 
-    Worker i of n makes every n-th group from the i-th on, and waits until it is received. So the
-    order is that of the file, and each worker has at most one finished chunk.
-
     Raises:
         PalateError: the template writes no stable end, or a process died.
     """
-    if workers == 1:
-        yield from (_chunk(comparisons, chat, number) for number in groups)
-        return
-    pool = [_start_worker(comparisons, chat, groups[first::workers]) for first in range(workers)]
-    try:
-        for index in range(len(groups)):
-            yield _receive(*pool[index % workers])
-    finally:
-        for process, receiver in pool:
-            process.terminate()
-            process.join()
-            receiver.close()
+    do = partial(_chunk, comparisons, chat)
+    cure = "what was finished is kept"
+    return in_order(do, groups, workers, name="tokenising process", cure=cure)
 
 
 def _chunk(comparisons: Path, chat: ChatTokens, number: int) -> Chunk:
@@ -254,52 +239,6 @@ def _ranking_key(example: Example) -> int:
     if example.ranks is None:
         return 0
     return int(digest(example.prompt, example.ranks.ranking)[:16], 16) or 1
-
-
-def _start_worker(
-    comparisons: Path, chat: ChatTokens, groups: Sequence[int]
-) -> tuple[SpawnProcess, Connection]:
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(
-        target=_worker, args=(comparisons, chat, groups, sender), daemon=True, name="tokenise"
-    )
-    # Ctrl-C reaches the whole foreground group, and each worker would print a traceback; what it
-    # inherits blocked stays so. This process ends it.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    sender.close()  # The worker holds the only other end: where it dies, `_receive` fails.
-    return process, receiver
-
-
-def _worker(comparisons: Path, chat: ChatTokens, groups: Sequence[int], sender: Connection) -> None:
-    """Send the chunks of `groups`; a broken pipe means that nobody waits for them any more."""
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"  # Each core has a process already.
-    with suppress(BrokenPipeError):
-        try:
-            for number in groups:
-                sender.send(_chunk(comparisons, chat, number))
-        except PalateError as error:
-            sender.send(error)
-
-
-def _receive(process: SpawnProcess, receiver: Connection) -> Chunk:
-    try:
-        result = receiver.recv()
-    except EOFError:
-        process.join()
-        raise PalateError(
-            f"a tokenising process ended with exit code {process.exitcode}; what was finished is "
-            "kept. -9 is too little memory; a script of your own needs its "
-            "`if __name__ == '__main__':` around training"
-        ) from None
-    if isinstance(result, PalateError):
-        raise result
-    assert isinstance(result, Chunk)
-    return result
 
 
 # A process imports for 5 s or more and tokenises some 500 rows of HH a second: fewer do not pay.
@@ -455,7 +394,7 @@ def tokenise(
             state = State(fingerprint, count_groups(comparisons), done=0, size=0, cuts=Cuts())
         if state.done < state.groups or not state.size:
             rows = source.rows - state.cuts.rows
-            workers = workers or max(1, min(cores(), rows // ROWS_PER_WORKER))
+            workers = workers or workers_for(rows, ROWS_PER_WORKER)
             made = chunks(comparisons, chat, range(state.done, state.groups), workers)
             cuts = Counter(asdict(state.cuts))
             with _bar(comparisons.stem, cuts, source.rows, out) as show, closing(made):
