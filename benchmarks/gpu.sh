@@ -3,7 +3,7 @@
 #
 #   benchmarks/gpu.sh               on a machine with one GPU; OUT=FOLDER for the answers, GPU=h200
 #   DRY=1 benchmarks/gpu.sh         tiny shapes on a CPU: that every question can be asked
-#   ONLY="correctness mfu" ...      some of the questions
+#   ONLY="correctness mfu" ...      some of the questions; PATIENCE=5: five times the time limits
 #
 # Questions, the most telling ones first, each with a time limit of its own; one that cannot be
 # answered does not stop the others, and its last line of stderr stands in its place:
@@ -21,6 +21,7 @@ PYTHON=${PYTHON:-.venv/bin/python}
 OUT=${OUT:-benchmarks/.work/gpu}
 DRY=${DRY:-}
 GPU=${GPU:-h200}
+PATIENCE=${PATIENCE:-1}
 mkdir -p "$OUT"
 
 ask() {  # NAME SECONDS COMMAND...: its stdout and stderr are kept, its last line is the answer
@@ -28,7 +29,7 @@ ask() {  # NAME SECONDS COMMAND...: its stdout and stderr are kept, its last lin
   shift 2
   case " ${ONLY:-$name} " in *" $name "*) ;; *) return ;; esac
   echo "$name ..." >&2
-  timeout "$limit" "$@" >"$OUT/$name.out" 2>"$OUT/$name.err"
+  timeout $((limit * PATIENCE)) "$@" >"$OUT/$name.out" 2>"$OUT/$name.err"
   local status=$?
   [ $status = 0 ] || echo "$name: ended with $status" | tee -a "$OUT/$name.err" >&2
 }
