@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from palate.data.sources import Request, open_source, readable
+from palate.data.sources.files import read_file
 from palate.records import write_comparisons
 from palate.types import Message, PalateError, Rating
 
@@ -424,3 +425,22 @@ def test_rows_in_palates_columns_are_read_as_before_mappings(tmp_path: Path) -> 
         write_comparisons(tmp_path / "out.parquet", good).fingerprint
         == "86f3f29367065e354788035c49983013"
     )
+
+
+def test_reading_an_arrow_file_does_not_keep_it_in_memory(tmp_path: Path) -> None:
+    status = Path("/proc/self/status")
+    if not status.exists():
+        pytest.skip("no /proc")
+
+    def mapped_megabytes() -> int:
+        (line,) = (row for row in status.read_text().splitlines() if row.startswith("RssFile"))
+        return int(line.split()[1]) // 1024
+
+    table = pa.table({name: ["x" * 2**14] * 2_048 for name in ("prompt", "chosen")})
+    with pa.ipc.new_stream(str(tmp_path / "a.arrow"), table.schema) as writer:
+        writer.write_table(table)
+    before = mapped_megabytes()
+    read = ((row.row, mapped_megabytes()) for row in read_file(tmp_path / "a.arrow"))
+    rows, most = zip(*(one for one in read if one[0] % 512 == 0), strict=True)
+    assert rows == (512, 1024, 1536, 2048)
+    assert max(most) < before + 48  # Of 64.

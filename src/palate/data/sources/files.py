@@ -15,6 +15,7 @@ import csv
 import gzip
 import io
 import json
+import mmap
 import re
 import zlib
 from collections import Counter
@@ -414,13 +415,18 @@ def _read_parquet(path: Path, part: str) -> Records:
 
 def _read_arrow(path: Path, part: str) -> Records:
     """Arrow's file format, or its stream, in which `datasets` saves."""
-    with pa.memory_map(str(path)) as file:
-        row = 0
-        for batch in _arrow_batches(file):
-            for start in range(0, batch.num_rows, ROWS_PER_READ):
-                for data in _rows(batch.slice(start, ROWS_PER_READ)):
-                    row += 1
-                    yield Record(str(path), row, part, data)
+    with path.open("rb") as file:
+        if not file.read(1):
+            return
+        memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    row = 0
+    for batch in _arrow_batches(pa.BufferReader(pa.py_buffer(memory))):
+        for start in range(0, batch.num_rows, ROWS_PER_READ):
+            for data in _rows(batch.slice(start, ROWS_PER_READ)):
+                row += 1
+                yield Record(str(path), row, part, data)
+            # Given back, not lost: mapped again when read. Else all of the file stays resident.
+            memory.madvise(mmap.MADV_DONTNEED)
 
 
 def _rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
@@ -445,7 +451,7 @@ def _has_arguments(kind: pa.DataType) -> bool:
     )
 
 
-def _arrow_batches(file: pa.MemoryMappedFile) -> Iterator[pa.RecordBatch]:
+def _arrow_batches(file: pa.BufferReader) -> Iterator[pa.RecordBatch]:
     is_file = file.read(len(ARROW)) == ARROW
     file.seek(0)
     if not is_file:
