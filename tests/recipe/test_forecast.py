@@ -7,7 +7,8 @@ import pytest
 
 from answering import endpoint
 from command import one_line, palate
-from palate.recipe.forecast import costs, with_budget
+from palate.recipe.forecast import Amounts, Machines, costs, forecast, with_budget
+from palate.recipe.schema import validate
 from palate.records import write_comparisons
 from palate.types import Comparison, Message, PalateError
 
@@ -129,3 +130,28 @@ def test_a_recipe_is_costed_before_anything_is_trained(tmp_path, monkeypatch):
 )
 def test_a_judge_that_is_mistyped_is_one_line(benchmark, what, line):
     assert line in one_line(palate("evaluate", what, "--benchmark", benchmark))
+
+
+def test_a_plan_of_few_rows_is_of_the_head_that_they_will_teach(tmp_path):
+    """Of a shape that is stated, everything learns, however few rows."""
+    recipe = validate(
+        {
+            "name": "few",
+            "data": {"sources": {"help": {"source": "simulated"}}},
+            "benchmarks": {},
+            "mixtures": {"all": {"all": ["help"]}},
+            "models": {"mine": {"mixture": "all"}},
+            "judges": ["mine"],
+        }
+    )
+
+    def plan(**stated):
+        amounts = Amounts(comparisons=300, tokens=90, **stated)
+        return forecast(recipe, "mine", tmp_path, Machines(gpus=0), amounts)
+
+    few = plan()
+    assert (few.anatomy.layers, few.course.steps) == (20, 114)
+    assert few.anatomy.trainable == 2 * few.anatomy.width, "the head and the final norm"
+    shape = plan(shape="llama3-1b")
+    assert shape.anatomy.trainable == shape.anatomy.parameters
+    assert shape.course.steps == 38

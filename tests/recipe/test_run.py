@@ -6,14 +6,16 @@ from pathlib import Path
 import pytest
 
 from made import made
+from palate.model.options import BaseOptions
 from palate.recipe import load_recipe, run
-from palate.recipe.cache import Workspace
-from palate.recipe.schema import resolved
-from palate.recipe.stages import OPTIONS, fill_in, forbid_overlap
+from palate.recipe.cache import Workspace, plain
+from palate.recipe.schema import fingerprinted, resolved, validate
+from palate.recipe.stages import OPTIONS, fill_in, forbid_overlap, settle
 from palate.recipe.yaml import merge
 from palate.records import read_comparisons, read_header, write_comparisons
-from palate.train.options import TrainOptions
-from palate.types import PalateError
+from palate.train.defaults import follows
+from palate.train.options import Trainable, TrainOptions
+from palate.types import PalateError, digest
 from tiny import save_tiny
 
 RECIPE = """
@@ -272,3 +274,45 @@ def test_a_training_that_was_begun_keeps_its_own_steps(few, tmp_path):
     assert settled().pairs_per_step == 512
     (tmp_path / "experiment.json").write_text('"of other data"')
     assert settled().pairs_per_step == 8
+
+
+def test_a_training_begun_when_six_layers_learnt_keeps_them_and_its_fingerprint(few, tmp_path):
+    """Of the release before a head alone learnt from few rows; whoever begins now has the head."""
+    mixture = few[1] / "mixtures" / "all.parquet"
+    begun = TrainOptions(
+        pairs_per_step=8, epochs=3, warmup_steps_min=3, learning_rate=2e-4, head_learning_rate=2e-3
+    )
+    base = BaseOptions(layers=6)
+    stored = {
+        "mixture": read_header(mixture).fingerprint,
+        "base": base.model_dump(mode="json"),
+        "train": begun.decisive(),
+    }
+    (tmp_path / OPTIONS).write_text(json.dumps(stored))
+
+    def experiment(folder: Path) -> str:
+        options, cut = fill_in("mine", TrainOptions(), BaseOptions(), mixture, folder)
+        return digest(plain([cut, options.decisive()]))
+
+    kept = "421c911755c509cd8bc4736a8c06a466"  # As that release gave it.
+    assert experiment(tmp_path) == kept
+    options, cut = fill_in("mine", TrainOptions(), BaseOptions(), mixture, tmp_path / "new")
+    assert (options.trainable, cut.layers) == (Trainable(last_layers=0), 20)
+    assert experiment(tmp_path / "new") != kept
+
+
+def test_what_learns_of_few_rows_is_said_and_stated_in_the_recipe_of_the_run(tmp_path):
+    """With the embedded base: 20 layers as they are under a head; `mix` trains nothing."""
+    said: list[str] = []
+    recipe = tmp_path / "few.yaml"
+    recipe.write_text(UNSAID.replace(", model: MODEL", ""))
+    loaded = load_recipe(recipe, environment={})
+    run(loaded, tmp_path / "run", until="mix", say=said.append)
+    assert any("the first 20 layers of the backbone as they are" in line for line in said), said
+    work = Workspace(loaded, tmp_path / "run")
+    settled = settle(work, {"all": tmp_path / "run" / "mixtures" / "all.parquet"})
+    again = validate(resolved(settled))
+    assert again.train_options("mine").trainable == Trainable(last_layers=0)
+    assert again.backbone_options("mine").layers == 20
+    assert not follows(again.train_options("mine"), again.backbone_options("mine"))
+    assert fingerprinted(loaded)["train"]["trainable"] == "full", "as in the release before"

@@ -29,10 +29,34 @@ def test_any_number_of_rows_makes_steps_that_teach(rows: int) -> None:
 def test_300_rows_make_steps_and_not_one_of_512_pairs_that_warms_up() -> None:
     assert Course.of(TrainOptions(), 300).trouble, "the paper's defaults alone"
     options, base = follow(TrainOptions(), BaseOptions(), 300, size(5e7))
-    assert (
-        str(Course.of(options, 300)) == "300 rows: 38 steps of 8 pairs (1 epoch), 4 of them warm-up"
+    assert str(Course.of(options, 300)) == (
+        "300 rows: 114 steps of 8 pairs (3 epochs), 5 of them warm-up"
     )
-    assert (options.learning_rate, options.head_learning_rate, base.layers) == (2e-4, 2e-3, 6)
+    assert (options.trainable, base.layers) == (Trainable(last_layers=0), 20)
+    assert (options.learning_rate, options.head_learning_rate) == (5e-4, 5e-3)
+    again, _ = follow(TrainOptions(), BaseOptions(), 300, None)
+    assert again == options, "plans need no size of the base to agree"
+
+
+@pytest.mark.parametrize("stated", [{"trainable": "full"}, {"learning_rate": 2e-4}])
+def test_who_says_how_layers_learn_has_the_first_six_learn(stated) -> None:
+    options, base = follow(TrainOptions(**stated), BaseOptions(), 300, size(5e7))
+    assert (options.trainable, base.layers, options.epochs) == ("full", 6, 1)
+    assert options.learning_rate == 2e-4
+    head = options.head_learning_rate
+    assert head == (2e-3 if "trainable" in stated else None)
+
+
+def test_layers_follow_from_the_rows_and_a_base_that_is_stated_keeps_its_own() -> None:
+    def layers(rows: int, base: BaseOptions) -> tuple[int | None, bool]:
+        options, cut = follow(TrainOptions(), base, rows, size(5e7))
+        return cut.layers, options.trainable == "full"
+
+    rows = (100, 2_000, 2_001, 10_000, 10_001)
+    expected = [(20, False), (20, False), (6, True), (6, True), (None, True)]
+    assert [layers(n, BaseOptions()) for n in rows] == expected
+    assert layers(300, BaseOptions(layers=4)) == (4, True)
+    assert layers(300, BaseOptions(model="smollm2")) == (None, True)
 
 
 def test_millions_of_rows_have_the_papers_steps() -> None:
@@ -56,7 +80,7 @@ def test_what_is_stated_stays() -> None:
 def test_adapters_take_their_own_rate_and_rates_wait_for_a_size() -> None:
     lora = TrainOptions(trainable=Trainable(lora=LoraOptions()))
     assert follow(lora, BaseOptions(), 300, size(7e9))[0].learning_rate == 1e-4
-    assert follow(TrainOptions(), BaseOptions(), 300, None)[0].learning_rate == 1e-5
+    assert follow(TrainOptions(), BaseOptions(model="smollm2"), 300, None)[0].learning_rate == 1e-5
 
 
 @pytest.mark.parametrize("name", built_in())

@@ -79,6 +79,8 @@ def forecast(
 
     rows, tokens, share = _amounts(recipe, name, folder, stated)
     options, base = recipe.train_options(name), recipe.backbone_options(name)
+    if stated.shape is not None:  # Not the embedded backbone, of which only some layers are taken.
+        base = base.model_copy(update={"model": stated.shape})
     mixture = folder / "mixtures" / f"{recipe.models[name].mixture}.parquet"
     together = learnable(mixture, options.loss)[1] if mixture.is_file() else 0
     options, base = follow(options, base, rows, None, together=together)

@@ -482,9 +482,11 @@ def resolved(recipe: Recipe) -> dict[str, Any]:
 def fingerprinted(recipe: Recipe) -> dict[str, Any]:
     """What fingerprints of a recipe are made of: its resolved values under the keys' first names.
 
-    A run of before goes on although a key was renamed since.
+    A run of before goes on although a key was renamed since, or follows from the rows.
     """
-    return rename_keys(resolved(recipe), FIRST_NAMES)
+    values = resolved(recipe)
+    values["train"].setdefault("trainable", "full")
+    return rename_keys(values, FIRST_NAMES)
 
 
 def _given(options: BaseModel) -> dict[str, Any]:

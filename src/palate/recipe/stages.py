@@ -334,8 +334,9 @@ def log_courses(work: Workspace, mixtures: Files) -> None:
     for name, model in work.recipe.models.items():
         options, base = work.recipe.train_options(name), work.recipe.backbone_options(name)
         rows, together = learnable(mixtures[model.mixture], options.loss)
-        filled, _ = follow(options, base, rows, None, together=together)
+        filled, cut = follow(options, base, rows, None, together=together)
         _log_course(work.log, name, options, filled, rows)
+        _log_layers(work.log, name, options, base, filled, cut)
 
 
 def settle(work: Workspace, mixtures: Files) -> Recipe:
@@ -347,8 +348,11 @@ def settle(work: Workspace, mixtures: Files) -> Recipe:
             name, options, base, mixtures[model.mixture], work.folder / "train" / name,
             resume=work.resume, log=work.log,
         )  # fmt: skip
+        values = filled.model_dump(mode="json", exclude_none=True)
+        if filled.trainable == "full":
+            del values["trainable"]  # Recipes of before do not state it, nor do their fingerprints.
         unstated = [key for key in FOLLOWING if key not in options.model_fields_set]
-        train = {key: value for key in unstated if (value := getattr(filled, key)) is not None}
+        train = {key: values[key] for key in unstated if key in values}
         layers = {} if cut.layers == base.layers else {"layers": cut.layers}
         models[name] = model.model_copy(
             update={"train": model.train | train, "backbone": model.backbone | layers}
@@ -381,11 +385,7 @@ def fill_in(
         begun = _begun_with(options, base, header.fingerprint, folder) if resume else None
         filled, cut = begun or follow(options, base, rows, size, together=together)
     _log_course(log, name, options, filled, rows, rates=_rates(filled))
-    if cut.layers != base.layers:
-        log(
-            f"  {name}: the first {cut.layers} layers of the backbone; "
-            "set backbone.layers to override"
-        )
+    _log_layers(log, name, options, base, filled, cut)
     return filled, cut
 
 
@@ -399,11 +399,30 @@ def _log_course(
 ) -> None:
     """How many steps, and with which rates; what followed, and which key overrides it."""
     course = Course.of(filled, rows)
-    unstated = [key for key in FOLLOWING if key not in options.model_fields_set]
+    unstated = [key for key in FOLLOWING if key not in {*options.model_fields_set, "trainable"}]
     override = f"; set train.{unstated[0]} to override" if unstated else ""
     log(f"  {name}: {course}{f', {rates}' if rates else ''}{override}")
     if course.trouble:
         log(f"  {name}: WARNING: {course.trouble}")
+
+
+def _log_layers(
+    log: Callable[[str], None],
+    name: str,
+    options: TrainOptions,
+    base: BaseOptions,
+    filled: TrainOptions,
+    cut: BaseOptions,
+) -> None:
+    """How many layers of the backbone there are and whether they learn, where that followed."""
+    keys, learns = ["backbone.layers"], ""
+    if filled.trainable != options.trainable:
+        keys, learns = ["train.trainable", *keys], " as they are, under a head that learns"
+    if cut.layers != base.layers:
+        log(
+            f"  {name}: the first {cut.layers} layers of the backbone{learns}; "
+            f"set {' or '.join(keys)} to override"
+        )
 
 
 def _rates(options: TrainOptions) -> str:

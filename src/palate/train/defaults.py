@@ -16,12 +16,16 @@ from typing import Any
 
 from palate.model.options import BaseOptions
 from palate.records import has_values, read_batches, read_header
-from palate.train.options import TrainOptions
+from palate.train.options import Trainable, TrainOptions
 from palate.types import Judgement
 
-FOLLOWING = ("pairs_per_step", "epochs", "warmup_steps_min", "learning_rate", "head_learning_rate")
+FOLLOWING = (
+    "pairs_per_step", "epochs", "warmup_steps_min", "learning_rate", "head_learning_rate",
+    "trainable",
+)  # fmt: skip
 """The keys of `train` that follow where they are not stated; of `backbone`, `layers` does."""
 STEPS_WANTED = 36
+STEPS_OF_A_HEAD = 100  # They cost a third, and over-fit less.
 MOST_EPOCHS = 3  # The paper trains one, for longer over-fits; few rows need to be seen again.
 FEWEST_PAIRS, MOST_PAIRS = 8, 512
 LEAST_TAUGHT = 10
@@ -31,7 +35,10 @@ LEAST_TAUGHT = 10
 RATES = ((1e8, 2e-4), (1e9, 5e-5), (7e9, 2e-5), (5e10, 1e-5), (math.inf, 5e-6))
 RATE_OF_ADAPTERS = 1e-4  # Low-rank adapters take a higher rate than the weights; assumed.
 HEAD_RATE = 10  # The head is fresh where the backbone is trained (LOG.md, the demo).
-# A few thousand rows teach the first layers of the embedded base more than all 30 (LOG.md).
+# Of the embedded base, measured (LOG.md, the sweep of 2026-11-28). Up to so many rows, a head on
+# two thirds of its layers as they are learns more than layers do, and is surer of less. Between
+# them and 10,000 rows the first layers learn more than all 30.
+HEAD_ROWS, HEAD_LAYERS, HEAD_ALONE_RATE = 2_000, 20, 5e-3
 FEW_ROWS, FEW_LAYERS = 10_000, 6
 
 
@@ -110,10 +117,13 @@ def follow(
     - `pairs_per_step`: the power of two nearest to sqrt(rows) / 2, between 8 and 512. So 8 of up
       to 500 rows, 16 of 1,000, 64 of 16,000, and the paper's 512 from half a million on. At least
       `together`.
-    - `epochs`: as many as make 36 steps, at most 3.
+    - `epochs`: as many as make 36 steps, 100 where the head alone learns; at most 3.
     - `warmup_steps_min`: the paper's 5, or a tenth of the steps where that is less.
     - `learning_rate`: by the number of parameters (`RATES`); the head's is ten times that.
-    - `backbone.layers`: 6 of the embedded base up to 10,000 rows. A base that is stated keeps all.
+    - `backbone.layers`, `trainable`: of the embedded base, up to 2,000 rows the first 20 layers,
+      which stay as they are under a head that learns at 5e-3; then up to 10,000 rows the first 6,
+      which learn. Where `trainable` or `learning_rate` is stated, 6 from the start.
+      A base that is stated keeps all layers, and all learn.
 
     Pure: the same arguments give the same options. Where `learning_rate` is stated, the head's
     is what it says of itself (`TrainOptions`).
@@ -126,30 +136,37 @@ def follow(
     """
     stated = train.model_fields_set
     derived: dict[str, Any] = {}
-    if "layers" not in base.model_fields_set and "model" not in base.model_fields_set:
-        base = base.model_copy(update={"layers": FEW_LAYERS if rows <= FEW_ROWS else None})
+    head_alone = False
+    if not {"model", "layers"} & base.model_fields_set:
+        head_alone = rows <= HEAD_ROWS and not {"trainable", "learning_rate"} & stated
+        few = HEAD_LAYERS if head_alone else FEW_LAYERS
+        base = base.model_copy(update={"layers": few if rows <= FEW_ROWS else None})
     if "pairs_per_step" not in stated:
         power = round(math.log2(max(1.0, math.sqrt(rows) / 2)))
         derived["pairs_per_step"] = max(min(max(FEWEST_PAIRS, 2**power), MOST_PAIRS), together)
     pairs = derived.get("pairs_per_step", train.pairs_per_step)
     if "epochs" not in stated:
-        derived["epochs"] = min(MOST_EPOCHS, math.ceil(STEPS_WANTED / math.ceil(rows / pairs)))
+        wanted = STEPS_OF_A_HEAD if head_alone else STEPS_WANTED
+        derived["epochs"] = min(MOST_EPOCHS, math.ceil(wanted / math.ceil(rows / pairs)))
     if "warmup_steps_min" not in stated:
         steps = math.ceil(rows / pairs) * derived.get("epochs", train.epochs)
         derived["warmup_steps_min"] = min(train.warmup_steps_min, math.ceil(steps / 10))
-    if size is not None and "learning_rate" not in stated:
+    if head_alone:
+        derived["trainable"] = Trainable(last_layers=0)
+        derived["learning_rate"] = HEAD_ALONE_RATE / HEAD_RATE  # Of the final norm.
+    elif size is not None and "learning_rate" not in stated:
         parameters = size(base)
         derived["learning_rate"] = next(rate for below, rate in RATES if parameters < below)
         if train.trainable != "full" and train.trainable.lora is not None:
             derived["learning_rate"] = RATE_OF_ADAPTERS
-        if "head_learning_rate" not in stated:
-            derived["head_learning_rate"] = HEAD_RATE * derived["learning_rate"]
+    if "learning_rate" in derived and "head_learning_rate" not in stated:
+        derived["head_learning_rate"] = HEAD_RATE * derived["learning_rate"]
     return train.model_copy(update=derived), base
 
 
 def follows(train: TrainOptions, base: BaseOptions) -> bool:
     """Whether anything is left to follow."""
-    unsaid = set(FOLLOWING) - {"head_learning_rate"} - train.model_fields_set
+    unsaid = set(FOLLOWING) - {"head_learning_rate", "trainable"} - train.model_fields_set
     return bool(unsaid) or not {"model", "layers"} & base.model_fields_set
 
 

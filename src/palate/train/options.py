@@ -64,7 +64,7 @@ class TrainOptions(BaseModel):
         1,
         ge=1,
         description="The paper trains one: longer over-fits. Not stated in a recipe: as many as "
-        "make 36 steps, at most 3.",
+        "make 36 steps (100 where the head alone learns), at most 3.",
     )
     pairs_per_step: int = Field(
         512,
@@ -151,7 +151,9 @@ class TrainOptions(BaseModel):
         None, description="Loss of the responses' safety labels beside the ranking loss."
     )
     trainable: Literal["full"] | Trainable = Field(
-        "full", description="What learns: all weights, the last layers, or adapters."
+        "full",
+        description="What learns: all weights, the last layers, or adapters. Not stated in a "
+        "recipe: the head alone on the embedded backbone up to 2,000 rows, else all.",
     )
     seed: int = Field(0, description="Of the order of comparisons and the head.")
     eval_every_steps: int = Field(0, ge=0, description="0: only at the end of each epoch.")

@@ -208,10 +208,16 @@ def single_word_baseline(train: Iterable[Comparison], test: Iterable[Comparison]
 def bag_of_words_baseline(
     train: Sequence[Comparison], test: Sequence[Comparison], penalty: float = 1.0
 ) -> float:
-    """Accuracy on `test` of logistic regression on word presence differences, fitted on `train`.
+    """Accuracy of `bag_of_words_margins`; ties (no known word differs) count half."""
+    return _accuracy(bag_of_words_margins(train, test, penalty))
 
-    Minimises sum log(1 + exp(-X w)) + penalty/2 |w|^2 with rows chosen minus rejected; ties (no
-    known word differs) count half.
+
+def bag_of_words_margins(
+    train: Sequence[Comparison], test: Sequence[Comparison], penalty: float = 1.0
+) -> np.ndarray:
+    """Logits of `test`, [N], by logistic regression on word presence differences of `train`.
+
+    Minimises sum log(1 + exp(-X w)) + penalty/2 |w|^2 with rows chosen minus rejected.
     """
     vocabulary: dict[str, int] = {}
     rows = _differences(train, vocabulary, grow=True)
@@ -224,7 +230,7 @@ def bag_of_words_baseline(
 
     start = np.zeros(rows.shape[1])
     fitted = optimize.minimize(loss, start, jac=True, method="L-BFGS-B", options={"maxiter": 200})
-    return _accuracy(_differences(test, vocabulary, grow=False) @ fitted.x)
+    return np.asarray(_differences(test, vocabulary, grow=False) @ fitted.x)
 
 
 def _differences(
