@@ -352,6 +352,19 @@ def test_every_role_can_be_named() -> None:
         check({role: "x"}, {})
 
 
+def test_two_annotators_files_of_one_name_hold_two_rankings(tmp_path: Path) -> None:
+    row = {"prompt": "Why?", "responses": ["A", "B", "C"]}
+    names: set[str] = set()
+    for annotator, ranks in (("ann", [1, 2, 3]), ("bob", [3, 1, 2]), ("eve", [1, 2, 3])):
+        folder = tmp_path / annotator
+        folder.mkdir()
+        rows = [row | {"ranks": ranks, "annotator": annotator}]
+        good, _ = opened("own", write_jsonl(folder / "ranks.jsonl", rows))
+        assert len({c.ranks.ranking for c in good if c.ranks}) == 1
+        names |= {c.ranks.ranking for c in good if c.ranks}
+    assert len(names) == 3
+
+
 def test_a_tie_that_is_left_out_is_named_by_its_file_and_row(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()

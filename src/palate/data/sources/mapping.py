@@ -25,7 +25,7 @@ from palate.data.messages import SHOWN_CHARACTERS, shown
 from palate.data.sources import base
 from palate.data.sources.base import InvalidRecord, Record
 from palate.progress import warn
-from palate.types import PREFERRED, Judgement, PalateError, Ranks, Rating
+from palate.types import PREFERRED, Judgement, PalateError, Ranks, Rating, digest
 from palate.validation import did_you_mean
 
 Columns = Mapping[str, str]
@@ -583,7 +583,8 @@ def ranked(
     """The K(K-1)/2 comparisons of K responses, the smallest of `order` the best.
 
     Equal numbers are one place, and their pair a tie. With `strengths` the difference of the two
-    numbers is kept as strength.
+    numbers is kept as strength. The ranking's name is of its row and of what it says, for two files
+    of one name, each an annotator's, may rank the same responses in the same row.
 
     Raises:
         InvalidRecord: fewer than two responses.
@@ -593,13 +594,14 @@ def ranked(
     levels = sorted(set(order))
     places = [levels.index(number) for number in order]
     name = f"{record.part}:{record.row}"
+    said = digest(*map(str, responses), *places, str(facts.get("annotator")))
     for first, second in combinations(range(len(responses)), 2):
         tie = places[first] == places[second]
         better, worse = (second, first) if places[second] < places[first] else (first, second)
         yield Reading(
             {**facts, "chosen": responses[better], "rejected": responses[worse]},
             Judgement(chosen=0, tie=1) if tie else PREFERRED,
-            Ranks(name, places[better], places[worse]),
+            Ranks(f"{name}:{said[:16]}", places[better], places[worse]),
             abs(order[first] - order[second]) if strengths else None,
             f"{name}:{first}-{second}",
         )
