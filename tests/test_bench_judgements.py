@@ -79,7 +79,10 @@ def test_figures_of_a_judge_that_knows_and_of_one_that_guesses(bench, tmp_path):
     assert figures.read(path) == made
     # A seed that not every arm has is in no figure.
     alone = figures.Training("ties", arms.DROPPED, SEEDS, "ranking", 1, 1, None, 0.0, [])
-    found = figures.summary([*made, alone], asked)["ties"]
+    whole = figures.summary([*made, alone], asked)
+    assert whole["pairs"] == (truth != 0).sum()
+    assert whole["threshold_by_truth"] == pytest.approx(arms.TIE_THRESHOLD, abs=0.2)
+    found = whole["ties"]
     json.dumps(found, allow_nan=False)
     assert found["seeds"] == SEEDS
     best, guess = found["arms"]["rao-kupper"], found["arms"][arms.DROPPED]
@@ -99,5 +102,8 @@ def test_figures_of_a_judge_that_knows_and_of_one_that_guesses(bench, tmp_path):
     assert paired["value"] == pytest.approx(np.mean(by_seed), abs=1e-4)
     assert paired["low"] > 0.3
     assert paired["p_value"] < 0.001
+    assert paired["correlation"]["value"] == pytest.approx(
+        1 - guess["correlation"]["value"], abs=2e-4
+    )
     reach = 4.302653 * np.std(by_seed, ddof=1) / math.sqrt(SEEDS)
     assert paired["of_seeds"]["low"] == pytest.approx(np.mean(by_seed) - reach, abs=2e-4)

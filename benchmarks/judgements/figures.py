@@ -61,7 +61,7 @@ def right(differences: Array, truth: Array) -> Array:
     return np.where(truth == 0, math.nan, values)
 
 
-def over_seeds(values: Sequence[float]) -> dict[str, float | None]:
+def over_seeds(values: Sequence[float] | Array) -> dict[str, float | None]:
     """The mean of a figure over seeds with its 95 % interval, Student's t."""
     return interval(stats.clustered_mean(values))
 
@@ -77,7 +77,13 @@ def summary(trainings: Sequence[Training], asked: Sequence[Comparison]) -> dict[
     truth = np.array([c.meta["utility_difference"] for c in asked])
     prompts = [c.prompt_id for c in asked]
     shares = np.array([c.judgement.shares for c in asked])
-    made: dict[str, Any] = {"pairs": int((truth != 0).sum()), "prompts": len(set(prompts))}
+    best = stats.tie_model(truth, shares)
+    made: dict[str, Any] = {
+        "pairs": int((truth != 0).sum()),
+        "prompts": len(set(prompts)),
+        "ties": round(float(shares[:, 1].mean()), 4),
+        "threshold_by_truth": round(best.threshold, 4) if best else None,
+    }
     for name, question in QUESTIONS.items():
         by_arm: dict[str, dict[int, Training]] = {}
         for training in trainings:
@@ -101,7 +107,12 @@ def summary(trainings: Sequence[Training], asked: Sequence[Comparison]) -> dict[
             for arm in tables
         }
         compared = {
-            f"{first} - {second}": difference(values[first], values[second], prompts)
+            f"{first} - {second}": {
+                **difference(values[first], values[second], prompts),
+                "correlation": over_seeds(
+                    correlations(tables[first], truth) - correlations(tables[second], truth)
+                ),
+            }
             for first, second in question.compared
             if first in values and second in values
         }
@@ -127,8 +138,15 @@ def difference(first: Array, second: Array, prompts: Sequence[str]) -> dict[str,
         **interval(paired.estimate),
         "p_value": round(paired.p_value, 4),
         "by_seed": [round(float(value), 4) for value in by_seed],
-        "of_seeds": over_seeds(by_seed.tolist()),
+        "of_seeds": over_seeds(by_seed),
     }
+
+
+def correlations(table: Array, truth: Array) -> Array:
+    """Of reward differences [S, N] with the true ones [N], by seed [S]."""
+    known = ~np.isnan(table)
+    rows = zip(table, known, strict=True)
+    return np.array([np.corrcoef(row[some], truth[some])[0, 1] for row, some in rows])
 
 
 def strengths(table: Array, truth: Array) -> dict[str, Any]:
@@ -137,9 +155,10 @@ def strengths(table: Array, truth: Array) -> dict[str, Any]:
     A slope of 1 says that rewards are in the annotators' own logits.
     """
     rows = [(row[~np.isnan(row)], truth[~np.isnan(row)]) for row in table]
+    slopes = [float(np.polyfit(u, d, 1)[0]) for d, u in rows]
     return {
-        "correlation": over_seeds([float(np.corrcoef(d, u)[0, 1]) for d, u in rows]),
-        "slope": over_seeds([float(np.polyfit(u, d, 1)[0]) for d, u in rows]),
+        "correlation": over_seeds(correlations(table, truth)),
+        "slope": over_seeds(slopes),
     }
 
 

@@ -8,6 +8,7 @@ they are the simulated campaign's texts, of two task families that an untaught m
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,14 @@ from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
 from palate.records import write_comparisons
-from palate.stats import accuracy
+from palate.stats import accuracy, tie_calibration, tie_model
 from palate.train.batching import split_step
 from palate.train.dataset import tokenise
 from palate.train.distributed import Distributed
 from palate.train.loop import train
 from palate.train.options import TrainOptions
 from palate.train.validation import pair_rewards
-from palate.types import Comparison, Message
+from palate.types import Comparison, Judgement, Message
 from tiny import CHATML, END, PAD, START, TEXT_END, tiny_model, tiny_tokenizer
 
 WORTH = {"honest": 1.2, "helpful": 0.8, "short": 0.4, "sea": 0.0, "bread": 0.0, "salt": 0.0}
@@ -90,6 +91,45 @@ def test_rewards_follow_the_truth_and_accuracy_reaches_the_bayes_limit(tmp_path:
     assert estimate.low <= bayes <= estimate.high, f"{estimate.value:.3f} against {bayes:.3f}"
     slope = float(np.polyfit(truth, ours, 1)[0])
     assert 0.6 < slope < 1.6, "rewards are in the truth's own units: log odds"
+
+
+@pytest.mark.slow
+def test_a_tie_threshold_is_recovered_from_what_rao_and_kuppers_loss_learns(tmp_path: Path) -> None:
+    """Who perceives less than a logit says tie: rewards are in logits, and tell how often."""
+    rng, known = np.random.default_rng(11), 1.0
+    rows = []
+    for row in campaign(rng, TRAINED + 4 * ASKED, "ties"):
+        # The first side by chance, for a tie names none.
+        first, second = (row.chosen, row.rejected)[:: rng.choice((1, -1))]
+        perceived = quality(first) - quality(second) + rng.logistic()
+        tie, won = abs(perceived) < known, perceived > 0
+        sides = (first, second) if won or tie else (second, first)
+        said = Judgement(0, tie=1) if tie else Judgement()
+        rows.append(replace(row, chosen=sides[0], rejected=sides[1], judgement=said))
+    trained, asked = rows[:TRAINED], rows[TRAINED:]
+    chat = ChatTokens(tiny_tokenizer(), BaseOptions(max_tokens=64))
+    model = RewardModel(tiny_model("llama", num_hidden_layers=2), chat)
+    options = TrainOptions(
+        loss="rao-kupper", tie_share=math.tanh(known / 2),
+        pairs_per_step=32, learning_rate=3e-3, epochs=4, trackers=(),
+    )  # fmt: skip
+    ours = gaps(model, trained, asked, options, tmp_path)
+    truth = np.array([quality(c.chosen) - quality(c.rejected) for c in asked])
+    shares = np.array([c.judgement.shares for c in asked])
+    correlation = np.corrcoef(ours[~np.isnan(ours)], truth[~np.isnan(ours)])[0, 1]
+    best, found = tie_model(truth, shares), tie_model(ours, shares)
+    assert best is not None
+    assert found is not None
+    made = tie_calibration(ours, shares, None, np.random.default_rng(0))
+    assert made is not None
+    print(
+        f"correlation {correlation:.3f}, threshold {found.threshold:.3f} ({best.threshold:.3f} by "
+        f"the truth), temperature {found.temperature:.2f}, ECE {made.calibration.ece.value:.3f}"
+    )
+    assert correlation > 0.9
+    assert found.threshold == pytest.approx(known, abs=0.2)
+    assert 0.6 < found.temperature < 1.6
+    assert made.calibration.ece.low == 0
 
 
 def word_tokenizer(rows: Iterable[Comparison]) -> Any:
