@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from importlib import import_module
 
+from pydantic import ValidationError
+
 from palate.data.sources.base import Request, Row, Source
 from palate.types import PalateError
+from palate.validation import explain
 
 NAME = "simulated"
 
@@ -20,8 +23,9 @@ def load(request: Request) -> Iterator[Row]:
     campaign = import_module("palate.data.simulation")  # SciPy is imported only when asked for.
     try:
         campaign_options = campaign.CampaignOptions(**options)
-    except (TypeError, ValueError) as error:
-        raise PalateError(f"{NAME}: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        said = explain(error, campaign.CampaignOptions, root="options")
+        raise PalateError(f"{NAME}: {said}") from None
     yield from campaign.simulate(campaign_options, seed)
 
 
