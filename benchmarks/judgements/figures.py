@@ -81,7 +81,7 @@ def summary(trainings: Sequence[Training], asked: Sequence[Comparison]) -> dict[
     made: dict[str, Any] = {
         "pairs": int((truth != 0).sum()),
         "prompts": len(set(prompts)),
-        "ties": round(float(shares[:, 1].mean()), 4),
+        "share_of_ties": round(float(shares[:, 1].mean()), 4),
         "threshold_by_truth": round(best.threshold, 4) if best else None,
     }
     for name, question in QUESTIONS.items():
