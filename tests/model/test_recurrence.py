@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModel
 
 from hybrids import HYBRIDS, hybrid_config
 from packed import conversations, rewards
-from palate.model.attention import NAME, supports_shared_prefix
+from palate.model.attention import NAME
 from palate.model.compute import apply_compute
 from palate.model.options import BaseOptions, Compute
 from palate.model.packing import PADDING, SPARE, SegmentBatches, Segments, group, pack
@@ -99,9 +99,11 @@ def test_the_last_layer_is_narrow_where_it_carries_no_state() -> None:
 
 
 @pytest.mark.parametrize("family", ["jamba", "mamba2", "recurrent_gemma"])
-def test_other_recurrences_take_padded_rows(family: str) -> None:
+def test_other_recurrences_take_padded_rows_and_say_so(
+    family: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Jamba's scan starts from nothing, whatever a cache says of what came before."""
-    small = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 99}
+    small = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 400}
     small |= {
         "pad_token_id": 0,
         "num_heads": 6,
@@ -111,7 +113,11 @@ def test_other_recurrences_take_padded_rows(family: str) -> None:
     }
     with torch.device("meta"):
         backbone = AutoModel.from_config(AutoConfig.for_model(family, **small))
-    assert not supports_shared_prefix(backbone)
+    model = RewardModel(backbone, CHAT)
+    with caplog.at_level("INFO"):
+        model.check_sharing()
+    assert (model.shared, model.path) == (False, "padded")
+    assert "takes padded rows" in caplog.text
 
 
 @pytest.mark.parametrize("family", ["qwen3_next", "falcon_h1", "lfm2"])

@@ -208,6 +208,8 @@ class RewardModel(nn.Module):
         makes bidirectional, that hands its attention no layout, that runs its layers twice.
         """
         if not self.shared:
+            kind = type(self.backbone).__name__
+            log.info("%s takes padded rows (its layers cannot go on from a shared prompt)", kind)
             return
         prompt = np.resize(self.chat.sample, 12)[: int(min(12, self.steady - 1))]
         ends = np.array([self.chat.pad_id, self.chat.terminal_id], np.int32)
