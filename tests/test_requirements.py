@@ -15,6 +15,7 @@ SOURCE = Path(package).parent
 OF_EXTRAS = {
     # In a function, with a line that says what to install where it is missing.
     "model/onnx.py": {"onnxruntime", "onnxscript", "onnx_ir"},
+    "model/quantization.py": {"bitsandbytes"},
     "serve/metrics.py": {"opentelemetry"},
 }
 

@@ -13,6 +13,7 @@ EXTRAS = {
     "otel": ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"),
     "wandb": ("wandb",),
     "trackio": ("trackio",),
+    "quantization": ("bitsandbytes",),
 }
 
 
@@ -40,4 +41,6 @@ def install_command(extra: str) -> str:
         return f"pip install -e '.[{extra}]' in Palate's own folder"
     of_extra = re.compile(rf"extra\s*==\s*['\"]{extra}['\"]")
     packages = [r.partition(";")[0].strip() for r in requirements if of_extra.search(r)]
+    # An install in place keeps the requirements of its day, which may be older than an extra.
+    packages = packages or [*EXTRAS[extra]]
     return shlex.join([sys.executable, "-m", "pip", "install", *packages])

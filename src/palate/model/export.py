@@ -36,6 +36,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from palate.model.backbone import drop_dropout, first_line, quiet
+from palate.model.quantization import dequantized
 from palate.model.reward_model import RewardModel
 from palate.model.templates import write_bos
 from palate.model.tokenizer import FAST, ChatTokens, save_tokenizer
@@ -481,7 +482,9 @@ def _write_adapter(model: RewardModel, export: Path, card: Card, classifier: Any
     lora.task_type, lora.modules_to_save = "SEQ_CLS", [HEAD_KEY.partition(".")[0]]
     lora.base_model_name_or_path, lora.inference_mode, lora.revision = card.base, True, None
     lora.save_pretrained(folder)
-    write_json(folder / ADAPTER_FACTS, classifier.config.palate)
+    quantised = any(dequantized(module) is not None for module in model.backbone.modules())
+    facts = classifier.config.palate | ({"quantization": "nf4"} if quantised else {})
+    write_json(folder / ADAPTER_FACTS, facts)
     for path in export.iterdir():
         if path.name == SAFETY_FILE or re.match("tokenizer|chat_template", path.name):
             copyfile(path, folder / path.name)
@@ -542,8 +545,9 @@ def _write_for_engines(folder: Path, kind: str) -> None:
 def merged_weights(backbone: Any) -> dict[str, Tensor]:
     """The backbone's weights under the names of a plain model, LoRA deltas added.
 
-    W' = W + (alpha / rank) B A for each adapted matrix, those of a layer's experts among them,
-    which are one tensor. Tensors without an adapter are the live ones, not copies.
+    W' = W + (alpha / rank) B A for each adapted matrix, W being what is multiplied where it is kept
+    in four bits; those of a layer's experts among them,
+    which are one tensor, too. Tensors without an adapter are the live ones, not copies.
     """
 
     def plain_name(name: str) -> str:
@@ -557,6 +561,16 @@ def merged_weights(backbone: Any) -> dict[str, Tensor]:
         for name, tensor in plain.state_dict().items()
         if ".lora_" not in name
     }
+    for name, module in plain.named_modules():
+        whole = dequantized(module)
+        if whole is not None:
+            key = f"{plain_name(name)}.weight"
+            for scale in [other for other in weights if other.startswith(f"{key}.")]:
+                del weights[scale]
+            weights[key] = whole.float()
+            bias = f"{plain_name(name)}.bias"
+            if bias in weights:  # bitsandbytes leaves it in the format of its products.
+                weights[bias] = weights[bias].float()
     for name, module in plain.named_modules():
         if not hasattr(module, "get_delta_weight"):
             continue

@@ -55,6 +55,7 @@ from palate.model.export import (
     closed_template,
 )
 from palate.model.options import BaseOptions
+from palate.model.quantization import round_to_nf4
 from palate.model.reward_model import RewardModel, state_width
 from palate.model.templates import choose_template, without_bos
 from palate.model.tokenizer import ChatTokens, Ending
@@ -531,7 +532,9 @@ def open_adapter(folder: Path, *, base: str | None = None) -> Adapter:
         )
     config = classifier.config
     if ours:
-        config.palate = ours
+        config.palate = {name: value for name, value in ours.items() if name != "quantization"}
+    if ours.get("quantization"):  # It learnt on the base as four bits keep it.
+        round_to_nf4(getattr(classifier, classifier.base_model_prefix))
     try:
         from peft import PeftModel
 

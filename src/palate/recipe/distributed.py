@@ -160,10 +160,13 @@ def _open(spec: str | dict[str, Any], opened: dict[str, Judge], share: Shard) ->
 def _train(training: Training, world: Distributed) -> tuple[RewardModel, Backbone]:
     from palate.model.device import keep_memory
     from palate.model.loading import start_model
+    from palate.model.quantization import check_quantization
     from palate.train.distributed import gather
     from palate.train.loop import train
 
     base, options = training.base, training.train
+    if options.quantizes:
+        check_quantization()
     keep_memory()
     model, backbone = start_model(
         base,

@@ -34,6 +34,7 @@ from palate.model.backbone import (
 from palate.model.device import autocast
 from palate.model.packing import BLOCK, Group, pack
 from palate.model.precision import time_layer
+from palate.model.quantization import BYTES
 from palate.model.recurrence import mixers, share_states
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
@@ -78,6 +79,7 @@ class ModelStats:
     expert_width: int = 0  # All that its experts keep of a token.
     matrices_of_experts: int = 0  # Values of all experts that the gradient passes.
     windows: tuple[int | None, ...] = ()  # Of each layer that attends from every token.
+    quantized: int = 0  # Values of matrices that are kept in four bits.
     sinks: bool = False
     soft_capped: bool = False
     # Of hybrids: bytes a token that a wide layer keeps in float32 and bfloat16, and operations a
@@ -177,12 +179,22 @@ def model_stats(config: Any, options: TrainOptions) -> ModelStats:
         expert_width=sum(expert_width) // len(layers),
         matrices_of_experts=used(p for p in experts.values() if id(p) in passed),
         windows=tuple(window_of(layer, text) for layer in wide if not counted or _attends(layer)),
+        quantized=_quantized(model) if options.quantizes else 0,
         sinks=has_sinks(model.backbone),
         soft_capped=getattr(text, "attn_logit_softcapping", None) is not None,
         counted_bytes=tuple(
             sum(layer.bytes for layer in one[: len(wide)]) / max(1, len(wide)) for one in counted
         ),
         counted_operations=sum(layer.operations for layer in counted[0]) if counted else 0.0,
+    )
+
+
+def _quantized(model: RewardModel) -> int:
+    """Values of the linear layers that adapters lie on."""
+    return sum(
+        module.weight.numel()
+        for name, module in model.backbone.named_modules()
+        if isinstance(module, nn.Linear) and name.endswith(".base_layer")
     )
 
 
@@ -440,13 +452,17 @@ def memory_parts(model: ModelStats, setup: Setup) -> list[MemoryPart]:
     shards, size = setup.shards, 2 if setup.bfloat16 else 4
     per_token = activation_bytes(model, setup)
     of = f" / {shards} shards" if shards > 1 else ""
+    whole = model.parameters - model.quantized
     # Two moments a trainable weight and a step count a tensor, all float32.
     moments = 2 * MASTER * model.trainable // shards + MASTER * model.trainable_tensors
     rows: list[tuple[str, int, str]] = [
-        ("weights", MASTER * model.parameters // shards, f"4 B x {model.parameters:,}{of}"),
+        ("weights", MASTER * whole // shards, f"4 B x {whole:,}{of}"),
         ("gradients", MASTER * model.trainable // shards, f"4 B x {model.trainable:,}{of}"),
         ("Adam's moments", moments, f"8 B x {model.trainable:,}{of}"),
     ]
+    if model.quantized:
+        why = f"{BYTES:.3f} B x {model.quantized:,}, NF4"
+        rows.append(("weights in four bits", int(BYTES * model.quantized), why))
     if shards > 1:
         units, flat = 2 * model.largest_layer + model.outside, MASTER * model.trainable
         rows += [
@@ -461,7 +477,8 @@ def memory_parts(model: ModelStats, setup: Setup) -> list[MemoryPart]:
         if setup.accumulates and room:
             rows.append(("whole gradients", flat, "4 B, while micro-batches add up"))
     elif setup.bfloat16:  # Autocast keeps its copies until the backward pass has read them.
-        cast = model.matrices_passed - model.matrices_of_experts
+        # Of four bits a matrix is made for each product, and not kept.
+        cast = max(0, model.matrices_passed - model.matrices_of_experts - model.quantized)
         rows.append(("weights in bfloat16", 2 * cast, f"2 B x {cast:,}, autocast"))
         if setup.device == "cpu":
             rows.append(("compiled products", CPU_KERNELS, "oneDNN's, bfloat16 (measured)"))

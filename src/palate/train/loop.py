@@ -243,6 +243,11 @@ def train(
     taught = with_tie_share(options, examples.shares()[:, 1])
     if options.router_loss_coefficient:
         model.keep_router_logits()
+    if options.quantizes and not world.alone:
+        raise PalateError(
+            f"train.trainable.lora.quantization: one process, got {world.size}: four bits cannot "
+            "be sharded; start without torchrun, or leave it out"
+        )
     choose_trainable(model, options)
     apply_compute(model, options.compute)
     place(model, world, options.compute.shards)

@@ -27,6 +27,11 @@ class LoraOptions(BaseModel):
 
     rank: int = Field(16, ge=1, description="Rank of the update.")
     alpha: float = Field(32.0, gt=0, description="Scale of the update, over the rank.")
+    quantization: Literal["nf4"] | None = Field(
+        None,
+        description="QLoRA: keep the frozen matrices in four bits (bitsandbytes; one process).",
+        exclude_if=lambda kind: kind is None,  # Runs of before keep their fingerprints.
+    )
 
 
 class Trainable(BaseModel):
@@ -207,6 +212,12 @@ class TrainOptions(BaseModel):
         if self.router_loss_coefficient:
             free -= {"tokens_per_microbatch"}
         return self.model_dump(mode="json", exclude=free)
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether the frozen matrices of the backbone are kept in four bits."""
+        lora = None if self.trainable == "full" else self.trainable.lora
+        return lora is not None and lora.quantization is not None
 
     @property
     def selects(self) -> bool:

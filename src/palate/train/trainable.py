@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from palate.model.quantization import quantize
 from palate.model.reward_model import RewardModel
 from palate.train.options import TrainOptions
 from palate.types import PalateError
@@ -18,7 +19,8 @@ def choose_trainable(model: RewardModel, options: TrainOptions) -> None:
     """Freeze what `options.trainable` leaves out; the heads and the final norm always learn.
 
     Raises:
-        PalateError: a backbone without a plain stack of layers, or with fewer than are to learn.
+        PalateError: a backbone without a plain stack of layers, or with fewer than are to learn;
+            bitsandbytes is missing where the backbone is to be quantised.
     """
     if options.trainable == "full":
         return
@@ -26,6 +28,8 @@ def choose_trainable(model: RewardModel, options: TrainOptions) -> None:
     if lora is not None:
         from peft import LoraConfig, get_peft_model
 
+        if options.quantizes and not model.head.weight.is_meta:
+            quantize(backbone, model.dtype)
         config = LoraConfig(
             r=lora.rank, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules="all-linear"
         )
