@@ -53,6 +53,9 @@ def write_mixture(path: Path) -> Path:
         for a, b in sides:
             rated = {"rating": Rating(1 + p % 4)} if p % 3 else {}
             labels = {"chosen_safe": True, "rejected_safe": p % 4 > 1} if p % 2 else {}
+            if p % 4:
+                labels["chosen_attributes"] = {"helpfulness": 4.0, "verbosity": a + 1.0}
+                labels["rejected_attributes"] = {"helpfulness": b % 3}
             name = f"c{len(rows)}"
             rows.append(
                 Comparison(name, "made", prompt, answers[a], answers[b], str(p), **rated, **labels)
@@ -108,9 +111,10 @@ def train_tiny(
     world: Distributed, mixture: Path, folder: Path, options: dict[str, Any], dtype: torch.dtype
 ) -> None:
     """Train, and have rank 0 write the whole weights to `weights.safetensors`."""
-    model = RewardModel(tiny_model("llama"), CHAT, dtype=dtype)
+    settings = TrainOptions(**options)
+    model = RewardModel(tiny_model("llama"), CHAT, dtype=dtype, attributes=settings.attributes)
     examples = tokenise(mixture, CHAT, mixture.with_suffix(".arrow"))
-    train(model, examples, {"same": examples}, TrainOptions(**options), folder, world=world)
+    train(model, examples, {"same": examples}, settings, folder, world=world)
     gather(model, world)
     if world.leads:
         tensors = {name: p.detach().contiguous() for name, p in model.named_parameters()}

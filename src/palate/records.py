@@ -28,6 +28,7 @@ import pyarrow.parquet as pq
 
 from palate.types import (
     PREFERRED,
+    Attributes,
     Bin,
     Comparison,
     Judgement,
@@ -35,6 +36,7 @@ from palate.types import (
     Outcome,
     PalateError,
     Ranks,
+    RatedAttribute,
     Rating,
     Verdict,
 )
@@ -144,7 +146,11 @@ VERSIONS: Mapping[str, int] = {"verdicts": 3}
 UPDATES: Mapping[str, str] = {"verdicts": "evaluate again, its answers are kept"}
 REPAIRS: Mapping[str, str] = {"verdicts": "remove it and evaluate again to remake it"}
 # Columns that files of an earlier form lack.
-LATER_COLUMNS = frozenset({"judgement", "ranks", "preferred"})
+LATER_COLUMNS = frozenset(
+    {
+        "judgement", "ranks", "preferred", "chosen_attributes", "rejected_attributes", "attributes",
+    }
+)  # fmt: skip
 ROWS_PER_GROUP = 4_096  # Bounds memory on write and read: about 4 MB of HH text a group.
 BYTES_PER_GROUP = 1 << 26  # The same where a row is large: a judge may answer with a megabyte.
 HEADER_KEY = b"palate"
@@ -463,6 +469,17 @@ def _open(path: Path, kind: str | None = None) -> Generator[pq.ParquetFile]:
 
 _JUDGEMENT = pa.struct([(name, pa.float64()) for name in Judgement.__slots__])
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+_ATTRIBUTES = pa.list_(pa.struct([("name", pa.string()), ("value", pa.float64())]))
+_RATED = pa.list_(
+    pa.struct(
+        [
+            ("name", pa.string()),
+            ("side", pa.string()),
+            ("rated", pa.float64()),
+            ("predicted", pa.float64()),
+        ]
+    )
+)
 
 COMPARISON_SCHEMA = pa.schema(
     [
@@ -483,6 +500,8 @@ COMPARISON_SCHEMA = pa.schema(
             "ranks",
             pa.struct([("ranking", pa.string()), ("chosen", pa.int32()), ("rejected", pa.int32())]),
         ),
+        pa.field("chosen_attributes", _ATTRIBUTES),
+        pa.field("rejected_attributes", _ATTRIBUTES),
     ]
 )
 
@@ -508,6 +527,7 @@ VERDICT_SCHEMA = pa.schema(
         pa.field("rejected_length", pa.int64()),
         pa.field("judgement", _JUDGEMENT),
         pa.field("preferred", pa.string()),
+        pa.field("attributes", _RATED),
     ]
 )
 
@@ -560,6 +580,8 @@ def comparison_to_row(comparison: Comparison) -> dict[str, Any]:
         "meta": json.dumps(comparison.meta, ensure_ascii=False) if comparison.meta else None,
         "judgement": _judgement_cell(comparison.judgement),
         "ranks": ranks and asdict(ranks),
+        "chosen_attributes": _attributes_cell(comparison.chosen_attributes),
+        "rejected_attributes": _attributes_cell(comparison.rejected_attributes),
     }
 
 
@@ -571,6 +593,8 @@ def comparison_from_row(row: Mapping[str, Any]) -> Comparison:
         "meta": json.loads(row["meta"]) if row["meta"] else {},
         "judgement": _judgement(row.get("judgement")),
         "ranks": Ranks(**ranks) if (ranks := row.get("ranks")) else None,
+        "chosen_attributes": attributes_of(row.get("chosen_attributes")),
+        "rejected_attributes": attributes_of(row.get("rejected_attributes")),
     }
     return Comparison(
         **{name: row[name] for name in COMPARISON_SCHEMA.names if name not in typed} | typed
@@ -586,6 +610,7 @@ def verdict_to_row(verdict: Verdict) -> dict[str, Any]:
         "reason": _utf8(verdict.reason),
         "answer": _utf8(verdict.answer),
         "judgement": _judgement_cell(verdict.judgement),
+        "attributes": [asdict(rated) for rated in verdict.attributes] or None,
     }
 
 
@@ -596,6 +621,7 @@ def verdict_from_row(row: Mapping[str, Any]) -> Verdict:
         "rating": _rating(row["rating"]),
         "bin": None if row["bin"] is None else Bin(row["bin"]),
         "judgement": _judgement(row.get("judgement")),
+        "attributes": tuple(RatedAttribute(**cell) for cell in row.get("attributes") or ()),
     }
     known = {name: row[name] for name in VERDICT_SCHEMA.names if name in row}
     return Verdict(**known | typed)
@@ -612,6 +638,15 @@ def _judgement_cell(judgement: Judgement) -> dict[str, float] | None:
 
 def _judgement(cell: Mapping[str, float] | None) -> Judgement:
     return Judgement(**cell) if cell else PREFERRED
+
+
+def _attributes_cell(attributes: Attributes) -> list[dict[str, Any]] | None:
+    return [{"name": name, "value": attributes[name]} for name in sorted(attributes)] or None
+
+
+def attributes_of(cell: Iterable[Mapping[str, Any]] | None) -> dict[str, float]:
+    """The attributes that a cell of a table holds."""
+    return {pair["name"]: pair["value"] for pair in cell or ()}
 
 
 def _rating(label: str | None) -> Rating | None:

@@ -218,6 +218,10 @@ class Ranks:
             )
 
 
+Attributes = Mapping[str, float]
+"""What was rated of one response, by name: `{"helpfulness": 4.0, "verbosity": 1.0}`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Comparison:
     """One human judgement of two responses to one prompt; as a rule `chosen` was preferred.
@@ -226,7 +230,8 @@ class Comparison:
     `batch` is the annotation batch; `meta` holds provenance and source-specific facts (origin
     file and row, raw strength, latent truth of a simulation) as JSON values. Where `judgement`
     is a tie, `chosen` and `rejected` are no more than the first and the second response.
-    `ranks` says which ranking of several responses the pair belongs to.
+    `ranks` says which ranking of several responses the pair belongs to. Attributes are what people
+    rated of each response by itself; empty where nothing was.
     """
 
     id: str
@@ -243,6 +248,8 @@ class Comparison:
     meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
     judgement: Judgement = PREFERRED
     ranks: Ranks | None = None
+    chosen_attributes: Attributes = field(default_factory=dict[str, float])
+    rejected_attributes: Attributes = field(default_factory=dict[str, float])
 
     @property
     def bin(self) -> Bin | None:
@@ -268,12 +275,16 @@ class Candidates:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A scorer's answer for one response: a value, or None with the reason it has none."""
+    """A scorer's answer for one response: a value, or None with the reason it has none.
+
+    `attributes` are what its heads say beside the value, in the units of their ratings.
+    """
 
     value: float | None
     reason: str = ""
     truncated: bool = False
     tokens: int = 0
+    attributes: Attributes = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +302,7 @@ class Preference:
     """A judge's answer to one pair; `choice` None means unscored, and `reason` says why.
 
     `answer` is what a judge that speaks said, word for word; `seconds` how long it took to say.
+    Attributes are what a scorer's heads say of each response.
     """
 
     pair_id: str
@@ -301,6 +313,8 @@ class Preference:
     truncated: bool = False
     answer: str = ""
     seconds: float | None = None
+    first_attributes: Attributes = field(default_factory=dict[str, float])
+    second_attributes: Attributes = field(default_factory=dict[str, float])
 
 
 Side = Literal["chosen", "rejected", "tie"]
@@ -322,6 +336,16 @@ class Outcome(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class RatedAttribute:
+    """An attribute of one side of an item: what people rated, and what a judge's head said."""
+
+    name: str
+    side: Literal["chosen", "rejected"]
+    rated: float
+    predicted: float
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """A preference with the label put back: one row per judge, benchmark item and order.
 
@@ -329,7 +353,8 @@ class Verdict:
     remade from verdicts alone. `answer` is what the judge said, word for word: untrusted text.
     `seconds` is how long it took to say, None where the judge does not say. Lengths are characters.
     `judgement` is the annotators', copied from the comparison; where it is a tie and the judge gave
-    an answer, `preferred` says which.
+    an answer, `preferred` says which. `attributes` are those that people rated and the judge has a
+    head for.
     """
 
     judge: str
@@ -352,6 +377,7 @@ class Verdict:
     rejected_length: int | None = None
     judgement: Judgement = PREFERRED
     preferred: Side | None = None
+    attributes: tuple[RatedAttribute, ...] = ()
 
 
 class Scorer(Protocol):

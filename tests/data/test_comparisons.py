@@ -54,7 +54,7 @@ def test_what_goes_out_comes_back_with_ids_clusters_and_meta(back):
     rows = [*ROWS, {"prompt": TURNS, "chosen": "a", "rejected": "b", "prompt_id": "tree 7"}]
     comparisons = load_comparisons(rows)
     assert load_comparisons(back(comparisons)) == comparisons
-    assert back(comparisons).shape == (201, 14)
+    assert back(comparisons).shape == (201, 16)
 
 
 @pytest.mark.parametrize("back", [to_pandas, to_dataset])

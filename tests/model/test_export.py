@@ -3,10 +3,11 @@
 import copy
 import json
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 from hub import COMMIT, TOKEN, Hub, hub
 from packed import tiny_reward_model
 from palate.cli import app
+from palate.judges.reward_model import RewardScorer
 from palate.model.backbone import load_backbone, quiet
 from palate.model.export import (
     Card,
@@ -31,11 +33,11 @@ from palate.model.export import (
     push,
     render_card,
 )
-from palate.model.loading import load_reward_model
+from palate.model.loading import load_reward_model, reopen
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
-from palate.types import Message, PalateError
+from palate.types import Candidates, Message, PalateError
 from tiny import BOS, CHATML, END, EXPORTED, PAD, START, save_tiny, tiny_tokenizer
 
 CARD = Card(name="tiny", base="tiny/base", base_revision="r1", recipe_fingerprint="f1")
@@ -48,10 +50,12 @@ RESPONSES = ("Wait for the dough to rise, 25 minutes — voilà.", "No.", "", "T
 Folders = Callable[[str], Path]
 
 
-def reward_model(folder: Path, *, safety_head: bool = False, **options: Any) -> RewardModel:
+def reward_model(
+    folder: Path, *, safety_head: bool = False, attributes: Sequence[str] = (), **options: Any
+) -> RewardModel:
     opened = load_backbone(str(folder))
     chat = ChatTokens(opened.tokenizer, BaseOptions(model=str(folder), **options))
-    model = RewardModel(opened.model, chat, safety_head=safety_head)
+    model = RewardModel(opened.model, chat, safety_head=safety_head, attributes=attributes)
     with torch.no_grad():  # Rewards of order 1, so that a tolerance of 1e-4 means something.
         model.head.weight.mul_(300)
     return model.eval()
@@ -238,6 +242,49 @@ def tensors_of_engines(folder: Path) -> dict[str, torch.Tensor]:
     read = [load_file(file) for file in sorted(files)]
     assert sum(map(len, read)) == len({name for tensors in read for name in tensors})
     return {name: tensor for tensors in read for name, tensor in tensors.items()}
+
+
+def test_attribute_heads_lie_beside_the_classifier_and_come_back(
+    tiny_folder: Folders, tmp_path: Path
+) -> None:
+    model = reward_model(tiny_folder("qwen2"), attributes=("verbosity", "helpfulness"))
+    assert model.attributes == ("helpfulness", "verbosity")
+    model.attribute_heads.scale([2.5, 1.0], [1.25, 0.5])
+    folder = export(model, tmp_path / "exported", card=CARD)
+    loaded, info = AutoModelForSequenceClassification.from_pretrained(
+        folder, output_loading_info=True
+    )
+    assert not any(info[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert tensors_of_engines(folder).keys() - loaded.state_dict().keys() == {"score.bias"}
+    torch.testing.assert_close(stock(folder), ours(model), atol=1e-4, rtol=0)
+    again, ids = load_reward_model(folder), [model.chat.encode(PROMPT, RESPONSES[0]).ids]
+    said = model.forward_padded(ids).attributes
+    torch.testing.assert_close(again.forward_padded(ids).attributes, said, rtol=0, atol=1e-5)
+    assert again.attributes == ("helpfulness", "verbosity")
+    card = (folder / "README.md").read_text()
+    assert r"helpfulness, verbosity: linear heads beside the reward in attribute\_heads" in card
+    scorer = RewardScorer(folder)
+    ((score,),) = scorer.score([Candidates(PROMPT, RESPONSES[:1])])
+    assert [score.attributes[name] for name in scorer.attributes] == pytest.approx(said[0].tolist())
+    opened, kept = reopen(str(folder))
+    twice = export(opened, tmp_path / "twice", card=kept)
+    assert load_reward_model(twice).attributes == again.attributes
+    (folder / "attribute_heads.safetensors").unlink()
+    with pytest.raises(PalateError, match=r"attribute_heads\.safetensors is missing"):
+        load_reward_model(folder)
+
+
+def test_a_model_without_attribute_heads_is_what_it_was(tiny_folder: Folders) -> None:
+    """Heads of attributes are drawn last, and change neither the reward's nor an export's bytes."""
+    plain, rated = (
+        reward_model(tiny_folder("llama"), safety_head=True, attributes=names)
+        for names in ((), ("helpfulness",))
+    )
+    assert torch.equal(plain.head.weight, rated.head.weight)
+    assert torch.equal(plain.safety_head.weight, rated.safety_head.weight)
+    assert plain.state_dict().keys() < rated.state_dict().keys()
+    assert plain.forward_padded([np.arange(3)]).attributes is None
+    assert torch.isnan(rated.forward_padded([np.arange(3)]).attributes).all(), "not learnt yet"
 
 
 @pytest.mark.parametrize("safety_head", [False, True])

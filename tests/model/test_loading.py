@@ -269,6 +269,23 @@ def test_pitfall_41_a_reward_model_as_the_base_goes_on_with_its_head(
     assert "its safety head is left out" in caplog.text
 
 
+def test_a_base_with_heads_of_the_same_attributes_goes_on_with_them(
+    tmp_path: Path, tiny_folder: Families, caplog: pytest.LogCaptureFixture
+) -> None:
+    options = BaseOptions(model=str(tiny_folder("llama")), max_tokens=200, template="chatml")
+    first, _ = start_model(options, attributes=("a", "b"), seed=3)
+    first.attribute_heads.scale([1.0, 2.0], [0.5, 3.0])
+    folder = export(first, tmp_path / "rm", card=Card("tiny", "tiny", "0"))
+    base = BaseOptions(model=str(folder))
+    same, _ = start_model(base, attributes=("b", "a"), seed=4)
+    for name, tensor in first.attribute_heads.state_dict().items():
+        assert torch.equal(same.attribute_heads.state_dict()[name], tensor), name
+    assert "left out" not in caplog.text
+    other, _ = start_model(base, attributes=("a",), seed=4)
+    assert not other.attribute_heads.is_scaled
+    assert "its heads of a, b are left out" in caplog.text
+
+
 @pytest.mark.parametrize("save", [save_classifier, save_openrlhf, save_llama_factory])
 def test_pitfall_41_a_peers_reward_model_as_the_base_goes_on_where_it_is_read(
     save: Callable[[Path], Path], tmp_path: Path

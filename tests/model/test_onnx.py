@@ -31,7 +31,9 @@ ASKED = [
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    model = tiny_reward_model("llama", changes={"num_hidden_layers": 1}, safety_head=True)
+    model = tiny_reward_model(
+        "llama", changes={"num_hidden_layers": 1}, safety_head=True, attributes=("helpfulness",)
+    )
     return export(model, tmp_path_factory.mktemp("onnx") / "model", card=Card("tiny", "tiny", "0"))
 
 
@@ -66,6 +68,7 @@ def test_the_folder_is_what_servers_of_onnx_look_for(checkpoint: Path, graph: Pa
     assert not [name for name in names if "safetensors" in name]
     config = json.loads((graph / "config.json").read_text())
     assert config["palate"]["safety_head"] is None
+    assert "attributes" not in config["palate"], "the graph has no such heads"
     card = (graph / "README.md").read_text()
     assert "onnxruntime.InferenceSession" in card
     assert "AutoModelForSequenceClassification" not in card

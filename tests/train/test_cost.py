@@ -84,8 +84,10 @@ def saved_bytes(model: RewardModel, groups: list[Group] = GROUPS) -> int:
 @pytest.mark.parametrize("learns", LEARNS, ids=["full", "last_layers", "lora"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_parameters_are_those_of_the_real_model(family: str, learns: Any) -> None:
-    options = TrainOptions(trainable=learns, safety_loss=SafetyLoss(on="head"))
-    model = RewardModel(tiny_model(family), CHAT, safety_head=True)
+    options = TrainOptions(
+        trainable=learns, safety_loss=SafetyLoss(on="head"), attributes={"a": 1.0, "b": 0.5}
+    )
+    model = RewardModel(tiny_model(family), CHAT, safety_head=True, attributes=("a", "b"))
     choose_trainable(model, options)
     counted = model_stats(tiny_config(family), options)
     assert counted.parameters == sum(p.numel() for p in model.parameters())

@@ -23,7 +23,8 @@ from tiny import FAMILIES, tiny_model
 
 OPTIONS: dict[str, Any] = {
     "pairs_per_step": 8, "tokens_per_microbatch": 100_000, "learning_rate": 1e-3, "epochs": 2,
-    "margin": "large", "safety_loss": {}, "trackers": (),
+    "margin": "large", "safety_loss": {}, "attributes": {"helpfulness": 0.5, "verbosity": 0.25},
+    "trackers": (),
 }  # fmt: skip
 
 
@@ -64,7 +65,10 @@ def assert_same_training(one: Path, other: Path) -> None:
     for a, b in zip(lines(one), lines(other), strict=True):
         assert a.keys() == b.keys()
         a, b = a.get("eval", a), b.get("eval", b)
-        for key in ("loss", "accuracy", "gap", "safety_loss", "gradient_norm"):
+        for key in (
+            "loss", "accuracy", "gap", "safety_loss", "attribute_loss/helpfulness",
+            "attribute_loss/verbosity", "gradient_norm",
+        ):  # fmt: skip
             if key in a:
                 assert b[key] == pytest.approx(a[key], rel=1e-5, abs=1e-6), key
         for key in ("pairs", "tokens", "learning_rate"):

@@ -17,6 +17,7 @@ from palate.train.batching import Microbatch
 from palate.train.loss import (
     LOSSES,
     accuracy,
+    attribute_loss,
     load_balancing_loss,
     objective,
     plackett_luce_loss,
@@ -82,6 +83,46 @@ def test_pitfall_13_margins_of_table_27_belong_to_each_row() -> None:
     assert own[Rating.BETTER] == 0
 
 
+def test_attributes_are_squared_errors_in_units_of_their_variance() -> None:
+    values = torch.tensor([[4.0, 1.0], [2.0, 2.5], [1.0, 0.0]])
+    ratings = torch.tensor([[3.0, math.nan], [2.0, 1.0], [math.nan, math.nan]])
+    losses = attribute_loss(values, ratings, torch.tensor([2.0, 0.5]))
+    assert losses.tolist() == [[0.25, 0.0], [0.0, 9.0], [0.0, 0.0]]
+
+
+@given(st.integers(0, 9), st.integers(1, 4), st.integers(0, 99))
+def test_attributes_agree_with_a_slow_reference_and_missing_ratings_have_no_gradient(
+    responses: int, heads: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    said = rng.normal(size=(responses, heads))
+    values = torch.tensor(said, requires_grad=True)
+    ratings, spread = rng.normal(size=(responses, heads)), rng.uniform(0.1, 3, heads)
+    ratings[rng.random(ratings.shape) < 0.4] = np.nan
+    losses = attribute_loss(values, torch.tensor(ratings), torch.tensor(spread))
+    losses.sum().backward()
+    for r in range(responses):
+        for k in range(heads):
+            error = (said[r, k] - ratings[r, k]) / spread[k]
+            rated = not math.isnan(ratings[r, k])
+            assert losses[r, k].item() == pytest.approx(error**2 if rated else 0)
+            slope = 2 * error / spread[k] if rated else 0
+            assert float(values.grad[r, k]) == pytest.approx(slope)
+
+
+def test_a_head_that_says_the_mean_has_a_loss_of_1() -> None:
+    ratings = torch.tensor([[0.0], [4.0], [3.0], [1.0], [4.0]])
+    mean, spread = ratings.mean(0), ratings.std(0, correction=0)
+    assert attribute_loss(mean.expand(5, 1), ratings, spread).mean() == pytest.approx(1)
+
+
+def test_attributes_of_other_shapes_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\[R, K\]"):
+        attribute_loss(torch.zeros(3), torch.zeros(3, 1), torch.ones(1))
+    with pytest.raises(ValueError, match=r"\[R, K\]"):
+        attribute_loss(torch.zeros(3, 2), torch.zeros(3, 2), torch.ones(3))
+
+
 def test_safety_is_binary_cross_entropy_and_unlabelled_responses_cost_nothing() -> None:
     logits = torch.tensor([2.0, -1.0, 7.0])
     losses = safety_loss(logits, torch.tensor([1.0, 1.0, 0.0]), torch.tensor([1.0, 1.0, 0.0]))
@@ -120,6 +161,7 @@ def batch_of(
         margin=torch.zeros(count, dtype=torch.float64),
         safe=torch.empty(0),
         labelled=torch.empty(0),
+        ratings=torch.empty(0, 0),
         shares=torch.tensor(shares, dtype=torch.float64),
         decided=torch.ones(count),
         weight=torch.tensor(weight, dtype=torch.float64),

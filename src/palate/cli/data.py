@@ -77,6 +77,14 @@ AnnotatorsOption = Annotated[
         help="Votes of several annotators on one pair: each a row, or one row a pair by this rule.",
     ),
 ]
+AttributeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--attribute",
+        metavar="NAME=LOW..HIGH",
+        help="What was rated of single responses, with its scale: helpfulness=0..4; repeatable.",
+    ),
+]
 BadShareOption = Annotated[
     float, typer.Option("--max-bad-share", min=0, max=1, help="More unreadable rows stop it.")
 ]
@@ -120,6 +128,7 @@ def show(
     value: ValueOption = None,
     ties: TiesOption = Ties.SKIP,
     annotators: AnnotatorsOption = Annotators.SEPARATE,
+    attribute: AttributeOption = None,
     rows: Annotated[int, typer.Option("--rows", min=0, help="Comparisons to print.")] = 0,
     data: DataOption = None,
     form: FormatOption = Format.TABLE,
@@ -149,6 +158,7 @@ def show(
             value,
             ties.value,
             annotators.value,
+            attribute,
         )
         emit(map(comparison_to_row, islice(stream, rows)), form, f"First {rows} of {source}")
 
@@ -216,6 +226,7 @@ def lint(
     value: ValueOption = None,
     ties: TiesOption = Ties.SKIP,
     annotators: AnnotatorsOption = Annotators.SEPARATE,
+    attribute: AttributeOption = None,
     data: DataOption = None,
     max_bad_share: BadShareOption = 0.01,
     out: Annotated[Path | None, typer.Option("--out", help="Every finding, as Parquet.")] = None,
@@ -243,6 +254,7 @@ def lint(
         value,
         ties.value,
         annotators.value,
+        attribute,
     )
     report = LintReport()
     clean = sum(1 for _ in find(stream, report))
@@ -283,6 +295,7 @@ def import_file(
     value: ValueOption = None,
     ties: TiesOption = Ties.SKIP,
     annotators: AnnotatorsOption = Annotators.SEPARATE,
+    attribute: AttributeOption = None,
     data: DataOption = None,
     max_bad_share: BadShareOption = 0.01,
 ) -> None:
@@ -295,6 +308,8 @@ def import_file(
     Example: [bold]palate data import week-1.jsonl --out week-1.parquet[/bold]
     Example: [bold]palate data import votes.csv --column prompt=question --column response_a=left
     --column response_b=right --column winner=better --value neither=both_bad --ties keep[/bold]
+    Example: [bold]palate data import rated.csv --column prompt=question --column response=answer
+    --column score=stars --attribute stars=1..5[/bold]
     """
     from palate.cli.sources import comparisons
     from palate.data.sources import not_read, worst
@@ -314,6 +329,7 @@ def import_file(
         value,
         ties.value,
         annotators.value,
+        attribute,
     )
     out = out or Path(f"{stem(Path(source))}.comparisons.parquet")
     header = write_comparisons(out, stream, details={"source": source})

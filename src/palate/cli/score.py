@@ -160,8 +160,9 @@ def score(
 ) -> None:
     """Give every response a reward; columns: prompt and response, or responses (a list).
 
-    Rows come out as they went in, with reward, reward_reason, reward_truncated, reward_tokens.
-    Stopped, it goes on where it was.
+    Rows come out as they went in, with reward, reward_reason, reward_truncated, reward_tokens; of a
+    model with heads of attributes reward_attributes too, in the units of their ratings. Stopped,
+    it goes on where it was.
     Example: [bold]palate score runs/demo/models/helpfulness responses.jsonl -o rewards.jsonl[/bold]
     """
     from palate.evaluate.journal import sharing

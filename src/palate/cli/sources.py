@@ -44,11 +44,12 @@ def comparisons(
     values: Sequence[str] | None = None,
     ties: Literal["skip", "keep"] = "skip",
     annotators: Rule = "separate",
+    attributes: Sequence[str] | None = None,
 ) -> tuple[Iterator[Comparison], list[BadRow]]:
     """The readable rows of a source, and a list that fills with the others as they are met."""
     name, location = _named(source, path, data)
     request = replace(
-        reading(columns, values, ties, annotators),
+        reading(columns, values, ties, annotators, attributes),
         location=location,
         split=split,
         subset=subset,
@@ -63,6 +64,7 @@ def reading(
     values: Sequence[str] | None,
     ties: Literal["skip", "keep"],
     annotators: Rule,
+    attributes: Sequence[str] | None = None,
 ) -> Request:
     """How rows are read, of a file that is still to be named, as it was typed."""
     return Request(
@@ -70,6 +72,7 @@ def reading(
         values=words(dict(_assigned("--value", values))),
         ties=ties,
         annotators=annotators,
+        attributes=dict(_scales(attributes)),
     )
 
 
@@ -107,6 +110,21 @@ def _named(source: str, path: str | None, data: str | None) -> tuple[str, Path |
     if Path(source).suffix or "/" in source:
         raise PalateError(f"{source}: no such file")
     return source_named(source).name, None  # Unknown: the error names the nearest source.
+
+
+def _scales(attributes: Sequence[str] | None) -> Iterator[tuple[str, tuple[float, float]]]:
+    """What was typed as NAME=LOW..HIGH."""
+    for name, scale in _assigned("--attribute", attributes):
+        low, dots, high = scale.partition("..")
+        try:
+            ends = float(low), float(high if dots else "")
+        except ValueError:
+            raise PalateError(
+                f"--attribute {name}={scale}: expected NAME=LOW..HIGH, such as helpfulness=0..4"
+            ) from None
+        if not ends[0] < ends[1]:
+            raise PalateError(f"--attribute {name}={scale}: expected LOW below HIGH")
+        yield name, ends
 
 
 def _assigned(option: str, assignments: Sequence[str] | None) -> Iterator[tuple[str, str]]:

@@ -71,9 +71,14 @@ class Vote:
                 return "both_bad" if self.both_bad > self.tie else "tie"
 
 
+Ratings = dict[str, list[float]]
+"""What was rated of one response, by attribute."""
+
+
 @dataclass(slots=True)
 class Item:
-    """What was said of one pair: votes, safety of either side, and its first row by orientation.
+    """What was said of one pair: votes, safety and attributes of either side, and its first row by
+    orientation.
 
     `rows` maps whether the first side was `chosen` to the number of the first row that has it so;
     `repeated` counts answers of annotators who had given one before.
@@ -81,6 +86,7 @@ class Item:
 
     votes: list[Vote] = field(default_factory=list[Vote])
     safe: tuple[list[bool], list[bool]] = field(default_factory=lambda: ([], []))
+    attributes: tuple[Ratings, Ratings] = field(default_factory=lambda: ({}, {}))
     rows: dict[bool, int] = field(default_factory=dict[bool, int])
     repeated: int = 0
 
@@ -97,6 +103,10 @@ class Item:
         for known, label in zip(self.safe, safe, strict=True):
             if label is not None:
                 known.append(label)
+        rated = (c.chosen_attributes, c.rejected_attributes)[:: 1 if chosen_first else -1]
+        for ratings, attributes in zip(self.attributes, rated, strict=True):
+            for attribute, value in attributes.items():
+                ratings.setdefault(attribute, []).append(value)
 
     def _vote(
         self, name: str | None, said: Judgement, rating: Rating | None, chosen_first: bool
@@ -124,9 +134,10 @@ def aggregate(comparisons: Iterable[Comparison], rule: Rule) -> Iterator[Compari
     the mean weight of the votes. `rating` is their mean strength towards the chosen side, where a
     vote for the other counts below zero and a tie is 0, rounded to a level and at least the lowest;
     votes without a rating say nothing, a tie has none. A safety label is that of most rows, None
-    where they are even. `annotator` and `ranks` are None: they are of one annotator. An annotator's
-    first answer to an item is the one that counts; rows without an annotator are one vote each. Of
-    comparisons that were aggregated before, the votes that `meta` keeps are aggregated anew.
+    where they are even, and an attribute the mean of its ratings. `annotator` and `ranks` are None:
+    they are of one annotator. An annotator's first answer to an item is the one that counts; rows
+    without an annotator are one vote each. Of comparisons that were aggregated before, the votes
+    that `meta` keeps are aggregated anew.
 
     Texts wait in a temporary file, votes in memory: about 0.5 kB each.
 
@@ -271,7 +282,9 @@ def _aggregated(c: Comparison, item: Item, judgement: Judgement, chosen_first: b
         meta = {name: c.meta[name] for name in ("file", "row") if name in c.meta}
     if not chosen_first:
         judgement = replace(judgement, chosen=judgement.rejected, rejected=judgement.chosen)
-    chosen_safe, rejected_safe = map(_of_most, item.safe[:: 1 if chosen_first else -1])
+    step = 1 if chosen_first else -1
+    chosen_safe, rejected_safe = map(_of_most, item.safe[::step])
+    chosen_attributes, rejected_attributes = map(_means, item.attributes[::step])
     return replace(
         c,
         id=comparison_id(c.source, c.prompt, c.chosen, c.rejected, KEY),
@@ -282,6 +295,8 @@ def _aggregated(c: Comparison, item: Item, judgement: Judgement, chosen_first: b
         meta={**meta, VOTES: [_said(vote, chosen_first) for vote in item.votes]},
         judgement=judgement,
         ranks=None,
+        chosen_attributes=chosen_attributes,
+        rejected_attributes=rejected_attributes,
     )
 
 
@@ -300,6 +315,10 @@ def _said(vote: Vote, chosen_first: bool) -> dict[str, Any]:
         **rating,
         **({} if is_one else {"judgement": amounts}),
     }
+
+
+def _means(ratings: Ratings) -> dict[str, float]:
+    return {name: math.fsum(values) / len(values) for name, values in ratings.items()}
 
 
 def _of_most(labels: Sequence[bool]) -> bool | None:

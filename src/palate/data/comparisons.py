@@ -27,10 +27,16 @@ from palate.data.sources import (
 from palate.data.sources.base import InvalidRecord, Record, Records, Row, each
 from palate.data.sources.files import DATA_VARIABLE, ending, has_filled_arguments, locate
 from palate.data.sources.layouts import PLAIN
-from palate.data.sources.mapping import Reading
+from palate.data.sources.mapping import Reading, check
 from palate.data.sources.mapping import words as worded
 from palate.progress import warn
-from palate.records import COMPARISON_SCHEMA, LATER_COLUMNS, comparison_to_row, write_comparisons
+from palate.records import (
+    COMPARISON_SCHEMA,
+    LATER_COLUMNS,
+    attributes_of,
+    comparison_to_row,
+    write_comparisons,
+)
 from palate.types import (
     PREFERRED,
     Comparison,
@@ -62,6 +68,7 @@ def load_comparisons(
     annotators: Rule = "separate",
     columns: Mapping[str, str] | None = None,
     values: Mapping[Any, Any] | None = None,
+    attributes: Mapping[str, tuple[float, float]] | None = None,
     data: str | Path | None = None,
     max_bad_share: float = 0.01,
     on_bad: Callable[[BadRow], object] | None = None,
@@ -105,6 +112,9 @@ def load_comparisons(
             `winner` and the others of `palate.data.sources.mapping.ROLES`.
         values: what the words of `winner` mean (a, b, tie, both_bad, skip), or those of a
             strength (-3 to 3, skip), where they are none of the known ones.
+        attributes: what was rated of single responses and is to be read, each with the lowest and
+            the highest rating: {"helpfulness": (0, 4)}. They become `chosen_attributes` and
+            `rejected_attributes`, from which the heads of `train.attributes` learn.
         data: the data root in which a source's folder is looked for; default: PALATE_DATA.
         max_bad_share: the largest share of unreadable rows, in [0, 1], that is put up with.
         on_bad: is given each row that gave no comparison. Default: the first five and the number
@@ -116,8 +126,17 @@ def load_comparisons(
     """
     bad: list[BadRow] = []
     request = Request(
-        None, split, subset, options or {}, ties, columns or {}, worded(values or {}), annotators
+        None,
+        split,
+        subset,
+        options or {},
+        ties,
+        columns or {},
+        worded(values or {}),
+        annotators,
+        {name: (float(low), float(high)) for name, (low, high) in (attributes or {}).items()},
     )
+    _check_scales(request.attributes)
     rows = read(
         lambda request: _rows(source, request, data),
         request,
@@ -130,6 +149,13 @@ def load_comparisons(
     if bad:
         warn(f"{len(comparisons):,} comparisons, {not_read(bad)}")
     return comparisons
+
+
+def _check_scales(scales: Mapping[str, tuple[float, float]]) -> None:
+    try:
+        check({}, {}, scales)
+    except ValueError as error:
+        raise PalateError(str(error)) from None
 
 
 def save_comparisons(comparisons: Iterable[Comparison], path: str | Path) -> Path:
@@ -231,6 +257,10 @@ def _stored(record: Record) -> Comparison:
         ranks = Ranks(**data["ranks"]) if data.get("ranks") else None
     except (TypeError, PalateError) as error:
         raise InvalidRecord(f"judgement or ranks: {error}") from None
+    try:
+        sides = [attributes_of(data.get(f"{side}_attributes")) for side in ("chosen", "rejected")]
+    except (TypeError, KeyError):
+        raise InvalidRecord("attributes: expected a list of name and value") from None
     return replace(
         comparison,
         id=base.text(data, "id"),
@@ -239,6 +269,8 @@ def _stored(record: Record) -> Comparison:
         meta=meta,
         judgement=judgement,
         ranks=ranks,
+        chosen_attributes=sides[0],
+        rejected_attributes=sides[1],
     )
 
 

@@ -93,6 +93,8 @@ def majority_first(comparison: Comparison) -> Comparison:
         rejected=comparison.chosen,
         chosen_safe=comparison.rejected_safe,
         rejected_safe=comparison.chosen_safe,
+        chosen_attributes=comparison.rejected_attributes,
+        rejected_attributes=comparison.chosen_attributes,
         judgement=replace(judgement, chosen=judgement.rejected, rejected=judgement.chosen),
         # A ranking and its votes that contradict each other leave no places.
         ranks=None if ranks is None or ranks.chosen != ranks.rejected else ranks,

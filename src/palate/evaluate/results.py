@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -144,6 +144,18 @@ class Judgements:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class RatedResponses:
+    """What a judge's head said of n responses, and what people rated; each response once.
+
+    All arrays are [n]; `clusters` as in `JudgeResults`.
+    """
+
+    predicted: Floats
+    rated: Floats
+    clusters: Codes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class JudgeResults:
     """What one judge made of one benchmark; every array is [N], one entry an item that the
     annotators decided.
@@ -154,7 +166,8 @@ class JudgeResults:
     -1 where there is none. Lengths are characters, NaN where they are not known. `items` is a
     digest of all items' ids: two judges with unequal digests were not asked the same questions.
     `judgements` has the items that the annotators left undecided too, and what they said of all;
-    None where each item has one plain preference.
+    None where each item has one plain preference. `attributes` are of the responses of all items,
+    by name, where people rated what the judge has a head for.
     """
 
     judge: str
@@ -175,6 +188,7 @@ class JudgeResults:
     rejected_lengths: Floats
     orders: Orders
     judgements: Judgements | None = None
+    attributes: Mapping[str, RatedResponses] = field(default_factory=dict[str, RatedResponses])
 
     @property
     def undecided(self) -> int:
@@ -287,6 +301,7 @@ def _from_table(table: pa.Table, protocol: Mapping[str, Any], where: str) -> Jud
         chosen_lengths=_floats(table, "chosen_length")[first],
         rejected_lengths=_floats(table, "rejected_length")[first],
         orders=orders,
+        attributes=_attributes(table, first, _codes(table, "cluster")[0][first]),
     )
     amounts, weights = _judgements(table, first)
     if (amounts == PLAIN).all() and (weights == PREFERRED.weight).all():
@@ -312,15 +327,34 @@ def _judgements(table: pa.Table, rows: Codes) -> tuple[Floats, Floats]:
     return np.stack(amounts, axis=1), cells["weight"]
 
 
+def _attributes(table: pa.Table, rows: Codes, clusters: Codes) -> dict[str, RatedResponses]:
+    """The rated responses of some rows [N], of which `clusters` [N] are, by attribute."""
+    if "attributes" not in table.column_names or not rows.size:
+        return {}
+    cells = table["attributes"].combine_chunks().take(pa.array(rows))
+    said = cells.flatten()
+    if not len(said):
+        return {}
+    cluster = clusters[pc.list_parent_indices(cells).to_numpy()]
+    name = said.field("name").to_numpy(zero_copy_only=False)
+    values = np.stack([cluster, *(said.field(f).to_numpy() for f in ("predicted", "rated"))])
+    attributes = {}
+    for one in sorted(set(name)):
+        # A response of several items is the one of its prompt with this score and this rating.
+        distinct = np.unique(values[:, name == one], axis=1)
+        attributes[one] = RatedResponses(distinct[1], distinct[2], distinct[0].astype(np.int64))
+    return attributes
+
+
 def _rows_of(results: T, rows: Flags) -> T:
     """The same with those entries of every array that `rows` [N] marks."""
     changes: dict[str, Any] = {}
-    for field in fields(results):
-        value = getattr(results, field.name)
+    for one in fields(results):
+        value = getattr(results, one.name)
         if isinstance(value, np.ndarray):
-            changes[field.name] = value[rows]
+            changes[one.name] = value[rows]
         elif isinstance(value, Orders):
-            changes[field.name] = _rows_of(value, rows)
+            changes[one.name] = _rows_of(value, rows)
     return replace(results, **changes)
 
 

@@ -10,10 +10,10 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from palate.evaluate.benchmark import Benchmark, Item, Order
 from palate.evaluate.journal import ALONE, Progress, Shard, ask_missing, journal_path, no_progress
@@ -26,13 +26,25 @@ from palate.records import (
     write_json,
     write_verdicts,
 )
-from palate.types import Judge, Outcome, PalateError, Preference, Side, Verdict, digest, in_words
+from palate.types import (
+    Attributes,
+    Judge,
+    Outcome,
+    PalateError,
+    Preference,
+    RatedAttribute,
+    Side,
+    Verdict,
+    digest,
+    in_words,
+)
 
 # One answer in its three forms: a judge's preference, a journal's record, a verdict.
 
 CHOICES = ("first", "second", "tie", None)
 Record = list[Any]
-"""[choice, first score, second score, reason, truncated, answer, seconds] as JSON values."""
+"""[choice, first score, second score, reason, truncated, answer, seconds] as JSON values, and where
+heads say more of the responses [attributes of the first, attributes of the second]."""
 
 
 def record_of(judge: str, preference: Preference) -> Record:
@@ -55,7 +67,9 @@ def record_of(judge: str, preference: Preference) -> Record:
         choice, first, second, reason = None, None, None, NON_FINITE
     if choice is None:
         reason = reason or "no reason given"
-    return [choice, first, second, reason, preference.truncated, preference.answer, seconds]
+    record = [choice, first, second, reason, preference.truncated, preference.answer, seconds]
+    attributes = [dict(preference.first_attributes), dict(preference.second_attributes)]
+    return [*record, attributes] if any(attributes) and choice is not None else record
 
 
 OUTCOMES: Mapping[Side | None, Outcome] = {
@@ -70,7 +84,8 @@ OUTCOMES: Mapping[Side | None, Outcome] = {
 def verdict_of(item: Item, record: Record, details: Mapping[str, Any]) -> Verdict:
     """Put the label back on a record; one of an earlier Palate ends at `truncated`."""
     choice, first_score, second_score, reason, truncated, *spoken = record
-    answer, seconds = spoken or ("", None)
+    answer, seconds = spoken[:2] or ("", None)
+    attributes = spoken[2] if len(spoken) > 2 else None
     preferred: Side | None = None
     if choice == "tie":
         preferred = "tie"
@@ -103,7 +118,31 @@ def verdict_of(item: Item, record: Record, details: Mapping[str, Any]) -> Verdic
         rejected_length=len(in_words(comparison.rejected)),
         judgement=comparison.judgement,
         preferred=preferred if undecided else None,
+        attributes=_rated(item, attributes) if attributes else (),
     )
+
+
+def _rated(item: Item, attributes: Sequence[Attributes]) -> tuple[RatedAttribute, ...]:
+    """What people rated of an item's responses beside what the judge's heads say of them."""
+    said = dict(zip(_sides(item.chosen_first), attributes, strict=True))
+    rated: Mapping[SideOfPair, Attributes] = {
+        "chosen": item.comparison.chosen_attributes,
+        "rejected": item.comparison.rejected_attributes,
+    }
+    return tuple(
+        RatedAttribute(name, side, value, said[side][name])
+        for side, values in rated.items()
+        for name, value in sorted(values.items())
+        if math.isfinite(said[side].get(name, math.nan))
+    )
+
+
+SideOfPair = Literal["chosen", "rejected"]
+
+
+def _sides(chosen_first: bool) -> tuple[SideOfPair, SideOfPair]:
+    """The sides in the order in which they were shown."""
+    return ("chosen", "rejected") if chosen_first else ("rejected", "chosen")
 
 
 def record_from(verdict: Verdict) -> Record:
@@ -117,7 +156,12 @@ def record_from(verdict: Verdict) -> Record:
     choice: str | None = preferred
     if preferred in ("chosen", "rejected"):
         choice = "first" if (preferred == "chosen") == verdict.chosen_first else "second"
-    spoken = [verdict.answer, verdict.seconds]
+    spoken: Record = [verdict.answer, verdict.seconds]
+    if verdict.attributes:
+        said: dict[str, dict[str, float]] = {"chosen": {}, "rejected": {}}
+        for rated in verdict.attributes:
+            said[rated.side][rated.name] = rated.predicted
+        spoken.append([said[side] for side in _sides(verdict.chosen_first)])
     return [choice, *scores, verdict.reason, verdict.truncated, *spoken]
 
 

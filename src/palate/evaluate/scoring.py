@@ -121,7 +121,8 @@ def _as_list(value: Any) -> list[Any] | None:
 # What is made of the rows of a file and their scores.
 
 Scores = list[list[Any]]
-"""Of each response: reward or None, reason, truncated, tokens."""
+"""Of each response: reward or None, reason, truncated, tokens; and its attributes, by name, where
+the scorer has heads of some."""
 ScoredRows = Callable[[], Iterator[tuple[Request, Scores]]]
 """Goes through the rows and their scores, as often as it is called."""
 
@@ -134,6 +135,7 @@ ONE = {
 MANY = {name.replace("reward", "rewards"): pa.list_(kind) for name, kind in ONE.items()}
 MANY_ORDERED = {**MANY, "rewards_order": pa.list_(pa.int64())}
 PAIR = {"chosen_reward": pa.float64(), "rejected_reward": pa.float64()}
+ATTRIBUTES, ATTRIBUTES_OF_MANY = "reward_attributes", "rewards_attributes"
 NOT_JSON = ("binary", "date", "time", "duration", "decimal")  # Names of Arrow types.
 
 
@@ -267,7 +269,8 @@ def _ask(scorer: Scorer, missing: Iterator[Request]) -> Iterator[tuple[str, Scor
             elif not math.isfinite(value):
                 value, reason = None, NON_FINITE
             plain = None if value is None else float(value)  # Numbers of numpy are no JSON.
-            answer.append([plain, reason, score.truncated, score.tokens])
+            said = [dict(score.attributes)] if score.attributes and plain is not None else []
+            answer.append([plain, reason, score.truncated, score.tokens, *said])
         yield str(request.index), answer
     if waiting:
         raise PalateError(f"scorer {scorer.name}: left {len(waiting)} rows without an answer")
@@ -339,9 +342,21 @@ def _schema(in_path: Path, product: Product) -> pa.Schema:
 
 
 def _with_rewards(
-    request: Request, scores: Scores, places: Sequence[int] | None = None
+    request: Request,
+    scores: Scores,
+    places: Sequence[int] | None = None,
+    attributes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The row with its rewards; with `places`, of the responses at those, in that order."""
+    """The row with its rewards; with `places`, of the responses at those, in that order.
+
+    `attributes` are those that the scorer has heads of, added beside the rewards.
+    """
+    said = [score[len(ONE)] if len(score) > len(ONE) else None for score in scores]
+    scores = [score[: len(ONE)] for score in scores]
+    if attributes:
+        row = _with_rewards(request, scores, places)
+        one = request.shape == "response"
+        return {**row, (ATTRIBUTES if one else ATTRIBUTES_OF_MANY): said[0] if one else said}
     if request.shape == "pair":
         return {**request.row, **dict(zip(PAIR, (score[0] for score in scores), strict=True))}
     if request.shape == "response":
@@ -367,7 +382,8 @@ def score_file(
 
     A row has `prompt` (text, or a list of {role, content}) and `response` (text) or `responses`
     (list of texts); other columns pass through. Added are `reward`, `reward_reason`,
-    `reward_truncated`, `reward_tokens`, or for lists `rewards`, `rewards_reason`, ... A response
+    `reward_truncated`, `reward_tokens`, or for lists `rewards`, `rewards_reason`, ...; of a scorer
+    with heads of attributes `reward_attributes` too, an object with a number for each. A response
     without a score has reward null and a reason. JSONL gives JSONL; Parquet gives Parquet or
     JSONL. The whole input is checked before the first row is scored; killed runs continue where
     they stopped. With `share`, several processes score a part each and end in the same file.
@@ -377,11 +393,21 @@ def score_file(
         PalateError: a bad row (with file and row), an unknown format, an output that is not a
             score file of ours.
     """
+    attributes: Sequence[str] = getattr(scorer, "attributes", ())
+    heads = pa.struct([(name, pa.float64()) for name in attributes])
+
+    def added(schema: pa.Schema) -> Mapping[str, pa.DataType]:
+        if "response" in schema.names:
+            return {**ONE, ATTRIBUTES: heads} if attributes else ONE
+        return {**MANY, ATTRIBUTES_OF_MANY: pa.list_(heads)} if attributes else MANY
+
     product = Product(
         "scores",
         ("response", "responses"),
-        lambda scored, _: (_with_rewards(request, scores) for request, scores in scored()),
-        lambda schema: ONE if "response" in schema.names else MANY,
+        lambda scored, _: (
+            _with_rewards(request, scores, attributes=attributes) for request, scores in scored()
+        ),
+        added,
     )
     return scored_file(scorer, in_path, out_path, product, progress=progress, share=share)
 

@@ -382,10 +382,12 @@ def relabelled(comparison: Comparison, annotation: Annotation, batch: str = BATC
     """
     agrees, tied = annotation.choice == "chosen", comparison.judgement.decides == "tie"
     sides = [
-        (comparison.chosen, comparison.chosen_safe),
-        (comparison.rejected, comparison.rejected_safe),
+        (comparison.chosen, comparison.chosen_safe, comparison.chosen_attributes),
+        (comparison.rejected, comparison.rejected_safe, comparison.rejected_attributes),
     ]
-    (chosen, chosen_safe), (rejected, rejected_safe) = sides if agrees else reversed(sides)
+    (chosen, chosen_safe, chosen_attributes), (rejected, rejected_safe, rejected_attributes) = (
+        sides if agrees else reversed(sides)
+    )
     row = f"{BATCH}:{annotation.annotator}"
     return Comparison(
         id=comparison_id(comparison.source, comparison.prompt, chosen, rejected, row),
@@ -407,4 +409,6 @@ def relabelled(comparison: Comparison, annotation: Annotation, batch: str = BATC
             "note": annotation.note,
             "marked_at": annotation.changed_at,
         },
+        chosen_attributes=chosen_attributes,
+        rejected_attributes=rejected_attributes,
     )

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from palate.judges.prompting import Refused
 from palate.judges.scorer import NON_FINITE
-from palate.types import Candidates, Message, Score
+from palate.types import Attributes, Candidates, Message, Score
 
 
 class Tokenised(Protocol):
@@ -35,6 +35,8 @@ class Tokenised(Protocol):
 Question = TypeVar("Question")
 Row = TypeVar("Row", bound=Tokenised)
 Value = TypeVar("Value")
+Scored = tuple[float, Attributes]
+"""A score, and what heads beside it say."""
 
 
 def batched_answers(
@@ -71,10 +73,13 @@ def batched_answers(
 def batched_scores(
     candidates: Iterable[Candidates],
     encode: Callable[[Sequence[Message], str], Row | Refused],
-    run: Callable[[list[tuple[Candidates, Row]]], Iterable[tuple[Row, float]]],
+    run: Callable[[list[tuple[Candidates, Row]]], Iterable[tuple[Row, float | Scored]]],
     window: int,
 ) -> Iterator[tuple[Score, ...]]:
-    """Scores in the order asked, see `batched_answers`; `encode` takes a prompt and a response."""
+    """Scores in the order asked, see `batched_answers`; `encode` takes a prompt and a response.
+
+    `run` gives a number for each row, or with it what heads beside the score say.
+    """
 
     def rows_of(shown: Candidates) -> list[Row | Refused]:
         return [encode(shown.prompt, response) for response in shown.responses]
@@ -83,13 +88,14 @@ def batched_scores(
         yield tuple(map(_score, answers))
 
 
-def _score(answered: tuple[Row, float] | Refused) -> Score:
+def _score(answered: tuple[Row, float | Scored] | Refused) -> Score:
     if isinstance(answered, Refused):
         return Score(None, answered.reason, tokens=answered.tokens)
-    row, value = answered
+    row, scored = answered
+    value, attributes = (scored, {}) if isinstance(scored, float | int) else scored
     if not math.isfinite(value):
         return Score(None, NON_FINITE, row.truncated, len(row.ids))
-    return Score(value, "", row.truncated, len(row.ids))
+    return Score(value, "", row.truncated, len(row.ids), attributes)
 
 
 def _key(row: Tokenised) -> Hashable:

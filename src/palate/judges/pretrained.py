@@ -45,6 +45,11 @@ class RewardModel:
     def __init__(self, module: Network, name_or_path: str, base: str | None = None) -> None:
         self.module, self.name_or_path, self.base = module, name_or_path, base
 
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """What the model's heads say of a response beside its reward; see `scores`."""
+        return self.module.attributes
+
     @classmethod
     def from_pretrained(
         cls, name_or_path: str | Path, *, dtype: Dtype = "float32", base: str | None = None
@@ -120,7 +125,9 @@ class RewardModel:
 
         A `Score` has `value`, None where there is no reward, with the `reason` (the response alone
         is too long, the chat template refuses the turns, the reward is not finite); `truncated`
-        where the oldest turns of the prompt were cut to fit; `tokens`, how many were read.
+        where the oldest turns of the prompt were cut to fit; `tokens`, how many were read;
+        `attributes`, what the model's heads say beside the reward, in the units of the ratings
+        that they learnt from ({} where it has none; `attributes` of the model names them).
 
         Raises:
             PalateError: a conversation in none of the forms.

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from palate.judges.batching import batched_scores, by_batches, padded
+from palate.judges.batching import Scored, batched_scores, by_batches, padded
 from palate.judges.prompting import Refused
 from palate.model.backbone import folder_digest
 from palate.model.device import default_device, keep_memory
@@ -62,6 +62,11 @@ class RewardScorer:
             **read_elsewhere(self.model.chat),
         }
 
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """What the model's heads say of a response beside its reward."""
+        return self.model.attributes
+
     def score(self, candidates: Iterable[Candidates]) -> Iterator[tuple[Score, ...]]:
         """Scores in the order asked; reads ahead one window of `candidates`."""
         return scores(self.model, candidates, self._max_tokens)
@@ -73,16 +78,20 @@ def scores(
     """Scores of an open model in the order asked; reads ahead one window of `candidates`."""
 
     @torch.inference_mode()
-    def rewards(rows: list[tuple[Candidates, Encoded]]) -> list[tuple[Encoded, float]]:
+    def rewards(rows: list[tuple[Candidates, Encoded]]) -> list[tuple[Encoded, Scored]]:
         prompts: dict[object, list[Encoded]] = {}
         for shown, row in rows:
             prompts.setdefault(shown.prompt, []).append(row)
         by_prompt = list(prompts.values())
         groups = [group([row.ids for row in rows]) for rows in by_prompt]
-        values: list[tuple[Encoded, float]] = []
+        values: list[tuple[Encoded, Scored]] = []
         for indices, chosen in microbatches(groups, tokens_per_microbatch):
             batch = [row for index in indices for row in by_prompt[index]]
-            values += zip(batch, model(chosen).reward.tolist(), strict=True)
+            read = model(chosen)
+            heads = [[]] * len(batch) if read.attributes is None else read.attributes.tolist()
+            attributes = [dict(zip(model.attributes, head, strict=True)) for head in heads]
+            scored = zip(read.reward.tolist(), attributes, strict=True)
+            values += zip(batch, scored, strict=True)
         return values
 
     encode_here = partial(encode, model.chat)

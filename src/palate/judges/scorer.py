@@ -49,7 +49,15 @@ class ScorerJudge:
                 yield Preference(pair.id, None, reason=reason, truncated=truncated)
                 continue
             choice = better(first.value, second.value)
-            yield Preference(pair.id, choice, first.value, second.value, truncated=truncated)
+            yield Preference(
+                pair.id,
+                choice,
+                first.value,
+                second.value,
+                truncated=truncated,
+                first_attributes=first.attributes,
+                second_attributes=second.attributes,
+            )
 
 
 def _reason(score: Score) -> str:

@@ -379,7 +379,9 @@ def write_older_keys(folder: Path) -> None:
 # Format 2 is of models that are read where their template's whole text ends, and not after the
 # terminal token: what reads format 1 alone must not open them.
 FORMATS = (1, 2)
-SAFETY_FILE = "safety_head.safetensors"  # Inside the weights it would be an unexpected key.
+# Inside the weights they would be unexpected keys.
+SAFETY_FILE = "safety_head.safetensors"
+ATTRIBUTES_FILE = "attribute_heads.safetensors"
 HEAD_KEY = "score.weight"
 INDEX_FILE = "model.safetensors.index.json"
 # SGLang (0.5.23) gives the heads of these a bias, and leaves it random where no file has one. Stock
@@ -420,6 +422,8 @@ def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str 
             "each"
         )
         record("angles of positions", fact, "%s: the angles of its positions %s")
+    if model.attributes:
+        facts.setdefault("attributes", attributes_fact(model.attributes))
     config = _config(model, card)
     if made := check_exportable(config):
         facts["stock class"] = made
@@ -434,6 +438,12 @@ def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str 
             if model.safety_head is not None:
                 weight = model.safety_head.weight.detach().cpu().contiguous()
                 save_file({"weight": weight}, partial / SAFETY_FILE)
+            if (heads := model.attribute_heads) is not None:
+                rated = {
+                    "weight": heads.linear.weight, "centre": heads.centre, "spread": heads.spread,
+                }  # fmt: skip
+                tensors = {name: t.detach().cpu().contiguous() for name, t in rated.items()}
+                save_file(tensors, partial / ATTRIBUTES_FILE)
             _write_for_engines(partial, config.model_type)
             chat = model.chat
             text = render_card(
@@ -520,7 +530,7 @@ def export_adapter(source: Path, folder: Path, *, base: str | None = None) -> Pa
 def _write_for_engines(folder: Path, kind: str) -> None:
     """Let vLLM and SGLang read what is theirs: they open every safetensors file that lies there.
 
-    An index keeps them from the safety head, which is no part of the classifier and which vLLM
+    An index keeps them from other heads, which are no part of the classifier and which vLLM
     refuses. Shards have an index, by which all readers go; there a bias cannot be hidden from
     stock loaders, and is left out.
     """
@@ -529,12 +539,13 @@ def _write_for_engines(folder: Path, kind: str) -> None:
         return
     if kind in BIASED:
         save_file({"score.bias": torch.zeros(1)}, folder / BIAS_FILE)
-    if not (folder / SAFETY_FILE).is_file():
+    others = {SAFETY_FILE, ATTRIBUTES_FILE}
+    if not any((folder / name).is_file() for name in others):
         return
     names: dict[str, str] = {}
     size = 0
     for path in sorted(folder.glob("*.safetensors")):
-        if path.name == SAFETY_FILE:
+        if path.name in others:
             continue
         with safe_open(path, framework="pt") as tensors:
             names |= dict.fromkeys(tensors.keys(), path.name)
@@ -608,7 +619,18 @@ def _config(model: RewardModel, card: Card) -> Any:
     }
     if chat.ending == "template":
         config.palate["ending"] = chat.ending
+    if model.attributes:
+        config.palate["attributes"] = list(model.attributes)
     return config
+
+
+def attributes_fact(names: Iterable[str]) -> str:
+    """What a card says of heads of rated attributes."""
+    return (
+        f"{', '.join(sorted(names))}: linear heads beside the reward in {ATTRIBUTES_FILE}, in the "
+        "units of their ratings; Palate reads them, a stock classifier and an ONNX graph give the "
+        "reward alone"
+    )
 
 
 def check_exportable(config: Any) -> str:

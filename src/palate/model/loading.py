@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -46,6 +46,7 @@ from palate.model.export import (
     ADAPTER_CONFIG,
     ADAPTER_FACTS,
     ADAPTER_WEIGHTS,
+    ATTRIBUTES_FILE,
     FORMATS,
     HEAD_KEY,
     INDEX_FILE,
@@ -107,7 +108,13 @@ def load_reward_model(
     )
     opened.log_unused(head.name)
     _log_reading(opened.location, maker, chat)
-    model = RewardModel(opened.model, chat, dtype=dtype, safety_head=head.safety is not None)
+    model = RewardModel(
+        opened.model,
+        chat,
+        dtype=dtype,
+        safety_head=head.safety is not None,
+        attributes=head.attributes,
+    )
     return _with_head(model, head).to(device).eval()
 
 
@@ -120,12 +127,13 @@ def _with_head(model: RewardModel, head: Head) -> RewardModel:
 
 def start_model(
     base: BaseOptions, *, dtype: torch.dtype = torch.float32, safety_head: bool = False,
-    seed: int = 0,
+    attributes: Iterable[str] = (), seed: int = 0,
 ) -> tuple[RewardModel, Backbone]:  # fmt: skip
     """The reward model that training starts from, and what was opened for it.
 
     A pretrained decoder gets a new head. A reward model goes on with its own head, read where it
-    was read, with its template and length where `base` leaves those at their defaults.
+    was read, with its template and length where `base` leaves those at their defaults. Heads of
+    attributes go on where they are of the same ones; others are new.
 
     Raises:
         PalateError: what `load_backbone` raises.
@@ -142,7 +150,14 @@ def start_model(
         opened.log_unused()
         opened = _with_pad(opened, base.pad_token)
         chat = ChatTokens(opened.tokenizer, base)
-        model = RewardModel(opened.model, chat, dtype=dtype, safety_head=safety_head, seed=seed)
+        model = RewardModel(
+            opened.model,
+            chat,
+            dtype=dtype,
+            safety_head=safety_head,
+            attributes=attributes,
+            seed=seed,
+        )
         model.check_sharing()
         return model, _with_unwritten(opened, chat)
     head = load_head(opened, maker, base.revision)
@@ -157,7 +172,14 @@ def start_model(
         template=base.template,
     )
     opened.log_unused(head.name)
-    model = RewardModel(opened.model, chat, dtype=dtype, safety_head=safety_head, seed=seed)
+    model = RewardModel(
+        opened.model,
+        chat,
+        dtype=dtype,
+        safety_head=safety_head,
+        attributes=attributes,
+        seed=seed,
+    )
     head.copy_to(model)
     model.check_sharing()
     fact = f"{head.name}, read at {chat.read_at}, conversations of at most {chat.max_tokens} tokens"
@@ -169,6 +191,11 @@ def start_model(
             "%s: its safety head is left out; train.safety_loss.on: head would train it too",
             base.model,
         )
+    if head.attributes and head.attributes != model.attributes:
+        log.warning(
+            "%s: its heads of %s are left out; with train.attributes of the same they would go on",
+            base.model, ", ".join(head.attributes),
+        )  # fmt: skip
     opened = replace(opened, facts={**opened.facts, "head": f"taken over: {fact}"})
     return model, _with_unwritten(opened, chat)
 
@@ -354,12 +381,15 @@ class Head:
     """A trained scalar head: reward = weight . h + bias, h the hidden state that is read.
 
     `weight` and `safety`, the head of a safety label where there is one: [1, D] float32.
+    `attributes` are the names of attribute heads, and `rated` the tensors that these have.
     """
 
     name: str
     weight: Tensor
     bias: float = 0.0
     safety: Tensor | None = None
+    attributes: tuple[str, ...] = ()
+    rated: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     @torch.no_grad()
     def copy_to(self, model: RewardModel) -> None:
@@ -367,6 +397,11 @@ class Head:
         model.head.weight.copy_(self.weight)
         if model.safety_head is not None and self.safety is not None:
             model.safety_head.weight.copy_(self.safety)
+        heads = model.attribute_heads
+        if heads is not None and heads.names == self.attributes:
+            heads.linear.weight.copy_(self.rated["weight"])
+            heads.centre.copy_(self.rated["centre"])
+            heads.spread.copy_(self.rated["spread"])
 
 
 def load_head(opened: Backbone, maker: Maker, revision: str | None = None) -> Head:
@@ -401,6 +436,16 @@ def load_head(opened: Backbone, maker: Maker, revision: str | None = None) -> He
         if path is None:
             raise PalateError(f"{opened.location}: {SAFETY_FILE} is missing; export it again")
         head = replace(head, safety=load_file(path)["weight"])
+    if attributes := facts_of(opened.config, opened.location).get("attributes"):
+        path = _file(opened, ATTRIBUTES_FILE, revision)
+        if path is None:
+            raise PalateError(f"{opened.location}: {ATTRIBUTES_FILE} is missing; export it again")
+        rated = load_file(path)
+        count = len(attributes)
+        shapes = {"weight": (count, width), "centre": (count,), "spread": (count,)}
+        if {name: tuple(tensor.shape) for name, tensor in rated.items()} != shapes:
+            raise PalateError(f"{path}: expected heads of {count} attributes; export it again")
+        head = replace(head, attributes=tuple(attributes), rated=rated)
     return head
 
 

@@ -157,13 +157,19 @@ def _sample(config: Any) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 
 def _copy_rest(checkpoint: Path, folder: Path) -> None:
-    """Configuration, tokenizer and card; the safety head is not part of the graph."""
+    """Configuration, tokenizer and card; heads beside the reward are not part of the graph."""
     for path in checkpoint.iterdir():
         weights = path.suffix == ".safetensors" or path.name.endswith(".index.json")
         if path.is_file() and not weights:
             shutil.copy2(path, folder / path.name)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config["palate"] = {**config.get("palate", {}), "safety_head": None}
+    ours = {**config.get("palate", {}), "safety_head": None}
+    if attributes := ours.pop("attributes", None):
+        logging.getLogger(__name__).warning(
+            "%s: the graph gives the reward alone; its heads of %s stay in the checkpoint",
+            folder, ", ".join(attributes),
+        )  # fmt: skip
+    config["palate"] = ours
     write_json(folder / "config.json", config)
     card = folder / "README.md"
     if card.is_file():

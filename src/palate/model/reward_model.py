@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,18 +42,56 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Rewards:
-    """Rewards of a micro-batch, [R] float32, and logits of "safe" where there is such a head.
+    """Rewards of a micro-batch, [R] float32, and what other heads say where there are any.
 
+    `safety` are logits of "safe", [R]; `attributes` in the units of their ratings, [R, K].
     `router_logits`: of each layer with experts, [T, E], every token once; where they are asked for.
     """
 
     reward: Tensor
     safety: Tensor | None = None
     router_logits: tuple[Tensor, ...] = ()
+    attributes: Tensor | None = None
+
+
+class AttributeHeads(nn.Module):
+    """K linear heads beside the scalar one, each of an attribute that people rate of a response.
+
+    value = centre + spread (w . h), in the units of the ratings; h is the state that the reward is
+    read from. Centre and spread are the mean and the standard deviation of the ratings that are
+    learnt from, so that all heads learn alike, whatever their scale. They are NaN until `scale`.
+
+    `names` are in order of the alphabet: nothing depends on the order in which a recipe has them.
+    """
+
+    centre: Tensor
+    spread: Tensor
+
+    def __init__(self, names: Iterable[str], width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.names = tuple(sorted(names))
+        self.linear = _linear(width, generator, len(self.names))
+        for name in ("centre", "spread"):
+            self.register_buffer(name, torch.full((len(self.names),), math.nan))
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether centre and spread are known."""
+        return bool(torch.isfinite(self.spread).all())
+
+    def scale(self, centre: Sequence[float], spread: Sequence[float]) -> None:
+        """Set centre and spread, [K] each; a spread is above 0."""
+        self.centre.copy_(torch.tensor(centre))
+        self.spread.copy_(torch.tensor(spread))
+
+    def forward(self, last: Tensor) -> Tensor:
+        """Values [R, K] of states [R, D], float32."""
+        return self.centre + self.spread * self.linear(last)
 
 
 class RewardModel(nn.Module):
-    """The bare backbone (no vocabulary head), a float32 scalar head, optionally a safety head.
+    """The bare backbone (no vocabulary head), a float32 scalar head, and others where asked for:
+    a safety head, heads of rated attributes by their names.
 
     `backbone` gives hidden states after its final norm; they are cast to float32 before the
     head, because bfloat16 ties rewards (spacing 0.031 at |r| >= 4; pitfall 9).
@@ -66,6 +104,7 @@ class RewardModel(nn.Module):
         *,
         dtype: torch.dtype = torch.float32,
         safety_head: bool = False,
+        attributes: Iterable[str] = (),
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -87,6 +126,19 @@ class RewardModel(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         self.head = _linear(width, generator)
         self.safety_head = _linear(width, generator) if safety_head else None
+        names = tuple(attributes)
+        self.attribute_heads = AttributeHeads(names, width, generator) if names else None
+
+    @property
+    def heads(self) -> list[nn.Module]:
+        """All heads there are, the scalar one first."""
+        heads = (self.head, self.safety_head, self.attribute_heads)
+        return [head for head in heads if head is not None]
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The attributes that there are heads of, in the order of `Rewards.attributes`."""
+        return () if self.attribute_heads is None else self.attribute_heads.names
 
     @property
     def device(self) -> torch.device:
@@ -235,8 +287,10 @@ class RewardModel(nn.Module):
     def _read(self, last: Tensor, router_logits: tuple[Tensor, ...] = ()) -> Rewards:
         last = last.float()
         safety = None if self.safety_head is None else self.safety_head(last)[:, 0]
+        attributes = None if self.attribute_heads is None else self.attribute_heads(last)
         reward = self.head(last)[:, 0]
-        return Rewards(reward + self.bias if self.bias else reward, safety, router_logits)
+        reward = reward + self.bias if self.bias else reward
+        return Rewards(reward, safety, router_logits, attributes)
 
     def _select_attention(self, name: str) -> None:
         self.backbone.set_attn_implementation(name)
@@ -248,7 +302,7 @@ def state_width(config: Any) -> int:
     return int(getattr(text, "word_embed_proj_dim", None) or text.hidden_size)
 
 
-def _linear(width: int, generator: torch.Generator) -> nn.Linear:
-    layer = nn.Linear(width, 1, bias=False, dtype=torch.float32)
+def _linear(width: int, generator: torch.Generator, outputs: int = 1) -> nn.Linear:
+    layer = nn.Linear(width, outputs, bias=False, dtype=torch.float32)
     nn.init.normal_(layer.weight, std=HEAD_STD, generator=generator)
     return layer

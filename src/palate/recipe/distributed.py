@@ -172,6 +172,7 @@ def _train(training: Training, world: Distributed) -> tuple[RewardModel, Backbon
         base,
         dtype=_agreed_dtype(training, world),
         safety_head=options.safety_loss is not None and options.safety_loss.on == "head",
+        attributes=options.attributes,
         seed=options.seed,
     )
     examples, heldout = _tokens(training, model.chat, world)

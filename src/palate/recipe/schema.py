@@ -190,7 +190,7 @@ CHAT_JUDGE: Mapping[str, Any] = {
 }
 
 
-LATER_KEYS = frozenset({"ties", "columns", "values", "annotators"})
+LATER_KEYS = frozenset({"ties", "columns", "values", "annotators", "attributes"})
 """Keys of a source that came after runs were made: at their defaults they are not written down."""
 
 
@@ -234,6 +234,11 @@ class SourceConfig(BaseModel, frozen=True, extra="forbid"):
         "skip), or those for a strength (-3 to 3, skip).",
     )
 
+    attributes: dict[str, tuple[float, float]] = Field(
+        default_factory=dict,
+        description="What was rated of single responses and is to be read, with the ends of its "
+        "scale: {helpfulness: [0, 4]}; heads learn it (train.attributes).",
+    )
     annotators: AnnotatorsConfig = Field(
         AnnotatorsConfig(), description="What becomes of several votes on one pair."
     )
@@ -255,7 +260,7 @@ class SourceConfig(BaseModel, frozen=True, extra="forbid"):
     def _columns_are_of_an_own_file(self) -> Self:
         if (self.columns or self.values) and self.source != "own":
             raise ValueError(f"columns, values: {self.source} has its own; they are of source: own")
-        check(self.columns, self.values)
+        check(self.columns, self.values, self.attributes)
         return self
 
     @model_serializer(mode="wrap")

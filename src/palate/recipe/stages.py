@@ -120,6 +120,7 @@ def _import(work: Workspace, alias: str, config: SourceConfig) -> Path:
         config.columns,
         config.values,
         config.annotators.rule,
+        config.attributes,
     )
     out = work.folder / "data" / "imported" / f"{alias}.parquet"
 
@@ -544,7 +545,7 @@ def _card(
     folder: Path,
 ) -> Card:
     """How the model was made; and that it cannot have learnt, where it cannot."""
-    from palate.model.export import Card, DataShare
+    from palate.model.export import Card, DataShare, attributes_fact
     from palate.train.loop import SELECTION
 
     header = read_header(mixture)
@@ -552,6 +553,8 @@ def _card(
     facts = {**backbone.facts, "training": f"{course}, {_rates(options)}"}
     if options.selects:
         facts |= json.loads((folder / SELECTION).read_text(encoding="utf-8"))
+    if options.attributes:
+        facts["attributes"] = attributes_fact(options.attributes)
     if course.trouble:
         facts["caution"] = course.trouble
     configs = {} if recipe is None else recipe.data.sources

@@ -15,6 +15,7 @@ from palate.data.annotators import Disagreement
 from palate.evaluate.metrics import JudgeResults, Result
 from palate.records import write_json, write_text
 from palate.report import accuracy, data, diagnostics, render, study, training
+from palate.report.attributes import attributes
 from palate.report.read import Items, Judged, Key, read_items, read_judged
 from palate.report.study import StudyResults, is_study, read_study
 from palate.report.table import Table
@@ -27,8 +28,8 @@ STUDY = ("study-accuracy", "study-differences", "scaling", "scaling-trend", "stu
 DATA = ("mixture", "contents", "batches", "sources", "lint", "agreement", "annotators", "overlap")
 NAMES = (
     "table-7", "table-8", "table-29", "table-29-thresholds", "verdict", "differences", "length",
-    "parts", "gaps", "calibration", "reliability", "best-of-n", "orders", "ties", "outcomes",
-    "training", "training-curve", *STUDY, *DATA,
+    "parts", "gaps", "calibration", "reliability", "best-of-n", "orders", "ties", "attributes",
+    "outcomes", "training", "training-curve", *STUDY, *DATA,
 )  # fmt: skip
 """Every table there can be, in order."""
 FORMS: Mapping[str, Callable[[Table], str]] = {
@@ -141,6 +142,7 @@ def _run_report(runs: tuple[Path, ...], folder: Path) -> Report:
             diagnostics.best_of_n(judged, items),
             diagnostics.orders(judged),
             ties(judged, curves),
+            attributes(judged),
             accuracy.outcomes(judged),
         ]
     tables += [training.training_summary(curves), training.training_curve(curves)]

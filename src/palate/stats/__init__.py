@@ -6,6 +6,7 @@
     calibration.py  reliability, ECE, Brier, temperature
     agreement.py    annotators beyond chance and their reliability, the ceiling, position bias
     ties.py         accuracy, likelihood and chances of a tie where people tied or were split
+    correlation.py  how far two numbers of the same responses go together
     adjusted.py     accuracy without the help of length, and what a score is worth in best-of-n
 
 A new statistic goes to the file of its subject, and returns an `Estimate`.
@@ -53,6 +54,7 @@ from palate.stats.compare import (
     pairs,
     sign_flip_p,
 )
+from palate.stats.correlation import correlation
 from palate.stats.estimate import (
     CONFIDENCE,
     LEVEL,
@@ -124,6 +126,7 @@ __all__ = [
     "cohen_kappa",
     "combine",
     "consistent",
+    "correlation",
     "dawid_skene",
     "detectable",
     "divergence",

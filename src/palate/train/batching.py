@@ -19,7 +19,7 @@ from torch import Tensor
 
 from palate.model.packing import Group, Tokens, group, plan
 from palate.train.dataset import Example, Examples
-from palate.types import PalateError, Rating
+from palate.types import Attributes, PalateError, Rating
 
 # What a rank runs where it has no group of its own: its gradient is zero, its collectives are not
 # missed (pitfall 19). Every vocabulary has a token 0.
@@ -32,7 +32,8 @@ class Microbatch:
 
     `places`: [B], the pairs' indices in the step. `chosen`, `rejected`: [B], indices into the
     responses of `groups` in order. `margin`: [B]. `safe`, `labelled`: [R], the safety label and
-    whether there is one. `shares`: [B, 3], how much of the judgement is for chosen, tie and
+    whether there is one. `ratings`: [R, K], what was rated of K attributes, NaN where nothing was.
+    `shares`: [B, 3], how much of the judgement is for chosen, tie and
     rejected. `decided`: [B], 1 where it is no tie. `weight`: [B]. `ranking`: [B], the number of the
     pair's ranking, -1 outside. `entries`: [N, 3], the rankings' responses: number of the ranking,
     index of the response, place in it from 0.
@@ -45,6 +46,7 @@ class Microbatch:
     margin: Tensor
     safe: Tensor
     labelled: Tensor
+    ratings: Tensor
     shares: Tensor
     decided: Tensor
     weight: Tensor
@@ -67,13 +69,14 @@ class Step:
     """One rank's micro-batches of a step, as many as every other rank's.
 
     `ids`, `tokens`: comparisons and tokens of the whole step, all ranks together. `labelled`: how
-    many of the whole step's distinct responses have a safety label. `decided`: how many of its
-    comparisons are no ties.
+    many of the whole step's distinct responses have a safety label; `rated`: how many of them have
+    a rating of each attribute. `decided`: how many of its comparisons are no ties.
     """
 
     ids: tuple[str, ...]
     tokens: int
     labelled: int
+    rated: tuple[int, ...]
     decided: int
     parts: tuple[Microbatch, ...]
 
@@ -85,22 +88,26 @@ class _Prompt:
         self.responses: dict[bytes, int] = {}
         self.tokens: list[Tokens] = []
         self.safe: list[bool | None] = []
+        self.attributes: list[Attributes] = []
         self.pairs: list[tuple[int, int, int]] = []
 
     def add(self, place: int, example: Example) -> None:
-        chosen = self._index(example.chosen, example.chosen_safe)
-        rejected = self._index(example.rejected, example.rejected_safe)
+        chosen = self._index(example.chosen, example.chosen_safe, example.chosen_attributes)
+        rejected = self._index(example.rejected, example.rejected_safe, example.rejected_attributes)
         self.pairs.append((place, chosen, rejected))
 
-    def _index(self, tokens: Tokens, safe: bool | None) -> int:
+    def _index(self, tokens: Tokens, safe: bool | None, attributes: Attributes) -> int:
         key = tokens.tobytes()
         if key not in self.responses:
             self.responses[key] = len(self.tokens)
             self.tokens.append(tokens)
             self.safe.append(safe)
+            self.attributes.append(attributes)
         index = self.responses[key]
         if self.safe[index] is None:
             self.safe[index] = safe
+        if not self.attributes[index]:
+            self.attributes[index] = attributes
         return index
 
 
@@ -109,6 +116,7 @@ def split_step(
     margins: Mapping[Rating | None, float],
     budget: int,
     *,
+    attributes: Sequence[str] = (),
     rank: int = 0,
     ranks: int = 1,
 ) -> Step:
@@ -117,6 +125,7 @@ def split_step(
     Args:
         margins: m(rating), and under None that of comparisons without a rating.
         budget: tokens of one micro-batch at most.
+        attributes: those whose ratings are learnt, in the order of the model's heads.
     """
     prompts: dict[str, _Prompt] = {}
     for place, example in enumerate(examples):
@@ -126,9 +135,11 @@ def split_step(
 
     def microbatch(indices: Sequence[int]) -> Microbatch:
         pairs, safe = list[tuple[int, int, int]](), list[bool | None]()
+        ratings = list[list[float]]()
         for prompt in (prompts[names[i]] for i in indices):
             pairs += [(place, len(safe) + a, len(safe) + b) for place, a, b in prompt.pairs]
             safe += prompt.safe
+            ratings += [[a.get(name, math.nan) for name in attributes] for a in prompt.attributes]
         places, chosen, rejected = torch.tensor(pairs, dtype=torch.long).reshape(-1, 3).unbind(1)
         rows = [examples[place] for place, _, _ in pairs]
         shares = [row.judgement.shares for row in rows]
@@ -141,6 +152,7 @@ def split_step(
             margin=torch.tensor([margins[row.rating] for row in rows], dtype=torch.float32),
             safe=torch.tensor([float(bool(s)) for s in safe or [None]]),
             labelled=torch.tensor([float(s is not None) for s in safe or [None]]),
+            ratings=torch.tensor(ratings or [[math.nan] * len(attributes)], dtype=torch.float32),
             shares=torch.tensor(shares, dtype=torch.float32).reshape(-1, 3),
             decided=torch.tensor([float(_is_decided(row)) for row in rows]),
             weight=torch.tensor([row.judgement.weight for row in rows], dtype=torch.float32),
@@ -152,6 +164,10 @@ def split_step(
         ids=tuple(example.id for example in examples),
         tokens=sum(tokens),
         labelled=sum(safe is not None for p in prompts.values() for safe in p.safe),
+        rated=tuple(
+            sum(name in rated for p in prompts.values() for rated in p.attributes)
+            for name in attributes
+        ),
         decided=sum(map(_is_decided, examples)),
         parts=tuple(map(microbatch, plan(tokens, budget, ranks)[rank])),
     )

@@ -299,7 +299,9 @@ def _weightless(config: Any, options: TrainOptions) -> RewardModel:
         backbone = cast(PreTrainedModel, AutoModel.from_config(decoder_config(config)))
     safety = options.safety_loss is not None and options.safety_loss.on == "head"
     # Nothing is tokenised here, so there is no tokenizer to open.
-    model = RewardModel(backbone, cast(ChatTokens, None), safety_head=safety)
+    model = RewardModel(
+        backbone, cast(ChatTokens, None), safety_head=safety, attributes=options.attributes
+    )
     if options.router_loss_coefficient:
         model.keep_router_logits()
     with torch.device("meta"):

@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing, contextmanager
 from copy import copy
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, field, replace
 from functools import partial
 from itertools import accumulate, islice
 from pathlib import Path
@@ -42,18 +42,28 @@ from palate.records import (
     write_json,
     write_text,
 )
-from palate.types import PREFERRED, Comparison, Judgement, PalateError, Ranks, Rating, digest
+from palate.types import (
+    PREFERRED,
+    Attributes,
+    Comparison,
+    Judgement,
+    PalateError,
+    Ranks,
+    Rating,
+    digest,
+)
 from palate.workers import in_order, workers_for
 
 # One comparison as tokens, and as the bytes in which a token file holds it.
 
 # Prompt digest, tokens of prefix, chosen and rejected, rating (0: none), two labels (-1: none), and
-# which of the two below follow the tokens. A plain preference outside a ranking has neither.
+# which of the three below follow the tokens. A plain preference outside a ranking has none.
 _HEAD = struct.Struct("<16s3ibbbB")
 _LABELS = (None, False, True)  # Of -1, 0 and 1.
-_JUDGED, _RANKED = 1, 2
+_JUDGED, _RANKED, _RATED = 1, 2, 4
 _AMOUNTS = struct.Struct("<5d")  # Chosen, rejected, tie, both bad, weight.
 _PLACES = struct.Struct("<3i")  # Of chosen and rejected, and bytes of the ranking's name.
+_SIZE = struct.Struct("<i")  # Bytes of the attributes of both sides as JSON, which follow.
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +79,8 @@ class Example:
     rejected_safe: bool | None
     judgement: Judgement = PREFERRED
     ranks: Ranks | None = None
+    chosen_attributes: Attributes = field(default_factory=dict[str, float])
+    rejected_attributes: Attributes = field(default_factory=dict[str, float])
 
     def pack(self) -> tuple[tuple[int, int, int], bytes]:
         """Tokens of the shared prefix and of each rest, and the example as bytes.
@@ -86,6 +98,10 @@ class Example:
             name = self.ranks.ranking.encode("utf-8", "surrogatepass")
             places = _PLACES.pack(self.ranks.chosen, self.ranks.rejected, len(name))
             kind, more = kind | _RANKED, more + places + name
+        if self.chosen_attributes or self.rejected_attributes:
+            rated = [dict(self.chosen_attributes), dict(self.rejected_attributes)]
+            text = json.dumps(rated, sort_keys=True, separators=(",", ":")).encode()
+            kind, more = kind | _RATED, more + _SIZE.pack(len(text)) + text
         head = _HEAD.pack(bytes.fromhex(self.prompt), *lengths, self.rating or 0, *safe, kind)
         tokens = np.concatenate(parts).astype("<i4").tobytes()
         return lengths, head + tokens + more + self.id.encode("utf-8", "surrogatepass")
@@ -106,6 +122,12 @@ class Example:
             at += _PLACES.size
             ranks = Ranks(data[at : at + size].decode("utf-8", "surrogatepass"), *places)
             at += size
+        attributes: list[Attributes] = [{}, {}]
+        if kind & _RATED:
+            (size,) = _SIZE.unpack_from(data, at)
+            at += _SIZE.size
+            attributes = json.loads(data[at : at + size])
+            at += size
         return cls(
             id=data[at:].decode("utf-8", "surrogatepass"),
             prompt=prompt.hex(),
@@ -116,6 +138,8 @@ class Example:
             rejected_safe=_LABELS[labels[1] + 1],
             judgement=judgement,
             ranks=ranks,
+            chosen_attributes=attributes[0],
+            rejected_attributes=attributes[1],
         )
 
 
@@ -220,6 +244,8 @@ def _example(comparison: Comparison, chosen: Tokens, rejected: Tokens) -> Exampl
         rejected_safe=comparison.rejected_safe,
         judgement=comparison.judgement,
         ranks=comparison.ranks,
+        chosen_attributes=comparison.chosen_attributes,
+        rejected_attributes=comparison.rejected_attributes,
     )
     if comparison.judgement.decides != "rejected" or comparison.ranks is not None:
         return example
@@ -230,6 +256,8 @@ def _example(comparison: Comparison, chosen: Tokens, rejected: Tokens) -> Exampl
         rejected=chosen,
         chosen_safe=comparison.rejected_safe,
         rejected_safe=comparison.chosen_safe,
+        chosen_attributes=comparison.rejected_attributes,
+        rejected_attributes=comparison.chosen_attributes,
         judgement=replace(votes, chosen=votes.rejected, rejected=votes.chosen),
     )
 
@@ -348,6 +376,17 @@ class Examples:
         if self._judged:
             return self._column("ranking", "<u8", width=1, kept=1)[:, 0]
         return np.zeros(len(self), np.uint64)
+
+    def ratings(self, names: Sequence[str]) -> NDArray[np.float64]:
+        """What was rated of each example's chosen and rejected response, [rows, 2, K]; NaN where
+        nothing was. Every row is read for it."""
+        ratings = np.full((len(self), 2, len(names)), np.nan)
+        for row in range(len(self)):
+            example = self[row]
+            for side, rated in enumerate((example.chosen_attributes, example.rejected_attributes)):
+                if rated:
+                    ratings[row, side] = [rated.get(name, np.nan) for name in names]
+        return ratings
 
     def decided(self) -> Examples:
         """The same without the rows whose judgement decides a tie (`Judgement.decides`)."""

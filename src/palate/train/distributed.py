@@ -172,9 +172,8 @@ def place(model: RewardModel, world: Distributed, shards: int | None = None) -> 
     for block in blocks_of(model.backbone):
         fully_shard(block, mesh=mesh, mp_policy=mixed)
     fully_shard(model.backbone, mesh=mesh, mp_policy=mixed)
-    for head in (model.head, model.safety_head):
-        if head is not None:
-            fully_shard(head, mesh=mesh)
+    for head in model.heads:
+        fully_shard(head, mesh=mesh)
 
 
 def blocks_of(backbone: nn.Module) -> list[nn.Module]:
@@ -189,7 +188,7 @@ def blocks_of(backbone: nn.Module) -> list[nn.Module]:
 
 
 def _sharded(model: RewardModel) -> Iterator[FSDPModule]:
-    for part in (model.backbone, model.head, model.safety_head):
+    for part in (model.backbone, *model.heads):
         if isinstance(part, FSDPModule):
             yield part
 

@@ -71,8 +71,13 @@ class RunLog:
             self._track(step, {f"{name}/{k}": v for k, v in figures.items()})
             ties = f" and {figures['ties']:.0f} ties" if "ties" in figures else ""
             ranked = f"accuracy {figures['accuracy']:.3f}, " if "accuracy" in figures else ""
+            attributes = "".join(
+                f", {key.rpartition('/')[2]} {value:.3f}"
+                for key, value in figures.items()
+                if key.startswith("attribute_loss/")
+            )
             self.info(
-                f"  step {step}: {name} {ranked}loss {figures['loss']:.4f} "
+                f"  step {step}: {name} {ranked}loss {figures['loss']:.4f}{attributes} "
                 f"(n = {figures['pairs']:.0f}{ties})"
             )
 

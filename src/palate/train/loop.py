@@ -11,12 +11,13 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
@@ -48,7 +49,12 @@ from palate.train.loss import (
 )
 from palate.train.options import TrainOptions
 from palate.train.trainable import choose_trainable
-from palate.train.validation import Validation, pair_rewards
+from palate.train.validation import (
+    ATTRIBUTE_LOSS,
+    Validation,
+    attribute_errors,
+    pair_rewards,
+)
 from palate.types import PalateError, digest
 
 # AdamW's parameter groups, and the learning rate of every step.
@@ -87,7 +93,7 @@ def make_optimizer(model: RewardModel, options: TrainOptions) -> AdamW:
     The paper says neither what decays nor whether the fresh head has its own rate; both are
     options of ours (pitfall 17).
     """
-    heads = {id(p) for h in (model.head, model.safety_head) if h for p in h.parameters()}
+    heads = {id(p) for head in model.heads for p in head.parameters()}
     head_rate = options.head_learning_rate or options.learning_rate
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for parameter in (p for p in model.parameters() if p.requires_grad):
@@ -248,6 +254,7 @@ def train(
             f"train.trainable.lora.quantization: one process, got {world.size}: four bits cannot "
             "be sharded; start without torchrun, or leave it out"
         )
+    fit_attributes(model, examples, options)
     choose_trainable(model, options)
     apply_compute(model, options.compute)
     place(model, world, options.compute.shards)
@@ -288,6 +295,8 @@ def train(
         if taught.tie_share is not None:
             log.info(f"ties: {taught.tie_share:.3f} of equally good responses (train.tie_share)")
         compiled = _compile(model, examples, options, world, state, log.info)
+        for line in _attribute_lines(model):
+            log.info(line)
         saved_at = time.monotonic()
         if not done:
             log.evaluations(0, 0.0, validation.figures(model, world))
@@ -314,7 +323,9 @@ def train(
                         optimizer.zero_grad(set_to_none=True)
                         finished = number
                         seconds = time.perf_counter() - started
-                        log.step(number, sums.figures(step, rate, seconds))
+                        log.step(
+                            number, sums.figures(step, rate, seconds, sorted(options.attributes))
+                        )
                 every = options.eval_every_steps
                 if number % per_epoch == 0 or (every and number % every == 0):
                     figures = validation.figures(model, world)
@@ -387,29 +398,93 @@ def _learnable(examples: Examples, options: TrainOptions) -> tuple[Examples, int
     return decided, len(examples) - len(decided)
 
 
+def fit_attributes(model: RewardModel, examples: Examples, options: TrainOptions) -> None:
+    """Give new attribute heads the mean and the spread of the ratings that they learn from.
+
+    Heads that were trained before keep theirs.
+
+    Raises:
+        PalateError: an attribute that no training response has, or one rating for all.
+    """
+    heads = model.attribute_heads
+    if options.attributes and set(options.attributes) != set(model.attributes):
+        raise PalateError(
+            f"train.attributes: expected heads of {', '.join(sorted(options.attributes))}, the "
+            f"model has {', '.join(model.attributes) or 'none'}"
+        )
+    if heads is None or heads.is_scaled:
+        return
+    ratings = examples.ratings(heads.names).reshape(-1, len(heads.names))
+    centre, spread = [], []
+    for name, column in zip(heads.names, ratings.T, strict=True):
+        rated = column[~np.isnan(column)]
+        if not rated.size:
+            raise PalateError(
+                f"train.attributes: none of {2 * len(examples):,} training responses has a rating "
+                f"of {name!r}; read it with `attributes` of its source, or leave it out"
+            )
+        if rated.min() == rated.max():
+            raise PalateError(
+                f"train.attributes: every rating of {name!r} is {rated[0]:g}, from which nothing "
+                "can be learnt; leave it out"
+            )
+        centre.append(float(rated.mean()))
+        spread.append(float(rated.std()))
+    heads.scale(centre, spread)
+
+
+def _attribute_lines(model: RewardModel) -> list[str]:
+    """What the heads of attributes start from."""
+    heads = model.attribute_heads
+    if heads is None:
+        return []
+    scales = zip(heads.names, heads.centre.tolist(), heads.spread.tolist(), strict=True)
+    return [f"attributes: {', '.join(f'{n} {c:.3g} ± {s:.2g}' for n, c, s in scales)} (ratings)"]
+
+
 def _shares(
     examples: Examples, options: TrainOptions, world: Distributed, done: int
 ) -> Iterator[tuple[int, Step]]:
     """(step, this rank's share of it) after step `done`."""
     margins, budget = options.margins(), options.tokens_per_microbatch
     rows = steps(examples, options.pairs_per_step, options.epochs, options.seed, start=done)
+    attributes = sorted(options.attributes)
     for number, batch in rows:
-        yield number, split_step(batch, margins, budget, rank=world.rank, ranks=world.size)
+        yield (
+            number,
+            split_step(
+                batch,
+                margins,
+                budget,
+                attributes=attributes,
+                rank=world.rank,
+                ranks=world.size,
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class StepSums:
-    """Sums over the pairs of one step, all ranks together, and the gradient's norm."""
+    """Sums over the pairs of one step, all ranks together, and the gradient's norm.
+
+    The losses of safety and of attributes are means over what has a label, a rating.
+    """
 
     loss: float
     accuracy: float
     gap: float
     safety: float
     router: float
+    attributes: tuple[float, ...]
     norm: float
 
-    def figures(self, step: Step, rate: float, seconds: float) -> dict[str, float]:
-        """What is logged: means over the pairs (accuracy and gap: without ties), and speed."""
+    def figures(
+        self, step: Step, rate: float, seconds: float, attributes: Sequence[str] = ()
+    ) -> dict[str, float]:
+        """What is logged: means over the pairs (accuracy and gap: without ties), and speed.
+
+        The loss of an attribute is there where a response of the step has a rating.
+        """
         pairs = len(step.ids)
         decided = {"accuracy": self.accuracy, "gap": self.gap}
         return {
@@ -417,6 +492,11 @@ class StepSums:
             **{key: value / step.decided for key, value in decided.items() if step.decided},
             "safety_loss": self.safety,
             **({"router_loss": self.router} if self.router else {}),
+            **{
+                f"{ATTRIBUTE_LOSS}{name}": loss
+                for name, loss, n in zip(attributes, self.attributes, step.rated, strict=True)
+                if n
+            },
             "learning_rate": rate,
             "gradient_norm": self.norm,
             "pairs": pairs,
@@ -436,7 +516,7 @@ def _gradients(
     gradients over ranks, so the loss is multiplied by their number. Nothing is read back from
     the device before the one transfer at the end.
     """
-    totals = torch.zeros(5, dtype=torch.float64, device=world.device)
+    totals = torch.zeros(5 + len(step.rated), dtype=torch.float64, device=world.device)
     for part in step.parts:
         reduce_gradients(model, world, now=part is step.parts[-1])
         loss, sums = _losses(model, part, step, options)
@@ -450,7 +530,8 @@ def _gradients(
         bad = [id_ for id_, good in zip(step.ids, finite, strict=True) if not good]
         where, named = "loss" if bad else "gradient", ", ".join((bad or step.ids)[:8])
         raise PalateError(f"non-finite {where} among the pairs {named}; lower learning_rate")
-    return StepSums(*figures)
+    loss, right, gap, safety, router, *attributes, gradient = figures
+    return StepSums(loss, right, gap, safety, router, tuple(attributes), gradient)
 
 
 def _losses(
@@ -458,8 +539,9 @@ def _losses(
 ) -> tuple[Tensor, Tensor]:
     """The micro-batch's share of the step's loss, and detached sums for the log.
 
-    Sums are [loss, accuracy, gap, safety, router] over pairs (accuracy, gap: those that are no
-    ties; safety: already averaged over labels; router: over tokens).
+    Sums are [loss, accuracy, gap, safety, router, attributes ...] over pairs (accuracy, gap: those
+    that are no ties; safety, attributes: already averaged over labels and ratings; router: over
+    tokens).
     """
     rewards = model(part.groups)
     part = part.to(rewards.reward.device)
@@ -479,8 +561,14 @@ def _losses(
         router = router * part.tokens / step.tokens
         loss = loss + options.router_loss_coefficient * router
     right, gap = accuracy(chosen, rejected) * part.decided, (chosen - rejected) * part.decided
-    figures = (losses, right, gap, safety, router)
-    return loss, torch.stack([f.detach().sum().double() for f in figures])
+    sums = (losses, right, gap, safety, router)
+    figures = torch.stack([f.detach().sum().double() for f in sums])
+    if not options.attributes:
+        return loss, figures
+    errors = attribute_errors(model, rewards, part, step)  # [K]
+    weights = [options.attributes[name] for name in model.attributes]
+    loss = loss + (torch.tensor(weights, device=errors.device) * errors).sum()
+    return loss, torch.cat((figures, errors.detach().double()))
 
 
 @contextmanager

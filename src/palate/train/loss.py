@@ -250,6 +250,39 @@ def load_balancing_loss(router_logits: Sequence[Tensor], experts_per_token: int)
     return torch.stack(losses).mean()
 
 
+def attribute_loss(values: Tensor, ratings: Tensor, spread: Tensor) -> Tensor:
+    """Squared error of rated attributes, in units of their variance, a value a response and head.
+
+    L = ((v - y) / s)^2
+
+    Dividing by the spread s makes attributes of unlike scales weigh the same: a head that always
+    says the mean rating has a mean loss of 1, and 1 less the mean loss is the share of variance
+    explained, both on the ratings of which s is the standard deviation.
+
+    Args:
+        values: v, what the heads say, [R, K], float32, in the units of the ratings.
+        ratings: y, [R, K], NaN where a response was not rated.
+        spread: s > 0, the standard deviation of the training ratings, [K].
+
+    Returns:
+        Losses, [R, K]; zero where nothing was rated.
+
+    Raises:
+        ValueError: shapes differ.
+
+    Source: pointwise regression of HelpSteer2's five attributes by the mean squared error of one
+    linear head each (arXiv 2406.08673, section 3.1), after the attributes of SteerLM (arXiv
+    2310.05344). The division by s^2 is ours.
+    """
+    if values.shape != ratings.shape or spread.shape != values.shape[1:]:
+        shapes = [tuple(t.shape) for t in (values, ratings, spread)]
+        raise ValueError(f"expected values and ratings [R, K] and spread [K], got {shapes}")
+    rated = ~torch.isnan(ratings)
+    # The rating is made finite first: NaN times zero would be a gradient of NaN.
+    errors = (values - torch.where(rated, ratings, 0.0)) / spread
+    return torch.where(rated, errors**2, 0.0)
+
+
 def accuracy(chosen: Tensor, rejected: Tensor) -> Tensor:
     """Share of pairs ranked rightly, one value a pair: 1, 0, or 1/2 for a tie. [B] -> [B]."""
     return (torch.sign(chosen - rejected) + 1) / 2
@@ -301,7 +334,8 @@ LOSSES: Mapping[str, Loss] = {
     "davidson": _davidson,
     "plackett-luce": _plackett_luce,
 }
-"""By its name in `train.loss`. The safety loss is added to whichever is chosen."""
+"""By its name in `train.loss`. The safety loss and the losses of attributes are added to whichever
+is chosen."""
 
 
 def objective(rewards: Tensor, batch: Microbatch, options: TrainOptions) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from palate.model.options import Compute
 from palate.types import Rating
@@ -155,6 +155,12 @@ class TrainOptions(BaseModel):
     safety_loss: SafetyLoss | None = Field(
         None, description="Loss of the responses' safety labels beside the ranking loss."
     )
+    attributes: dict[str, float] = Field(
+        default_factory=dict,
+        description="Rated attributes of responses that heads beside the reward learn, each with "
+        "the weight of its squared error beside the loss: {helpfulness: 0.5}.",
+        exclude_if=lambda weights: not weights,
+    )
     trainable: Literal["full"] | Trainable = Field(
         "full",
         description="What learns: all weights, the last layers, or adapters. Not stated in a "
@@ -187,6 +193,16 @@ class TrainOptions(BaseModel):
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field(
         ("tensorboard",), description="Where the curves go beside the run folder."
     )
+
+    @field_validator("attributes")
+    @classmethod
+    def _weights_are_above_0(cls, weights: dict[str, float]) -> dict[str, float]:
+        for name, weight in weights.items():
+            if not 0 < weight < math.inf:
+                raise ValueError(
+                    f"{name}: expected a weight above 0, got {weight:g}; or leave it out"
+                )
+        return weights
 
     @model_validator(mode="after")
     def _the_loss_has_what_is_set(self) -> Self:

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from palate.model.reward_model import RewardModel
-from palate.train.batching import Step, split_step
+from palate.model.reward_model import RewardModel, Rewards
+from palate.train.batching import Microbatch, Step, split_step
 from palate.train.dataset import Examples
 from palate.train.distributed import Distributed
-from palate.train.loss import accuracy, bradley_terry_loss
+from palate.train.loss import accuracy, attribute_loss, bradley_terry_loss
 from palate.train.options import TrainOptions
 from palate.types import PalateError
 
@@ -25,9 +25,33 @@ def pair_rewards(model: RewardModel, step: Step, world: Distributed) -> Tensor:
     Each rank fills in its own pairs and the ranks' tables are added, so what is computed of them
     does not depend on who scored what (pitfall 23).
     """
+    return pair_scores(model, step, world)[0]
+
+
+ATTRIBUTE_LOSS = "attribute_loss/"
+"""Begins the names of figures of attributes' losses, which the attribute's name ends."""
+
+
+def attribute_errors(model: RewardModel, rewards: Rewards, part: Microbatch, step: Step) -> Tensor:
+    """The micro-batch's share of each attribute's mean loss over the ratings of the step, [K]."""
+    heads = model.attribute_heads
+    assert heads is not None
+    assert rewards.attributes is not None
+    values = rewards.attributes
+    losses = attribute_loss(values, part.ratings.to(values.device), heads.spread)
+    return losses.sum(0) / torch.tensor(step.rated, device=values.device).clamp(min=1)
+
+
+@torch.no_grad()
+def pair_scores(model: RewardModel, step: Step, world: Distributed) -> tuple[Tensor, Tensor]:
+    """What `pair_rewards` gives, and the mean loss of each attribute, [K] float64."""
     table = torch.zeros(len(step.ids), 3, dtype=torch.float64, device=world.device)
+    errors = torch.zeros(len(step.rated), dtype=torch.float64, device=world.device)
     for part in step.parts:
-        reward = model(part.groups).reward.double()
+        scored = model(part.groups)
+        if step.rated:
+            errors += attribute_errors(model, scored, part, step)
+        reward = scored.reward.double()
         chosen, rejected = (reward[i.to(world.device)] for i in (part.chosen, part.rejected))
         table[part.places.to(world.device)] = torch.stack(
             (chosen, rejected, torch.ones_like(chosen)), dim=1
@@ -35,7 +59,7 @@ def pair_rewards(model: RewardModel, step: Step, world: Distributed) -> Tensor:
     rewards, times = world.total(table).split((2, 1), dim=1)
     if not bool((times == 1).all()):
         raise RuntimeError("a pair was scored twice or never; the plan is broken")
-    return rewards
+    return rewards, world.total(errors) if step.rated else errors
 
 
 @dataclass(slots=True)
@@ -126,7 +150,8 @@ class Validation:
         return Best(next(iter(self.sets)), options.metric, options.patience)
 
     def figures(self, model: RewardModel, world: Distributed) -> dict[str, dict[str, float]]:
-        """Accuracy and gap over each set's first rows, loss without margin or weight.
+        """Accuracy and gap over each set's first rows, loss without margin or weight; and of each
+        attribute that is rated there the loss, 1 where its head is no better than the mean.
 
         Accuracy and gap are of the `pairs` that people decided (equal rewards count one half). The
         loss is the ranking loss of those, or, where the loss that is trained learns from ties and
@@ -135,8 +160,16 @@ class Validation:
         figures, none = {}, TrainOptions().margins()
         for name, examples in self.sets.items():
             rows = [examples[i] for i in range(min(self.rows, len(examples)))]
-            step = split_step(rows, none, self.budget, rank=world.rank, ranks=world.size)
-            chosen, rejected = pair_rewards(model, step, world).unbind(1)  # [B]
+            step = split_step(
+                rows,
+                none,
+                self.budget,
+                attributes=model.attributes,
+                rank=world.rank,
+                ranks=world.size,
+            )
+            rewards, errors = pair_scores(model, step, world)
+            chosen, rejected = rewards.unbind(1)  # [B]
             shares = torch.tensor([r.judgement.shares for r in rows]).to(chosen)
             if not self.soft:
                 shares = torch.tensor([[1.0, 0.0, 0.0]]).to(chosen).expand_as(shares)
@@ -146,6 +179,11 @@ class Validation:
             figures[name] = {"loss": loss.mean().item(), "pairs": float(pairs)}
             if pairs < len(rows):
                 figures[name]["ties"] = float(len(rows) - pairs)
+            for attribute, error, n in zip(
+                model.attributes, errors.tolist(), step.rated, strict=True
+            ):
+                if n:
+                    figures[name][f"{ATTRIBUTE_LOSS}{attribute}"] = error
             if pairs:
                 right, gap = accuracy(chosen, rejected)[decided], (chosen - rejected)[decided]
                 figures[name] |= {"accuracy": right.mean().item(), "gap": gap.mean().item()}

@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from palate.data.sources import (
@@ -122,6 +123,8 @@ def open_source(name: str, request: Request | None = None) -> Iterator[Row]:
         for option in set(request.options) - set(source.options):
             known = ", ".join(source.options) or "none"
             raise PalateError(f"{name}: no option {option!r}; it has {known}")
+    if request.attributes:
+        _refuse_unrated(source, request)
     if (request.columns or request.values) and name != own.NAME:
         raise PalateError(f"{name}: its columns are known; map those of a file with source own")
     rows = source.load(request)
@@ -141,6 +144,8 @@ def read(
     Where they are aggregated, a tie among votes is a vote, and `request.ties` says what becomes of
     pairs that are a tie by the rule. Raises as `readable` and `aggregate` do.
     """
+    if request.attributes:
+        open_rows = partial(_with_every_attribute, open_rows)
     if request.annotators == "separate":
         return readable(open_rows(request), max_bad_share, on_bad)
     # Imported here: statistics bring scipy with them, most of a second at every start.
@@ -151,6 +156,40 @@ def read(
     if request.ties == "keep":
         return pairs
     return readable(without_ties(pairs, _paths(request.location)), on_bad=on_bad)
+
+
+def _refuse_unrated(source: Source, request: Request) -> None:
+    """Raise for an attribute that the source has not."""
+    if not source.attributes:
+        having = ", ".join(name for name, other in SOURCES.items() if other.attributes)
+        raise PalateError(
+            f"{source.name}: attributes: nothing was rated of single responses; sources that have "
+            f"such ratings: {having}"
+        )
+    for name in request.attributes if "*" not in source.attributes else ():
+        if name not in source.attributes:
+            raise PalateError(
+                f"{source.name}: no attribute {name!r}; {did_you_mean(name, source.attributes)}"
+            )
+
+
+def _with_every_attribute(
+    open_rows: Callable[[Request], Iterable[Row]], request: Request
+) -> Iterator[Row]:
+    """The rows; raises at their end where an attribute that was asked for is in none of them."""
+    missing, seen = set(request.attributes), set[str]()
+    comparisons = 0
+    for row in open_rows(request):
+        if isinstance(row, Comparison):
+            comparisons += 1
+            seen |= row.chosen_attributes.keys() | row.rejected_attributes.keys()
+        yield row
+    if comparisons and missing - seen:
+        has = f"they have {', '.join(sorted(seen))}" if seen else "they have none"
+        raise PalateError(
+            f"attributes: none of {comparisons:,} comparisons has {min(missing - seen)!r}; {has}. "
+            "Name its column in `columns`, such as response.NAME or chosen.NAME and rejected.NAME"
+        )
 
 
 def without_ties(rows: Iterable[Row], paths: Mapping[str, str]) -> Iterator[Row]:
@@ -254,6 +293,7 @@ def describe(name: str) -> list[tuple[str, str]]:
         ("kind", source.kind),
         ("subsets", ", ".join(source.subsets) or "-"),
         *(("ratings", str(cut)) for cut in source.cuts or ("none given",)),
+        *([("attributes", ", ".join(source.attributes))] if source.attributes else []),
         *((f"option {key}", meaning) for key, meaning in source.options.items()),
         ("tried on", source.tried_on),
         ("notes", source.notes or "-"),

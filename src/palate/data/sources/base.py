@@ -21,6 +21,7 @@ from palate.data.transcript import Prompt, Turns, read_conversation, read_prompt
 from palate.types import (
     FORM,
     PREFERRED,
+    Attributes,
     Comparison,
     Judgement,
     Message,
@@ -99,11 +100,13 @@ class Record:
         meta: Mapping[str, Any] | None = None,
         judgement: Judgement = PREFERRED,
         ranks: Ranks | None = None,
+        attributes: tuple[Attributes, Attributes] = ({}, {}),
     ) -> Comparison:
         """The comparison that this record holds; `meta` gets file and row before what is given.
 
         Defaults: `key`, which tells apart equal texts, is part and row; `prompt_id` the cluster
-        of the first user turn; `batch` the source. `safe` is of the chosen and rejected reply.
+        of the first user turn; `batch` the source. `safe` and `attributes` are of the chosen and
+        the rejected reply.
         """
         turns = user_turn(prompt) if isinstance(prompt, str) else prompt
         return Comparison(
@@ -121,10 +124,14 @@ class Record:
             meta={"file": self.part, "row": self.row, **(meta or {})},
             judgement=judgement,
             ranks=ranks,
+            chosen_attributes=attributes[0],
+            rejected_attributes=attributes[1],
         )
 
 
 Records = Iterator[Record | BadRow]
+Scales = Mapping[str, tuple[float, float]]
+"""Attributes of single responses, each with the lowest and the highest rating that there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +142,8 @@ class Request:
     counted and skipped, or kept as comparisons whose `judgement` says so. `annotators` is the rule
     by which votes on one pair become one comparison: `data.annotators`. `columns` (role to
     column) and `values` (word to outcome) say how files of your own are read: `sources.mapping`.
+    `attributes` are those of single responses that are to be read, each with the two ends of its
+    scale.
     """
 
     location: Path | str | None = None
@@ -145,6 +154,7 @@ class Request:
     columns: Mapping[str, str] = field(default_factory=dict[str, str])
     values: Mapping[str, str] = field(default_factory=dict[str, str])
     annotators: Rule = "separate"
+    attributes: Scales = field(default_factory=dict[str, tuple[float, float]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +194,8 @@ class Source:
     `options` names the keys that `Request.options` may hold, each with its meaning and default;
     `folder` is the name of its folder in a local data root; `tried_on` says what of it the
     loader has been run against. `url` is its page on the hub where none is given. `recognise`
-    says of a file or folder whether it is an export that this source alone reads.
+    says of a file or folder whether it is an export that this source alone reads. `attributes`
+    names what was rated of single responses; "*" is whatever a file has.
     """
 
     name: str
@@ -201,6 +212,7 @@ class Source:
     subsets: tuple[str, ...] = ()
     folder: str | None = None
     recognise: Callable[[Path], bool] | None = None
+    attributes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.url and self.hub_id:
@@ -350,6 +362,32 @@ def rating(data: Mapping[str, Any], column: str = "rating") -> Rating | None:
             f"got {shown(value)}"
         )
     return RATINGS[label]
+
+
+NOT_RATED = (None, "", "N/A")
+
+
+def rated(values: Mapping[str, Any], scales: Scales) -> dict[str, float]:
+    """The attributes that are asked for, of all that was rated of a response; without empty ones.
+
+    Raises:
+        InvalidRecord: one is no number, or outside its scale.
+    """
+    ratings: dict[str, float] = {}
+    for name, (low, high) in scales.items():
+        if (value := values.get(name)) in NOT_RATED:
+            continue
+        try:
+            rating = math.nan if isinstance(value, bool) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            rating = math.nan
+        if not low <= rating <= high:
+            raise InvalidRecord(
+                f"{name}: expected a rating of {low:g} to {high:g}, got {shown(value)}; "
+                "`attributes` states the scale"
+            )
+        ratings[name] = rating
+    return ratings
 
 
 def items(data: Mapping[str, Any], column: str, count: int | None = None) -> Sequence[Any]:

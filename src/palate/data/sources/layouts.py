@@ -108,7 +108,20 @@ def _rated_completions(record: Record) -> Iterator[Reading]:
     texts = [base.text(item, "response") for item in completions]
     order = [-_overall(item) for item in completions]
     facts = {"prompt": record.data["instruction"]}
-    yield from ranked(record, facts, texts, order, strengths=True)
+    rated = [_aspects(item) for item in completions]
+    yield from ranked(record, facts, texts, order, strengths=True, rated=rated)
+
+
+def _aspects(completion: Mapping[str, Any]) -> dict[str, Any]:
+    """The rating of each aspect of a completion, a model's."""
+    aspects = completion.get("annotations")
+    if not isinstance(aspects, Mapping):
+        return {}
+    return {
+        str(name): aspect["Rating"]
+        for name, aspect in aspects.items()
+        if isinstance(aspect, Mapping) and "Rating" in aspect
+    }
 
 
 def _overall(completion: Mapping[str, Any]) -> float:
@@ -377,6 +390,7 @@ LAYOUTS = (
         _own(*sorted({column for form in THUMBS for column in form}), "system"),
         None,
         _thumbs,
+        thumb_pairs,
     ),
 )
 """In the order in which they are tried."""

@@ -4,7 +4,8 @@
 response_b: answer_2, winner: better}`. A role that is not named is played by the column of that
 name, where there is one. `data.question` is the key `question` within `data`, `answers.0` the first
 of a list. `values` says what the words of `winner`, or of a strength, mean where Palate cannot
-know: `{neither: both_bad, unsure: skip}`.
+know: `{neither: both_bad, unsure: skip}`. What was rated of single responses is read where
+`attributes` asks for it; `response_a.helpfulness: a_stars` is the column of one response's.
 
 A row that was not judged (an empty cell) is left out; one with two winners, an unknown word or a
 strength outside its scale is bad. Nothing is guessed from the order of columns.
@@ -17,15 +18,17 @@ import math
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import combinations
+from statistics import fmean
 from typing import Any
 
 from palate.data.messages import SHOWN_CHARACTERS, shown
 from palate.data.sources import base
-from palate.data.sources.base import InvalidRecord, Record
+from palate.data.sources.base import BadRow, InvalidRecord, Record, Scales
 from palate.progress import warn
-from palate.types import PREFERRED, Judgement, PalateError, Ranks, Rating, digest
+from palate.types import PREFERRED, Attributes, Judgement, PalateError, Ranks, Rating, digest
 from palate.validation import did_you_mean
 
 Columns = Mapping[str, str]
@@ -38,6 +41,7 @@ ROLES: Mapping[str, str] = {
     "response_a": "the first response, where another column says who won",
     "response_b": "the second one",
     "responses": "a list of responses, ranked by `ranks` or `scores`",
+    "response": "one response; those of a prompt are compared by `score`",
     "winner": "a, b, tie or both bad, in any of the known words or as `values` says",
     "winner_a": "1 where the first won: one-hot, with winner_b, winner_tie, winner_both_bad",
     "winner_b": "1 where the second won",
@@ -52,6 +56,7 @@ ROLES: Mapping[str, str] = {
     "strength_b": "-3 to 3: how much better the second is; below 0 the first is better",
     "ranks": "places of `responses`, the smallest is the best; equal places are a tie",
     "scores": "scores of `responses`, the largest is the best; equal scores are a tie",
+    "score": "score of `response`, the largest is the best; equal scores are a tie",
     "weight": "how much the row counts; default 1",
     "rating": "significantly, better, slightly, negligibly, or 4 to 1",
     "annotator": "who judged",
@@ -77,6 +82,7 @@ SHAPES: Mapping[str, tuple[str, ...]] = {
     "chosen": ("chosen", "rejected"),
     "response_a": ("response_a", "response_b"),
     "responses": ("responses",),
+    "response": ("response",),
 }
 # Taken from a column of that name unasked; `weight` and `probability` beside a pair are not, for
 # files that have them were read without.
@@ -85,6 +91,8 @@ UNASKED: Mapping[str, tuple[str, ...]] = {
     "chosen": (*FACTS, "chosen_safe", "rejected_safe"),
     "response_a": (*FACTS, "safe_a", "safe_b", *VERDICT_ROLES),
     "responses": (*FACTS, "ranks", "scores"),
+    # A column `rating` beside one response is of that response, and no strength of a preference.
+    "response": (*(role for role in FACTS if role != "rating"), "score"),
 }
 
 OUTCOMES = ("a", "b", "tie", "both_bad")
@@ -99,7 +107,8 @@ class Reading:
     """One comparison that a row holds, in Palate's columns.
 
     `data` has prompt, chosen, rejected, rating and so on as the file says them; `key` tells apart
-    the comparisons of one row.
+    the comparisons of one row. `attributes` are all ratings that the row has of the chosen and of
+    the rejected response, as the file says them.
     """
 
     data: Mapping[str, Any]
@@ -107,6 +116,11 @@ class Reading:
     ranks: Ranks | None = None
     strength: float | None = None
     key: str = ""
+    attributes: tuple[Mapping[str, Any], Mapping[str, Any]] = ({}, {})
+
+
+Together = Callable[[Iterable[Record | BadRow]], Iterator[tuple[Record, Reading] | BadRow]]
+"""All rows of a file to its comparisons, each with the row that it is known by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +128,15 @@ class Layout:
     """A way in which files hold comparisons.
 
     `columns` says which column plays which role; `readings` makes a row's comparisons of it, and
-    raises `InvalidRecord` where it holds none. It is None where only several rows together make a
-    comparison (thumbs). `fits` says whether a row is in this layout.
+    raises `InvalidRecord` where it holds none. It is None where only several rows `together` make a
+    comparison (thumbs, rated responses). `fits` says whether a row is in this layout.
     """
 
     name: str
     columns: Columns
     readings: Callable[[Record], Iterable[Reading]] | None = field(repr=False)
     fits: Callable[[Mapping[str, Any]], bool] = field(default=lambda _: False, repr=False)
+    together: Together | None = field(default=None, repr=False)
 
     @property
     def read(self) -> frozenset[str]:
@@ -133,14 +148,35 @@ def _names(column: str) -> tuple[str, str]:
     return column, column.partition(".")[0]
 
 
-def check(columns: Columns, values: Mapping[str, str]) -> None:
+def attribute_of(role: str) -> tuple[str, str] | None:
+    """The response and the attribute that a role such as `response_a.helpfulness` is of."""
+    side, dot, name = role.partition(".")
+    return (
+        (side, name) if dot and name and any(side in roles for roles in SHAPES.values()) else None
+    )
+
+
+def check(columns: Columns, values: Mapping[str, str], scales: Scales | None = None) -> None:
     """Refuse what no file could make right.
 
     Raises:
-        ValueError: an unknown role or meaning, two ways to say who won, or one that does not fit.
+        ValueError: an unknown role or meaning, two ways to say who won, or one that does not fit;
+            a scale without two ends in order; an attribute without a scale.
     """
+    for name, (low, high) in (scales or {}).items():
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ValueError(
+                f"attributes: {name}: expected the lowest and the highest rating, such as [0, 4], "
+                f"got [{low:g}, {high:g}]"
+            )
     for role in columns:
-        if role not in ROLES:
+        attribute = attribute_of(str(role))
+        if attribute and attribute[1] not in (scales or {}):
+            raise ValueError(
+                f"columns: {role}: no scale of {attribute[1]!r}; state it in "
+                f"attributes: {{{attribute[1]}: [0, 4]}}"
+            )
+        if role not in ROLES and not attribute:
             raise ValueError(f"columns: no role {role!r}; {did_you_mean(str(role), ROLES)}")
         if not isinstance(columns[role], str):
             raise ValueError(f"columns: {role}: expected a column's name, got {columns[role]!r}")
@@ -176,7 +212,11 @@ def _named(groups: Mapping[str, Sequence[str]], columns: Collection[str]) -> lis
 
 
 def mapped(
-    columns: Columns, values: Mapping[str, str], head: Sequence[Record], file: str
+    columns: Columns,
+    values: Mapping[str, str],
+    head: Sequence[Record],
+    file: str,
+    scales: Scales | None = None,
 ) -> Layout:
     """The layout that a mapping makes of a file whose first rows are `head`.
 
@@ -184,7 +224,7 @@ def mapped(
         PalateError: the mapping is no mapping, names a column that the file has not, or lacks one.
     """
     try:
-        check(columns, values)
+        check(columns, values, scales)
     except ValueError as error:
         raise PalateError(str(error)) from None
     names = list(dict.fromkeys(str(name) for record in head for name in record.data))
@@ -201,17 +241,39 @@ def mapped(
         of_verdict = role in VERDICT_ROLES and said is not None and role not in VERDICTS[said]
         if role in names and role not in taken and role not in roles and not of_verdict:
             roles[role] = role
+    roles = with_attributes(roles, shape, scales or {}, names)
     _complete(shape, roles, names, file)
+    if shape == "response":
+        return Layout(
+            "columns", roles, None, together=partial(rated_pairs, roles=roles, scales=scales or {})
+        )
     if shape == "responses":
         return Layout("columns", roles, lambda record: _ranking(record, roles))
     words = _vocabulary(roles, values, head, file) if "winner" in roles else values
     return Layout("columns", roles, lambda record: (pair(record, roles, words),))
 
 
+def with_attributes(
+    roles: Columns, shape: str, scales: Scales, names: Collection[str]
+) -> dict[str, str]:
+    """The roles with the columns of the attributes, by the names that these have unasked.
+
+    Of one response or a list of them that is the attribute's own, else SIDE_attributes, an object.
+    """
+    added = dict(roles)
+    for side in SHAPES[shape] if scales else ():
+        for name in scales:
+            column = name if shape in ("response", "responses") else f"{side}_attributes.{name}"
+            if column.partition(".")[0] in names:
+                added.setdefault(f"{side}.{name}", column)
+    return added
+
+
 def has_roles(data: Mapping[str, Any]) -> bool:
     """Whether a row's columns bear the names of roles, so that nothing need be mapped."""
     pair_of_responses = {"response_a", "response_b"} <= data.keys()
     ranking = "responses" in data and bool(data.keys() & {"ranks", "scores"})
+    ranking = ranking or {"prompt", "response", "score"} <= data.keys()
     return ranking or (pair_of_responses and bool(_named(VERDICTS, data)))
 
 
@@ -248,6 +310,11 @@ def _complete(shape: str, roles: Columns, names: Sequence[str], file: str) -> No
         )
     elif shape == "responses" and len(roles.keys() & {"ranks", "scores"}) != 1:
         raise PalateError(f"{file}: name ranks or scores of responses in `columns`, one{has}")
+    elif shape == "response":
+        wanted += ["score", "prompt"]
+        for role in (*VERDICT_ROLES, "rating"):
+            if role in roles:
+                raise PalateError(f"{file}: {role} is of two responses; name the score of one")
     for role in wanted:
         if role not in roles:
             raise PalateError(f"{file}: no column is {role}; name it in `columns`{has}")
@@ -304,6 +371,7 @@ def pair(record: Record, roles: Columns, words: Mapping[str, str]) -> Reading:
         sides.append("" if value is None else value)
     safe_roles = ("safe_a", "safe_b") if shape == "response_a" else ("chosen_safe", "rejected_safe")
     safe = [_value(record, roles, role) for role in safe_roles]
+    rated = [_rated(record, roles, role) for role in SHAPES[shape]]
     amounts, strength = _amounts(record, roles, words)
     weight = 1.0
     if (given := _value(record, roles, "weight")) is not None:
@@ -313,6 +381,7 @@ def pair(record: Record, roles: Columns, words: Mapping[str, str]) -> Reading:
         a, b = b, a
         sides.reverse()
         safe.reverse()
+        rated.reverse()
     judgement = Judgement(a, b, tie, both_bad, weight)
     rating = facts.pop("rating", None)
     if judgement.decides == "tie":
@@ -327,7 +396,13 @@ def pair(record: Record, roles: Columns, words: Mapping[str, str]) -> Reading:
         "chosen_safe": safe[0],
         "rejected_safe": safe[1],
     }
-    return Reading(data, judgement, strength=strength)
+    return Reading(data, judgement, strength=strength, attributes=(rated[0], rated[1]))
+
+
+def _rated(record: Record, roles: Columns, side: str) -> dict[str, Any]:
+    """What a row says of the attributes of one response."""
+    names = [role.partition(".")[2] for role in roles if role.startswith(f"{side}.")]
+    return {name: _value(record, roles, f"{side}.{name}") for name in names}
 
 
 Amounts = tuple[float, float, float, float]
@@ -557,7 +632,25 @@ def _ranking(record: Record, roles: Columns) -> Iterator[Reading]:
         raise InvalidRecord(
             f"{column}: expected {len(responses)} numbers, one a response, got {len(numbers)}"
         )
-    yield from ranked(record, facts, responses, numbers if role == "ranks" else _negated(numbers))
+    order = numbers if role == "ranks" else _negated(numbers)
+    yield from ranked(record, facts, responses, order, rated=_rated_list(record, roles, responses))
+
+
+def _rated_list(
+    record: Record, roles: Columns, responses: Sequence[Any]
+) -> list[dict[str, Any]] | None:
+    """What a row says of the attributes of several responses, each attribute a list of ratings."""
+    columns = {role.partition(".")[2]: role for role in roles if role.startswith("responses.")}
+    if not columns:
+        return None
+    lists = {name: _listed(record, roles, role) for name, role in columns.items()}
+    for name, values in lists.items():
+        if len(values) != len(responses):
+            raise InvalidRecord(
+                f"{roles[columns[name]]}: expected {len(responses)} ratings, one a response, got "
+                f"{len(values)}"
+            )
+    return [{name: values[i] for name, values in lists.items()} for i in range(len(responses))]
 
 
 def _negated(numbers: Iterable[float]) -> list[float]:
@@ -579,16 +672,19 @@ def ranked(
     responses: Sequence[Any],
     order: Sequence[float],
     strengths: bool = False,
+    rated: Sequence[Mapping[str, Any]] | None = None,
 ) -> Iterator[Reading]:
     """The K(K-1)/2 comparisons of K responses, the smallest of `order` the best.
 
     Equal numbers are one place, and their pair a tie. With `strengths` the difference of the two
     numbers is kept as strength. The ranking's name is of its row and of what it says, for two files
-    of one name, each an annotator's, may rank the same responses in the same row.
+    of one name, each an annotator's, may rank the same responses in the same row. `rated` are
+    the attributes of each response.
 
     Raises:
         InvalidRecord: fewer than two responses.
     """
+    attributes: Sequence[Mapping[str, Any]] = rated or [{}] * len(responses)
     if len(responses) < 2:
         raise InvalidRecord(f"expected two responses or more, got {len(responses)}", "left out")
     levels = sorted(set(order))
@@ -604,4 +700,94 @@ def ranked(
             Ranks(f"{name}:{said[:16]}", places[better], places[worse]),
             abs(order[first] - order[second]) if strengths else None,
             f"{name}:{first}-{second}",
+            (attributes[better], attributes[worse]),
         )
+
+
+# Rated responses, one a row: those of one prompt are compared by their score.
+
+
+@dataclass(slots=True)
+class _RatedResponse:
+    """A response of a prompt: its first row, and what was said of it in all of them."""
+
+    record: Record
+    response: Any
+    scores: list[float] = field(default_factory=list[float])
+    attributes: list[Attributes] = field(default_factory=list[Attributes])
+
+
+def rated_pairs(
+    records: Iterable[Record | BadRow], roles: Columns, scales: Scales
+) -> Iterator[tuple[Record, Reading] | BadRow]:
+    """Every two responses to one prompt, the one with the larger score chosen; equal ones tie.
+
+    Of three responses or more they are a ranking. A response that stands in several rows (several
+    people rated it) has the mean of its scores, and of its attributes. One without another to the
+    same prompt is left out: nothing can be compared with it. All rows are held in memory.
+
+    Raises:
+        PalateError: no prompt has two.
+    """
+    prompts: dict[str, dict[str, _RatedResponse]] = {}
+    file = ""
+    for record in records:
+        if isinstance(record, BadRow):
+            yield record
+            continue
+        file = record.file
+        try:
+            prompt, response = (
+                base.required(record.data, roles[role])
+                if roles[role] in record.data
+                else _value(record, roles, role)
+                for role in ("prompt", "response")
+            )
+            if (score := _value(record, roles, "score")) is None:
+                raise InvalidRecord(f"{roles['score']}: empty, so nothing was rated", "left out")
+            value = number(score, roles["score"], -math.inf, math.inf, "a number")
+            attributes = base.rated(_rated(record, roles, "response"), scales)
+            key, said = digest(prompt), digest(response)
+        except InvalidRecord as invalid:
+            yield record.bad(invalid)
+            continue
+        except TypeError:
+            yield record.bad(InvalidRecord("expected text or messages, got other objects"))
+            continue
+        rated = prompts.setdefault(key, {}).setdefault(said, _RatedResponse(record, response))
+        rated.scores.append(value)
+        rated.attributes.append(attributes)
+    pairs = 0
+    for responses in map(list, map(dict.values, prompts.values())):
+        if len(responses) == 1:
+            reason = "single response: its prompt has no other, so nothing can be compared"
+            yield responses[0].record.bad(InvalidRecord(reason, "left out"))
+            continue
+        for reading in _compared(responses, roles):
+            pairs += 1
+            yield responses[0].record, reading
+    if prompts and not pairs:
+        raise PalateError(
+            f"{file}: single rated responses, and none of its {len(prompts):,} prompts has two; a "
+            "reward model learns from two responses to one prompt, and its heads from the ratings "
+            "of these"
+        )
+
+
+def _compared(responses: Sequence[_RatedResponse], roles: Columns) -> Iterator[Reading]:
+    first = responses[0].record
+    facts = {role: value for role, value in _facts(first, roles).items() if role != "annotator"}
+    texts = [rated.response for rated in responses]
+    scores = [fmean(rated.scores) for rated in responses]
+    attributes = [_means(rated.attributes) for rated in responses]
+    for reading in ranked(first, facts, texts, _negated(scores), rated=attributes):
+        yield reading if len(responses) > 2 else replace(reading, ranks=None)
+
+
+def _means(rows: Sequence[Attributes]) -> dict[str, float]:
+    """The mean of each attribute over the rows that rate it."""
+    ratings: dict[str, list[float]] = {}
+    for row in rows:
+        for name, value in row.items():
+            ratings.setdefault(name, []).append(value)
+    return {name: fmean(values) for name, values in ratings.items()}

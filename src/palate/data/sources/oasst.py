@@ -21,6 +21,7 @@ from palate.data.sources.base import (
     Records,
     Request,
     Row,
+    Scales,
     Source,
 )
 from palate.data.sources.files import records
@@ -40,7 +41,7 @@ def load(request: Request) -> Iterator[Row]:
     Messages of a tree must follow each other, as they do in the published files; one tree is
     held in memory.
     """
-    language = request.options.get("language")
+    language, scales = request.options.get("language"), request.attributes
     rows = _messages(records(request, HUB_ID, splits=("train", "validation")))
     for _, tree in groupby(rows, key=lambda row: (row.file, _tree_id(row))):
         messages = []
@@ -50,7 +51,7 @@ def load(request: Request) -> Iterator[Row]:
             else:
                 messages.append(row)
         if language is None or any(m.data.get("lang") == language for m in messages[:1]):
-            yield from _comparisons(messages)
+            yield from _comparisons(messages, scales)
 
 
 def _messages(rows: Records) -> Records:
@@ -74,7 +75,7 @@ def _tree_id(row: Record | BadRow) -> object:
     return "" if isinstance(row, BadRow) else row.data.get("message_tree_id")
 
 
-def _comparisons(messages: Iterable[Record]) -> Iterator[Row]:
+def _comparisons(messages: Iterable[Record], scales: Scales) -> Iterator[Row]:
     """The pairs of ranked siblings of one tree."""
     by_id: dict[str, Record] = {}
     siblings: dict[str, list[tuple[int, Record]]] = defaultdict(list)
@@ -89,7 +90,7 @@ def _comparisons(messages: Iterable[Record]) -> Iterator[Row]:
         ranked.sort(key=lambda item: item[0])
         for (high, better), (low, worse) in combinations(ranked, 2):
             try:
-                yield _comparison(better, worse, low - high, parent, by_id)
+                yield _comparison(better, worse, low - high, parent, by_id, scales)
             except InvalidRecord as invalid:
                 yield worse.bad(invalid)
 
@@ -105,7 +106,12 @@ def _rank(data: Mapping[str, Any]) -> int | None:
 
 
 def _comparison(
-    better: Record, worse: Record, gap: int, parent: str, by_id: Mapping[str, Record]
+    better: Record,
+    worse: Record,
+    gap: int,
+    parent: str,
+    by_id: Mapping[str, Record],
+    scales: Scales,
 ) -> Row:
     if gap == 0:
         raise InvalidRecord("two siblings of one rank", "tie")
@@ -121,7 +127,17 @@ def _comparison(
         prompt_id=digest(NAME, base.text(better.data, "message_tree_id")),
         rating=CUTS.rate(gap),
         meta={"strength": gap, "message_ids": ids},
+        attributes=(base.rated(_labels(better), scales), base.rated(_labels(worse), scales)),
     )
+
+
+def _labels(message: Record) -> Mapping[str, Any]:
+    """The mean of the volunteers' labels of a message, by name, 0 to 1."""
+    labels = message.data.get("labels")
+    if not isinstance(labels, Mapping):
+        return {}
+    names, values = (base.items(labels, key) for key in ("name", "value"))
+    return dict(zip(names, values, strict=False))
 
 
 def _path(parent: str, by_id: Mapping[str, Record]) -> Turns:
@@ -151,5 +167,21 @@ SOURCE = Source(
     options={"language": "keep the trees of one language, as `lang` has it (default: all)"},
     folder="oasst1_en_validation",
     tried_on="English validation split (2,022 messages); hub form: hand-made rows only",
-    notes="siblings ranked; prompt: path from the root; cluster: tree",
+    attributes=(
+        "quality",
+        "toxicity",
+        "humor",
+        "helpfulness",
+        "creativity",
+        "violence",
+        "spam",
+        "fails_task",
+        "lang_mismatch",
+        "pii",
+        "not_appropriate",
+        "hate_speech",
+        "sexual_content",
+    ),
+    notes="siblings ranked; prompt: path from the root; cluster: tree; attributes: means of the "
+    "volunteers' labels, 0 to 1",
 )

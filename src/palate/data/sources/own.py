@@ -10,6 +10,8 @@ Each row is in one of three layouts:
   may stand beside them (UltraFeedback-binarized), with which they must begin.
 
 Other columns are named once a file and kept in `meta`, where lint looks at scores beside the pair.
+`chosen_attributes` and `rejected_attributes` are objects of what was rated of either response by
+itself, {"helpfulness": 4}; they are read where `attributes` states their scales.
 
 A `prompt` in text whose turns are marked inside (a transcript, ChatML, ...) is read as these turns
 (`palate.data.transcript`), and its replies without what that form puts around them.
@@ -21,7 +23,8 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -36,6 +39,7 @@ from palate.data.sources.base import (
     Records,
     Request,
     Row,
+    Scales,
     Source,
     each,
     prompts_differ,
@@ -43,8 +47,8 @@ from palate.data.sources.base import (
     user_turn,
 )
 from palate.data.sources.files import data_files, ending, read_file, records, resolve
-from palate.data.sources.layouts import LAYOUTS, PLAIN, thumb_pairs
-from palate.data.sources.mapping import Layout, Reading, has_roles, mapped
+from palate.data.sources.layouts import LAYOUTS, PLAIN
+from palate.data.sources.mapping import Layout, Reading, has_roles, mapped, with_attributes
 from palate.data.transcript import Prompt, Turns
 from palate.progress import info
 from palate.records import HEADER_KEY, read_comparisons
@@ -92,26 +96,26 @@ def comparisons(file: str, records: Records, request: Request) -> Iterator[Row]:
     """
     head = list(islice(records, HEAD_ROWS))
     layout = layout_of([row for row in head if isinstance(row, Record)], file, request)
-    source, columns = request.options.get("source"), Columns(layout)
+    source, scales, columns = request.options.get("source"), request.attributes, Columns(layout)
 
     def made(record: Record) -> Iterator[Row]:
         try:
             for reading in layout.readings(record) if layout.readings else ():
-                yield comparison(record, reading, source, columns)
+                yield comparison(record, reading, source, columns, scales)
         except InvalidRecord as invalid:
-            if layout is PLAIN and invalid.reason.startswith("missing column"):
+            if layout.name == PLAIN.name and invalid.reason.startswith("missing column"):
                 cure = f"`palate data inspect {file}` proposes a mapping"
                 raise InvalidRecord(f"{invalid.reason}; {cure}") from None
             raise
 
     rows = chain(head, records)
-    if layout.readings is None:
-        for row in thumb_pairs(rows):
+    if layout.together is not None:
+        for row in layout.together(rows):
             if isinstance(row, BadRow):
                 yield row
                 continue
             try:
-                yield comparison(*row, source, columns)
+                yield comparison(*row, source, columns, scales)
             except InvalidRecord as invalid:
                 yield row[0].bad(invalid)
     else:
@@ -122,21 +126,37 @@ def comparisons(file: str, records: Records, request: Request) -> Iterator[Row]:
 
 def layout_of(head: Sequence[Record], file: str, request: Request) -> Layout:
     """The layout of a file by its first rows; Palate's columns where they fit no other."""
+    scales = request.attributes
     if request.columns or request.values:
-        return mapped(request.columns, request.values, head, file)
+        return mapped(request.columns, request.values, head, file, scales)
     for record in head:
         for layout in LAYOUTS:
             if layout.fits(record.data):
-                return layout
+                return _rated_layout(layout, record.data, scales)
         if has_roles(record.data):
-            return mapped({}, {}, head, file)
+            return mapped({}, {}, head, file, scales)
     return PLAIN
 
 
+def _rated_layout(layout: Layout, data: Mapping[str, Any], scales: Scales) -> Layout:
+    """Palate's columns with those of the attributes that are asked for."""
+    if layout is not PLAIN or not scales:
+        return layout
+    roles = with_attributes(layout.columns, "chosen", scales, data.keys())
+    return replace(layout, columns=roles)
+
+
 def comparison(
-    record: Record, reading: Reading, source: str | None, columns: Columns
+    record: Record,
+    reading: Reading,
+    source: str | None,
+    columns: Columns,
+    scales: Scales | None = None,
 ) -> Comparison:
-    """The comparison of a reading; raises `InvalidRecord` if there is none in it."""
+    """The comparison of a reading; raises `InvalidRecord` if there is none in it.
+
+    Of the attributes that the reading has, those of `scales` are read.
+    """
     # What stands beside the messages belongs to them in every layout.
     beside = {name: record.data[name] for name in BESIDE if name in record.data}
     data = {**beside, **reading.data}
@@ -158,7 +178,27 @@ def comparison(
         meta={**marks, **strength, **columns.count(record.data)},
         judgement=reading.judgement,
         ranks=reading.ranks,
+        attributes=_attributes(record, reading, scales) if scales else ({}, {}),
     )
+
+
+def _attributes(
+    record: Record, reading: Reading, scales: Scales
+) -> tuple[dict[str, float], dict[str, float]]:
+    """The attributes of the chosen and the rejected response, in Palate's columns too."""
+    chosen, rejected = (
+        base.rated(values or _as_object(record.data.get(f"{side}_attributes")), scales)
+        for side, values in zip(("chosen", "rejected"), reading.attributes, strict=True)
+    )
+    return chosen, rejected
+
+
+def _as_object(value: Any) -> Mapping[str, Any]:
+    """An object of a cell, which CSV holds as JSON; {} where there is none."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = json.loads(value)
+    return value if isinstance(value, Mapping) else {}
 
 
 @dataclass(slots=True)
@@ -313,6 +353,7 @@ SOURCE = Source(
     licence="yours",
     kind="both",
     load=load,
+    attributes=("*",),
     options={"source": "the name these rows go by (default: their `source` column, or own)"},
     tried_on="hand-made files of every layout",
     notes=(

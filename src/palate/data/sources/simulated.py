@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import import_module
 
 from pydantic import ValidationError
 
-from palate.data.sources.base import Request, Row, Source
-from palate.types import PalateError
+from palate.data.sources.base import InvalidRecord, Request, Row, Source, rated
+from palate.types import Comparison, PalateError
 from palate.validation import explain
 
 NAME = "simulated"
@@ -26,7 +27,20 @@ def load(request: Request) -> Iterator[Row]:
     except ValidationError as error:
         said = explain(error, campaign.CampaignOptions, root="options")
         raise PalateError(f"{NAME}: {said}") from None
-    yield from campaign.simulate(campaign_options, seed)
+    for comparison in campaign.simulate(campaign_options, seed):
+        yield comparison if not request.attributes else _with_attributes(comparison, request)
+
+
+def _with_attributes(comparison: Comparison, request: Request) -> Row:
+    """The comparison with the latent truth of either response as its attributes, without noise."""
+    latent = comparison.meta["latent"]
+    try:
+        chosen, rejected = (
+            rated(latent[side], request.attributes) for side in ("chosen", "rejected")
+        )
+    except InvalidRecord as invalid:
+        raise PalateError(f"{NAME}: {invalid.reason}") from None
+    return replace(comparison, chosen_attributes=chosen, rejected_attributes=rejected)
 
 
 SOURCE = Source(
@@ -38,5 +52,6 @@ SOURCE = Source(
     load=load,
     options={"seed": "of the campaign (default 0)", "*": "the fields of CampaignOptions"},
     tried_on="made here",
+    attributes=("helpfulness", "safety"),
     notes="latent truth known, so the best possible accuracy is known",
 )
