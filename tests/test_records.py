@@ -90,7 +90,8 @@ def test_a_file_without_the_later_columns_reads_as_plain_preferences(tmp_path: P
     header = write_comparisons(path, rows)
     assert header.fingerprint == "2d94ee4dc7d1f2c77a41b9f8bf52546e"  # Of 0.1, without the columns.
     head = {b"palate": pq.read_metadata(path).metadata[b"palate"]}
-    earlier = pq.read_table(path).drop_columns(["judgement", "ranks"]).replace_schema_metadata(head)
+    later = ["judgement", "ranks", "chosen_attributes", "rejected_attributes"]
+    earlier = pq.read_table(path).drop_columns(later).replace_schema_metadata(head)
     pq.write_table(earlier, path)
     assert list(read_comparisons(path)) == rows
     names = read_columns(path, ["id", "judgement"], "comparisons").column_names

@@ -15,6 +15,7 @@ import typer
 from palate.cli.data import (
     Annotators,
     AnnotatorsOption,
+    AttributeOption,
     ColumnOption,
     Ties,
     TiesOption,
@@ -302,13 +303,15 @@ def train(
     value: ValueOption = None,
     ties: TiesOption = Ties.SKIP,
     annotators: AnnotatorsOption = Annotators.SEPARATE,
+    attribute: AttributeOption = None,
     quiet: QuietOption = False,
 ) -> None:
     """Train the reward models of a recipe, or one on a file.
 
     Makes what comes before first, where that is not done. With a FILE, --set takes the keys of
     [bold]backbone[/bold] and [bold]train[/bold], --out is the checkpoint's folder, and --column,
-    --value, --ties and --annotators say how it is read, as in [bold]palate data import[/bold].
+    --value, --ties, --annotators and --attribute say how it is read, as in
+    [bold]palate data import[/bold].
     Example: [bold]palate train week-1.parquet --out model --set train.epochs=2[/bold]
     Example: [bold]palate train votes.csv --out model --column response_a=left
     --column response_b=right --ties keep --set train.loss=rao-kupper[/bold]
@@ -325,11 +328,11 @@ def train(
     from palate.types import PalateError
 
     file = Path(what)
-    request = reading(column, value, ties.value, annotators.value)
+    request = reading(column, value, ties.value, annotators.value, attribute)
     if request != Request() and (not is_data(file) or is_ours(file)):
         raise PalateError(
-            f"{what}: --column, --value, --ties and --annotators say how a file that Palate did "
-            "not write is read; in a recipe they are keys of data.sources.NAME"
+            f"{what}: --column, --value, --ties, --annotators and --attribute say how a file that "
+            "Palate did not write is read; in a recipe they are keys of data.sources.NAME"
         )
     if not is_data(file):
         run_recipe(what, overrides, data, out, resume, until="train", quiet=quiet)
