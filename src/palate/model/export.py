@@ -496,7 +496,8 @@ def _write_adapter(model: RewardModel, export: Path, card: Card, classifier: Any
     facts = classifier.config.palate | ({"quantization": "nf4"} if quantised else {})
     write_json(folder / ADAPTER_FACTS, facts)
     for path in export.iterdir():
-        if path.name == SAFETY_FILE or re.match("tokenizer|chat_template", path.name):
+        heads = path.name in (SAFETY_FILE, ATTRIBUTES_FILE)
+        if heads or re.match("tokenizer|chat_template", path.name):
             copyfile(path, folder / path.name)
     text = adapter_card((export / "README.md").read_text(encoding="utf-8"), card)
     write_text(folder / "README.md", text)

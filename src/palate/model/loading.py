@@ -11,7 +11,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -440,13 +440,21 @@ def load_head(opened: Backbone, maker: Maker, revision: str | None = None) -> He
         path = _file(opened, ATTRIBUTES_FILE, revision)
         if path is None:
             raise PalateError(f"{opened.location}: {ATTRIBUTES_FILE} is missing; export it again")
-        rated = load_file(path)
-        count = len(attributes)
-        shapes = {"weight": (count, width), "centre": (count,), "spread": (count,)}
-        if {name: tuple(tensor.shape) for name, tensor in rated.items()} != shapes:
-            raise PalateError(f"{path}: expected heads of {count} attributes; export it again")
-        head = replace(head, attributes=tuple(attributes), rated=rated)
+        head = _with_attributes(head, attributes, path, width)
     return head
+
+
+def _with_attributes(head: Head, names: Sequence[str], path: str | Path, width: int) -> Head:
+    """The head with those of attributes that the file holds.
+
+    Raises:
+        PalateError: it holds others.
+    """
+    rated, count = load_file(path), len(names)
+    shapes = {"weight": (count, width), "centre": (count,), "spread": (count,)}
+    if {name: tuple(tensor.shape) for name, tensor in rated.items()} != shapes:
+        raise PalateError(f"{path}: expected heads of {count} attributes; export it again")
+    return replace(head, attributes=tuple(names), rated=rated)
 
 
 def _file(opened: Backbone, name: str, revision: str | None) -> str | None:
@@ -640,8 +648,13 @@ def load_adapter(folder: Path, *, base: str | None = None) -> tuple[RewardModel,
     )
     if (folder / SAFETY_FILE).is_file():
         head = replace(head, safety=load_file(folder / SAFETY_FILE)["weight"])
+    heads = folder / ATTRIBUTES_FILE
+    if (names := _facts_of_adapter(folder).get("attributes")) and heads.is_file():
+        head = _with_attributes(head, names, heads, state_width(backbone.config))
     _log_reading(str(folder), opened.maker, chat)
-    model = RewardModel(backbone, chat, safety_head=head.safety is not None)
+    model = RewardModel(
+        backbone, chat, safety_head=head.safety is not None, attributes=head.attributes
+    )
     return _with_head(model, head).eval(), opened
 
 
