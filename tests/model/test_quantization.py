@@ -54,6 +54,9 @@ def test_without_bitsandbytes_it_is_refused_with_the_command(
     with pytest.raises(PalateError, match=r"bitsandbytes is not installed; run: .*bitsandbytes"):
         choose_trainable(model, QLORA)
     assert type(model.backbone).__name__ == "LlamaModel", "nothing half-made"
+    planned = model_stats(tiny_config("llama"), QLORA)
+    linear = [m for m in model.backbone.modules() if isinstance(m, torch.nn.Linear)]
+    assert planned.quantized == sum(m.weight.numel() for m in linear)
 
 
 def test_what_does_not_ask_for_it_keeps_its_fingerprint() -> None:

@@ -28,7 +28,7 @@ def choose_trainable(model: RewardModel, options: TrainOptions) -> None:
     if lora is not None:
         from peft import LoraConfig, get_peft_model
 
-        if options.quantizes and not model.head.weight.is_meta:
+        if options.quantizes and not next(backbone.parameters()).is_meta:  # A plan has no weights.
             quantize(backbone, model.dtype)
         config = LoraConfig(
             r=lora.rank, lora_alpha=lora.alpha, lora_dropout=0.0, target_modules="all-linear"
