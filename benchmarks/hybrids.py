@@ -2,11 +2,11 @@
 
     python benchmarks/hybrids.py [--families qwen3_5_text lfm2] [--pairs 16] [--repeats 5]
 
-Random weights, forward and backward of the ranking loss. Lengths are HH's: prompts of 125 tokens
-and responses of 46 on average. `padded` is stock transformers in batches of eight pairs, in the
-order given; `sorted` the same with pairs sorted by length. All take turns in one process. Ends
-with a JSON line a family: medians, and the median and range of the ratio to `shared`, round by
-round (CPU seconds because other work on the machine does not count).
+Random weights, forward and backward of the ranking loss. Lengths are made like HH's: prompts of
+125 tokens and responses of 46 on average. `padded` is stock transformers in batches of eight
+pairs, in the order given; `sorted` the same with pairs sorted by length. All take turns in one
+process. Ends with a JSON line a family: medians, and the median and range of the ratio to
+`shared`, round by round (CPU seconds because other work on the machine does not count).
 """
 
 import argparse
@@ -52,7 +52,7 @@ def made_pairs(count: int) -> Pairs:
     rng = np.random.default_rng(0)
 
     def tokens(mean: float) -> Tokens:
-        spread = 0.7  # Of the logarithm, as in HH.
+        spread = 0.7  # Of the logarithm; assumed.
         length = rng.lognormal(np.log(mean) - spread**2 / 2, spread)
         return rng.integers(0, 400, int(np.clip(length, 3, 500)), dtype=np.int32)
 
