@@ -27,10 +27,11 @@ from benchmarks.peers.contender import WORK
 from benchmarks.peers.worker import read_rows
 from benchmarks.train.ours import Trainer
 from palate.model.backbone import dequantised, smollm2_path
+from palate.model.compute import apply_compute
 from palate.model.device import default_device
 from palate.model.options import BaseOptions, Compute
 from palate.model.packing import group
-from palate.model.reward_model import RewardModel, apply_compute
+from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
 from palate.train.batching import split_step
 from palate.train.cost import PEAKS, shape_config
