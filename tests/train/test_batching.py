@@ -89,7 +89,7 @@ def test_pitfall_19_an_idle_rank_has_a_zero_gradient_and_no_nan() -> None:
     options = TrainOptions(safety_loss=SafetyLoss())
     loss, figures = _losses(model, idle, shares[1], options)
     loss.backward()
-    assert figures.tolist() == [0.0, 0.0, 0.0, 0.0]
+    assert not figures.any()
     assert all(p.grad is not None and not p.grad.any() for p in model.parameters())
 
 
