@@ -491,6 +491,8 @@ def fingerprinted(recipe: Recipe) -> dict[str, Any]:
     """
     values = resolved(recipe)
     values["train"].setdefault("trainable", "full")
+    compute = values["train"]["compute"]
+    compute["compile"] = compute["compile"] is True  # It was false before there was "auto".
     return rename_keys(values, FIRST_NAMES)
 
 
