@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
-from scipy.stats import rankdata
 
 from palate.stats.estimate import CONFIDENCE, Estimate, Floats, cluster_codes, scored
 
@@ -79,5 +78,7 @@ def _correlation(x: Floats, y: Floats, *, ranks: bool) -> float:
     if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return math.nan
     if ranks:
+        from scipy.stats import rankdata  # Slow to import, and few commands need it.
+
         x, y = rankdata(x), rankdata(y)
     return float(np.corrcoef(x, y)[0, 1])
