@@ -467,8 +467,8 @@ def test_another_bar_makes_another_file_and_the_same_one_none(tmp_path):
 @pytest.mark.parametrize(
     ("bar", "message"),
     [
-        ({}, "one of the two"),
-        ({"min_reward": 1, "top_percent": 1}, "one of the two"),
+        ({}, "--min-reward and --top-percent, got none"),
+        ({"min_reward": 1, "top_percent": 1}, "--min-reward and --top-percent, got both"),
         ({"min_reward": float("nan")}, "expected a finite number"),
         ({"top_percent": 0}, "more than 0, at most 100"),
         ({"top_percent": 101}, "more than 0, at most 100"),
