@@ -93,6 +93,16 @@ def atomic_folder(path: Path, *, replace: bool = True) -> Generator[Path]:
         shutil.rmtree(old, ignore_errors=True)
 
 
+def check_holds_model_or_nothing(folder: Path) -> None:
+    """Raise `PalateError` where a model written to `folder` would replace anything but a model."""
+    weights = (*folder.glob("*.safetensors"), *folder.glob("*.onnx")) if folder.is_dir() else ()
+    configs = ("config.json", "adapter_config.json")
+    model = bool(weights) and any((folder / name).is_file() for name in configs)
+    empty = folder.is_dir() and not any(folder.iterdir())
+    if folder.exists() and not model and not empty:
+        raise PalateError(f"{folder}: is something else than a model; name another or remove it")
+
+
 def follow_umask(folder: Path) -> None:
     """Give the files in `folder` the mode of any new file, as `folder` has that of a new one.
 

@@ -356,6 +356,40 @@ def test_every_command_takes_every_format_that_import_takes(
     assert read_header(tmp_path / "m.train/data/mine.parquet", "comparisons").rows == 60
 
 
+def test_train_replaces_a_model_and_nothing_else(mine: Path, tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    thesis = tmp_path / "work/thesis.tex"
+    thesis.write_text("years of work")
+    for out in ("work", "work/thesis.tex", "."):
+        line = one_line(palate("train", mine, "--out", out, cwd=tmp_path))
+        assert line.startswith(f"palate: {out}: is something else than a model; name another")
+    assert thesis.read_text() == "years of work"
+    assert not list(tmp_path.rglob("*.train"))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["data", "inspect"], ["data", "import"], ["data", "lint"]], ids=" ".join
+)
+def test_no_result_replaces_the_file_that_it_is_of(mine: Path, arguments: list[str]) -> None:
+    before = mine.read_bytes()
+    line = one_line(palate(*arguments, mine.name, "--out", mine, cwd=mine.parent))
+    assert line == f"palate: {mine}: the result would replace its input; name another file\n"
+    assert mine.read_bytes() == before
+
+
+def test_two_files_of_one_name_are_not_taken_for_one(mine: Path, tmp_path: Path) -> None:
+    (tmp_path / "second").mkdir()
+    second = tmp_path / "second" / mine.name
+    second.write_bytes(mine.read_bytes())
+    for words in (
+        ["judge", "longer", mine, second],
+        ["train", mine, "--out", "m", "--watch", mine, "--watch", second],
+    ):
+        line = one_line(palate(*words, cwd=tmp_path))
+        assert "results are kept by the name 'mine', which both have; rename one" in line
+    assert not list(tmp_path.glob("verdicts"))
+
+
 def test_train_reads_a_file_as_import_does(tmp_path: Path) -> None:
     rows = [{"q": f"{n}?", "l": "yes", "r": "no", "w": ("l", "r", "both")[n % 3]} for n in range(9)]
     path = tmp_path / "votes.jsonl"

@@ -182,6 +182,7 @@ def inspect_file(
 
     import yaml
 
+    from palate.cli.sources import check_output
     from palate.data.inspection import SHOWN_ROWS, inspect
     from palate.records import write_text
     from palate.types import in_words
@@ -189,6 +190,7 @@ def inspect_file(
     def short(content: str) -> str:
         return shorten(in_words(content), SHOWN_CHARACTERS, placeholder=" ...")
 
+    check_output(out, file)
     found = inspect(file)
     emit(({"what": what, "is": value} for what, value in found.facts()), form, str(file))
     emit(
@@ -236,11 +238,12 @@ def lint(
 
     Example: [bold]palate data lint my-comparisons.jsonl --out findings.parquet[/bold]
     """
-    from palate.cli.sources import comparisons
+    from palate.cli.sources import check_output, comparisons
     from palate.data.lint import LintReport
     from palate.data.lint import lint as find
     from palate.data.sources import not_read
 
+    check_output(out, source, path)
     log = progress()
     stream, bad = comparisons(
         source,
@@ -311,11 +314,13 @@ def import_file(
     Example: [bold]palate data import rated.csv --column prompt=question --column response=answer
     --column score=stars --attribute stars=1..5[/bold]
     """
-    from palate.cli.sources import comparisons
+    from palate.cli.sources import check_output, comparisons
     from palate.data.sources import not_read, worst
     from palate.data.sources.files import stem
     from palate.records import write_comparisons
 
+    out = out or Path(f"{stem(Path(source))}.comparisons.parquet")
+    check_output(out, source, path)
     log = progress()
     stream, bad = comparisons(
         source,
@@ -331,7 +336,6 @@ def import_file(
         annotators.value,
         attribute,
     )
-    out = out or Path(f"{stem(Path(source))}.comparisons.parquet")
     header = write_comparisons(out, stream, details={"source": source})
     for row in worst(bad):
         log(str(row))

@@ -316,15 +316,15 @@ def train(
     Example: [bold]palate train votes.csv --out model --column response_a=left
     --column response_b=right --ties keep --set train.loss=rao-kupper[/bold]
     """
-    from palate.cli.sources import comparison_file, reading
+    from palate.cli.sources import by_name, comparison_file, reading
     from palate.data.sources import Request
-    from palate.data.sources.files import stem
     from palate.data.sources.own import is_ours
     from palate.progress import log_to_file
     from palate.recipe.distributed import distributed
     from palate.recipe.open import load_options
     from palate.recipe.stages import fill_in, train_one
     from palate.recipe.yaml import is_data
+    from palate.records import check_holds_model_or_nothing
     from palate.types import PalateError
 
     file = Path(what)
@@ -339,6 +339,11 @@ def train(
         return
     if out is None:
         raise PalateError("a file is trained into a folder of your choice; add --out FOLDER")
+    check_holds_model_or_nothing(out)
+    watching = by_name(watch or ())
+    for path in (file, *watching.values()):  # Before the first is read.
+        if not path.exists():
+            raise PalateError(f"{path}: no such file")
     folder = out.with_name(f"{out.name}.train")
     with interruptible(command_line()), distributed() as leads:
         if not leads:
@@ -349,7 +354,7 @@ def train(
             mixture = comparison_file(file, folder / "data", request)
             watched = folder / "data" / "watched"
             eval_sets = {
-                stem(path): comparison_file(path, watched, request) for path in watch or ()
+                name: comparison_file(path, watched, request) for name, path in watching.items()
             }
             options, base = fill_in(
                 out.name, options, base, mixture, folder, resume=resume, log=log
@@ -433,8 +438,7 @@ def judge(
     """
     import yaml
 
-    from palate.cli.sources import comparison_file
-    from palate.data.sources.files import stem
+    from palate.cli.sources import by_name, comparison_file
     from palate.evaluate.benchmark import Benchmark, order_for
     from palate.evaluate.journal import sharing
     from palate.evaluate.metrics import read_judge_results, summarise
@@ -458,16 +462,17 @@ def judge(
     progress(quiet=quiet)
     folder = out or Path("verdicts")
     benchmarks = folder / "benchmarks"
+    named = by_name(files)
     if dry_run:
-        items = {stem(file): comparison_file(file, benchmarks) for file in files}
+        items = {title: comparison_file(file, benchmarks) for title, file in named.items()}
         show_costs(costs([spec], items, seed=seed, order=order), form)
         return
     rows = []
     with interruptible(command_line()), sharing() as share:
         opened = open_judge(spec)
         sides = order_for(opened, cast("OrderPlan", order))
-        for file in files:
-            benchmark = Benchmark(stem(file), comparison_file(file, benchmarks))
+        for title, file in named.items():
+            benchmark = Benchmark(title, comparison_file(file, benchmarks))
             with counting(f"{opened.name} on {benchmark.name}") as bar:
                 path = ask(
                     opened, benchmark, folder, seed=seed, order=sides, progress=bar, share=share

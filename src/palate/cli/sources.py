@@ -89,8 +89,10 @@ def comparison_file(file: Path, folder: Path, request: Request | None = None) ->
     Raises:
         PalateError: there is no such file, or more than 1 % of its rows cannot be read.
     """
+    if not file.exists():
+        raise PalateError(f"{file}: no such file")
     if is_ours(file) or not file.is_file():
-        return file  # What is missing, or of another kind, is said where it is used.
+        return file  # What is of another kind is said where it is used.
     out = folder / f"{stem(file)}.parquet"
     bad: list[BadRow] = []
     request = replace(request or Request(), location=file)
@@ -100,6 +102,29 @@ def comparison_file(file: Path, folder: Path, request: Request | None = None) ->
         info(str(row))
     info(f"{file}: {header.rows:,} comparisons, {not_read(bad)}; kept in {out}")
     return out
+
+
+def by_name(files: Sequence[Path]) -> dict[str, Path]:
+    """Files by their names without folder and ending, as results of each are kept.
+
+    Raises:
+        PalateError: two files have one name, and the results of one would replace the other's.
+    """
+    named: dict[str, Path] = {}
+    for file in files:
+        other = named.setdefault(stem(file), file)
+        if other is not file:
+            raise PalateError(
+                f"{other}, {file}: results are kept by the name {stem(file)!r}, which both have; "
+                "rename one"
+            )
+    return named
+
+
+def check_output(out: Path | None, *inputs: str | Path | None) -> None:
+    """Raise `PalateError` where writing `out` would replace one of the files that are read."""
+    if out and any(file and Path(file).resolve() == out.resolve() for file in inputs):
+        raise PalateError(f"{out}: the result would replace its input; name another file")
 
 
 def _named(source: str, path: str | None, data: str | None) -> tuple[str, Path | str | None]:

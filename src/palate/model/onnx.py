@@ -23,7 +23,7 @@ from transformers import AutoModelForSequenceClassification
 from palate.extras import install_command, missing
 from palate.model.backbone import first_line, quiet
 from palate.model.export import onnx_card
-from palate.records import atomic_folder, write_json, write_text
+from palate.records import atomic_folder, check_holds_model_or_nothing, write_json, write_text
 from palate.types import PalateError
 
 GRAPH = "model.onnx"  # With the name of the data beside it: what TEI and optimum look for.
@@ -44,12 +44,7 @@ def check_target(model: str, to: Path) -> None:
         raise PalateError(f"{to}: the export would replace its own model; name another folder")
     if is_onnx(model):
         raise PalateError(f"{model}: an ONNX graph; export the checkpoint that it was made of")
-    weights = (*to.glob("*.safetensors"), *to.glob("*.onnx")) if to.is_dir() else ()
-    configs = ("config.json", "adapter_config.json")
-    ours = bool(weights) and any((to / name).is_file() for name in configs)
-    empty = to.is_dir() and not any(to.iterdir())
-    if to.exists() and not ours and not empty:
-        raise PalateError(f"{to}: is something else than a model; name another or remove it")
+    check_holds_model_or_nothing(to)
 
 
 def check_packages() -> None:
