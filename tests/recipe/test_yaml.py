@@ -84,6 +84,7 @@ def test_extends_in_a_circle_says_so(tmp_path):
         ("data.holdout.sources=[]", "nothing is held out of 'mine'"),
         ("benchmarks.held-out.file=x", "name exactly one of held_out, whole, file"),
         ("data.holdout.fractions.other=0.5", "no 'other'"),
+        ("train.trainable={last_layers:2}", "write 'last_layers: 2', with a space after the colon"),
     ],
 )
 def test_a_mistake_is_one_line_with_its_key_and_its_cure(small, assignment, expected):
@@ -100,6 +101,7 @@ def test_a_mistake_is_one_line_with_its_key_and_its_cure(small, assignment, expe
         ("name: x\n  data: 3", "broken.yaml:2: not YAML"),
         ("- a\n- b", "expected keys and values, got list"),
         ("seed: 1\nseed: 2", "broken.yaml:2: 'seed' is given twice"),
+        ("seed: 1\ntrain: {epochs:2}", "broken.yaml:2: 'epochs:2' is one word of YAML"),
         ("name: !!python/object/apply:os.system [ls]", "not YAML"),
         ("", "expected keys and values, got an empty file"),
         ("name: x\ndata: {sources: {a: {source: owm}}}",

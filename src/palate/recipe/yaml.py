@@ -33,18 +33,26 @@ FIRST_NAMES: Keys = {(*path[:-1], new): path[-1] for path, new in RENAMED.items(
 class _Loader(yaml.SafeLoader):
     """Safe YAML that refuses a key given twice and reads `on` and `1e-5` as YAML 1.2 does.
 
-    Plain PyYAML silently keeps the last of two, takes `on` for true and `1e-5` for text.
+    Plain PyYAML silently keeps the last of two, takes `on` for true and `1e-5` for text. And
+    `{last_layers:2}` is a key of that name without a value, which would take away a key that
+    nobody has: it is refused.
     """
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
-    for key_node, _ in node.value:
+    for key_node, value_node in node.value:
         key = loader.construct_object(key_node)
         if not isinstance(key, str):
             raise PalateError(f"{_place(loader, key_node)}: expected a name, got {key!r}")
         if key in seen:
             raise PalateError(f"{_place(loader, key_node)}: {key!r} is given twice; keep one")
+        name, colon, value = key.partition(":")
+        if colon and loader.construct_object(value_node) is None:
+            raise PalateError(
+                f"{_place(loader, key_node)}: {key!r} is one word of YAML; write "
+                f"'{name}: {value}', with a space after the colon"
+            )
         seen.add(key)
     return loader.construct_mapping(node, deep=True)
 
