@@ -360,9 +360,10 @@ def test_train_replaces_a_model_and_nothing_else(mine: Path, tmp_path: Path) -> 
     (tmp_path / "work").mkdir()
     thesis = tmp_path / "work/thesis.tex"
     thesis.write_text("years of work")
-    for out in ("work", "work/thesis.tex", "."):
+    for out in ("work", "work/thesis.tex"):
         line = one_line(palate("train", mine, "--out", out, cwd=tmp_path))
         assert line.startswith(f"palate: {out}: is something else than a model; name another")
+    assert "the name of a folder" in one_line(palate("train", mine, "--out", ".", cwd=tmp_path))
     assert thesis.read_text() == "years of work"
     assert not list(tmp_path.rglob("*.train"))
 

@@ -74,6 +74,11 @@ def test_numbers_for_the_winner(tmp_path: Path) -> None:
         read(tmp_path, *rows, winner="winner")
     found = read(tmp_path, *rows, winner="winner", values={0: "a", 1: "b"})
     assert [side(c) for c in found] == ["a", "b"]
+    rows = [{"winner": n} for n in (-1, 0, 1)]
+    with pytest.raises(PalateError, match=r"got -1 among numbers.*\{-1: a, 0: tie, 1: b\}"):
+        read(tmp_path, *rows, winner="winner")
+    found = read(tmp_path, *rows, winner="winner", values={-1: "b", 0: "tie", 1: "a"})
+    assert [side(c) for c in found] == ["b", "tie", "a"]
 
 
 @pytest.mark.parametrize(
@@ -239,7 +244,11 @@ def test_ranked_responses_in_a_row(tmp_path: Path) -> None:
         ({"w": 70}, {"probability": "w"}, "w: expected a probability of 0 to 1, got 70"),
         ({"w": float("nan")}, {"probability": "w"}, "a probability of 0 to 1, got nan"),
         ({"w": 1, "v": 1}, {"winner_a": "w", "winner_b": "v"}, "expected one winner, got two"),
-        ({"w": 0, "v": 0}, {"winner_a": "w", "winner_b": "v"}, "expected one winner, got none"),
+        (
+            {"w": 0, "v": 0},
+            {"winner_a": "w", "winner_b": "v"},
+            "expected one winner, got none; a c",
+        ),
         ({"w": 2, "v": 0}, {"winner_a": "w", "winner_b": "v"}, "w: expected 0 or 1, got 2"),
         ({"w": 0, "v": 0}, {"votes_a": "w", "votes_b": "v"}, "left out: w, v: nobody voted"),
         ({"w": 0.5, "v": 0}, {"votes_a": "w", "votes_b": "v"}, "whole number of 0 or more"),

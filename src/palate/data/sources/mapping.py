@@ -452,7 +452,8 @@ def _counts(counted: Sequence[float | None], columns: Sequence[str], name: str) 
             raise InvalidRecord(f"{', '.join(columns)}: nobody voted", "left out")
     elif total != 1:
         got = "none" if not total else "two" if total == 2 else "more than two"
-        raise InvalidRecord(f"{', '.join(columns)}: expected one winner, got {got}")
+        cure = "" if total or len(columns) > 2 else "; a column that has ties is named winner_tie"
+        raise InvalidRecord(f"{', '.join(columns)}: expected one winner, got {got}{cure}")
     return a, b, tie, both_bad
 
 
@@ -582,6 +583,11 @@ def _vocabulary(
     numbers, from_0 = {*numbered.values()}, {"0", "1"} <= named.keys()
     if numbers <= named.keys():
         return known
+    if "-1" in seen - certain and seen <= {"-1", "0", "1"}:
+        raise PalateError(
+            f"{file}: {roles['winner']}: expected a, b or tie, got -1 among numbers; say what they "
+            "mean: values: {-1: a, 0: tie, 1: b}, or the other way round"
+        )
     if "2" not in numbers or from_0:
         raise PalateError(
             f"{file}: {roles['winner']}: {', '.join(sorted(numbered))} may count from 0 or from 1; "
