@@ -299,6 +299,9 @@ def test_a_training_begun_when_six_layers_learnt_keeps_them_and_its_fingerprint(
     options, cut = fill_in("mine", TrainOptions(), BaseOptions(), mixture, tmp_path / "new")
     assert (options.trainable, cut.layers) == (Trainable(last_layers=0), 20)
     assert experiment(tmp_path / "new") != kept
+    for layers in (4, 6):  # What is stated wins over what was begun with.
+        stated = BaseOptions(layers=layers)
+        assert fill_in("mine", TrainOptions(), stated, mixture, tmp_path)[1].layers == layers
 
 
 def test_what_learns_of_few_rows_is_said_and_stated_in_the_recipe_of_the_run(tmp_path):

@@ -447,15 +447,20 @@ def _begun_with(
     try:
         stored = json.loads((folder / OPTIONS).read_text(encoding="utf-8"))
         before = TrainOptions.model_validate(stored["train"])
-        layers = BaseOptions.model_validate(stored["base"]).layers
+        cut = BaseOptions.model_validate(stored["base"])
         same = stored["mixture"] == fingerprint
     except (ValueError, KeyError, TypeError):  # Of another release: it is not gone on with.
         return None
     stated = options.model_fields_set - set(FREE)
     if not same or any(getattr(options, key) != getattr(before, key) for key in stated):
         return None
+    if any(
+        getattr(base, key) != getattr(cut, key)
+        for key in {"model", "layers"} & base.model_fields_set
+    ):
+        return None
     unstated = {key: getattr(before, key) for key in FOLLOWING if key not in stated}
-    return options.model_copy(update=unstated), base.model_copy(update={"layers": layers})
+    return options.model_copy(update=unstated), base.model_copy(update={"layers": cut.layers})
 
 
 # From mixtures to checkpoints.
