@@ -263,6 +263,8 @@ def test_a_training_that_was_begun_keeps_its_own_steps(few, tmp_path):
     kept = json.loads((folder / "train" / "mine" / OPTIONS).read_text())
     kept["train"]["pairs_per_step"] = 24
     (tmp_path / OPTIONS).write_text(json.dumps(kept))
+    assert settled().pairs_per_step == 8, "refused before its first step, so never begun"
+    (tmp_path / "metrics.jsonl").write_text("")
     assert settled().pairs_per_step == 24
     assert settled(weight_decay=0.5).pairs_per_step == 8, "other options are another training"
     assert fill_in("mine", options, base, mixture, tmp_path, resume=False)[0].pairs_per_step == 8
@@ -270,7 +272,6 @@ def test_a_training_that_was_begun_keeps_its_own_steps(few, tmp_path):
     (tmp_path / OPTIONS).write_text(json.dumps(kept))
     assert settled().pairs_per_step == 8
     (tmp_path / OPTIONS).unlink()
-    (tmp_path / "metrics.jsonl").write_text("")
     assert settled().pairs_per_step == 512
     (tmp_path / "experiment.json").write_text('"of other data"')
     assert settled().pairs_per_step == 8
@@ -289,6 +290,7 @@ def test_a_training_begun_when_six_layers_learnt_keeps_them_and_its_fingerprint(
         "train": begun.decisive(),
     }
     (tmp_path / OPTIONS).write_text(json.dumps(stored))
+    (tmp_path / "metrics.jsonl").write_text("")
 
     def experiment(folder: Path) -> str:
         options, cut = fill_in("mine", TrainOptions(), BaseOptions(), mixture, folder)

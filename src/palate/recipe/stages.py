@@ -437,13 +437,15 @@ def _begun_with(
     """What the training in `folder` had where now nothing is stated, if the rest is the same.
 
     One that was begun before anything followed from the rows has no file of options, and had the
-    paper's defaults.
+    paper's defaults. One that was refused before its first step has not begun.
     """
+    if not (folder / "metrics.jsonl").is_file():
+        return None
     if not (folder / OPTIONS).is_file():
         path = folder / "experiment.json"
         experiment = digest(plain([base, options.decisive()]), fingerprint)
         same = not path.is_file() or json.loads(path.read_text(encoding="utf-8")) == experiment
-        return (options, base) if (folder / "metrics.jsonl").is_file() and same else None
+        return (options, base) if same else None
     try:
         stored = json.loads((folder / OPTIONS).read_text(encoding="utf-8"))
         before = TrainOptions.model_validate(stored["train"])
