@@ -11,10 +11,10 @@ import ast
 import json
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from palate.data.messages import as_messages, as_tools, shown
 from palate.data.transcript import Prompt, Turns, read_conversation, read_prompt
@@ -519,3 +519,44 @@ def first_user_turn(prompt: Turns) -> str:
     """The text that tells a conversation: its first user turn, or all of it if it has none."""
     user_texts = (turn.content for turn in prompt if turn.role == "user")
     return next(user_texts, None) or "\n".join(turn.content for turn in prompt)
+
+
+# Files of single responses, of which comparisons are made prompt by prompt.
+
+Opinion = TypeVar("Opinion")
+
+
+@dataclass(frozen=True, slots=True)
+class SingleResponse(Generic[Opinion]):
+    """A row that has one response to a prompt, and what it says of it: a thumb, a score."""
+
+    record: Record
+    prompt: Any
+    response: Any
+    opinion: Opinion
+
+
+def responses_by_prompt(
+    records: Iterable[Record | BadRow], read: Callable[[Record], tuple[Any, Any, Opinion]]
+) -> Generator[BadRow, None, list[list[list[SingleResponse[Opinion]]]]]:
+    """Yield the rows that cannot be read; return the others, all of them held in memory.
+
+    Of each prompt, and in it of each response, the rows that have it; everything in the order of
+    the file. `read` gives a row's prompt, response and opinion, or raises `InvalidRecord`.
+    """
+    prompts: dict[str, dict[str, list[SingleResponse[Opinion]]]] = {}
+    for record in records:
+        if isinstance(record, BadRow):
+            yield record
+            continue
+        try:
+            row = SingleResponse(record, *read(record))
+            key, said = digest(row.prompt), digest(row.response)
+        except InvalidRecord as invalid:
+            yield record.bad(invalid)
+            continue
+        except TypeError:
+            yield record.bad(InvalidRecord("expected text or messages, got other objects"))
+            continue
+        prompts.setdefault(key, {}).setdefault(said, []).append(row)
+    return [list(responses.values()) for responses in prompts.values()]

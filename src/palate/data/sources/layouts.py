@@ -15,9 +15,9 @@ from typing import Any
 
 from palate.data.messages import BESIDE, shown
 from palate.data.sources import base
-from palate.data.sources.base import BadRow, InvalidRecord, Record
+from palate.data.sources.base import BadRow, InvalidRecord, Record, SingleResponse
 from palate.data.sources.mapping import WORDS, Layout, Reading, number, pair, ranked
-from palate.types import PalateError, digest
+from palate.types import PalateError
 
 SPEAKERS = {"human": "user", "user": "user", "gpt": "assistant", "assistant": "assistant"}
 """ShareGPT's names, beside `system`; what else speaks there is a tool."""
@@ -277,28 +277,12 @@ def thumb_pairs(
     Raises:
         PalateError: no prompt has both.
     """
-    prompts: dict[str, dict[str, list[tuple[Record, Any, Any, bool]]]] = {}
-    file = ""
-    for record in records:
-        if isinstance(record, BadRow):
-            yield record
-            continue
-        file = record.file
-        try:
-            prompt, response, good = thumb(record.data)
-            key, said = digest(prompt), digest(response)
-        except InvalidRecord as invalid:
-            yield record.bad(invalid)
-            continue
-        except TypeError:
-            yield record.bad(InvalidRecord("expected text or messages, got other objects"))
-            continue
-        prompts.setdefault(key, {}).setdefault(said, []).append((record, prompt, response, good))
+    prompts = yield from base.responses_by_prompt(records, lambda record: thumb(record.data))
     pairs = 0
-    for responses in prompts.values():
-        sides: dict[bool, list[tuple[Record, Any, Any, bool]]] = {True: [], False: []}
-        for rows in responses.values():
-            goods = sum(good for *_, good in rows)
+    for responses in prompts:
+        sides: dict[bool, list[SingleResponse[bool]]] = {True: [], False: []}
+        for rows in responses:
+            goods = sum(row.opinion for row in rows)
             if 2 * goods == len(rows):
                 yield from _left_out(rows, "as many rows call it good as bad")
             else:
@@ -308,24 +292,26 @@ def thumb_pairs(
             yield from _left_out(
                 [*sides[True], *sides[False]], f"its prompt has {only} responses alone"
             )
-        for better, prompt, chosen, _ in sides[True]:
-            for worse, _, rejected, _ in sides[False]:
+        for good in sides[True]:
+            for bad in sides[False]:
                 pairs += 1
-                data = {**_beside(better.data), "prompt": prompt}
-                data |= {"chosen": chosen, "rejected": rejected}
+                better, worse = good.record, bad.record
+                data = {**_beside(better.data), "prompt": good.prompt}
+                data |= {"chosen": good.response, "rejected": bad.response}
                 if "is_safe" in better.data:
                     data |= {"chosen_safe": True, "rejected_safe": False}
                 yield better, Reading(data, key=f"{better.part}:{better.row}>{worse.row}")
     if prompts and not pairs:
         raise PalateError(
-            f"{file}: thumbs for single responses, and none of its {len(prompts):,} prompts has "
-            "both a good and a bad one; a reward model learns from two responses to one prompt"
+            f"{prompts[-1][-1][-1].record.file}: thumbs for single responses, and none of its "
+            f"{len(prompts):,} prompts has both a good and a bad one; a reward model learns from "
+            "two responses to one prompt"
         )
 
 
-def _left_out(rows: Sequence[tuple[Record, Any, Any, bool]], reason: str) -> Iterator[BadRow]:
-    for record, *_ in rows:
-        yield record.bad(InvalidRecord(f"single response: {reason}", "left out"))
+def _left_out(rows: Sequence[SingleResponse[bool]], reason: str) -> Iterator[BadRow]:
+    for row in rows:
+        yield row.record.bad(InvalidRecord(f"single response: {reason}", "left out"))
 
 
 def _plain(data: Mapping[str, Any]) -> bool:

@@ -26,7 +26,7 @@ from typing import Any
 
 from palate.data.messages import SHOWN_CHARACTERS, shown
 from palate.data.sources import base
-from palate.data.sources.base import BadRow, InvalidRecord, Record, Scales
+from palate.data.sources.base import BadRow, InvalidRecord, Record, Scales, SingleResponse
 from palate.progress import warn
 from palate.types import PREFERRED, Attributes, Judgement, PalateError, Ranks, Rating, digest
 from palate.validation import did_you_mean
@@ -713,16 +713,6 @@ def ranked(
 # Rated responses, one a row: those of one prompt are compared by their score.
 
 
-@dataclass(slots=True)
-class _RatedResponse:
-    """A response of a prompt: its first row, and what was said of it in all of them."""
-
-    record: Record
-    response: Any
-    scores: list[float] = field(default_factory=list[float])
-    attributes: list[Attributes] = field(default_factory=list[Attributes])
-
-
 def rated_pairs(
     records: Iterable[Record | BadRow], roles: Columns, scales: Scales
 ) -> Iterator[tuple[Record, Reading] | BadRow]:
@@ -735,57 +725,50 @@ def rated_pairs(
     Raises:
         PalateError: no prompt has two.
     """
-    prompts: dict[str, dict[str, _RatedResponse]] = {}
-    file = ""
-    for record in records:
-        if isinstance(record, BadRow):
-            yield record
-            continue
-        file = record.file
-        try:
-            prompt, response = (
-                base.required(record.data, roles[role])
-                if roles[role] in record.data
-                else _value(record, roles, role)
-                for role in ("prompt", "response")
-            )
-            if (score := _value(record, roles, "score")) is None:
-                raise InvalidRecord(f"{roles['score']}: empty, so nothing was rated", "left out")
-            value = number(score, roles["score"], -math.inf, math.inf, "a number")
-            attributes = base.rated(_rated(record, roles, "response"), scales)
-            key, said = digest(prompt), digest(response)
-        except InvalidRecord as invalid:
-            yield record.bad(invalid)
-            continue
-        except TypeError:
-            yield record.bad(InvalidRecord("expected text or messages, got other objects"))
-            continue
-        rated = prompts.setdefault(key, {}).setdefault(said, _RatedResponse(record, response))
-        rated.scores.append(value)
-        rated.attributes.append(attributes)
+
+    def read(record: Record) -> tuple[Any, Any, _Rating]:
+        prompt, response = (
+            base.required(record.data, roles[role])
+            if roles[role] in record.data
+            else _value(record, roles, role)
+            for role in ("prompt", "response")
+        )
+        if (score := _value(record, roles, "score")) is None:
+            raise InvalidRecord(f"{roles['score']}: empty, so nothing was rated", "left out")
+        value = number(score, roles["score"], -math.inf, math.inf, "a number")
+        return prompt, response, (value, base.rated(_rated(record, roles, "response"), scales))
+
+    prompts = yield from base.responses_by_prompt(records, read)
     pairs = 0
-    for responses in map(list, map(dict.values, prompts.values())):
+    for responses in prompts:
+        first = responses[0][0].record
         if len(responses) == 1:
             reason = "single response: its prompt has no other, so nothing can be compared"
-            yield responses[0].record.bad(InvalidRecord(reason, "left out"))
+            yield first.bad(InvalidRecord(reason, "left out"))
             continue
         for reading in _compared(responses, roles):
             pairs += 1
-            yield responses[0].record, reading
+            yield first, reading
     if prompts and not pairs:
         raise PalateError(
-            f"{file}: single rated responses, and none of its {len(prompts):,} prompts has two; a "
-            "reward model learns from two responses to one prompt, and its heads from the ratings "
-            "of these"
+            f"{prompts[-1][-1][-1].record.file}: single rated responses, and none of its "
+            f"{len(prompts):,} prompts has two; a reward model learns from two responses to one "
+            "prompt, and its heads from the ratings of these"
         )
 
 
-def _compared(responses: Sequence[_RatedResponse], roles: Columns) -> Iterator[Reading]:
-    first = responses[0].record
+_Rating = tuple[float, Attributes]
+"""A score, and the attributes that were rated beside it."""
+
+
+def _compared(
+    responses: Sequence[Sequence[SingleResponse[_Rating]]], roles: Columns
+) -> Iterator[Reading]:
+    first = responses[0][0].record
     facts = {role: value for role, value in _facts(first, roles).items() if role != "annotator"}
-    texts = [rated.response for rated in responses]
-    scores = [fmean(rated.scores) for rated in responses]
-    attributes = [_means(rated.attributes) for rated in responses]
+    texts = [rows[0].response for rows in responses]
+    scores = [fmean(row.opinion[0] for row in rows) for rows in responses]
+    attributes = [_means([row.opinion[1] for row in rows]) for rows in responses]
     for reading in ranked(first, facts, texts, _negated(scores), rated=attributes):
         yield reading if len(responses) > 2 else replace(reading, ranks=None)
 
