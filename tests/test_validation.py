@@ -15,6 +15,7 @@ class Layers(BaseModel, extra="forbid"):
 class Training(BaseModel, extra="forbid"):
     epochs: int = 1
     trainable: Literal["full"] | Layers = "full"
+    fused: bool | Literal["auto"] = "auto"
     parts: tuple[Layers, ...] = ()
     named: dict[str, Layers] = {}
 
@@ -29,7 +30,7 @@ class Training(BaseModel, extra="forbid"):
     ("values", "line"),
     [
         ({"epoch": 2}, "epoch: unknown key; did you mean 'epochs'?"),
-        ({"qqq": 2}, "qqq: unknown key; known: epochs, trainable, parts, named"),
+        ({"qqq": 2}, "qqq: unknown key; known: epochs, trainable, fused, parts, named"),
         ({"epochs": "two"}, "epochs: Input should be a valid integer, unable to parse string as an "
          "integer, got 'two'"),
         ({"epochs": 10}, "the recipe: too many epochs"),
@@ -38,6 +39,10 @@ class Training(BaseModel, extra="forbid"):
         ({"parts": [{}]}, "parts.0.last_layers: is required"),
         ({"named": {"a": {"last": 1}}},
          "named.a.last: unknown key; did you mean 'last_layers'? (and 1 more)"),
+        ({"fused": "maybe"}, "fused: expected true or false or 'auto', got 'maybe'"),
+        ({"trainable": "half"}, "trainable: expected 'full' or keys and values, got 'half'"),
+        ({"trainable": {"last_layers": "4bit"}}, "trainable.last_layers: Input should be a valid "
+         "integer, unable to parse string as an integer, got '4bit'"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_with_its_cure(values, line):

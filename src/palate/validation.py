@@ -16,6 +16,18 @@ if TYPE_CHECKING:  # pydantic takes a fifth of a second, and a name can be misty
 
 SHOWN = 80
 """Characters of a key or of a value that a line shows."""
+NAMED_BY_FORM = {
+    **dict.fromkeys(("tuple_type", "list_type"), "a list, as in [a, b]"),
+    **dict.fromkeys(("dict_type", "mapping_type", "model_type"), "keys and values"),
+}
+"""What was expected by pydantic's type of error, where its own words name a type of Python."""
+EXPECTED = {
+    **dict.fromkeys(("bool_parsing", "bool_type"), "true or false"),
+    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "a whole number"),
+    **dict.fromkeys(("float_parsing", "float_type"), "a number"),
+    "string_type": "text",
+}
+"""The same where several members of a union speak and one line has to say what all would take."""
 
 
 def did_you_mean(
@@ -62,16 +74,43 @@ def explain(
         show_input: whether the value may be shown; not where it can be a secret or a user's text.
     """
     errors = error if isinstance(error, Sequence) else error.errors(include_url=False)
-    first = sorted(errors, key=lambda e: e["type"] != "extra_forbidden")[:most]
-    lines = "; ".join(_line(e, model, root, show_input) for e in first)
-    return f"{lines} (and {len(errors) - most} more)" if len(errors) > most else lines
+    found = _mistakes(errors, model)
+    found.sort(key=lambda one: one[0]["type"] != "extra_forbidden")
+    lines = "; ".join(_line(one, model, root, show_input) for one in found[:most])
+    return f"{lines} (and {len(found) - most} more)" if len(found) > most else lines
+
+
+def _mistakes(
+    errors: Sequence[Mapping[str, Any]], model: type[BaseModel] | None
+) -> list[list[Mapping[str, Any]]]:
+    """Errors by what they are of: a union gives one a member, all of one value.
+
+    Where a member found its mistake inside the value, the value is of that member's kind, and what
+    the others say of the whole is left out.
+    """
+    by_path: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for error in errors:
+        location = error["loc"]
+        path = tuple(_path(model, location)[0] if model else map(str, location))
+        by_path.setdefault(path, []).append(error)
+    return [
+        group
+        for path, group in by_path.items()
+        if len(path) == 0
+        or not any(other[: len(path)] == path for other in by_path if len(other) > len(path))
+    ]
 
 
 def _line(
-    error: Mapping[str, Any], model: type[BaseModel] | None, root: str, show_input: bool
+    errors: Sequence[Mapping[str, Any]],
+    model: type[BaseModel] | None,
+    root: str,
+    show_input: bool,
 ) -> str:
+    """The line of one mistake, from what every member of a union says of it."""
     from pydantic import BaseModel
 
+    error = errors[0]
     location: Sequence[int | str] = error["loc"]
     path, owner = _path(model, location) if model else ([*map(str, location)], None)
     where = ".".join(part[:SHOWN] for part in path) or root
@@ -83,15 +122,22 @@ def _line(
     elif error["type"] == "missing":
         message = "is required"
     else:
+        expected = [*dict.fromkeys(filter(None, map(_expected, errors)))]
         message = error["msg"].removeprefix("Value error, ")
-        if error["type"] in ("tuple_type", "list_type"):
-            message = "expected a list, as in [a, b]"
-        elif error["type"] in ("dict_type", "mapping_type", "model_type"):
-            message = "expected keys and values"
+        if len(expected) == len(errors) > 1 or error["type"] in NAMED_BY_FORM:
+            message = f"expected {' or '.join(expected)}"
         # A check across keys sees the whole object, which would not fit in a line.
         if show_input and not isinstance(error["input"], dict | BaseModel):
             message += f", got {error['input']!r:.{SHOWN}}"
     return f"{where}: {message}" if where else message
+
+
+def _expected(error: Mapping[str, Any]) -> str | None:
+    """What one member of a union would have taken, in words."""
+    kind: str = error["type"]
+    if kind == "literal_error":
+        return str(error["ctx"]["expected"])
+    return NAMED_BY_FORM.get(kind) or EXPECTED.get(kind)
 
 
 def _path(

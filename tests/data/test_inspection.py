@@ -127,6 +127,24 @@ def test_the_command_writes_a_fragment_that_a_recipe_takes(tmp_path: Path) -> No
     source = yaml.safe_load(text)["data"]["sources"]["votes"]
     assert (source["source"], source["ties"]) == ("own", "keep")
     assert source["columns"]["winner"] == "better"
+    done = CliRunner().invoke(app, ["data", "inspect", str(path), "-o", str(out)])
+    assert "exists; name a new file" in str(done.exception)
+    assert out.read_text() == text
+
+
+def test_single_rated_responses_are_compared_by_their_score(tmp_path: Path) -> None:
+    rows = [
+        {"question": "Q", "answer": text, "stars": stars, "rater": "ann"}
+        for text, stars in (("A", 5), ("B", 1))
+    ]
+    found = inspect(write_csv(tmp_path / "rated.csv", rows))
+    assert found.columns == {
+        "prompt": "question",
+        "response": "answer",
+        "score": "stars",
+        "annotator": "rater",
+    }
+    assert [(c.chosen, c.rejected) for c in found.comparisons] == [("A", "B")]
 
 
 def test_an_export_of_a_tool_names_the_source_that_reads_it(tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def test_the_command_writes_it_and_says_where_there_is_none(tmp_path: Path) -> N
     (whole / "adapter" / "adapter_config.json").unlink()
     for words, message in (
         ((str(base), "--to", moved), "no adapter in it"),
-        ((str(tmp_path / "no"), "--to", moved), "no adapter in it"),
+        ((str(tmp_path / "no"), "--to", moved), "no such folder"),
         ((str(tmp_path / "kept"), "--to", moved, "--dtype", "float16"), "kept as trained"),
         ((str(tmp_path / "kept"), "--to", str(tmp_path / "kept")), "replace its own"),
     ):

@@ -185,12 +185,14 @@ def inspect_file(
     from palate.cli.sources import check_output
     from palate.data.inspection import SHOWN_ROWS, inspect
     from palate.records import write_text
-    from palate.types import in_words
+    from palate.types import PalateError, in_words
 
     def short(content: str) -> str:
         return shorten(in_words(content), SHOWN_CHARACTERS, placeholder=" ...")
 
     check_output(out, file)
+    if out is not None and out.exists():  # It may be a recipe that was written by hand.
+        raise PalateError(f"{out}: exists; name a new file, or leave --out away to see the lines")
     found = inspect(file)
     emit(({"what": what, "is": value} for what, value in found.facts()), form, str(file))
     emit(

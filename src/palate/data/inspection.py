@@ -6,6 +6,7 @@ it is proposed: the rows that are shown are those that the import will give.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,11 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         "judgement", "judgment", "selected", "comparison", "result", "answer",
     ),
     "rating": ("rating", "grade"),
+    "response": ("response", "answer", "output", "completion", "reply", "generation", "text"),
+    "score": (
+        "score", "stars", "rating", "grade", "reward", "thumbs", "thumb", "label", "feedback",
+        "vote", "quality", "helpfulness",
+    ),
     "annotator": ("annotator", "rater", "worker", "labeler", "labeller", "judge", "user"),
     "batch": ("batch", "round", "week", "campaign"),
 }  # fmt: skip
@@ -184,6 +190,11 @@ def propose(head: Sequence[Record]) -> dict[str, str]:
     if not sides:
         take("chosen")
         take("rejected")
+        if "prompt" in columns and not columns.keys() & {"chosen", "rejected"}:
+            # One response a row; those of a prompt are compared by what was said of each.
+            take("response", among=[n for n in names if not _is_number(head, n)])
+            if "response" in columns:
+                take("score", among=[n for n in names if _is_number(head, n)])
     else:
         take("winner", among=[n for n in names if _is_short(head, n)])
         if "winner" in columns and _is_signed(head, columns["winner"]):
@@ -229,6 +240,18 @@ def _is_short(head: Sequence[Record], name: str) -> bool:
         len(shown(value)) < 40 and not isinstance(value, list | dict)
         for value in _values(head, name)
     )
+
+
+def _is_number(head: Sequence[Record], name: str) -> bool:
+    """Whether a column holds numbers, or true and false, which order responses."""
+
+    def number(value: Any) -> bool:
+        try:
+            return math.isfinite(float(value))
+        except (TypeError, ValueError):
+            return False
+
+    return all(number(value) for value in _values(head, name))
 
 
 def _is_signed(head: Sequence[Record], name: str) -> bool:

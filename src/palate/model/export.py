@@ -509,8 +509,10 @@ def export_adapter(source: Path, folder: Path, *, base: str | None = None) -> Pa
     The folder appears whole or not at all; one that is there is replaced.
 
     Raises:
-        PalateError: an export without an adapter.
+        PalateError: no folder, or an export without an adapter.
     """
+    if not source.is_dir():
+        raise PalateError(f"{source}: no such folder; an adapter is kept from a local one")
     within = source / ADAPTER if (source / ADAPTER).is_dir() else source
     if not (within / ADAPTER_CONFIG).is_file():
         raise PalateError(
