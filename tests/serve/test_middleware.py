@@ -27,6 +27,7 @@ POSTS = (
     "/v1/rerank",
     "/v2/rerank",
     "/v1/embeddings",
+    "/v1/classify",
     "/predict",
 )
 MALFORMED = {

@@ -180,6 +180,8 @@ def test_rankers_give_the_best_first(running: Live, rewards: tuple[float, float]
     ranked = running.ok("/rerank", {"query": PROMPT, "texts": [RESPONSE, OTHER]})
     assert [row["index"] for row in ranked] == [best, 1 - best]
     assert ranked[0].get("text") is None
+    best = running.ok("/rerank", {"query": PROMPT, "texts": [RESPONSE, OTHER], "top_n": 1})
+    assert best == ranked[:1]
     shown = running.ok("/rerank", {"query": PROMPT, "texts": [OTHER], "return_text": True})
     assert shown[0]["text"] == OTHER
 

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from palate.data.messages import as_messages, as_tools
 from palate.judges.reward_model import RewardScorer
 from palate.serve.loading import open_models
-from palate.serve.protocols import PROTOCOLS
+from palate.serve.protocols import PROTOCOLS, vllm
 from palate.serve.protocols.palate import CompareRequest, Item, Pair, RewardRequest
 from palate.types import Candidates, Message
 from server import OTHER, PROMPT, RESPONSE, TURNS, near
@@ -33,6 +33,8 @@ NEEDED: dict[str, Any] = {
     "texts": ["y"],
     "inputs": "x",
     "text": "x",
+    "items": "y",
+    "pairs": [{"prompt": "x", "first": "y", "second": "z"}],
     "prompt": "x",
     "response": "y",
 }
@@ -97,7 +99,7 @@ def test_every_field_of_a_peer_s_own_requests_has_a_fate(peer: str) -> None:
 
 def body_of(path: str, model: type[BaseModel]) -> dict[str, Any]:
     """The least that a shape needs."""
-    if path in ("/score", "/v1/score"):
+    if model is vllm.ScoreRequest:
         return {"text_1": PROMPT, "text_2": RESPONSE}
     if path == "/v1/score/evaluation":
         return {"messages": ["x"]}
@@ -162,7 +164,7 @@ def test_scores_are_asked_by_all_of_vllm_s_names(first, second, running, reward)
         {"text_1": "x", "documents": "y"},
         {"text_1": "x", "text_2": "y", "items": "z"},
         {"queries": "x"},
-        {"query": "x", "items": ["y"]},
+        {"items": ["y"]},
     ],
 )
 def test_scores_of_two_names_or_half_a_pair_are_refused(body, running) -> None:
@@ -409,11 +411,63 @@ def test_a_misspelt_key_is_refused_with_the_one_that_was_meant(path, body, meant
     assert f"did you mean '{meant}'?" in line or (not meant and "known are" in line)
 
 
-def test_other_servers_options_are_ignored_as_those_servers_do(running) -> None:
-    body = {"input": "x", "ignore_eos": True, "nobody": {"knows": "it"}}
-    assert numbers(running.ok("/classify", body)) == numbers(
-        running.ok("/classify", {"input": "x"})
-    )
+@pytest.mark.parametrize(("path", "model"), SHAPES)
+def test_a_key_that_no_table_has_is_refused_by_name_in_every_shape(path, model, running) -> None:
+    least = body_of(path, model)
+    answer = running.post(path, least | {"ignore_eos": True})
+    assert answer.status_code == 422
+    assert "'ignore_eos': no such key; known are " in json.dumps(answer.json()["error"])
+    if model not in (RewardRequest, CompareRequest):
+        assert running.ok(path, least | {"ignore_eos": None}), "null asks for nothing"
+
+
+def test_a_key_of_a_document_that_is_not_read_is_refused(running) -> None:
+    for path in ("/rerank", "/v1/rerank", "/v2/rerank"):
+        body = {"query": "x", "documents": [{"text": "y", "title": "z"}]}
+        answer = running.post(path, body)
+        assert answer.status_code == 422
+        assert "title: unknown key" in answer.json()["error"]["message"]
+
+
+def test_an_address_names_one_model_and_asks_for_nothing_else(running) -> None:
+    body = {"input": "x"}
+    answer = running.post("/pooling?modle=again", body)
+    assert answer.status_code == 422
+    assert "'modle': no such key in an address; known is model" in answer.text
+    both = body | {"model": "tiny"}
+    assert running.ok("/pooling?model=tiny", both)["model"] == "tiny"
+    answer = running.post("/pooling?model=again", both)
+    assert answer.status_code == 422
+    assert "the body and the address name different ones" in answer.text
+    answer = running.post("/predict", {"inputs": "x", "model": "tiny"})
+    assert "name a model in the address: ?model=NAME" in answer.json()["error"]
+
+
+def test_sglang_s_scores_are_raw_of_texts_and_of_joined_ids(running, reward, ids) -> None:
+    asked = {"query": PROMPT, "items": [RESPONSE, OTHER]}
+    found = running.ok("/v1/score", asked)
+    assert found["object"] == "scoring"
+    assert found["scores"][0] == [near(reward)]
+    assert [len(row) for row in found["scores"]] == [1, 1]
+    assert running.ok("/v1/score", asked | {"items": RESPONSE})["scores"] == [[near(reward)]]
+    cut = len(ids) // 2
+    halves = {"query": ids[:cut], "items": [ids[cut:]]}
+    assert running.ok("/v1/score", halves)["scores"] == [[near(reward)]]
+    for mixed in ({"query": PROMPT, "items": [ids]}, {"query": ids, "items": ["x"]}):
+        answer = running.post("/v1/score", mixed)
+        assert answer.status_code == 422
+        assert "items: expected" in answer.text
+    both = running.post("/v1/score", asked | {"text_1": "x", "text_2": "y"})
+    assert "are of two shapes" in both.text
+
+
+def test_sglang_s_classify_is_raw_where_its_softmax_would_be_one(running, reward, text) -> None:
+    (row,) = running.ok("/v1/classify", {"input": text, "rid": "mine"})["data"]
+    assert row["probs"] == [near(reward)]
+    assert row["num_classes"] == 1
+    assert running.ok("/v1/classify", {"input": text, "rid": "mine"})["id"] == "classify-mine"
+    answer = running.post("/v1/score", {"query": "x", "items": "y", "apply_softmax": True})
+    assert "softmax over one label is 1" in answer.text
 
 
 @pytest.mark.parametrize("wrong", ["", [], ["", ""], ["x", ""]])

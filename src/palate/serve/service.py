@@ -108,8 +108,19 @@ class RewardService:
         self._tokens_per_minute = TokenBucket(limits.tokens_per_minute)
 
     def served(self, request: Request, model: str | None) -> ServedModel:
-        """The model that a request names in its body or its address, or the first."""
-        return self.models.get(model or request.query_params.get("model"))
+        """The model that a request names in its body or its address, or the first.
+
+        Raises:
+            RequestError: no such model, another in the body than in the address, or an address
+                that asks for something else.
+        """
+        for key in request.query_params:
+            if key != "model":
+                raise invalid(f"{key[:40]!r}: no such key in an address; known is model")
+        addressed = self.models.get(request.query_params.get("model"))
+        if model and "model" in request.query_params and self.models.get(model) is not addressed:
+            raise invalid("model: the body and the address name different ones; name one")
+        return self.models.get(model) if model else addressed
 
     async def rewards(
         self,

@@ -56,13 +56,7 @@ PAIR_FIELDS = {
 COMPARE_FIELDS = {"pairs": honoured("prompts with two responses each"), **OPTIONS}
 
 
-# Nobody else's shape, so a key that is not known is a mistake: `extra="forbid"`.
-class Item(
-    RequestBody,
-    fields=ITEM_FIELDS,
-    one_of=(("messages",), ("prompt", "responses")),
-    extra="forbid",
-):
+class Item(RequestBody, fields=ITEM_FIELDS, one_of=(("messages",), ("prompt", "responses"))):
     """A conversation in `messages`, or a `prompt` and the responses to it.
 
     `reference` is what the reward is compared with: a response to the same prompt, or a reward.
@@ -87,7 +81,7 @@ class Item(
         return [given, *(Conversation(given.prompt, other.response) for other in others)]
 
 
-class RewardRequest(RequestBody, fields=REWARD_FIELDS, extra="forbid"):
+class RewardRequest(RequestBody, fields=REWARD_FIELDS):
     """Several items; where there is one, its keys may stand here instead of `items`."""
 
     items: Annotated[list[Item], Field(min_length=1, fail_fast=True)]
@@ -137,7 +131,7 @@ class RewardAnswer(BaseModel):
     usage: Usage
 
 
-class Pair(RequestBody, fields=PAIR_FIELDS, extra="forbid"):
+class Pair(RequestBody, fields=PAIR_FIELDS):
     """Two responses to one prompt."""
 
     prompt: str | Turns
@@ -146,7 +140,7 @@ class Pair(RequestBody, fields=PAIR_FIELDS, extra="forbid"):
     safety_prompt: bool | None = None
 
 
-class CompareRequest(RequestBody, fields=COMPARE_FIELDS, extra="forbid"):
+class CompareRequest(RequestBody, fields=COMPARE_FIELDS):
     """Pairs to compare."""
 
     pairs: Annotated[list[Pair], Field(min_length=1, fail_fast=True)]

@@ -9,12 +9,12 @@ import struct
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     BaseModel,
     BeforeValidator,
+    ConfigDict,
     Field,
     GetCoreSchemaHandler,
     GetJsonSchemaHandler,
@@ -37,8 +37,7 @@ TokenId = Annotated[int, Field(ge=0, lt=2**31, strict=True)]
 Texts = Annotated[list[str], Field(fail_fast=True)]
 TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 Input = str | Texts | TokenIds | Annotated[list[TokenIds], Field(fail_fast=True)]
-KEYS_COMPARED = 32  # Of a body; each is compared with all of the shape's.
-KEY_SHOWN = 40  # Characters of such a key that an error repeats.
+KEY_SHOWN = 40  # Characters of a key that no shape has which an error repeats.
 SIMILAR = 0.8  # `top_k` for `top_n`, `use_activaton`, `document`; not `texts` for `text_1`.
 
 NOTHING: tuple[Any, ...] = (None, False, "", [], {})
@@ -102,10 +101,12 @@ class RequestBody(BaseModel):
 
     Every field of the protocol is a row of `fields`. The class declares, with type and default,
     those that code reads; the others are made from their rows, absent by default. Of the groups of
-    keys in `one_of` exactly one must be there. A key that is no field is refused where it looks
-    like a misspelling of one that matters, and always under `extra="forbid"`; else it is ignored,
-    as the protocol's own server does.
+    keys in `one_of` exactly one must be there. A key that is no field is refused by its name, but
+    for null, which asks for nothing. The protocols' own servers drop it, and a client that
+    misspells an option, or has one of a later release, never learns that it was not heard.
     """
+
+    model_config = ConfigDict(extra="forbid")
 
     support: ClassVar[Mapping[str, Support]] = {}
     one_of: ClassVar[tuple[tuple[str, ...], ...]] = ()
@@ -142,17 +143,18 @@ class RequestBody(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, body: Any) -> Any:
-        keys = body if isinstance(body, dict) else ()
-        unknown = (key for key in keys if key not in cls.support)
-        matter = [name for name, row in cls.support.items() if row.word != "no effect"]
-        # No more than some: comparing a million keys of a client's would take its time from others.
-        for key in islice(unknown, KEYS_COMPARED):
-            similar = difflib.get_close_matches(key[:KEY_SHOWN], matter, 1, SIMILAR)
-            if similar or cls.model_config.get("extra") == "forbid":
-                known = f"known are {', '.join(matter)}"
-                cure = f"did you mean {similar[0]!r}?" if similar else known
-                raise ValueError(f"{key[:KEY_SHOWN]!r}: no such key; {cure}")
-        return body
+        if not isinstance(body, dict):
+            return body
+        known = {key: value for key, value in body.items() if key in cls.support}
+        unknown = (key for key, value in body.items() if key not in known and value is not None)
+        for key in unknown:
+            names = [name for name, row in cls.support.items() if row.word == "honoured"]
+            similar = difflib.get_close_matches(key[:KEY_SHOWN], names, 1, SIMILAR)
+            cure = f"did you mean {similar[0]!r}?" if similar else f"known are {', '.join(names)}"
+            if key == "model":
+                cure = "this shape has none; name a model in the address: ?model=NAME"
+            raise ValueError(f"{key[:KEY_SHOWN]!r}: no such key; {cure}")
+        return known
 
     @model_validator(mode="after")
     def _one_group(self) -> Self:

@@ -1,7 +1,12 @@
 """SGLang: the raw reward as an embedding of one number; verl's SGLang engine reads it so.
 
-Fields are those of SGLang 0.5.23 (`EmbeddingReqInput`, `EmbeddingRequest`), and for /v1/embeddings
-those of vLLM 0.33.0 and TEI 1.9.3 too, whose clients ask there.
+Its /v1/classify answers the softmax over the labels, which over one label is 1 for every text
+(`serving_classify.py` of 0.5.23); here it is the raw reward. Its /v1/score gives a classifier's
+logits, unless `apply_softmax` asks for that same 1.
+
+Fields are those of SGLang 0.5.23 (`EmbeddingReqInput`, `EmbeddingRequest`, `ClassifyRequest`,
+`ScoringRequest`), and for /v1/embeddings those of vLLM 0.33.0 and TEI 1.9.3 too, whose clients ask
+there.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from palate.serve.protocols.schema import (
     TokenIds,
     Usage,
     answer_head,
+    answers,
     forms,
     honoured,
     no_effect,
@@ -29,7 +35,7 @@ from palate.serve.protocols.schema import (
     usage,
 )
 from palate.serve.service import RewardService
-from palate.serve.tokenize import Truncation
+from palate.serve.tokenize import Form, Ids, Truncation
 
 PEER = "SGLang 0.5.23"
 
@@ -70,13 +76,18 @@ NATIVE_FIELDS = {
     "received_time": NOT_NEEDED,
     "http_worker_ipc": NOT_NEEDED,
 }
+# Of messages, which vLLM 0.12 and later embeds too.
+CHAT_TOO = (
+    "add_generation_prompt", "continue_final_message", "chat_template", "media_io_kwargs",
+)  # fmt: skip
 VLLM_TOO = (
     "model", "truncate_prompt_tokens", "truncation_side", "padding", "mm_processor_kwargs",
-    "cache_salt", "priority", "user",
+    "cache_salt", "priority", "user", "chat_template_kwargs",
 )  # fmt: skip
 EMBEDDINGS_FIELDS = {
     "input": honoured("texts or token ids, one or many", PEER),
     **{name: vllm.COMMON_FIELDS[name] for name in VLLM_TOO},
+    **{name: vllm.POOLING_FIELDS[name] for name in CHAT_TOO},
     **vllm.ENCODING_FIELDS,
     "encoding_format": honoured("float, or base64 of a float32", PEER),
     "dimensions": ONE_NUMBER,
@@ -87,6 +98,28 @@ EMBEDDINGS_FIELDS = {
     "messages": refused("send messages to /classify or /pooling", "vLLM 0.10.2"),
     "request_id": no_effect("the answer has no id", "vLLM 0.10.2", str | None),
     "rid": no_effect("the answer has no id", PEER),
+}
+CLASSIFY_FIELDS = {
+    "input": honoured("texts, or the token ids of one or several", PEER),
+    "model": vllm.COMMON_FIELDS["model"],
+    "rid": honoured("the end of the answer's id, where it is one", PEER),
+    "user": vllm.COMMON_FIELDS["user"],
+    "priority": vllm.COMMON_FIELDS["priority"],
+}
+SCORING_FIELDS = {
+    "query": honoured("the prompt, as text or token ids", PEER),
+    "items": honoured("the responses; token ids are joined to the query's", PEER),
+    "model": vllm.COMMON_FIELDS["model"],
+    "apply_softmax": refused("a softmax over one label is 1 for every response", PEER),
+    "temperature": refused("it divides what a softmax is taken of", PEER, (None, 1)),
+    "label_token_ids": refused("a reward model has one label and scores no tokens", PEER),
+    "return_token_logprobs": ONLY_REWARD,
+    "item_first": refused("a response follows its prompt", PEER),
+    "return_pooled_hidden_states": ONLY_REWARD,
+    "score_extraction_token": refused("the reward is read at the end of the response", PEER),
+    "embed_override_token_id": NO_VECTORS,
+    "query_embed_overrides": NO_VECTORS,
+    "item_embed_overrides": NO_VECTORS,
 }
 
 
@@ -128,6 +161,42 @@ class EmbeddingsRequest(RequestBody, fields=EMBEDDINGS_FIELDS):
     truncation_side: vllm.TruncationSide = None
 
 
+class ClassifyRequest(RequestBody, fields=CLASSIFY_FIELDS):
+    """OpenAI's form, as SGLang has it: texts or token ids."""
+
+    input: Input
+    model: str | None = None
+    rid: Annotated[str, Field(min_length=1, max_length=128)] | Texts | None = None
+
+
+class ScoringRequest(RequestBody, fields=SCORING_FIELDS):
+    """A prompt and the responses to it: all as texts, or all as token ids, which are joined."""
+
+    query: str | TokenIds
+    items: str | Texts | Annotated[list[TokenIds], Field(fail_fast=True)]
+    model: str | None = None
+
+    def forms(self) -> list[Form]:
+        """Each response with the prompt."""
+        if isinstance(self.query, str):
+            responses = [self.items] if isinstance(self.items, str) else self.items
+            if not all(isinstance(one, str) for one in responses):
+                raise invalid("items: expected texts, as the query is; got token ids")
+            return list(answers(self.query, [str(one) for one in responses]))
+        if any(isinstance(one, str) for one in self.items):
+            raise invalid("items: expected token ids, as the query is; got text")
+        return [Ids([*self.query, *map(int, one)]) for one in self.items]
+
+
+class ScoringAnswer(BaseModel):
+    """`scores` holds a list of the one raw reward for each response."""
+
+    scores: list[list[float]]
+    model: str
+    usage: Usage
+    object: str = "scoring"
+
+
 class EmbeddingRow(BaseModel):
     """`embedding` holds the raw reward: a list of one number, or its four bytes in base64."""
 
@@ -146,7 +215,7 @@ class EmbeddingsAnswer(BaseModel):
 
 
 def router(service: RewardService) -> APIRouter:
-    """POST /v1/embeddings."""
+    """POST /v1/embeddings and /v1/classify."""
     routes = APIRouter(tags=["SGLang"])
 
     @routes.post("/v1/embeddings")
@@ -162,7 +231,22 @@ def router(service: RewardService) -> APIRouter:
         _, _, model = answer_head(request, "embd")
         return EmbeddingsAnswer(data=rows, model=model, usage=usage(request))
 
+    @routes.post("/v1/classify")
+    async def openai_classify(request: Request, body: ClassifyRequest) -> vllm.Answer:
+        """The raw reward, where SGLang itself answers 1: its softmax is over one label."""
+        rewards = await service.rewards(request, forms(body.input), body.model)
+        rows = [vllm.ClassRow(index=i, probs=[reward]) for i, reward in enumerate(rewards)]
+        own_id = body.rid if isinstance(body.rid, str) else None
+        return vllm.answer(request, "classify", rows, own_id)
+
     return routes
+
+
+async def score(service: RewardService, request: Request, body: ScoringRequest) -> ScoringAnswer:
+    """SGLang's /v1/score: raw, as the logits of a classifier are there."""
+    rewards = await service.rewards(request, body.forms(), body.model)
+    _, _, model = answer_head(request, "score")
+    return ScoringAnswer(scores=[[reward] for reward in rewards], model=model, usage=usage(request))
 
 
 async def classify(

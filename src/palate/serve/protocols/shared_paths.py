@@ -33,10 +33,14 @@ RankRequest = Annotated[
     Annotated[vllm.RerankRequest, Tag("vllm")] | Annotated[tei.TeiRerankRequest, Tag("tei")],
     by_keys("tei", {"texts"}, {"documents"}),
 ]
+VersionedScoreRequest = Annotated[
+    Annotated[vllm.ScoreRequest, Tag("vllm")] | Annotated[sglang.ScoringRequest, Tag("sglang")],
+    by_keys("sglang", {"query"}, {"text_1", "text_2", "queries", "documents", "data_1", "data_2"}),
+]
 
 
 def router(service: RewardService) -> APIRouter:
-    """POST /classify and /rerank."""
+    """POST /classify, /rerank and /v1/score."""
     routes = APIRouter(tags=["vLLM, SGLang, TEI"])
 
     @routes.post("/classify")
@@ -47,6 +51,15 @@ def router(service: RewardService) -> APIRouter:
         if isinstance(body, sglang.NativeRequest):
             return await sglang.classify(service, request, body)
         return await vllm.classify(service, request, body)
+
+    @routes.post("/v1/score")
+    async def score(
+        request: Request, body: VersionedScoreRequest
+    ) -> vllm.Answer | sglang.ScoringAnswer:
+        """SGLang's where the body has `query`, else vLLM's."""
+        if isinstance(body, sglang.ScoringRequest):
+            return await sglang.score(service, request, body)
+        return await vllm.score(service, request, body)
 
     @routes.post("/rerank")
     async def rerank(request: Request, body: RankRequest) -> vllm.RerankAnswer | list[tei.Rank]:

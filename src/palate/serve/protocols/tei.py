@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field
 
 from palate.serve.protocols.schema import (
+    NUMBER,
     RequestBody,
     Texts,
     activated,
@@ -45,6 +46,7 @@ RERANK_FIELDS = {
     "query": honoured("the prompt", "TEI 0.6.0"),
     "texts": honoured("the responses", "TEI 0.6.0"),
     "return_text": honoured("whether the texts come back", "TEI 0.6.0"),
+    "top_n": honoured("how many come back; TEI itself sends all", "litellm 1.110.2"),
     **OPTIONS,
 }
 
@@ -68,6 +70,7 @@ class TeiRerankRequest(RequestBody, fields=RERANK_FIELDS):
     texts: Annotated[Texts, Field(min_length=1)]
     raw_scores: bool = False
     return_text: bool = False
+    top_n: Annotated[int | None, Field(ge=0), NUMBER] = None
     truncate: bool | None = None
     truncation_direction: Direction = None
 
@@ -130,7 +133,7 @@ async def rerank(service: RewardService, request: Request, body: TeiRerankReques
     values = activated(rewards, raw=body.raw_scores)
     return [
         Rank(index=i, score=values[i], text=body.texts[i] if body.return_text else None)
-        for i in ranking(rewards)
+        for i in ranking(rewards)[: body.top_n or None]
     ]
 
 

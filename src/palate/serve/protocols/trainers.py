@@ -1,7 +1,7 @@
 """Trainers that send finished texts: OpenRLHF, LLaMA-Factory, slime. Always the raw reward.
 
-Fields are those of OpenRLHF 0.11.2, LLaMA-Factory 0.9.5 (`ScoreEvaluationRequest`) and slime's
-`remote_rm`.
+Fields are those of OpenRLHF 0.11.2, LLaMA-Factory 0.9.5 (`ScoreEvaluationRequest`) and slime
+0.3.1 (`remote_rm`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from palate.serve.protocols.schema import (
 from palate.serve.service import RewardService
 from palate.serve.tokenize import Conversation, Form, Templated, Truncation
 
-OPENRLHF, LLAMA_FACTORY, SLIME = "OpenRLHF 0.11.2", "LLaMA-Factory 0.9.5", "slime"
+OPENRLHF, LLAMA_FACTORY, SLIME = "OpenRLHF 0.11.2", "LLaMA-Factory 0.9.5", "slime 0.3.1"
 
 OPENRLHF_FIELDS = {
     "query": honoured("prompt and response as one text, or several", OPENRLHF),

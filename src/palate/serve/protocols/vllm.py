@@ -145,7 +145,7 @@ RERANK_FIELDS = {
     "return_documents": honoured(
         "whether the texts come back", "cohere 7.3.1 (v1), Jina, SGLang 0.5.23"
     ),
-    "raw_scores": honoured("true: the raw reward, as in TEI's shape"),
+    "raw_scores": honoured("true: the raw reward, as in TEI's shape", "infinity 0.0.78"),
     "max_chunks_per_doc": no_effect(
         "a document is one piece and never cut", f"{COHERE} (v1)", int | None
     ),
@@ -212,7 +212,8 @@ class Document(BaseModel):
     """A document as Cohere's and Jina's clients may send one (`text`), or vLLM's (`content`)."""
 
     model_config = ConfigDict(
-        json_schema_extra={"oneOf": [{"required": ["text"]}, {"required": ["content"]}]}
+        extra="forbid",
+        json_schema_extra={"oneOf": [{"required": ["text"]}, {"required": ["content"]}]},
     )
 
     text: str | None = None
@@ -376,7 +377,7 @@ class RerankAnswer(BaseModel):
 
 
 def router(service: RewardService) -> APIRouter:
-    """POST /pooling, /score, /v1/score, /v1/rerank and /v2/rerank."""
+    """POST /pooling, /score, /v1/rerank and /v2/rerank."""
     routes = APIRouter(tags=["vLLM"])
 
     @routes.post("/pooling")
@@ -391,12 +392,9 @@ def router(service: RewardService) -> APIRouter:
         return answer(request, "pool", rows, body.request_id)
 
     @routes.post("/score")
-    @routes.post("/v1/score")
-    async def score(request: Request, body: ScoreRequest) -> Answer:
+    async def score_route(request: Request, body: ScoreRequest) -> Answer:
         """The first of each pair as a prompt, the second as the response to it."""
-        values = await scores(service, request, body)
-        rows = [ScoreRow(index=i, score=value) for i, value in enumerate(values)]
-        return answer(request, "score", rows, body.request_id)
+        return await score(service, request, body)
 
     @routes.post("/v1/rerank")
     @routes.post("/v2/rerank")
@@ -412,6 +410,13 @@ async def classify(service: RewardService, request: Request, body: PoolingReques
     values = await scores(service, request, body)
     rows = [ClassRow(index=i, probs=[value]) for i, value in enumerate(values)]
     return answer(request, "classify", rows, body.request_id)
+
+
+async def score(service: RewardService, request: Request, body: ScoreRequest) -> Answer:
+    """vLLM's /score."""
+    values = await scores(service, request, body)
+    rows = [ScoreRow(index=i, score=value) for i, value in enumerate(values)]
+    return answer(request, "score", rows, body.request_id)
 
 
 async def rerank(service: RewardService, request: Request, body: RerankRequest) -> RerankAnswer:
