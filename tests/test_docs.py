@@ -52,6 +52,7 @@ NOT_RUN = {
     r"palate push\b(?!.*--dry-run)|--base Qwen|OpenAssistant/": HUB,
     r"--format onnx|--with safety-onnx": "half a minute of tracing; tests/model/test_onnx.py",
     r"--format adapter": "the demo learns all its weights; tests/model/test_adapters.py",
+    r"--engine |palate engines install": "environments of others; tests/engines",
     r"--url ": "needs a server; tests/evaluate/test_parity.py",
     r"palate judge '\{chat:": "asks an endpoint; tests/judges/llm",
     r"palate doctor|palate plan": "speaks of this machine; tests/cli",

@@ -14,6 +14,7 @@ import typer
 
 from palate.cli import (
     data,
+    engines,
     models,
     plan,
     recipes,
@@ -63,6 +64,8 @@ for _panel, _name, _command in COMMANDS:
     if _name == "report":
         app.add_typer(recipes.app, name="recipes", rich_help_panel=RUN)
         app.add_typer(data.app, name="data", rich_help_panel=DATA)
+    if _name == "push":
+        app.add_typer(engines.app, name="engines", rich_help_panel=MODELS)
     if _name == "serve":
         app.add_typer(serve.app, name="tokens", rich_help_panel=SERVE)
 
@@ -77,7 +80,7 @@ def _paragraphs(text: str) -> str:
     return "\n\n".join(re.sub(r"\s+Example: ", "\n\nExample: ", line) for line in lines)
 
 
-for _group in (app, data.app, recipes.app, serve.app):
+for _group in (app, data.app, engines.app, recipes.app, serve.app):
     for _one in _group.registered_commands:
         _one.help = _paragraphs((_one.callback and _one.callback.__doc__) or "")
 

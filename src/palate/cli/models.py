@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +16,8 @@ import typer
 from palate.cli.options import Format, FormatOption, emit, progress
 
 if TYPE_CHECKING:
+    from palate.engines.base import Engine
+    from palate.engines.environment import Environment
     from palate.evaluate.parity import Backend, Kind
 
 
@@ -169,6 +171,15 @@ def parity(
     shape: Annotated[
         str, typer.Option(help="What it speaks: vllm-classify, tei-predict, ... (docs/judges.md).")
     ] = "vllm-classify",
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--engine",
+            metavar="NAME[=PATH]",
+            help="A real engine that serves it, started and asked as its users do: `palate engines "
+            "list`; all: those installed. PATH: its environment, if not Palate's. Repeatable.",
+        ),
+    ] = None,
     emulated: Annotated[
         bool, typer.Option("--emulated", help="Run bfloat16 where the device emulates it: slow.")
     ] = False,
@@ -179,15 +190,18 @@ def parity(
 
     Alone and in batches, padded, packed, with shared prompts, in bfloat16, by transformers' class
     and pipeline and on its template as it stands, as other exports (--with), as an adapter merged
-    and not, by a server (--url).
+    and not, by a server (--url), by real engines (--engine), of which only the ways that are said
+    to give the reward count for the exit code.
     Without --items: a simulated campaign's responses.
     Example: [bold]palate parity runs/demo/models/safety --with safety-onnx[/bold]
+    Example: [bold]palate parity runs/demo/models/safety --engine sentence-transformers[/bold]
     """
-    from itertools import islice
+    from itertools import chain, islice
 
     from palate.data.simulation import CampaignOptions, simulate
     from palate.evaluate.parity import (
         adapter_backend,
+        engine_backends,
         export_backend,
         kind_of,
         onnx_backend,
@@ -197,6 +211,7 @@ def parity(
     from palate.evaluate.parity import parity as compare
     from palate.evaluate.scoring import SHAPES, requests
     from palate.judges import ScorerJudge, open_judge
+    from palate.model.backbone import find_checkpoint
     from palate.model.device import default_device
     from palate.model.loading import load_chat
     from palate.model.onnx import is_onnx
@@ -204,7 +219,8 @@ def parity(
     from palate.types import Candidates, PalateError
 
     log, tolerances = progress(), _tolerances(tolerance or [])
-    with _merged(model, base) as merged:
+    engines = _engines(engine or [], form_of)
+    with _merged(model, base) as merged, ExitStack() as opened:
         backends = _backends(merged, form_of)
         if merged != model:
             adapter = adapter_backend(Path(model), base, load_chat(Path(merged)))
@@ -225,8 +241,19 @@ def parity(
             candidates = [Candidates(c.prompt, (c.chosen, c.rejected)) for c in campaign]
         else:
             candidates = [r.candidates for r in islice(requests(items, tuple(SHAPES)), count)]
+        served: list[Generator[Backend]] = []
+        if engines:
+            folder = Path(find_checkpoint(merged).path)
+            if not folder.is_dir():
+                raise PalateError(
+                    f"{model}: engines are started on a folder; palate export {model} --to FOLDER"
+                )
+            chat = load_chat(folder)
+            for chosen, place in engines:
+                way = engine_backends(chosen, place, folder, chat, say=log)
+                served.append(opened.enter_context(closing(way)))
         agreements = compare(
-            backends,
+            chain(backends, *served),
             candidates,
             tolerance=tolerances,
             progress=lambda name: log(f"{name} ..."),
@@ -236,6 +263,10 @@ def parity(
     rows: list[dict[str, Any]] = []
     for one in agreements:
         verdict = "same" if one.holds else "differs"
+        if not one.promised and not one.holds:
+            verdict += ", as docs/engines.md says"
+        if one.refused:
+            verdict = f"refused: {one.refused}"
         if one.unequal:
             verdict = f"{one.unequal} responses scored by one of the two only"
         row = {
@@ -247,7 +278,9 @@ def parity(
             "flips": f"{len(one.flips)} of {one.pairs}",
         }
         if one.not_run:
-            row, verdict = dict.fromkeys(row) | {"way": one.way}, f"not run: {one.not_run}"
+            verdict = f"not run: {one.not_run}"
+        if one.not_run or one.refused:
+            row = dict.fromkeys(row) | {"way": one.way}
         rows.append({**row, "verdict": verdict})
     reference = backends[0].name
     emit(rows, form, f"{model}: against {reference}")
@@ -255,11 +288,37 @@ def parity(
         ways = [asdict(agreement) for agreement in agreements]
         write_json(save, {"model": model, "reference": reference, "ways": ways})
         log(f"saved: {save}")
-    if broken := [agreement.way for agreement in agreements if not agreement.holds]:
+    if broken := [one.way for one in agreements if one.promised and not one.holds]:
         raise PalateError(
             f"{model}: not the same scores by {'; '.join(broken)}; do not mix them, or allow the "
             "difference with --tolerance"
         )
+
+
+def _engines(arguments: Sequence[str], form_of: str) -> list[tuple[Engine, Environment]]:
+    """The engines of `--engine`, where each is; all: those that are installed."""
+    from palate.engines import ENGINES, find, named
+    from palate.types import PalateError
+
+    if arguments and form_of != "chat":
+        raise PalateError(
+            f"--engine with --input {form_of}: engines are asked by the chat template; leave "
+            "--input out"
+        )
+    found = []
+    for argument in arguments:
+        if argument != "all":
+            engine, path = named(argument)
+            found.append((engine, find(engine, path)))
+            continue
+        for engine in ENGINES.values():
+            try:
+                found.append((engine, find(engine)))
+            except PalateError as missing:
+                progress()(f"left out: {missing}")
+    if arguments and not found:
+        raise PalateError("--engine all: none is installed; palate engines list names them")
+    return found
 
 
 def _tolerances(arguments: Sequence[str]) -> dict[Kind, float]:

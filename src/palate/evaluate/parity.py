@@ -8,12 +8,13 @@ the reference: differences in units of the reference's standard deviation, and p
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -23,6 +24,9 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
+from palate.engines.base import Engine, Reading, RefusedError, Setup, Way
+from palate.engines.environment import Environment
+from palate.engines.session import Session, running
 from palate.judges import sequence_classifier_spec
 from palate.judges.baselines import better
 from palate.judges.options import SequenceClassifierSpec
@@ -35,7 +39,7 @@ from palate.model.packing import Tokens, group, microbatches
 from palate.model.reward_model import state_width
 from palate.model.templates import RefusedTurnsError, render_messages
 from palate.model.tokenizer import ChatTokens, Encoded
-from palate.types import Candidates, Message, PalateError, Scorer
+from palate.types import Candidates, Message, PalateError, Scorer, is_text
 
 Floats = NDArray[np.float64]
 Scoring = Callable[[Sequence[Candidates]], Floats]
@@ -52,11 +56,18 @@ EMULATED = "this device emulates bfloat16; ask for it with --emulated, or run it
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """One way to score; `score` gives [R], one number a response, NaN where there is none."""
+    """One way to score; `score` gives [R], one number a response, NaN where there is none.
+
+    `asks` says of which responses, [R], where it cannot be asked all: the others are no difference.
+    A backend that is not `promised` is shown, and breaks nothing. `details` are facts for a reader.
+    """
 
     name: str
     kind: Kind
     score: Scoring
+    asks: Callable[[Sequence[Candidates]], NDArray[np.bool_]] | None = None
+    promised: bool = True
+    details: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +77,7 @@ class Agreement:
     `largest` and `mean` are |difference| in rewards; `relative` is `largest` in standard
     deviations of the reference's rewards. `unequal` counts responses that only one of the two
     scored. `flips` are the pairs, as (candidates, response, response), that changed sides.
+    `refused` is what an engine said that cannot be asked so.
     """
 
     way: str
@@ -79,15 +91,18 @@ class Agreement:
     unequal: int = 0
     flips: tuple[tuple[int, int, int], ...] = ()
     not_run: str = ""
+    refused: str = ""
+    promised: bool = True
+    details: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
     def holds(self) -> bool:
         """Whether the scores are the same within the tolerance; True where not run."""
-        return not self.unequal and self.relative <= self.tolerance
+        return not self.refused and not self.unequal and self.relative <= self.tolerance
 
 
 def parity(
-    backends: Sequence[Backend],
+    backends: Iterable[Backend],
     candidates: Sequence[Candidates],
     *,
     tolerance: Mapping[Kind, float] = TOLERANCE,
@@ -98,7 +113,7 @@ def parity(
     """Score `candidates` by every backend and compare each with the first.
 
     Args:
-        backends: at least two.
+        backends: at least two; those that hold an engine open come one by one.
         tolerance: of each number format, in standard deviations of the rewards; `TOLERANCE` of
             those that it does not name.
         progress: called with the name of each backend before it runs.
@@ -107,7 +122,8 @@ def parity(
     Raises:
         PalateError: the reference gives no two different scores, so that nothing can be compared.
     """
-    reference, *others = backends
+    others = iter(backends)
+    reference = next(others)
     progress(reference.name)
     expected = reference.score(candidates)
     spread = float(np.nanstd(expected)) if np.isfinite(expected).any() else 0.0
@@ -124,8 +140,21 @@ def parity(
             agreements.append(Agreement(backend.name, backend.kind, limit, not_run=EMULATED))
             continue
         progress(backend.name)
-        scores = backend.score(candidates)
-        scored, scored_too = np.isfinite(expected), np.isfinite(scores)
+        described = partial(
+            Agreement,
+            backend.name,
+            backend.kind,
+            limit,
+            promised=backend.promised,
+            details=backend.details,
+        )
+        try:
+            scores = backend.score(candidates)
+        except RefusedError as refusal:
+            agreements.append(described(refused=str(refusal)))
+            continue
+        asked = np.full(expected.size, True) if backend.asks is None else backend.asks(candidates)
+        scored, scored_too = np.isfinite(expected) & asked, np.isfinite(scores) & asked
         pairs, flips, start = 0, [], 0
         for index, shown in enumerate(candidates):
             rows = range(start, start + len(shown.responses))
@@ -136,10 +165,7 @@ def parity(
                     flips.append((index, a - rows.start, b - rows.start))
         gap = np.abs(scores - expected)[scored & scored_too]
         largest = float(gap.max(initial=0.0))
-        agreement = Agreement(
-            way=backend.name,
-            kind=backend.kind,
-            tolerance=limit,
+        agreement = described(
             responses=gap.size,
             pairs=pairs,
             largest=largest,
@@ -377,3 +403,74 @@ def adapter_backend(folder: Path, base: str | None, chat: ChatTokens) -> Backend
 def _logits(model: Any, rows: Sequence[Tokens]) -> Floats:
     ids = (torch.from_numpy(row.astype(np.int64))[None] for row in rows)
     return np.array([float(model(input_ids=row).logits[0, 0]) for row in ids])
+
+
+def engine_backends(
+    engine: Engine,
+    environment: Environment,
+    model: Path,
+    chat: ChatTokens,
+    *,
+    say: Callable[[str], None] = lambda _: None,
+) -> Generator[Backend]:
+    """Every way to ask a real engine that serves the export in `model`, one setup after the other.
+
+    An engine runs from its first way to its last; closing the generator ends it. What Palate would
+    cut, and what is more than text, is not asked: every engine cuts in its own way.
+
+    Raises:
+        PalateError: the engine does not start, or dies.
+    """
+    with TemporaryDirectory(prefix="palate-form-") as folder:
+        form = model if engine.form is None else engine.form(model, Path(folder))
+        for setup in engine.setups(chat.max_tokens):
+            with running(engine, environment, setup, form.absolute(), say=say) as session:
+                for way in setup.ways:
+                    yield _engine_backend(session, setup, way, chat)
+
+
+def _engine_backend(session: Session, setup: Setup, way: Way, chat: ChatTokens) -> Backend:
+    """One way of an engine that runs."""
+    engine, number_format = session.engine, session.number_format()
+
+    def readings(candidates: Sequence[Candidates]) -> list[Reading | None]:
+        """One a response; None where it is not asked."""
+        rows = (_reading(chat, c.prompt, r) for c in candidates for r in c.responses)
+        return [row if row and (row.single_turn or not way.pairs) else None for row in rows]
+
+    def score(candidates: Sequence[Candidates]) -> Floats:
+        rows = readings(candidates)
+        values = iter(way.ask(session, [row for row in rows if row is not None]))
+        rewards = [None if row is None else next(values) for row in rows]
+        return np.array([math.nan if r is None else r for r in rewards], dtype=np.float64)
+
+    def asks(candidates: Sequence[Candidates]) -> NDArray[np.bool_]:
+        return np.array([row is not None for row in readings(candidates)])
+
+    return Backend(
+        f"{engine.title}, {setup.name}: {way.route}, {way.asked}",
+        "rounded" if number_format == "bfloat16" else number_format,
+        score,
+        asks,
+        way.promised,
+        {
+            "engine": engine.title,
+            "version": session.version,
+            "flags": setup.name,
+            "route": way.route,
+            "asked": way.asked,
+            "computes in": number_format,
+            "note": way.note,
+        },
+    )
+
+
+def _reading(chat: ChatTokens, prompt: Sequence[Message], response: str) -> Reading | None:
+    """A conversation in the forms in which engines are asked, if it is plain text and fits."""
+    if not is_text(prompt, response):
+        return None
+    encoded = encode(chat, prompt, response)
+    if not isinstance(encoded, Encoded) or encoded.truncated:
+        return None
+    messages = (*prompt, Message("assistant", response))
+    return Reading(messages, chat.render(prompt, response), tuple(map(int, encoded.ids)))
