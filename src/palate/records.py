@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 from palate.types import (
     PREFERRED,
     Attributes,
+    BenchmarkItem,
     Bin,
     Comparison,
     Judgement,
@@ -517,6 +518,22 @@ COMPARISON_SCHEMA = pa.schema(
     ]
 )
 
+ITEM_SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("prompt", _MESSAGES, nullable=False),
+        pa.field("responses", pa.list_(pa.string()), nullable=False),
+        pa.field("places", pa.list_(pa.int32()), nullable=False),
+        pa.field("prompt_id", pa.string(), nullable=False),
+        pa.field("pairs", pa.list_(pa.struct([("better", pa.int32()), ("worse", pa.int32())]))),
+        pa.field("turns", pa.list_(_MESSAGES)),
+        pa.field("labels", pa.list_(pa.string())),
+        pa.field("judgement", _JUDGEMENT),
+        pa.field("meta", pa.string()),
+    ]
+)
+
 VERDICT_SCHEMA = pa.schema(
     [
         pa.field("judge", pa.string(), nullable=False),
@@ -562,6 +579,24 @@ def read_comparisons(path: Path, *, groups: list[int] | None = None) -> Iterator
     return map(comparison_from_row, read_rows(path, groups=groups))
 
 
+def write_items(
+    path: Path,
+    items: Iterable[BenchmarkItem],
+    *,
+    inputs: Mapping[str, str] | None = None,
+    details: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+) -> Header:
+    """Write a benchmark's items of K responses to Parquet; see `write_table`."""
+    rows = map(item_to_row, items)
+    return write_table(path, rows, ITEM_SCHEMA, kind="items", inputs=inputs, details=details)
+
+
+def read_benchmark_items(path: Path) -> Iterator[BenchmarkItem]:
+    """Yield the items of a Palate Parquet file in order."""
+    read_header(path, "items")
+    return map(item_from_row, read_rows(path))
+
+
 def write_verdicts(
     path: Path,
     verdicts: Iterable[Verdict],
@@ -587,7 +622,7 @@ def comparison_to_row(comparison: Comparison) -> dict[str, Any]:
     """The row of `COMPARISON_SCHEMA` for a comparison."""
     ranks = comparison.ranks
     return {name: getattr(comparison, name) for name in COMPARISON_SCHEMA.names} | {
-        "prompt": [{"role": m.role, "content": m.content} for m in comparison.prompt],
+        "prompt": _messages_cell(comparison.prompt),
         "rating": comparison.rating and comparison.rating.label,
         "meta": json.dumps(comparison.meta, ensure_ascii=False) if comparison.meta else None,
         "judgement": _judgement_cell(comparison.judgement),
@@ -600,7 +635,7 @@ def comparison_to_row(comparison: Comparison) -> dict[str, Any]:
 def comparison_from_row(row: Mapping[str, Any]) -> Comparison:
     """The comparison that `comparison_to_row` wrote."""
     typed = {
-        "prompt": tuple(Message(m["role"], m["content"]) for m in row["prompt"]),
+        "prompt": _messages(row["prompt"]),
         "rating": _rating(row["rating"]),
         "meta": json.loads(row["meta"]) if row["meta"] else {},
         "judgement": _judgement(row.get("judgement")),
@@ -611,6 +646,48 @@ def comparison_from_row(row: Mapping[str, Any]) -> Comparison:
     return Comparison(
         **{name: row[name] for name in COMPARISON_SCHEMA.names if name not in typed} | typed
     )
+
+
+def item_to_row(item: BenchmarkItem) -> dict[str, Any]:
+    """The row of `ITEM_SCHEMA` for an item."""
+    return {
+        "id": item.id,
+        "source": item.source,
+        "prompt": _messages_cell(item.prompt),
+        "responses": list(item.responses),
+        "places": list(item.places),
+        "prompt_id": item.prompt_id,
+        "pairs": [{"better": a, "worse": b} for a, b in item.pairs] or None,
+        "turns": [_messages_cell(turns) for turns in item.turns] or None,
+        "labels": list(item.labels) or None,
+        "judgement": _judgement_cell(item.judgement),
+        "meta": json.dumps(item.meta, ensure_ascii=False) if item.meta else None,
+    }
+
+
+def item_from_row(row: Mapping[str, Any]) -> BenchmarkItem:
+    """The item that `item_to_row` wrote."""
+    return BenchmarkItem(
+        id=row["id"],
+        source=row["source"],
+        prompt=_messages(row["prompt"]),
+        responses=tuple(row["responses"]),
+        places=tuple(row["places"]),
+        prompt_id=row["prompt_id"],
+        pairs=tuple((pair["better"], pair["worse"]) for pair in row["pairs"] or ()),
+        turns=tuple(_messages(turns) for turns in row["turns"] or ()),
+        labels=tuple(row["labels"] or ()),
+        judgement=_judgement(row["judgement"]),
+        meta=json.loads(row["meta"]) if row["meta"] else {},
+    )
+
+
+def _messages_cell(turns: Iterable[Message]) -> list[dict[str, str]]:
+    return [{"role": turn.role, "content": turn.content} for turn in turns]
+
+
+def _messages(cell: Iterable[Mapping[str, Any]]) -> tuple[Message, ...]:
+    return tuple(Message(turn["role"], turn["content"]) for turn in cell)
 
 
 def verdict_to_row(verdict: Verdict) -> dict[str, Any]:

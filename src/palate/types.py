@@ -1,8 +1,9 @@
 """The nouns of Palate: what one human judgement is, and what a judge may see of it.
 
-A `Comparison` carries the label. A `Pair` is the same comparison with the label hidden and the
-two sides shuffled. A `Judge` answers pairs, a `Scorer` gives single responses a number; neither
-is ever handed a `Comparison`, so none can see the label.
+A `Comparison` carries the label, of two responses; a `BenchmarkItem` that of K. A `Pair` is a
+comparison with the label hidden and the two sides shuffled, and `Candidates` are the responses of
+an item. A `Judge` answers pairs, a `Scorer` gives single responses a number; neither is ever handed
+a `Comparison` or an item, so none can see the label.
 """
 
 from __future__ import annotations
@@ -263,6 +264,80 @@ class Comparison:
                 return Bin.BOTH_UNSAFE
             case _:
                 return None
+
+
+Pairs = tuple[tuple[int, int], ...]
+"""Two responses each, by their numbers: the better one first."""
+
+
+@dataclass(frozen=True, slots=True)
+class BenchmarkItem:
+    """One prompt with K responses and the truth about them: what a benchmark of best-of-K asks.
+
+    `places` says where each response stands, 0 the best, equal in a tie: one best is (0, 1, 1, 1),
+    a set of acceptable ones (0, 0, 1), a ranking (2, 0, 1). A judge is right where what it scores
+    highest stands at 0. Where `pairs` are given these are asked instead, each right or wrong.
+
+    `prompt_id` is the cluster and `source` the part of the benchmark, as in a `Comparison`.
+    `turns` are those between the prompt and each response, where responses have earlier turns of
+    their own. `labels` name the responses (a model, a style). `judgement` are people's votes on
+    the first and the second of two responses.
+
+    Raises:
+        PalateError: fewer than two responses, places or turns that are not one a response, none
+            at 0 or all at 0 without a judgement that is a tie, or pairs that are none of places.
+    """
+
+    id: str
+    source: str
+    prompt: tuple[Message, ...]
+    responses: tuple[str, ...]
+    places: tuple[int, ...]
+    prompt_id: str
+    pairs: Pairs = ()
+    turns: tuple[tuple[Message, ...], ...] = ()
+    labels: tuple[str, ...] = ()
+    judgement: Judgement = PREFERRED
+    meta: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        count = len(self.responses)
+        if count < 2:
+            raise PalateError(f"item {self.id}: expected two responses or more, got {count}")
+        lengths = {"places": self.places, "turns": self.turns, "labels": self.labels}
+        for name, values in lengths.items():
+            if len(values) != count and (values or name == "places"):
+                raise PalateError(
+                    f"item {self.id}: expected {name} of each of {count} responses, "
+                    f"got {len(values)}"
+                )
+        if min(self.places) != 0 or (max(self.places) == 0 and not self.undecided):
+            raise PalateError(
+                f"item {self.id}: expected places from 0, the best, and a response that is not at "
+                f"it, got {self.places}"
+            )
+        for better, worse in self.pairs:
+            within = 0 <= better < count and 0 <= worse < count
+            if not within or self.places[better] >= self.places[worse]:
+                raise PalateError(
+                    f"item {self.id}: expected pairs of a better and a worse response, "
+                    f"got ({better}, {worse})"
+                )
+
+    @property
+    def undecided(self) -> bool:
+        """Whether people's votes are a tie, so that no answer is right."""
+        return self.judgement.decides == "tie"
+
+    @property
+    def chance(self) -> float:
+        """What a judge that scores at random reaches on average: best-of-4 with one best, 1/4."""
+        return 0.5 if self.pairs else self.places.count(0) / len(self.places)
+
+    def conversations(self) -> tuple[tuple[Message, ...], ...]:
+        """The turns before each response: the prompt, and those of the response's own."""
+        own = self.turns or ((),) * len(self.responses)
+        return tuple((*self.prompt, *turns) for turns in own)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
     estimate.py     Estimate and averages; Wilson and cluster-robust intervals; bounds
     compare.py      paired differences, trend, many comparisons, power, groups by letter
+    composite.py    scores that are sums of means: sections, weighted subsets
     replicates.py   accuracy and differences over several trainings of one recipe
     calibration.py  reliability, ECE, Brier, temperature
     agreement.py    annotators beyond chance and their reliability, the ceiling, position bias
@@ -54,6 +55,7 @@ from palate.stats.compare import (
     pairs,
     sign_flip_p,
 )
+from palate.stats.composite import Term, Terms, composite, composite_difference
 from palate.stats.correlation import correlation
 from palate.stats.estimate import (
     CONFIDENCE,
@@ -107,6 +109,8 @@ __all__ = [
     "PairedDifference",
     "ReliabilityBin",
     "Replicated",
+    "Term",
+    "Terms",
     "TieAware",
     "TieCalibration",
     "TieModel",
@@ -125,6 +129,8 @@ __all__ = [
     "cochran_armitage",
     "cohen_kappa",
     "combine",
+    "composite",
+    "composite_difference",
     "consistent",
     "correlation",
     "dawid_skene",

@@ -103,8 +103,8 @@ def paired_difference(
         p, test = mcnemar_mid_p(wins, losses), "mid-p McNemar"
         luck: Luck = partial(_mcnemar_luck, wins + losses)
     else:
-        observed, values, chances = _sign_flips(difference, codes, rng)
-        p, test = _sign_flip_p(observed, values, chances), "cluster sign-flip"
+        observed, values, chances = sign_flips(difference, codes, rng)
+        p, test = flip_p(observed, values, chances), "cluster sign-flip"
         # The largest |sum| whose p is not below the level; infinite where none is.
         luck = lambda level: float(values[chances >= level][-1])  # noqa: E731
     if estimate.n_clusters > 1 and estimate.error == 0:
@@ -190,10 +190,10 @@ def sign_flip_p(
         rng: draws the signs.
         draws: sign patterns drawn where not all are enumerated.
     """
-    return _sign_flip_p(*_sign_flips(differences, codes, rng, draws=draws))
+    return flip_p(*sign_flips(differences, codes, rng, draws=draws))
 
 
-def _sign_flips(
+def sign_flips(
     differences: Floats, codes: Codes, rng: np.random.Generator, *, draws: int = DRAWS
 ) -> tuple[float, Floats, Floats]:
     """|sum|, the values [V] in ascending order that it takes with flipped signs, and p [V] of each.
@@ -218,7 +218,8 @@ def _sign_flips(
     return observed, np.append(values, np.inf), (drawn + hits) / (drawn + flipped.size)
 
 
-def _sign_flip_p(observed: float, values: Floats, p: Floats) -> float:
+def flip_p(observed: float, values: Floats, p: Floats) -> float:
+    """The p-value of an observed |sum| among those of `sign_flips`."""
     return float(p[np.searchsorted(values, observed - 1e-9)])
 
 

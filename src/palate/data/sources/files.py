@@ -47,6 +47,7 @@ NOT_UTF8 = (
     "iconv -f WINDOWS-1252 -t UTF-8"
 )
 GZIP, PARQUET, ARROW = b"\x1f\x8b", b"PAR1", b"ARROW1"  # What such files begin with.
+LFS = b"version https://git-lfs"  # A clone without Git LFS holds this in a file's place.
 # A longer line or cell is damage, not a conversation; a line is skipped without being kept.
 MAX_LINE_CHARACTERS = 32 * 2**20
 HEADER_CHARACTERS = 65_536
@@ -236,6 +237,12 @@ def read_file(path: Path, part: str | None = None) -> Records:
     """
     if not ending(path):
         raise PalateError(f"{path}: expected one of {', '.join(READERS)} (or these with .gz)")
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(len(LFS)) == LFS:
+                raise PalateError(
+                    f"{path}: is a pointer of Git LFS in the file's place; fetch it: git lfs pull"
+                )
     return _read(path, READERS[ending(path)](path, part or stem(path)))
 
 
