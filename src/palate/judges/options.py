@@ -75,28 +75,44 @@ class TextToTextSpec(BaseModel):
     window: int = Field(256, ge=1, description="Questions sorted by length together.")
 
 
+PAIRS_ONLY = ("vllm-score", "infinity-rerank")
+
+
 class RewardEndpointSpec(BaseModel):
     """A reward model behind HTTP, in one of the shapes that servers speak.
 
     `input`:
         `chat` the chat template of `tokenizer` over the whole conversation, rendered here;
         `plain` every turn under its prefix, then the response, then `suffix`;
-        `pair` question and answer as two texts (`tei-predict` only);
-        `messages` the turns as they are, for the server to render (vLLM's shapes only).
-    With a `tokenizer`, the shapes that take token ids (vLLM's, SGLang's) are sent ids, so that the
-    server cannot add a second BOS, and a text over `max_tokens` is treated as `over_limit` says.
+        `pair` question and answer as two texts, for cross-encoders (`tei-predict`, `vllm-score`,
+        `infinity-rerank`);
+        `messages` the turns as they are, for the server to render (vLLM's /classify and /pooling).
+    With a `tokenizer`, the shapes that take token ids (vLLM's, SGLang's, llama.cpp's) are sent ids,
+    so that the server cannot add a second BOS, and a text over `max_tokens` is treated as
+    `over_limit` says. llama.cpp gives the state at the last token; the export in `head` has the
+    weights that make a reward of it.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: str = Field(description="Where the server is, such as http://127.0.0.1:8000.")
-    shape: Literal["vllm-classify", "vllm-pooling", "sglang-classify", "tei-predict", "openrlhf"]
+    shape: Literal[
+        "vllm-classify",
+        "vllm-pooling",
+        "vllm-score",
+        "sglang-classify",
+        "tei-predict",
+        "infinity-rerank",
+        "llama.cpp",
+        "openrlhf",
+    ]
     input: Literal["chat", "plain", "pair", "messages"]
     path: str | None = Field(None, pattern="^[^?#]*$", description="Default: the shape's own.")
     model: str | None = Field(None, description="What is served there; in requests and protocol.")
     revision: str | None = Field(None, description="Of model and tokenizer.")
     name: str | None = Field(None, description="Name in tables; default: the model's.")
     tokenizer: str | None = Field(None, description="Hub id or folder of the tokenizer.")
+    head: str | None = Field(None, description="Of llama.cpp: folder of the export, for its head.")
     key_env: str | None = Field(
         None, pattern="^[A-Z_][A-Z0-9_]*$", description="Environment variable of a bearer key."
     )
@@ -123,10 +139,17 @@ class RewardEndpointSpec(BaseModel):
     def _fits_together(self) -> RewardEndpointSpec:
         if self.input == "chat" and self.tokenizer is None:
             raise ValueError("input chat renders the template here and needs `tokenizer`")
-        if self.input == "messages" and not self.shape.startswith("vllm"):
+        if self.shape in PAIRS_ONLY and self.input != "pair":
+            raise ValueError(
+                f"shape {self.shape} joins two texts without a template; set input to pair for a "
+                "model that reads pairs, or another shape"
+            )
+        if self.input == "messages" and self.shape not in ("vllm-classify", "vllm-pooling"):
             raise ValueError(f"shape {self.shape} takes no messages; set input to chat or plain")
-        if self.input == "pair" and self.shape != "tei-predict":
+        if self.input == "pair" and self.shape not in (*PAIRS_ONLY, "tei-predict"):
             raise ValueError(f"shape {self.shape} takes no pairs; set input to chat or plain")
+        if self.head is not None and self.shape != "llama.cpp":
+            raise ValueError(f"head: shape {self.shape} gives rewards, not states; leave it out")
         if self.tokenizer is None and (self.max_tokens or self.over_limit != "unscored"):
             raise ValueError("max_tokens and over_limit count tokens and need `tokenizer`")
         return self
