@@ -54,6 +54,7 @@ NOT_RUN = {
     r"--format adapter": "the demo learns all its weights; tests/model/test_adapters.py",
     r"--engine |palate engines install": "environments of others; tests/engines",
     r"--url ": "needs a server; tests/evaluate/test_parity.py",
+    r"palate audit .*--data DIR": "reads public data; tests/cli/test_audit.py",
     r"palate judge '\{chat:": "asks an endpoint; tests/judges/llm",
     r"palate doctor|palate plan": "speaks of this machine; tests/cli",
     r"torchrun ": "several processes; tests/recipe/test_distributed.py",

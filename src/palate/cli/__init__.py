@@ -13,6 +13,7 @@ from collections.abc import Callable
 import typer
 
 from palate.cli import (
+    audit,
     data,
     engines,
     models,
@@ -57,6 +58,7 @@ COMMANDS: tuple[tuple[str, str, Callable[..., None]], ...] = (
     (SERVE, "combine", score.combine),
     (LOOK, "view", serve.view),
     (LOOK, "compare", score.compare),
+    (LOOK, "audit", audit.audit),
     (LOOK, "doctor", plan.doctor),
 )
 for _panel, _name, _command in COMMANDS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -21,7 +22,7 @@ from palate.data.sources import (
     source_named,
     worst,
 )
-from palate.data.sources.files import locate, stem
+from palate.data.sources.files import find_files, locate, stem
 from palate.data.sources.mapping import words
 from palate.data.sources.own import is_ours
 from palate.progress import info
@@ -102,6 +103,31 @@ def comparison_file(file: Path, folder: Path, request: Request | None = None) ->
         info(str(row))
     info(f"{file}: {header.rows:,} comparisons, {not_read(bad)}; kept in {out}")
     return out
+
+
+def identity(
+    source: str, path: str | None, subset: str | None, split: str | None, data: str | None
+) -> tuple[str, str]:
+    """What was read, by name, and its sha256: of several files that of `sha256sum`'s lines.
+
+    Both are empty for what is made here; of rows of the hub there is no digest.
+    """
+    name, location = _named(source, path, data)
+    if not isinstance(location, Path):
+        return str(location or source_named(name).hub_id or ""), ""
+    try:
+        files = find_files(location, split, subset)
+    except PalateError:  # Its parts, or its files, have other names.
+        files = sorted(file for file in location.rglob("*") if file.is_file())
+    sums = []
+    for file in files:
+        with file.open("rb") as opened:
+            sums.append((hashlib.file_digest(opened, "sha256").hexdigest(), file))
+    if len(sums) == 1:
+        return str(sums[0][1].relative_to(location.parent)), sums[0][0]
+    lines = "".join(f"{digest}  {file.relative_to(location)}\n" for digest, file in sums)
+    where = " ".join(filter(None, (location.name, subset, split)))
+    return f"{where} ({len(sums)} files)", hashlib.sha256(lines.encode()).hexdigest()
 
 
 def by_name(files: Sequence[Path]) -> dict[str, Path]:

@@ -364,6 +364,38 @@ def minimum_detectable_difference(
     return (normal_quantile(confidence) + float(ndtri(power))) * _error(n, variance, design_effect)
 
 
+def detectable_lead(
+    n: int,
+    discordant: float,
+    *,
+    design_effect: float = 1.0,
+    power: float = 0.8,
+    confidence: float = CONFIDENCE,
+) -> float:
+    """The smallest lead of one judge over another, on the same items, found with the given power.
+
+    The difference of an item is 1, 0 or -1 and has the variance D - x^2, with D the share of items
+    on which the judges differ and x the lead, so that x = z sqrt(d (D - x^2) / n) has the solution
+    x = z sqrt(d D / (n + d z^2)), z = z_{1-alpha/2} + z_{power}.
+
+    Args:
+        n: items.
+        discordant: D, the share of items that one of the two has right and the other wrong.
+        design_effect: d, variance with clusters over the variance without.
+        power: chance of finding it; 0.5 gives the lead that is just significant.
+        confidence: one less the level of the two-sided test.
+
+    Returns:
+        A share. One above D is out of reach: a judge that wins every item on which the two
+        differ leads by D.
+
+    Source: Miller, arXiv 2411.00640, section 5, with the variance of a difference of 0 and 1.
+    """
+    reach = normal_quantile(confidence) + float(ndtri(power))
+    _error(n, discordant, design_effect)  # Refuses what is out of range.
+    return reach * math.sqrt(design_effect * discordant / (n + design_effect * reach**2))
+
+
 def detectable(difference: Estimate) -> float:
     """The smallest true difference that the test of a paired difference finds, power 80 %.
 
