@@ -2,7 +2,8 @@
 
     python -m benchmarks.audits --data DIR [--out docs/audits.md] [--only NAME ...]
 
-DIR is a data root (`palate data list --data DIR`). Each audit is a command that anybody can give,
+DIR is a data root (`palate data list --data DIR`) with clones of LLMBar, JudgeBench and RM-Bench as
+`llmbar`, `judgebench` and `rm_bench`. Each audit is a command that anybody can give,
 printed with its result and the sha256 of what it read; a benchmark that is not in DIR is left out
 and named on stderr. No data are copied into the page but counts.
 """
@@ -15,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import originals
 from palate import escape
 from palate.evaluate.audit import Audit, read_audit
 from palate.report import render
@@ -30,7 +32,10 @@ understanding a word. These are measurements of rulers, not of the care that wen
 one of these sets was a gift to the field. A mistake in this page is ours; please open an issue.
 
 The page is made by `python -m benchmarks.audits --data DIR`; each audit stands with its command and
-with the sha256 of what was read.
+with the sha256 of what was read. DIR holds the sources in the folders that `palate data list`
+names, and clones of LLMBar, JudgeBench and RM-Bench as `llmbar`, `judgebench`, `rm_bench`; of the
+last, the file of *math* was not at hand. [At the end](#agreement-with-the-originals) published
+figures are made again from published answers.
 """
 
 
@@ -44,6 +49,7 @@ class Entry:
 
 
 HH = "https://github.com/anthropics/hh-rlhf"
+CLAUDE = "dataset=judgebench,response_model=claude-3-5-sonnet-20240620.jsonl"
 ENTRIES = (
     Entry("HH helpful-base", HH, ("anthropic-hh", "--subset", "helpful-base")),
     Entry("HH harmless-base", HH, ("anthropic-hh", "--subset", "harmless-base")),
@@ -64,6 +70,16 @@ ENTRIES = (
     ),
     Entry("QA-Feedback", "https://github.com/allenai/FineGrainedRLHF", ("qa-feedback",)),
     Entry("DiaSafety", "https://github.com/thu-coai/DiaSafety", ("diasafety",)),
+    Entry("LLMBar", "https://github.com/princeton-nlp/LLMBar", ("llmbar",)),
+    Entry("JudgeBench, GPT-4o", "https://github.com/ScalerLab/JudgeBench", ("judgebench",)),
+    Entry(
+        "JudgeBench, Claude 3.5", "https://github.com/ScalerLab/JudgeBench",
+        ("judgebench", "--path", "judgebench/data/" + CLAUDE),
+    ),
+    Entry(
+        "RM-Bench without math", "https://github.com/THU-KEG/RM-Bench",
+        ("rm-bench", "--path", "rm_bench/data"),
+    ),
 )  # fmt: skip
 
 
@@ -79,13 +95,14 @@ def measured(entry: Entry, data: str, folder: Path) -> tuple[Audit, str] | None:
     return read_audit(file), f"palate audit {' '.join(entry.arguments)} --data DIR"
 
 
-def page(made: Sequence[tuple[Entry, Audit, str]]) -> str:
+def page(made: Sequence[tuple[Entry, Audit, str]], agreement: str) -> str:
     """The whole page."""
     lines = [TITLE, "", INTRODUCTION]
     if table := overview([audit for _, audit, _ in made]):
         lines.append(render.markdown(table))
     for entry, audit, command in made:
         lines += section(entry, audit, command)
+    lines.append(agreement)
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -128,7 +145,8 @@ def main() -> None:
                 made.append((entry, *found))
     if not made:
         sys.exit(f"{options.data}: none of {len(ENTRIES)} benchmarks is there")
-    options.out.write_text(page(made), encoding="utf-8")
+    agreement = originals.section(Path(options.data))
+    options.out.write_text(page(made, agreement), encoding="utf-8")
     print(f"{options.out}: {len(made)} audits", file=sys.stderr)
 
 

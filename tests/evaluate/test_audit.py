@@ -12,7 +12,7 @@ import pytest
 from palate import stats
 from palate.evaluate.audit import JUDGES, USUAL, audit, lead, read_audit, subset_names, to_json
 from palate.evaluate.surface import STYLES, bag_of_words, cross_fitted, folds, has_styles
-from palate.types import Comparison, Judgement, Message, PalateError, comparison_id
+from palate.types import BenchmarkItem, Comparison, Judgement, Message, PalateError, comparison_id
 
 
 def made(
@@ -225,3 +225,38 @@ def test_an_audit_is_read_as_it_was_written(tmp_path: Path) -> None:
     path.write_text('{"name": "x"}')
     with pytest.raises(PalateError, match="remake it with `palate audit`"):
         read_audit(path)
+
+
+def item(number: int, responses: tuple[str, ...], places: tuple[int, ...]) -> BenchmarkItem:
+    prompt = (Message("user", f"What of matter number {number}?"),)
+    return BenchmarkItem(f"k{number}", "made", prompt, responses, places, f"q{number}")
+
+
+def test_of_items_of_k_a_judge_is_right_where_it_chooses_the_best() -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for n in range(400):
+        texts = [f"{'so ' * int(k)}{n}" for k in rng.permutation(4) + 1]
+        longest = int(np.argmax([len(text) for text in texts]))
+        best = longest if n < 200 else int(rng.integers(4))
+        rows.append(item(n, tuple(texts), tuple(int(k != best) for k in range(4))))
+    found = audit("four", rows)
+    r, judges = found.resolution, found.whole.judges
+    assert (r.unit, r.n, r.prompts, r.chance) == ("item", 400, 400, 0.25)
+    assert (found.size.items, found.size.rows, found.size.most_responses) == (400, 1_200, 4)
+    longest = [max(range(4), key=lambda k, one=one: len(one.responses[k])) for one in rows]
+    right = [one.places[k] == 0 for one, k in zip(rows, longest, strict=True)]
+    assert judges["longer"].value == pytest.approx(np.mean(right))
+    for blind in ("random", "first"):
+        assert judges[blind].value == pytest.approx(0.25, abs=0.07)
+    assert found.whole.above[0] in ("longer", "style", "bag of words")
+
+
+def test_sets_of_right_responses_and_rankings_are_looked_at_by_pairs() -> None:
+    rows = [item(n, (f"a {n}", f"b {n} b", f"c {n}"), (0, 0, 1)) for n in range(20)]
+    found = audit("sets", rows)
+    assert (found.resolution.unit, found.resolution.n, found.size.items) == ("pair", 40, 20)
+    turns = tuple((Message("assistant", text),) for text in "xyz")
+    apart = [replace(one, turns=turns) for one in rows[:4]]
+    found = audit("turns", [*rows[4:], *apart])
+    assert (found.size.items, found.size.left_out, found.size.rows) == (20, 4, 32)

@@ -15,7 +15,6 @@ from palate.cli.data import (
     ColumnOption,
     OptionOption,
     PathOption,
-    SourceArgument,
     SplitOption,
     SubsetOption,
     Ties,
@@ -33,16 +32,23 @@ from palate.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from palate.data.sources import BadRow
     from palate.evaluate.audit import Audit
-    from palate.types import Comparison
+    from palate.types import BenchmarkItem, Comparison
 
 FORMS = (".json", ".md")
 
 
 def audit(
-    benchmark: SourceArgument,
+    benchmark: Annotated[
+        str,
+        typer.Argument(
+            help="A file of your own, a name of `palate data list`, or a benchmark of the field "
+            "such as llmbar or rewardbench-2, with --path where it was fetched to."
+        ),
+    ],
     path: PathOption = None,
     subset: SubsetOption = None,
     split: SplitOption = None,
@@ -84,11 +90,12 @@ def audit(
     sentence first. No model is asked.
 
     Example: [bold]palate audit anthropic-hh --subset helpful-base --data DIR[/bold]
+    Example: [bold]palate audit llmbar --path LLMBar[/bold]
     Example: [bold]palate audit bench.jsonl --train mine.parquet -o audit.md -o audit.json[/bold]
     """
     from dataclasses import replace
 
-    from palate.cli.sources import all_of, check_output, comparisons, identity
+    from palate.cli.sources import all_of, check_output, comparisons, identity, items_of
     from palate.data.sources import not_read
     from palate.evaluate.audit import audit as measure
     from palate.types import PalateError
@@ -102,10 +109,15 @@ def audit(
             raise PalateError(f"--against {version}: no such file")
     say = progress(quiet=quiet)
     with interruptible(command_line()):
-        rows, bad = comparisons(
-            benchmark, path, subset, split, option, data, max_bad_share, column, value,
-            ties.value, annotators.value,
-        )  # fmt: skip
+        rows: Iterable[Comparison | BenchmarkItem]
+        bad: list[BadRow] = []
+        if _is_named(benchmark):
+            rows = items_of(benchmark, path, subset, split, data)
+        else:
+            rows, bad = comparisons(
+                benchmark, path, subset, split, option, data, max_bad_share, column, value,
+                ties.value, annotators.value,
+            )  # fmt: skip
         made = measure(
             name or _name(benchmark, path, subset),
             rows,
@@ -121,12 +133,20 @@ def audit(
         say(f"audit: {file}")
 
 
+def _is_named(benchmark: str) -> bool:
+    """Whether it is a benchmark of the field, which is read whole; sources have their own ways."""
+    from palate.data.benchmarks import BENCHMARKS
+    from palate.data.sources import SOURCES
+
+    return benchmark in BENCHMARKS and benchmark not in SOURCES and not Path(benchmark).exists()
+
+
 def _name(benchmark: str, path: str | None, subset: str | None) -> str:
     """What a benchmark is called: its source with its subset, or its file."""
     from palate.data.sources import SOURCES
     from palate.data.sources.files import stem
 
-    if benchmark in SOURCES and benchmark != "own":
+    if _is_named(benchmark) or (benchmark in SOURCES and benchmark != "own"):
         return f"{benchmark} {subset}" if subset else benchmark
     return stem(Path(path or benchmark))
 

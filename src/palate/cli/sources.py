@@ -27,7 +27,7 @@ from palate.data.sources.mapping import words
 from palate.data.sources.own import is_ours
 from palate.progress import info
 from palate.records import write_comparisons
-from palate.types import Comparison, PalateError
+from palate.types import BenchmarkItem, Comparison, PalateError
 
 if TYPE_CHECKING:
     from palate.data.annotators import Rule
@@ -58,6 +58,17 @@ def comparisons(
     )
     bad: list[BadRow] = []
     return read(partial(open_source, name), request, max_bad_share, bad.append), bad
+
+
+def items_of(
+    benchmark: str, path: str | None, subset: str | None, split: str | None, data: str | None
+) -> Iterator[Comparison | BenchmarkItem]:
+    """The items of a benchmark of the field that are at `path`, in the data root, or on the hub."""
+    from palate.data import benchmarks
+
+    named = benchmarks.benchmark_named(benchmark)
+    request = Request(locate(path, named.folder, data), split=split, subset=subset)
+    return benchmarks.read(named, request, partial=True)
 
 
 def reading(
@@ -112,13 +123,23 @@ def identity(
 
     Both are empty for what is made here; of rows of the hub there is no digest.
     """
-    name, location = _named(source, path, data)
+    from palate.data.benchmarks import BENCHMARKS
+    from palate.data.benchmarks.base import own_files
+
+    named = BENCHMARKS.get(source) if source not in SOURCES else None
+    if named is not None:
+        location, hub_id = locate(path, named.folder, data), ", ".join(named.hub_ids)
+    else:
+        name, location = _named(source, path, data)
+        hub_id = source_named(name).hub_id or ""
     if not isinstance(location, Path):
-        return str(location or source_named(name).hub_id or ""), ""
+        return str(location or hub_id), ""
     try:
         files = find_files(location, split, subset)
     except PalateError:  # Its parts, or its files, have other names.
         files = sorted(file for file in location.rglob("*") if file.is_file())
+    if named is not None:
+        files = own_files(named, location, Request(location, split=split, subset=subset))
     sums = []
     for file in files:
         with file.open("rb") as opened:

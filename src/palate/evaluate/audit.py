@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ from palate.evaluate.surface import (
 )
 from palate.judges.baselines import TRIVIAL
 from palate.stats import Estimate
-from palate.types import Comparison, PalateError, digest, in_words
+from palate.types import BenchmarkItem, Comparison, PalateError, digest, in_words
 from palate.validation import explain
 
 Floats = NDArray[np.float64]
@@ -62,10 +62,20 @@ EXAMPLES = 5
 SEED = 0
 
 
+Unit = Literal["pair", "item"]
+"""What a judge is right on: a pair, or an item of K with one right response, chosen among all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How much there is. `pairs` are of one prompt and two responses, judged once or more."""
+    """How much there is. `pairs` are of one prompt and two responses, judged once or more.
 
+    `items` of K responses are what the rows were made of, 0 where these are comparisons;
+    `left_out` of them have different turns before their responses and are not looked at.
+    """
+
+    items: int
+    left_out: int
     rows: int
     decided: int
     ties: int
@@ -94,9 +104,12 @@ class Resolution:
     """What a lead means.
 
     `design_effect` is measured on two trivial judges, bag of words less longer; `worst` is that of
-    prompts whose pairs all say the same.
+    prompts whose pairs all say the same. `chance` is what scores at random reach. `n` counts
+    `unit`s.
     """
 
+    unit: Unit
+    chance: float
     n: int
     prompts: int
     design_effect: float
@@ -113,7 +126,7 @@ class Resolution:
 class Subset:
     """A part of the benchmark, or all of it (`name` empty): what trivial judges reach.
 
-    `above` are those that are better than a coin, the best one first, in a family of tests of all
+    `above` are those that are better than chance, the best one first, in a family of tests of all
     judges and parts (Bonferroni); of all of it, of all judges.
     """
 
@@ -250,12 +263,16 @@ class Audit:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Rows:
-    """The decided comparisons, chosen first by majority, and their arrays [N]."""
+    """The decided comparisons, chosen first by majority, and their arrays [N].
+
+    `contest` numbers the item of K that a pair is of; None where comparisons are what is judged.
+    """
 
     comparisons: list[Comparison]
     clusters: Codes
     lengths: Floats  # [N, 2]: characters of chosen and rejected.
     styles: NDArray[np.bool_]  # [N, 2, S].
+    contest: Codes | None
     fingerprint: str
 
     @classmethod
@@ -265,15 +282,78 @@ class _Rows:
         lengths = np.array([[len(a), len(b)] for a, b in texts], dtype=np.float64).reshape(-1, 2)
         styles = np.array([[has_styles(a), has_styles(b)] for a, b in texts], dtype=np.bool_)
         clusters = stats.cluster_codes([c.prompt_id for c in rows])
-        return cls(rows, clusters, lengths, styles.reshape(-1, 2, len(STYLES)), fingerprint)
+        contest = None
+        if rows and all(CONTEST in c.meta for c in rows):
+            contest = stats.cluster_codes([c.meta[CONTEST] for c in rows])
+        styles = styles.reshape(-1, 2, len(STYLES))
+        return cls(rows, clusters, lengths, styles, contest, fingerprint)
 
     def accuracy(self, values: Floats, rows: Flags | slice = slice(None)) -> Estimate:
         return stats.accuracy(values[rows], self.clusters[rows], fingerprint=self.fingerprint)
 
+    def by_unit(self) -> tuple[_Rows, Callable[[Floats], Floats]]:
+        """What a judge is right on, a row each, and how values of pairs become values of these.
+
+        An item's right response is chosen where it is above every other; a tie of it is a half.
+        """
+        if (contest := self.contest) is None:
+            return self, lambda values: values
+        _, first = np.unique(contest, return_index=True)
+        items = replace(
+            self,
+            comparisons=[self.comparisons[at] for at in first.tolist()],
+            clusters=stats.cluster_codes(self.clusters[first]),
+            lengths=self.lengths[first],
+            styles=self.styles[first],
+            contest=None,
+        )
+
+        def chosen(values: Floats) -> Floats:
+            lowest = np.ones(first.size)
+            np.minimum.at(lowest, contest, values)
+            return lowest
+
+        return items, chosen
+
+
+CONTEST, RESPONSES = "contest", "responses"
+"""In the `meta` of a pair that was made of an item: its id where it has one right response, and the
+number of its responses."""
+
+
+def pairs_of(item: BenchmarkItem) -> Iterator[Comparison]:
+    """The pairs of a better and a worse response of an item; of two votes-tied ones, the tie.
+
+    None of an item whose responses have different turns before them: they answer no one prompt.
+    """
+    if len(set(item.turns)) > 1:
+        return
+    prompt = (*item.prompt, *(item.turns[0] if item.turns else ()))
+    places = item.places
+    numbers = range(len(places))
+    asked = item.pairs or tuple((i, j) for i in numbers for j in numbers if places[i] < places[j])
+    if item.undecided:
+        asked = ((0, 1),)
+    meta = {**item.meta, RESPONSES: len(places)}
+    if not item.pairs and len(places) > 2 and places.count(0) == 1 and max(places) == 1:
+        meta[CONTEST] = item.id
+    for better, worse in asked:
+        yield Comparison(
+            id=digest("pair", item.id, better, worse),
+            source=item.source,
+            prompt=prompt,
+            chosen=item.responses[better],
+            rejected=item.responses[worse],
+            prompt_id=item.prompt_id,
+            batch=item.source,
+            judgement=item.judgement,
+            meta=meta,
+        )
+
 
 def audit(
     name: str,
-    comparisons: Iterable[Comparison],
+    rows: Iterable[Comparison | BenchmarkItem],
     *,
     training: Sequence[tuple[str, Iterable[Comparison]]] = (),
     versions: Sequence[tuple[str, Iterable[Comparison]]] = (),
@@ -283,7 +363,9 @@ def audit(
 
     Args:
         name: of the benchmark.
-        comparisons: its rows, ties too.
+        rows: comparisons, ties too, or items of K. Of an item the pairs of a better and a worse
+            response are looked at; where all have one right response among K > 2, judges are right
+            where they choose it.
         training: names and rows of sets that models are trained on; its prompts are looked for.
         versions: names and rows of other versions of it, whose labels are held against its own.
         say: is told what is being done.
@@ -291,37 +373,41 @@ def audit(
     Raises:
         PalateError: no comparison, or none that prefers a response.
     """
-    every = list(comparisons)
+    every, items_read, left_out = _read(rows)
     if not every:
         raise PalateError(f"{name}: no comparisons to audit")
     items = items_digest(c.id for c in every)
     mark = digest("audit", items)
-    rows = _Rows.of(every, mark)
-    if not rows.comparisons:
+    pairs = _Rows.of(every, mark)
+    if not pairs.comparisons:
         raise PalateError(
             f"{name}: all {len(every):,} comparisons are ties; nothing to be right on"
         )
     say(f"{len(every):,} comparisons; trivial judges")
-    values = _judged(rows)
+    values = _judged(pairs)
+    units, chosen = pairs.by_unit()
+    at_units = {judge: chosen(one) for judge, one in values.items()}
+    unit: Unit = "pair" if pairs.contest is None else "item"
+    chances = np.array(
+        [0.5 if unit == "pair" else 1 / c.meta[RESPONSES] for c in units.comparisons]
+    )
     tied = np.array([float(c.judgement.decides == "tie") for c in every])
-    prompts = [c.prompt_id for c in every]
-    effect = _design_effect(values["bag of words"] - values["longer"], rows.clusters)
-    whole = _subset("", rows, values, np.ones(len(rows.comparisons), dtype=np.bool_), effect)
+    effect = _design_effect(at_units["bag of words"] - at_units["longer"], units.clusters)
     say("lengths, formatting, duplicates")
     made = Audit(
         name=name,
         items=items,
-        size=_size(every),
-        resolution=_resolution(rows.clusters, effect),
-        whole=whole,
-        subsets=tuple(_subsets(rows, values, effect)),
-        length_controlled=_length_controlled(rows, values),
-        lengths=tuple(_by_length(rows)),
-        styles=tuple(_styles(rows)),
+        size=_size(every, items_read, left_out),
+        resolution=_resolution(units.clusters, effect, unit, float(chances.mean())),
+        whole=_subset("", units, at_units, np.ones(chances.size, dtype=np.bool_), effect, chances),
+        subsets=tuple(_subsets(units, at_units, effect, chances)),
+        length_controlled=_length_controlled(pairs, values),
+        lengths=tuple(_by_length(pairs)),
+        styles=tuple(_styles(pairs)),
         doubles=_doubles(every),
         training_sets=(),
         agreement=tuple(_agreement(name, every)),
-        ties=stats.accuracy(tied, prompts, fingerprint=mark),
+        ties=stats.accuracy(tied, [c.prompt_id for c in every], fingerprint=mark),
     )
     if training:
         index = BenchmarkIndex.build({name: every})
@@ -337,7 +423,21 @@ def audit(
 # How much there is, and how small a lead it finds.
 
 
-def _size(comparisons: Sequence[Comparison]) -> Size:
+def _read(rows: Iterable[Comparison | BenchmarkItem]) -> tuple[list[Comparison], int, int]:
+    """The comparisons, how many items they were made of, and how many items gave none."""
+    every: list[Comparison] = []
+    items = left_out = 0
+    for row in rows:
+        if isinstance(row, Comparison):
+            every.append(row)
+            continue
+        before = len(every)
+        every += pairs_of(row)
+        items, left_out = items + 1, left_out + (len(every) == before)
+    return every, items, left_out
+
+
+def _size(comparisons: Sequence[Comparison], items: int, left_out: int) -> Size:
     by_prompt = Counter(c.prompt_id for c in comparisons)
     responses: dict[str, set[int]] = {}
     for c in comparisons:
@@ -345,6 +445,8 @@ def _size(comparisons: Sequence[Comparison]) -> Size:
     people = {name for c in comparisons for name, _ in answers_of(c) if name}
     ties = sum(c.judgement.decides == "tie" for c in comparisons)
     return Size(
+        items=items,
+        left_out=left_out,
         rows=len(comparisons),
         decided=len(comparisons) - ties,
         ties=ties,
@@ -375,10 +477,12 @@ def lead(n: int, discordant: float, design_effect: float) -> Lead:
     return Lead(discordant, just, found)
 
 
-def _resolution(clusters: Codes, effect: float) -> Resolution:
+def _resolution(clusters: Codes, effect: float, unit: Unit, chance: float) -> Resolution:
     sizes = np.bincount(clusters)
     n = int(sizes.sum())
     return Resolution(
+        unit=unit,
+        chance=chance,
         n=n,
         prompts=sizes.size,
         design_effect=effect,
@@ -402,6 +506,14 @@ def _judged(rows: _Rows) -> dict[str, Floats]:
                 for a, item in zip(answers, shown, strict=True)
             ]
         )
+    if rows.contest is not None:
+        # Of K responses each has a number, so that one of them is above all others.
+        for name in ("random", "first"):
+            numbers = [
+                [hash64(name, c.meta[CONTEST], one) for one in (c.chosen, c.rejected)]
+                for c in rows.comparisons
+            ]
+            values[name] = np.array([float(a > b) + (a == b) / 2 for a, b in numbers])
     fold = folds(rows.comparisons)
     styles = style_features(rows.styles[:, 0], rows.styles[:, 1], rows.lengths)
     values["style"] = (np.sign(cross_fitted(styles, fold)) + 1) / 2
@@ -428,6 +540,7 @@ def _subset(
     values: Mapping[str, Floats],
     inside: Flags,
     effect: float,
+    chances: Floats,
     parts: int = 1,
 ) -> Subset:
     size, level = int(inside.sum()), stats.LEVEL / (parts * len(JUDGES))
@@ -438,7 +551,7 @@ def _subset(
         ).low
         for judge in JUDGES
     }
-    above = [judge for judge in JUDGES if lowest[judge] > 0.5]
+    above = [judge for judge in JUDGES if lowest[judge] > chances[inside].mean()]
     return Subset(
         name=name,
         n=size,
@@ -463,13 +576,15 @@ def subset_names(comparisons: Sequence[Comparison]) -> list[str] | None:
     return None
 
 
-def _subsets(rows: _Rows, values: Mapping[str, Floats], effect: float) -> Iterable[Subset]:
+def _subsets(
+    rows: _Rows, values: Mapping[str, Floats], effect: float, chances: Floats
+) -> Iterable[Subset]:
     names = subset_names(rows.comparisons)
     if names is None:
         return
     of, parts = np.array(names), sorted(set(names))
     for name in parts:
-        yield _subset(name, rows, values, of == name, effect, len(parts))
+        yield _subset(name, rows, values, of == name, effect, chances, len(parts))
 
 
 # Length and form.

@@ -69,7 +69,7 @@ def headline(audit: Audit) -> str:
     if at.significant > USUAL:
         return (
             f"On {name} no lead can be told from luck: {_pairs(audit)} are too few for judges that "
-            "differ on one pair in five."
+            f"differ on one {audit.resolution.unit} in five."
         )
     found = "no true lead is found four times in five"
     if at.detectable <= USUAL:
@@ -81,7 +81,9 @@ def headline(audit: Audit) -> str:
 
 
 def _pairs(audit: Audit) -> str:
-    return f"{audit.resolution.n:,} decided pairs of {audit.resolution.prompts:,} prompts"
+    r = audit.resolution
+    what = "decided pairs" if r.unit == "pair" else f"items of up to {audit.size.most_responses}"
+    return f"{r.n:,} {what} of {r.prompts:,} prompts"
 
 
 def sentences(audit: Audit) -> list[str]:
@@ -91,9 +93,9 @@ def sentences(audit: Audit) -> list[str]:
 
 def _resolution(audit: Audit) -> Iterator[str]:
     r = audit.resolution
-    line = f"That is of {_pairs(audit)}, for two judges that differ on one pair in five"
+    line = f"That is of {_pairs(audit)}, for two judges that differ on one {r.unit} in five"
     if r.design_effect >= 1.05:
-        line += f"; related pairs make it as good as {r.n / r.design_effect:,.0f} separate ones"
+        line += f"; related ones make it as good as {r.n / r.design_effect:,.0f} separate ones"
     low, high = r.leads[0], r.leads[-1]
     yield (
         f"{line}. Where they differ on {DISCORDANT[0]:.0%} it is {points(low.significant)} points, "
@@ -102,14 +104,15 @@ def _resolution(audit: Audit) -> Iterator[str]:
 
 
 def _trivial(audit: Audit) -> Iterator[str]:
+    floor = f"{100 * audit.resolution.chance:.3g}"
     if not audit.whole.above:
-        yield "No trivial judge is above a coin: figures are to be read from 50 on."
+        yield f"No trivial judge is above chance: figures are to be read from {floor} on."
     else:
         name = audit.whole.above[0]
         yield (
             f"Without understanding a word, {_named(name)} reaches "
             f"{_interval(audit.whole.judges[name])} %: figures are to be read from there, not "
-            "from 50."
+            f"from {floor}."
         )
     far = [(part, part.judges[part.above[0]]) for part in audit.subsets if part.above]
     if far:
@@ -257,7 +260,7 @@ def overview(audits: Sequence[Audit]) -> Table | None:
     """One row a benchmark."""
     heads = [
         Column("Benchmark"),
-        *columns(Unit.COUNT, "Pairs", "Prompts"),
+        *columns(Unit.COUNT, _units(audits), "Prompts"),
         Column("Lead", Unit.PERCENT, "beyond luck"),
         Column("Lead", Unit.PERCENT, "found"),
         Column("Longer", Unit.SHARE),
@@ -289,13 +292,18 @@ def _parts(audits: Sequence[Audit]) -> Table | None:
 
     heads = [
         Column("Part"),
-        *columns(Unit.COUNT, "Pairs", "Prompts"),
+        *columns(Unit.COUNT, _units(audits), "Prompts"),
         Column("Lead", Unit.PERCENT, "beyond luck"),
         Column("Lead", Unit.PERCENT, "found"),
         *columns(Unit.SHARE, *(judge.capitalize() for judge in JUDGES)),
     ]
     title = "What trivial judges reach (%), and the lead that can be shown (points)"
     return _table(audits, "audit-parts", title, heads, rows, (*LEAD_REMARKS, *PART_REMARKS))
+
+
+def _units(audits: Sequence[Audit]) -> str:
+    found = {f"{audit.resolution.unit.capitalize()}s" for audit in audits}
+    return " or ".join(sorted(found, reverse=True)).replace(" or I", " or i")
 
 
 def _leads(audits: Sequence[Audit]) -> Table | None:
@@ -306,7 +314,7 @@ def _leads(audits: Sequence[Audit]) -> Table | None:
             yield (at.discordant, at.significant, found)
 
     heads = [
-        Column("Pairs on which two judges differ", Unit.PERCENT),
+        Column("Share on which two judges differ", Unit.PERCENT),
         Column("Lead", Unit.PERCENT, "beyond luck"),
         Column("Lead", Unit.PERCENT, "found"),
     ]

@@ -291,12 +291,12 @@ def _records(benchmark: NamedBenchmark, request: Request) -> Records:
                 for split in [request.split] if request.split else benchmark.splits:
                     yield from stream(location, split=split, name=subset)
             continue
-        for path in _files(benchmark, location, request):
+        for path in own_files(benchmark, location, request):
             above = path.relative_to(location).parent.parts if location.is_dir() else ()
             yield from read_file(path, "/".join((*above, stem(path))))
 
 
-def _files(benchmark: NamedBenchmark, location: Path, request: Request) -> list[Path]:
+def own_files(benchmark: NamedBenchmark, location: Path, request: Request) -> list[Path]:
     """The benchmark's own files in a folder, which may be a clone of its repository."""
     if location.is_file():
         return [location]

@@ -76,7 +76,13 @@ BENCHMARK = NamedBenchmark(
     parts=parts,
     hub_ids=("ScalerLab/JudgeBench",),
     splits=("gpt",),
-    patterns=("*response_model=gpt-4o*.jsonl", "*response_model=*.jsonl", "*"),
+    # Of a clone the answers in `outputs/` have the pairs once more.
+    patterns=(
+        "data/*response_model=gpt-4o*.jsonl",
+        "*response_model=gpt-4o*.jsonl",
+        "*response_model=*.jsonl",
+        "*",
+    ),
     folder="judgebench",
     tried_on="both files of its repository, 350 and 270 pairs",
     notes="the pairs of GPT-4o, which its tables are of; those of Claude: --split claude, or the "
