@@ -4,7 +4,8 @@
 
 Rows are made up as in `data_scale.py`: HH-like lengths, one prompt for two rows, 2 % identical.
 Every measurement is a process of its own, so that its peak resident memory is its own: tokenising
-once for each number of workers (memory of the parent alone), then opening, planning the first step
+once for each number of workers (memory of the parent alone; rows a second by the clock and by the
+processor seconds of all processes), then opening, planning the first step
 and reading a sample of rows at random. `resident_growth` is the peak of reading at the largest size
 less that at the smallest, in bytes a row; the planner's own arrays are 8 to 24 of them.
 Ends with one JSON line.
@@ -25,6 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from data_scale import made
 
+SELF, CHILDREN = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
 PAIRS_PER_STEP, TOKENS_PER_MICROBATCH, READS = 512, 4_096, 100_000
 
 
@@ -40,13 +42,15 @@ def tokenise_rows(folder: Path, workers: int) -> dict[str, Any]:
     tokenizer = AutoTokenizer.from_pretrained(dequantised(smollm2_path())[0])
     chat = ChatTokens(tokenizer, BaseOptions(template="chatml", max_tokens=1_024))
     out = folder / f"tokens-{workers}.arrow"
-    before, start = rss_mib(), time.perf_counter()
+    before, start, cpu_before = rss_mib(), time.perf_counter(), sum(resource.getrusage(SELF)[:2])
     examples = tokenise(folder / "rows.parquet", chat, out, workers=workers)
     seconds = time.perf_counter() - start
+    cpu = sum(sum(resource.getrusage(who)[:2]) for who in (SELF, CHILDREN)) - cpu_before
     return {
         "workers": workers,
         "seconds": round(seconds, 2),
         "rows_per_second": round(examples.cuts.rows / seconds),
+        "rows_per_cpu_second": round(examples.cuts.rows / cpu),
         "file_bytes_per_row": round(out.stat().st_size / len(examples)),
         "peak_rss_mib": round(rss_mib()),
         "rss_mib_before": round(before),
