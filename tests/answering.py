@@ -32,6 +32,7 @@ class Reply:
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
 
 
+PATHS = ("chat/completions", "decisions", "systemone")
 Behaviour = Callable[[dict[str, Any], int], Reply]
 """From a request body, and how often this very question came before, to what is done."""
 
@@ -56,7 +57,9 @@ def fails(status: int, message: str = "try later", **headers: str) -> Reply:
 
 def message(body: dict[str, Any]) -> str:
     """The question of a request."""
-    return str(body["messages"][0]["content"])
+    if "messages" in body:
+        return str(body["messages"][0]["content"])
+    return str(body.get("input") or body["state"])
 
 
 def answers(text: str) -> tuple[str, str]:
@@ -106,7 +109,7 @@ def endpoint(behave: Behaviour = judges) -> Generator[Endpoint]:
                 running.times.append(time.monotonic())
                 at_once[0] += 1
                 running.most_at_once = max(running.most_at_once, at_once[0])
-            if self.path != "/v1/chat/completions":
+            if self.path.removeprefix("/v1/") not in PATHS:
                 reply = fails(404, "no such page")
             else:
                 reply = behave(body, before)

@@ -38,7 +38,8 @@ from tenacity import (
 from palate.types import PalateError
 
 # The server's fault, or its load. 409 and 424 are a lock and a model behind the server that fails.
-TRANSIENT_STATUSES = frozenset({408, 409, 424, 425, 429, *range(500, 600)})
+NOT_SERVED = frozenset({501, 505})  # What a server cannot do it will not do later either.
+TRANSIENT_STATUSES = frozenset({408, 409, 424, 425, 429, *range(500, 600)}) - NOT_SERVED
 REDACTED = "***"
 T = TypeVar("T")
 

@@ -176,7 +176,7 @@ class GenerationSpec(BaseModel):
 
 OPENAI = "https://api.openai.com/v1"
 # An extra of this name would change what is asked or how an answer is read.
-RESERVED = ("model", "messages", "n", "stream", "stream_options")
+RESERVED = ("model", "messages", "n", "stream", "stream_options", "input", "state", "questions")
 OPTIONS = ("temperature", "max_tokens", "seed", "logprobs", "reasoning_effort")
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
@@ -185,14 +185,19 @@ class ChatSpec(BaseModel):
     """A chat model at an endpoint, the prompt it is shown, and what it may cost.
 
     Only what changes an answer is part of the protocol: the endpoint, the model, the prompt,
-    `temperature`, `max_tokens`, `seed`, `logprobs`, `reasoning_effort`, `reasoning_tokens` and
-    `extra`.
+    `api`, `temperature`, `max_tokens`, `seed`, `logprobs`, `reasoning_effort`, `reasoning_tokens`
+    and `extra`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(min_length=1, description="The model's name at the endpoint.")
     base_url: str = Field(OPENAI, description="Usually ends in /v1.")
+    api: Literal["chat", "decisions", "systemone"] = Field(
+        "chat",
+        description="chat completions; or a question of choice answered with probabilities: "
+        "OpenAI's decisions, vLLM's and SGLang's systemone.",
+    )
     name: str | None = Field(None, description="Name in tables; default: the model's.")
     key_env: str | None = Field(
         None,
@@ -237,10 +242,15 @@ class ChatSpec(BaseModel):
 
     @model_validator(mode="after")
     def _nothing_twice(self) -> Self:
+        if self.api != "chat":
+            for name in (*OPTIONS, "reasoning_tokens"):
+                if name in self.model_fields_set:
+                    raise ValueError(f"{name}: {self.api} takes none; leave it out")
         if self.reasoning_tokens and self.max_tokens is None:
             raise ValueError("reasoning_tokens: room beside max_tokens, which is not set")
         for name in self.extra:
-            if name in RESERVED or (name in OPTIONS and getattr(self, name) is not None):
+            asked = self.api == "chat" and name in OPTIONS and getattr(self, name) is not None
+            if name in RESERVED or asked:
                 raise ValueError(f"extra.{name}: set by Palate; leave it out")
         return self
 
@@ -257,6 +267,8 @@ class ChatSpec(BaseModel):
     @property
     def limit(self) -> int | None:
         """The most tokens of reasoning and answer together; None: not sent."""
+        if self.api != "chat":
+            return None
         return self.max_tokens + self.reasoning_tokens if self.max_tokens else None
 
     @property

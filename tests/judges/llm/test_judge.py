@@ -630,3 +630,77 @@ def wait_for_health(url: str, process: subprocess.Popen, log: Path) -> None:
             assert process.poll() is None, log.read_text()[-800:]
             assert time.monotonic() < until, "transformers serve did not start in four minutes"
             time.sleep(0.5)
+
+
+def decides(body: dict, _before: int) -> Reply:
+    """OpenAI's decisions and System One: the good answer has 0.9, a question of 3 is declined."""
+    first = "good" in answers(message(body))[0]
+    shares = {"A": 0.9, "B": 0.1} if first else {"A": 0.1, "B": 0.9}
+    choice = {"type": "choice", "choice": "A" if first else "B", "confidence": 0.9}
+    usage = {"input_tokens": 90, "output_tokens": 1, "total_tokens": 91}
+    if "state" in body:
+        (name,) = body["questions"]
+        assert body["questions"][name]["criteria"] == {"A": None, "B": None}
+        answer = choice | {"probabilities": shares}
+        return Reply({"model": "m", "answers": {name: answer}, "usage": usage})
+    (question,) = body["questions"]
+    assert question["choices"] == [{"value": "A"}, {"value": "B"}]
+    listed = [{"value": value, "probability": share} for value, share in shares.items()]
+    answer = choice | {"name": question["name"], "probabilities": listed}
+    if "Question 3?" in message(body):
+        answer = {"type": "refusal", "name": question["name"]}
+    return Reply({"model": "m", "answers": [answer], "usage": usage})
+
+
+@pytest.mark.parametrize("api", ["decisions", "systemone"])
+def test_a_decision_endpoint_gives_probabilities_and_may_decline(options, api):
+    with endpoint(decides) as server:
+        asked = options(server.url, api=api)
+        found = ask(asked)
+        again = ask(asked)
+    assert [(p.choice, p.first_score) for p in again] == [(p.choice, p.first_score) for p in found]
+    assert server.answered.total() == (13 if api == "decisions" else 12), "a refusal is not kept"
+    declined = [p for p in found if p.choice is None]
+    assert [p.reason for p in declined] == (
+        ["refused: the model declines to answer"] if api == "decisions" else []
+    )
+    for preference, right in zip(found, RIGHT, strict=True):
+        if preference.choice is not None:
+            assert preference.choice == right
+            assert preference.first_score == pytest.approx(0.9 if right == "first" else 0.1)
+    body = server.bodies[0]
+    assert set(body) == {"model", "questions", "input" if api == "decisions" else "state"}
+    judge = open_judge({"chat": asked})
+    assert judge.protocol["api"] == api
+    assert "temperature" not in judge.protocol
+    assert judge.protocol["question"] in json.dumps(body)
+    assert kept(asked).account().money == pytest.approx(server_money(found), rel=1e-6), (
+        "tokens are counted under their other names"
+    )
+
+
+def server_money(found: list[Preference]) -> float:
+    """Of 90 tokens of prompt at 10 and 1 of the answer at 100 a million."""
+    return sum(p.choice is not None for p in found) * (90 * 10 + 100) / 1e6
+
+
+def test_what_a_decision_endpoint_does_not_take_is_refused_by_name(options):
+    for change, reason in (
+        ({"temperature": 0.0}, "temperature: decisions takes none; leave it out"),
+        ({"extra": {"questions": []}}, "extra.questions: set by Palate"),
+        ({"api": "decision"}, "api: "),
+    ):
+        with pytest.raises(PalateError, match=reason):
+            open_judge({"chat": options("http://127.0.0.1:9/v1", api="decisions") | change})
+    with pytest.raises(PalateError, match="api systemone has no limit to set"):
+        open_judge({"chat": options("http://127.0.0.1:9/v1", api="systemone", budget=1)})
+    with (
+        endpoint(lambda _body, _before: fails(501, "no such read")) as server,
+        pytest.raises(PalateError, match=r"no such read.*it serves this for other models"),
+    ):
+        ask(options(server.url, api="systemone"))
+    with (
+        endpoint(lambda _body, _before: Reply({"answers": {}})) as server,
+        pytest.raises(PalateError, match="sent no whole answer"),
+    ):
+        ask(options(server.url, api="systemone", retries=0))

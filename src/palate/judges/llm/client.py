@@ -1,6 +1,6 @@
 """One question to an OpenAI-compatible endpoint: the request, its errors, the reply as an `Answer`.
 
-Requests are those of `/chat/completions`, posted over `palate.http`, which says what is retried;
+`api.py` has the request bodies and reads the replies, `palate.http` says what is retried, and
 `answer.py` reads the answer.
 """
 
@@ -29,6 +29,7 @@ from palate.http import (
     retry_after,
 )
 from palate.judges.llm.answer import Answer, Refused
+from palate.judges.llm.api import APIS
 from palate.judges.llm.price import end_of
 from palate.judges.options import OPTIONS, ChatSpec
 from palate.judges.prompting import Prompt
@@ -38,7 +39,6 @@ from palate.types import Pair, PalateError, digest
 
 CHARACTERS_PER_TOKEN = 4.0  # A rule of thumb for English; assumed.
 TEMPLATE_TOKENS = 64  # More than a chat template writes around one user message; assumed.
-TOP_LOGPROBS = 20  # The most that OpenAI and vLLM give.
 # One limit under two names: OpenAI's models that reason refuse the older, and servers of others
 # may know that one alone.
 LIMITS = ("max_tokens", "max_completion_tokens")
@@ -47,7 +47,7 @@ METHOD = "characters / 4 of the message, and max_tokens of the answer"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A request body without key, and `key`, the hash of it and of where it is sent.
+    """A request body without key, `message` in it, and `key`, the hash of it and where it is sent.
 
     The limit on an answer's tokens is called `max_tokens` here, whatever it is sent as: the same
     question is the same request, under either name.
@@ -55,41 +55,25 @@ class Request:
 
     key: str
     body: Mapping[str, Any]
+    message: str
 
     @property
     def prompt_tokens_about(self) -> int:
         """About how many tokens the message has."""
-        return math.ceil(len(self._text) / CHARACTERS_PER_TOKEN)
+        return math.ceil(len(self.message) / CHARACTERS_PER_TOKEN)
 
     @property
     def prompt_tokens_most(self) -> int:
         """No fewer than the message has: a token of text is at least one byte."""
-        return len(self._text.encode("utf-8", "surrogatepass")) + TEMPLATE_TOKENS
-
-    @property
-    def _text(self) -> str:
-        return str(self.body["messages"][0]["content"])
+        return len(self.message.encode("utf-8", "surrogatepass")) + TEMPLATE_TOKENS
 
 
 def make_request(spec: ChatSpec, prompt: Prompt, pair: Pair) -> Request:
     """The request for one pair: the same pair in the same order is the same request."""
     # Lone surrogates cannot be sent as JSON in UTF-8.
     message = prompt.ask(pair).encode("utf-8", "replace").decode("utf-8")
-    body: dict[str, Any] = {
-        "model": spec.model,
-        "messages": [{"role": "user", "content": message}],
-    }
-    options = {
-        "temperature": spec.temperature,
-        "max_tokens": spec.limit,
-        "reasoning_effort": spec.reasoning_effort,
-        "seed": spec.seed,
-    }
-    body |= {key: value for key, value in options.items() if value is not None}
-    if spec.logprobs == "auto":
-        body |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
-    body |= spec.extra
-    return Request(digest("chat", spec.base_url, body), body)
+    body = {"model": spec.model} | APIS[spec.api].body(spec, message) | spec.extra
+    return Request(digest(spec.api, spec.base_url, body), body, message)
 
 
 # What an error means, by its status and its words.
@@ -168,6 +152,8 @@ def refusal(
             cure = "its account must be paid up"
         case 404:
             cure = "check model, and base_url, which usually ends in /v1"
+        case 501:
+            cure = "it serves this for other models; name one, or another `api`"
         case _ if option and unsupported:
             cure = f"leave {option} out: {option}: null"
         case _:
@@ -180,7 +166,6 @@ def location(spec: ChatSpec) -> str:
     return f"chat judge {spec.model}: {spec.base_url}"
 
 
-MAX_TOKEN_COUNT = 2**40  # No answer has as many; SQLite's integers end at 2^63.
 # What reading JSON of another shape raises, or one nested beyond all reason.
 UNREADABLE = (
     ValueError,
@@ -190,19 +175,18 @@ UNREADABLE = (
     ArithmeticError,
     RecursionError,
 )
-# vLLM, SGLang, OpenRouter and others.
-REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
 
 
 class Client:
-    """Posts to one endpoint's `/chat/completions`, once each: the pool retries, and pays."""
+    """Posts to one path of an endpoint, once each: the pool retries, and pays."""
 
     def __init__(self, spec: ChatSpec) -> None:
         """Raises `PalateError` where the environment has no key."""
         self._spec, self._key = spec, ""
         if spec.key_variable:
             self._key = bearer_key(spec.key_variable, f"chat judge {spec.model}", spec.base_url)
-        url = f"{spec.base_url}/chat/completions"
+        self._api = APIS[spec.api]
+        url = f"{spec.base_url}{self._api.path}"
         self._server = Server(url, self._key, spec.timeout_seconds, spec.concurrency)
         self._http = httpx2.AsyncClient(**self._server.client_options, follow_redirects=True)
         if not self._key:  # Some servers want one, whichever it is.
@@ -233,37 +217,19 @@ class Client:
             status, headers = response.status_code, response.headers
             return Refused(refusal(self._spec, status, headers, words, body), seconds)
         try:
-            return self._answer(json.loads(response.text), seconds)
+            return self._api.read(json.loads(response.text), self._clean, seconds)
         except UNREADABLE:
             beginning = one_line(response.text, self._key, 80)
             raise TransientError(
                 f"sent no whole answer ({beginning!r})", answer_lost=True
             ) from None
 
-    def _answer(self, reply: Any, seconds: float) -> Answer:
-        choice = reply["choices"][0]
-        words = choice["message"]["content"]
-        # Where a model reasons apart, the first token is one of its reasoning.
-        reasons = any(choice["message"].get(name) for name in REASONING)
-        tokens = () if reasons else (choice.get("logprobs") or {}).get("content") or ()
-        listed = (tokens[0].get("top_logprobs") or ()) if tokens else ()
-        top = [(self._clean(str(one["token"])), one["logprob"]) for one in listed]
-        usage = reply.get("usage") or {}
-        return Answer(
-            "" if words is None else self._clean(str(words)),
-            self._clean(str(choice.get("finish_reason") or "")),
-            tuple((token, float(value)) for token, value in top if _is_number(value)),
-            seconds,
-            _count(usage.get("prompt_tokens")),
-            _count(usage.get("completion_tokens")),
-        )
-
-    def _clean(self, text: str) -> str:
+    def _clean(self, words: object) -> str:
         """Text without the key, which some endpoints say back, and without half characters.
 
         JSON may spell half a surrogate pair, which no file can hold.
         """
-        text = text.replace(self._key, REDACTED) if self._key else text
+        text = str(words).replace(self._key, REDACTED) if self._key else str(words)
         return text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -278,11 +244,3 @@ def openai_headers(spec: ChatSpec) -> dict[str, str]:
         headers["OpenAI-Organization"] = os.environ.get("OPENAI_ORG_ID", "")
         headers["OpenAI-Project"] = os.environ.get("OPENAI_PROJECT_ID", "")
     return {name.strip(): value.strip() for name, value in headers.items() if value.strip()}
-
-
-def _count(value: Any) -> int | None:
-    return int(value) if _is_number(value) and 0 <= value < MAX_TOKEN_COUNT else None
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from queue import SimpleQueue
 from typing import Any, ClassVar
 
 from palate.judges.llm.answer import PARSER, Answer, Refused, preference
+from palate.judges.llm.api import QUESTION
 from palate.judges.llm.client import Request, make_request
 from palate.judges.llm.pool import Pool
 from palate.judges.llm.price import price_of
-from palate.judges.options import ChatSpec
+from palate.judges.options import OPTIONS, ChatSpec
 from palate.judges.prompting import load_prompt
 from palate.types import Pair, Preference
 
@@ -31,7 +32,7 @@ class ChatJudge:
         """Raises `PalateError` for an unknown preset, or a budget that cannot be kept."""
         self._spec, self._prompt, self._price = spec, load_prompt(spec.preset), price_of(spec)
         self.name = spec.name or spec.model
-        self.protocol: Mapping[str, Any] = {
+        self.protocol: dict[str, Any] = {
             "judge": "chat",
             "model": spec.model,
             "endpoint": spec.base_url,
@@ -46,6 +47,10 @@ class ChatJudge:
             "extra": spec.extra,
             "parser": PARSER,
         }
+        if spec.api != "chat":
+            for name in (*OPTIONS, "reasoning_tokens"):  # Not sent.
+                del self.protocol[name]
+            self.protocol |= {"api": spec.api, "question": QUESTION}
 
     def judge(self, pairs: Sequence[Pair]) -> Iterator[Preference]:
         """One preference for each pair, in order.

@@ -55,9 +55,12 @@ def price_of(spec: ChatSpec) -> Price | None:
             f"{spec.base_url} is unknown; name a table with it: prices: FILE (docs: Chat judge)"
         )
     if spec.most_tokens is None:
+        cure = "set max_tokens or extra.max_completion_tokens"
+        if spec.api != "chat":
+            cure = f"api {spec.api} has no limit to set, so leave budget out"
         raise PalateError(
             f"chat judge {spec.model}: budget {spec.budget:g} cannot be kept, nothing bounds an "
-            "answer; set max_tokens or extra.max_completion_tokens"
+            f"answer; {cure}"
         )
     return price
 
