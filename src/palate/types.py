@@ -352,7 +352,8 @@ class Candidates:
 class Score:
     """A scorer's answer for one response: a value, or None with the reason it has none.
 
-    `attributes` are what its heads say beside the value, in the units of their ratings.
+    `attributes` are what its heads say beside the value, in the units of their ratings. `members`
+    are what each member of an ensemble says, of which `value` is the mean.
     """
 
     value: float | None
@@ -360,6 +361,16 @@ class Score:
     truncated: bool = False
     tokens: int = 0
     attributes: Attributes = field(default_factory=dict[str, float])
+    members: tuple[float, ...] = ()
+
+    @property
+    def std(self) -> float | None:
+        """The standard deviation of an ensemble's members, as of a sample; None without one."""
+        if not self.members:
+            return None
+        mean = math.fsum(self.members) / len(self.members)
+        squares = math.fsum((member - mean) ** 2 for member in self.members)
+        return math.sqrt(squares / (len(self.members) - 1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,6 +168,7 @@ def batch_of(
         weight=torch.tensor(weight, dtype=torch.float64),
         ranking=torch.tensor(ranking or [-1] * count),
         entries=torch.tensor(entries or [], dtype=torch.long).reshape(-1, 3),
+        drawn=torch.empty(0, 0),
     )
 
 

@@ -50,6 +50,15 @@ def rank(
     top: Annotated[
         int | None, typer.Option("--top", min=1, help="Keep the best K responses of each prompt.")
     ] = None,
+    lower_bound: Annotated[
+        float,
+        typer.Option(
+            "--lower-bound",
+            min=0,
+            metavar="K",
+            help="Of an ensemble: order by the reward less K standard deviations of its members.",
+        ),
+    ] = 0.0,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help=".jsonl or .parquet; default: FILE.ranked.jsonl here."),
@@ -62,6 +71,7 @@ def rank(
     response stood before. Any size, memory stays; stopped, it goes on where it was; torchrun shares
     it out.
     Example: [bold]palate rank runs/demo/models/safety samples.jsonl --top 1 -o best.jsonl[/bold]
+    Example: [bold]palate rank my-ensemble samples.jsonl --top 1 --lower-bound 1[/bold]
     """
     from palate.evaluate.scoring import beside, rank_file
 
@@ -69,7 +79,10 @@ def rank(
     model, file = _model_and_file(words)
     target = out or beside(file, "ranked")
     with _scoring(model) as (scorer, share, progress_bar):
-        rank_file(scorer, file, target, top=top, progress=progress_bar, share=share)
+        rank_file(
+            scorer, file, target, top=top, deviations=lower_bound, progress=progress_bar,
+            share=share,
+        )  # fmt: skip
     _say_kept(target, "ranked")
 
 
@@ -161,8 +174,9 @@ def score(
     """Give every response a reward; columns: prompt and response, or responses (a list).
 
     Rows come out as they went in, with reward, reward_reason, reward_truncated, reward_tokens; of a
-    model with heads of attributes reward_attributes too, in the units of their ratings. Stopped,
-    it goes on where it was.
+    model with heads of attributes reward_attributes too, in the units of their ratings; of an
+    ensemble reward_std, reward_low and reward_high (90 %), reward_members. Stopped, it goes on
+    where it was.
     Example: [bold]palate score runs/demo/models/helpfulness responses.jsonl -o rewards.jsonl[/bold]
     """
     from palate.evaluate.journal import sharing

@@ -35,6 +35,7 @@ from palate.evaluate.journal import (
 )
 from palate.judges.scorer import NON_FINITE
 from palate.records import atomic, file_digest, read_header, write_json, write_table
+from palate.stats import lower_bounds, member_interval
 from palate.types import Candidates, PalateError, Scorer, digest
 
 # Rows of a file that ask for rewards: a prompt, and what was answered to it.
@@ -121,8 +122,8 @@ def _as_list(value: Any) -> list[Any] | None:
 # What is made of the rows of a file and their scores.
 
 Scores = list[list[Any]]
-"""Of each response: reward or None, reason, truncated, tokens; and its attributes, by name, where
-the scorer has heads of some."""
+"""Of each response: reward or None, reason, truncated, tokens; its attributes, by name, where the
+scorer has heads of some or members; and what each member of an ensemble says."""
 ScoredRows = Callable[[], Iterator[tuple[Request, Scores]]]
 """Goes through the rows and their scores, as often as it is called."""
 
@@ -132,10 +133,15 @@ ONE = {
     "reward_truncated": pa.bool_(),
     "reward_tokens": pa.int64(),
 }
-MANY = {name.replace("reward", "rewards"): pa.list_(kind) for name, kind in ONE.items()}
-MANY_ORDERED = {**MANY, "rewards_order": pa.list_(pa.int64())}
 PAIR = {"chosen_reward": pa.float64(), "rejected_reward": pa.float64()}
-ATTRIBUTES, ATTRIBUTES_OF_MANY = "reward_attributes", "rewards_attributes"
+ATTRIBUTES, MEMBERS = "reward_attributes", "reward_members"
+OF_ENSEMBLE = {
+    "reward_std": pa.float64(),
+    "reward_low": pa.float64(),
+    "reward_high": pa.float64(),
+    MEMBERS: pa.list_(pa.float64()),
+}
+ORDER = {"rewards_order": pa.list_(pa.int64())}
 NOT_JSON = ("binary", "date", "time", "duration", "decimal")  # Names of Arrow types.
 
 
@@ -269,7 +275,9 @@ def _ask(scorer: Scorer, missing: Iterator[Request]) -> Iterator[tuple[str, Scor
             elif not math.isfinite(value):
                 value, reason = None, NON_FINITE
             plain = None if value is None else float(value)  # Numbers of numpy are no JSON.
-            said = [dict(score.attributes)] if score.attributes and plain is not None else []
+            said: list[Any] = []
+            if plain is not None and (score.attributes or score.members):
+                said = [dict(score.attributes), *([list(score.members)] if score.members else [])]
             answer.append([plain, reason, score.truncated, score.tokens, *said])
         yield str(request.index), answer
     if waiting:
@@ -278,9 +286,10 @@ def _ask(scorer: Scorer, missing: Iterator[Request]) -> Iterator[tuple[str, Scor
 
 def _scores_in_row(request: Request) -> Scores:
     """The scores that a row brings with it."""
-    columns = ONE if request.shape == "response" else MANY
+    many = request.shape == "responses"
+    columns = PLAIN.kinds(many=many)
     values = [request.row.get(name) for name in columns]
-    if request.shape == "response":
+    if not many:
         values = [[value] for value in values]
     count = len(request.candidates.responses)
     if not all(isinstance(column, list) and len(column) == count for column in values):
@@ -341,33 +350,79 @@ def _schema(in_path: Path, product: Product) -> pa.Schema:
     return pa.schema([*kept, *(pa.field(name, kind) for name, kind in added.items())])
 
 
+@dataclass(frozen=True, slots=True)
+class ScoreColumns:
+    """What each response gets: its reward, and what the scorer says beside it: attributes that it
+    has heads of, an ensemble's spread. Of a row with several, `rewards_...` holds lists."""
+
+    attributes: tuple[str, ...] = ()
+    ensemble: bool = False
+
+    @classmethod
+    def of(cls, scorer: Scorer | None) -> ScoreColumns:
+        """As the scorer has it."""
+        return cls(tuple(getattr(scorer, "attributes", ())), getattr(scorer, "members", 1) > 1)
+
+    def kinds(self, *, many: bool) -> dict[str, pa.DataType]:
+        """The columns with their kinds, of one response or of several."""
+        columns = dict(ONE)
+        if self.attributes:
+            columns[ATTRIBUTES] = pa.struct([(name, pa.float64()) for name in self.attributes])
+        if self.ensemble:
+            columns |= OF_ENSEMBLE
+        if not many:
+            return columns
+        return {_of_many(name): pa.list_(kind) for name, kind in columns.items()}
+
+    def values(self, score: Sequence[Any]) -> list[Any]:
+        """A response's values, in the order of the columns."""
+        values = list(score[: len(ONE)])
+        attributes, members = [*score[len(ONE) :], None, None][:2]
+        if self.attributes:
+            values.append(attributes)
+        if self.ensemble:
+            values += _spread(values[0], members) if members else [None] * len(OF_ENSEMBLE)
+        return values
+
+
+def _spread(reward: float, members: Sequence[float]) -> list[Any]:
+    """The columns of an ensemble: standard deviation, 90 % interval, what each member says."""
+    std = float(np.std(members, ddof=1))
+    return [std, *member_interval(reward, std, len(members)), list(members)]
+
+
+def _of_many(name: str) -> str:
+    """The column of a row with several responses that holds what `name` holds of one."""
+    return name.replace("reward", "rewards")
+
+
+PLAIN = ScoreColumns()
+BESIDE_MANY = tuple(_of_many(name) for name in (ATTRIBUTES, *OF_ENSEMBLE))
+
+
 def _with_rewards(
     request: Request,
     scores: Scores,
     places: Sequence[int] | None = None,
-    attributes: Sequence[str] = (),
+    columns: ScoreColumns = PLAIN,
 ) -> dict[str, Any]:
-    """The row with its rewards; with `places`, of the responses at those, in that order.
-
-    `attributes` are those that the scorer has heads of, added beside the rewards.
-    """
-    said = [score[len(ONE)] if len(score) > len(ONE) else None for score in scores]
-    scores = [score[: len(ONE)] for score in scores]
-    if attributes:
-        row = _with_rewards(request, scores, places)
-        one = request.shape == "response"
-        return {**row, (ATTRIBUTES if one else ATTRIBUTES_OF_MANY): said[0] if one else said}
+    """The row with its rewards; with `places`, of the responses at those, in that order."""
     if request.shape == "pair":
         return {**request.row, **dict(zip(PAIR, (score[0] for score in scores), strict=True))}
-    if request.shape == "response":
-        return {**request.row, **dict(zip(ONE, scores[0], strict=True))}
-    ordered = scores if places is None else [scores[place] for place in places]
-    columns = zip(*ordered, strict=True)
-    row = {**request.row, **{name: list(c) for name, c in zip(MANY, columns, strict=True)}}
+    many = request.shape == "responses"
+    names, values = columns.kinds(many=many), [columns.values(score) for score in scores]
+    if not many:
+        return {**request.row, **dict(zip(names, values[0], strict=True))}
+    row = dict(request.row)
     if places is not None:
+        values = [values[place] for place in places]
         row["responses"] = [request.responses[place] for place in places]
         row["rewards_order"] = list(places)
-    return row
+        for name in BESIDE_MANY:  # Of rewards that the row brings with it.
+            held = row.get(name)
+            if isinstance(held, list) and len(held) == len(scores):
+                row[name] = [held[place] for place in places]
+    return {**row, **dict(zip(names, map(list, zip(*values, strict=True)), strict=True))}
 
 
 def score_file(
@@ -383,9 +438,11 @@ def score_file(
     A row has `prompt` (text, or a list of {role, content}) and `response` (text) or `responses`
     (list of texts); other columns pass through. Added are `reward`, `reward_reason`,
     `reward_truncated`, `reward_tokens`, or for lists `rewards`, `rewards_reason`, ...; of a scorer
-    with heads of attributes `reward_attributes` too, an object with a number for each. A response
-    without a score has reward null and a reason. JSONL gives JSONL; Parquet gives Parquet or
-    JSONL. The whole input is checked before the first row is scored; killed runs continue where
+    with heads of attributes `reward_attributes` too, an object with a number for each; of an
+    ensemble `reward_std`, the ends `reward_low` and `reward_high` of a 90 % interval
+    (`stats.member_interval`), and `reward_members`, what each member says. A response without a
+    score has reward null and a reason. JSONL gives JSONL; Parquet gives Parquet or JSONL. The whole
+    input is checked before the first row is scored; killed runs continue where
     they stopped. With `share`, several processes score a part each and end in the same file.
     Memory is 8 bytes a row, whatever the rows hold.
 
@@ -393,21 +450,14 @@ def score_file(
         PalateError: a bad row (with file and row), an unknown format, an output that is not a
             score file of ours.
     """
-    attributes: Sequence[str] = getattr(scorer, "attributes", ())
-    heads = pa.struct([(name, pa.float64()) for name in attributes])
-
-    def added(schema: pa.Schema) -> Mapping[str, pa.DataType]:
-        if "response" in schema.names:
-            return {**ONE, ATTRIBUTES: heads} if attributes else ONE
-        return {**MANY, ATTRIBUTES_OF_MANY: pa.list_(heads)} if attributes else MANY
-
+    columns = ScoreColumns.of(scorer)
     product = Product(
         "scores",
         ("response", "responses"),
         lambda scored, _: (
-            _with_rewards(request, scores, attributes=attributes) for request, scores in scored()
+            _with_rewards(request, scores, columns=columns) for request, scores in scored()
         ),
-        added,
+        lambda schema: columns.kinds(many="response" not in schema.names),
     )
     return scored_file(scorer, in_path, out_path, product, progress=progress, share=share)
 
@@ -446,10 +496,14 @@ def rank_file(
     out_path: Path,
     *,
     top: int | None = None,
+    deviations: float = 0.0,
     progress: Progress | None = None,
     share: Shard = ALONE,
 ) -> Path:
     """Order the responses of each row of `in_path` by reward, best first, into `out_path`.
+
+    With `deviations` above 0 by the reward less so many standard deviations of an ensemble's
+    members (`stats.lower_bounds`), so that what they disagree on comes later.
 
     A row has `prompt` and `responses`; added are `rewards`, `rewards_reason`,
     `rewards_truncated`, `rewards_tokens` in the new order, and `rewards_order`: where each
@@ -458,26 +512,65 @@ def rank_file(
     scorer the rows must hold rewards. Streams, resumes and shares out as `score_file`.
 
     Raises:
-        PalateError: `top` below 1, and what `score_file` raises.
+        PalateError: `top` below 1; `deviations` that are no number from 0 on, or asked of what is
+            no ensemble; and what `score_file` raises.
     """
     if top is not None and top < 1:
         raise PalateError(f"top {top}: expected at least 1 response a prompt")
+    if not 0 <= deviations < math.inf:
+        raise PalateError(f"lower bound {deviations}: expected a number of standard deviations")
+    columns = ScoreColumns(ensemble=ScoreColumns.of(scorer).ensemble)
+    if deviations and scorer is not None and not columns.ensemble:
+        raise PalateError(
+            f"{scorer.name}: a single model, which does not say how sure it is; --lower-bound "
+            "needs an ensemble, as train.ensemble makes one"
+        )
 
     def rows(scored: ScoredRows, facts: dict[str, Any]) -> Iterator[Mapping[str, Any]]:
         facts |= {"rows": 0, "kept": 0}
         for request, scores in scored():
             facts["rows"] += 1
-            rewards = [-math.inf if score[0] is None else score[0] for score in scores]
+            figures = (
+                _lowered(request, scores, deviations) if deviations else [s[0] for s in scores]
+            )
+            rewards = [-math.inf if figure is None else figure for figure in figures]
             # Stable, also in reverse: equal rewards keep their order.
             places = sorted(range(len(scores)), key=rewards.__getitem__, reverse=True)
             if top is not None:
                 places = [place for place in places if scores[place][0] is not None][:top]
             if places:
                 facts["kept"] += 1
-                yield _with_rewards(request, scores, places)
+                yield _with_rewards(request, scores, places, columns)
 
-    product = Product("ranking", ("responses",), rows, lambda _: MANY_ORDERED, {"top": top})
+    product = Product(
+        "ranking",
+        ("responses",),
+        rows,
+        lambda _: {**columns.kinds(many=True), **ORDER},
+        {"top": top} | ({"deviations": deviations} if deviations else {}),
+    )
     return scored_file(scorer, in_path, out_path, product, progress=progress, share=share)
+
+
+def _lowered(request: Request, scores: Scores, deviations: float) -> list[float | None]:
+    """The lower bound of each response's reward, by what the ensemble's members say of all."""
+    held = request.row.get(_of_many(MEMBERS))
+    held = held if isinstance(held, list) and len(held) == len(scores) else [None] * len(scores)
+    both = zip(scores, held, strict=True)
+    said = [score[-1] if len(score) > len(ONE) + 1 else own for score, own in both]
+    scored = [place for place, score in enumerate(scores) if score[0] is not None]
+    members = [said[place] for place in scored]
+    sizes = {len(values) if isinstance(values, list) else 0 for values in members}
+    if members and (len(sizes) > 1 or min(sizes) < 2):
+        raise PalateError(
+            f"{request.where}: --lower-bound needs `rewards_members` of each response, as `palate "
+            "score` writes them of an ensemble; score the file with one, or name one before it"
+        )
+    figures: list[float | None] = [None] * len(scores)
+    if members:
+        for place, figure in zip(scored, lower_bounds(members, deviations).tolist(), strict=True):
+            figures[place] = figure
+    return figures
 
 
 def filter_file(
@@ -516,7 +609,7 @@ def filter_file(
     def added(schema: pa.Schema) -> Mapping[str, pa.DataType]:
         if "response" in schema.names:
             return ONE
-        return MANY_ORDERED if "responses" in schema.names else PAIR
+        return {**PLAIN.kinds(many=True), **ORDER} if "responses" in schema.names else PAIR
 
     kind = "selection"
     if is_parquet(in_path) and is_parquet(out_path):

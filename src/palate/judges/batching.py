@@ -35,8 +35,8 @@ class Tokenised(Protocol):
 Question = TypeVar("Question")
 Row = TypeVar("Row", bound=Tokenised)
 Value = TypeVar("Value")
-Scored = tuple[float, Attributes]
-"""A score, and what heads beside it say."""
+Scored = tuple[float, Attributes, tuple[float, ...]]
+"""A score, what heads beside it say, and what an ensemble's members say."""
 
 
 def batched_answers(
@@ -78,7 +78,7 @@ def batched_scores(
 ) -> Iterator[tuple[Score, ...]]:
     """Scores in the order asked, see `batched_answers`; `encode` takes a prompt and a response.
 
-    `run` gives a number for each row, or with it what heads beside the score say.
+    `run` gives a number for each row, or with it what heads beside the score and members say.
     """
 
     def rows_of(shown: Candidates) -> list[Row | Refused]:
@@ -92,10 +92,10 @@ def _score(answered: tuple[Row, float | Scored] | Refused) -> Score:
     if isinstance(answered, Refused):
         return Score(None, answered.reason, tokens=answered.tokens)
     row, scored = answered
-    value, attributes = (scored, {}) if isinstance(scored, float | int) else scored
-    if not math.isfinite(value):
+    value, attributes, members = (scored, {}, ()) if isinstance(scored, float | int) else scored
+    if not all(map(math.isfinite, (value, *members))):
         return Score(None, NON_FINITE, row.truncated, len(row.ids))
-    return Score(value, "", row.truncated, len(row.ids), attributes)
+    return Score(value, "", row.truncated, len(row.ids), attributes, members)
 
 
 def _key(row: Tokenised) -> Hashable:

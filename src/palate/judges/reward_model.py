@@ -67,6 +67,11 @@ class RewardScorer:
         """What the model's heads say of a response beside its reward."""
         return self.model.attributes
 
+    @property
+    def members(self) -> int:
+        """How many models say each reward: 1, or the members of an ensemble."""
+        return self.model.members
+
     def score(self, candidates: Iterable[Candidates]) -> Iterator[tuple[Score, ...]]:
         """Scores in the order asked; reads ahead one window of `candidates`."""
         return scores(self.model, candidates, self._max_tokens)
@@ -90,7 +95,8 @@ def scores(
             read = model(chosen)
             heads = [[]] * len(batch) if read.attributes is None else read.attributes.tolist()
             attributes = [dict(zip(model.attributes, head, strict=True)) for head in heads]
-            scored = zip(read.reward.tolist(), attributes, strict=True)
+            members = [[]] * len(batch) if read.members is None else read.members.tolist()
+            scored = zip(read.reward.tolist(), attributes, map(tuple, members), strict=True)
             values += zip(batch, scored, strict=True)
         return values
 

@@ -382,6 +382,8 @@ FORMATS = (1, 2)
 # Inside the weights they would be unexpected keys.
 SAFETY_FILE = "safety_head.safetensors"
 ATTRIBUTES_FILE = "attribute_heads.safetensors"
+ENSEMBLE_FILE = "ensemble_heads.safetensors"
+BESIDE = (SAFETY_FILE, ATTRIBUTES_FILE, ENSEMBLE_FILE)
 HEAD_KEY = "score.weight"
 INDEX_FILE = "model.safetensors.index.json"
 # SGLang (0.5.23) gives the heads of these a bias, and leaves it random where no file has one. Stock
@@ -424,12 +426,14 @@ def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str 
         record("angles of positions", fact, "%s: the angles of its positions %s")
     if model.attributes:
         facts.setdefault("attributes", attributes_fact(model.attributes))
+    if model.members > 1:
+        facts.setdefault("ensemble", ensemble_fact(model.members))
     config = _config(model, card)
     if made := check_exportable(config):
         facts["stock class"] = made
     card = replace(card, facts=facts)
     with quiet():
-        classifier = _classifier(config, merged, model.head.weight.detach())
+        classifier = _classifier(config, merged, mean_head(model))
         tokenizer = portable_tokenizer(model.chat)
         with atomic_folder(folder) as partial:
             classifier.save_pretrained(partial, max_shard_size=max_shard_size)
@@ -444,6 +448,10 @@ def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str 
                 }  # fmt: skip
                 tensors = {name: t.detach().cpu().contiguous() for name, t in rated.items()}
                 save_file(tensors, partial / ATTRIBUTES_FILE)
+            if model.members > 1:
+                heads_of_all = {"weight": model.head.weight, "offsets": model.offsets}
+                tensors = {n: t.detach().cpu().contiguous() for n, t in heads_of_all.items()}
+                save_file(tensors, partial / ENSEMBLE_FILE)
             _write_for_engines(partial, config.model_type)
             chat = model.chat
             text = render_card(
@@ -486,7 +494,7 @@ def _write_adapter(model: RewardModel, export: Path, card: Card, classifier: Any
         f"{root}{prefix}.{name.removeprefix(root)}": tensor.detach().cpu().float().contiguous()
         for name, tensor in states.items()
     }
-    weights[root + HEAD_KEY] = model.head.weight.detach().cpu().contiguous()
+    weights[root + HEAD_KEY] = mean_head(model).cpu().contiguous()
     save_file(weights, folder / ADAPTER_WEIGHTS, metadata={"format": "pt"})
     lora = copy.copy(model.backbone.peft_config["default"])
     lora.task_type, lora.modules_to_save = "SEQ_CLS", [HEAD_KEY.partition(".")[0]]
@@ -496,8 +504,7 @@ def _write_adapter(model: RewardModel, export: Path, card: Card, classifier: Any
     facts = classifier.config.palate | ({"quantization": "nf4"} if quantised else {})
     write_json(folder / ADAPTER_FACTS, facts)
     for path in export.iterdir():
-        heads = path.name in (SAFETY_FILE, ATTRIBUTES_FILE)
-        if heads or re.match("tokenizer|chat_template", path.name):
+        if path.name in BESIDE or re.match("tokenizer|chat_template", path.name):
             copyfile(path, folder / path.name)
     text = adapter_card((export / "README.md").read_text(encoding="utf-8"), card)
     write_text(folder / "README.md", text)
@@ -542,13 +549,12 @@ def _write_for_engines(folder: Path, kind: str) -> None:
         return
     if kind in BIASED:
         save_file({"score.bias": torch.zeros(1)}, folder / BIAS_FILE)
-    others = {SAFETY_FILE, ATTRIBUTES_FILE}
-    if not any((folder / name).is_file() for name in others):
+    if not any((folder / name).is_file() for name in BESIDE):
         return
     names: dict[str, str] = {}
     size = 0
     for path in sorted(folder.glob("*.safetensors")):
-        if path.name in others:
+        if path.name in BESIDE:
             continue
         with safe_open(path, framework="pt") as tensors:
             names |= dict.fromkeys(tensors.keys(), path.name)
@@ -624,7 +630,25 @@ def _config(model: RewardModel, card: Card) -> Any:
         config.palate["ending"] = chat.ending
     if model.attributes:
         config.palate["attributes"] = list(model.attributes)
+    if model.members > 1:
+        config.palate["ensemble"] = model.members
     return config
+
+
+def mean_head(model: RewardModel) -> Tensor:
+    """The head that gives the reward alone, [1, D]: of an ensemble the mean of its members'.
+
+    Heads are linear, so the mean of the weights gives the mean of the rewards.
+    """
+    return model.head.weight.detach().mean(0, keepdim=True)
+
+
+def ensemble_fact(members: int) -> str:
+    """What a card says of an ensemble of heads."""
+    return (
+        f"{members} scalar heads in {ENSEMBLE_FILE}, whose disagreement is the standard deviation "
+        "of a reward; the classifier's head is their mean, which every reader gives as the reward"
+    )
 
 
 def attributes_fact(names: Iterable[str]) -> str:

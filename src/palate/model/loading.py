@@ -47,6 +47,7 @@ from palate.model.export import (
     ADAPTER_FACTS,
     ADAPTER_WEIGHTS,
     ATTRIBUTES_FILE,
+    ENSEMBLE_FILE,
     FORMATS,
     HEAD_KEY,
     INDEX_FILE,
@@ -114,6 +115,7 @@ def load_reward_model(
         dtype=dtype,
         safety_head=head.safety is not None,
         attributes=head.attributes,
+        members=head.members,
     )
     return _with_head(model, head).to(device).eval()
 
@@ -127,13 +129,15 @@ def _with_head(model: RewardModel, head: Head) -> RewardModel:
 
 def start_model(
     base: BaseOptions, *, dtype: torch.dtype = torch.float32, safety_head: bool = False,
-    attributes: Iterable[str] = (), seed: int = 0,
+    attributes: Iterable[str] = (), members: int = 1, seed: int = 0,
 ) -> tuple[RewardModel, Backbone]:  # fmt: skip
     """The reward model that training starts from, and what was opened for it.
 
     A pretrained decoder gets a new head. A reward model goes on with its own head, read where it
     was read, with its template and length where `base` leaves those at their defaults. Heads of
-    attributes go on where they are of the same ones; others are new.
+    attributes go on where they are of the same ones; others are new. `members` above 1 is how many
+    heads of an ensemble it has: those of an ensemble of as many go on, another head is where all
+    begin.
 
     Raises:
         PalateError: what `load_backbone` raises.
@@ -156,6 +160,7 @@ def start_model(
             dtype=dtype,
             safety_head=safety_head,
             attributes=attributes,
+            members=members,
             seed=seed,
         )
         model.check_sharing()
@@ -178,6 +183,7 @@ def start_model(
         dtype=dtype,
         safety_head=safety_head,
         attributes=attributes,
+        members=members,
         seed=seed,
     )
     head.copy_to(model)
@@ -195,6 +201,16 @@ def start_model(
         log.warning(
             "%s: its heads of %s are left out; with train.attributes of the same they would go on",
             base.model, ", ".join(head.attributes),
+        )  # fmt: skip
+    if members > 1 and head.members != members:
+        log.warning(
+            "%s: all %d members begin with its head, and differ by the comparisons alone that each "
+            "learns from", base.model, members,
+        )  # fmt: skip
+    elif head.members > 1 and members == 1:
+        log.warning(
+            "%s: of its %d members the mean goes on; with train.ensemble of as many each would",
+            base.model, head.members,
         )  # fmt: skip
     opened = replace(opened, facts={**opened.facts, "head": f"taken over: {fact}"})
     return model, _with_unwritten(opened, chat)
@@ -381,7 +397,8 @@ class Head:
     """A trained scalar head: reward = weight . h + bias, h the hidden state that is read.
 
     `weight` and `safety`, the head of a safety label where there is one: [1, D] float32.
-    `attributes` are the names of attribute heads, and `rated` the tensors that these have.
+    `attributes` are the names of attribute heads, and `rated` the tensors that these have. Of an
+    ensemble `weight` is the mean of `each` [M, D], and `offsets` are its members' [M].
     """
 
     name: str
@@ -390,11 +407,21 @@ class Head:
     safety: Tensor | None = None
     attributes: tuple[str, ...] = ()
     rated: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    each: Tensor | None = None
+    offsets: Tensor | None = None
+
+    @property
+    def members(self) -> int:
+        """How many heads there are: 1, or those of an ensemble."""
+        return 1 if self.each is None else len(self.each)
 
     @torch.no_grad()
     def copy_to(self, model: RewardModel) -> None:
         """Copy the weights into `model`'s heads."""
         model.head.weight.copy_(self.weight)
+        if self.each is not None and self.offsets is not None and model.members == self.members:
+            model.head.weight.copy_(self.each)
+            model.offsets.copy_(self.offsets)
         if model.safety_head is not None and self.safety is not None:
             model.safety_head.weight.copy_(self.safety)
         heads = model.attribute_heads
@@ -441,7 +468,30 @@ def load_head(opened: Backbone, maker: Maker, revision: str | None = None) -> He
         if path is None:
             raise PalateError(f"{opened.location}: {ATTRIBUTES_FILE} is missing; export it again")
         head = _with_attributes(head, attributes, path, width)
+    if members := facts_of(opened.config, opened.location).get("ensemble"):
+        path = _file(opened, ENSEMBLE_FILE, revision)
+        if path is None:
+            raise PalateError(f"{opened.location}: {ENSEMBLE_FILE} is missing; export it again")
+        head = _with_members(head, members, path)
     return head
+
+
+def _with_members(head: Head, members: int, path: str | Path) -> Head:
+    """The head with those of an ensemble's members that the file holds.
+
+    Raises:
+        PalateError: it holds others, or those of another head than their mean.
+    """
+    tensors = load_file(path)
+    shapes = {"weight": (members, head.weight.shape[1]), "offsets": (members,)}
+    if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != shapes:
+        raise PalateError(f"{path}: expected heads of {members} members; export it again")
+    if not torch.allclose(tensors["weight"].mean(0, keepdim=True), head.weight, atol=1e-6):
+        raise PalateError(
+            f"{path}: its heads are not those whose mean the model's is; restore the file that it "
+            "was exported with"
+        )
+    return replace(head, each=tensors["weight"], offsets=tensors["offsets"])
 
 
 def _with_attributes(head: Head, names: Sequence[str], path: str | Path, width: int) -> Head:
@@ -651,9 +701,16 @@ def load_adapter(folder: Path, *, base: str | None = None) -> tuple[RewardModel,
     heads = folder / ATTRIBUTES_FILE
     if (names := _facts_of_adapter(folder).get("attributes")) and heads.is_file():
         head = _with_attributes(head, names, heads, state_width(backbone.config))
+    members = folder / ENSEMBLE_FILE
+    if (count := _facts_of_adapter(folder).get("ensemble")) and members.is_file():
+        head = _with_members(head, count, members)
     _log_reading(str(folder), opened.maker, chat)
     model = RewardModel(
-        backbone, chat, safety_head=head.safety is not None, attributes=head.attributes
+        backbone,
+        chat,
+        safety_head=head.safety is not None,
+        attributes=head.attributes,
+        members=head.members,
     )
     return _with_head(model, head).eval(), opened
 

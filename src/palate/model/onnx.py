@@ -164,6 +164,11 @@ def _copy_rest(checkpoint: Path, folder: Path) -> None:
             "%s: the graph gives the reward alone; its heads of %s stay in the checkpoint",
             folder, ", ".join(attributes),
         )  # fmt: skip
+    if members := ours.pop("ensemble", None):
+        logging.getLogger(__name__).warning(
+            "%s: the graph gives the mean of %d members; their heads, and so the standard "
+            "deviation, stay in the checkpoint", folder, members,
+        )  # fmt: skip
     config["palate"] = ours
     write_json(folder / "config.json", config)
     card = folder / "README.md"

@@ -45,6 +45,7 @@ class Rewards:
     """Rewards of a micro-batch, [R] float32, and what other heads say where there are any.
 
     `safety` are logits of "safe", [R]; `attributes` in the units of their ratings, [R, K].
+    `members` are those of an ensemble, [R, M], of which `reward` is the mean.
     `router_logits`: of each layer with experts, [T, E], every token once; where they are asked for.
     """
 
@@ -52,6 +53,7 @@ class Rewards:
     safety: Tensor | None = None
     router_logits: tuple[Tensor, ...] = ()
     attributes: Tensor | None = None
+    members: Tensor | None = None
 
 
 class AttributeHeads(nn.Module):
@@ -95,7 +97,13 @@ class RewardModel(nn.Module):
 
     `backbone` gives hidden states after its final norm; they are cast to float32 before the
     head, because bfloat16 ties rewards (spacing 0.031 at |r| >= 4; pitfall 9).
+
+    An ensemble has M scalar heads, [M, D]: the reward is the mean of what they say, and what the
+    mean of their weights would say. A constant that a head adds to every reward means nothing, so
+    `offsets` [M], which sum to 0, are taken off before members are compared.
     """
+
+    offsets: Tensor
 
     def __init__(
         self,
@@ -105,6 +113,7 @@ class RewardModel(nn.Module):
         dtype: torch.dtype = torch.float32,
         safety_head: bool = False,
         attributes: Iterable[str] = (),
+        members: int = 1,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -128,6 +137,11 @@ class RewardModel(nn.Module):
         self.safety_head = _linear(width, generator) if safety_head else None
         names = tuple(attributes)
         self.attribute_heads = AttributeHeads(names, width, generator) if names else None
+        if members > 1:  # Drawn last: the first head is the one that a model alone would have.
+            others = _linear(width, generator, members - 1)
+            self.head.weight = nn.Parameter(torch.cat((self.head.weight, others.weight)).detach())
+            self.head.out_features = members
+        self.register_buffer("offsets", torch.zeros(members))
 
     @property
     def heads(self) -> list[nn.Module]:
@@ -139,6 +153,11 @@ class RewardModel(nn.Module):
     def attributes(self) -> tuple[str, ...]:
         """The attributes that there are heads of, in the order of `Rewards.attributes`."""
         return () if self.attribute_heads is None else self.attribute_heads.names
+
+    @property
+    def members(self) -> int:
+        """How many scalar heads there are: 1, or those of an ensemble."""
+        return len(self.offsets)
 
     @property
     def device(self) -> torch.device:
@@ -288,9 +307,11 @@ class RewardModel(nn.Module):
         last = last.float()
         safety = None if self.safety_head is None else self.safety_head(last)[:, 0]
         attributes = None if self.attribute_heads is None else self.attribute_heads(last)
-        reward = self.head(last)[:, 0]
+        said = self.head(last)  # [R, M]
+        reward = said.mean(1)
         reward = reward + self.bias if self.bias else reward
-        return Rewards(reward, safety, router_logits, attributes)
+        members = said - self.offsets.to(said.device) if self.members > 1 else None
+        return Rewards(reward, safety, router_logits, attributes, members)
 
     def _select_attention(self, name: str) -> None:
         self.backbone.set_attn_implementation(name)

@@ -173,6 +173,7 @@ def _train(training: Training, world: Distributed) -> tuple[RewardModel, Backbon
         dtype=_agreed_dtype(training, world),
         safety_head=options.safety_loss is not None and options.safety_loss.on == "head",
         attributes=options.attributes,
+        members=options.members,
         seed=options.seed,
     )
     examples, heldout = _tokens(training, model.chat, world)

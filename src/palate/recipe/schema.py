@@ -344,6 +344,17 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid"):
     )
     backbone: dict[str, Any] = Field(default_factory=dict, description="Overrides of `backbone`.")
     train: dict[str, Any] = Field(default_factory=dict, description="Overrides of `train`.")
+    ensemble: int | None = Field(
+        None,
+        description="Members of an ensemble, as `train.ensemble`: heads on one backbone.",
+        exclude_if=lambda members: members is None,
+    )
+
+    @model_validator(mode="after")
+    def _one_ensemble(self) -> Self:
+        if self.ensemble is not None and "ensemble" in self.train:
+            raise ValueError("ensemble: stands in `train` too; leave one of them out")
+        return self
 
 
 class JudgingConfig(BaseModel, frozen=True, extra="forbid"):
@@ -461,7 +472,10 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
 
     def train_options(self, model: str) -> TrainOptions:
         """The training options of one model: `train` with the model's own laid over it."""
-        over = merge({"seed": self.seed, **_given(self.train)}, self.models[model].train)
+        config = self.models[model]
+        over = merge({"seed": self.seed, **_given(self.train)}, config.train)
+        if config.ensemble is not None:
+            over["ensemble"] = config.ensemble
         return valid(TrainOptions, over, f"models.{model}.train")
 
     def backbone_options(self, model: str) -> BaseOptions:

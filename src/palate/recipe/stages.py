@@ -552,7 +552,7 @@ def _card(
     folder: Path,
 ) -> Card:
     """How the model was made; and that it cannot have learnt, where it cannot."""
-    from palate.model.export import Card, DataShare, attributes_fact
+    from palate.model.export import Card, DataShare, attributes_fact, ensemble_fact
     from palate.train.loop import SELECTION
 
     header = read_header(mixture)
@@ -562,6 +562,8 @@ def _card(
         facts |= json.loads((folder / SELECTION).read_text(encoding="utf-8"))
     if options.attributes:
         facts["attributes"] = attributes_fact(options.attributes)
+    if options.members > 1:
+        facts["ensemble"] = ensemble_fact(options.members)
     if course.trouble:
         facts["caution"] = course.trouble
     configs = {} if recipe is None else recipe.data.sources

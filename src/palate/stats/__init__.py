@@ -8,6 +8,7 @@
     agreement.py    annotators beyond chance and their reliability, the ceiling, position bias
     ties.py         accuracy, likelihood and chances of a tie where people tied or were split
     correlation.py  how far two numbers of the same responses go together
+    ensemble.py     how far the members of an ensemble are apart, and bounds by it
     adjusted.py     accuracy without the help of length, and what a score is worth in best-of-n
 
 A new statistic goes to the file of its subject, and returns an `Estimate`.
@@ -58,6 +59,7 @@ from palate.stats.compare import (
 )
 from palate.stats.composite import Term, Terms, composite, composite_difference
 from palate.stats.correlation import correlation
+from palate.stats.ensemble import MEMBER_LEVEL, lower_bounds, member_interval
 from palate.stats.estimate import (
     CONFIDENCE,
     LEVEL,
@@ -100,6 +102,7 @@ from palate.stats.ties import (
 __all__ = [
     "CONFIDENCE",
     "LEVEL",
+    "MEMBER_LEVEL",
     "TIE_VALUE",
     "AgainstOthers",
     "Bounds",
@@ -149,9 +152,11 @@ __all__ = [
     "krippendorff_alpha",
     "length_controlled",
     "letters",
+    "lower_bounds",
     "macro_average",
     "mcnemar_mid_p",
     "measure_calibration",
+    "member_interval",
     "micro_average",
     "minimum_detectable_difference",
     "noise_ceiling",

@@ -6,6 +6,7 @@ in several comparisons is encoded once. Shape letters: B pairs, R responses.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,7 +37,8 @@ class Microbatch:
     `shares`: [B, 3], how much of the judgement is for chosen, tie and
     rejected. `decided`: [B], 1 where it is no tie. `weight`: [B]. `ranking`: [B], the number of the
     pair's ranking, -1 outside. `entries`: [N, 3], the rankings' responses: number of the ranking,
-    index of the response, place in it from 0.
+    index of the response, place in it from 0. `drawn`: [R, M], how often each member of an ensemble
+    has drawn the response's prompt; [R, 0] without one.
     """
 
     groups: tuple[Group, ...]
@@ -52,6 +54,7 @@ class Microbatch:
     weight: Tensor
     ranking: Tensor
     entries: Tensor
+    drawn: Tensor
 
     @property
     def tokens(self) -> int:
@@ -117,6 +120,8 @@ def split_step(
     budget: int,
     *,
     attributes: Sequence[str] = (),
+    members: int = 1,
+    seed: int = 0,
     rank: int = 0,
     ranks: int = 1,
 ) -> Step:
@@ -126,6 +131,7 @@ def split_step(
         margins: m(rating), and under None that of comparisons without a rating.
         budget: tokens of one micro-batch at most.
         attributes: those whose ratings are learnt, in the order of the model's heads.
+        members: of an ensemble; which comparisons each learns from is drawn with `seed`.
     """
     prompts: dict[str, _Prompt] = {}
     for place, example in enumerate(examples):
@@ -135,8 +141,10 @@ def split_step(
 
     def microbatch(indices: Sequence[int]) -> Microbatch:
         pairs, safe = list[tuple[int, int, int]](), list[bool | None]()
-        ratings = list[list[float]]()
-        for prompt in (prompts[names[i]] for i in indices):
+        ratings, drawn = list[list[float]](), list[list[int]]()
+        for name in (names[i] for i in indices):
+            prompt = prompts[name]
+            drawn += [draws(name, seed, members)] * len(prompt.safe) if members > 1 else []
             pairs += [(place, len(safe) + a, len(safe) + b) for place, a, b in prompt.pairs]
             safe += prompt.safe
             ratings += [[a.get(name, math.nan) for name in attributes] for a in prompt.attributes]
@@ -158,6 +166,7 @@ def split_step(
             weight=torch.tensor([row.judgement.weight for row in rows], dtype=torch.float32),
             ranking=ranking,
             entries=entries,
+            drawn=torch.tensor(drawn or [[0] * members * (members > 1)], dtype=torch.float32),
         )
 
     return Step(
@@ -171,6 +180,29 @@ def split_step(
         decided=sum(map(_is_decided, examples)),
         parts=tuple(map(microbatch, plan(tokens, budget, ranks)[rank])),
     )
+
+
+def draws(prompt: str, seed: int, members: int) -> list[int]:
+    """How often each member of an ensemble has the comparisons of a prompt in its own sample, [M].
+
+    A bootstrap of prompts: counts are Poisson with mean 1, each by itself, in the place of the
+    multinomial counts of drawing as many prompts as there are with replacement. So a member's
+    sample does not depend on how many prompts there are, on their order or on the process that
+    reads them; 37 % of the prompts are in none of it. The comparisons of a prompt are drawn
+    together, for their labels are alike.
+
+    Args:
+        prompt: its digest.
+
+    Source: Oza and Russell, "Online bagging and boosting" (2001), section 2; clusters as in
+    Field and Welsh, "Bootstrapping clustered data", JRSS B 69 (2007).
+    """
+    bits = hashlib.shake_128(f"{seed} {prompt}".encode()).digest(8 * members)
+    uniform = np.frombuffer(bits, "<u8") / 2.0**64
+    return [int(count) for count in np.searchsorted(_POISSON, uniform, side="right")]
+
+
+_POISSON = np.cumsum([math.exp(-1) / math.factorial(count) for count in range(16)])
 
 
 def _is_decided(example: Example) -> bool:

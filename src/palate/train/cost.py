@@ -300,7 +300,11 @@ def _weightless(config: Any, options: TrainOptions) -> RewardModel:
     safety = options.safety_loss is not None and options.safety_loss.on == "head"
     # Nothing is tokenised here, so there is no tokenizer to open.
     model = RewardModel(
-        backbone, cast(ChatTokens, None), safety_head=safety, attributes=options.attributes
+        backbone,
+        cast(ChatTokens, None),
+        safety_head=safety,
+        attributes=options.attributes,
+        members=options.members,
     )
     if options.router_loss_coefficient:
         model.keep_router_logits()

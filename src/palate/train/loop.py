@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from torch.optim import AdamW
 
 from palate.model.compute import apply_compute, compile_and_try, uncompile, worth_compiling
 from palate.model.precision import name_of
-from palate.model.reward_model import RewardModel
+from palate.model.reward_model import RewardModel, Rewards
 from palate.records import write_json
 from palate.train.batching import (
     Microbatch,
@@ -53,6 +53,7 @@ from palate.train.validation import (
     ATTRIBUTE_LOSS,
     Validation,
     attribute_errors,
+    centre_members,
     pair_rewards,
 )
 from palate.types import PalateError, digest
@@ -254,6 +255,11 @@ def train(
             f"train.trainable.lora.quantization: one process, got {world.size}: four bits cannot "
             "be sharded; start without torchrun, or leave it out"
         )
+    if model.members != options.members:
+        raise PalateError(
+            f"train.ensemble: expected {options.members} members, the model has {model.members}"
+        )
+    model.offsets.zero_()
     fit_attributes(model, examples, options)
     choose_trainable(model, options)
     apply_compute(model, options.compute)
@@ -358,6 +364,8 @@ def train(
             log.info(f"weights: {weights}")
             if world.leads:
                 write_json(folder / SELECTION, {"weights": weights})
+        if model.members > 1:
+            centre_members(model, examples, options.tokens_per_microbatch, world)
     if compiled:
         uncompile(model)
     model.eval()
@@ -457,6 +465,8 @@ def _shares(
                 margins,
                 budget,
                 attributes=attributes,
+                members=options.members,
+                seed=options.seed,
                 rank=world.rank,
                 ranks=world.size,
             ),
@@ -546,13 +556,17 @@ def _losses(
     rewards = model(part.groups)
     part = part.to(rewards.reward.device)
     chosen, rejected = rewards.reward[part.chosen], rewards.reward[part.rejected]  # [B]
-    losses = objective(rewards.reward, part, options)  # [B]
+    every = _members(rewards, part)
+    losses = torch.stack([objective(reward, own, options) for reward, own, _ in every]).mean(0)
     loss = losses.sum() / len(step.ids)
     safety = torch.zeros((), device=rewards.reward.device)
     if options.safety_loss is not None:
-        logits = rewards.reward if options.safety_loss.on == "reward" else rewards.safety
-        assert logits is not None
-        safety = safety_loss(logits, part.safe, part.labelled).sum() / max(1, step.labelled)
+        read = [(reward, drawn) for reward, _, drawn in every]
+        if options.safety_loss.on == "head":
+            assert rewards.safety is not None
+            read = [(rewards.safety, torch.ones_like(rewards.safety))]
+        each = [safety_loss(logits, part.safe, part.labelled) * drawn for logits, drawn in read]
+        safety = torch.stack(each).mean(0).sum() / max(1, step.labelled)
         loss = loss + options.safety_loss.weight * safety
     router = torch.zeros((), device=rewards.reward.device)
     if options.router_loss_coefficient:
@@ -569,6 +583,18 @@ def _losses(
     weights = [options.attributes[name] for name in model.attributes]
     loss = loss + (torch.tensor(weights, device=errors.device) * errors).sum()
     return loss, torch.cat((figures, errors.detach().double()))
+
+
+def _members(rewards: Rewards, part: Microbatch) -> list[tuple[Tensor, Microbatch, Tensor]]:
+    """Of each member of an ensemble its rewards [R], its comparisons by their weights, and how
+    often it has drawn each response's prompt [R]; of one model its own."""
+    if rewards.members is None:
+        return [(rewards.reward, part, torch.ones_like(rewards.reward))]
+    columns = zip(rewards.members.unbind(1), part.drawn.unbind(1), strict=True)
+    return [
+        (reward, replace(part, weight=part.weight * drawn[part.chosen]), drawn)
+        for reward, drawn in columns
+    ]
 
 
 @contextmanager

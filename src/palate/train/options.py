@@ -20,6 +20,9 @@ FREE = (
 )  # fmt: skip
 
 
+MOST_MEMBERS = 64
+
+
 class LoraOptions(BaseModel):
     """Low-rank adapters on every linear layer of the backbone, experts and routers too."""
 
@@ -58,6 +61,24 @@ class SafetyLoss(BaseModel):
     on: Literal["reward", "head"] = Field(
         "reward", description="The reward itself, or a head of its own."
     )
+
+
+class Ensemble(BaseModel):
+    """Several models in one, which disagree where the comparisons have taught little."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    size: int = Field(
+        description="Members: heads on one backbone, each with comparisons drawn for it alone."
+    )
+
+    @field_validator("size")
+    @classmethod
+    def _several(cls, size: int) -> int:
+        if not 2 <= size <= MOST_MEMBERS:
+            one = "one model is no ensemble: leave it out" if size == 1 else "5 are usual"
+            raise ValueError(f"expected 2 to {MOST_MEMBERS} members, got {size}; {one}")
+        return size
 
 
 class TrainOptions(BaseModel):
@@ -161,6 +182,12 @@ class TrainOptions(BaseModel):
         "the weight of its squared error beside the loss: {helpfulness: 0.5}.",
         exclude_if=lambda weights: not weights,
     )
+    ensemble: Ensemble | None = Field(
+        None,
+        description="Several heads on one backbone whose disagreement says how sure a reward is: "
+        "5, or {size: 5}.",
+        exclude_if=lambda members: members is None,
+    )
     trainable: Literal["full"] | Trainable = Field(
         "full",
         description="What learns: all weights, the last layers, or adapters. Not stated in a "
@@ -193,6 +220,12 @@ class TrainOptions(BaseModel):
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = Field(
         ("tensorboard",), description="Where the curves go beside the run folder."
     )
+
+    @field_validator("ensemble", mode="before")
+    @classmethod
+    def _a_number_is_its_size(cls, value: Any) -> Any:
+        number = isinstance(value, int) and not isinstance(value, bool)
+        return {"size": value} if number else value
 
     @field_validator("attributes")
     @classmethod
@@ -228,6 +261,11 @@ class TrainOptions(BaseModel):
         if self.router_loss_coefficient:
             free -= {"tokens_per_microbatch"}
         return self.model_dump(mode="json", exclude=free)
+
+    @property
+    def members(self) -> int:
+        """How many scalar heads learn: 1, or those of the ensemble."""
+        return 1 if self.ensemble is None else self.ensemble.size
 
     @property
     def quantizes(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,6 +61,33 @@ def pair_scores(model: RewardModel, step: Step, world: Distributed) -> tuple[Ten
     if not bool((times == 1).all()):
         raise RuntimeError("a pair was scored twice or never; the plan is broken")
     return rewards, world.total(errors) if step.rated else errors
+
+
+REFERENCE_PAIRS = 64
+"""Enough: an offset is then known to a tenth of what the members' rewards differ by."""
+
+
+@torch.no_grad()
+def centre_members(model: RewardModel, examples: Examples, budget: int, world: Distributed) -> None:
+    """Set the offsets of an ensemble's members: how much higher than the mean of all each rates
+    the responses of `REFERENCE_PAIRS` training comparisons, evenly spaced.
+
+    Comparisons do not say what a member adds to every reward, so members differ by it for no
+    reason; their disagreement would be that for the most part.
+    """
+    rows = np.linspace(0, len(examples) - 1, min(REFERENCE_PAIRS, len(examples))).astype(int)
+    chosen = [examples[row] for row in sorted(set(rows.tolist()))]
+    step = split_step(chosen, TrainOptions().margins(), budget, rank=world.rank, ranks=world.size)
+    sums = torch.zeros(model.members + 1, dtype=torch.float64, device=world.device)
+    for part in step.parts:
+        said = model(part.groups).members
+        assert said is not None
+        if len(part.places):  # Else the rank only keeps step.
+            sums[:-1] += said.double().sum(0)
+            sums[-1] += len(said)
+    *totals, count = world.total(sums).tolist()
+    means = np.array(totals) / count
+    model.offsets.copy_(torch.from_numpy(means - means.mean()))
 
 
 @dataclass(slots=True)
