@@ -168,6 +168,11 @@ class Bar:
         if self._own_screen is not None:
             LOG.removeHandler(self._own_screen)
 
+    def start(self, done: int) -> None:
+        """`done` units are done; the time that is left is measured from here."""
+        self._left = None
+        self.update(done)
+
     def update(self, done: int, total: int | None = None, figures: str = "") -> None:
         """`done` of `total` units are done; `figures` are what is known of them."""
         now = time.monotonic()

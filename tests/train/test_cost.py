@@ -32,6 +32,7 @@ from palate.train.cost import (
     describe,
     fits,
     flops,
+    kept_bytes,
     largest_microbatch,
     layer_rate,
     memory_parts,
@@ -359,6 +360,31 @@ def test_products_are_those_that_torch_counts(learns) -> None:
     assert done.forward == pytest.approx(forward, rel=0.01)
     # The first layer that learns needs no gradient of its input, where that is frozen.
     assert done.backward == pytest.approx(backward, rel=0.01 if learns == "full" else 0.2)
+
+
+@pytest.mark.parametrize(
+    ("layers", "share"), [("full", 0.0), (0, 1.0), (1, 2 / 3), (2, 1 / 3), (3, 0.0)]
+)
+def test_frozen_layers_are_their_part_of_the_forward_pass_and_of_the_disk(layers, share) -> None:
+    learns = layers if layers == "full" else Trainable(last_layers=layers)
+    options = TrainOptions(trainable=learns, epochs=2, eval_rows=10)
+    model = replace(model_stats(tiny_config("llama"), options), narrow=False, matrices_of_ends=0)
+    data = replace(DATA, epochs=2)
+    done = flops(model, data, Setup())
+    assert done.frozen == pytest.approx(share * done.forward, rel=0.01)
+    kept = kept_bytes(model, data, Setup(), options, eval_sets=1)
+    # No layer learns: the embeddings are frozen, and every layer is.
+    assert kept == (4 * model.width * 200 * 1_010 if share else 0)
+    assert kept_bytes(model, data, Setup(processes=2), options, eval_sets=1) == 0
+    once = kept_bytes(model, DATA, Setup(), options, eval_sets=0)
+    assert once == 0
+
+
+def test_of_a_head_alone_a_state_a_response_is_kept() -> None:
+    options = TrainOptions(trainable=Trainable(last_layers=0))
+    model = model_stats(tiny_config("llama"), options)
+    kept = kept_bytes(model, replace(DATA, epochs=3), Setup(), options, eval_sets=0)
+    assert kept == 4 * model.width * 2 * 1_000
 
 
 def test_full_training_is_six_operations_a_weight_and_token() -> None:

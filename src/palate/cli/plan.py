@@ -163,6 +163,7 @@ def _figures(one: Forecast, machines: Machines) -> dict[str, Any]:
         "compute_seconds_per_step": one.pace and one.pace.compute,
         "communication_seconds_per_step": one.pace and one.pace.communication,
         "hours": one.hours,
+        "kept_states_bytes": one.kept if one.keeps else 0,
     }
 
 
@@ -205,6 +206,13 @@ def _facts(one: Forecast, values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         f"{values['microbatches_per_step']:,} micro-batches a device",
         "operations": f"{values['flops']:.3g}, and {values['recomputed_flops']:.3g} done again",
     }
+    if one.kept:
+        facts["frozen layers"] = (
+            f"{one.anatomy.layers - one.anatomy.layers_passed} of {one.anatomy.layers}, run once "
+            f"for each conversation: {one.kept / 1e9:.1f} GB of disk until the training ends"
+            if one.keeps
+            else f"run each time: {one.kept / 1e9:.1f} GB of states, {one.free / 1e9:.1f} GB free"
+        )
     if one.pace is None:
         facts["time"] = "not known: add --measure"
     else:
@@ -212,8 +220,9 @@ def _facts(one: Forecast, values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         facts["a step"] = (
             f"{one.pace.compute:.2f} s, beside it {one.pace.communication:.2f} s of communication"
         )
-        seconds = one.pace.step * data.steps
-        facts["time"] = f"{spoken(seconds)}, without evaluation, saving and what is beside training"
+        facts["time"] = (
+            f"{spoken(one.seconds or 0)}, without evaluation, saving and what is beside training"
+        )
     return [{"what": what, "figure": figure} for what, figure in facts.items()]
 
 

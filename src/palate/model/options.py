@@ -61,3 +61,11 @@ class Compute(BaseModel):
         description="torch.compile for the parts of each decoder layer; 'auto' does so for a "
         "training in bfloat16 on a CPU that takes half an hour or more.",
     )
+    keep_frozen_states: bool | Literal["auto"] = Field(
+        "auto",
+        description="Run layers of which nothing learns, at the bottom, once for each conversation "
+        "and keep their states in a file of the run until the training ends (4 bytes a value and "
+        "token); 'auto' does so in one process on a CPU, where rows are run more than once and "
+        "half of the free disk is enough.",
+        exclude_if=lambda kept: kept == "auto",  # Runs of before keep their fingerprints.
+    )

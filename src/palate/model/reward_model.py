@@ -9,7 +9,7 @@ import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from palate.model.attention import (
     supports_shared_prefix,
 )
 from palate.model.device import autocast
+from palate.model.frozen import FrozenLayers
 from palate.model.packing import Group, Packed, Tokens, group, pack
 from palate.model.recurrence import share_states
 from palate.model.tokenizer import ChatTokens
@@ -54,6 +55,15 @@ class Rewards:
     router_logits: tuple[Tensor, ...] = ()
     attributes: Tensor | None = None
     members: Tensor | None = None
+
+
+class KeptStates(Protocol):
+    """What frozen layers made of conversations before (`train.states`)."""
+
+    layers: FrozenLayers
+
+    def read(self, groups: Sequence[Group]) -> Tensor | None:
+        """Their states of a packed row of `groups`; None where not all are kept."""
 
 
 class AttributeHeads(nn.Module):
@@ -130,6 +140,7 @@ class RewardModel(nn.Module):
             share_states(backbone)
         self.narrow = self.shared and read_ends_only(backbone)
         self.experts_per_token = 0  # Of a mixture of experts whose router logits are kept.
+        self.kept: KeptStates | None = None  # Of its frozen layers, while it is trained.
         self.stock = stock_attention(backbone)
         self._select_attention(NAME if self.shared else self.stock)
         generator = torch.Generator().manual_seed(seed)
@@ -180,7 +191,12 @@ class RewardModel(nn.Module):
         """
         longest = (len(g.prefix) + max(map(len, g.suffixes)) for g in groups)
         if self.shared and max(longest, default=0) <= self.steady:
-            return self.forward_packed(pack(groups, self.device))
+            packed = pack(groups, self.device)
+            states = None if self.kept is None else self.kept.read(groups)
+            if self.kept is None or states is None:
+                return self.forward_packed(packed)
+            with self.kept.layers.given(states.to(self.device)):
+                return self.forward_packed(packed)
         return self.forward_padded(
             [np.concatenate((g.prefix, suffix)) for g in groups for suffix in g.suffixes],
             [0 if n == 0 else len(g.prefix) for g in groups for n in range(len(g.suffixes))],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -49,7 +50,10 @@ class Amounts:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """One model's memory on each device and its time; `pace` None where no rate is known."""
+    """One model's memory on each device and its time; `pace` None where no rate is known.
+
+    `kept`: bytes of the states of frozen layers that are kept on disk, of `free` bytes there.
+    """
 
     name: str
     course: Course
@@ -58,11 +62,34 @@ class Forecast:
     setup: Setup
     rate: float | None
     pace: Pace | None
+    kept: int = 0
+    free: int = 0
+
+    @property
+    def seconds(self) -> float | None:
+        """Of the whole training, without evaluation and saving."""
+        from palate.train.cost import flops
+
+        if self.pace is None:
+            return None
+        seconds = self.pace.step * self.data.steps
+        if self.keeps:  # Of each epoch after the first, what is frozen is not run again.
+            pair = flops(self.anatomy, self.data, self.setup)
+            again = (self.data.epochs - 1) / self.data.epochs
+            seconds *= 1 - again * pair.frozen / (pair.model + pair.recomputed)
+        return seconds
+
+    @property
+    def keeps(self) -> bool:
+        """Whether states of frozen layers are kept."""
+        from palate.train.states import ROOM
+
+        return 0 < ROOM * self.kept <= self.free
 
     @property
     def hours(self) -> float | None:
-        """Of the whole training, without evaluation and saving."""
-        return None if self.pace is None else self.pace.step * self.data.steps / 3_600
+        """`seconds` in hours."""
+        return None if self.seconds is None else self.seconds / 3_600
 
 
 def forecast(
@@ -75,7 +102,15 @@ def forecast(
     """
     from palate.model.backbone import load_config
     from palate.model.precision import named_dtype
-    from palate.train.cost import SHAPES, Data, layer_rate, model_stats, pace, shape_config
+    from palate.train.cost import (
+        SHAPES,
+        Data,
+        kept_bytes,
+        layer_rate,
+        model_stats,
+        pace,
+        shape_config,
+    )
 
     rows, tokens, share = _amounts(recipe, name, folder, stated)
     options, base = recipe.train_options(name), recipe.backbone_options(name)
@@ -95,10 +130,14 @@ def forecast(
     rate = machines.rate
     if machines.measures:
         rate = layer_rate(config, data, named_dtype("bfloat16" if setup.bfloat16 else "float32"))
-    if rate is None:
-        return Forecast(name, course, model, data, setup, None, None)
-    speed = pace(model, data, setup, rate=rate, utilisation=machines.utilisation)
-    return Forecast(name, course, model, data, setup, rate, speed)
+    speed = None
+    if rate is not None:
+        speed = pace(model, data, setup, rate=rate, utilisation=machines.utilisation)
+    kept = kept_bytes(model, data, setup, options, len(recipe.models[name].eval_sets))
+    disk = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+    return Forecast(
+        name, course, model, data, setup, rate, speed, kept, shutil.disk_usage(disk).free
+    )
 
 
 def _amounts(recipe: Recipe, name: str, folder: Path, stated: Amounts) -> tuple[int, float, float]:

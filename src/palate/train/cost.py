@@ -628,11 +628,15 @@ class Data:
 
 @dataclass(frozen=True, slots=True)
 class Flops:
-    """Floating point operations of one comparison: the model's, and those done twice."""
+    """Floating point operations of one comparison: the model's, and those done twice.
+
+    `frozen`: those of `forward` that are below all that learns.
+    """
 
     forward: float
     backward: float
     recomputed: float
+    frozen: float = 0.0
 
     @property
     def model(self) -> float:
@@ -674,7 +678,27 @@ def flops(model: ModelStats, data: Data, setup: Setup) -> Flops:
     backward = inputs + weights + 2 * (wide_passed * full + narrow * passes)
     again = {"none": 0.0, "selective": 0.5, "full": 1.0}[setup.checkpointing]
     recomputed = again * (inputs + wide_passed * full) if wide_passed else 0.0
-    return Flops(forward, backward, recomputed)
+    passed = inputs + wide_passed * full + narrow * passes
+    frozen = forward - passed if model.layers_passed < model.layers else 0.0
+    return Flops(forward, backward, recomputed, frozen)
+
+
+def kept_bytes(
+    model: ModelStats, data: Data, setup: Setup, options: TrainOptions, eval_sets: int
+) -> int:
+    """Bytes of the file in which a training keeps the states of frozen layers; 0 where it does not.
+
+    A float32 state a token, or, of a head that learns alone, a response. Prompts and responses
+    that recur are kept once, so it may be less. What is run once is not kept: comparisons of a
+    single epoch. Held-out ones are of the same length (assumed).
+    """
+    asked = options.compute.keep_frozen_states
+    here = setup.processes == 1 and (setup.device == "cpu" or asked is True)
+    if not asked or not here or model.layers_passed == model.layers:
+        return 0
+    states = 2 if model.narrow and not model.layers_passed else data.tokens
+    rows = (data.comparisons if data.epochs > 1 else 0) + eval_sets * options.eval_rows
+    return round(4 * model.width * states * rows)
 
 
 @dataclass(frozen=True, slots=True)

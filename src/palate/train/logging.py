@@ -55,7 +55,11 @@ class RunLog:
 
     def starts(self, done: int) -> None:
         """Training goes on after step `done`; the time that is left is measured from here."""
-        self._bar.update(done)
+        self._bar.start(done)
+
+    def prepares(self, what: str) -> None:
+        """Show on the bar what is done before the next step."""
+        self._bar.update(self._bar.done, figures=what)
 
     def step(self, step: int, figures: Mapping[str, float]) -> None:
         """Record one optimizer step."""

@@ -48,6 +48,7 @@ from palate.train.loss import (
     with_tie_share,
 )
 from palate.train.options import TrainOptions
+from palate.train.states import Visited, forget_states, keep_states
 from palate.train.trainable import choose_trainable
 from palate.train.validation import (
     ATTRIBUTE_LOSS,
@@ -303,6 +304,11 @@ def train(
         compiled = _compile(model, examples, options, world, state, log.info)
         for line in _attribute_lines(model):
             log.info(line)
+        if not _keep_states(
+            model, examples, validation, options, world, folder, fingerprint, schedule.steps,
+            stop, log,
+        ):  # fmt: skip
+            raise Interrupted(done)
         saved_at = time.monotonic()
         if not done:
             log.evaluations(0, 0.0, validation.figures(model, world))
@@ -368,8 +374,41 @@ def train(
             centre_members(model, examples, options.tokens_per_microbatch, world)
     if compiled:
         uncompile(model)
+    model.kept = None
+    if world.leads:
+        forget_states(folder)
     model.eval()
     return model
+
+
+def _keep_states(
+    model: RewardModel, examples: Examples, validation: Validation, options: TrainOptions,
+    world: Distributed, folder: Path, made_of: str, steps: int, stop: Callable[[], bool],
+    log: RunLog,
+) -> bool:  # fmt: skip
+    """Keep what frozen layers make of all rows that are run more than once, as `compute` says.
+
+    False where it was stopped.
+
+    Raises:
+        PalateError: it is asked for and cannot be.
+    """
+    asked = options.compute.keep_frozen_states
+    if not world.alone and asked is True:
+        raise PalateError(
+            f"train.compute.keep_frozen_states: one process, got {world.size}; leave it at auto"
+        )
+    if not asked or not world.alone or (asked == "auto" and world.device.type != "cpu"):
+        return True
+    every = options.eval_every_steps
+    evaluations = 1 + options.epochs + (steps // every if every else 0)
+    sets = [Visited(examples, len(examples), options.epochs)]
+    for heldout in validation.sets.values():
+        sets.append(Visited(heldout, min(len(heldout), validation.rows), evaluations))
+    return keep_states(
+        model, sets, options.tokens_per_microbatch, folder,
+        made_of=made_of, asked=asked is True, stop=stop, log=log.info, show=log.prepares,
+    )  # fmt: skip
 
 
 def _compile(
