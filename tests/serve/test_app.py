@@ -1,12 +1,15 @@
 """What is accepted is answered, also after SIGTERM; what nobody waits for is not computed."""
 
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from urllib.parse import urlsplit
 
 import httpx2
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+from palate.serve import app
 from palate.serve.settings import Limits, Settings
 from palate.types import PalateError
 from server import live, server_of, until
@@ -177,3 +181,96 @@ def test_sigterm_under_load_answers_what_was_accepted(tiny_folder):
     rewards = {tuple(a.json()["rewards"]) for a in heard if a.status_code == 200}
     first = next(iter(rewards))
     assert all(found == pytest.approx(first, rel=1e-5, abs=1e-5) for found in rewards)
+
+
+def passed(listening, *words):
+    """A command's process that is given a socket as systemd gives it: as descriptor 3."""
+    start = 'LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"'
+    return subprocess.Popen(
+        ["sh", "-c", start, "sh", sys.executable, "-m", "palate", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        pass_fds=(3,),
+        preexec_fn=lambda: os.dup2(listening.fileno(), 3),
+    )
+
+
+@pytest.mark.slow  # Starts two servers as processes.
+def test_a_new_server_takes_over_the_socket_of_the_old_one_and_no_request_is_lost(tiny_folder):
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0), backlog=256) as listening, ExitStack() as stack:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+        def started():
+            process = stack.enter_context(passed(listening, "serve", str(tiny_folder)))
+            stack.callback(process.kill)
+            ready = next((line for line in process.stderr if f"ready at {url}" in line), None)
+            assert ready, "it says where the socket is, not --port"
+            return process, pool.submit(process.stderr.readlines)
+
+        def ask(client):
+            """Requests one after another; odd clients open a connection for each."""
+            heard = []
+            with httpx2.Client(timeout=60) as kept:
+                while not over.wait(0.02):  # So that the new server gets to start.
+                    post = httpx2.post if client % 2 else kept.post
+                    heard.append(post(f"{url}/get_reward", json=TEXT, timeout=60))
+            return heard
+
+        pool = stack.enter_context(ThreadPoolExecutor(6))
+        stack.callback(over.set)
+        old, old_lines = started()
+        asking = [pool.submit(ask, client) for client in range(4)]
+        new, new_lines = started()
+        old.send_signal(signal.SIGTERM)
+        assert old.wait(60) == 0
+        alone = httpx2.post(f"{url}/get_reward", json=TEXT, timeout=60)
+        over.set()
+        heard = [*(answer for future in asking for answer in future.result()), alone]
+        new.send_signal(signal.SIGTERM)
+        assert new.wait(60) == 0
+        said = re.compile(r"request=(\w+) .* POST /get_reward 200 ")
+        by_old, by_new = (
+            set(said.findall("".join(lines.result()))) for lines in (old_lines, new_lines)
+        )
+    assert {answer.status_code for answer in heard} == {200}
+    assert {answer.headers["x-request-id"] for answer in heard} == by_old | by_new
+    assert len(by_old) > 8
+    assert len(by_new) > 8
+    assert alone.headers["x-request-id"] in by_new
+
+
+@pytest.mark.parametrize(
+    ("count", "kind", "said"),
+    [
+        ("2", None, "LISTEN_FDS=2: expected one socket"),
+        ("1", "file", r"file descriptor \d+ is no socket"),
+        ("1", "udp", "expected a TCP socket that listens"),
+    ],
+)
+def test_what_is_passed_and_is_no_listening_socket_is_one_line(count, kind, said, monkeypatch):
+    monkeypatch.setenv("LISTEN_FDS", count)
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    with ExitStack() as stack:
+        if kind is not None:
+            opened = {"file": tempfile.TemporaryFile, "udp": lambda: socket.socket(type=2)}[kind]()
+            number = os.dup(stack.enter_context(opened).fileno())
+            monkeypatch.setattr(app, "PASSED_FD", number)
+        with pytest.raises(PalateError, match=said):
+            app.passed_socket()
+    monkeypatch.setenv("LISTEN_FDS", "1")
+    monkeypatch.setenv("LISTEN_PID", "1")
+    assert app.passed_socket() is None, "meant for another process"
+
+
+def test_a_supervisor_is_told_when_the_server_is_ready_and_when_it_stops(
+    tiny_folder, tmp_path, monkeypatch
+):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(str(tmp_path / "notify"))
+        supervisor.settimeout(20)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        with live(server_of({"tiny": str(tiny_folder)})) as found:
+            assert supervisor.recv(99) == b"READY=1"
+            found.leave()
+            assert supervisor.recv(99) == b"STOPPING=1"

@@ -89,11 +89,13 @@ def serve(
     """Serve reward models to trainers and rankers, in the shapes that they already speak.
 
     OpenRLHF, verl, slime, LLaMA-Factory, vLLM, SGLang, TEI, Cohere's and OpenAI's clients, and
-    Palate's own /v1/reward. Only this machine can reach it unless --host says otherwise.
+    Palate's own /v1/reward. Only this machine can reach it unless --host says otherwise. A socket
+    that systemd passes takes the place of --host and --port, and lets one server replace another
+    without losing a request: docs/serve.md, Stopping.
     Example: [bold]palate serve runs/demo/models/helpfulness runs/demo/models/safety[/bold]
     """
     with importing():
-        from palate.serve.app import Server, check_exposure, listen, run
+        from palate.serve.app import Server, check_exposure, listen, passed_socket, run
         from palate.serve.auth import Tokens
         from palate.serve.loading import add_combined, chosen_dtype, named, open_models
         from palate.serve.metrics import start_tracing
@@ -106,9 +108,13 @@ def serve(
         requests_per_minute=requests_per_minute,
         tokens_per_minute=tokens_per_minute,
     )
+    passed = passed_socket()
+    if passed is not None:
+        host, port = passed.getsockname()[:2]
     settings = Settings(
         host=host,
         port=port,
+        socket_was_passed=passed is not None,
         tokens=tokens,
         without_token=without_token,
         grace_seconds=grace_seconds,
@@ -118,10 +124,12 @@ def serve(
     )
     check_exposure(settings)
     access = Tokens(tokens) if tokens else None
-    listening = listen(settings)
+    listening = passed or listen(settings)
     _log()
     if trace:
         start_tracing()
+    if passed is not None:
+        progress()(f"listening on the socket that was passed, at {host}:{port}")
     progress()(f"loading {', '.join(models)}")
     served, engines = open_models(
         named(models),

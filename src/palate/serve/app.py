@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import os
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from types import FrameType
@@ -181,6 +183,7 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 LOG = logging.getLogger("palate.serve")
 POLL_SECONDS = 0.05
+HANDOVER_SECONDS = 1.0  # In which a connection that was accepted sends its request.
 
 
 def check_exposure(settings: Settings) -> None:
@@ -210,6 +213,48 @@ def listen(settings: Settings) -> socket.socket:
             "--host or --port"
         ) from None
     return listening
+
+
+PASSED_FD = 3  # The first that systemd's protocol passes (sd_listen_fds(3)).
+
+
+def passed_socket() -> socket.socket | None:
+    """The listening socket that whoever started this process passed to it, by systemd's protocol.
+
+    Another process may hold the same socket: connections wait in one queue, and whoever is there
+    takes them. So one server can take over from another without a request that finds no one.
+
+    Raises:
+        PalateError: more than one socket, or one that is not of TCP.
+    """
+    count, process = os.environ.pop("LISTEN_FDS", ""), os.environ.pop("LISTEN_PID", "")
+    if not count or process != str(os.getpid()):
+        return None
+    os.environ.pop("LISTEN_FDNAMES", None)
+    if count != "1":
+        raise PalateError(f"LISTEN_FDS={count[:8]}: expected one socket; pass one listening socket")
+    try:
+        passed = socket.socket(fileno=PASSED_FD)
+    except OSError as error:
+        raise PalateError(
+            f"LISTEN_FDS=1: file descriptor {PASSED_FD} is no socket ({error.strerror})"
+        ) from None
+    if passed.family not in (socket.AF_INET, socket.AF_INET6) or not passed.getsockopt(
+        socket.SOL_SOCKET, socket.SO_ACCEPTCONN
+    ):
+        passed.close()
+        raise PalateError("LISTEN_FDS=1: expected a TCP socket that listens")
+    passed.set_inheritable(False)  # The processes of --workers have no use for it.
+    return passed
+
+
+def notify(state: str) -> None:
+    """Tell systemd, where it listens (`Type=notify`), that the server is ready or stops."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor, suppress(OSError):
+        supervisor.sendto(state.encode(), address.replace("@", "\0", 1))
 
 
 def run(server: Server, listening: socket.socket) -> None:
@@ -278,6 +323,7 @@ async def _announce(running: uvicorn.Server, listening: socket.socket, names: li
     host, port = listening.getsockname()[:2]
     shown = f"[{host}]" if ":" in host else host
     LOG.info("ready at http://%s:%d: %s", shown, port, ", ".join(names))
+    notify("READY=1")
 
 
 async def _leave(
@@ -286,8 +332,15 @@ async def _leave(
     """After `leaving`: refer others away, take no more, wait for what was accepted, close."""
     await leaving.wait()
     LOG.info("leaving: %d requests under way", state.under_way)
+    notify("STOPPING=1")
     state.leaving = True
-    await asyncio.sleep(settings.grace_seconds)
+    if settings.socket_was_passed:
+        # Whoever else holds the socket takes the connections that come from now on, and those
+        # that wait in its queue. Those taken here may not have said yet what they want.
+        for server in running.servers:
+            server.close()
+    least = HANDOVER_SECONDS if settings.socket_was_passed else 0.0
+    await asyncio.sleep(max(settings.grace_seconds, least))
     state.closed = True
     try:
         async with asyncio.timeout(settings.drain_seconds):

@@ -34,11 +34,14 @@ class Settings:
     """Where the server listens, who may ask, and how it stops.
 
     On SIGTERM requests are still taken for `grace_seconds`, with /ready at 503 so that a load
-    balancer looks elsewhere; then no more are, and the accepted ones have `drain_seconds`.
+    balancer looks elsewhere; then no more are, and the accepted ones have `drain_seconds`. Where
+    the socket was passed to this process, another may hold it, and connections are left to that
+    one at once.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
+    socket_was_passed: bool = False
     tokens: Path | None = None
     without_token: bool = False
     grace_seconds: float = 0.0
