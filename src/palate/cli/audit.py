@@ -27,6 +27,7 @@ from palate.cli.options import (
     FormatOption,
     QuietOption,
     command_line,
+    counting,
     interruptible,
     progress,
 )
@@ -76,6 +77,21 @@ def audit(
             "--against", metavar="FILE", help="Another version, to hold labels against; repeatable."
         ),
     ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="JUDGE",
+            help="Measure how far its figure moves by order, wording, length, number format and "
+            "batch; as for `palate judge`; repeatable.",
+        ),
+    ] = None,
+    sample: Annotated[
+        int, typer.Option("--sample", min=1, help="Pairs that a model is asked, whole prompts.")
+    ] = 200,
+    verdicts: Annotated[
+        Path | None, typer.Option("--verdicts", help="Of the models; default: audits/NAME.")
+    ] = None,
     out: Annotated[
         list[Path] | None,
         typer.Option("--out", "-o", metavar="FILE", help=".json or .md to write; repeatable."),
@@ -86,8 +102,8 @@ def audit(
     """Say what a benchmark can show: the smallest lead, and what trivial judges reach.
 
     Also: what length and formatting give away, what stands in it twice, how far its annotators
-    agree; with --train what of it models have seen, with --against what another version says. One
-    sentence first. No model is asked.
+    agree; with --train what of it models have seen, with --against what another version says, with
+    --model how far a model's figure moves where nothing should. One sentence first.
 
     Example: [bold]palate audit anthropic-hh --subset helpful-base --data DIR[/bold]
     Example: [bold]palate audit llmbar --path LLMBar[/bold]
@@ -95,9 +111,14 @@ def audit(
     """
     from dataclasses import replace
 
+    from palate.cli.recipes import judge_spec
     from palate.cli.sources import all_of, check_output, comparisons, identity, items_of
     from palate.data.sources import not_read
+    from palate.evaluate.audit import as_pairs
     from palate.evaluate.audit import audit as measure
+    from palate.evaluate.run import slug
+    from palate.evaluate.sensitivity import sensitivity
+    from palate.judges import open_judge
     from palate.types import PalateError
 
     for file in out or ():
@@ -108,6 +129,8 @@ def audit(
         if not version.exists():
             raise PalateError(f"--against {version}: no such file")
     say = progress(quiet=quiet)
+    title = name or _name(benchmark, path, subset)
+    specs = [judge_spec(one) for one in model or ()]
     with interruptible(command_line()):
         rows: Iterable[Comparison | BenchmarkItem]
         bad: list[BadRow] = []
@@ -118,13 +141,24 @@ def audit(
                 benchmark, path, subset, split, option, data, max_bad_share, column, value,
                 ties.value, annotators.value,
             )  # fmt: skip
+        training = [(one, _training(one, data)) for one in train or ()]
+        every = list(rows)
         made = measure(
-            name or _name(benchmark, path, subset),
-            rows,
-            training=[(one, _training(one, data)) for one in train or ()],
+            title,
+            every,
+            training=training,
             versions=[(one.name, all_of(one)) for one in against or ()],
             say=say,
         )
+        pairs = [one for row in every for one in as_pairs(row)] if specs else []
+        moved = []
+        for number, spec in enumerate(specs):
+            folder = (verdicts or Path("audits") / slug(title)) / str(number)
+            with counting("pairs") as bar:
+                moved.append(
+                    sensitivity(title, pairs, spec, folder, open_judge, pairs=sample, progress=bar)
+                )
+        made = replace(made, sensitivity=tuple(moved))
     where, sha256 = identity(benchmark, path, subset, split, data)
     made = replace(made, not_read=not_read(bad) if bad else "", file=where, sha256=sha256)
     _show(made, form)

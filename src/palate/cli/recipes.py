@@ -410,6 +410,26 @@ def evaluate(
     progress()(f"palate evaluate --benchmark is now: palate judge {what} FILES")
 
 
+def judge_spec(name: str) -> JudgeSpec:
+    """The judge that was typed: a checkpoint, a trivial judge, or `{KIND: {OPTION: VALUE}}`."""
+    import yaml
+
+    from palate.judges import JUDGES
+    from palate.types import PalateError
+
+    spec: JudgeSpec = name if name in JUDGES else {"reward-model": name}
+    if name.startswith("{"):
+        try:
+            spec = yaml.safe_load(name)
+        except yaml.YAMLError:
+            raise PalateError(f"{name}: expected one judge such as '{{chat: MODEL}}'") from None
+    bare = not name.startswith("{") and "/" not in name and not Path(name).exists()
+    near = get_close_matches(name, JUDGES, n=1, cutoff=0.7) if bare else []
+    if near and name not in JUDGES:
+        raise PalateError(f"{name}: no such folder or judge; did you mean {near[0]!r}?")
+    return spec
+
+
 def judge(
     name: Annotated[
         str,
@@ -436,27 +456,16 @@ def judge(
     A judge is asked once: what was answered is kept, also when stopped.
     Example: [bold]palate judge runs/demo/models/helpfulness mine.parquet[/bold]
     """
-    import yaml
 
     from palate.cli.sources import by_name, comparison_file
     from palate.evaluate.benchmark import Benchmark, order_for
     from palate.evaluate.journal import sharing
     from palate.evaluate.metrics import read_judge_results, summarise
     from palate.evaluate.run import evaluate as ask
-    from palate.judges import JUDGES, open_judge
+    from palate.judges import open_judge
     from palate.recipe.forecast import costs, with_budget
-    from palate.types import PalateError
 
-    spec: JudgeSpec = name if name in JUDGES else {"reward-model": name}
-    if name.startswith("{"):
-        try:
-            spec = yaml.safe_load(name)
-        except yaml.YAMLError:
-            raise PalateError(f"{name}: expected one judge such as '{{chat: MODEL}}'") from None
-    bare = not name.startswith("{") and "/" not in name and not Path(name).exists()
-    near = get_close_matches(name, JUDGES, n=1, cutoff=0.7) if bare else []
-    if near and name not in JUDGES:
-        raise PalateError(f"{name}: no such folder or judge; did you mean {near[0]!r}?")
+    spec = judge_spec(name)
     if budget is not None:
         (spec,) = with_budget([spec], budget)
     progress(quiet=quiet)

@@ -29,6 +29,7 @@ from palate.data.prompts import hash64, normalise, prompt_key
 from palate.evaluate.benchmark import hide, majority_first, seeded_side
 from palate.evaluate.metrics import noise_ceiling
 from palate.evaluate.results import items_digest
+from palate.evaluate.sensitivity import Sensitivity
 from palate.evaluate.surface import (
     STYLES,
     bag_of_words,
@@ -245,6 +246,7 @@ class Audit:
     agreement: tuple[Agreement, ...]
     ties: Estimate
     stability: tuple[Stability, ...] = ()
+    sensitivity: tuple[Sensitivity, ...] = ()
     not_read: str = ""
     file: str = ""
     sha256: str = ""
@@ -319,6 +321,14 @@ class _Rows:
 CONTEST, RESPONSES = "contest", "responses"
 """In the `meta` of a pair that was made of an item: its id where it has one right response, and the
 number of its responses."""
+
+
+def as_pairs(row: Comparison | BenchmarkItem) -> Iterator[Comparison]:
+    """A comparison itself, or the pairs of an item."""
+    if isinstance(row, Comparison):
+        yield row
+    else:
+        yield from pairs_of(row)
 
 
 def pairs_of(item: BenchmarkItem) -> Iterator[Comparison]:
@@ -428,12 +438,10 @@ def _read(rows: Iterable[Comparison | BenchmarkItem]) -> tuple[list[Comparison],
     every: list[Comparison] = []
     items = left_out = 0
     for row in rows:
-        if isinstance(row, Comparison):
-            every.append(row)
-            continue
         before = len(every)
-        every += pairs_of(row)
-        items, left_out = items + 1, left_out + (len(every) == before)
+        every += as_pairs(row)
+        if not isinstance(row, Comparison):
+            items, left_out = items + 1, left_out + (len(every) == before)
     return every, items, left_out
 
 

@@ -41,14 +41,20 @@ class RewardScorer:
         name: str | None = None,
         tokens_per_microbatch: int = 4096,
         dtype: Dtype = "float32",
+        max_tokens: int | None = None,
     ) -> None:
-        """Load the checkpoint; raises `PalateError` where it cannot be read."""
+        """Load the checkpoint; raises `PalateError` where it cannot be read.
+
+        `max_tokens` cuts conversations shorter than the checkpoint does, never longer.
+        """
         keep_memory()
         folder, device = Path(folder), default_device()
         compute = compute_dtype(dtype, device)
         self.name = name or folder.name
         self._max_tokens = tokens_per_microbatch
         self.model = load_reward_model(folder, compute, device)
+        if max_tokens is not None:
+            self.model.chat.max_tokens = min(max_tokens, self.model.chat.max_tokens)
         self.protocol: Mapping[str, Any] = {
             "judge": "reward-model",
             "revision": folder_digest(folder),

@@ -18,7 +18,7 @@ from palate.stats import LEVEL, Estimate
 
 AUDIT = (
     "audit", "audit-parts", "audit-leads", "audit-length", "audit-style", "audit-doubles",
-    "audit-training", "audit-annotators", "audit-versions",
+    "audit-training", "audit-annotators", "audit-versions", "audit-model",
 )  # fmt: skip
 """Every table of an audit, in order."""
 MOST_NAMED = 3
@@ -47,6 +47,10 @@ DOUBLE_REMARKS = (
 TRAINING_REMARKS = (
     "Rows of the set whose prompt is one of the benchmark's: with the same opening, with most of "
     "its word 5-grams, or with a Jaccard similarity of 0.6. No row is looked for by its responses.",
+)
+MODEL_REMARKS = (
+    "The same judge on the same pairs with one thing changed; of all variants p and intervals are "
+    "one family (Holm). Flips: pairs with another answer than as it is, ties among them.",
 )
 ANNOTATOR_REMARKS = (
     "Agreement: two annotators of one pair give it the same label, a tie being one. Ceiling: how "
@@ -213,8 +217,24 @@ def _versions(audit: Audit) -> Iterator[str]:
         )
 
 
+def _moves(audit: Audit) -> Iterator[str]:
+    for one in audit.sensitivity:
+        if not one.moved:
+            continue
+        far = max(one.moved, key=lambda moved: abs(moved.difference.value))
+        judge = escape.name(one.judge)
+        line = (
+            f"{judge} has {_interval(one.accuracy)} % on {one.accuracy.n:,} of the pairs, and "
+            f"between {percent(one.low)} and {percent(one.high)} where nothing about it should "
+            "matter"
+        )
+        if far.difference.value:
+            line += f"; furthest by {far.name} ({points(far.difference.value)} points)"
+        yield f"{line}."
+
+
 _TELLERS: tuple[Callable[[Audit], Iterator[str]], ...] = (
-    _resolution, _trivial, _form, _annotators, _ties, _twice, _elsewhere, _versions,
+    _resolution, _trivial, _form, _annotators, _ties, _twice, _elsewhere, _versions, _moves,
 )  # fmt: skip
 
 
@@ -233,6 +253,7 @@ def tables(audits: Sequence[Audit]) -> list[Table]:
         _training(audits),
         _agreement(audits),
         _stability(audits),
+        _models(audits),
     )
     return [table for table in made if table is not None]
 
@@ -437,6 +458,33 @@ def _stability(audits: Sequence[Audit]) -> Table | None:
         Column("Same label", Unit.SHARE),
     ]
     return _table(audits, "audit-versions", "Labels in another version (%)", heads, rows)
+
+
+def _models(audits: Sequence[Audit]) -> Table | None:
+    def rows(audit: Audit) -> Iterator[Values]:
+        for one in audit.sensitivity:
+            judge = escape.name(one.judge)
+            yield (judge, "as it is", one.accuracy.n, one.accuracy, None, None, None)
+            for moved in one.moved:
+                yield (
+                    judge, f"{moved.kind}: {moved.name}", moved.accuracy.n, moved.accuracy,
+                    moved.difference, moved.p_value, moved.flips,
+                )  # fmt: skip
+
+    heads = [
+        *columns(Unit.TEXT, "Judge", "Variant"),
+        Column("Pairs", Unit.COUNT),
+        Column("Accuracy", Unit.SHARE),
+        Column("Moves by", Unit.DIFFERENCE),
+        Column("p", Unit.P_VALUE, "Holm"),
+        Column("Flips", Unit.PERCENT),
+    ]
+    remarks = [
+        *MODEL_REMARKS,
+        *(s for audit in audits for o in audit.sensitivity for s in o.skipped),
+    ]
+    title = "How far a judge's figure moves (%)"
+    return _table(audits, "audit-model", title, heads, rows, remarks)
 
 
 # The audit in a file.
