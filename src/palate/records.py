@@ -162,6 +162,7 @@ REPAIRS: Mapping[str, str] = {"verdicts": "remove it and evaluate again to remak
 LATER_COLUMNS = frozenset(
     {
         "judgement", "ranks", "preferred", "chosen_attributes", "rejected_attributes", "attributes",
+        "spread",
     }
 )  # fmt: skip
 ROWS_PER_GROUP = 4_096  # Bounds memory on write and read: about 4 MB of HH text a group.
@@ -557,6 +558,17 @@ VERDICT_SCHEMA = pa.schema(
         pa.field("judgement", _JUDGEMENT),
         pa.field("preferred", pa.string()),
         pa.field("attributes", _RATED),
+        pa.field("spread", pa.float64()),
+    ]
+)
+
+
+BEST_OF_MANY_SCHEMA = pa.schema(
+    [
+        pa.field("prompt", pa.int64(), nullable=False),
+        pa.field("truth", pa.float64(), nullable=False),
+        pa.field("reward", pa.float64()),
+        pa.field("members", pa.list_(pa.float64())),
     ]
 )
 

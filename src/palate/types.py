@@ -366,11 +366,13 @@ class Score:
     @property
     def std(self) -> float | None:
         """The standard deviation of an ensemble's members, as of a sample; None without one."""
-        if not self.members:
-            return None
-        mean = math.fsum(self.members) / len(self.members)
-        squares = math.fsum((member - mean) ** 2 for member in self.members)
-        return math.sqrt(squares / (len(self.members) - 1))
+        return spread_of(self.members) if self.members else None
+
+
+def spread_of(values: Sequence[float]) -> float:
+    """The standard deviation of two or more values, as of a sample."""
+    mean = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -388,7 +390,8 @@ class Preference:
     """A judge's answer to one pair; `choice` None means unscored, and `reason` says why.
 
     `answer` is what a judge that speaks said, word for word; `seconds` how long it took to say.
-    Attributes are what a scorer's heads say of each response.
+    Attributes are what a scorer's heads say of each response; `spread` is the standard deviation of
+    the difference of the scores over the members of an ensemble.
     """
 
     pair_id: str
@@ -401,6 +404,7 @@ class Preference:
     seconds: float | None = None
     first_attributes: Attributes = field(default_factory=dict[str, float])
     second_attributes: Attributes = field(default_factory=dict[str, float])
+    spread: float | None = None
 
 
 Side = Literal["chosen", "rejected", "tie"]
@@ -440,7 +444,8 @@ class Verdict:
     `seconds` is how long it took to say, None where the judge does not say. Lengths are characters.
     `judgement` is the annotators', copied from the comparison; where it is a tie and the judge gave
     an answer, `preferred` says which. `attributes` are those that people rated and the judge has a
-    head for.
+    head for. `spread` is how far the members of an ensemble are apart on the difference of the
+    scores.
     """
 
     judge: str
@@ -464,6 +469,7 @@ class Verdict:
     judgement: Judgement = PREFERRED
     preferred: Side | None = None
     attributes: tuple[RatedAttribute, ...] = ()
+    spread: float | None = None
 
 
 class Scorer(Protocol):

@@ -163,9 +163,11 @@ class JudgeResults:
     `values` is 1 correct, 0 wrong, 0.5 tie, NaN unscored. An item judged in both orders is one
     entry (`Orders.read_both`; its scores are means); `orders` keeps the answers in each.
     `clusters` numbers prompts, `ratings` is 0 where there is none, `bins` indexes `BINS` and is
-    -1 where there is none. Lengths are characters, NaN where they are not known. `items` is a
-    digest of all items' ids: two judges with unequal digests were not asked the same questions.
-    `judgements` has the items that the annotators left undecided too, and what they said of all;
+    -1 where there is none. Lengths are characters, NaN where they are not known; `spreads` how far
+    the members of an ensemble are apart on the difference of the scores, NaN of other judges.
+    `items` is a digest of all items' ids: two judges with unequal digests were not asked the same
+    questions. `judgements` has the items that the annotators left undecided too, and what they said
+    of all;
     None where each item has one plain preference. `attributes` are of the responses of all items,
     by name, where people rated what the judge has a head for.
     """
@@ -186,6 +188,7 @@ class JudgeResults:
     rejected_scores: Floats
     chosen_lengths: Floats
     rejected_lengths: Floats
+    spreads: Floats
     orders: Orders
     judgements: Judgements | None = None
     attributes: Mapping[str, RatedResponses] = field(default_factory=dict[str, RatedResponses])
@@ -300,6 +303,9 @@ def _from_table(table: pa.Table, protocol: Mapping[str, Any], where: str) -> Jud
         rejected_scores=_mean_of_scored(orders.rejected_scores),
         chosen_lengths=_floats(table, "chosen_length")[first],
         rejected_lengths=_floats(table, "rejected_length")[first],
+        spreads=_floats(table, "spread")[first]
+        if "spread" in table.column_names
+        else np.full(first.size, np.nan),
         orders=orders,
         attributes=_attributes(table, first, _codes(table, "cluster")[0][first]),
     )

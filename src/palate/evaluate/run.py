@@ -44,7 +44,8 @@ from palate.types import (
 CHOICES = ("first", "second", "tie", None)
 Record = list[Any]
 """[choice, first score, second score, reason, truncated, answer, seconds] as JSON values, and where
-heads say more of the responses [attributes of the first, attributes of the second]."""
+heads say more of the responses [attributes of the first, attributes of the second], and how far the
+members of an ensemble are apart."""
 
 
 def record_of(judge: str, preference: Preference) -> Record:
@@ -69,7 +70,11 @@ def record_of(judge: str, preference: Preference) -> Record:
         reason = reason or "no reason given"
     record = [choice, first, second, reason, preference.truncated, preference.answer, seconds]
     attributes = [dict(preference.first_attributes), dict(preference.second_attributes)]
-    return [*record, attributes] if any(attributes) and choice is not None else record
+    if choice is None:
+        return record
+    if preference.spread is not None:
+        return [*record, attributes, float(preference.spread)]
+    return [*record, attributes] if any(attributes) else record
 
 
 OUTCOMES: Mapping[Side | None, Outcome] = {
@@ -85,7 +90,7 @@ def verdict_of(item: Item, record: Record, details: Mapping[str, Any]) -> Verdic
     """Put the label back on a record; one of an earlier Palate ends at `truncated`."""
     choice, first_score, second_score, reason, truncated, *spoken = record
     answer, seconds = spoken[:2] or ("", None)
-    attributes = spoken[2] if len(spoken) > 2 else None
+    attributes, spread = [*spoken[2:], None, None][:2]
     preferred: Side | None = None
     if choice == "tie":
         preferred = "tie"
@@ -119,6 +124,7 @@ def verdict_of(item: Item, record: Record, details: Mapping[str, Any]) -> Verdic
         judgement=comparison.judgement,
         preferred=preferred if undecided else None,
         attributes=_rated(item, attributes) if attributes else (),
+        spread=spread,
     )
 
 
@@ -157,11 +163,13 @@ def record_from(verdict: Verdict) -> Record:
     if preferred in ("chosen", "rejected"):
         choice = "first" if (preferred == "chosen") == verdict.chosen_first else "second"
     spoken: Record = [verdict.answer, verdict.seconds]
-    if verdict.attributes:
+    if verdict.attributes or verdict.spread is not None:
         said: dict[str, dict[str, float]] = {"chosen": {}, "rejected": {}}
         for rated in verdict.attributes:
             said[rated.side][rated.name] = rated.predicted
         spoken.append([said[side] for side in _sides(verdict.chosen_first)])
+    if verdict.spread is not None:
+        spoken.append(verdict.spread)
     return [choice, *scores, verdict.reason, verdict.truncated, *spoken]
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from palate.judges.baselines import better
-from palate.types import Candidates, Pair, PalateError, Preference, Score, Scorer
+from palate.types import Candidates, Pair, PalateError, Preference, Score, Scorer, spread_of
 
 NON_FINITE = "non-finite"
 
@@ -49,6 +49,8 @@ class ScorerJudge:
                 yield Preference(pair.id, None, reason=reason, truncated=truncated)
                 continue
             choice = better(first.value, second.value)
+            said = zip(first.members, second.members, strict=True)
+            gaps = [one - other for one, other in said]
             yield Preference(
                 pair.id,
                 choice,
@@ -57,6 +59,7 @@ class ScorerJudge:
                 truncated=truncated,
                 first_attributes=first.attributes,
                 second_attributes=second.attributes,
+                spread=spread_of(gaps) if gaps else None,
             )
 
 

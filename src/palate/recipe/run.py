@@ -79,6 +79,7 @@ def run(
             return folder
         stages.judge_all(work, models, benchmarks)
         stages.find_limits(work, benchmarks)
+        stages.choose_best_of_many(work, models)
         if until == "report":
             stages.write_report(work, models)
     return folder

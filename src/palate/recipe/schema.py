@@ -357,6 +357,15 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid"):
         return self
 
 
+class OverOptimisationConfig(BaseModel, frozen=True, extra="forbid"):
+    """Best of n by a model against the true reward, which a simulated campaign knows."""
+
+    model: str = Field(description="The reward model that chooses.")
+    source: str = Field(description="A simulated source, whose prompts and responses are drawn.")
+    prompts: int = Field(16, ge=2, description="New prompts.")
+    responses: int = Field(512, ge=2, description="Responses to each, and the largest n.")
+
+
 class JudgingConfig(BaseModel, frozen=True, extra="forbid"):
     """How judges are asked."""
 
@@ -398,6 +407,11 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         TRIVIAL_JUDGES, description="Trivial judges, models of this recipe, {kind: options}."
     )
     judging: JudgingConfig = Field(JudgingConfig(), description="How judges are asked.")
+    over_optimisation: OverOptimisationConfig | None = Field(
+        None,
+        description="Draw the true reward of the best of n by a model, as n grows.",
+        exclude_if=lambda config: config is None,
+    )
     study: StudyConfig | None = Field(None, description="The recipe run in variants and compared.")
 
     @model_validator(mode="after")
@@ -410,6 +424,14 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         for name, model in self.models.items():
             refuse_unknown(f"models.{name}.mixture", (model.mixture,), self.mixtures)
             refuse_unknown(f"models.{name}.eval_sets", model.eval_sets, self.benchmarks)
+        if (wanted := self.over_optimisation) is not None:
+            refuse_unknown("over_optimisation.model", (wanted.model,), self.models)
+            refuse_unknown("over_optimisation.source", (wanted.source,), sources)
+            if (kind := sources[wanted.source].source) != "simulated":
+                raise ValueError(
+                    f"over_optimisation.source: {wanted.source!r} is {kind}, of which no true "
+                    "reward is known; expected a simulated source"
+                )
         whole = {alias for benchmark in self.benchmarks.values() for alias in benchmark.whole}
         trainable = [alias for alias in sources if alias not in whole]
         for name, mixture in self.mixtures.items():

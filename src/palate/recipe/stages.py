@@ -690,6 +690,46 @@ def _find_limit(work: Workspace, name: str, path: Path) -> Path:
     return work.step(f"limit/{slug(name)}", column, {"benchmark": path}, make)["limit"]
 
 
+def choose_best_of_many(work: Workspace, models: Files) -> Path | None:
+    """What a model says of many responses to a prompt, and their true reward:
+    `over-optimisation/NAME.parquet`. None where the recipe does not ask for it."""
+    config = work.recipe.over_optimisation
+    if config is None:
+        return None
+    source, seed = work.recipe.data.sources[config.source], work.recipe.seed
+    out = work.folder / "over-optimisation" / f"{slug(config.model)}.parquet"
+
+    def make() -> Files:
+        from palate.data.simulation import CampaignOptions, many_responses
+        from palate.judges.reward_model import RewardScorer
+        from palate.records import BEST_OF_MANY_SCHEMA, write_table
+
+        options = {name: value for name, value in source.options.items() if name != "seed"}
+        campaign = CampaignOptions.model_validate(options)
+        drawn = many_responses(campaign, seed, config.prompts, config.responses)
+        shown, worth = zip(*drawn, strict=True)
+        scorer = RewardScorer(models[config.model], name=config.model)
+        rows = []
+        with work.progress(f"{config.model}: best of {config.responses}") as progress:
+            for number, scores in enumerate(scorer.score(shown)):
+                rows += [
+                    {
+                        "prompt": number,
+                        "truth": truth,
+                        "reward": score.value,
+                        "members": list(score.members) or None,
+                    }
+                    for score, truth in zip(scores, worth[number], strict=True)
+                ]
+                progress(number + 1, config.prompts, "")
+        details = {"model": config.model, "source": config.source, "responses": config.responses}
+        write_table(out, rows, BEST_OF_MANY_SCHEMA, kind="best-of-many", details=details)
+        return {"best of many": out}
+
+    name, inputs = f"over-optimisation/{slug(config.model)}", {"model": models[config.model]}
+    return work.step(name, [config, source, seed], inputs, make)["best of many"]
+
+
 def _set_files_aside(folder: Path, current: list[Path]) -> None:
     """Move what an earlier recipe left here to `unused/`, out of the tables but not lost."""
     for path in folder.glob("*" + (current[0].suffix if current else ".parquet")):

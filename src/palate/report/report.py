@@ -16,11 +16,13 @@ from palate.evaluate.metrics import JudgeResults, Result
 from palate.records import write_json, write_text
 from palate.report import accuracy, data, diagnostics, render, study, training
 from palate.report.attributes import attributes
+from palate.report.over_optimisation import over_optimisation
 from palate.report.read import Items, Judged, Key, read_items, read_judged
 from palate.report.study import StudyResults, is_study, read_study
 from palate.report.table import Table
 from palate.report.ties import ties
 from palate.report.training import TrainingCurves, read_curves
+from palate.report.uncertainty import uncertainty
 from palate.report.verdict import Verdict, verdict, verdict_table
 from palate.types import PalateError
 
@@ -29,7 +31,7 @@ DATA = ("mixture", "contents", "batches", "sources", "lint", "agreement", "annot
 NAMES = (
     "table-7", "table-8", "table-29", "table-29-thresholds", "verdict", "differences", "length",
     "parts", "gaps", "calibration", "reliability", "best-of-n", "orders", "ties", "attributes",
-    "outcomes", "training", "training-curve", *STUDY, *DATA,
+    "uncertainty", "over-optimisation", "outcomes", "training", "training-curve", *STUDY, *DATA,
 )  # fmt: skip
 """Every table there can be, in order."""
 FORMS: Mapping[str, Callable[[Table], str]] = {
@@ -143,6 +145,8 @@ def _run_report(runs: tuple[Path, ...], folder: Path) -> Report:
             diagnostics.orders(judged),
             ties(judged, curves),
             attributes(judged),
+            uncertainty(judged),
+            over_optimisation(runs),
             accuracy.outcomes(judged),
         ]
     tables += [training.training_summary(curves), training.training_curve(curves)]

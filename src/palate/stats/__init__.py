@@ -16,7 +16,13 @@ A new statistic goes to the file of its subject, and returns an `Estimate`.
 Pure functions of numpy arrays; a generator is passed in where chance is used.
 """
 
-from palate.stats.adjusted import best_of_n_curve, divergence, length_controlled
+from palate.stats.adjusted import (
+    Turnover,
+    best_of_n_curve,
+    divergence,
+    length_controlled,
+    turnover,
+)
 from palate.stats.agreement import (
     AgainstOthers,
     DawidSkene,
@@ -59,7 +65,14 @@ from palate.stats.compare import (
 )
 from palate.stats.composite import Term, Terms, composite, composite_difference
 from palate.stats.correlation import correlation
-from palate.stats.ensemble import MEMBER_LEVEL, lower_bounds, member_interval
+from palate.stats.ensemble import (
+    MEMBER_LEVEL,
+    conformal_coverage,
+    conformal_scale,
+    error_probabilities,
+    lower_bounds,
+    member_interval,
+)
 from palate.stats.estimate import (
     CONFIDENCE,
     LEVEL,
@@ -119,6 +132,7 @@ __all__ = [
     "TieCalibration",
     "TieModel",
     "Trend",
+    "Turnover",
     "VoteLikelihood",
     "accuracy",
     "against_others",
@@ -135,12 +149,15 @@ __all__ = [
     "combine",
     "composite",
     "composite_difference",
+    "conformal_coverage",
+    "conformal_scale",
     "consistent",
     "correlation",
     "dawid_skene",
     "detectable",
     "detectable_lead",
     "divergence",
+    "error_probabilities",
     "event_calibration",
     "half_width",
     "held_out_differences",
@@ -175,6 +192,7 @@ __all__ = [
     "tie_model",
     "tie_probability",
     "tie_threshold",
+    "turnover",
     "vote_likelihood",
     "wilson",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -135,6 +136,46 @@ def best_of_n_curve(
         n: clustered_mean(ranked @ _chances(s.shape[1], n), labels, fingerprint=fingerprint)
         for n in sizes
     }
+
+
+@dataclass(frozen=True, slots=True)
+class Turnover:
+    """Where a curve of the best of n has its highest mean, and how much is lost behind it.
+
+    `lost` is the paired difference of the last n and the `peak`, over prompts; None where the last
+    n is the peak. `shown` says whether its interval, for one of as many as there are sizes
+    (Bonferroni, for the peak was looked for), leaves out 0.
+    """
+
+    peak: int
+    lost: Estimate | None
+    shown: bool
+
+
+def turnover(
+    scores: ArrayLike,
+    quality: ArrayLike,
+    sizes: Sequence[int],
+    *,
+    fingerprint: str = "",
+) -> Turnover:
+    """Whether choosing among more responses by `scores` ends in a lower `quality`: Goodhart's law.
+
+    Args:
+        scores, quality, sizes: as in `best_of_n_curve`.
+
+    Source: Gao, Schulman and Hilton, arXiv 2210.10760, whose curves over KL turn over.
+    """
+    s, q = np.asarray(scores, dtype=np.float64), np.asarray(quality, dtype=np.float64)
+    ranked = _by_rank(s, q)
+    by_size = np.stack([ranked @ _chances(s.shape[1], n) for n in sizes])  # [sizes, P]
+    place = int(by_size.mean(1).argmax())
+    if place == len(sizes) - 1:
+        return Turnover(sizes[place], None, shown=False)
+    lost = by_size[-1] - by_size[place]
+    level = 1 - (1 - CONFIDENCE) / (len(sizes) - 1)
+    wide = clustered_mean(lost, confidence=level, fingerprint=fingerprint)
+    return Turnover(sizes[place], wide, shown=wide.high < 0)
 
 
 def divergence(n: int) -> float:

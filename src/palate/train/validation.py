@@ -63,19 +63,21 @@ def pair_scores(model: RewardModel, step: Step, world: Distributed) -> tuple[Ten
     return rewards, world.total(errors) if step.rated else errors
 
 
-REFERENCE_PAIRS = 64
-"""Enough: an offset is then known to a tenth of what the members' rewards differ by."""
+REFERENCE_PAIRS, REFERENCE_SHARE = 64, 8
+"""At most so many, and of few comparisons one in eight: reading them costs little beside training.
+The error of an offset is a tenth of what members' rewards of single responses differ by."""
 
 
 @torch.no_grad()
 def centre_members(model: RewardModel, examples: Examples, budget: int, world: Distributed) -> None:
     """Set the offsets of an ensemble's members: how much higher than the mean of all each rates
-    the responses of `REFERENCE_PAIRS` training comparisons, evenly spaced.
+    the responses of a few training comparisons, evenly spaced.
 
     Comparisons do not say what a member adds to every reward, so members differ by it for no
     reason; their disagreement would be that for the most part.
     """
-    rows = np.linspace(0, len(examples) - 1, min(REFERENCE_PAIRS, len(examples))).astype(int)
+    count = min(REFERENCE_PAIRS, max(len(examples) // REFERENCE_SHARE, 4), len(examples))
+    rows = np.linspace(0, len(examples) - 1, count).astype(int)
     chosen = [examples[row] for row in sorted(set(rows.tolist()))]
     step = split_step(chosen, TrainOptions().margins(), budget, rank=world.rank, ranks=world.size)
     sums = torch.zeros(model.members + 1, dtype=torch.float64, device=world.device)

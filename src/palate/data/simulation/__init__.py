@@ -45,6 +45,7 @@ from palate.data.simulation.tasks import (
 )
 from palate.types import (
     PREFERRED,
+    Candidates,
     Comparison,
     Judgement,
     Message,
@@ -64,6 +65,7 @@ __all__ = [
     "bayes_limit",
     "item_limit",
     "length_baseline",
+    "many_responses",
     "simulate",
     "single_word_baseline",
     "utility",
@@ -157,6 +159,24 @@ def simulate(options: CampaignOptions, seed: int) -> Iterator[Comparison]:
     """
     for week in range(options.weeks):
         yield from _week(options, seed, week)
+
+
+def many_responses(
+    options: CampaignOptions, seed: int, prompts: int, responses: int
+) -> Iterator[tuple[Candidates, tuple[float, ...]]]:
+    """New prompts of the last week with many responses each, and what each is worth in truth.
+
+    They are drawn as the campaign's are, from a seed of their own: none is one of its comparisons
+    but by chance. A response may come twice.
+    """
+    writer = Random(f"palate campaign many responses {options.task} {seed}")
+    scale = flaw_scale(options.weeks - 1)
+    draw_scene = _ordinary_scene if options.task == "helpfulness" else _safety_scene
+    for _ in range(prompts):
+        scene = draw_scene(options, scale, writer)
+        drawn = [scene.draw(place) for place in range(responses)]
+        shown = Candidates((Message("user", scene.prompt),), tuple(one.text for one in drawn))
+        yield shown, tuple(utility(one, options.task) for one in drawn)
 
 
 def utility(response: Response, task: CampaignTask) -> float:

@@ -110,6 +110,7 @@ def _charts(made: Report) -> Iterator[Chart]:
         charts.overview(tables.get("table-7"), legend),
         charts.reliability(tables.get("reliability"), legend),
         charts.best_of_n(tables.get("best-of-n"), legend),
+        charts.over_optimisation(tables.get("over-optimisation")),
         charts.margins(tables.get("gaps")),
         *charts.slices(tables.get("parts"), legend),
         charts.distributions(made.judged),

@@ -24,12 +24,13 @@ from palate.report import llama2
 from palate.report.accuracy import RATING_NAMES, RATINGS, judge_name
 from palate.report.data import RATING_LABELS, WHOLE_GROUP, Contents
 from palate.report.diagnostics import CONFIDENCE, LENGTH, SOURCE, TURN, order_of
+from palate.report.over_optimisation import TRUTH
 from palate.report.read import Judged
 from palate.report.render import percent, text
 from palate.report.study import Curve
-from palate.report.table import Cell, Table
+from palate.report.table import Cell, Column, Table, Unit
 from palate.report.training import TrainingCurves
-from palate.stats import Estimate
+from palate.stats import Estimate, divergence
 from palate.types import Bin
 
 # What charts share.
@@ -425,6 +426,41 @@ def best_of_n(table: Table | None, legend: Legend) -> Chart | None:
     )
     spec = panels(rows, _joined(rows, legend, x, "quality (%)"), 170, titled=True)
     return Chart("best-of-n", "Best of n", caption, spec, "best-of-n", between=44)
+
+
+SCORE = Column("True reward", Unit.SCORE)
+
+
+def over_optimisation(table: Table | None) -> Chart | None:
+    """True reward of the best of n over its KL from one draw, by who chooses."""
+    rows: Rows = []
+    records = list(table.records()) if table else []
+    for r in records:
+        model, chosen_by, *curve = r.items()
+        series, panel = chosen_by[1].value, model[1].value
+        for heading, cell in curve:
+            if (e := cell.estimate) is not None and heading.startswith("Best of "):
+                n = int(heading.removeprefix("Best of "))
+                words = f"{series}, best of {n}: {minus(text(SCORE, cell))}"
+                rows.append({"panel": panel, "series": series, "kl": round(divergence(n), 3),
+                             "v": round(e.value, 3), "low": round(e.low, 3),
+                             "high": round(e.high, 3), "tip": words})  # fmt: skip
+    if not rows:
+        return None
+    chosen = [(r["Chosen by"].value, r["Turns over"].value) for r in records]
+    turned = "; ".join(f"{by}: {words}" for by, words in chosen if by != TRUTH)
+    caption = (
+        "The true reward of the response with the highest score among n = 1, 2, 4, ..., over how "
+        "far choosing moves from a single draw, at most log n - (n - 1) / n nats. A curve that "
+        f"turns over chooses what the model has wrong. Turns over: {turned}."
+    )
+    legend = Legend.of(
+        [name for name in dict.fromkeys(row["series"] for row in rows) if name != TRUTH], [TRUTH]
+    )
+    x = axis("kl", "KL from one draw (nats)")
+    spec = panels(rows, _joined(rows, legend, x, "true reward (logits)"), 220, titled=True)
+    title = "Over-optimisation: true reward of the best of n"
+    return Chart("over-optimisation", title, caption, spec, "over-optimisation", panel=420)
 
 
 def _joined(rows: Rows, legend: Legend, x: Spec, y: str) -> list[Spec]:

@@ -1,0 +1,83 @@
+"""Best of n by a model against the true reward, which a simulated campaign knows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from palate import escape, stats
+from palate.evaluate.results import Floats
+from palate.records import read_columns, read_header
+from palate.report.table import Column, Table, Unit, Values, columns, make_table
+from palate.stats import Turnover
+from palate.types import PalateError, digest
+
+TRUTH = "The truth itself"
+ONE, MEAN, BOUND = "One member", "Mean, or average weights", "Mean less one deviation"
+ALONE = "The model"
+REMARKS = (
+    "Of new prompts of the simulated campaign: the mean true reward, in logits of the annotators' "
+    "preference, of the response with the highest score among n, over all draws of n of the "
+    "responses scored. Heads are linear, so the mean of the members' rewards and the model of "
+    "their average weights choose alike. Turns over: the n of the highest mean, where it is shown "
+    "that the largest n is worse (paired over prompts, Bonferroni over the sizes). Intervals are "
+    "t over prompts.",
+)
+
+
+def over_optimisation(runs: Sequence[Path]) -> Table | None:
+    """A row for each way to choose, with the true reward by n; None where no run has any."""
+    curves = [curve for run in runs for curve in _curves(run)]
+    if not curves:
+        return None
+    sizes = sorted({n for *_, by_size in curves for n in by_size})
+    rows: list[Values] = [
+        (model, chosen_by, turns, *(by_size.get(n) for n in sizes))
+        for model, chosen_by, turns, by_size in curves
+    ]
+    heads = [
+        Column("Model"),
+        Column("Chosen by"),
+        Column("Turns over"),
+        *columns(Unit.SCORE, *(f"Best of {n}" for n in sizes)),
+    ]
+    title = "Over-optimisation: true reward of the best of n"
+    return make_table("over-optimisation", title, heads, rows, REMARKS, group_by=1)
+
+
+def _curves(run: Path) -> Iterator[tuple[str, str, str, dict[int, stats.Estimate]]]:
+    for path in sorted((run / "over-optimisation").glob("*.parquet")):
+        with suppress(PalateError):  # Of another release, or cut: it is made again by `palate run`.
+            header = read_header(path, "best-of-many")
+            table = read_columns(path, ["prompt", "truth", "reward", "members"], "best-of-many")
+            width = int(header.details["responses"])
+            truth = table["truth"].to_numpy().reshape(-1, width)
+            reward = table["reward"].to_numpy().astype(np.float64).reshape(-1, width)
+            complete = np.isfinite(reward).all(1)
+            if complete.sum() < 2:
+                continue
+            by: dict[str, Floats] = {ALONE: reward}
+            if not table["members"].null_count:
+                members = np.array(table["members"].to_pylist()).reshape(*reward.shape, -1)
+                bounds = np.stack([stats.lower_bounds(rows, 1.0) for rows in members])
+                by = {ONE: members[..., 0], MEAN: reward, BOUND: bounds}
+            sizes = [2**k for k in range(width.bit_length()) if 2**k <= width]
+            for name, scores in (by | {TRUTH: truth}).items():
+                fingerprint = digest("over-optimisation", header.fingerprint, name)
+                curve = stats.best_of_n_curve(
+                    scores[complete], truth[complete], sizes, fingerprint=fingerprint
+                )
+                turned = stats.turnover(scores[complete], truth[complete], sizes)
+                yield escape.name(str(header.details["model"])), name, _words(turned, sizes), curve
+
+
+def _words(turned: Turnover, sizes: Sequence[int]) -> str:
+    """Where a curve turns over, or that it was not seen to."""
+    lost = turned.lost
+    if lost is None:
+        return f"not up to n = {sizes[-1]}"
+    loss = f"{lost.value:+.2f} [{lost.low:+.2f}, {lost.high:+.2f}] by n = {sizes[-1]}"
+    return f"at n = {turned.peak}, {loss}" if turned.shown else f"not shown ({loss})"
