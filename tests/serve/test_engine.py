@@ -141,6 +141,19 @@ def test_everybody_gets_the_offline_rewards_of_what_they_asked(
             assert answer == pytest.approx(offline(model, rows), abs=NOISE)
 
 
+def test_an_ensemble_says_how_far_its_members_differ(model: RewardModel) -> None:
+    several = RewardModel(model.backbone, model.chat, members=3).eval()
+    torch.nn.init.normal_(several.head.weight, generator=torch.Generator().manual_seed(2))
+    row = conversation(3, [5, 6, 7])
+    ask = ScoreRequest((row, row))
+    (first, second) = run(several, lambda engine: engine.rewards_with_std(ask))
+    with torch.inference_mode():
+        read = several([group([row], shared=False)])
+    assert first == second == (read.reward.item(), read.members.std(1).item())
+    assert run(several, lambda engine: engine.rewards(ask)) == (first[0], first[0])
+    assert run(model, lambda engine: engine.rewards_with_std(ask))[0][1] is None
+
+
 def test_an_ask_alone_is_bit_for_bit_the_offline_reward(model: RewardModel) -> None:
     row = conversation(3, [5, 6, 7])
     (reward,) = run(model, lambda engine: engine.rewards(ScoreRequest((row,))))

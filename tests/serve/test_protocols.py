@@ -229,6 +229,7 @@ def test_rewards_come_with_what_is_known_of_them(
     assert rows[2]["probability"] == near(sigmoid(first - 0.5))
     assert rows[3]["probability"] is None, "a reward by itself has no zero"
     assert all(row["tokens"] > 10 and not row["truncated"] for row in rows)
+    assert all(row["std"] is None for row in rows), "a single model does not know"
     models = running.http.get("/v1/models").json()["data"]
     assert [model["id"] for model in models] == ["tiny", "again"]
     assert answer["model"] == "again"

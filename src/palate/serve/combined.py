@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from palate.records import write_json
-from palate.serve.engine import Engine, ScoreRequest
+from palate.serve.engine import Engine, Reward, ScoreRequest
 from palate.types import Candidates, Message, PalateError, Scorer
 
 THRESHOLD = 0.15  # Section 3.2.3: precision .89 and recall .55 on Meta Safety.
@@ -223,6 +223,10 @@ class Combined:
             ValueError: a number of safety tags that is not the number of conversations.
         """
         return tuple(parts.reward for parts in await self.explain(request))
+
+    async def rewards_with_std(self, request: ScoreRequest) -> tuple[Reward, ...]:
+        """As `rewards`; two models that are no ensemble have no standard deviation."""
+        return tuple((reward, None) for reward in await self.rewards(request))
 
     async def explain(self, request: ScoreRequest) -> tuple[Parts, ...]:
         """The combined rewards and what made them."""

@@ -83,6 +83,10 @@ class Failed(Exception):  # noqa: N818
 # Where a model computes.
 
 
+Reward = tuple[float, float | None]
+"""A raw reward, and the standard deviation of an ensemble's members; None of a single model."""
+
+
 class Backend(Protocol):
     """A place where a model computes: this process, or one of its own."""
 
@@ -95,7 +99,7 @@ class Backend(Protocol):
         """Wait until it can compute; raises where it never will."""
         ...
 
-    def __call__(self, groups: Sequence[Group]) -> list[float]:
+    def __call__(self, groups: Sequence[Group]) -> list[Reward]:
         """Rewards of every response of every group, in order."""
         ...
 
@@ -115,9 +119,12 @@ class LocalModel:
         """It was opened before it came here."""
 
     @torch.inference_mode()
-    def __call__(self, groups: Sequence[Group]) -> list[float]:
-        rewards: list[float] = self._model(groups).reward.tolist()
-        return rewards
+    def __call__(self, groups: Sequence[Group]) -> list[Reward]:
+        read = self._model(groups)
+        stds: list[float | None] = [None] * len(read.reward)
+        if read.members is not None:
+            stds = read.members.std(1).tolist()
+        return list(zip(read.reward.tolist(), stds, strict=True))
 
     def close(self) -> None:
         """Whoever brought it may go on with it."""
@@ -164,21 +171,21 @@ class _Job:
     """A request under way: backends fill in its rewards, and its event loop awaits `answer`."""
 
     def __init__(self, count: int) -> None:
-        self.answer: futures.Future[tuple[float, ...]] = futures.Future()
+        self.answer: futures.Future[tuple[Reward, ...]] = futures.Future()
         self.answer.set_running_or_notify_cancel()  # Who stops waiting does not end it.
         self.items: list[WorkItem[_Job]] = []
-        self._rewards = [math.nan] * count
+        self._rewards: list[Reward] = [(math.nan, None)] * count
         self._missing = count
 
-    def fill(self, places: Sequence[int], rewards: Iterator[float]) -> None:
+    def fill(self, places: Sequence[int], rewards: Iterator[Reward]) -> None:
         """Take as many rewards as there are places; with the last one it is answered."""
         for place in places:
             self._rewards[place] = next(rewards)
         self._missing -= len(places)
         if self._missing or self.answer.done():
             return
-        for place, reward in enumerate(self._rewards):
-            if not math.isfinite(reward):
+        for place, (reward, std) in enumerate(self._rewards):
+            if not (math.isfinite(reward) and math.isfinite(std or 0.0)):
                 self.fail(NonFinite(f"the reward of conversation {place} is not a finite number"))
                 return
         self.answer.set_result(tuple(self._rewards))
@@ -247,7 +254,11 @@ class Engine:
             thread.start()
 
     async def rewards(self, request: ScoreRequest) -> tuple[float, ...]:
-        """The raw reward of each conversation, in order.
+        """The raw reward of each conversation, in order; see `rewards_with_std`."""
+        return tuple(reward for reward, _ in await self.rewards_with_std(request))
+
+    async def rewards_with_std(self, request: ScoreRequest) -> tuple[Reward, ...]:
+        """The raw reward of each conversation, in order, and how far an ensemble's members differ.
 
         Cancelling the caller drops the request: what no micro-batch has taken is not computed.
 
@@ -377,12 +388,12 @@ class Engine:
         with self._changed:
             job.fail(error)
 
-    def _compute(self, conversations: Sequence[Tokens], backend: Backend) -> list[float]:
+    def _compute(self, conversations: Sequence[Tokens], backend: Backend) -> list[Reward]:
         """The reward of each, in order: equal ones once, each prompt once."""
         rows = list({c.tobytes(): c for c in conversations}.values())
         runs = by_prompt(rows) if self.model.shared else [[i] for i in range(len(rows))]
         groups = [prompt_group([rows[i] for i in run]) for run in runs]
-        rewards: dict[bytes, float] = {}
+        rewards: dict[bytes, Reward] = {}
         for indices, chosen in microbatches(groups, self.tokens_per_microbatch):
             started = time.perf_counter()
             values = backend(chosen)
@@ -447,7 +458,7 @@ class Worker:
         except (EOFError, OSError):
             raise DiedError("the process died while it loaded the model") from None
 
-    def __call__(self, groups: Sequence[Group]) -> list[float]:
+    def __call__(self, groups: Sequence[Group]) -> list[Reward]:
         """Rewards in order; a process that dies over them is replaced and asked again, once."""
         for _ in range(2):
             self._load_again()
@@ -503,10 +514,10 @@ class Worker:
             self._receive()
             self._ready = True
 
-    def _receive(self) -> list[float]:
+    def _receive(self) -> list[Reward]:
         if not self._pipe.poll(HUNG_SECONDS):
             raise EOFError
-        answer: list[float] | Exception = self._pipe.recv()
+        answer: list[Reward] | Exception = self._pipe.recv()
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -529,7 +540,7 @@ def _serve_pipe(pipe: Connection, load: Callable[[], RewardModel], threads: int 
     with suppress(EOFError, OSError):  # The server is gone, or has done with this process.
         while True:
             groups = pipe.recv()
-            answer: list[float] | Exception
+            answer: list[Reward] | Exception
             try:
                 answer = model(groups)
             except PalateError as error:

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 from starlette.requests import Request
 
-from palate.serve.engine import Busy, Closing, Failed, Late, NonFinite, ScoreRequest
+from palate.serve.engine import Busy, Closing, Failed, Late, NonFinite, Reward, ScoreRequest
 from palate.serve.errors import CLIENT_GONE, RequestError, invalid, overloaded, too_large
 from palate.serve.metrics import Telemetry
 from palate.serve.settings import Limits, TokenBucket
@@ -25,7 +25,7 @@ class RewardSource(Protocol):
 
     name: str
 
-    async def rewards(self, request: ScoreRequest, /) -> tuple[float, ...]: ...
+    async def rewards_with_std(self, request: ScoreRequest, /) -> tuple[Reward, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +82,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """One conversation's reward; None where its response alone is too long for the model."""
+    """One conversation's reward; None where its response alone is too long for the model.
+
+    `std` is the standard deviation of an ensemble's members, None of a single model.
+    """
 
     reward: float | None
     tokens: int
     truncated: bool
+    std: float | None = None
 
 
 @dataclass(slots=True)
@@ -182,12 +186,14 @@ class RewardService:
             )
             ids = tuple(read.ids for read in fitting)
             rewards = iter(await rewards_from(served, ScoreRequest(ids, client, deadline, flags)))
-            return [
-                Scored(next(rewards), len(read.ids), read.truncated)
-                if read
-                else Scored(None, 0, False)
-                for read in reads
-            ]
+            scored = []
+            for read in reads:
+                if read is None:
+                    scored.append(Scored(None, 0, False))
+                    continue
+                reward, std = next(rewards)
+                scored.append(Scored(reward, len(read.ids), read.truncated, std))
+            return scored
 
         return await unless_gone(request, work())
 
@@ -204,10 +210,10 @@ class RewardService:
         return min([*stated, self.limits.deadline_seconds])
 
 
-async def rewards_from(served: ServedModel, request: ScoreRequest) -> tuple[float, ...]:
+async def rewards_from(served: ServedModel, request: ScoreRequest) -> tuple[Reward, ...]:
     """The model's rewards; where it gives none, a `RequestError` says why."""
     try:
-        rewards = await served.source.rewards(request)
+        rewards = await served.source.rewards_with_std(request)
     except Busy as error:
         raise overloaded(str(error), error.retry_after_seconds) from None
     except Late:
@@ -220,7 +226,7 @@ async def rewards_from(served: ServedModel, request: ScoreRequest) -> tuple[floa
         raise invalid(str(error)) from None
     except (NonFinite, Failed) as error:
         raise RequestError(HTTPStatus.INTERNAL_SERVER_ERROR, "model_failed", str(error)) from None
-    if not all(map(math.isfinite, rewards)):
+    if not all(math.isfinite(reward) for reward, _ in rewards):
         raise RequestError(
             HTTPStatus.INTERNAL_SERVER_ERROR, "model_failed", "a reward is not finite"
         )

@@ -103,12 +103,14 @@ class RewardRow(BaseModel):
     """One response's raw reward, or why it has none.
 
     `probability` is that of being preferred to the item's `reference`: sigmoid(reward - its
-    reward). Null without a reference, since a reward by itself has no zero.
+    reward). Null without a reference, since a reward by itself has no zero. `std` is the standard
+    deviation of an ensemble's members; null of a single model.
     """
 
     item: int
     response: int
     reward: float | None
+    std: float | None = None
     probability: float | None = None
     tokens: int
     truncated: bool
@@ -253,6 +255,7 @@ def _row(item: int, response: int, one: Scored, reference: float | None = None) 
         item=item,
         response=response,
         reward=one.reward,
+        std=one.std,
         probability=sigmoid(one.reward - reference) if known else None,  # type: ignore[operator]
         tokens=one.tokens,
         truncated=one.truncated,
