@@ -35,7 +35,6 @@ from palate.evaluate.journal import (
 )
 from palate.judges.scorer import NON_FINITE
 from palate.records import atomic, file_digest, read_header, write_json, write_table
-from palate.stats import lower_bounds, member_interval
 from palate.types import Candidates, PalateError, Scorer, digest
 
 # Rows of a file that ask for rewards: a prompt, and what was answered to it.
@@ -387,6 +386,8 @@ class ScoreColumns:
 
 def _spread(reward: float, members: Sequence[float]) -> list[Any]:
     """The columns of an ensemble: standard deviation, 90 % interval, what each member says."""
+    from palate.stats import member_interval  # SciPy; of an ensemble alone.
+
     std = float(np.std(members, ddof=1))
     return [std, *member_interval(reward, std, len(members)), list(members)]
 
@@ -554,6 +555,8 @@ def rank_file(
 
 def _lowered(request: Request, scores: Scores, deviations: float) -> list[float | None]:
     """The lower bound of each response's reward, by what the ensemble's members say of all."""
+    from palate.stats import lower_bounds
+
     held = request.row.get(_of_many(MEMBERS))
     held = held if isinstance(held, list) and len(held) == len(scores) else [None] * len(scores)
     both = zip(scores, held, strict=True)
