@@ -61,7 +61,7 @@ NOT_RUN = {
     r"curl ": "needs a server; tests/serve/test_protocols.py asks the same",
     r"make |source ": "what made the environment of these tests",
     r"python (examples/trl_grpo|-m openrlhf|-m verl)|\.\.\. --rm-type": OTHERS,
-    r"vllm |python -m sglang|text-embeddings-router|mlflow ": OTHERS,
+    r"vllm |python -m sglang|text-embeddings-router|mlflow |llama-server ": OTHERS,
     r"systemctl ": "needs systemd; tests/serve/test_app.py passes a socket as it does",
     r"export HF_TOKEN": "a secret",
 }

@@ -98,7 +98,8 @@ def check_holds_model_or_nothing(folder: Path) -> None:
     """Raise `PalateError` where a model written to `folder` would replace anything but a model."""
     if folder.name in ("", ".."):
         raise PalateError(f"{folder}: expected the name of a folder, such as models/mine")
-    weights = (*folder.glob("*.safetensors"), *folder.glob("*.onnx")) if folder.is_dir() else ()
+    kinds = ("*.safetensors", "*.onnx", "*.gguf")
+    weights = [path for kind in kinds for path in folder.glob(kind)] if folder.is_dir() else []
     configs = ("config.json", "adapter_config.json")
     model = bool(weights) and any((folder / name).is_file() for name in configs)
     empty = folder.is_dir() and not any(folder.iterdir())

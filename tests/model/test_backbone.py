@@ -361,7 +361,7 @@ def test_a_damaged_gguf_file_is_one_clear_line(
     ],
 )
 def test_pre_tokenizers_treat_digits_as_their_models_do(name: str, expected: list[str]) -> None:
-    found = backbone._pre_tokenizer(name).pre_tokenize_str("a 1234")
+    found = backbone.gguf_pre_tokenizer(name).pre_tokenize_str("a 1234")
     assert [piece for piece, _ in found] == expected
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from palate.engines.base import Engine
     from palate.engines.environment import Environment
     from palate.evaluate.parity import Backend, Kind
+    from palate.model.gguf import GgufType
 
 
 class ExportFormat(StrEnum):
@@ -27,6 +28,7 @@ class ExportFormat(StrEnum):
     HF = "hf"
     ONNX = "onnx"
     ADAPTER = "adapter"
+    GGUF = "gguf"
 
 
 class Dtype(StrEnum):
@@ -36,6 +38,7 @@ class Dtype(StrEnum):
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
+    Q8_0 = "q8_0"
 
 
 def export(
@@ -46,10 +49,12 @@ def export(
         typer.Option(
             "--format",
             help="hf: safetensors for transformers, vLLM, SGLang. onnx: CPU. adapter: a trained "
-            "LoRA adapter with its head, without the base.",
+            "LoRA adapter with its head, without the base. gguf: llama.cpp's server.",
         ),
     ] = ExportFormat.HF,
-    dtype: Annotated[Dtype, typer.Option(help="Of the weights; onnx is float32.")] = Dtype.STORED,
+    dtype: Annotated[
+        Dtype, typer.Option(help="Of the weights; onnx is float32, q8_0 is for gguf.")
+    ] = Dtype.STORED,
     max_shard_size: Annotated[
         str, typer.Option(help="Split the weights into files of at most this size.")
     ] = "5GB",
@@ -63,16 +68,26 @@ def export(
     Example: [bold]palate export runs/demo/models/safety --to safety-onnx --format onnx[/bold]
     Example: [bold]palate export my-lora --base Qwen/Qwen3-0.6B --to merged --dtype bfloat16[/bold]
     Example: [bold]palate export runs/demo/models/safety --to my-lora --format adapter[/bold]
+    Example: [bold]palate export runs/demo/models/safety --to q8 --format gguf --dtype q8_0[/bold]
     """
     import torch
 
+    from palate.model.backbone import load_config
     from palate.model.export import export as write
     from palate.model.export import export_adapter
-    from palate.model.loading import reopen
+    from palate.model.gguf import check_family, export_gguf
+    from palate.model.loading import is_adapter, reopen
     from palate.model.onnx import check_packages, check_target, export_onnx
     from palate.types import PalateError
 
     check_target(model, to)
+    if (dtype is Dtype.Q8_0) > (kind is ExportFormat.GGUF):
+        raise PalateError(f"--dtype {dtype}: a number format of GGUF; say --format gguf too")
+    if kind is ExportFormat.GGUF and dtype is Dtype.FLOAT16:
+        raise PalateError(
+            f"--dtype {dtype}: --format gguf writes float32, bfloat16 or q8_0, for the scales that "
+            "stand in for norms do not fit float16"
+        )
     if kind is ExportFormat.ONNX and dtype not in (Dtype.STORED, Dtype.FLOAT32):
         raise PalateError(f"--dtype {dtype}: an ONNX export is float32; leave it out")
     if kind is ExportFormat.ADAPTER:
@@ -84,15 +99,26 @@ def export(
     if kind is ExportFormat.ONNX:
         check_packages()
     stored = dtype is Dtype.STORED and kind is ExportFormat.HF
-    name = "float32" if kind is ExportFormat.ONNX else dtype.value
+    name = dtype.value if kind is ExportFormat.HF else "float32"
     opened, card = reopen(model, base=base, weights=None if stored else getattr(torch, name))
     if kind is ExportFormat.HF:
         write(opened, to, card=card, max_shard_size=max_shard_size)
         progress()(f"exported: {to}")
         return
+    if kind is ExportFormat.GGUF:
+        check_family(opened.backbone.config, opened.chat.max_tokens, model)
     with TemporaryDirectory(prefix="palate-export-") as folder:
         checkpoint = write(opened, Path(folder) / "checkpoint", card=card)
         del opened
+        if kind is ExportFormat.GGUF:
+            if dtype is Dtype.STORED and not is_adapter(model):
+                dtype = Dtype(str(load_config(model).dtype or "float32").removeprefix("torch."))
+            written: GgufType = "F32"  # float16 too, which it holds.
+            if dtype in (Dtype.BFLOAT16, Dtype.Q8_0):
+                written = "BF16" if dtype is Dtype.BFLOAT16 else "Q8_0"
+            export_gguf(checkpoint, to, written)
+            progress()(f"exported: {to}/model.gguf, {written}")
+            return
         progress()("tracing the graph: half a minute for a small model ...")
         largest = export_onnx(checkpoint, to)
     progress()(f"exported: {to}; rewards differ from torch's by at most {largest:.2g}")
@@ -160,7 +186,7 @@ def parity(
     ] = "chat",
     others: Annotated[
         list[Path] | None,
-        typer.Option("--with", help="Another export of it, compared too: checkpoint or ONNX."),
+        typer.Option("--with", help="Another export of it, compared too: checkpoint, ONNX, GGUF."),
     ] = None,
     base: Annotated[
         str | None, typer.Option("--base", help="Where an adapter's base model is now.")
@@ -203,6 +229,7 @@ def parity(
         adapter_backend,
         engine_backends,
         export_backend,
+        gguf_backend,
         kind_of,
         onnx_backend,
         scorer_backend,
@@ -213,6 +240,7 @@ def parity(
     from palate.judges import ScorerJudge, open_judge
     from palate.model.backbone import find_checkpoint
     from palate.model.device import default_device
+    from palate.model.gguf import is_gguf
     from palate.model.loading import load_chat
     from palate.model.onnx import is_onnx
     from palate.records import write_json
@@ -226,8 +254,12 @@ def parity(
             adapter = adapter_backend(Path(model), base, load_chat(Path(merged)))
             backends.insert(1, adapter)
         for folder in others or []:
-            onnx = is_onnx(folder)
-            backends.append(onnx_backend(folder) if onnx else export_backend(folder, form_of))
+            if is_onnx(folder):
+                backends.append(onnx_backend(folder))
+            elif is_gguf(folder):
+                backends.append(gguf_backend(folder))
+            else:
+                backends.append(export_backend(folder, form_of))
         if url is not None:
             options = {"url": url, "shape": shape, "input": form_of, "tokenizer": merged}
             judge, number_format = open_judge({"reward-endpoint": options}), served_dtype(url)

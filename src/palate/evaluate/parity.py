@@ -376,6 +376,16 @@ def onnx_backend(folder: Path) -> Backend:
     )
 
 
+def gguf_backend(folder: Path) -> Backend:
+    """The GGUF export in `folder`, dequantised and opened by Palate when it runs."""
+    stored = load_config(str(folder)).palate["gguf"]
+    return Backend(
+        f"Palate: {folder.name}, stored as {stored}",
+        "float32" if stored == "F32" else "rounded",
+        lambda candidates: _rewards(RewardScorer(folder, dtype="float32"), candidates),
+    )
+
+
 def adapter_backend(folder: Path, base: str | None, chat: ChatTokens) -> Backend:
     """The adapter in `folder` beside its base, not merged, as peft runs it."""
 

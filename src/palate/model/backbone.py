@@ -188,7 +188,7 @@ def _metadata(path: Path) -> dict[str, Any]:
     }
 
 
-def _pre_tokenizer(name: str) -> Any:
+def gguf_pre_tokenizer(name: str) -> Any:
     """The pre-tokenizer that llama.cpp means by `tokenizer.ggml.pre`, or None if unknown."""
     digits = {
         "llama-bpe": 3, "llama3": 3, "llama-v3": 3, "qwen2": 1, "deepseek-r1-qwen": 1,
@@ -213,7 +213,7 @@ def _correct_tokenizer(tokenizer: Any, metadata: dict[str, Any], path: Path) -> 
     if metadata["kind"] != "gpt2":
         return
     name = str(metadata["pre"])
-    pre_tokenizer = _pre_tokenizer(name)
+    pre_tokenizer = gguf_pre_tokenizer(name)
     if pre_tokenizer is None:
         raise PalateError(
             f"{path}: unknown pre-tokenizer {metadata['pre']!r} in its header; "
@@ -382,6 +382,11 @@ def find_checkpoint(location: str) -> Source:
         if not any(path.glob("*.safetensors")):
             if pickles := sorted(p.name for pattern in PICKLES for p in path.glob(pattern)):
                 raise _pickle_only(str(path), pickles[0])
+            if any(path.glob("*.gguf")) and (path / "tokenizer_config.json").is_file():
+                raise PalateError(
+                    f"{path}: a reward model as llama.cpp reads it; make a checkpoint of it: "
+                    f"palate export {path} --to FOLDER"
+                )
             raise PalateError(f"{path}: no weights; expected model.safetensors beside config.json")
         return Source(str(path), folder_digest(path))
     if path.exists():
@@ -400,13 +405,13 @@ def _pickle_only(location: str, name: str) -> PalateError:
 
 
 def folder_digest(folder: Path) -> str:
-    """A digest of a checkpoint folder: every configuration, tokenizer and safetensors file.
+    """A digest of a checkpoint folder: every configuration, tokenizer and weights file.
 
     Files above 1 GiB enter by size and 256 evenly spaced samples of 64 KiB.
     """
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(folder.iterdir()):
-        if path.suffix in {".json", ".safetensors", ".txt", ".model", ".jinja"}:
+        if path.suffix in {".json", ".safetensors", ".gguf", ".txt", ".model", ".jinja"}:
             size = path.stat().st_size
             digest.update(f"{path.name} {size} {file_digest(path)}\n".encode())
     return digest.hexdigest()

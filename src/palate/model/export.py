@@ -221,6 +221,11 @@ def onnx_card(text: str) -> str:
     return _used_otherwise(text, _ONNX_USAGE)
 
 
+def gguf_card(text: str, max_tokens: int) -> str:
+    """A checkpoint's card for its GGUF export: use and engines are others, the rest stays."""
+    return _used_otherwise(text, _GGUF_USAGE.replace("MAX_TOKENS", str(max_tokens)))
+
+
 def adapter_card(text: str, card: Card) -> str:
     """A checkpoint's card for its adapter alone: use and engines are others, the rest stays."""
     layers = "" if card.base_layers is None else f", num_hidden_layers={card.base_layers}"
@@ -280,6 +285,23 @@ inputs = tokenizer([text], padding=True, truncation=True, return_tensors="np")
 The graph takes `input_ids` and `attention_mask`, int64, padded on the right, and computes in
 float32. The reward is the raw logit: no softmax, no sigmoid. Text Embeddings Inference, built with
 ONNX Runtime, reads the folder: ask `/predict` with the rendered text and `"raw_scores": true`."""
+
+
+_GGUF_USAGE = """## Use
+
+```sh
+llama-server -m model.gguf --rerank -np 1 -ctk f32 -ctv f32 -fa off
+curl -s localhost:8080/v1/rerank -H 'content-type: application/json' -d '{
+  "query": "Hello", "documents": ["Hello, you!", "Go away."]}'
+```
+
+`relevance_score` is p = sigmoid(reward), for a prompt of one turn (`query`) and its responses
+(`documents`); reward = ln(p / (1 - p)). A conversation of several turns, rendered by the chat
+template, goes to `/embedding` as `{"content": TEXT, "embd_normalize": -1}`; what comes is
+[[p, 1 - p]]. llama.cpp cuts nothing: at most MAX_TOKENS tokens, as in training. Special tokens
+that stand in a user's text are read as such; Palate breaks them. The file calls itself a `qwen3`
+because that is the decoder to which llama.cpp gives a head; Palate opens the folder as the model
+that it is."""
 
 
 def _origin(card: Card) -> str:
@@ -779,7 +801,7 @@ def closed_template(template: str, terminal: str, *, closes: bool = True) -> str
 
 # Uploading an exported folder to a hub, through huggingface_hub.
 
-WEIGHTS = ("*.safetensors", "*.onnx")
+WEIGHTS = ("*.safetensors", "*.onnx", "*.gguf")
 # What a checkpoint is made of; journals, logs and whatever else lies beside stay here.
 PATTERNS = (
     *WEIGHTS, "*.onnx_data", "config.json", ADAPTER_CONFIG, ADAPTER_FACTS,

@@ -56,6 +56,7 @@ from palate.model.export import (
     check_exportable,
     closed_template,
 )
+from palate.model.gguf import is_gguf, unpacked
 from palate.model.options import BaseOptions
 from palate.model.quantization import round_to_nf4
 from palate.model.reward_model import RewardModel, state_width
@@ -101,6 +102,12 @@ def load_reward_model(
     Raises:
         PalateError: no such checkpoint, another kind of model, or a damaged one.
     """
+    if is_gguf(folder):
+        with unpacked(Path(folder)) as checkpoint:
+            return load_reward_model(
+                checkpoint, dtype, device, weights=weights, max_tokens=max_tokens,
+                template_variables=template_variables,
+            )  # fmt: skip
     opened = load_backbone(str(folder), dtype=weights, revision=revision)
     maker = _known_maker(opened.config, opened.location)
     head = load_head(opened, maker, revision)
