@@ -16,11 +16,12 @@ from types import MappingProxyType
 from palate.engines.base import Engine
 from palate.engines.environment import Environment, find, install, root
 from palate.engines.llama_cpp import LLAMA_CPP
+from palate.engines.openvino import OPENVINO
 from palate.engines.sentence_transformers import SENTENCE_TRANSFORMERS
 from palate.types import PalateError
 
 ENGINES: Mapping[str, Engine] = MappingProxyType(
-    {engine.name: engine for engine in (LLAMA_CPP, SENTENCE_TRANSFORMERS)}
+    {engine.name: engine for engine in (LLAMA_CPP, OPENVINO, SENTENCE_TRANSFORMERS)}
 )
 
 __all__ = ["ENGINES", "Engine", "Environment", "find", "install", "named", "root"]
