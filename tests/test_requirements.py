@@ -70,6 +70,8 @@ def test_nothing_is_imported_that_a_plain_install_does_not_bring() -> None:
         pytest.skip("palate is not installed: nothing says what it requires")
     missing = []
     for path in sorted(SOURCE.rglob("*.py")):
+        if path.parent == SOURCE / "engines/workers":  # Run in the library's own environment.
+            continue
         of_extras = OF_EXTRAS.get(path.relative_to(SOURCE).as_posix(), set())
         for line, name in imports(path):
             if name == "palate" or name in sys.stdlib_module_names or name in of_extras:
