@@ -1,8 +1,16 @@
 """An audit in words: one sentence first, and every sentence from a figure."""
 
+import json
+from pathlib import Path
+
 import pytest
 
-from palate.evaluate.audit import Audit, audit
+from palate.evaluate.audit import Audit, audit, to_json
+from palate.evaluate.benchmark import Benchmark
+from palate.evaluate.run import evaluate
+from palate.judges import open_judge
+from palate.records import write_comparisons
+from palate.report import report, write_page
 from palate.report.audit import AUDIT, headline, markdown, sentences, tables
 from palate.types import Comparison, Judgement, Message
 
@@ -66,3 +74,20 @@ def test_markdown_is_escaped_and_says_what_it_was_made_of(made: Audit) -> None:
     assert text.startswith("# Audit of made \\| up\n")
     assert f"digest of their ids {made.items}" in text
     assert "palate audit it.jsonl" in text
+
+
+def test_audits_of_a_run_stand_on_its_page(tmp_path: Path, made: Audit) -> None:
+    path = tmp_path / "benchmarks" / "b.parquet"
+    write_comparisons(path, rows(6))
+    evaluate(open_judge("longer"), Benchmark("b", path), tmp_path / "verdicts")
+    (tmp_path / "audits").mkdir()
+    for name, one in (("a", made), ("b", audit("other", rows(20)))):
+        (tmp_path / "audits" / f"{name}.json").write_text(json.dumps(to_json(one)))
+    (tmp_path / "audits" / "c.json").write_text("{")
+    written = report(tmp_path)
+    assert [one.name for one in written.audits] == ["made | up", "other"]
+    assert written.table("audit") is not None
+    assert any("c.json" in problem for problem in written.problems)
+    page = write_page(written).read_text()
+    assert "Benchmarks: what they can show" in page
+    assert headline(made) in page

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
 from palate import escape
-from palate.evaluate.audit import DISCORDANT, JUDGES, LEARNED, USUAL, Audit, LengthBin
+from palate.evaluate.audit import DISCORDANT, JUDGES, LEARNED, USUAL, Audit, LengthBin, read_audit
 from palate.report import render
 from palate.report.render import percent
 from palate.report.table import Column, Table, Unit, Value, Values, columns, make_table
 from palate.stats import LEVEL, Estimate
+from palate.types import PalateError
 
 AUDIT = (
     "audit", "audit-parts", "audit-leads", "audit-length", "audit-style", "audit-doubles",
@@ -236,6 +238,20 @@ def _moves(audit: Audit) -> Iterator[str]:
 _TELLERS: tuple[Callable[[Audit], Iterator[str]], ...] = (
     _resolution, _trivial, _form, _annotators, _ties, _twice, _elsewhere, _versions, _moves,
 )  # fmt: skip
+
+
+def read_audits(runs: Sequence[Path]) -> tuple[list[Audit], list[str]]:
+    """The audits that stand in `audits/` of runs, each once, and what of them cannot be read."""
+    found: dict[str, Audit] = {}
+    problems: list[str] = []
+    for path in (path for run in runs for path in sorted((run / "audits").glob("*.json"))):
+        try:
+            audit = read_audit(path)
+        except PalateError as error:
+            problems.append(str(error))
+            continue
+        found.setdefault(audit.name + audit.items, audit)
+    return list(found.values()), problems
 
 
 # The figures.

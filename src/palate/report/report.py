@@ -12,10 +12,13 @@ from pathlib import Path
 from rich.console import Console
 
 from palate.data.annotators import Disagreement
+from palate.evaluate.audit import Audit
 from palate.evaluate.metrics import JudgeResults, Result
 from palate.records import write_json, write_text
 from palate.report import accuracy, data, diagnostics, render, study, training
 from palate.report.attributes import attributes
+from palate.report.audit import AUDIT, read_audits
+from palate.report.audit import tables as audit_tables
 from palate.report.over_optimisation import over_optimisation
 from palate.report.read import Items, Judged, Key, read_items, read_judged
 from palate.report.study import StudyResults, is_study, read_study
@@ -31,7 +34,8 @@ DATA = ("mixture", "contents", "batches", "sources", "lint", "agreement", "annot
 NAMES = (
     "table-7", "table-8", "table-29", "table-29-thresholds", "verdict", "differences", "length",
     "parts", "gaps", "calibration", "reliability", "best-of-n", "orders", "ties", "attributes",
-    "uncertainty", "over-optimisation", "outcomes", "training", "training-curve", *STUDY, *DATA,
+    "uncertainty", "over-optimisation", "outcomes", "training", "training-curve", *STUDY, *AUDIT,
+    *DATA,
 )  # fmt: skip
 """Every table there can be, in order."""
 FORMS: Mapping[str, Callable[[Table], str]] = {
@@ -40,7 +44,8 @@ FORMS: Mapping[str, Callable[[Table], str]] = {
     ".tex": render.latex,
 }
 QUIET = (
-    "training-curve", "study-runs", "table-29-thresholds", "reliability", "parts", "verdict", *DATA,
+    "training-curve", "study-runs", "table-29-thresholds", "reliability", "parts", "verdict",
+    *AUDIT, *DATA,
 )  # fmt: skip
 """In files only: they have many rows for every judge or run, or more words than a terminal."""
 
@@ -64,6 +69,7 @@ class Report:
     verdict: Verdict = field(default_factory=Verdict)
     contents: tuple[data.Contents, ...] = ()
     study: StudyResults | None = None
+    audits: tuple[Audit, ...] = ()
 
     @property
     def results(self) -> tuple[Result, ...]:
@@ -150,14 +156,18 @@ def _run_report(runs: tuple[Path, ...], folder: Path) -> Report:
             accuracy.outcomes(judged),
         ]
     tables += [training.training_summary(curves), training.training_curve(curves)]
-    problems = (*judged.problems, *(p for c in curves for p in c.problems), *broken, *broken_items)
+    audits, broken_audits = read_audits(runs)
+    problems = (
+        *judged.problems, *(p for c in curves for p in c.problems), *broken, *broken_items,
+        *broken_audits,
+    )  # fmt: skip
     if not any(tables):
         raise PalateError(
             problems[0]
             if problems
             else f"{runs[0]}: no verdicts and no training to report; run `palate evaluate` first"
         )
-    tables += _data_tables(runs, contents)
+    tables += [*audit_tables(audits), *_data_tables(runs, contents)]
     return Report(
         run_dir=folder,
         runs=runs,
@@ -168,6 +178,7 @@ def _run_report(runs: tuple[Path, ...], folder: Path) -> Report:
         curves=tuple(curves),
         verdict=conclusions,
         contents=tuple(contents),
+        audits=tuple(audits),
     )
 
 

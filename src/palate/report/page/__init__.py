@@ -24,8 +24,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from palate import escape
+from palate.evaluate.audit import Audit
 from palate.records import Header, read_header, write_text
 from palate.report.accuracy import judge_name
+from palate.report.audit import sentences
 from palate.report.data import read_recipe
 from palate.report.diagnostics import PERFECT
 from palate.report.page import charts
@@ -74,6 +76,7 @@ def page(made: Report) -> str:
         },
         "tables": {one.name: view(one, failures.link, made.judged.results) for one in tables},
         "charts_shown": drawn,
+        "audits": [(escape.name(one.name), *_first_and_rest(one)) for one in made.audits],
         "failures": failures,
         "origin": origin,
         "holm_method": HOLM_METHOD,
@@ -81,6 +84,11 @@ def page(made: Report) -> str:
     }
     specs = {name: {key: asdict(chart)[key] for key in SPEC_KEYS} for name, chart in drawn.items()}
     return render(values, specs)
+
+
+def _first_and_rest(audit: Audit) -> tuple[str, list[str]]:
+    first, *rest = sentences(audit)
+    return first, rest
 
 
 def _evidence(finding: Finding) -> dict[str, Any]:
