@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from palate.model.options import BaseOptions
-from palate.model.packing import Tokens, group, pack
+from palate.model.packing import Group, Tokens, group, pack
+from palate.model.prompt_cache import PromptCache
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
 from tiny import tiny_model, tiny_tokenizer
@@ -66,3 +67,41 @@ def gradients(model: RewardModel, path: str, made: Conversations) -> Tensor:
     model.zero_grad()
     torch.nn.functional.softplus(rewards(model, path, made)).sum().backward()
     return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def dialogues(seed: int, steps: int, *, prompt: tuple[int, int] = (10, 60)) -> list[list[Group]]:
+    """Micro-batches as they come in rollouts: responses to a prompt together and one by one, turns
+    that follow on what was said, a conversation again, prompts that begin alike.
+    """
+    rng = np.random.default_rng(seed)
+
+    def tokens(low: int, high: int) -> Tokens:
+        return rng.integers(0, 400, rng.integers(low, high)).astype(np.int32)
+
+    system = tokens(20, 21)
+    said = [np.concatenate((system, tokens(*prompt))) for _ in range(3)]
+    batches = []
+    for _ in range(steps):
+        groups = []
+        for _ in range(rng.integers(1, 4)):
+            before = said[rng.integers(len(said))]
+            more = (before, tokens(1, 30)) if rng.random() < 0.7 else (before,)
+            turn = np.concatenate(more)
+            responses = [np.append(turn, tokens(1, 20)) for _ in range(rng.integers(1, 4))]
+            if rng.random() < 0.2:
+                responses.append(said[-1])
+            groups.append(group(responses, shared=len(responses) > 1))
+            said += [turn, responses[0]]
+        batches.append(groups)
+    return batches
+
+
+@torch.inference_mode()
+def largest_change(model: RewardModel, cache: PromptCache, batches: Sequence[list[Group]]) -> float:
+    """How far what is kept moves a reward, relative to the norm of a micro-batch's."""
+    changes = [0.0]
+    for groups in batches:
+        kept, plain = model(groups, cache).reward, model(groups).reward
+        changes.append(float((kept - plain).norm() / plain.norm()))
+        assert cache.bytes <= cache.max_bytes
+    return max(changes)

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from hybrids import HYBRIDS, hybrid_config
-from packed import conversations, rewards
+from packed import conversations, dialogues, largest_change, rewards
 from palate.model.attention import NAME
 from palate.model.compute import apply_compute
 from palate.model.options import BaseOptions, Compute
-from palate.model.packing import PADDING, SPARE, SegmentBatches, Segments, group, pack
+from palate.model.packing import PADDING, SPARE, SegmentBatches, Segments, Tokens, group, pack
 from palate.model.recurrence import share_states
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
@@ -82,6 +82,34 @@ def test_bf16_paths_agree_within_a_stated_bound(family: str) -> None:
         assert apart(mine, theirs) < bound
 
 
+@pytest.mark.parametrize("family", HYBRIDS)
+def test_states_that_are_kept_between_micro_batches_change_no_reward(family: str) -> None:
+    model = reward_model(family)
+    cache = model.prompt_cache(1 << 30)
+    assert largest_change(model, cache, dialogues(0, 8)) < 1e-5
+    assert cache.use.found > 5
+    assert cache.use.saved_tokens > 300
+
+
+def test_a_state_is_kept_where_two_conversations_were_seen_to_part() -> None:
+    """The second response shows where the prompt ends; from the third on the prompt is not run."""
+    model, rng = reward_model("lfm2"), np.random.default_rng(0)
+    cache = model.prompt_cache(1 << 20)
+
+    def saved(said: Tokens, first: int) -> int:
+        response = np.append(first, rng.integers(0, 400, 30))
+        before = cache.use.saved_tokens
+        with torch.inference_mode():
+            asked = np.concatenate((said, response)).astype(np.int32)
+            model([group([asked], shared=False)], cache)
+        return cache.use.saved_tokens - before
+
+    prompt = rng.integers(0, 400, 40)
+    assert [saved(prompt, first) for first in (1, 2, 3, 4)] == [0, 0, 40, 40]
+    longer = np.concatenate((prompt, np.append(5, rng.integers(0, 400, 29))))
+    assert [saved(longer, first) for first in (1, 2, 3)] == [40, 40, 70]
+
+
 def test_recomputed_activations_and_a_copy_give_the_same_gradient() -> None:
     model = reward_model("qwen3_5_text")
     _, expected = outcome(model, "shared")
@@ -138,7 +166,7 @@ def test_batches_hold_each_token_once_with_little_padding() -> None:
     rng = np.random.default_rng(0)
     sizes = [(int(rng.integers(0, 90)), rng.integers(1, 90, rng.integers(1, 9))) for _ in range(40)]
     segments = Segments.of([(prompt, list(map(int, responses))) for prompt, responses in sizes])
-    made = SegmentBatches.of(segments.query_lengths, segments.key_lengths, torch.device("cpu"))
+    made = SegmentBatches.of(segments.query_lengths, segments.sources, torch.device("cpu"))
     batches = (*made.prompts, *made.responses)
     laid = torch.cat([batch.tokens.flatten() for batch in batches])
     assert torch.equal(laid[made.places], torch.arange(sum(segments.query_lengths)))
@@ -148,7 +176,7 @@ def test_batches_hold_each_token_once_with_little_padding() -> None:
     for batch in batches:
         present = torch.ones_like(batch.tokens) if batch.present is None else batch.present
         assert batch.tokens.numel() <= (1 + PADDING) * present.sum() + SPARE
-        for row, filled, prompt in zip(batch.tokens, present.bool(), batch.prompts, strict=True):
+        for row, filled, prompt in zip(batch.tokens, present.bool(), batch.sources, strict=True):
             own = row[filled].tolist()
             follows = any(batch is one for one in made.responses)
             assert expected.pop(own[-1]) == [*(prompts[int(prompt)] if follows else ()), *own]

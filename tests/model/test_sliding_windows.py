@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModel
 
-from packed import conversations, gradients, rewards
+from packed import conversations, dialogues, gradients, largest_change, rewards
 from palate.model.options import BaseOptions
 from palate.model.packing import group, pack
 from palate.model.reward_model import RewardModel
@@ -136,3 +136,12 @@ def segments(layout: Any) -> list[tuple[int, int, torch.Tensor]]:
     assert layout.key_starts.tolist()[-1] == len(layout.gather)
     assert layout.query_starts.tolist()[-1] == sum(layout.query_lengths)
     return list(zip(layout.query_lengths, layout.key_lengths, parts, strict=True))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_keys_that_are_kept_between_micro_batches_change_no_reward(name: str) -> None:
+    for window in (1, 7, 300):
+        model = windowed(name, window).eval()
+        cache = model.prompt_cache(1 << 30)
+        assert largest_change(model, cache, dialogues(window, 4)) < 1e-5
+        assert cache.use.found > 2

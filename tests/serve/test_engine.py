@@ -133,7 +133,7 @@ def test_everybody_gets_the_offline_rewards_of_what_they_asked(
             tasks[number].cancel()
         return await asyncio.gather(*tasks, return_exceptions=True)
 
-    answers = run(model, steps, tokens_per_microbatch=budget)
+    answers = run(model, steps, tokens_per_microbatch=budget, cache_bytes=1 << 17)
     for number, ((_, rows), answer) in enumerate(zip(asked, answers, strict=True)):
         if isinstance(answer, asyncio.CancelledError):
             assert number in gone
@@ -152,6 +152,43 @@ def test_an_ensemble_says_how_far_its_members_differ(model: RewardModel) -> None
     assert first == second == (read.reward.item(), read.members.std(1).item())
     assert run(several, lambda engine: engine.rewards(ask)) == (first[0], first[0])
     assert run(model, lambda engine: engine.rewards_with_std(ask))[0][1] is None
+
+
+def test_responses_that_come_one_by_one_cost_only_themselves(model: RewardModel) -> None:
+    rows = [conversation(3, [n, *range(9)]) for n in range(8)]
+
+    async def steps(engine: Engine) -> Any:
+        answers = [await engine.rewards(ScoreRequest((row,))) for row in rows]
+        apart = await engine.rewards(ScoreRequest((rows[0],), salt="another"))
+        stats, prompt = engine.stats, len(rows[0]) - 10
+        assert stats.kept_tokens == (len(rows) - 1) * prompt
+        assert stats.computed_tokens == stats.asked_tokens - stats.kept_tokens
+        assert (stats.prompts, stats.prompts_found) == (len(rows) + 1, len(rows) - 1)
+        assert 0 < engine.kept_bytes <= 1 << 20
+        return [reward for (reward,) in [*answers, apart]]
+
+    answers = run(model, steps, cache_bytes=1 << 20)
+    assert answers == pytest.approx(offline(model, (*rows, rows[0])), abs=NOISE)
+
+
+def test_two_salts_share_no_micro_batch_and_both_are_answered(
+    model: RewardModel, gate: Gate
+) -> None:
+    row = conversation(3, [1, 2, 3])
+
+    async def steps(engine: Engine) -> Any:
+        first = await held(engine, gate)
+        asks = [ScoreRequest((row,), salt=salt) for salt in ("a", "b", "a")]
+        tasks = [asyncio.create_task(engine.rewards(ask)) for ask in asks]
+        await accepted(engine, 4)
+        gate.open()
+        await first
+        answers = [await task for task in tasks]
+        assert engine.stats.computed_tokens == 2 * len(row) + len(one(0).conversations[0])
+        return [reward for (reward,) in answers]
+
+    answers = run(model, steps, cache_bytes=1 << 20)
+    assert answers == pytest.approx(offline(model, (row,)) * 3, abs=NOISE)
 
 
 def test_an_ask_alone_is_bit_for_bit_the_offline_reward(model: RewardModel) -> None:

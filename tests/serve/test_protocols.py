@@ -280,7 +280,7 @@ def test_a_text_too_long_is_cut_or_refused_as_its_protocol_says(
     long = chat.tokenizer.apply_chat_template(
         [{"role": "user", "content": "How do I bake? " * 600}, TURNS[1]], tokenize=False
     )
-    kept = running.ok("/get_reward", {"query": long})["rewards"]
+    kept = near(running.ok("/get_reward", {"query": long})["rewards"])
     assert running.ok("/v1/score/evaluation", {"messages": [long]})["scores"] == kept
     cut = running.ok("/classify", {"input": long, "truncate_prompt_tokens": -1, **RAW})
     assert cut["data"][0]["probs"] == kept

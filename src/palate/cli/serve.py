@@ -40,6 +40,14 @@ def serve(
     tokens_per_microbatch: Annotated[
         int, typer.Option(min=64, help="Computed together.", rich_help_panel=MODELS)
     ] = 4_096,
+    prompt_cache_megabytes: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Kept of prompts between requests, a model; 0: nothing.",
+            rich_help_panel=MODELS,
+        ),
+    ] = 1_024,
     workers: Annotated[
         int,
         typer.Option(
@@ -136,6 +144,7 @@ def serve(
         dtype=chosen_dtype(dtype),
         tokens_per_microbatch=tokens_per_microbatch,
         max_waiting_tokens=max_waiting_tokens,
+        cache_bytes=prompt_cache_megabytes << 20,
         max_tokens=max_tokens,
         workers=workers,
         max_characters=limits.characters_per_conversation,

@@ -190,7 +190,8 @@ def shared_prefix_attention(
     own: those of its response, then those of its prompt.
 
     Args:
-        query: [1, H, T, D]. key, value: [1, Hkv, T, D], H a multiple of Hkv.
+        query: [1, H, T, D]. key, value: [1, Hkv, T, D], H a multiple of Hkv; kept ones come in
+            front of them.
         layout: the segments of the row; they cover T, or those tokens that query, exactly.
         varlen: one call for all segments, by a kernel that only CUDA has.
         scaling: factor on the logits; 1/sqrt(D) where None.
@@ -211,6 +212,8 @@ def shared_prefix_attention(
     if s_aux is not None and softcap is not None:
         raise ValueError(f"{NAME} knows no sinks beside soft-capped logits")
     layout, width, dtype = layout.within(sliding_window), value.shape[-1], value.dtype
+    if layout.kept is not None:
+        key, value = (layout.kept.join(t.transpose(1, 2)).transpose(1, 2) for t in (key, value))
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     if s_aux is not None:
         query, key, value = _with_sink(query, key, value, s_aux / scale)

@@ -2,9 +2,11 @@
 
 A packed row holds groups `[prompt | response 1 | response 2 | ...]` one after another. A prompt is
 one segment of p queries over its own p keys; a response is one of r queries over the p keys of its
-prompt and then its own r. Causal order is aligned to the last query and the last key.
+prompt and then its own r. Causal order is aligned to the last query and the last key. Where the
+beginning of a prompt was computed before and kept, its keys come in front, and no query is its.
 
-Shape letters: T tokens of the row, N segments, K keys of all segments together.
+Shape letters: T tokens of the row, P kept tokens before it, N segments, K keys of all segments
+together, S kept states.
 """
 
 from __future__ import annotations
@@ -31,16 +33,52 @@ Integers = NDArray[np.int64]
 BLOCK = 256
 
 
+class Kept:
+    """What layers go on from, and what they leave to be kept: a call of each after the other.
+
+    Attention and mixers read their part of what was kept in the order in which a forward pass
+    calls them, and add theirs to what is `left`.
+
+    `before`: [P, B] bytes of the kept tokens, of every call of attention its keys and values;
+    None where there are none. `states`: of each kept prompt what every mixer ended it in.
+    `left_rows`: of every key and value of a call their bytes, [T, B'], views of what was computed.
+    `left_states`: of each mixer's calls the states at the ends of the row's prompts, in the order
+    of `SegmentBatches.prompts` and then `.further`.
+    """
+
+    def __init__(self, before: Tensor | None = None, states: Sequence[Sequence[Any]] = ()) -> None:
+        self.before, self.states = before, states
+        self.left_rows: list[Tensor] = []
+        self.left_states: list[Any] = []
+        self._read = 0
+
+    def next_states(self) -> list[Any]:
+        """What the next call of a mixer goes on from: a state of each kept prompt."""
+        return [calls[len(self.left_states)] for calls in self.states]
+
+    def join(self, rows: Tensor) -> Tensor:
+        """Keys or values of a call, [1, T, H, D], behind those that were kept: [1, P + T, H, D]."""
+        own = rows[0].flatten(1).view(torch.uint8)
+        self.left_rows.append(own)
+        if self.before is None:
+            return rows
+        start, self._read = self._read, self._read + own.shape[1]
+        before = self.before[:, start : self._read].view(rows.dtype)
+        return torch.cat((before.unflatten(1, rows.shape[2:]), rows[0]))[None]
+
+
 @dataclass(frozen=True)
 class Layout:
     """The segments of one packed row, made once a micro-batch and read by every layer.
 
-    `gather`: [K], the token whose key each segment reads, segment after segment. `query_starts`,
-    `key_starts`: [N + 1] int32, 0 and then the running sums of the lengths. Lengths are numbers of
-    the host, so that no layer has to ask the device for one. `rows`: the tokens that query, where
-    not all do. `ends`: the same row, but of each response only its last token queries. `window`:
-    how many keys a query sees, its own the last of them, where that is not all before it. `sink`:
-    whether each segment's first key is none of a token, and seen by all of its queries.
+    `gather`: [K], the token whose key each segment reads, segment after segment; kept tokens come
+    before those of the row. `sources`: what each segment goes on from, see `Segments`.
+    `query_starts`, `key_starts`: [N + 1] int32, 0 and then the running sums of the lengths. Lengths
+    are numbers of the host, so that no layer has to ask the device for one. `rows`: the tokens that
+    query, where not all do. `ends`: the same row, but of each response only its last token queries.
+    `window`: how many keys a query sees, its own the last of them, where that is not all before it.
+    `sink`: whether each segment's first key is none of a token, and seen by all of its queries.
+    `kept`: where prompts are kept between micro-batches.
 
     Not slotted: what is computed from it is kept.
     """
@@ -50,10 +88,12 @@ class Layout:
     gather: Tensor
     query_starts: Tensor
     key_starts: Tensor
+    sources: tuple[int, ...] = ()
     rows: Tensor | None = None
     ends: Layout | None = None
     window: int | None = None
     sink: bool = False
+    kept: Kept | None = None
 
     @cached_property
     def masks(self) -> tuple[Tensor | None, ...]:
@@ -81,7 +121,8 @@ class Layout:
     @cached_property
     def batches(self) -> SegmentBatches:
         """The segments as rows of a few batches, for layers that carry a state."""
-        return SegmentBatches.of(self.query_lengths, self.key_lengths, self.gather.device)
+        kept = 0 if self.kept is None else len(self.kept.states)
+        return SegmentBatches.of(self.query_lengths, self.sources, self.gather.device, kept)
 
     @cached_property
     def longest_query(self) -> int:
@@ -149,33 +190,47 @@ class Layout:
 class Segments:
     """The segments of a packed row on the host, before their one transfer to the device.
 
-    `responses` are the places of those segments that are responses.
+    `responses` are the places of those segments that are responses. `sources`: what each goes on
+    from: -1 nothing, n < S the n-th kept state, S + m segment m.
     """
 
     query_lengths: tuple[int, ...]
     key_lengths: tuple[int, ...]
     gather: Integers
     responses: tuple[int, ...]
+    sources: tuple[int, ...]
 
     @classmethod
-    def of(cls, groups: Sequence[tuple[int, Sequence[int]]]) -> Segments:
-        """Segments of groups given as (tokens of the prompt, tokens of each response)."""
-        queries, keys, gather, places = [], [], [], []
-        start = 0
-        for prefix, responses in groups:
-            prompt = np.arange(start, start + prefix)
-            start += prefix
+    def of(cls, groups: Sequence[tuple[int, Sequence[int]]], kept: Sequence[int] = ()) -> Segments:
+        """Segments of groups given as (tokens of the prompt, tokens of each response).
+
+        `kept`: of each group how many tokens before those are kept; none where it is empty.
+        """
+        queries, keys, gather, places, sources = [], [], [], [], []
+        kept = kept or [0] * len(groups)
+        states, laid, start = sum(map(bool, kept)), 0, sum(kept)
+        state = 0
+        for past, (prefix, responses) in zip(kept, groups, strict=True):
+            before = [np.arange(laid, laid + past)]
+            laid += past
+            source, state = (state, state + 1) if past else (-1, state)
             if prefix:
+                before.append(np.arange(start, start + prefix))
                 queries.append(prefix)
-                keys.append(prefix)
-                gather.append(prompt)
+                keys.append(past + prefix)
+                gather += before
+                sources.append(source)
+                source = states + len(queries) - 1
+                start += prefix
             for length in responses:
                 places.append(len(queries))
                 queries.append(length)
-                keys.append(prefix + length)
-                gather += [prompt, np.arange(start, start + length)]
+                keys.append(past + prefix + length)
+                gather += [*before, np.arange(start, start + length)]
+                sources.append(source)
                 start += length
-        return cls(tuple(queries), tuple(keys), np.concatenate(gather), tuple(places))
+        joined = np.concatenate(gather)
+        return cls(tuple(queries), tuple(keys), joined, tuple(places), tuple(sources))
 
     @property
     def rows(self) -> Integers:
@@ -189,7 +244,8 @@ class Segments:
         gather = [self.gather[starts[n] : starts[n + 1]] for n in self.responses]
         keys = tuple(self.key_lengths[n] for n in self.responses)
         places = tuple(range(len(keys)))
-        return Segments((1,) * len(keys), keys, np.concatenate(gather), places)
+        sources = tuple(self.sources[n] for n in self.responses)
+        return Segments((1,) * len(keys), keys, np.concatenate(gather), places, sources)
 
     @property
     def positions(self) -> Integers:
@@ -203,13 +259,11 @@ class Segments:
         queries, keys = np.cumsum([0, *self.query_lengths]), np.cumsum([0, *self.key_lengths])
         return self.gather, queries, keys
 
-    def layout(
-        self, index: Sequence[Tensor], *, rows: Tensor | None = None, ends: Layout | None = None
-    ) -> Layout:
+    def layout(self, index: Sequence[Tensor], **others: Any) -> Layout:
         """The layout of these segments, `index` being theirs on the device."""
         gather, queries, keys = index
         sums = queries.int(), keys.int()
-        return Layout(self.query_lengths, self.key_lengths, gather, *sums, rows=rows, ends=ends)
+        return Layout(self.query_lengths, self.key_lengths, gather, *sums, self.sources, **others)
 
 
 # Padding of a batch of segments: at most an eighth, and as much as another batch would cost.
@@ -221,39 +275,45 @@ class SegmentBatch:
     """Segments of like lengths as the rows of one batch.
 
     `tokens`: [N, L], of each place its token in the packed row, any where there is padding.
-    `present`: [N, L], where there is none; None where there is none at all. `prompts`: [N], of
-    responses the place of their prompt among the prompts of all batches, in order.
+    `present`: [N, L], where there is none; None where there is none at all. `segments`: which they
+    are. `sources`: [N], of those that go on from a state its place among all states: those that
+    were kept, then those in which the prompts of all batches end, in order.
     """
 
     tokens: Tensor
     present: Tensor | None
-    prompts: Tensor
+    segments: tuple[int, ...]
+    sources: Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentBatches:
     """The segments of a packed row in batches: those that start from nothing, then the others.
 
-    Prompts are padded on the left, so that all end at the last place of a row; responses on the
-    right, where nothing follows that would be read. `places`: [T], where each token of the packed
-    row lies among the places of all batches.
+    `prompts` are padded on the left, so that all end at the last place of a row; `responses` on
+    the right, where nothing follows that would be read. `further` are prompts that go on from a
+    kept state and end in one: neither side may be padded. `places`: [T], where each token of the
+    packed row lies among the places of all batches.
     """
 
     prompts: tuple[SegmentBatch, ...]
+    further: tuple[SegmentBatch, ...]
     responses: tuple[SegmentBatch, ...]
     places: Tensor
 
     @classmethod
     def of(
-        cls, queries: Sequence[int], keys: Sequence[int], device: torch.device
+        cls, queries: Sequence[int], sources: Sequence[int], device: torch.device, kept: int = 0
     ) -> SegmentBatches:
-        """Batches of segments of so many queries and keys, as a layout has them."""
+        """Batches of segments of so many queries that go on from `sources` (see `Segments`)."""
         starts = np.cumsum([0, *queries])
-        follows = np.array(queries) < np.array(keys)
-        # A response follows the last prompt before it.
-        prompts = np.maximum.accumulate(np.where(follows, 0, np.arange(len(queries))))
+        source = np.array(sources)
+        goes_on = source >= 0
+        has_responses = np.isin(np.arange(len(queries)), source[source >= kept] - kept)
         places, laid = np.zeros(starts[-1], np.int64), 0
-        order = np.zeros(len(queries), np.int64)  # Of each prompt its place among all of them.
+        # Of each state its place: kept ones first, then ends of prompts as their batches come.
+        order = np.concatenate((np.arange(kept), np.zeros(len(queries), np.int64)))
+        ended = kept
 
         def batch(segments: Sequence[int], least: int, *, left: bool) -> SegmentBatch:
             nonlocal laid
@@ -266,17 +326,31 @@ class SegmentBatches:
                 present[row, own] = True
             places[tokens[present]] = laid + np.flatnonzero(present)
             laid += tokens.size
-            arrays = tokens, present, order[prompts[segments]]
+            arrays = tokens, present, order[np.maximum(source[segments], 0)]
             index, filled, of = (torch.from_numpy(array).to(device) for array in arrays)
-            return SegmentBatch(index, None if present.all() else filled, of)
+            return SegmentBatch(index, None if present.all() else filled, tuple(segments), of)
 
-        alike = _alike(np.flatnonzero(~follows), queries)
-        order[[n for segments in alike for n in segments]] = np.arange((~follows).sum())
-        first = tuple(batch(segments, 1, left=True) for segments in alike)
-        alike = _alike(np.flatnonzero(follows), queries)
+        def prompts(batches: Sequence[Sequence[int]]) -> tuple[SegmentBatch, ...]:
+            nonlocal ended
+            for segments in batches:
+                order[[kept + n for n in segments]] = np.arange(ended, ended + len(segments))
+                ended += len(segments)
+            return tuple(batch(segments, 1, left=True) for segments in batches)
+
+        first = prompts(_alike(np.flatnonzero(~goes_on), queries))
+        further = prompts(_equal(np.flatnonzero(goes_on & has_responses), queries))
+        alike = _alike(np.flatnonzero(goes_on & ~has_responses), queries)
         # One token after a prompt would take a path of transformers that has no gradient.
         later = tuple(batch(segments, 2, left=False) for segments in alike)
-        return cls(first, later, torch.from_numpy(places).to(device))
+        return cls(first, further, later, torch.from_numpy(places).to(device))
+
+
+def _equal(segments: Integers, lengths: Sequence[int]) -> list[list[int]]:
+    """`segments` in batches of equal length."""
+    batches: dict[int, list[int]] = {}
+    for n in segments.tolist():
+        batches.setdefault(lengths[n], []).append(n)
+    return [*batches.values()]
 
 
 def _alike(segments: Integers, lengths: Sequence[int]) -> list[list[int]]:
@@ -427,13 +501,21 @@ def common_prefix(first: Tokens, second: Tokens) -> int:
     return int(differs.argmax()) if differs.any() else limit
 
 
-def pack(groups: Sequence[Group], device: torch.device | str = "cpu") -> Packed:
+def pack(
+    groups: Sequence[Group],
+    device: torch.device | str = "cpu",
+    *,
+    kept: Kept | None = None,
+    kept_tokens: Sequence[int] = (),
+) -> Packed:
     """Lay groups one after another; a response's positions continue its own prompt's.
 
-    Built on the host and moved at once, without waiting for the device.
+    Built on the host and moved at once, without waiting for the device. With `kept`, so many
+    tokens of each group come before its prefix and are not in the row.
     """
     parts = [part for item in groups for part in (item.prefix, *item.suffixes)]
-    segments = Segments.of([(len(g.prefix), [*map(len, g.suffixes)]) for g in groups])
+    lengths = [(len(g.prefix), [*map(len, g.suffixes)]) for g in groups]
+    segments = Segments.of(lengths, kept_tokens)
     tokens = np.concatenate(parts).astype(np.int64)
     arrays = [tokens, segments.positions, segments.rows, *segments.index, *segments.ends.index]
     # In one transfer, which pinned memory lets run beside the host.
@@ -442,7 +524,8 @@ def pack(groups: Sequence[Group], device: torch.device | str = "cpu") -> Packed:
         host = host.pin_memory()
     tensors = host.to(device, non_blocking=True).split([*map(len, arrays)])
     ids, positions, rows, *index = tensors
-    layout = segments.layout(index[:3], ends=segments.ends.layout(index[3:], rows=rows))
+    ends = segments.ends.layout(index[3:], rows=rows, kept=kept)
+    layout = segments.layout(index[:3], ends=ends, kept=kept)
     return Packed(ids[None], positions[None], rows, layout)
 
 

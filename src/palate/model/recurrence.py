@@ -69,17 +69,26 @@ def _by_segment(
         return hidden_states[0].index_select(0, index.flatten()).unflatten(0, index.shape)
 
     outputs: list[Tensor] = []
-    ended: list[States] = []
+    # States in the order of `SegmentBatch.sources`: those that were kept, then those of prompts.
+    kept = layout.kept
+    ended: list[States] = [] if kept is None else kept.next_states()
+    count = len(ended)
     for batch in segments.prompts:
         state = States(present=batch.present)
         with _chunks_of(mixer, batch.tokens):
             states = forward(mixer, rows(batch.tokens), cache=state, attention_mask=batch.present)
         outputs.append(states)
         ended.append(state)
-    for batch in segments.responses:
-        state = States.after(ended, batch.prompts)
+    further: list[States] = []
+    for batch in (*segments.further, *segments.responses):
+        state = States.after([*ended, *further], batch.sources)
         with _chunks_of(mixer, batch.tokens):
             outputs.append(forward(mixer, rows(batch.tokens), cache=state))
+        if len(further) < len(segments.further):
+            further.append(state)
+    ended += further
+    if kept is not None:
+        kept.left_states.append(ended[count:])
     joined = torch.cat([output.flatten(0, 1) for output in outputs])
     return joined.index_select(0, segments.places)[None]
 
@@ -122,6 +131,21 @@ class States:
                 whole = torch.cat([one[number] for one in theirs])
                 # In float32, so that the gradients of many responses add up without rounding.
                 mine[number] = whole.float().index_select(0, places).to(whole.dtype)
+        return state
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that it holds."""
+        return [*self.convolved.values(), *self.recurrent.values()]
+
+    def row(self, place: int) -> States:
+        """Those of one row, [1, ...], in memory of their own."""
+        state = States()
+        for mine, theirs in (
+            (state.convolved, self.convolved),
+            (state.recurrent, self.recurrent),
+        ):
+            mine.update({n: whole[place : place + 1].clone() for n, whole in theirs.items()})
         return state
 
     def get_conv_state(self, _layer: int, state_idx: int = 0) -> Tensor | None:

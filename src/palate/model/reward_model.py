@@ -31,7 +31,8 @@ from palate.model.attention import (
 from palate.model.device import autocast
 from palate.model.frozen import FrozenLayers
 from palate.model.packing import Group, Packed, Tokens, group, pack
-from palate.model.recurrence import share_states
+from palate.model.prompt_cache import PromptCache
+from palate.model.recurrence import mixers, share_states
 from palate.model.tokenizer import ChatTokens
 from palate.types import PalateError
 
@@ -154,6 +155,10 @@ class RewardModel(nn.Module):
             self.head.out_features = members
         self.register_buffer("offsets", torch.zeros(members))
 
+    def prompt_cache(self, max_bytes: int) -> PromptCache:
+        """An empty cache of this model's prompts, for `forward`."""
+        return PromptCache(max_bytes, stateful=bool(mixers(self.backbone)))
+
     @property
     def heads(self) -> list[nn.Module]:
         """All heads there are, the scalar one first."""
@@ -182,8 +187,13 @@ class RewardModel(nn.Module):
             self.backbone, shared=self.shared, device=self.device, dtype=self.dtype
         )
 
-    def forward(self, groups: Sequence[Group]) -> Rewards:
+    def forward(
+        self, groups: Sequence[Group], cache: PromptCache | None = None, salt: str = ""
+    ) -> Rewards:
         """Rewards of every response of every group, in order.
+
+        With a `cache` of this model's own, beginnings that it has are not computed again, and
+        what is computed is kept there, for others of the same `salt`. Without gradients.
 
         Packed with shared prefixes where the backbone can, else padded rows (encoders and some
         recurrences; a conversation over the length that angles of positions follow): the rule is
@@ -191,6 +201,12 @@ class RewardModel(nn.Module):
         """
         longest = (len(g.prefix) + max(map(len, g.suffixes)) for g in groups)
         if self.shared and max(longest, default=0) <= self.steady:
+            if cache is not None:
+                cache.check_weights(self)
+                row = cache.row(groups, self.device, salt)
+                last, router_logits = self._packed_states(row.packed)
+                cache.keep(row)
+                return self._read(last[torch.from_numpy(row.order)], router_logits)
             packed = pack(groups, self.device)
             states = None if self.kept is None else self.kept.read(groups)
             if self.kept is None or states is None:

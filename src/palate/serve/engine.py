@@ -26,6 +26,7 @@ import torch
 
 from palate.model.device import keep_memory
 from palate.model.packing import Group, Tokens, microbatches
+from palate.model.prompt_cache import CacheUse
 from palate.model.reward_model import RewardModel
 from palate.serve.scheduler import FairQueue, WorkItem, by_prompt, prompt_group, work_items
 from palate.types import PalateError
@@ -44,13 +45,14 @@ class ScoreRequest:
     prompt's work, in one request and across requests. `client` takes turns with other clients.
     After `deadline`, a time of `time.monotonic()`, nobody waits for the answer. `safety` says for
     each conversation whether its prompt is about safety, which only the combined reward reads;
-    empty where it is not known.
+    empty where it is not known. What is kept of prompts is kept apart by `salt`.
     """
 
     conversations: tuple[Tokens, ...]
     client: str = ""
     deadline: float | None = None
     safety: tuple[bool, ...] = ()
+    salt: str = ""
 
 
 # Named for what a client is told, which is not always that something is in error.
@@ -87,6 +89,15 @@ Reward = tuple[float, float | None]
 """A raw reward, and the standard deviation of an ensemble's members; None of a single model."""
 
 
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """Rewards in order; what kept prompts saved, and the bytes that they take now."""
+
+    rewards: list[Reward]
+    use: CacheUse
+    kept_bytes: int
+
+
 class Backend(Protocol):
     """A place where a model computes: this process, or one of its own."""
 
@@ -99,7 +110,7 @@ class Backend(Protocol):
         """Wait until it can compute; raises where it never will."""
         ...
 
-    def __call__(self, groups: Sequence[Group]) -> list[Reward]:
+    def __call__(self, groups: Sequence[Group], salt: str) -> Computed:
         """Rewards of every response of every group, in order."""
         ...
 
@@ -109,22 +120,33 @@ class Backend(Protocol):
 
 
 class LocalModel:
-    """A model in this process."""
+    """A model in this process, which keeps up to `cache_bytes` of prompts."""
 
-    def __init__(self, model: RewardModel, device_lock: threading.Lock | None = None) -> None:
+    def __init__(
+        self,
+        model: RewardModel,
+        device_lock: threading.Lock | None = None,
+        *,
+        cache_bytes: int = 0,
+    ) -> None:
         self.device_lock = device_lock or threading.Lock()
         self._model = model
+        self._cache = model.prompt_cache(cache_bytes) if cache_bytes else None
 
     def open(self) -> None:
         """It was opened before it came here."""
 
     @torch.inference_mode()
-    def __call__(self, groups: Sequence[Group]) -> list[Reward]:
-        read = self._model(groups)
+    def __call__(self, groups: Sequence[Group], salt: str) -> Computed:
+        use, cache = CacheUse(), self._cache
+        if cache is not None:
+            cache.use = use
+        read = self._model(groups, cache, salt)
         stds: list[float | None] = [None] * len(read.reward)
         if read.members is not None:
             stds = read.members.std(1).tolist()
-        return list(zip(read.reward.tolist(), stds, strict=True))
+        rewards = list(zip(read.reward.tolist(), stds, strict=True))
+        return Computed(rewards, use, 0 if cache is None else cache.bytes)
 
     def close(self) -> None:
         """Whoever brought it may go on with it."""
@@ -141,14 +163,18 @@ class EngineStats:
     """Running counts since the start.
 
     `asked_tokens` are those of conversations as they came, `computed_tokens` those that the model
-    ran; between them lie shared prompts and equal conversations. `busy_seconds` is time in the
-    model.
+    ran; between them lie shared prompts, equal conversations and prompts that were kept.
+    `prompts` were looked for among those, `prompts_found` had a kept beginning, `kept_tokens` were
+    saved by it. `busy_seconds` is time in the model.
     """
 
     batches: int = 0
     conversations: int = 0
     asked_tokens: int = 0
     computed_tokens: int = 0
+    prompts: int = 0
+    prompts_found: int = 0
+    kept_tokens: int = 0
     busy_seconds: float = 0.0
     refused: int = 0
     late: int = 0
@@ -156,9 +182,12 @@ class EngineStats:
     failed: int = 0
     tokens_per_second: float = FIRST_TOKENS_PER_SECOND
 
-    def computed(self, tokens: int, seconds: float) -> None:
-        """Add a micro-batch, and what it says of the speed of late."""
-        self.computed_tokens += tokens
+    def computed(self, tokens: int, use: CacheUse, seconds: float) -> None:
+        """Add a micro-batch of so many tokens, and what it says of the speed of late."""
+        self.computed_tokens += tokens - use.saved_tokens
+        self.prompts += use.prompts
+        self.prompts_found += use.found
+        self.kept_tokens += use.saved_tokens
         self.busy_seconds += seconds
         self.batches += 1
         # By its time, so that a hundred small micro-batches say no more than they lasted.
@@ -209,14 +238,16 @@ class Engine:
         name: str,
         tokens_per_microbatch: int = 4_096,
         max_waiting_tokens: int = 262_144,
+        cache_bytes: int = 0,
         device_lock: threading.Lock | None = None,
         workers: Sequence[Backend] = (),
     ) -> None:
         """Wrap a loaded model; `start` before asking for rewards.
 
         With `workers` they compute, side by side, and `model` only says what it is. Without, it
-        computes in this process, and holds `device_lock` while it does: models that share a device
-        share its lock, and take turns instead of the device's threads.
+        computes in this process, keeps up to `cache_bytes` of prompts, and holds `device_lock`
+        while it does: models that share a device share its lock, and take turns instead of the
+        device's threads.
         """
         self.name, self.model, self.stats = name, model, EngineStats()
         self.tokens_per_microbatch = tokens_per_microbatch
@@ -226,7 +257,9 @@ class Engine:
         self._jobs: set[_Job] = set()
         self._changed = threading.Condition()  # Also the lock of all that is below and of jobs.
         self._closing = self._stopped = False
-        self._backends = tuple(workers) or (LocalModel(model, device_lock),)
+        local = LocalModel(model, device_lock, cache_bytes=cache_bytes)
+        self._backends = tuple(workers) or (local,)
+        self._kept_bytes: dict[Backend, int] = {}
         self._opened = 0
         self._threads = [
             threading.Thread(target=self._run, args=(backend,), name=f"palate-{name}", daemon=True)
@@ -242,6 +275,11 @@ class Engine:
     def waiting_asks(self) -> int:
         """Requests accepted and not answered yet."""
         return len(self._jobs)
+
+    @property
+    def kept_bytes(self) -> int:
+        """Bytes of prompts that are kept, by all workers together."""
+        return sum(list(self._kept_bytes.values()))
 
     @property
     def ready(self) -> bool:
@@ -312,7 +350,9 @@ class Engine:
             if conversation.min() < 0 or conversation.max() >= self.vocabulary:
                 raise ValueError(f"token ids must be from 0 to {self.vocabulary - 1}")
         budget, shared = self.tokens_per_microbatch, self.model.shared
-        return work_items(job, request.client, request.conversations, budget, shared=shared)
+        return work_items(
+            job, request.client, request.conversations, budget, shared=shared, salt=request.salt
+        )
 
     async def drain(self, timeout_seconds: float) -> bool:
         """Refuse new requests, finish the accepted ones, stop; False where some were not done."""
@@ -363,7 +403,7 @@ class Engine:
 
     def _answer(self, items: Sequence[WorkItem[_Job]], backend: Backend) -> None:
         try:
-            rewards = self._compute([c for item in items for c in item.conversations], backend)
+            rewards = self._compute(items, backend)
         except Exception as error:  # Whatever a model raises: out of memory, a window too short.
             if len(items) == 1:
                 self._fail(items[0].owner, error)
@@ -388,24 +428,30 @@ class Engine:
         with self._changed:
             job.fail(error)
 
-    def _compute(self, conversations: Sequence[Tokens], backend: Backend) -> list[Reward]:
-        """The reward of each, in order: equal ones once, each prompt once."""
-        rows = list({c.tobytes(): c for c in conversations}.values())
-        runs = by_prompt(rows) if self.model.shared else [[i] for i in range(len(rows))]
-        groups = [prompt_group([rows[i] for i in run]) for run in runs]
-        rewards: dict[bytes, Reward] = {}
-        for indices, chosen in microbatches(groups, self.tokens_per_microbatch):
-            started = time.perf_counter()
-            values = backend(chosen)
-            with self._changed:
-                tokens = sum(group.tokens for group in chosen)
-                self.stats.computed(tokens, time.perf_counter() - started)
-            keys = [rows[i].tobytes() for index in indices for i in runs[index]]
-            rewards.update(zip(keys, values, strict=True))
+    def _compute(self, items: Sequence[WorkItem[_Job]], backend: Backend) -> list[Reward]:
+        """The reward of each conversation, in order: equal ones once, each prompt once."""
+        by_salt: dict[str, dict[bytes, Tokens]] = {}
+        for item in items:
+            by_salt.setdefault(item.salt, {}).update({c.tobytes(): c for c in item.conversations})
+        rewards: dict[tuple[str, bytes], Reward] = {}
+        for salt, distinct in by_salt.items():
+            rows, keys = list(distinct.values()), list(distinct)
+            runs = by_prompt(rows) if self.model.shared else [[i] for i in range(len(rows))]
+            groups = [prompt_group([rows[i] for i in run]) for run in runs]
+            for indices, chosen in microbatches(groups, self.tokens_per_microbatch):
+                started = time.perf_counter()
+                computed = backend(chosen, salt)
+                with self._changed:
+                    tokens, seconds = sum(g.tokens for g in chosen), time.perf_counter() - started
+                    self.stats.computed(tokens, computed.use, seconds)
+                    self._kept_bytes[backend] = computed.kept_bytes
+                places = [(salt, keys[i]) for index in indices for i in runs[index]]
+                rewards.update(zip(places, computed.rewards, strict=True))
+        asked = [(item.salt, c) for item in items for c in item.conversations]
         with self._changed:
-            self.stats.conversations += len(conversations)
-            self.stats.asked_tokens += sum(map(len, conversations))
-        return [rewards[c.tobytes()] for c in conversations]
+            self.stats.conversations += len(asked)
+            self.stats.asked_tokens += sum(len(c) for _, c in asked)
+        return [rewards[salt, c.tobytes()] for salt, c in asked]
 
 
 # A model in a process of its own: the server outlives it, and starts another.
@@ -434,15 +480,17 @@ class Worker:
         load: Callable[[], RewardModel],
         *,
         threads: int | None = None,
+        cache_bytes: int = 0,
         device_lock: threading.Lock | None = None,
     ) -> None:
         """Start a process that opens the model by `load`, a function that can be pickled.
 
-        `threads` are torch's there; as many as the machine has cores where None.
+        `threads` are torch's there; as many as the machine has cores where None. It keeps up to
+        `cache_bytes` of prompts, its own.
         """
         self.device_lock = device_lock or threading.Lock()
         self.restarts = 0
-        self._load, self._threads = load, threads
+        self._load, self._threads, self._cache_bytes = load, threads, cache_bytes
         self._process, self._pipe = self._spawn()
         self._ready, self._closed = False, threading.Event()
 
@@ -458,13 +506,15 @@ class Worker:
         except (EOFError, OSError):
             raise DiedError("the process died while it loaded the model") from None
 
-    def __call__(self, groups: Sequence[Group]) -> list[Reward]:
+    def __call__(self, groups: Sequence[Group], salt: str) -> Computed:
         """Rewards in order; a process that dies over them is replaced and asked again, once."""
         for _ in range(2):
             self._load_again()
             try:
-                self._pipe.send(groups)
-                return self._receive()
+                self._pipe.send((groups, salt))
+                computed = self._receive()
+                assert computed is not None
+                return computed
             except (EOFError, OSError):
                 self._replace()
         raise DiedError("the process died twice over the same micro-batch")
@@ -480,7 +530,9 @@ class Worker:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         process = context.Process(
-            target=_serve_pipe, args=(theirs, self._load, self._threads), daemon=True
+            target=_serve_pipe,
+            args=(theirs, self._load, self._threads, self._cache_bytes),
+            daemon=True,
         )
         process.start()
         theirs.close()  # Or we would never notice that the process is gone.
@@ -514,35 +566,37 @@ class Worker:
             self._receive()
             self._ready = True
 
-    def _receive(self) -> list[Reward]:
+    def _receive(self) -> Computed | None:
         if not self._pipe.poll(HUNG_SECONDS):
             raise EOFError
-        answer: list[Reward] | Exception = self._pipe.recv()
+        answer: Computed | Exception | None = self._pipe.recv()
         if isinstance(answer, Exception):
             raise answer
         return answer
 
 
-def _serve_pipe(pipe: Connection, load: Callable[[], RewardModel], threads: int | None) -> None:
-    """The process: load, send an empty answer, then answer until the pipe closes."""
+def _serve_pipe(
+    pipe: Connection, load: Callable[[], RewardModel], threads: int | None, cache_bytes: int
+) -> None:
+    """The process: load, send None, then answer until the pipe closes."""
     # Ctrl-C reaches every process of the terminal; the server drains, and then ends this one.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_memory()
     if threads is not None:
         torch.set_num_threads(threads)
     try:
-        model = LocalModel(load())
+        model = LocalModel(load(), cache_bytes=cache_bytes)
     except Exception as error:
         kind = type(error).__name__
         pipe.send(DiedError(f"the process cannot load the model: {kind}: {error}"))
         return
-    pipe.send([])
+    pipe.send(None)
     with suppress(EOFError, OSError):  # The server is gone, or has done with this process.
         while True:
-            groups = pipe.recv()
-            answer: list[Reward] | Exception
+            groups, salt = pipe.recv()
+            answer: Computed | Exception
             try:
-                answer = model(groups)
+                answer = model(groups, salt)
             except PalateError as error:
                 answer = PalateError(str(error))
             except Exception as error:  # Its text may quote what it was given; its kind does not.

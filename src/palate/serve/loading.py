@@ -25,6 +25,7 @@ from palate.model.reward_model import RewardModel
 from palate.serve.combined import Combined, SafetyWords, read_combination
 from palate.serve.engine import Engine, Worker
 from palate.serve.service import ServedModel
+from palate.serve.settings import CACHE_BYTES
 from palate.serve.tokenize import Reader
 from palate.types import PalateError, digest
 
@@ -65,6 +66,7 @@ def open_models(
     dtype: Dtype = "float32",
     tokens_per_microbatch: int = 4_096,
     max_waiting_tokens: int = 262_144,
+    cache_bytes: int = CACHE_BYTES,
     max_tokens: int | None = None,
     max_characters: int = 1 << 18,
     device_lock: threading.Lock | None = None,
@@ -75,6 +77,7 @@ def open_models(
     Each computes in this process, or in as many `workers`, processes of their own on the machine's
     GPUs in turn. What shares a device, or a part of the cores, takes turns by one lock:
     `device_lock` in this process, and one for all models' first workers, one for all second, ...
+    Prompts are kept in up to `cache_bytes` of each model, shared out among its workers.
 
     Raises:
         PalateError: a model that is not there or is no reward model.
@@ -94,8 +97,9 @@ def open_models(
             name=name,
             tokens_per_microbatch=tokens_per_microbatch,
             max_waiting_tokens=max_waiting_tokens,
+            cache_bytes=cache_bytes,
             device_lock=device_lock,
-            workers=_workers(load, worker_locks),
+            workers=_workers(load, worker_locks, cache_bytes),
         )
         folder = Path(location).expanduser()
         commit = getattr(model.backbone.config, "_commit_hash", None)
@@ -131,13 +135,20 @@ def _is_raw(config: PretrainedConfig) -> bool:
     return (name or getattr(config, "sbert_ce_default_activation_function", None)) == IDENTITY
 
 
-def _workers(load: Callable[..., RewardModel], locks: Sequence[threading.Lock]) -> list[Worker]:
+def _workers(
+    load: Callable[..., RewardModel], locks: Sequence[threading.Lock], cache_bytes: int
+) -> list[Worker]:
     """A process for each lock, on a GPU or on an equal part of the cores."""
     gpus = torch.cuda.device_count()
     threads = None if gpus or not locks else max(1, cores() // len(locks))
     devices = [f"cuda:{i % gpus}" if gpus else "cpu" for i in range(len(locks))]
     return [
-        Worker(partial(load, device=device), threads=threads, device_lock=lock)
+        Worker(
+            partial(load, device=device),
+            threads=threads,
+            cache_bytes=cache_bytes // len(locks),
+            device_lock=lock,
+        )
         for device, lock in zip(devices, locks, strict=True)
     ]
 

@@ -24,6 +24,9 @@ ENGINE_COUNTERS = {
     "batches": "Micro-batches computed",
     "asked_tokens": "Tokens of conversations that were scored",
     "computed_tokens": "Tokens computed, each shared prompt once",
+    "prompts": "Prompts looked for among those that are kept",
+    "prompts_found": "Prompts of which a beginning was kept",
+    "kept_tokens": "Tokens not computed because they were kept",
     "busy_seconds": "Seconds spent computing",
     "refused": "Asks refused because too much waited",
     "late": "Asks whose deadline passed",
@@ -33,6 +36,7 @@ ENGINE_COUNTERS = {
 ENGINE_GAUGES = {
     "waiting_tokens": "Tokens that no micro-batch has taken yet",
     "waiting_asks": "Asks accepted and not answered yet",
+    "kept_bytes": "Bytes of prompts that are kept",
 }
 
 

@@ -89,7 +89,8 @@ class WorkItem(Generic[Owner]):
     """Conversations of one prompt that are scored in one micro-batch.
 
     `places` are their indices in the owner's request, `prefix` the tokens they share, `tokens`
-    what a micro-batch spends on them where nothing else shares their prompt.
+    what a micro-batch spends on them where nothing else shares their prompt, and nothing is kept
+    of it. What is kept is kept apart by `salt`.
     """
 
     owner: Owner
@@ -98,6 +99,7 @@ class WorkItem(Generic[Owner]):
     conversations: tuple[Tokens, ...]
     prefix: int
     tokens: int
+    salt: str = ""
 
     @property
     def lead(self) -> bytes:
@@ -130,7 +132,13 @@ class PrefixGroup(Generic[Owner]):
 
 
 def work_items(
-    owner: Owner, client: str, conversations: Sequence[Tokens], budget: int, *, shared: bool = True
+    owner: Owner,
+    client: str,
+    conversations: Sequence[Tokens],
+    budget: int,
+    *,
+    shared: bool = True,
+    salt: str = "",
 ) -> list[WorkItem[Owner]]:
     """The conversations as items of at most `budget` tokens; a longer one is an item of its own.
 
@@ -144,7 +152,7 @@ def work_items(
             group = prompt_group(rows)
             # A single one can share all but its last token with an item that begins alike.
             prefix = len(rows[0]) - 1 if len(rows) == 1 else len(group.prefix)
-            items.append(WorkItem(owner, client, tuple(places), rows, prefix, group.tokens))
+            items.append(WorkItem(owner, client, tuple(places), rows, prefix, group.tokens, salt))
     return items
 
 

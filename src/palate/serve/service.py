@@ -132,9 +132,10 @@ class RewardService:
         forms: Sequence[Form],
         model: str | None = None,
         truncation: Truncation | None = None,
+        salt: str | None = None,
     ) -> list[float]:
         """Rewards in order, for protocols that have one for every conversation or none."""
-        scored = await self.score(request, forms, model, truncation, complete=True)
+        scored = await self.score(request, forms, model, truncation, complete=True, salt=salt)
         return [one.reward for one in scored if one.reward is not None]
 
     async def score(
@@ -147,10 +148,12 @@ class RewardService:
         complete: bool = False,
         safety: Sequence[bool | None] = (),
         deadline_seconds: float | None = None,
+        salt: str | None = None,
     ) -> list[Scored]:
         """One `Scored` for each form, in order.
 
-        `safety` says for each whether its prompt is about safety, as far as the client knows.
+        `safety` says for each whether its prompt is about safety, as far as the client knows. What
+        is kept of prompts is kept apart by `salt`.
 
         Raises:
             RequestError: for whatever reason there is no answer; with `complete` also where one
@@ -185,7 +188,8 @@ class RewardService:
                 if read is not None
             )
             ids = tuple(read.ids for read in fitting)
-            rewards = iter(await rewards_from(served, ScoreRequest(ids, client, deadline, flags)))
+            asked = ScoreRequest(ids, client, deadline, flags, salt or "")
+            rewards = iter(await rewards_from(served, asked))
             scored = []
             for read in reads:
                 if read is None:

@@ -159,6 +159,7 @@ class EmbeddingsRequest(RequestBody, fields=EMBEDDINGS_FIELDS):
     encoding_format: Literal["float", "base64"] = "float"
     truncate_prompt_tokens: vllm.MaxTokens = None
     truncation_side: vllm.TruncationSide = None
+    cache_salt: vllm.Salt = None
 
 
 class ClassifyRequest(RequestBody, fields=CLASSIFY_FIELDS):
@@ -222,7 +223,9 @@ def router(service: RewardService) -> APIRouter:
     async def embeddings(request: Request, body: EmbeddingsRequest) -> EmbeddingsAnswer:
         """The raw reward of each input, for clients of OpenAI's embeddings."""
         truncation = vllm.truncation(body.truncate_prompt_tokens, body.truncation_side)
-        rewards = await service.rewards(request, forms(body.input), body.model, truncation)
+        rewards = await service.rewards(
+            request, forms(body.input), body.model, truncation, body.cache_salt
+        )
         in_base64 = body.encoding_format == "base64"
         rows = [
             EmbeddingRow(index=i, embedding=packed(reward) if in_base64 else [reward])

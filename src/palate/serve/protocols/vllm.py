@@ -71,8 +71,8 @@ COMMON_FIELDS: dict[str, Support] = {
     "priority": no_effect(
         "clients take turns by tokens, whatever they claim", "vLLM 0.10.2", int | None
     ),
-    "cache_salt": no_effect(
-        "nothing of a prompt is kept after its micro-batch", "vLLM 0.16", str | None
+    "cache_salt": honoured(
+        "what is kept of prompts is kept apart from requests with another, or none", "vLLM 0.16"
     ),
     "normalize": refused("vLLM took it out; send use_activation", "vLLM 0.10.2 to 0.16", (None,)),
     "padding": refused("nothing is padded; leave it out", "vLLM 0.30", (None, "do_not_pad")),
@@ -164,6 +164,9 @@ Count = Annotated[int | None, Field(ge=0), NUMBER]
 TruncationSide = Literal["left", "right"] | None
 
 
+Salt = Annotated[str | None, Field(min_length=1, max_length=256)]
+
+
 class VllmRequest(RequestBody, fields=COMMON_FIELDS):
     """What any of vLLM's requests may have."""
 
@@ -174,6 +177,7 @@ class VllmRequest(RequestBody, fields=COMMON_FIELDS):
     truncate_prompt_tokens: MaxTokens = None
     truncation_side: TruncationSide = None
     request_id: Annotated[str | None, Field(min_length=1, max_length=128)] = None
+    cache_salt: Salt = None
 
     def raw(self, otherwise: bool, raw_scores: bool | None = None) -> bool:
         """Whether the raw reward is wanted; raises `RequestError` where a request says both."""
@@ -424,7 +428,7 @@ async def rerank(service: RewardService, request: Request, body: RerankRequest) 
     raw = body.raw(False, body.raw_scores)
     responses, (query,) = texts(body.documents), texts(body.query)
     pairs = [answered(query, text) for text in responses]
-    rewards = await service.rewards(request, pairs, body.model, body.truncation())
+    rewards = await service.rewards(request, pairs, body.model, body.truncation(), body.cache_salt)
     values = activated(rewards, raw=raw)
     rows = [
         RerankRow(
@@ -447,7 +451,9 @@ async def scores(
 ) -> list[float]:
     """A number for each form, raw or through a sigmoid: as asked, else by `raw`, else the model."""
     raw = body.raw(service.served(request, body.model).raw if raw is None else raw)
-    rewards = await service.rewards(request, body.forms(), body.model, body.truncation())
+    rewards = await service.rewards(
+        request, body.forms(), body.model, body.truncation(), body.cache_salt
+    )
     return activated(rewards, raw=raw)
 
 
