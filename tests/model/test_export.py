@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
+import minijinja
 import numpy as np
 import pytest
 import torch
@@ -30,6 +31,7 @@ from palate.model.export import (
     folder_named,
     most_restrictive,
     onnx_card,
+    portable_tokenizer,
     push,
     render_card,
 )
@@ -477,6 +479,36 @@ def test_closed_template_cuts_after_the_last_terminal(template: str, expected: s
     )
 
 
+@pytest.mark.parametrize("before", [[], [{"role": "system", "content": "s"}]])
+def test_pitfall_29_a_pair_of_a_reranker_is_a_prompt_and_its_response(
+    before: list[dict[str, str]],
+) -> None:
+    """As sentence-transformers' CrossEncoder and vLLM's /score render two texts."""
+    own = "{% for m in messages %}<{{ m.role }}>{{ m.content }}[E]{% endfor %}"
+    chat = ChatTokens(tiny_tokenizer(template=own), BaseOptions())
+    template = portable_tokenizer(chat).chat_template
+    turns = [*before, {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    pair = [*before, {"role": "query", "content": "a"}, {"role": "document", "content": "b"}]
+    tokenizer = tiny_tokenizer(template=template)
+    rendered = tokenizer.apply_chat_template(turns, tokenize=False)
+    assert "<user>a[E]<assistant>b[E]" in rendered
+    assert tokenizer.apply_chat_template(pair, tokenize=False) == rendered
+    rust = minijinja.Environment(templates={"chat": template})
+    assert rust.render_template("chat", messages=pair) == rendered
+    # Alone they are roles like any other.
+    assert "<document>" in tokenizer.apply_chat_template([pair[-1]], tokenize=False)
+
+
+def test_engines_are_told_the_models_own_length(tiny_folder: Folders, tmp_path: Path) -> None:
+    """vLLM takes it before max_position_embeddings, by which positions are computed."""
+    model = reward_model(tiny_folder("llama"))
+    folder = export(model, tmp_path / "exported", card=CARD)
+    said = json.loads((folder / "sentence_bert_config.json").read_text())
+    assert said["max_seq_length"] == model.chat.max_tokens
+    assert not (folder / "modules.json").exists()
+    assert "sentence_bert_config.json" in {path.name for path in files_of(folder)}
+
+
 # Keys for older readers stand beside today's, and today's transformers reads the same model.
 
 LLAMA3 = {
@@ -609,7 +641,7 @@ def test_the_most_restrictive_licence_binds(
 def test_says_how_it_must_be_read_and_what_each_engine_must_be_told() -> None:
     text = render_card(FULL_CARD, terminal="<|im_end|>", max_tokens=512)
     for expected in (
-        "At most 512 tokens", "--max-model-len 512", "--dtype float32", "use_activation",
+        "At most 512 tokens", "--dtype float32", "--chat-template", "CrossEncoder",
         '"truncation_side": "left"', "raw logit", "raw_scores", "random bias",
     ):  # fmt: skip
         assert expected in text

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from palate.cli.options import Format, FormatOption, emit, progress
+
+if TYPE_CHECKING:
+    from palate.engines.base import Engine
+    from palate.evaluate.parity import Agreement
 
 app = typer.Typer(no_args_is_help=True, help="Engines that serve reward models: install, list.")
 
@@ -59,3 +64,62 @@ def list_engines(form: FormatOption = Format.TABLE) -> None:
         packages = " ".join(engine.requirements)
         rows.append({"engine": engine.name, "installed": version or note, "installs": packages})
     emit(rows, form, f"engines in {root()}")
+
+
+HEAD = """# Engines: what each makes of an export
+
+`palate parity MODEL --engine NAME` starts the engine, asks it in every way that its users have, and
+compares each reward with Palate's. This page is written by such a run:
+
+```sh
+palate engines install vllm sentence-transformers infinity transformers onnxruntime
+palate parity runs/demo/models/safety --engine all --page engines.md
+```
+
+**same** is within the tolerance of the number format that the engine computes in: 0.001 SD of the
+rewards in float32, 0.025 in float16, 0.2 in bfloat16. A way that differs, or is refused, is shown
+so that nobody takes it for the reward. Pairs of a prompt and a response are asked of conversations
+of one turn only.
+"""
+
+
+def page_of(agreements: Sequence[Agreement], engines: Sequence[Engine], about: str) -> str:
+    """The page: a section an engine with its flags, ways, figures, and what cannot be had.
+
+    `about` says what was asked of which model.
+    """
+    parts = [HEAD, f"{about}\n"]
+    for engine in engines:
+        rows = [one for one in agreements if one.details.get("engine") == engine.title]
+        if not rows:
+            continue
+        parts.append(f"## {engine.title} {rows[0].details['version']}\n")
+        command = rows[0].details["command"] or engine.name
+        parts.append(f"`palate engines install {engine.name}` · `{command}`\n")
+        parts.append(
+            "| flags | way | computes in | largest difference | in SD | flips | |\n"
+            "|---|---|---|---:|---:|---:|---|"
+        )
+        for one in rows:
+            facts = one.details
+            figures = f"{one.largest:.1e} | {one.relative:.1e} | {len(one.flips)} of {one.pairs}"
+            verdict = "**same**" if one.holds else "differs"
+            if one.unequal:
+                verdict = f"{one.unequal} without a reward"
+            if one.refused:
+                figures, verdict = " |  | ", f"refused: {one.refused}"
+            if facts["note"]:
+                verdict += f"; {facts['note']}"
+            cells = [
+                f"`{facts['flags']}`" if facts["flags"] != "no flags" else "none",
+                f"`{facts['route']}` `{facts['asked']}`",
+                facts["computes in"],
+                figures,
+                verdict.replace("|", "/").replace("<", "&lt;"),
+            ]
+            parts.append("| " + " | ".join(cells) + " |")
+        if engine.missing:
+            parts.append("\nCannot be had:\n")
+            parts += [f"- {sentence}" for sentence in engine.missing]
+        parts.append("")
+    return "\n".join(parts).rstrip() + "\n"

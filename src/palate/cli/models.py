@@ -206,6 +206,10 @@ def parity(
             "list`; all: those installed. PATH: its environment, if not Palate's. Repeatable.",
         ),
     ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option("--page", help="Markdown file with a section an engine, as docs/engines.md."),
+    ] = None,
     emulated: Annotated[
         bool, typer.Option("--emulated", help="Run bfloat16 where the device emulates it: slow.")
     ] = False,
@@ -216,8 +220,8 @@ def parity(
 
     Alone and in batches, padded, packed, with shared prompts, in bfloat16, by transformers' class
     and pipeline and on its template as it stands, as other exports (--with), as an adapter merged
-    and not, by a server (--url), by real engines (--engine), of which only the ways that are said
-    to give the reward count for the exit code.
+    and not, by a server (--url). With --engine by real engines instead, of which only the ways that
+    are said to give the reward count for the exit code.
     Without --items: a simulated campaign's responses.
     Example: [bold]palate parity runs/demo/models/safety --with safety-onnx[/bold]
     Example: [bold]palate parity runs/demo/models/safety --engine sentence-transformers[/bold]
@@ -243,14 +247,18 @@ def parity(
     from palate.model.gguf import is_gguf
     from palate.model.loading import load_chat
     from palate.model.onnx import is_onnx
-    from palate.records import write_json
+    from palate.records import write_json, write_text
     from palate.types import Candidates, PalateError
 
     log, tolerances = progress(), _tolerances(tolerance or [])
     engines = _engines(engine or [], form_of)
+    if page is not None and not engines:
+        raise PalateError("--page: is of engines; name them with --engine")
     with _merged(model, base) as merged, ExitStack() as opened:
         backends = _backends(merged, form_of)
-        if merged != model:
+        if engines:  # Palate's own ways are asked without them.
+            backends = backends[:1]
+        elif merged != model:
             adapter = adapter_backend(Path(model), base, load_chat(Path(merged)))
             backends.insert(1, adapter)
         for folder in others or []:
@@ -320,6 +328,13 @@ def parity(
         ways = [asdict(agreement) for agreement in agreements]
         write_json(save, {"model": model, "reference": reference, "ways": ways})
         log(f"saved: {save}")
+    if page is not None:
+        from palate.cli.engines import page_of
+
+        asked = items.name if items is not None else "a simulated campaign"
+        about = f"Of {Path(model).name}: {len(candidates)} prompts of {asked}, on the CPU."
+        write_text(page, page_of(agreements, [one for one, _ in engines], about))
+        log(f"written: {page}")
     if broken := [one.way for one in agreements if one.promised and not one.holds]:
         raise PalateError(
             f"{model}: not the same scores by {'; '.join(broken)}; do not mix them, or allow the "

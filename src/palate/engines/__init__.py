@@ -15,13 +15,28 @@ from types import MappingProxyType
 
 from palate.engines.base import Engine
 from palate.engines.environment import Environment, find, install, root
+from palate.engines.infinity import INFINITY
 from palate.engines.llama_cpp import LLAMA_CPP
+from palate.engines.onnxruntime import ONNXRUNTIME
 from palate.engines.openvino import OPENVINO
 from palate.engines.sentence_transformers import SENTENCE_TRANSFORMERS
+from palate.engines.transformers import TRANSFORMERS
+from palate.engines.vllm import VLLM
 from palate.types import PalateError
 
 ENGINES: Mapping[str, Engine] = MappingProxyType(
-    {engine.name: engine for engine in (LLAMA_CPP, OPENVINO, SENTENCE_TRANSFORMERS)}
+    {
+        engine.name: engine
+        for engine in (
+            VLLM,
+            LLAMA_CPP,
+            SENTENCE_TRANSFORMERS,
+            INFINITY,
+            TRANSFORMERS,
+            ONNXRUNTIME,
+            OPENVINO,
+        )
+    }
 )
 
 __all__ = ["ENGINES", "Engine", "Environment", "find", "install", "named", "root"]

@@ -100,7 +100,9 @@ class Engine:
         title: how it writes itself.
         distribution: the package whose version is the engine's version.
         requirements: what pip installs, pinned; `torch` says that TORCH comes before them.
+        without: packages that pip brings and that keep it from starting; removed again.
         oldest: the first version that is known to answer as `setups` say.
+        written: the command, or the line of code, as its users write it.
         command: from (program, form of the model, port, setup) to the words that start it. The
             program is the environment's Python, or what `--engine NAME=PATH` names. Port 0: a
             worker, which is asked by lines of JSON (`workers/`), and no server.
@@ -124,6 +126,7 @@ class Engine:
     setups: Callable[[int], tuple[Setup, ...]]
     server: bool = True
     torch: bool = True
+    without: tuple[str, ...] = ()
     form: Callable[[Path, Path], Path] | None = None
     health: str = "/health"
     version: Callable[[Path], str | None] | None = None
@@ -131,6 +134,7 @@ class Engine:
     number_format: Callable[[str], NumberFormat | None] | None = None
     cures: Mapping[str, str] = field(default_factory=dict[str, str])
     missing: tuple[str, ...] = ()
+    written: str = ""
     # Variables of every start; those of a setup come on top.
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     start_seconds: float = 300.0

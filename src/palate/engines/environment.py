@@ -112,7 +112,7 @@ def install(
     folder = root() / engine.name
     steps = [[TORCH]] if engine.torch else []
     steps.append([*(step[0] for step in steps), *engine.requirements])
-    wanted = {"requirements": steps[-1]}
+    wanted = {"requirements": steps[-1], "without": [*engine.without]}
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if _made(folder) == wanted:
@@ -126,6 +126,9 @@ def install(
         for packages in steps:
             say(f"{engine.name}: pip install {shlex.join(packages)} ...")
             _run([*pip, *packages], engine)
+        if engine.without:
+            words = ["-m", "pip", "uninstall", "--quiet", "--yes", *engine.without]
+            _run([str(program), *words], engine)
         write_json(folder / INSTALLED, wanted)
     return find(engine)
 

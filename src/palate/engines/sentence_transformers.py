@@ -12,17 +12,25 @@ def _command(program: Path, model: Path, _port: int, setup: Setup) -> list[str]:
     return worker_command(program, "sentence_transformers", model, setup)
 
 
+PAIRS = "rendered by the roles query and document, which the export's template reads as its own"
 WAYS = (
+    Way("CrossEncoder.predict", "[messages, ...]", ask_worker("messages")),
     Way(
         "CrossEncoder.predict",
-        "[messages, ...]",
-        ask_worker("messages"),
-        note="a conversation as a list of messages",
+        "[(prompt, response), ...]",
+        ask_worker("pairs"),
+        pairs=True,
+        note=PAIRS,
     ),
-    Way("CrossEncoder.predict", "[(prompt, response), ...]", ask_worker("pairs"), pairs=True,
-        promised=False),
-    Way("CrossEncoder.rank", "prompt, [response]", ask_worker("rank"), pairs=True, promised=False),
-)  # fmt: skip
+    Way("CrossEncoder.rank", "prompt, [response]", ask_worker("rank"), pairs=True, note=PAIRS),
+    Way(
+        "CrossEncoder.predict",
+        "[rendered text, ...]",
+        ask_worker("text"),
+        promised=False,
+        note="a text alone is no input of its",
+    ),
+)
 
 SENTENCE_TRANSFORMERS = Engine(
     name="sentence-transformers",
@@ -30,7 +38,12 @@ SENTENCE_TRANSFORMERS = Engine(
     distribution="sentence-transformers",
     requirements=("sentence-transformers==6.2.0",),
     oldest="6.0",
+    written="CrossEncoder(MODEL)",
     command=_command,
     setups=lambda _limit: (Setup((), WAYS),),
     server=False,
+    missing=(
+        "**A conversation of several turns as a pair.** A pair is one text and its response: give "
+        "messages.",
+    ),
 )

@@ -64,7 +64,8 @@ class Session:
         except httpx2.HTTPError as error:
             raise self._gone(f"{type(error).__name__} at {path}") from None
         if response.status_code != 200:
-            raise RefusedError(f"{response.status_code}: {error_line(response)}")
+            said = error_line(response).replace(str(self.model), "MODEL")
+            raise RefusedError(f"{response.status_code}: {said}")
         try:
             return response.json()
         except ValueError:

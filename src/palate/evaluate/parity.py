@@ -467,6 +467,7 @@ def _engine_backend(session: Session, setup: Setup, way: Way, chat: ChatTokens) 
             "engine": engine.title,
             "version": session.version,
             "flags": setup.name,
+            "command": engine.written,
             "route": way.route,
             "asked": way.asked,
             "computes in": number_format,

@@ -206,10 +206,12 @@ with torch.no_grad():
 
 ## Engines
 
-- **vLLM**: `--runner pooling --dtype float32 --max-model-len {max_tokens}`. Ask `/classify` with
-  `messages`, or with the rendered text as `input`, and `"use_activation": false`; `/score` joins
-  texts without the template. Longer text is refused, or cut where the request has
+- **vLLM**: `--dtype float32`. Ask `/classify` with `messages`, or with the rendered text as
+  `input`. `/score` joins texts without the template, unless it is given: `--chat-template
+  chat_template.jinja`. Longer text is refused, or cut where the request has
   `"truncate_prompt_tokens": {max_tokens}, "truncation_side": "left"`.
+- **sentence-transformers** (6 or newer): `CrossEncoder(folder).predict([messages, ...])`, or pairs
+  of a prompt and its response.
 - **SGLang**: `--is-embedding --dtype float32`. Ask `/classify` with the rendered text. It gives the
   head of Qwen2 and Qwen3 a random bias, except from an export in one file, which brings a zero.
 - **Text Embeddings Inference**: from an ONNX export, `/predict` with the rendered text and
@@ -413,6 +415,11 @@ INDEX_FILE = "model.safetensors.index.json"
 BIASED = ("qwen2", "qwen3")
 BIAS_FILE = "score_bias.safetensors"
 
+# vLLM's and TEI's word for the longest text, before `max_position_embeddings`, which stays as it
+# is: positions are computed from it, and a model that is trained further may use them all. Without
+# a `modules.json` sentence-transformers itself does not read it, and takes `model_max_length`.
+LENGTH_FILE = "sentence_bert_config.json"
+
 MADE: set[str] = set()  # Classes that transformers lacks and this process has registered.
 
 log = logging.getLogger(__name__)
@@ -461,6 +468,7 @@ def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str 
             classifier.save_pretrained(partial, max_shard_size=max_shard_size)
             save_tokenizer(tokenizer, partial)
             write_older_keys(partial)
+            write_json(partial / LENGTH_FILE, length_facts(model.chat.max_tokens))
             if model.safety_head is not None:
                 weight = model.safety_head.weight.detach().cpu().contiguous()
                 save_file({"weight": weight}, partial / SAFETY_FILE)
@@ -557,6 +565,11 @@ def export_adapter(source: Path, folder: Path, *, base: str | None = None) -> Pa
             config = json.loads((partial / ADAPTER_CONFIG).read_text(encoding="utf-8"))
             write_json(partial / ADAPTER_CONFIG, config | {"base_model_name_or_path": base})
     return folder
+
+
+def length_facts(max_tokens: int) -> dict[str, Any]:
+    """What `LENGTH_FILE` holds."""
+    return {"max_seq_length": max_tokens, "do_lower_case": False}
 
 
 def _write_for_engines(folder: Path, kind: str) -> None:
@@ -756,6 +769,7 @@ def portable_tokenizer(chat: ChatTokens) -> Any:
     tokenizer.chat_template = template
     if chat.ending == "terminal":
         tokenizer.chat_template = closed_template(template, chat.terminal, closes=chat.closes)
+    tokenizer.chat_template = PAIR_ROLES + tokenizer.chat_template
     # It adds no BOS or EOS by itself: the template writes what is due.
     for name in ("add_bos_token", "add_eos_token"):
         if getattr(tokenizer, name, False):
@@ -773,6 +787,20 @@ def portable_tokenizer(chat: ChatTokens) -> Any:
 GENERATION = (
     (re.compile(r"\{%([-+]?)\s*generation\s*([-+]?)%\}"), r"{%\1 if true \2%}"),
     (re.compile(r"\{%([-+]?)\s*endgeneration\s*([-+]?)%\}"), r"{%\1 endif \2%}"),
+)
+
+
+# A pair as rerankers are asked it: sentence-transformers' CrossEncoder (6.0) and vLLM's /score with
+# `--chat-template` render two texts as these roles, which a chat template either refuses or writes
+# out as they stand, in words that the model never read. What is one turn and its response is read
+# as that; other conversations pass untouched.
+PAIR_ROLES = (
+    "{% if messages | length > 1 and messages[-1]['role'] == 'document' "
+    "and messages[-2]['role'] == 'query' %}"
+    "{% set messages = messages[:-2] + ["
+    "{'role': 'user', 'content': messages[-2]['content']}, "
+    "{'role': 'assistant', 'content': messages[-1]['content']}] %}"
+    "{% endif %}"
 )
 
 
@@ -806,7 +834,8 @@ WEIGHTS = ("*.safetensors", "*.onnx", "*.gguf")
 PATTERNS = (
     *WEIGHTS, "*.onnx_data", "config.json", ADAPTER_CONFIG, ADAPTER_FACTS,
     "*.safetensors.index.json", "tokenizer*", "vocab*", "merges.txt",
-    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", "README.md",
+    "special_tokens_map.json", "added_tokens.json", "chat_template.jinja", LENGTH_FILE,
+    "README.md",
 )  # fmt: skip
 
 
