@@ -85,10 +85,10 @@ def test_the_best_of_n_is_drawn_over_the_truth_and_says_where_it_turns(run: Path
     assert table is not None
     by = {row["Chosen by"].value: row for row in table.records()}
     assert list(by) == [
-        "One member", "Mean, or average weights", "Mean less one deviation", "The truth itself",
+        "One member", "Mean of members", "Lower bound", "The truth",
     ]  # fmt: skip
-    assert by["The truth itself"]["Turns over"].value == "not up to n = 64"
-    assert by["Mean, or average weights"]["Turns over"].value.startswith("at n = ")
+    assert by["The truth"]["Turns over"].value == "not up to n = 64"
+    assert by["Mean of members"]["Turns over"].value.startswith("at n = ")
     assert by["One member"]["Best of 1"].estimate.value == pytest.approx(
         np.mean([row["truth"] for row in rows])
     )

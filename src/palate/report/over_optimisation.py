@@ -15,14 +15,16 @@ from palate.report.table import Column, Table, Unit, Values, columns, make_table
 from palate.stats import Turnover
 from palate.types import PalateError, digest
 
-TRUTH = "The truth itself"
-ONE, MEAN, BOUND = "One member", "Mean, or average weights", "Mean less one deviation"
+TRUTH = "The truth"
+ONE, MEAN, BOUND = "One member", "Mean of members", "Lower bound"
 ALONE = "The model"
 REMARKS = (
     "Of new prompts of the simulated campaign: the mean true reward, in logits of the annotators' "
     "preference, of the response with the highest score among n, over all draws of n of the "
     "responses scored. Heads are linear, so the mean of the members' rewards and the model of "
-    "their average weights choose alike. Turns over: the n of the highest mean, where it is shown "
+    "their average weights choose alike; the lower bound is the mean less one standard deviation "
+    "of the members, each less its mean over the prompt's responses. Turns over: the n of the "
+    "highest mean, where it is shown "
     "that the largest n is worse (paired over prompts, Bonferroni over the sizes). Intervals are "
     "t over prompts.",
 )
