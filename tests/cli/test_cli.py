@@ -310,8 +310,8 @@ def test_completion_lists_the_recipes(tmp_path):
     words = {"_PALATE_COMPLETE": "complete_bash", "COMP_WORDS": "palate run ll", "COMP_CWORD": "2"}
     done = palate(cwd=tmp_path, **words)
     assert done.stdout.split() == [
-        "llama2", "llama2-full", "llama2-margin", "llama2-modern", "llama2-small",
-        "llama2-two-epochs",
+        "llama2", "llama2-frozen", "llama2-full", "llama2-margin", "llama2-modern",
+        "llama2-small", "llama2-two-epochs",
     ]  # fmt: skip
 
 
