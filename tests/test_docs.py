@@ -44,6 +44,8 @@ HUB = (
 )
 OTHERS = "another program, which is not installed here"
 NOT_RUN = {
+    r"^palate judge \S+ (rewardbench-2\s*$|llmbar=|best-of-k=)": "a benchmark of the hub, or of "
+    "another repository; tests/cli/test_benchmarks.py",
     r"palate (run|mix|train|evaluate|demo)\b.*\b(llama2|margin|scaling|my\.yaml)\b": LONG,
     r"palate (run|train|demo)\b": LONG,
     r"palate view .*--export": "there are no marks yet; tests/explorer/test_annotations.py",

@@ -32,6 +32,7 @@ from palate.types import (
     BenchmarkItem,
     Bin,
     Comparison,
+    JudgedResponse,
     Judgement,
     Message,
     Outcome,
@@ -164,6 +165,7 @@ LATER_COLUMNS = frozenset(
     {
         "judgement", "ranks", "preferred", "chosen_attributes", "rejected_attributes", "attributes",
         "spread",
+        "value", "chance", "responses",
     }
 )  # fmt: skip
 ROWS_PER_GROUP = 4_096  # Bounds memory on write and read: about 4 MB of HH text a group.
@@ -495,6 +497,16 @@ _RATED = pa.list_(
         ]
     )
 )
+_JUDGED = pa.list_(
+    pa.struct(
+        [
+            ("place", pa.int32()),
+            ("length", pa.int64()),
+            ("score", pa.float64()),
+            ("reason", pa.string()),
+        ]
+    )
+)
 
 COMPARISON_SCHEMA = pa.schema(
     [
@@ -560,6 +572,9 @@ VERDICT_SCHEMA = pa.schema(
         pa.field("preferred", pa.string()),
         pa.field("attributes", _RATED),
         pa.field("spread", pa.float64()),
+        pa.field("value", pa.float64()),
+        pa.field("chance", pa.float64()),
+        pa.field("responses", _JUDGED),
     ]
 )
 
@@ -713,6 +728,8 @@ def verdict_to_row(verdict: Verdict) -> dict[str, Any]:
         "answer": _utf8(verdict.answer),
         "judgement": _judgement_cell(verdict.judgement),
         "attributes": [asdict(rated) for rated in verdict.attributes] or None,
+        "responses": [{**asdict(one), "reason": _utf8(one.reason)} for one in verdict.responses]
+        or None,
     }
 
 
@@ -724,6 +741,7 @@ def verdict_from_row(row: Mapping[str, Any]) -> Verdict:
         "bin": None if row["bin"] is None else Bin(row["bin"]),
         "judgement": _judgement(row.get("judgement")),
         "attributes": tuple(RatedAttribute(**cell) for cell in row.get("attributes") or ()),
+        "responses": tuple(JudgedResponse(**cell) for cell in row.get("responses") or ()),
     }
     known = {name: row[name] for name in VERDICT_SCHEMA.names if name in row}
     return Verdict(**known | typed)

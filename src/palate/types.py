@@ -436,6 +436,19 @@ class RatedAttribute:
 
 
 @dataclass(frozen=True, slots=True)
+class JudgedResponse:
+    """A response of an item of K: its place in the truth, its length in characters, its score.
+
+    A response without a score has the reason why.
+    """
+
+    place: int
+    length: int
+    score: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """A preference with the label put back: one row per judge, benchmark item and order.
 
@@ -446,6 +459,12 @@ class Verdict:
     an answer, `preferred` says which. `attributes` are those that people rated and the judge has a
     head for. `spread` is how far the members of an ensemble are apart on the difference of the
     scores.
+    head for.
+
+    Of an item of K `responses` are all of them, in the item's order, and `value` is what the judge
+    is right about: the share of right responses among those scored highest, or of the item's pairs,
+    a tie one half; `chance` is what random scores reach there. Scores and lengths of the two sides
+    are then the highest score and the mean length of the responses at place 0, and of the others.
     """
 
     judge: str
@@ -470,6 +489,9 @@ class Verdict:
     preferred: Side | None = None
     attributes: tuple[RatedAttribute, ...] = ()
     spread: float | None = None
+    value: float | None = None
+    chance: float | None = None
+    responses: tuple[JudgedResponse, ...] = ()
 
 
 class Scorer(Protocol):

@@ -90,6 +90,28 @@ BadShareOption = Annotated[
 ]
 
 
+@app.command("benchmarks")
+def list_benchmarks(form: FormatOption = Format.TABLE) -> None:
+    """List the benchmarks of the field that `palate judge` knows by name, and how each scores.
+
+    Example: [bold]palate data benchmarks[/bold]
+    """
+    from palate.data.benchmarks import BENCHMARKS
+
+    rows = (
+        {
+            "benchmark": name,
+            "title": one.title,
+            "from": ", ".join(one.hub_ids) or one.url,
+            "score": one.rule,
+            "licence": one.licence,
+            "tried on": one.tried_on,
+        }
+        for name, one in BENCHMARKS.items()
+    )
+    emit(rows, form, "Benchmarks")
+
+
 @app.command("list")
 def list_sources(data: DataOption = None, form: FormatOption = Format.TABLE) -> None:
     """List the sources, their licence, and whether they are in the data root.

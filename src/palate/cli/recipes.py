@@ -406,7 +406,7 @@ def evaluate(
         from palate.types import PalateError
 
         raise PalateError("--judges: asks judges of a recipe; with --benchmark, WHAT is the judge")
-    judge(what, benchmark, out, order, seed, form, dry_run, budget, quiet)
+    judge(what, list(map(str, benchmark)), out, order, seed, form, dry_run, budget, quiet)
     progress()(f"palate evaluate --benchmark is now: palate judge {what} FILES")
 
 
@@ -439,7 +439,12 @@ def judge(
         ),
     ],
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILES", help="Comparisons, in any format.")
+        list[str],
+        typer.Argument(
+            metavar="FILES",
+            help="Comparisons, in any format; or a benchmark of the field such as rewardbench-2, "
+            "from the hub, or NAME=FOLDER (`palate data benchmarks`).",
+        ),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder of the verdicts; default: verdicts.")
@@ -450,19 +455,34 @@ def judge(
     dry_run: DryRunOption = False,
     budget: BudgetOption = None,
     quiet: QuietOption = False,
+    subset: Annotated[
+        str | None, typer.Option(help="Of benchmarks: a configuration, such as a language.")
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Of benchmarks: a split of the hub.")] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Judge a benchmark that is not whole.")
+    ] = False,
+    trivial: Annotated[
+        bool,
+        typer.Option("--trivial/--no-trivial", help="Trivial judges beside, on benchmarks."),
+    ] = True,
 ) -> None:
-    """Ask one judge on files of comparisons, and keep its verdicts.
+    """Ask one judge on files of comparisons or on benchmarks, and keep its verdicts.
 
-    A judge is asked once: what was answered is kept, also when stopped.
+    A judge is asked once: what was answered is kept, also when stopped. Of a benchmark of the field
+    its own score and sections are printed, each with its interval, with what chance and trivial
+    judges reach; judges that share a letter cannot be told apart.
     Example: [bold]palate judge runs/demo/models/helpfulness mine.parquet[/bold]
+    Example: [bold]palate judge runs/demo/models/helpfulness llmbar=LLMBar/Dataset[/bold]
     """
 
-    from palate.cli.sources import by_name, comparison_file
+    from palate.cli.sources import benchmark_files
     from palate.evaluate.benchmark import Benchmark, order_for
     from palate.evaluate.journal import sharing
     from palate.evaluate.metrics import read_judge_results, summarise
     from palate.evaluate.run import evaluate as ask
     from palate.judges import open_judge
+    from palate.judges.baselines import TRIVIAL
     from palate.recipe.forecast import costs, with_budget
 
     spec = judge_spec(name)
@@ -470,22 +490,30 @@ def judge(
         (spec,) = with_budget([spec], budget)
     progress(quiet=quiet)
     folder = out or Path("verdicts")
-    benchmarks = folder / "benchmarks"
-    named = by_name(files)
+    asked = benchmark_files(
+        files, folder / "benchmarks", subset=subset, split=split, partial=partial
+    )
     if dry_run:
-        items = {title: comparison_file(file, benchmarks) for title, file in named.items()}
-        show_costs(costs([spec], items, seed=seed, order=order), form)
+        show_costs(costs([spec], asked, seed=seed, order=order), form)
         return
-    rows = []
+    rows, scored = [], dict[str, list[Path]]()
     with interruptible(command_line()), sharing() as share:
         opened = open_judge(spec)
         sides = order_for(opened, cast("OrderPlan", order))
-        for title, file in named.items():
-            benchmark = Benchmark(title, comparison_file(file, benchmarks))
+        for title, file in asked.items():
+            benchmark = Benchmark(title, file)
+            if benchmark.named:
+                paths = scored.setdefault(title, [])
+                for beside in TRIVIAL if trivial and opened.name not in TRIVIAL else ():
+                    one = open_judge(beside)
+                    paths.append(ask(one, benchmark, folder, seed=seed, share=share))
             with counting(f"{opened.name} on {benchmark.name}") as bar:
                 path = ask(
                     opened, benchmark, folder, seed=seed, order=sides, progress=bar, share=share
                 )
+            if benchmark.named:
+                paths.append(path)
+                continue
             accuracy = summarise(read_judge_results(path)).overall
             rows.append(
                 {
@@ -499,8 +527,44 @@ def judge(
                     "verdicts": str(path),
                 }
             )
-    if share.leads:
+    if not share.leads:
+        return
+    for path in (path for paths in scored.values() for path in paths):
+        progress()(f"verdicts: {path}")
+    by_part = [row for paths in scored.values() for row in _scores(paths)]
+    if rows or not by_part:
         emit(rows, form, "Accuracy")
+    if by_part:
+        emit(by_part, form, "Scores, as the benchmarks define them")
+
+
+def _scores(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """A row a judge and part of a benchmark: its figure, and what random scores reach."""
+    import numpy as np
+
+    from palate.evaluate.scores import letters, read_score
+
+    scores = [score for path in paths if (score := read_score(path)) is not None]
+    groups = letters(scores, np.random.default_rng(0))
+    rows = []
+    for number, part in enumerate(scores[0].parts):
+        for score in scores:
+            figure = score.estimate(score.parts[number])
+            rows.append(
+                {
+                    "benchmark": score.benchmark,
+                    "part": part.name,
+                    "judge": score.judge,
+                    "score": round(figure.value, 4),
+                    "low": round(figure.low, 4),
+                    "high": round(figure.high, 4),
+                    "chance": round(part.chance, 4),
+                    "group": groups[score.judge] if number == 0 else "",
+                    "n": figure.n,
+                    "unscored": figure.n_unscored,
+                }
+            )
+    return rows
 
 
 # `palate report`: tables and one page from verdicts, without a model.

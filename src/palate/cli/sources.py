@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -22,12 +23,13 @@ from palate.data.sources import (
     source_named,
     worst,
 )
-from palate.data.sources.files import find_files, locate, stem
+from palate.data.sources.files import DATA_VARIABLE, find_files, locate, stem
 from palate.data.sources.mapping import words
 from palate.data.sources.own import is_ours
 from palate.progress import info
 from palate.records import write_comparisons
 from palate.types import BenchmarkItem, Comparison, PalateError
+from palate.validation import did_you_mean
 
 if TYPE_CHECKING:
     from palate.data.annotators import Rule
@@ -149,6 +151,56 @@ def identity(
     lines = "".join(f"{digest}  {file.relative_to(location)}\n" for digest, file in sums)
     where = " ".join(filter(None, (location.name, subset, split)))
     return f"{where} ({len(sums)} files)", hashlib.sha256(lines.encode()).hexdigest()
+
+
+def benchmark_files(
+    given: Sequence[str],
+    folder: Path,
+    *,
+    subset: str | None = None,
+    split: str | None = None,
+    partial: bool = False,
+) -> dict[str, Path]:
+    """What judges are asked, by name: files of comparisons, and benchmarks of the field.
+
+    A benchmark is NAME, read from its folder below PALATE_DATA or from the hub, or NAME=PATH; it is
+    kept in `folder`. One from the hub that is kept there already is not read again.
+
+    Raises:
+        PalateError: no such file or benchmark, or one that is not whole.
+    """
+    from palate.data.benchmarks import BENCHMARKS, import_benchmark
+    from palate.evaluate.benchmark import Benchmark
+
+    asked: dict[str, Path] = {}
+    files: list[Path] = []
+    for one in given:
+        name, equals, where = one.partition("=")
+        if name not in BENCHMARKS or (Path(one).exists() and not equals):
+            if equals and not Path(one).exists():
+                raise PalateError(f"{one}: no benchmark {name!r}; {did_you_mean(name, BENCHMARKS)}")
+            if not Path(one).exists():
+                hint = did_you_mean(one, BENCHMARKS)
+                raise PalateError(f"{one}: no such file, and no benchmark of that name; {hint}")
+            files.append(Path(one))
+            continue
+        root = os.environ.get(DATA_VARIABLE) or None
+        location: Path | str | None = Path(where).expanduser() if where else None
+        if location is None:
+            found = locate(None, BENCHMARKS[name].folder, root)
+            location = found if isinstance(found, Path) else None
+        elif not Path(location).exists():
+            location = where  # A hub id, or said to be nowhere.
+        title = "-".join(filter(None, (name, subset, split)))
+        path = folder / f"{title}.parquet"
+        if not (location is None and path.exists() and Benchmark(title, path).named):
+            request = Request(location, split, subset)
+            header = import_benchmark(name, path, request, partial=partial)
+            info(f"{title}: {header.rows:,} {header.kind}; kept in {path}")
+        asked[title] = path
+    for title, file in by_name(files).items():
+        asked[title] = comparison_file(file, folder)
+    return asked
 
 
 def by_name(files: Sequence[Path]) -> dict[str, Path]:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
+from palate.data.benchmarks import NAMED
 from palate.data.prompts import prompt_key
-from palate.records import Header, read_comparisons, read_header
-from palate.types import Comparison, Judge, Pair, PalateError, digest
+from palate.records import Header, read_benchmark_items, read_comparisons, read_header
+from palate.types import BenchmarkItem, Candidates, Comparison, Judge, Pair, PalateError, digest
 
 Order = Literal["seeded", "both"]
 OrderPlan = Literal["auto", "seeded", "both"]
@@ -26,8 +27,30 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class Choice:
+    """An item of K responses, and the order in which a judge is shown them.
+
+    `shown` [K] are the numbers of the responses in that order.
+    """
+
+    id: str
+    item: BenchmarkItem
+    shown: tuple[int, ...]
+
+    def candidates(self) -> Iterator[Candidates]:
+        """What a scorer sees: all responses to one prompt, or each with the turns of its own."""
+        item = self.item
+        if not item.turns:
+            yield Candidates(item.prompt, tuple(item.responses[n] for n in self.shown))
+            return
+        turns = item.conversations()
+        for number in self.shown:
+            yield Candidates(turns[number], (item.responses[number],))
+
+
+@dataclass(frozen=True, slots=True)
 class Benchmark:
-    """A named file of comparisons.
+    """A named file of comparisons, or of items of K responses.
 
     `paper_column` names the column of the paper's Table 7 that holds the same benchmark, or is
     None where the paper has no figure for it.
@@ -39,13 +62,26 @@ class Benchmark:
 
     @property
     def header(self) -> Header:
-        """The header of the comparisons' file; raises `PalateError` where it is not whole."""
-        return read_header(self.path, "comparisons")
+        """The file's header; raises `PalateError` where it is not whole."""
+        header = read_header(self.path)
+        if header.kind not in ("comparisons", "items"):
+            raise PalateError(f"{self.path}: holds {header.kind}, expected comparisons or items")
+        return header
+
+    @property
+    def of_items(self) -> bool:
+        """Whether it holds items of K responses, and not comparisons."""
+        return self.header.kind == "items"
 
     @property
     def fingerprint(self) -> str:
         """Digest of the ordered comparisons, from the file's header."""
         return self.header.fingerprint
+
+    @property
+    def named(self) -> Mapping[str, str]:
+        """The benchmark of the field that the file holds, as its header says; or nothing."""
+        return {key: value for key, value in self.header.details.items() if key == NAMED}
 
     @property
     def rows(self) -> int:
@@ -76,6 +112,13 @@ class Benchmark:
             yield hide(comparison, seed, chosen_first)
             if order == "both":
                 yield hide(comparison, seed, not chosen_first)
+
+    def choices(self, seed: int = 0) -> Iterator[Choice]:
+        """Each item of K once, its responses in a seeded order; in bounded memory."""
+        for item in read_benchmark_items(self.path):
+            places = ((digest("place", seed, item.id, n), n) for n in range(len(item.responses)))
+            shown = tuple(number for _, number in sorted(places))
+            yield Choice(digest("choice", seed, item.id), item, shown)
 
     def pairs(self, seed: int = 0, order: Order = "seeded") -> Iterator[Pair]:
         """What a judge sees."""

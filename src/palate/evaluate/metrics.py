@@ -183,6 +183,9 @@ def summarise(
     """Every figure of one judge on one benchmark; see `stats.accuracy` for the intervals."""
     graded = votes.ratings > 0
     values, unscored = votes.values, np.isnan(votes.values)
+    above, below = values > stats.TIE_VALUE, values < stats.TIE_VALUE
+    # Of an item of K any share of the top, or of its pairs, is neither right nor wrong.
+    split = (values > 0) & (values < 1) & votes.of_items
     reasons = Counter(str(reason) or "no reason given" for reason in votes.reasons[unscored])
     return Result(
         judge=votes.judge,
@@ -195,9 +198,9 @@ def summarise(
         by_rating=_by_rating(votes.ratings, votes.accuracy),
         by_bin=_by_bin(votes.bins, votes.accuracy),
         counts=Counts(
-            correct=int((values > stats.TIE_VALUE).sum()),
-            wrong=int((values < stats.TIE_VALUE).sum()),
-            tie=int((values == stats.TIE_VALUE).sum()),
+            correct=int((above & ~split).sum()),
+            wrong=int((below & ~split).sum()),
+            tie=int(((values == stats.TIE_VALUE) | split).sum()),
             unscored=dict(sorted(reasons.items())),
             truncated=int(votes.truncated.sum()),
             undecided=votes.undecided,

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from palate import stats
+from palate.data.benchmarks.base import Answers
 from palate.records import VERDICT_SCHEMA, read_columns, read_header, verdict_to_row
 from palate.renamed import renamed
 from palate.stats import TIE_VALUE, Estimate
@@ -34,7 +35,7 @@ VALUES = {
 PREFERRED_VALUES = {"chosen": 1.0, "rejected": 0.0, "tie": TIE_VALUE}
 BINS = tuple(Bin)
 SUREST = 1 - 1e-12
-COLUMNS = [name for name in VERDICT_SCHEMA.names if name not in ("answer", "seconds", "source")]
+COLUMNS = [name for name in VERDICT_SCHEMA.names if name not in ("answer", "seconds")]
 _RATINGS: dict[str, float] = {rating.label: int(rating) for rating in Rating}
 _BINS: dict[str, float] = {bin.value: code for code, bin in enumerate(BINS)}
 
@@ -169,7 +170,9 @@ class JudgeResults:
     questions. `judgements` has the items that the annotators left undecided too, and what they said
     of all;
     None where each item has one plain preference. `attributes` are of the responses of all items,
-    by name, where people rated what the judge has a head for.
+    by name, where people rated what the judge has a head for. `sources` are the parts of the
+    benchmark. Of items of K `values` are `Verdict.value`, `chance` is what random scores reach, and
+    the two scores and lengths are those that the verdict has for its sides.
     """
 
     judge: str
@@ -190,6 +193,9 @@ class JudgeResults:
     rejected_lengths: Floats
     spreads: Floats
     orders: Orders
+    sources: NDArray[Any]
+    chance: Floats
+    of_items: bool = False
     judgements: Judgements | None = None
     attributes: Mapping[str, RatedResponses] = field(default_factory=dict[str, RatedResponses])
 
@@ -249,12 +255,68 @@ def read_judge_results(path: Path) -> JudgeResults:
     return _from_table(columns, read_header(path).details.get("protocol") or {}, str(path))
 
 
+def read_answers(path: Path) -> Answers:
+    """A verdict file's as a benchmark's own score takes them, undecided items too."""
+    columns = read_columns(path, COLUMNS, "verdicts")
+    return _answers(columns, _everything(columns, read_header(path).details.get("protocol") or {}))
+
+
+def _answers(table: pa.Table, results: JudgeResults) -> Answers:
+    first = _first_of_each(_codes(table, "comparison_id")[0])
+    amounts, _ = _judgements(table, first)
+    size, cells = first.size, _responses(table, first)
+    if cells is None:
+        starts = 2 * np.arange(size + 1)
+        scores = np.stack([results.chosen_scores, results.rejected_scores], axis=1).reshape(-1)
+        places = np.tile([0, 1], size)
+    else:
+        starts = np.asarray(cells.offsets.to_numpy(), dtype=np.int64)
+        starts = starts - starts[0]
+        flat = cells.flatten()
+        scores = np.asarray(flat.field("score").to_numpy(zero_copy_only=False), dtype=np.float64)
+        places = np.asarray(flat.field("place").to_numpy(zero_copy_only=False), dtype=np.int64)
+    return Answers(
+        ids=results.ids,
+        sources=results.sources,
+        clusters=results.clusters,
+        values=results.values,
+        by_order=results.orders.values,
+        starts=starts,
+        scores=scores,
+        places=places,
+        votes=amounts,
+    )
+
+
+def _responses(table: pa.Table, rows: Codes) -> pa.ListArray | None:
+    """The responses of items of K, a list a row of `rows`; None where these are pairs."""
+    if "responses" not in table.column_names:
+        return None
+    cells = table["responses"].combine_chunks().take(pa.array(rows))
+    return None if cells.null_count else cells
+
+
 def items_digest(ids: Iterable[str]) -> str:
     """The digest of a set of comparison ids, whatever their order."""
     return digest(sorted(set(ids)))
 
 
 def _from_table(table: pa.Table, protocol: Mapping[str, Any], where: str) -> JudgeResults:
+    everything = _everything(table, protocol, where)
+    first = _first_of_each(_codes(table, "comparison_id")[0])
+    amounts, weights = _judgements(table, first)
+    if (amounts == PLAIN).all() and (weights == PREFERRED.weight).all():
+        return everything
+    judgements = Judgements(
+        amounts, weights, everything.clusters, everything.orders, everything.both
+    )
+    return replace(_rows_of(everything, judgements.decided), judgements=judgements)
+
+
+def _everything(
+    table: pa.Table, protocol: Mapping[str, Any], where: str = "verdicts"
+) -> JudgeResults:
+    """All items, those that the annotators left undecided too."""
     judge, benchmark, fingerprint = (
         _only_value(table, name, where) for name in ("judge", "benchmark", "protocol")
     )
@@ -272,9 +334,16 @@ def _from_table(table: pa.Table, protocol: Mapping[str, Any], where: str) -> Jud
         return columns
 
     answers = _mapped(table, "outcome", VALUES, np.nan)
+    of_undecided = np.full(answers.size, np.nan)
     if "preferred" in table.column_names:
         of_undecided = _mapped(table, "preferred", PREFERRED_VALUES, np.nan)
         answers = np.where(np.isnan(of_undecided), answers, of_undecided)
+    cells = _responses(table, first)
+    chance = np.full(first.size, TIE_VALUE)
+    if cells is not None:
+        # Of an item of K any share; of a pair that is undecided what was preferred.
+        answers = np.where(np.isnan(of_undecided), _floats(table, "value"), answers)
+        chance = _floats(table, "chance")[first]
     orders = Orders(
         values=by_order(answers, np.nan),
         chosen_scores=by_order(_floats(table, "chosen_score"), np.nan),
@@ -285,7 +354,7 @@ def _from_table(table: pa.Table, protocol: Mapping[str, Any], where: str) -> Jud
     known = (protocol.get(key) for key in ("benchmark", "seed", "tie_rule"))
     terms = ("" if value is None else str(value) for value in known)
     reason, reasons = _codes(table, "reason")
-    everything = JudgeResults(
+    return JudgeResults(
         judge=judge,
         benchmark=benchmark,
         protocol=fingerprint,
@@ -307,14 +376,11 @@ def _from_table(table: pa.Table, protocol: Mapping[str, Any], where: str) -> Jud
         if "spread" in table.column_names
         else np.full(first.size, np.nan),
         orders=orders,
+        of_items=cells is not None,
+        sources=_strings(table["source"].combine_chunks().take(pa.array(first))),
+        chance=chance,
         attributes=_attributes(table, first, _codes(table, "cluster")[0][first]),
     )
-    amounts, weights = _judgements(table, first)
-    if (amounts == PLAIN).all() and (weights == PREFERRED.weight).all():
-        return everything
-    judgements = Judgements(amounts, weights, everything.clusters, orders, both)
-    decided = judgements.decided
-    return replace(_rows_of(everything, decided), judgements=judgements)
 
 
 PLAIN = (PREFERRED.chosen, PREFERRED.tie + PREFERRED.both_bad, PREFERRED.rejected)

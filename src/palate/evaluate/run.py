@@ -15,9 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from palate.evaluate.benchmark import Benchmark, Item, Order
+from palate.evaluate.benchmark import Benchmark, Choice, Item, Order
 from palate.evaluate.journal import ALONE, Progress, Shard, ask_missing, journal_path, no_progress
-from palate.judges.scorer import NON_FINITE
+from palate.judges.scorer import NON_FINITE, keyed_scores, scorer_of
 from palate.records import (
     Header,
     read_header,
@@ -28,11 +28,16 @@ from palate.records import (
 )
 from palate.types import (
     Attributes,
+    Candidates,
     Judge,
+    JudgedResponse,
     Outcome,
+    Pairs,
     PalateError,
     Preference,
     RatedAttribute,
+    Score,
+    Scorer,
     Side,
     Verdict,
     digest,
@@ -173,8 +178,105 @@ def record_from(verdict: Verdict) -> Record:
     return [choice, *scores, verdict.reason, verdict.truncated, *spoken]
 
 
+# An item of K: the scores of its responses in the order shown, and its verdict.
+
+ItemRecord = list[Any]
+"""Of each response as it was shown [score or None, reason, truncated] as JSON values."""
+
+
+def item_record(scores: Sequence[Score]) -> ItemRecord:
+    """The scores of an item's responses as a record."""
+    # float: numbers of numpy are no JSON.
+    return [
+        [None if one.value is None else float(one.value), one.reason, one.truncated]
+        for one in scores
+    ]
+
+
+def verdict_of_item(choice: Choice, record: ItemRecord, details: Mapping[str, Any]) -> Verdict:
+    """Put the truth beside the scores of an item's responses."""
+    item = choice.item
+    by_number = dict(zip(choice.shown, record, strict=True))
+    scores = [by_number[number][0] for number in range(len(item.responses))]
+    responses = tuple(
+        JudgedResponse(place, len(in_words(text)), by_number[n][0], by_number[n][1])
+        for n, (place, text) in enumerate(zip(item.places, item.responses, strict=True))
+    )
+    value = item_value(scores, item.places, item.pairs)
+    # Of votes that are a tie no place is right: the two responses as they stand.
+    right = [place == 0 for place in (range(2) if item.undecided else item.places)]
+    sides = {
+        side: [one for one, is_right in zip(responses, right, strict=True) if is_right == chosen]
+        for side, chosen in (("chosen", True), ("rejected", False))
+    }
+    tops = {
+        side: None if value is None else max(one.score for one in of if one.score is not None)
+        for side, of in sides.items()
+    }
+    lengths = {side: round(sum(r.length for r in of) / len(of)) for side, of in sides.items()}
+    outcome = Outcome.UNSCORED
+    preferred: Side | None = None
+    if value is not None:
+        outcome = {1.0: Outcome.CORRECT, 0.0: Outcome.WRONG}.get(value, Outcome.TIE)
+    if item.undecided:
+        outcome = Outcome.UNDECIDED
+        if value is not None:
+            preferred = "chosen" if scores[0] > scores[1] else "rejected"
+            preferred = "tie" if scores[0] == scores[1] else preferred
+    reasons = [reason for _, reason, _ in record if reason]
+    return Verdict(
+        judge=details["judge"],
+        benchmark=details["benchmark"],
+        comparison_id=item.id,
+        outcome=outcome,
+        chosen_score=tops["chosen"],
+        rejected_score=tops["rejected"],
+        reason=reasons[0] if value is None else "",
+        truncated=any(truncated for _, _, truncated in record),
+        cluster=item.prompt_id,
+        source=item.source,
+        rating=None,
+        bin=None,
+        chosen_first=item.places[choice.shown[0]] == 0,
+        protocol=details["protocol_fingerprint"],
+        chosen_length=lengths["chosen"],
+        rejected_length=lengths["rejected"],
+        judgement=item.judgement,
+        preferred=preferred,
+        value=value,
+        chance=item.chance,
+        responses=responses,
+    )
+
+
+def item_value(
+    scores: Sequence[float | None], places: Sequence[int], pairs: Pairs = ()
+) -> float | None:
+    """What a judge is right about: of the responses scored highest the share at place 0.
+
+    Of the item's pairs, where it has some, the share in which the better one is scored higher, a
+    tie one half. None where a response has no score.
+
+    >>> item_value([2.0, 2.0, 1.0], [0, 1, 1])
+    0.5
+    """
+    known = [score for score in scores if score is not None]
+    if len(known) < len(scores):
+        return None
+    if pairs:
+        ordered = ((known[better], known[worse]) for better, worse in pairs)
+        right = sum(1.0 if a > b else 0.5 * (a == b) for a, b in ordered)
+        return right / len(pairs)
+    top = [place for score, place in zip(known, places, strict=True) if score == max(known)]
+    return sum(place == 0 for place in top) / len(top)
+
+
 PAIRS_PER_CALL = 4_096  # Bounds memory; a judge batches within it as it likes.
 TIE_RULE = "exactly equal scores tie; ties and unscored items are outcomes of their own"
+ITEM_RULE = (
+    "of K responses the highest score is the answer, of several at the top each its share; of an "
+    "item's pairs exactly equal scores tie; an item with a response without a score is unscored"
+)
 
 
 def evaluate(
@@ -187,7 +289,7 @@ def evaluate(
     progress: Progress | None = None,
     share: Shard = ALONE,
 ) -> Path:
-    """Judge every pair of `benchmark` and return the verdict file in `folder`.
+    """Judge every pair, or every item of K, of `benchmark`; return the verdict file in `folder`.
 
     A finished file of the same protocol is returned as it is; one of another protocol is
     replaced. Of one that differs in the order of sides alone, or is of an earlier format, the
@@ -199,7 +301,8 @@ def evaluate(
         benchmark: the comparisons.
         folder: made where absent.
         seed: decides which response stands first.
-        order: `seeded` shows each pair once; `both` shows both orders, two verdicts an item.
+        order: `seeded` shows each pair once; `both` shows both orders, two verdicts an item. Of K
+            responses there is one seeded order; a judge of pairs is asked of every two of them.
         progress: called after each answer.
         share: which pairs this process asks, where several evaluate together; the file holds the
             same items in the same order whatever their number.
@@ -212,13 +315,17 @@ def evaluate(
     if order not in get_args(Order):
         raise PalateError(f"order: expected seeded or both, got {order!r}")
     path = folder / f"{slug(judge.name)}--{slug(benchmark.name)}.parquet"
+    of_items = benchmark.of_items
+    if of_items:
+        order = "seeded"
     total = benchmark.rows * (2 if order == "both" else 1)
-    protocol = _protocol(judge, benchmark, seed, order)
+    protocol = _protocol(scorer_of(judge) if of_items else judge, benchmark, seed, order)
     fingerprint = digest(protocol)
     details: dict[str, Any] = {
         "judge": judge.name,
         "benchmark": benchmark.name,
         "paper_column": benchmark.paper_column,
+        **benchmark.named,
         "protocol": protocol,
         "protocol_fingerprint": fingerprint,
     }
@@ -236,11 +343,27 @@ def evaluate(
         problem = f"the protocol changed ({', '.join(changed)})"
         if not changed:
             problem = f"written in format {header.version}"
-        if {**before, "order": None} == {**protocol, "order": None}:
+        if not of_items and {**before, "order": None} == {**protocol, "order": None}:
             # The same judge was shown the same pairs.
             earlier = _earlier_answers(path, benchmark.items(seed, order))
     if problem:
         progress(0, total, f"judged again: {problem}")
+
+    def ask_items(missing: Iterator[Choice]) -> Iterator[tuple[str, ItemRecord]]:
+        parts: dict[str, list[Score]] = {}
+        sizes: dict[str, int] = {}
+
+        def questions() -> Iterator[tuple[str, Candidates]]:
+            for choice in missing:
+                sizes[choice.id] = len(choice.shown)
+                for shown in choice.candidates():
+                    yield choice.id, shown
+
+        for key, scores in keyed_scores(scorer_of(judge), questions()):
+            parts.setdefault(key, []).extend(scores)
+            if len(parts[key]) == sizes[key]:
+                yield key, item_record(parts.pop(key))
+                del sizes[key]
 
     def ask(missing: Iterator[Item]) -> Iterator[tuple[str, Record]]:
         while chunk := list(islice(missing, PAIRS_PER_CALL)):
@@ -259,9 +382,16 @@ def evaluate(
     def write(answers: Mapping[str, Record]) -> None:
         counts: Counter[str] = Counter()
 
-        def verdicts() -> Iterator[Verdict]:
+        def made() -> Iterator[Verdict]:
+            if of_items:
+                for choice in benchmark.choices(seed):
+                    yield verdict_of_item(choice, answers[choice.id], details)
+                return
             for item in benchmark.items(seed, order):
-                verdict = verdict_of(item, answers[item.pair.id], details)
+                yield verdict_of(item, answers[item.pair.id], details)
+
+        def verdicts() -> Iterator[Verdict]:
+            for verdict in made():
                 counts[verdict.outcome.value] += 1
                 yield verdict
 
@@ -272,8 +402,15 @@ def evaluate(
             details=lambda: details | {"outcomes": {o.value: counts[o.value] for o in Outcome}},
         )
 
+    journal = journal_path(path.with_suffix(""), fingerprint)
+    if of_items:
+        ask_missing(
+            journal, fingerprint, benchmark.choices(seed), lambda choice: choice.id, ask_items,
+            write, total=total, progress=progress, shard=share,
+        )  # fmt: skip
+        return path
     ask_missing(
-        journal_path(path.with_suffix(""), fingerprint),
+        journal,
         fingerprint,
         benchmark.items(seed, order),
         lambda item: item.pair.id,
@@ -295,13 +432,15 @@ def slug(name: str) -> str:
     return plain if len(plain) <= 80 else f"{plain[:67]}-{digest(name)[:12]}"
 
 
-def _protocol(judge: Judge, benchmark: Benchmark, seed: int, order: Order) -> dict[str, Any]:
+def _protocol(
+    judge: Judge | Scorer, benchmark: Benchmark, seed: int, order: Order
+) -> dict[str, Any]:
     protocol = {
         "judge": {"name": judge.name, **judge.protocol},
         "benchmark": benchmark.fingerprint,
         "order": order,
         "seed": seed,
-        "tie_rule": TIE_RULE,
+        "tie_rule": ITEM_RULE if benchmark.of_items else TIE_RULE,
     }
     try:
         plain: dict[str, Any] = json.loads(json.dumps(protocol))  # As a header gives it back.

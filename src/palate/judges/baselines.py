@@ -1,12 +1,15 @@
-"""Judges that read nothing: the floor that every table shows under a model's figure."""
+"""Judges that read nothing: the floor that every table shows under a model's figure.
+
+Each answers pairs, and scores the responses of an item of K.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from palate.types import Pair, Preference, digest, in_words
+from palate.types import Candidates, Pair, Preference, Score, digest, in_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,15 @@ class RandomChoice:
             heads = int(digest("coin", self.seed, pair.id, pair.first)[-1], 16) % 2
             yield Preference(pair.id, "second" if heads else "first")
 
+    def score(self, candidates: Iterable[Candidates]) -> Iterator[tuple[Score, ...]]:
+        for shown in candidates:
+            turns = [[turn.role, turn.content] for turn in shown.prompt]
+            yield tuple(
+                # 48 bits: two responses that are not equal have hardly ever equal scores.
+                Score(int(digest("score", self.seed, turns, text, place)[:12], 16) / 16**12)
+                for place, text in enumerate(shown.responses)
+            )
+
 
 @dataclass(frozen=True, slots=True)
 class LengthChoice:
@@ -50,6 +62,11 @@ class LengthChoice:
             first, second = (sign * len(in_words(one)) for one in (pair.first, pair.second))
             yield Preference(pair.id, better(first, second), first, second)
 
+    def score(self, candidates: Iterable[Candidates]) -> Iterator[tuple[Score, ...]]:
+        sign = 1.0 if self.longer else -1.0
+        for shown in candidates:
+            yield tuple(Score(sign * len(in_words(text))) for text in shown.responses)
+
 
 @dataclass(frozen=True, slots=True)
 class FirstPosition:
@@ -66,6 +83,10 @@ class FirstPosition:
     def judge(self, pairs: Sequence[Pair]) -> Iterator[Preference]:
         for pair in pairs:
             yield Preference(pair.id, "first")
+
+    def score(self, candidates: Iterable[Candidates]) -> Iterator[tuple[Score, ...]]:
+        for shown in candidates:
+            yield tuple(Score(-float(place)) for place in range(len(shown.responses)))
 
 
 def better(first: float, second: float) -> Literal["first", "second", "tie"]:

@@ -1,14 +1,26 @@
-"""Any scorer as a judge: the response with the higher score is better."""
+"""Any scorer as a judge, which prefers the higher score; and any judge as a scorer."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any, cast
 
 from palate.judges.baselines import better
-from palate.types import Candidates, Pair, PalateError, Preference, Score, Scorer, spread_of
+from palate.types import (
+    Candidates,
+    Judge,
+    Pair,
+    PalateError,
+    Preference,
+    Score,
+    Scorer,
+    digest,
+    spread_of,
+)
 
 NON_FINITE = "non-finite"
 
@@ -61,6 +73,103 @@ class ScorerJudge:
                 second_attributes=second.attributes,
                 spread=spread_of(gaps) if gaps else None,
             )
+
+
+def scorer_of(judge: Judge) -> Scorer:
+    """What scores the responses of an item of K: the judge's own scores, or a tournament of it."""
+    if isinstance(judge, ScorerJudge):
+        return judge.scorer
+    return cast(Scorer, judge) if hasattr(judge, "score") else Tournament(judge)
+
+
+@dataclass(frozen=True, slots=True)
+class Tournament:
+    """A judge of pairs as a scorer: a response's score is the share of the others that it beats.
+
+    Every two responses are asked, in both orders where the judge reads both at once; a tie is one
+    half. An answer that is none leaves both responses without a score. K responses are K (K - 1) /
+    2 pairs.
+    """
+
+    judge: Judge
+
+    @property
+    def name(self) -> str:
+        return self.judge.name
+
+    @property
+    def protocol(self) -> Mapping[str, Any]:
+        asked = "both orders" if self._both else "one order"
+        return {**self.judge.protocol, "items": f"every two responses, {asked}; share of wins"}
+
+    @property
+    def _both(self) -> bool:
+        return bool(getattr(self.judge, "sees_both", False))
+
+    def score(self, candidates: Iterable[Candidates]) -> Iterator[tuple[Score, ...]]:
+        for shown in candidates:
+            texts = shown.responses
+            duels = list(combinations(range(len(texts)), 2))
+            if self._both:
+                duels = [pair for a, b in duels for pair in ((a, b), (b, a))]
+            turns = [[turn.role, turn.content] for turn in shown.prompt]
+            pairs = [
+                Pair(
+                    digest("duel", turns, texts[a], texts[b], a, b),
+                    shown.prompt,
+                    texts[a],
+                    texts[b],
+                )
+                for a, b in duels
+            ]
+            won, reasons = [0.0] * len(texts), [""] * len(texts)
+            truncated = False
+            for (a, b), answer in zip(duels, self.judge.judge(pairs), strict=True):
+                truncated |= answer.truncated
+                if answer.choice is None:
+                    reasons[a] = reasons[b] = answer.reason or "no reason given"
+                share = {"first": 1.0, "second": 0.0}.get(answer.choice or "tie", 0.5)
+                won[a] += share
+                won[b] += 1 - share
+            each = len(duels) * 2 / len(texts)
+            yield tuple(
+                Score(None if why else wins / each, why, truncated)
+                for wins, why in zip(won, reasons, strict=True)
+            )
+
+
+def keyed_scores(
+    scorer: Scorer, questions: Iterable[tuple[str, Candidates]]
+) -> Iterator[tuple[str, tuple[Score, ...]]]:
+    """Each question's key with the scores of its responses, in order; may read ahead.
+
+    A score that is not finite is none, with that reason.
+
+    Raises:
+        PalateError: a scorer that leaves questions or responses without an answer.
+    """
+    waiting: deque[tuple[str, int]] = deque()  # What it has taken and not yet answered.
+
+    def candidates() -> Iterator[Candidates]:
+        for key, shown in questions:
+            waiting.append((key, len(shown.responses)))
+            yield shown
+
+    for scores in scorer.score(candidates()):
+        key, count = waiting.popleft()
+        if len(scores) != count:
+            raise PalateError(
+                f"scorer {scorer.name}: gave {len(scores)} scores to {count} responses of {key}"
+            )
+        yield (
+            key,
+            tuple(
+                replace(score, value=None, reason=_reason(score)) if _reason(score) else score
+                for score in scores
+            ),
+        )
+    if waiting:
+        raise PalateError(f"scorer {scorer.name}: left {len(waiting)} questions without an answer")
 
 
 def _reason(score: Score) -> str:

@@ -38,6 +38,7 @@ from palate.stats.estimate import (
 )
 
 METHOD = "wilson on effective n, sum of means"
+EMPTY = "a mean of no items"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +90,7 @@ def composite(
     clusters; a mean of one cluster has no known variance: n_e = 1.
 
     Args:
-        terms: means of the same N items; none of them empty.
+        terms: means of the same N items; with an empty one there is no score (n = 0).
         clusters: [N] labels, or None where items are independent.
         confidence: coverage asked for.
         fingerprint: copied to the estimate.
@@ -98,6 +99,8 @@ def composite(
     Assisted Survey Sampling, 1992, sections 5.5 and 5.7; Wilson on it as in `accuracy`.
     """
     codes = _codes(terms, clusters)
+    if any(np.isnan(term.values).all() for term in terms):
+        return replace(accuracy([], fingerprint=fingerprint, confidence=confidence), method=EMPTY)
     if len(terms) == 1 and terms[0].weight == 1 and terms[0].amounts is None:
         own = ~np.isnan(terms[0].values)
         return accuracy(

@@ -44,8 +44,6 @@ class Answers:
     are NaN where there is none. Of a pair the chosen response comes first. `by_order` [N, 2] are
     the judge's choices, 1 right, 0 wrong, 0.5 a tie, NaN unscored, in the seeded order and in its
     reverse, all NaN where it was not asked in that; `values` [N] those of both orders together.
-    `pairs_right` [N] is the share of an item's pairs that are ordered right, a tie wrong, NaN where
-    the item has no pairs of its own.
     `votes` [N, 3] are people's for the first response, a tie and the second. `sources` are the
     parts of the benchmark, `clusters` number the prompts.
     """
@@ -59,7 +57,6 @@ class Answers:
     scores: Floats
     places: Codes
     votes: Floats
-    pairs_right: Floats
 
     @property
     def size(self) -> int:

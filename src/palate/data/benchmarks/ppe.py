@@ -10,7 +10,7 @@ Rule: its code is not at hand, and this is as the paper says and as others read 
 the share of pairs that are no tie in which the winner has the higher score. Correctness: by data
 set, the share of sampled pairs in which the right response has the higher score, and *best of K*,
 the share of prompts of which the highest score is a right response's; the score is the mean of the
-five data sets' pairs. A tie, and no score, is wrong.
+five data sets' pairs. A tie is one half of a pair; no score is wrong.
 """
 
 from __future__ import annotations
@@ -109,7 +109,8 @@ def parts(answers: Answers) -> list[Part]:
     """The score, the pairs of each data set, and the best of K of each."""
     best, chance = best_of_k(answers), chance_of_best(answers)
     sets = answers.parts()
-    pairs = [mean_of(name, answers.pairs_right, answers.within(name), 0.5) for name in sets]
+    right = np.nan_to_num(answers.values, nan=0.0)  # Of an item's pairs, the share in order.
+    pairs = [mean_of(name, right, answers.within(name), 0.5) for name in sets]
     tops = [mean_of(f"{name}, best of K", best, answers.within(name), chance) for name in sets]
     return [average_of("score", pairs), *pairs, *tops]
 
