@@ -52,3 +52,9 @@ def test_the_large_run_in_small(simulate, tmp_path):
     named = {"table-7", "table-8", "table-29", "table-29-thresholds", "differences", "length"}
     named |= {"calibration", "reliability", "outcomes", "verdict", "parts", "gaps"}
     assert set(tables) == named
+
+
+def test_best_of_k_in_subsets_holds_its_level(simulate, monkeypatch):
+    monkeypatch.setattr(simulate, "BEST_OF_K", ((20, 40),))
+    assert simulate.mean(simulate.coverage_best_of_k(rng(), 200)) == pytest.approx(0.95, abs=0.04)
+    assert simulate.mean(simulate.false_positive_best_of_k(rng(), 150)) < 0.1

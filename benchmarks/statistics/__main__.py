@@ -26,7 +26,12 @@ def simulated(draws: int) -> dict[str, object]:
     # A logistic regression costs a hundred times as much as an interval, and an ECE's as well.
     controlled, plain = simulate.length_held(rng, max(draws // 10, 20), 1.5)
     ece = simulate.coverage_ece(rng, max(draws // 10, 20))
-    told = {"wilson": wilson, "clustered": clustered, "paired": paired, "ece": ece}
+    best_of_k = simulate.coverage_best_of_k(rng, draws)
+    best_of_k_false = simulate.false_positive_best_of_k(rng, draws)
+    told = {
+        "wilson": wilson, "clustered": clustered, "paired": paired, "ece": ece,
+        "best of k": best_of_k, "best of k, equal judges": best_of_k_false,
+    }  # fmt: skip
     for name, cells in told.items():
         for cell, value in cells.items():
             print(f"{name}: {cell}: {value:.4f}", file=sys.stderr)
@@ -34,10 +39,14 @@ def simulated(draws: int) -> dict[str, object]:
         "coverage_wilson": round(simulate.mean(wilson), 4),
         "coverage_clustered": round(simulate.mean(clustered), 4),
         "false_positive_paired": round(simulate.mean(paired), 4),
+        "coverage_best_of_k": round(simulate.mean(best_of_k), 4),
+        "false_positive_best_of_k": round(simulate.mean(best_of_k_false), 4),
         "farthest": {
             "wilson": round(simulate.farthest(wilson, 0.95), 4),
             "clustered": round(simulate.farthest(clustered, 0.95), 4),
             "paired": round(simulate.farthest(paired, 0.05), 4),
+            "best_of_k": round(simulate.farthest(best_of_k, 0.95), 4),
+            "best_of_k_false": round(simulate.farthest(best_of_k_false, 0.05), 4),
             "ece": round(simulate.farthest(ece, 0.95), 4),
         },
         "position_bias_found": simulate.position_found(rng, draws, 0.2),

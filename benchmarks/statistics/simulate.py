@@ -73,6 +73,75 @@ def false_positive_paired(rng: np.random.Generator, draws: int) -> Cells:
     return made
 
 
+# Items of four responses in subsets of unlike size and difficulty, of which the score is the mean.
+BEST_OF_K = ((20, 40), (60, 120))  # Prompts of the first and of the other two subsets.
+LEADS = (0.3, 1.0, 2.0)  # Of the right response, in standard deviations of a response's score.
+PER_PROMPT = 3  # Items of a prompt at most; they share its difficulty.
+
+
+def four_scores(rng: np.random.Generator, leads: Array) -> Array:
+    """Scores of four responses an item, the right one first, in halves so that some tie, [N, 4]."""
+    scores = rng.normal(size=(leads.size, 4))
+    scores[:, 0] += leads
+    return np.round(2 * scores) / 2
+
+
+def best_of_four(scores: Array) -> Array:
+    """What each item is worth: the right response's share of the top, [N]."""
+    at_top = scores == scores.max(axis=1, keepdims=True)
+    return np.asarray(at_top[:, 0] / at_top.sum(axis=1))
+
+
+def items_of_four(
+    rng: np.random.Generator, sizes: Sequence[int]
+) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
+    """Leads, subsets and prompts of items whose prompts differ in difficulty, [N] each."""
+    subsets = np.repeat(np.arange(len(sizes)), sizes)
+    leads = np.array(LEADS)[subsets] + rng.normal(size=subsets.size)
+    items = np.repeat(np.arange(subsets.size), rng.integers(1, PER_PROMPT + 1, subsets.size))
+    return leads[items], subsets[items], items
+
+
+def score_of(values: Array, subsets: NDArray[np.int64]) -> list[stats.Term]:
+    """The mean of the subsets' means."""
+    return [
+        stats.Term(1 / len(LEADS), np.where(subsets == subset, values, np.nan))
+        for subset in range(len(LEADS))
+    ]
+
+
+def truth_of_four(rng: np.random.Generator, size: int = 2_000_000) -> float:
+    """What the score is over prompts without end: an error of 0.0002."""
+    means = [best_of_four(four_scores(rng, lead + rng.normal(size=size))).mean() for lead in LEADS]
+    return float(np.mean(means))
+
+
+def coverage_best_of_k(rng: np.random.Generator, draws: int) -> Cells:
+    """How often the 95 % interval of a mean of subsets, best of four, holds it."""
+    made, truth = {}, truth_of_four(rng)
+    for first, other in BEST_OF_K:
+        held = 0
+        for _ in range(draws):
+            leads, subsets, prompts = items_of_four(rng, (first, other, other))
+            values = best_of_four(four_scores(rng, leads))
+            held += holds(stats.composite(score_of(values, subsets), prompts), truth)
+        made[f"{first} and {other} prompts"] = held / draws
+    return made
+
+
+def false_positive_best_of_k(rng: np.random.Generator, draws: int) -> Cells:
+    """How often the scores of two equally good judges differ at the 5 % level."""
+    made = {}
+    for first, other in BEST_OF_K:
+        found = 0
+        for _ in range(draws):
+            leads, subsets, prompts = items_of_four(rng, (first, other, other))
+            both = [score_of(best_of_four(four_scores(rng, leads)), subsets) for _ in range(2)]
+            found += stats.composite_difference(*both, prompts, rng).p_value <= LEVEL
+        made[f"{first} and {other} prompts"] = found / draws
+    return made
+
+
 def position_found(rng: np.random.Generator, draws: int, bias: float, items: int = 400) -> float:
     """How often a judge that answers "first" unseen with chance `bias` is found to lean."""
     found = 0
