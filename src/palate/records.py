@@ -406,7 +406,10 @@ def read_header(path: Path, kind: str | None = None, *, older: bool = False) -> 
     except (ValueError, TypeError):
         raise PalateError(f"{path}: its Palate header cannot be read; remake it") from None
     if kind is not None and header.kind != kind:
-        raise PalateError(f"{path}: holds {header.kind}, expected {kind}")
+        cure = "; `palate judge` prints their scores, tables of comparisons have no place for them"
+        raise PalateError(
+            f"{path}: holds {header.kind}, expected {kind}{cure if header.kind == 'items' else ''}"
+        )
     ours = version_of(header.kind)
     if header.version > ours or (header.version < ours and not older):
         remake = UPDATES.get(header.kind, "remake it with this version")
