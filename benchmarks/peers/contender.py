@@ -15,6 +15,7 @@ HERE = Path(__file__).parents[1]
 WORK = HERE / ".work"
 OURS = Path(sys.executable)
 TRL = HERE / ".venv-trl/bin/python"
+VLLM = HERE / ".venv-vllm/bin/python"
 REWARDBENCH = HERE / ".venv-rewardbench/bin/python"
 
 # What `palate.model.device.keep_memory` sets from within: glibc keeps what is freed.

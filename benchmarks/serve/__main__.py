@@ -1,8 +1,9 @@
 """Serving beside a naive server and a pipeline; one JSON line of ratios.
 
     python -m benchmarks.serve [--quick] [--layers N] [--pairs N] [--sets N] [--repeats N]
-        [--soak-seconds N] [--threads N]
+        [--soak-seconds N] [--threads N] [--peer vllm]
 
+With `--peer vllm` real vLLM on the same CPU takes the place of these: `make bench-serve PEER=vllm`.
 `make bench-serve` makes the environment first. What is equal and how: benchmarks/README.md.
 """
 
@@ -32,7 +33,7 @@ from benchmarks.peers.turns import say, table
 from benchmarks.serve.asked import Row, served_model, windows
 from benchmarks.serve.clients import RIGHT
 from benchmarks.serve.load import ask_all
-from benchmarks.serve.served import Served, palate_serve
+from benchmarks.serve.served import Served, palate_serve, vllm_serve
 from benchmarks.serve.soak import soak
 from palate.evaluate.parity import TOLERANCE
 
@@ -61,11 +62,13 @@ def timed(seconds: float, rewards: Sequence[Sequence[float]], latencies: Sequenc
     return {"seconds": seconds, "rewards": rewards, "latencies": latencies}
 
 
-def by_server(server: Served, clients: int) -> Callable[[Path, list[Row]], Window]:
-    """A window through HTTP."""
+def by_server(
+    server: Served, clients: int, model: str | None = None
+) -> Callable[[Path, list[Row]], Window]:
+    """A window through HTTP; in vLLM's shape where a `model` is named."""
 
     def run(_file: Path, rows: list[Row]) -> Window:
-        answered = ask_all(server.address, rows, clients)
+        answered = ask_all(server.address, rows, clients, model)
         return timed(answered.seconds, answered.rewards, answered.latencies)
 
     return run
@@ -142,6 +145,58 @@ def run(size: Size) -> tuple[Found, dict[str, Any]]:
     if size.soak_seconds:
         facts["soak"] = soak(model, pairs, size.soak_seconds, size.threads, FOLDER)
     return found, facts
+
+
+def run_beside_vllm(size: Size) -> Found:
+    """vLLM and ours in turns on pairs and on sets, and the offline rewards of both."""
+    model, pairs, sets = served_model(size.layers)
+    drawn = {
+        "pairs": windows(pairs, size.repeats, size.pairs, seed=2),
+        "best_of_16": windows(sets, size.repeats, size.sets, seed=3),
+    }
+    given = ["--model", model, "--dtype", "float32"]
+    found: Found = {}
+    with ExitStack() as stack:
+        vllm = stack.enter_context(vllm_serve(model, size.dtype, size.threads))
+        ours = palate_serve("palate", size.threads, model, "--dtype", size.dtype)
+        contenders = {
+            "vllm": by_server(vllm, size.clients, str(model)),
+            "palate": by_server(stack.enter_context(ours), size.clients),
+        }
+        found = {kind: take_turns(contenders, kind, rows) for kind, rows in drawn.items()}
+    with Contender(Command("bare", OURS, "benchmarks.serve.bare", given), size.threads) as offline:
+        for kind, rows in drawn.items():
+            files = [FOLDER / f"{kind}-{n}.jsonl" for n in range(1, len(rows))]
+            found[kind]["offline"] = [offline.ask(rows=str(f), offline=True) for f in files]
+    return found
+
+
+def report_beside_vllm(size: Size, found: Found, quick: bool) -> None:
+    """Tables on stderr, everything in a file, and the ratios as the last line of stdout.
+
+    Answers of both are checked against the float32 rewards offline.
+    """
+    for kind, by_contender in found.items():
+        say(kind)
+        table({name: _row(own) for name, own in by_contender.items() if name != "offline"})
+    apart = differences(found)
+    spread = pstdev(_flat(found["pairs"]["offline"]))
+    right = RIGHT if size.dtype == "float32" else TOLERANCE["bfloat16"] * spread
+    line: Window = {"benchmark": "serve", "peer": "vllm"}
+    for kind, by_contender in found.items():
+        line[f"vs_vllm_{kind}"] = round(median(ratios(by_contender, "vllm")), 3)
+        line[f"vs_vllm_{kind}_range"] = [
+            round(edge(ratios(by_contender, "vllm")), 3) for edge in (min, max)
+        ]
+        for name in ("palate", "vllm"):
+            line[f"p99_seconds_{kind}_{name}"] = round(p99(by_contender[name]), 3)
+    for name in ("palate", "vllm"):
+        line[f"wrong_answers_{name}"] = sum(gap > right for gap in apart[name])
+        line[f"max_difference_{name}"] = max(apart[name])
+    line |= {"reward_spread": round(spread, 3), "quick": quick}
+    line |= asdict(size) | {"base": size.base and str(size.base)}
+    (FOLDER / f"vllm-{size.dtype}.json").write_text(json.dumps(line))
+    print(json.dumps(line))
 
 
 def ratios(windows_of: dict[str, list[Window]], peer: str, ours: str = "palate") -> list[float]:
@@ -241,6 +296,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int)
     parser.add_argument("--soak-seconds", type=float, help="of mixed load with faults; 0: none")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--peer", choices=("vllm",), help="a real server in place of the others")
     add_options(parser)
     given = parser.parse_args()
     quick = given.quick
@@ -257,6 +313,9 @@ def main() -> None:
         dtype=given.dtype,
         base=given.base,
     )
+    if given.peer == "vllm":
+        report_beside_vllm(size, run_beside_vllm(size), quick)
+        return
     found, facts = run(size)
     report(size, found, facts, quick)
 

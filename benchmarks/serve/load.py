@@ -19,12 +19,19 @@ class Answered:
     rewards: list[list[float]]
 
 
-def ask_all(address: str, requests: Sequence[Facts], clients: int) -> Answered:
-    """Send every request once, by as many clients, in OpenRLHF's shape."""
-    return asyncio.run(_ask_all(address, requests, clients))
+def ask_all(
+    address: str, requests: Sequence[Facts], clients: int, model: str | None = None
+) -> Answered:
+    """Send every request once, by as many clients, in OpenRLHF's shape.
+
+    In vLLM's where a `model` is named, which it asks for.
+    """
+    return asyncio.run(_ask_all(address, requests, clients, model))
 
 
-async def _ask_all(address: str, requests: Sequence[Facts], clients: int) -> Answered:
+async def _ask_all(
+    address: str, requests: Sequence[Facts], clients: int, model: str | None
+) -> Answered:
     latencies, rewards = [0.0] * len(requests), [[0.0]] * len(requests)
     left = iter(enumerate(requests))
     limits = httpx2.Limits(max_connections=clients)
@@ -33,11 +40,24 @@ async def _ask_all(address: str, requests: Sequence[Facts], clients: int) -> Ans
         async def client() -> None:
             for number, request in left:
                 started = time.perf_counter()
-                response = await http.post("/get_reward", json={"query": request["texts"]})
+                if model is None:
+                    response = await http.post("/get_reward", json={"query": request["texts"]})
+                else:
+                    body = {"model": model, "input": request["texts"], "use_activation": False}
+                    response = await http.post("/classify", json=body)
                 latencies[number] = time.perf_counter() - started
-                rewards[number] = response.raise_for_status().json()["rewards"]
+                answer = response.raise_for_status().json()
+                rewards[number] = (
+                    answer["rewards"]
+                    if model is None
+                    else [row["probs"][0] for row in sorted(answer["data"], key=_index)]
+                )
 
         started = time.perf_counter()
         await asyncio.gather(*(client() for _ in range(clients)))
         seconds = time.perf_counter() - started
     return Answered(seconds, latencies, rewards)
+
+
+def _index(row: Facts) -> int:
+    return int(row["index"])

