@@ -138,6 +138,10 @@ def workspace(tmp_path_factory) -> Path:
         (folder / name / "verdicts").mkdir(parents=True)
         verdicts = demo / f"verdicts/{judge}--held-out-helpfulness.parquet"
         shutil.copy(verdicts, folder / name / "verdicts/rm--hh.parquet")
+    trained = ["train", str(folder / "mine.parquet"), "--out", str(folder / "my-ensemble")]
+    for option in (*small[:4], "train.ensemble=2"):
+        trained += ["--set", option]
+    assert CliRunner().invoke(app, trained).exit_code == 0
     rows = [(f"What is {n} plus 1?", f"{n + k}.") for n in range(6) for k in range(3)]
     flat = [{"prompt": prompt, "response": response} for prompt, response in rows]
     write_lines(folder / "flat.jsonl", flat)
