@@ -12,6 +12,7 @@ from palate.model.packing import Group, Tokens, group, pack
 from palate.model.prompt_cache import PromptCache
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
+from rounding import rounding
 from tiny import tiny_model, tiny_tokenizer
 
 Conversations = Sequence[Sequence[Tokens]]
@@ -94,6 +95,11 @@ def dialogues(seed: int, steps: int, *, prompt: tuple[int, int] = (10, 60)) -> l
             said += [turn, responses[0]]
         batches.append(groups)
     return batches
+
+
+# Tiny models of three layers: seven products each and the head's; the longest sums are over keys.
+ROUNDED = rounding(torch.float32, terms=400, products=22)
+"""How far kept keys and values may move a reward, relative to the norm of a micro-batch's."""
 
 
 @torch.inference_mode()

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from hybrids import HYBRIDS, hybrid_config
-from packed import conversations, dialogues, largest_change, rewards
+from packed import ROUNDED, conversations, dialogues, largest_change, rewards
 from palate.model.attention import NAME
 from palate.model.compute import apply_compute
 from palate.model.options import BaseOptions, Compute
@@ -86,7 +86,7 @@ def test_bf16_paths_agree_within_a_stated_bound(family: str) -> None:
 def test_states_that_are_kept_between_micro_batches_change_no_reward(family: str) -> None:
     model = reward_model(family)
     cache = model.prompt_cache(1 << 30)
-    assert largest_change(model, cache, dialogues(0, 8)) < 1e-5
+    assert largest_change(model, cache, dialogues(0, 8)) < ROUNDED
     assert cache.use.found > 5
     assert cache.use.saved_tokens > 300
 
