@@ -52,7 +52,6 @@ def answers_of(sources: Sequence[str], clusters: Sequence[Any], by_order: Any) -
         scores=np.full(2 * n, np.nan),
         places=np.tile([0, 1], n),
         votes=np.tile([1.0, 0.0, 0.0], (n, 1)),
-        pairs_right=np.full(n, np.nan),
     )
 
 
