@@ -50,6 +50,11 @@ def test_json_goes_to_stdout_and_progress_does_not(mine: Path) -> None:
         (["{mine}", "--against", "old.jsonl"], "--against old.jsonl: no such file"),
         (["{mine}", "--train", "oast"], "did you mean 'oasst'"),
         (["pandaln"], "pandalm"),
+        (["{mine}", "--subset", "x"], "is a file, read whole"),
+        (["{mine}", "--path", "other.jsonl"], "is a file, read whole"),
+        (["llmbra"], "no benchmark, source or file 'llmbra'; did you mean 'llmbar'?"),
+        (["llmbar", "--ties", "skip"], "--ties: llmbar is read whole"),
+        (["llmbar", "--column", "prompt=q"], "--column: llmbar is read whole"),
     ],
 )
 def test_mistakes_are_one_line(mine: Path, arguments: list[str], expected: str) -> None:

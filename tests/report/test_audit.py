@@ -50,6 +50,18 @@ def test_few_pairs_show_no_lead() -> None:
     )
 
 
+def test_no_lead_is_above_the_share_on_which_judges_differ() -> None:
+    said = sentences(audit("few", rows(20)))[
+        1
+    ]  # By hand: 1.96 (0.1 / (20 + 3.84))^1/2 = 12.7 > 10.
+    assert "Where they differ on 10% it is none, where on 30% 22.0 points." in said
+    alike = [row(0, "Indeed.", f"No, {n}.") for n in range(20)]
+    assert headline(audit("one", alike)) == (
+        "On one no lead can be told from luck: 20 decided pairs of 1 prompts are too few for "
+        "judges that differ on one pair in five."
+    )
+
+
 def test_findings_are_told(made: Audit) -> None:
     said = "\n".join(sentences(made))
     assert "always taking the longer one reaches 100.0 ± 3.7 %" in said

@@ -1,6 +1,7 @@
 """An ensemble of heads: what its members learn from, and that one alone is the plain model."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from palate.model.loading import load_reward_model
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
+from palate.recipe.schema import valid
 from palate.records import write_comparisons
 from palate.train import batching
 from palate.train.batching import draws, split_step
@@ -253,3 +255,18 @@ def test_an_ensemble_has_several_members(value: Any, words: str) -> None:
 def test_without_an_ensemble_the_options_are_those_of_before() -> None:
     assert "ensemble" not in TrainOptions().decisive()
     assert TrainOptions(ensemble=5).decisive()["ensemble"] == {"size": 5}
+
+
+@pytest.mark.parametrize(
+    ("ensemble", "expected"),
+    [
+        (1, "train: ensemble.size: expected 2 to 64 members; one model is no ensemble: "
+            "leave it out, got 1"),
+        (2.5, "train: ensemble: expected the number of members, 5 or {size: 5}, got 2.5"),
+        (True, "train: ensemble: expected the number of members, 5 or {size: 5}, got True"),
+        ({"size": 5, "x": 1}, "train: ensemble.x: unknown key; known: size"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_its_size_is_one_line(ensemble: object, expected: str) -> None:
+    with pytest.raises(PalateError, match=f"^{re.escape(expected)}$"):
+        valid(TrainOptions, {"ensemble": ensemble}, "train")

@@ -135,6 +135,18 @@ def audit(
         rows: Iterable[Comparison | BenchmarkItem]
         bad: list[BadRow] = []
         if _is_named(benchmark):
+            for typed, said in (
+                ("--option", option),
+                ("--column", column),
+                ("--value", value),
+                ("--ties", ties is not Ties.KEEP),
+                ("--annotators", annotators is not Annotators.SEPARATE),
+                ("--max-bad-share", max_bad_share != 0.01),
+            ):
+                if said:
+                    raise PalateError(
+                        f"{typed}: {benchmark} is read whole, by its own rules; leave it out"
+                    )
             rows = items_of(benchmark, path, subset, split, data)
         else:
             rows, bad = comparisons(
@@ -171,8 +183,17 @@ def _is_named(benchmark: str) -> bool:
     """Whether it is a benchmark of the field, which is read whole; sources have their own ways."""
     from palate.data.benchmarks import BENCHMARKS
     from palate.data.sources import SOURCES
+    from palate.types import PalateError
+    from palate.validation import did_you_mean
 
-    return benchmark in BENCHMARKS and benchmark not in SOURCES and not Path(benchmark).exists()
+    if benchmark in SOURCES or Path(benchmark).exists():
+        return False
+    if benchmark not in BENCHMARKS and not (Path(benchmark).suffix or "/" in benchmark):
+        known = sorted({*BENCHMARKS, *SOURCES})
+        raise PalateError(
+            f"no benchmark, source or file {benchmark!r}; {did_you_mean(benchmark, known)}"
+        )
+    return benchmark in BENCHMARKS
 
 
 def _name(benchmark: str, path: str | None, subset: str | None) -> str:

@@ -51,6 +51,10 @@ def comparisons(
 ) -> tuple[Iterator[Comparison], list[BadRow]]:
     """The readable rows of a source, and a list that fills with the others as they are met."""
     name, location = _named(source, path, data)
+    if name == "own" and Path(source).is_file():
+        for typed, said in (("--path", path), ("--subset", subset), ("--split", split)):
+            if said:
+                raise PalateError(f"{typed} {said}: {source} is a file, read whole; leave it out")
     request = replace(
         reading(columns, values, ties, annotators, attributes),
         location=location,

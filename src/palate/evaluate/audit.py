@@ -92,12 +92,12 @@ class Lead:
     """Leads, as shares, of two judges that differ on a share `discordant` of the pairs.
 
     `significant` is where a 95 % interval begins to leave out zero; `detectable` is the true lead
-    that is found four times in five.
+    that is found four times in five. None where it is above `discordant`, which no judge leads by.
     """
 
     discordant: float
-    significant: float
-    detectable: float
+    significant: float | None
+    detectable: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -467,11 +467,16 @@ def _size(comparisons: Sequence[Comparison], items: int, left_out: int) -> Size:
 
 
 def _design_effect(differences: Floats, clusters: Codes) -> float:
-    """The variance of a mean difference with clusters over the one without, at least 1."""
+    """The variance of a mean difference with clusters over the one without, at least 1.
+
+    Of one cluster nothing is known but that its pairs may all say the same: n.
+    """
     size = differences.size
     clustered, count = stats.clustered_variance(differences, clusters)
     alone = float(differences.var()) / size
-    if count in (size, 1) or alone <= 0 or math.isnan(clustered):
+    if count < 2:
+        return float(size)
+    if count == size or alone <= 0 or math.isnan(clustered):
         return 1.0
     return max(1.0, clustered / alone)
 
@@ -479,8 +484,9 @@ def _design_effect(differences: Floats, clusters: Codes) -> float:
 def lead(n: int, discordant: float, design_effect: float) -> Lead:
     """The leads that n pairs tell from luck; a share of all pairs each."""
     just, found = (
-        stats.detectable_lead(n, discordant, design_effect=design_effect, power=power)
+        x if x <= discordant else None
         for power in (0.5, 0.8)
+        for x in (stats.detectable_lead(n, discordant, design_effect=design_effect, power=power),)
     )
     return Lead(discordant, just, found)
 
@@ -552,6 +558,7 @@ def _subset(
     parts: int = 1,
 ) -> Subset:
     size, level = int(inside.sum()), stats.LEVEL / (parts * len(JUDGES))
+    prompts = int(np.unique(rows.clusters[inside]).size)
     judges = {judge: rows.accuracy(values[judge], inside) for judge in JUDGES}
     lowest = {
         judge: stats.accuracy(
@@ -563,8 +570,8 @@ def _subset(
     return Subset(
         name=name,
         n=size,
-        prompts=int(np.unique(rows.clusters[inside]).size),
-        lead=lead(size, USUAL, effect),
+        prompts=prompts,
+        lead=lead(size, USUAL, effect if prompts > 1 else size),
         judges=judges,
         above=tuple(sorted(above, key=lambda judge: -judges[judge].value)),
     )

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from palate import escape
-from palate.evaluate.audit import DISCORDANT, JUDGES, LEARNED, USUAL, Audit, LengthBin, read_audit
+from palate.evaluate.audit import DISCORDANT, JUDGES, LEARNED, Audit, LengthBin, read_audit
 from palate.report import render
 from palate.report.render import percent
 from palate.report.table import Column, Table, Unit, Value, Values, columns, make_table
@@ -72,13 +72,13 @@ def _interval(estimate: Estimate) -> str:
 def headline(audit: Audit) -> str:
     """What a lead means on this benchmark: the sentence that every page begins with."""
     at, name = audit.resolution.usual, escape.name(audit.name)
-    if at.significant > USUAL:
+    if at.significant is None:
         return (
             f"On {name} no lead can be told from luck: {_pairs(audit)} are too few for judges that "
             f"differ on one {audit.resolution.unit} in five."
         )
     found = "no true lead is found four times in five"
-    if at.detectable <= USUAL:
+    if at.detectable is not None:
         found = f"a true lead is found four times in five from {points(at.detectable)} points on"
     return (
         f"On {name} a lead of less than {points(at.significant)} points cannot be told from luck, "
@@ -101,11 +101,15 @@ def _resolution(audit: Audit) -> Iterator[str]:
     r = audit.resolution
     line = f"That is of {_pairs(audit)}, for two judges that differ on one {r.unit} in five"
     if r.design_effect >= 1.05:
-        line += f"; related ones make it as good as {r.n / r.design_effect:,.0f} separate ones"
-    low, high = r.leads[0], r.leads[-1]
+        worth = f"{r.n / r.design_effect:,.0f}"
+        line += f"; related ones make it as good as {worth} separate one{'s' * (worth != '1')}"
+    low, high = (
+        "none" if one.significant is None else f"{points(one.significant)} points"
+        for one in (r.leads[0], r.leads[-1])
+    )
     yield (
-        f"{line}. Where they differ on {DISCORDANT[0]:.0%} it is {points(low.significant)} points, "
-        f"where on {DISCORDANT[-1]:.0%} {points(high.significant)}."
+        f"{line}. Where they differ on {DISCORDANT[0]:.0%} it is {low}, "
+        f"where on {DISCORDANT[-1]:.0%} {high}."
     )
 
 
@@ -346,9 +350,7 @@ def _units(audits: Sequence[Audit]) -> str:
 def _leads(audits: Sequence[Audit]) -> Table | None:
     def rows(audit: Audit) -> Iterator[Values]:
         for at in audit.resolution.leads:
-            out_of_reach = at.detectable > at.discordant
-            found = None if out_of_reach else at.detectable
-            yield (at.discordant, at.significant, found)
+            yield (at.discordant, at.significant, at.detectable)
 
     heads = [
         Column("Share on which two judges differ", Unit.PERCENT),

@@ -6,6 +6,7 @@ A recipe's own defaults for rows and base at hand are in `train.defaults`.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -77,7 +78,7 @@ class Ensemble(BaseModel):
     def _several(cls, size: int) -> int:
         if not 2 <= size <= MOST_MEMBERS:
             one = "one model is no ensemble: leave it out" if size == 1 else "5 are usual"
-            raise ValueError(f"expected 2 to {MOST_MEMBERS} members, got {size}; {one}")
+            raise ValueError(f"expected 2 to {MOST_MEMBERS} members; {one}")
         return size
 
 
@@ -224,8 +225,11 @@ class TrainOptions(BaseModel):
     @field_validator("ensemble", mode="before")
     @classmethod
     def _a_number_is_its_size(cls, value: Any) -> Any:
-        number = isinstance(value, int) and not isinstance(value, bool)
-        return {"size": value} if number else value
+        if value is None or isinstance(value, Mapping | Ensemble):
+            return value
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError("expected the number of members, 5 or {size: 5}")
+        return {"size": value}
 
     @field_validator("attributes")
     @classmethod
