@@ -19,7 +19,7 @@ from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForSequenceClassification
@@ -469,7 +469,7 @@ def load_head(opened: Backbone, maker: Maker, revision: str | None = None) -> He
         path = _file(opened, SAFETY_FILE, revision)
         if path is None:
             raise PalateError(f"{opened.location}: {SAFETY_FILE} is missing; export it again")
-        head = replace(head, safety=load_file(path)["weight"])
+        head = _with_safety(head, path)
     if attributes := facts_of(opened.config, opened.location).get("attributes"):
         path = _file(opened, ATTRIBUTES_FILE, revision)
         if path is None:
@@ -483,13 +483,39 @@ def load_head(opened: Backbone, maker: Maker, revision: str | None = None) -> He
     return head
 
 
+def _tensors(path: str | Path) -> dict[str, Tensor]:
+    """All tensors of a small file beside the weights.
+
+    Raises:
+        PalateError: it cannot be read, as one that was cut cannot.
+    """
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:  # Its own type, which names no file.
+        raise PalateError(
+            f"{path}: cannot be read ({first_line(error)}); restore it, or export the model again"
+        ) from error
+
+
+def _with_safety(head: Head, path: str | Path) -> Head:
+    """The head with the one of safety that the file holds.
+
+    Raises:
+        PalateError: it holds another.
+    """
+    weight = _tensors(path).get("weight")
+    if weight is None or weight.shape != head.weight.shape:
+        raise PalateError(f"{path}: expected a head of safety; export it again")
+    return replace(head, safety=weight)
+
+
 def _with_members(head: Head, members: int, path: str | Path) -> Head:
     """The head with those of an ensemble's members that the file holds.
 
     Raises:
         PalateError: it holds others, or those of another head than their mean.
     """
-    tensors = load_file(path)
+    tensors = _tensors(path)
     shapes = {"weight": (members, head.weight.shape[1]), "offsets": (members,)}
     if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != shapes:
         raise PalateError(f"{path}: expected heads of {members} members; export it again")
@@ -507,7 +533,7 @@ def _with_attributes(head: Head, names: Sequence[str], path: str | Path, width: 
     Raises:
         PalateError: it holds others.
     """
-    rated, count = load_file(path), len(names)
+    rated, count = _tensors(path), len(names)
     shapes = {"weight": (count, width), "centre": (count,), "spread": (count,)}
     if {name: tuple(tensor.shape) for name, tensor in rated.items()} != shapes:
         raise PalateError(f"{path}: expected heads of {count} attributes; export it again")
@@ -545,7 +571,7 @@ def read_value_head(path: Path, width: int) -> Head:
     Raises:
         PalateError: another head than one row of `width` weights.
     """
-    tensors = load_file(path)
+    tensors = _tensors(path)
     weight, bias = tensors.get("v_head.summary.weight"), tensors.get("v_head.summary.bias")
     if weight is None or weight.shape != (1, width):
         raise PalateError(f"{path}: no v_head.summary.weight of 1 by {width}; save the model again")
@@ -703,14 +729,17 @@ def load_adapter(folder: Path, *, base: str | None = None) -> tuple[RewardModel,
         if path is None
         else read_value_head(path, state_width(backbone.config))
     )
+    facts = _facts_of_adapter(folder)
+    beside = {"safety_head": SAFETY_FILE, "attributes": ATTRIBUTES_FILE, "ensemble": ENSEMBLE_FILE}
+    for fact, name in beside.items():
+        if facts.get(fact) and not (folder / name).is_file():
+            raise PalateError(f"{folder}: {name} is missing; export it again")
     if (folder / SAFETY_FILE).is_file():
-        head = replace(head, safety=load_file(folder / SAFETY_FILE)["weight"])
-    heads = folder / ATTRIBUTES_FILE
-    if (names := _facts_of_adapter(folder).get("attributes")) and heads.is_file():
-        head = _with_attributes(head, names, heads, state_width(backbone.config))
-    members = folder / ENSEMBLE_FILE
-    if (count := _facts_of_adapter(folder).get("ensemble")) and members.is_file():
-        head = _with_members(head, count, members)
+        head = _with_safety(head, folder / SAFETY_FILE)
+    if names := facts.get("attributes"):
+        head = _with_attributes(head, names, folder / ATTRIBUTES_FILE, state_width(backbone.config))
+    if count := facts.get("ensemble"):
+        head = _with_members(head, count, folder / ENSEMBLE_FILE)
     _log_reading(str(folder), opened.maker, chat)
     model = RewardModel(
         backbone,
