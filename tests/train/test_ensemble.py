@@ -241,9 +241,9 @@ def test_a_scored_file_says_how_sure_a_reward_is_and_a_ranking_goes_by_it(tmp_pa
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        (1, "expected 2 to 64 members, got 1; one model is no ensemble: leave it out"),
-        (0, "expected 2 to 64 members, got 0"),
-        ({"size": 65}, "expected 2 to 64 members, got 65"),
+        (1, "expected 2 to 64 members; one model is no ensemble: leave it out"),
+        (0, "expected 2 to 64 members; 5 are usual"),
+        ({"size": 65}, "expected 2 to 64 members; 5 are usual"),
         (True, "ensemble"),
         ({"members": 5}, "members"),
     ],

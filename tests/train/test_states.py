@@ -157,8 +157,9 @@ def test_kept_states_are_those_of_the_layers_whatever_the_group(tmp_path: Path) 
     assert kept.read([group([np.array([1, 2, 3], np.int32)])]) is None
 
 
-def test_a_stopped_making_goes_on_where_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("harmed", [False, True])
+def test_a_stopped_making_goes_on_where_it_was_unless_the_file_is_another(
+    harmed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     examples, chosen = examples_of(tmp_path, 20), options(keep=True)
     whole = train(model(), examples, {}, chosen, tmp_path / "whole")
@@ -176,8 +177,11 @@ def test_a_stopped_making_goes_on_where_it_was(
     assert written == [1, 2]
     with (folder / FILE).open("ab") as file:  # What a kill leaves of the next one.
         file.write(b"half")
+    if harmed:  # Of the same size, so that only its bytes tell.
+        with (folder / FILE).open("r+b") as file:
+            file.write(bytes(64))
     trained = train(model(), examples, {}, chosen, folder)
-    assert written[2:] == list(range(3, written[-1] + 1))
+    assert written[2:] == list(range(1 if harmed else 3, written[-1] + 1))
     assert len(written) > 3
     torch.testing.assert_close(weights(trained), weights(whole), rtol=1e-5, atol=1e-6)
     assert not list(folder.glob("states.*"))

@@ -6,8 +6,9 @@ kept in float32, as it was: 4 D bytes a token (D width), of a head that learns a
 conversation. The gradients are those of a training that keeps nothing, rounding aside.
 
 `states.bin` holds micro-batch after micro-batch in an order that follows from the data;
-`states.json` beside it says how many are whole, and of what. A training that was killed makes what
-is missing. Both go when the training ends.
+`states.json` beside it says how many are whole, of what, and with which CRC-32. A training that was
+killed makes what is missing, and all of it where the file is another than it wrote. Both go when
+the training ends.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -37,6 +39,7 @@ FILE = "states.bin"
 BYTES = 4  # Of a value: float32, in which layers hand on what they add up, in bfloat16 too.
 # `auto` leaves as much of the disk free as it takes.
 ROOM = 2
+CHUNK = 16 << 20  # Bytes of the file that are read at once where it is checked.
 # Times that comparisons may be larger, each by itself, than what is kept of them all (assumed).
 SHARED = 8
 # Groups that are laid out together: the planner's time grows with their square.
@@ -324,7 +327,7 @@ def _make(
 ) -> bool:
     """Write what is missing of the file; False where `stop` ended it, after a whole micro-batch."""
     record = states.path.with_suffix(".json")
-    done, size = _done(states.path, record, fingerprint)
+    done, size, check = _done(states.path, record, fingerprint)
     with states.path.open("r+b" if done else "wb") as file:
         file.truncate(size)
         file.seek(size)
@@ -332,21 +335,38 @@ def _make(
             if stop():
                 return False
             made = run_frozen(model, states.layers, part).cpu().numpy()
-            file.write(np.ascontiguousarray(made, "<f4").data)
+            data = np.ascontiguousarray(made, "<f4").data.cast("B")
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())  # Before the record that says so.
-            size += made.nbytes
-            write_json(record, {"fingerprint": fingerprint, "parts": number, "size": size})
+            size, check = size + made.nbytes, crc32(data, check)
+            whole = {"fingerprint": fingerprint, "parts": number, "size": size, "crc32": check}
+            write_json(record, whole)
             show(f"frozen layers {number / len(parts):.0%}")
     return True
 
 
-def _done(path: Path, record: Path, fingerprint: str) -> tuple[int, int]:
-    """How many micro-batches of the file are whole, and their bytes."""
+def _done(path: Path, record: Path, fingerprint: str) -> tuple[int, int, int]:
+    """How many micro-batches of the file are whole, their bytes and the CRC-32 of these.
+
+    None of a file that is no longer what was written: states that are not the layers' would be
+    learnt from without a word.
+    """
     try:
         values = json.loads(record.read_text(encoding="utf-8"))
-        if values["fingerprint"] == fingerprint and _size(path) >= values["size"]:
-            return int(values["parts"]), int(values["size"])
+        if values["fingerprint"] == fingerprint:
+            parts, size, check = (int(values[key]) for key in ("parts", "size", "crc32"))
+            if _size(path) >= size and _check(path, size) == check:
+                return parts, size, check
     except (OSError, ValueError, TypeError, KeyError):
         pass
-    return 0, 0
+    return 0, 0, 0
+
+
+def _check(path: Path, size: int) -> int:
+    """The CRC-32 of the first `size` bytes of a file."""
+    check = 0
+    with path.open("rb") as file:
+        while size and (data := file.read(min(size, CHUNK))):
+            check, size = crc32(data, check), size - len(data)
+    return check
