@@ -224,3 +224,11 @@ def test_a_disk_without_room_is_left_alone(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(PalateError, match=r"wants .* GB of the 0.0 GB free in .*leave it at auto"):
         train(model(), examples, {}, options(keep=True), tmp_path / "a")
     train(model(), examples, {}, options(keep="auto"), tmp_path / "b")
+
+
+def test_a_file_that_cannot_be_written_ends_no_training(tmp_path: Path) -> None:
+    examples = examples_of(tmp_path, 3)
+    (tmp_path / "run" / FILE).mkdir(parents=True)
+    train(model(), examples, {}, options(keep="auto"), tmp_path / "run")
+    with pytest.raises(PalateError, match=r"states\.bin: cannot be written \(Is a directory\)"):
+        train(model(), examples, {}, options(keep=True), tmp_path / "run", resume=False)

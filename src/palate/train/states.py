@@ -18,6 +18,7 @@ import os
 import shutil
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -233,7 +234,10 @@ def keep_states(
     except OSError as error:
         forget_states(folder)
         if asked:
-            raise PalateError(f"{states.path}: cannot be written ({error.strerror})") from error
+            raise PalateError(
+                f"{states.path}: cannot be written ({error.strerror}); make room, or leave "
+                "train.compute.keep_frozen_states at auto"
+            ) from error
         log(f"frozen states are not kept: {states.path} cannot be written ({error.strerror})")
         return True
     states.open()
@@ -246,9 +250,13 @@ def keep_states(
 
 
 def forget_states(folder: Path) -> None:
-    """Remove the file of states in `folder`, if there is one."""
+    """Remove the file of states in `folder`, if there is one.
+
+    What a disk does not let go of stays: no training ends for it.
+    """
     for path in (folder / FILE, (folder / FILE).with_suffix(".json")):
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink()
 
 
 def _why_not(model: RewardModel, layers: FrozenLayers) -> str:
