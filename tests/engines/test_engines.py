@@ -1,14 +1,16 @@
 """Engines that are not there, too old, that die or serve another model: one line with the cure."""
 
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from typer.testing import CliRunner
 
 from palate.cli import app
-from palate.engines import ENGINES, find, named
+from palate.engines import ENGINES, find, install, named
 from palate.engines.base import Engine, Reading, RefusedError, Setup, Way
 from palate.engines.environment import Environment
 from palate.engines.session import ask_worker, running
@@ -63,9 +65,38 @@ def test_an_engine_that_is_not_installed_is_named_with_the_command(
     monkeypatch.setenv("PALATE_ENGINES", str(tmp_path))
     with pytest.raises(PalateError, match=r"vllm: not installed; palate engines install vllm"):
         find(ENGINES["vllm"])
-    rows = CliRunner().invoke(app, ["engines", "list", "--format", "json"])
-    assert rows.exit_code == 0
-    assert rows.stdout.count("not installed; palate engines install") == len(ENGINES)
+    listed = CliRunner().invoke(app, ["engines", "list", "--format", "json"])
+    assert listed.exit_code == 0
+    for row in json.loads(listed.stdout):
+        assert row["version"] is None
+        assert row["note"] == f"not installed; palate engines install {row['engine']}"
+
+
+def test_a_folder_that_cannot_be_made_and_an_installation_under_way_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PALATE_ENGINES", str(tmp_path / "file"))
+    with pytest.raises(PalateError, match=r"file: cannot be written .* in PALATE_ENGINES"):
+        install(ENGINES["openvino"])
+    monkeypatch.setenv("PALATE_ENGINES", str(tmp_path))
+    said = list[str]()
+    other = FileLock(tmp_path / "openvino.lock")
+    other.acquire()
+
+    def say(line: str) -> None:
+        said.append(line)
+        if other.is_locked:
+            other.release()
+
+    with pytest.raises(PalateError, match="nowhere: cannot be run"):
+        install(ENGINES["openvino"], python="nowhere", say=say)
+    assert "another installation holds it; waiting" in said[0]
+
+
+def test_a_path_that_is_empty_is_not_taken_for_none() -> None:
+    with pytest.raises(PalateError, match=r"^vllm=: no path after ="):
+        named("vllm=")
 
 
 def test_an_environment_without_it_or_with_an_old_one_is_refused(tmp_path: Path) -> None:

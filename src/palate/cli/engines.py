@@ -60,9 +60,9 @@ def list_engines(form: FormatOption = Format.TABLE) -> None:
         try:
             version, note = find(engine).version, ""
         except PalateError as error:
-            version, note = "", str(error).removeprefix(f"{engine.name}: ").partition(",")[0]
+            version, note = None, str(error).removeprefix(f"{engine.name}: ").partition(",")[0]
         packages = " ".join(engine.requirements)
-        rows.append({"engine": engine.name, "installed": version or note, "installs": packages})
+        rows.append({"engine": engine.name, "version": version, "installs": packages, "note": note})
     emit(rows, form, f"engines in {root()}")
 
 

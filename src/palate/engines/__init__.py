@@ -46,11 +46,14 @@ def named(argument: str) -> tuple[Engine, Path | None]:
     """The engine of NAME or NAME=PATH, and the path.
 
     Raises:
-        PalateError: an engine that is not known.
+        PalateError: an engine that is not known, or nothing after the `=`.
     """
-    name, _, path = argument.partition("=")
+    name, equals, path = argument.partition("=")
     if name not in ENGINES:
+        raise PalateError(f"{argument}: no engine; expected one of {', '.join(ENGINES)}")
+    if equals and not path:  # A variable of the shell that is not set.
         raise PalateError(
-            f"--engine {argument}: expected one of {', '.join(ENGINES)}, or NAME=PATH"
+            f"{argument}: no path after =; name an environment, or {name} alone for the one that "
+            f"palate engines install {name} makes"
         )
     return ENGINES[name], Path(path).expanduser() if path else None

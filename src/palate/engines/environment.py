@@ -13,11 +13,12 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from palate.engines.base import TORCH, Engine
 from palate.records import write_json
@@ -113,8 +114,7 @@ def install(
     steps = [[TORCH]] if engine.torch else []
     steps.append([*(step[0] for step in steps), *engine.requirements])
     wanted = {"requirements": steps[-1], "without": [*engine.without]}
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_suffix(".lock")):
+    with _locked(folder.with_suffix(".lock"), say):
         if _made(folder) == wanted:
             return find(engine)
         shutil.rmtree(folder, ignore_errors=True)
@@ -131,6 +131,28 @@ def install(
             _run([str(program), *words], engine)
         write_json(folder / INSTALLED, wanted)
     return find(engine)
+
+
+@contextmanager
+def _locked(path: Path, say: Callable[[str], None]) -> Generator[None]:
+    """Held by one process at a time; who waits for another is told so."""
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=1.0)
+        except Timeout:
+            say(f"{path}: another installation holds it; waiting until it ends ...")
+            lock.acquire()
+    except OSError as error:
+        raise PalateError(
+            f"{path.parent}: cannot be written ({error.strerror}); name another folder in "
+            "PALATE_ENGINES"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _made(folder: Path) -> object:
