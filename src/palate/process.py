@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
+import sys
+import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,3 +59,28 @@ def importing() -> Generator[None]:
     finally:
         if collected:
             gc.enable()
+
+
+@contextmanager
+def temporary_folder(prefix: str) -> Generator[str]:
+    """A folder that is removed at the end, also where SIGTERM ends this process.
+
+    By itself SIGTERM ends Python at once, and what was to be for a while, gigabytes of weights
+    among it, stays. Whoever handles SIGTERM already goes on doing so.
+    """
+
+    def leave(number: int, _frame: object) -> None:
+        sys.exit(128 + number)
+
+    ours = (
+        threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    )
+    with TemporaryDirectory(prefix=prefix) as folder:
+        if ours:
+            signal.signal(signal.SIGTERM, leave)
+        try:
+            yield folder
+        finally:
+            if ours:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -8,12 +8,12 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from palate.cli.options import Format, FormatOption, emit, progress
+from palate.process import temporary_folder
 
 if TYPE_CHECKING:
     from palate.engines.base import Engine
@@ -107,7 +107,7 @@ def export(
         return
     if kind is ExportFormat.GGUF:
         check_family(opened.backbone.config, opened.chat.max_tokens, model)
-    with TemporaryDirectory(prefix="palate-export-") as folder:
+    with temporary_folder("palate-export-") as folder:
         checkpoint = write(opened, Path(folder) / "checkpoint", card=card)
         del opened
         if kind is ExportFormat.GGUF:
@@ -402,7 +402,7 @@ def _merged(model: str, base: str | None) -> Generator[str]:
             raise PalateError(f"{model}: a whole model, not an adapter; leave --base out")
         yield model
         return
-    with TemporaryDirectory(prefix="palate-parity-") as folder:
+    with temporary_folder("palate-parity-") as folder:
         merged, card = reopen(model, base=base)
         yield str(export(merged, Path(folder) / "merged", card=card))
 

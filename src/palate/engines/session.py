@@ -21,7 +21,6 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import IO, Any
 
 import httpx2
@@ -29,6 +28,7 @@ import httpx2
 from palate.engines.base import Ask, Engine, NumberFormat, Reading, RefusedError, Setup
 from palate.engines.environment import Environment
 from palate.http import error_line, one_line
+from palate.process import temporary_folder
 from palate.types import PalateError
 
 GUARD = Path(__file__).with_name("guard.py")
@@ -164,7 +164,7 @@ def running(
     Raises:
         PalateError: it does not start, or serves another model.
     """
-    with TemporaryDirectory(prefix=f"palate-{engine.name}-") as folder:
+    with temporary_folder(f"palate-{engine.name}-") as folder:
         port = _free_port() if engine.server else 0
         words = [str(w) for w in engine.command(environment.program, model, port, setup)]
         log = Path(folder) / "log.txt"

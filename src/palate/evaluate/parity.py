@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -39,6 +38,7 @@ from palate.model.packing import Tokens, group, microbatches
 from palate.model.reward_model import state_width
 from palate.model.templates import RefusedTurnsError, render_messages
 from palate.model.tokenizer import ChatTokens, Encoded
+from palate.process import temporary_folder
 from palate.types import Candidates, Message, PalateError, Scorer, is_text
 
 Floats = NDArray[np.float64]
@@ -431,7 +431,7 @@ def engine_backends(
     Raises:
         PalateError: the engine does not start, or dies.
     """
-    with TemporaryDirectory(prefix="palate-form-") as folder:
+    with temporary_folder("palate-form-") as folder:
         form = model if engine.form is None else engine.form(model, Path(folder))
         for setup in engine.setups(chat.max_tokens):
             with running(engine, environment, setup, form.absolute(), say=say) as session:

@@ -25,7 +25,6 @@ import shutil
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -38,6 +37,7 @@ from transformers import AutoTokenizer
 
 from palate.model.backbone import first_line, gguf_pre_tokenizer, load_config, quiet
 from palate.model.export import HEAD_KEY, gguf_card
+from palate.process import temporary_folder
 from palate.records import atomic_folder, write_json, write_text
 from palate.types import PalateError
 
@@ -335,7 +335,7 @@ def unpacked(folder: Path) -> Generator[Path]:
             f"{folder}/{FILE}: not a GGUF file that palate export wrote ({first_line(error)}); "
             "export it again"
         ) from error
-    with TemporaryDirectory(prefix="palate-gguf-") as made:
+    with temporary_folder("palate-gguf-") as made:
         for path in folder.iterdir():
             if path.is_file() and path.name != FILE:
                 shutil.copy2(path, Path(made) / path.name)
