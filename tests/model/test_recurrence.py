@@ -110,6 +110,25 @@ def test_a_state_is_kept_where_two_conversations_were_seen_to_part() -> None:
     assert [saved(longer, first) for first in (1, 2, 3)] == [40, 40, 70]
 
 
+@torch.inference_mode()
+def test_many_responses_do_not_each_run_what_follows_a_kept_state() -> None:
+    """Up to where they part, which is run once and its state kept; that of before saves less."""
+    model, rng = reward_model("lfm2"), np.random.default_rng(0)
+    cache, prompt = model.prompt_cache(1 << 20), rng.integers(0, 400, 40)
+
+    def saved(said: Tokens, count: int) -> int:
+        whole = [np.append(said, [n, *rng.integers(0, 400, 9)]) for n in range(count)]
+        asked = [group([one.astype(np.int32) for one in whole])]
+        before = cache.use.saved_tokens
+        assert apart(model(asked, cache).reward, model(asked).reward) < ROUNDED
+        return cache.use.saved_tokens - before
+
+    assert saved(prompt, 2) == 0
+    assert saved(np.append(prompt, rng.integers(0, 400, 15)), 2) == 40 - 15
+    longer = np.append(prompt, rng.integers(0, 400, 15))
+    assert [saved(longer, 8), saved(longer, 8)] == [0, 55]
+
+
 def test_recomputed_activations_and_a_copy_give_the_same_gradient() -> None:
     model = reward_model("qwen3_5_text")
     _, expected = outcome(model, "shared")

@@ -212,6 +212,8 @@ class PromptCache:
         path = [(node, min(end, kept)) for node, end in path if node.start < kept]
         if not alone:
             if self.stateful and kept and len(rest) < LEAST_TOKENS:
+                if len(rest) * (len(part.suffixes) - 1) > kept:  # Joined, it would cost more.
+                    return part, prompt[:0], []
                 joined = tuple(np.concatenate((rest, suffix)) for suffix in part.suffixes)
                 return Group(rest[:0], joined), head, path
             return Group(rest, part.suffixes), head, path
