@@ -27,14 +27,16 @@ STUBBORN = textwrap.dedent(
 )
 PARENT = textwrap.dedent(
     """
-    import os, subprocess, sys, time
+    import os, signal, subprocess, sys, time
+    # A shell starts what runs in its background, as these tests may, with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     read, write = os.pipe()
     guard = subprocess.Popen(
         [sys.executable, "-I", "-S", sys.argv[1], str(read), sys.executable, *sys.argv[2:], "more"],
         pass_fds=(read,), start_new_session=True,
     )
     os.close(read)
-    time.sleep(600)
+    time.sleep(60)
     """
 )
 
