@@ -204,12 +204,13 @@ def test_a_prompt_with_nan_is_accurate_in_nothing():
     assert measures["broken"][1] == measures["whole"][1]
 
 
-def test_chance_of_best_of_four_is_a_quarter():
+def test_chance_of_best_of_four_is_a_quarter(monkeypatch):
     parts = {
         part.name: part for part in BENCHMARKS["rewardbench-2"].parts(answers(made_best_of_four()))
     }
     assert parts["Math"].chance == pytest.approx(0.25)
     ties = BENCHMARKS["rewardbench-2"].parts(answers(made_ties()))[-1]
+    monkeypatch.setattr(rewardbench_2, "DRAWS", 1)  # Of these no chance is asked.
     rng = np.random.default_rng(7)
     drawn = []
     for _ in range(200):
