@@ -52,7 +52,7 @@ SAY_WHERE = echo; echo "palate is in $(BIN). In every new shell, first: source $
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '2,13p' Makefile
+	@sed -n '2,14p' Makefile
 
 demo: $(VENV)/.installed
 	$(BIN)/palate demo
@@ -113,9 +113,11 @@ bench-judgements: install
 
 bench-clients: develop $(TRL_VENV)/.installed $(RLHF_VENV)/.installed $(MLFLOW_VENV)/.installed
 	$(BIN)/pytest -m slow tests/client
+
 peer-fields: develop
 	$(PIP) download --quiet --no-deps --only-binary :all: -d benchmarks/.peers $(PEER_WHEELS)
 	$(BIN)/python -m benchmarks.clients.request_fields benchmarks/.peers
+
 bench-report: develop
 	$(BIN)/python -m benchmarks.report $(if $(QUICK),--quick)
 
