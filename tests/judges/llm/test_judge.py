@@ -704,3 +704,14 @@ def test_what_a_decision_endpoint_does_not_take_is_refused_by_name(options):
         pytest.raises(PalateError, match="sent no whole answer"),
     ):
         ask(options(server.url, api="systemone", retries=0))
+
+
+@pytest.mark.parametrize("a", [math.nan, -0.1, 1.5, 0.0, "much", None])
+def test_what_is_no_probability_is_no_answer(options, a):
+    answer = {"type": "choice", "choice": "A", "probabilities": {"A": a, "B": 0.0}}
+    whole = Reply({"model": "m", "answers": {"better": answer}, "usage": {}})
+    with (
+        endpoint(lambda _body, _before: whole) as server,
+        pytest.raises(PalateError, match="sent no whole answer"),
+    ):
+        ask(options(server.url, api="systemone", retries=0))

@@ -108,10 +108,10 @@ def _chosen(
     choice: object, shares: Mapping[str, Any], reply: Any, clean: Clean, seconds: float
 ) -> Answer:
     """The answer whose first token's likeliest are the two letters, with their probabilities."""
-    top: TopTokens = tuple(
-        (letter, math.log(min(1.0, max(LEAST_PROBABILITY, float(shares[letter])))))
-        for letter in ("A", "B")
-    )
+    said = [(letter, shares[letter]) for letter in "AB"]
+    if not all(_is_number(p) and 0 <= p <= 1 for _, p in said) or not any(p for _, p in said):
+        raise ValueError("no probabilities of A and B")
+    top: TopTokens = tuple((letter, math.log(max(LEAST_PROBABILITY, p))) for letter, p in said)
     usage = reply.get("usage") or {}
     counted = (_count(usage.get(name)) for name in ("input_tokens", "output_tokens"))
     return Answer(clean(choice), "", top, seconds, *counted)
