@@ -122,6 +122,7 @@ def workspace(tmp_path_factory) -> Path:
         f"backbone.model={base}", "backbone.layers=null", "train.epochs=1", "train.trackers=[]",
         "train.trainable.last_layers=null", "data.holdout.per_batch=6",
         options.format("helpfulness"), options.format("safety"),
+        "over_optimisation.prompts=2", "over_optimisation.responses=8",
     ]  # fmt: skip
     demo = run(load_recipe("demo", small, environment={}), folder / "runs/demo", say=lambda _: None)
     for name in ("llama2", "one-epoch", "two-epochs", "mine"):

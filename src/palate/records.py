@@ -588,6 +588,7 @@ BEST_OF_MANY_SCHEMA = pa.schema(
         pa.field("truth", pa.float64(), nullable=False),
         pa.field("reward", pa.float64()),
         pa.field("members", pa.list_(pa.float64())),
+        pa.field("average", pa.float64()),  # Of an ensemble's weights, where it is not `reward`.
     ]
 )
 

@@ -85,10 +85,10 @@ def test_the_best_of_n_is_drawn_over_the_truth_and_says_where_it_turns(run: Path
     assert table is not None
     by = {row["Chosen by"].value: row for row in table.records()}
     assert list(by) == [
-        "One member", "Mean of members", "Lower bound", "The truth",
+        "One member", "Mean of members, or average of weights", "Lower bound", "The truth",
     ]  # fmt: skip
     assert by["The truth"]["Turns over"].value == "not up to n = 64"
-    assert by["Mean of members"]["Turns over"].value.startswith("at n = ")
+    assert by["Mean of members, or average of weights"]["Turns over"].value.startswith("at n = ")
     assert by["One member"]["Best of 1"].estimate.value == pytest.approx(
         np.mean([row["truth"] for row in rows])
     )
@@ -101,7 +101,9 @@ def test_a_curve_that_rises_to_its_end_does_not_turn_and_a_drop_by_luck_is_not_s
     rng = np.random.default_rng(1)
     quality = rng.normal(size=(20, 64))
     sizes = [1, 2, 4, 8, 16, 32, 64]
-    assert stats.turnover(quality, quality, sizes) == stats.Turnover(64, None, shown=False)
+    assert stats.turnover(quality, quality, sizes) == stats.Turnover(
+        64, None, shown=False, between=(64, 64)
+    )
     worse = stats.turnover(-quality, quality, sizes)
     assert (worse.peak, worse.shown) == (1, True)
     shown = [

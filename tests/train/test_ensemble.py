@@ -21,11 +21,13 @@ from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
 from palate.recipe.schema import valid
 from palate.records import write_comparisons
-from palate.train import batching
+from palate.train import batching, states
 from palate.train.batching import draws, split_step
 from palate.train.dataset import Examples, tokenise
-from palate.train.loop import train
-from palate.train.options import TrainOptions
+from palate.train.distributed import Distributed
+from palate.train.ensemble import MEMBERS, train_ensemble
+from palate.train.loop import Interrupted, train
+from palate.train.options import LoraOptions, Trainable, TrainOptions
 from palate.types import Candidates, Comparison, Message, PalateError
 from tiny import tiny_model, tiny_tokenizer
 
@@ -243,9 +245,9 @@ def test_a_scored_file_says_how_sure_a_reward_is_and_a_ranking_goes_by_it(tmp_pa
     [
         (1, "expected 2 to 64 members; one model is no ensemble: leave it out"),
         (0, "expected 2 to 64 members; 5 are usual"),
-        ({"size": 65}, "expected 2 to 64 members; 5 are usual"),
+        ({"members": 65}, "expected 2 to 64 members; 5 are usual"),
         (True, "ensemble"),
-        ({"members": 5}, "members"),
+        ({"size": 5}, "size"),
     ],
 )
 def test_an_ensemble_has_several_members(value: Any, words: str) -> None:
@@ -253,19 +255,22 @@ def test_an_ensemble_has_several_members(value: Any, words: str) -> None:
         TrainOptions(ensemble=value)
 
 
+NUMBER = "train: ensemble: expected the number of members, 5 or {members: 5, of: seeds}"
+
+
 def test_without_an_ensemble_the_options_are_those_of_before() -> None:
     assert "ensemble" not in TrainOptions().decisive()
-    assert TrainOptions(ensemble=5).decisive()["ensemble"] == {"size": 5}
+    assert TrainOptions(ensemble=5).decisive()["ensemble"] == {"members": 5, "of": "heads"}
 
 
 @pytest.mark.parametrize(
     ("ensemble", "expected"),
     [
-        (1, "train: ensemble.size: expected 2 to 64 members; one model is no ensemble: "
+        (1, "train: ensemble.members: expected 2 to 64 members; one model is no ensemble: "
             "leave it out, got 1"),
-        (2.5, "train: ensemble: expected the number of members, 5 or {size: 5}, got 2.5"),
-        (True, "train: ensemble: expected the number of members, 5 or {size: 5}, got True"),
-        ({"size": 5, "x": 1}, "train: ensemble.x: unknown key; known: size"),
+        (2.5, f"{NUMBER}, got 2.5"),
+        (True, f"{NUMBER}, got True"),
+        ({"members": 5, "x": 1}, "train: ensemble.x: unknown key; known: members, of"),
     ],
 )  # fmt: skip
 def test_a_mistake_in_its_size_is_one_line(ensemble: object, expected: str) -> None:
@@ -280,3 +285,174 @@ def test_a_file_of_heads_that_was_cut_is_named(name: str, tmp_path: Path) -> Non
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(PalateError, match=rf"{name}\.safetensors: cannot be read .*export the"):
         load_reward_model(tmp_path / "several")
+
+
+# Members with weights of their own.
+
+LAST = Trainable(last_layers=1)
+ADAPTERS = Trainable(lora=LoraOptions(rank=2))
+
+
+def started(of: TrainOptions) -> RewardModel:
+    return RewardModel(tiny_model("llama"), CHAT, members=of.heads, seed=of.seed)
+
+
+def several(of: str, **changes: Any) -> TrainOptions:
+    usual = {"trainable": ADAPTERS if of == "lora" else LAST, "epochs": 2}
+    return options(ensemble={"members": 3, "of": of}, **usual | changes)
+
+
+def trained(of: TrainOptions, examples: Examples, folder: Path, **more: Any) -> RewardModel:
+    sets = {"same": examples}
+    return train_ensemble(started, examples, sets, of, folder, world=Distributed(), **more)
+
+
+def test_the_first_of_several_trainings_is_that_of_a_model_alone_and_others_have_seeds(
+    tmp_path: Path,
+) -> None:
+    examples, asked = examples_of(tmp_path), several("seeds")
+    one = trained(asked, examples, tmp_path / "run")
+    plain = started(asked.of_member(0))
+    train(plain, examples, {"same": examples}, asked.of_member(0), tmp_path / "alone")
+    assert one.own is not None
+    learnt = {name for name, p in plain.backbone.named_parameters() if p.requires_grad}
+    assert set(one.own.whole) == learnt
+    assert any(name.startswith("layers.2.") for name in learnt)
+    assert not any(name.startswith("layers.1.") for name in learnt)
+    for name, p in plain.backbone.named_parameters():
+        if name in learnt:
+            torch.testing.assert_close(one.own.whole[name][0], p, rtol=1e-4, atol=1e-5)
+            assert not torch.equal(one.own.whole[name][0], one.own.whole[name][1])
+    torch.testing.assert_close(one.head.weight[:1], plain.head.weight, rtol=1e-4, atol=1e-5)
+    few = [examples[row] for row in (0, 5, 10, 15)]
+    (part,) = split_step(few, {None: 0.0}, 10_000).parts
+    with torch.no_grad():
+        means = one(part.groups).members.mean(0)
+    torch.testing.assert_close(means, means.mean().expand(3), atol=1e-4, rtol=0)
+    assert [asked.of_member(number).seed for number in range(3)] == [0, 1_000_003, 2_000_006]
+
+
+def test_frozen_layers_run_once_for_all_members_and_what_is_trained_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    examples, made = examples_of(tmp_path), list[int]()
+    run_frozen = states.run_frozen
+
+    def counted(*arguments: Any) -> Any:
+        made.append(1)
+        return run_frozen(*arguments)
+
+    monkeypatch.setattr(states, "run_frozen", counted)
+    plain = several("seeds").of_member(0)  # Two epochs, so that it keeps what it makes.
+    train(started(plain), examples, {"same": examples}, plain, tmp_path / "alone")
+    alone = len(made)
+    made.clear()
+    asked = several("seeds", epochs=1)  # Of one epoch a model alone would keep nothing of the rows.
+    one = trained(asked, examples, tmp_path / "run")
+    # Each training tries one micro-batch both ways before it trusts what is kept.
+    assert len(made) == alone + 2
+    assert not (tmp_path / "run" / states.FILE).exists()
+    assert not (tmp_path / "run" / MEMBERS / "2" / "checkpoints").exists()
+    (tmp_path / "run" / MEMBERS / "3.safetensors").unlink()
+    again = trained(asked, examples, tmp_path / "run")
+    assert again.own is not None
+    assert one.own is not None
+    for name, tensor in one.own.whole.items():
+        torch.testing.assert_close(again.own.whole[name], tensor, rtol=1e-4, atol=1e-5)
+    made.clear()
+    trained(asked, examples, tmp_path / "run")
+    assert made == [], "every member was there"
+    with pytest.raises(PalateError, match="made by other data or options"):
+        trained(several("seeds", epochs=1, learning_rate=1e-3), examples, tmp_path / "run")
+
+
+def test_a_stopped_member_goes_on_and_the_ensemble_is_that_of_a_run_without_a_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from palate.train import loop
+
+    examples, asked = examples_of(tmp_path), several("lora")
+    whole = trained(asked, examples, tmp_path / "whole")
+    steps, own = [0], loop._gradients
+
+    def stops(*arguments: Any) -> Any:
+        steps[0] += 1
+        if steps[0] == 6:  # In the second member, of four steps each.
+            raise KeyboardInterrupt
+        return own(*arguments)
+
+    monkeypatch.setattr(loop, "_gradients", stops)
+    with pytest.raises(Interrupted):
+        trained(asked, examples, tmp_path / "run")
+    monkeypatch.setattr(loop, "_gradients", own)
+    again = trained(asked, examples, tmp_path / "run")
+    assert whole.own is not None
+    assert again.own is not None
+    assert whole.own.tensors.keys() == again.own.tensors.keys()
+    for name, tensor in whole.own.tensors.items():
+        torch.testing.assert_close(again.own.tensors[name], tensor, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(again.head.weight, whole.head.weight, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("learns", [LAST, ADAPTERS, "full"])
+def test_checkpoints_of_one_training_are_members_and_the_last_is_the_model(
+    tmp_path: Path, learns: Any
+) -> None:
+    examples = examples_of(tmp_path)
+    asked = several("checkpoints", trainable=learns, pairs_per_step=4)  # Eight steps.
+    one = trained(asked, examples, tmp_path / "run")
+    plain, alone = started(asked), options(trainable=learns, pairs_per_step=4, epochs=2)
+    train(plain, examples, {"same": examples}, alone.model_copy(update={"ensemble": None}),
+          tmp_path / "alone")  # fmt: skip
+    assert one.own is not None
+    torch.testing.assert_close(one.head.weight[2:], plain.head.weight, rtol=1e-4, atol=1e-6)
+    files = sorted(path.name for path in (tmp_path / "run" / "snapshots").iterdir())
+    assert files == [f"step-0000000{step}.safetensors" for step in (6, 7, 8)]
+    assert bool(one.own.updates) == (learns == ADAPTERS)
+    again = trained(asked, examples, tmp_path / "run")
+    torch.testing.assert_close(again.head.weight, one.head.weight)
+    (tmp_path / "run" / "snapshots" / files[0]).unlink()
+    with pytest.raises(PalateError, match=r"2 of 3 checkpoints .* train with --no-resume"):
+        trained(asked, examples, tmp_path / "run")
+
+
+def test_the_best_checkpoints_are_those_of_the_best_evaluations(tmp_path: Path) -> None:
+    examples = examples_of(tmp_path)
+    asked = several("checkpoints", keep="best", eval_every_steps=1, pairs_per_step=4)
+    trained(asked, examples, tmp_path / "run")
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    losses = {row["step"]: row["eval"]["loss"] for row in rows if row.get("eval") and row["step"]}
+    best = sorted(losses, key=lambda step: losses[step])[:3]
+    kept = (tmp_path / "run" / "snapshots").iterdir()
+    assert sorted(int(p.stem.removeprefix("step-")) for p in kept) == sorted(best)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"of": "lora", "trainable": LAST}, "trainable has no adapters; set trainable={lora: {}}"),
+        ({"of": "seeds", "trainable": ADAPTERS}, "trainable is of adapters; say of: lora"),
+        ({"of": "seeds", "attributes": {"calm": 0.5}}, "attributes goes with an ensemble of heads"),
+        ({"of": "seeds", "safety_loss": {"on": "head"}}, "safety_loss.on: head goes with"),
+        ({"of": "checkpoints", "patience": 4}, "set keep=best, or leave it out"),
+        ({"of": "checkpoints", "patience": 1, "keep": "best"}, "set it to 2 or more"),
+        ({"of": "lora", "trainable": Trainable(lora=LoraOptions(quantization="nf4"))},
+         "cannot be kept in four bits"),
+    ],
+)  # fmt: skip
+def test_an_ensemble_that_cannot_be_trained_is_refused_with_the_cure(
+    changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ValidationError, match=re.escape(words)):
+        several(changes.pop("of"), **changes)
+
+
+def test_a_training_too_short_for_its_checkpoints_is_refused_before_its_first_step(
+    tmp_path: Path,
+) -> None:
+    examples = examples_of(tmp_path)
+    with pytest.raises(PalateError, match="3 checkpoints of a training of 2 steps"):
+        trained(several("checkpoints", epochs=1), examples, tmp_path / "run")
+    best = several("checkpoints", keep="best", pairs_per_step=2)
+    with pytest.raises(PalateError, match=r"2 evaluations; set train.eval_every_steps=2 or fewer"):
+        trained(best, examples, tmp_path / "best")

@@ -61,6 +61,16 @@ def export(
     base: Annotated[
         str | None, typer.Option("--base", help="Where an adapter's base model is now.")
     ] = None,
+    member: Annotated[
+        int | None,
+        typer.Option("--member", min=1, help="Of an ensemble: this member alone, from 1."),
+    ] = None,
+    average: Annotated[
+        bool,
+        typer.Option(
+            "--average", help="Of an ensemble: the one model whose weights are the members' mean."
+        ),
+    ] = False,
 ) -> None:
     """Write a reward model for other programs: same rewards, head inside, adapters merged.
 
@@ -69,6 +79,7 @@ def export(
     Example: [bold]palate export my-lora --base Qwen/Qwen3-0.6B --to merged --dtype bfloat16[/bold]
     Example: [bold]palate export runs/demo/models/safety --to my-lora --format adapter[/bold]
     Example: [bold]palate export runs/demo/models/safety --to q8 --format gguf --dtype q8_0[/bold]
+    Example: [bold]palate export runs/mine/models/five --to one --average[/bold]
     """
     import torch
 
@@ -76,7 +87,7 @@ def export(
     from palate.model.export import export as write
     from palate.model.export import export_adapter
     from palate.model.gguf import check_family, export_gguf
-    from palate.model.loading import is_adapter, reopen
+    from palate.model.loading import is_adapter, one_of, reopen
     from palate.model.onnx import check_packages, check_target, export_onnx
     from palate.types import PalateError
 
@@ -90,6 +101,13 @@ def export(
         )
     if kind is ExportFormat.ONNX and dtype not in (Dtype.STORED, Dtype.FLOAT32):
         raise PalateError(f"--dtype {dtype}: an ONNX export is float32; leave it out")
+    if average and member is not None:
+        raise PalateError("--member and --average: one model each; leave one of them out")
+    if kind is ExportFormat.ADAPTER and (average or member is not None):
+        raise PalateError(
+            "--format adapter: an adapter is kept as trained, the whole ensemble; leave --member "
+            "and --average out"
+        )
     if kind is ExportFormat.ADAPTER:
         if dtype is not Dtype.STORED:
             raise PalateError(f"--dtype {dtype}: an adapter is kept as trained; leave it out")
@@ -101,6 +119,8 @@ def export(
     stored = dtype is Dtype.STORED and kind is ExportFormat.HF
     name = dtype.value if kind is ExportFormat.HF else "float32"
     opened, card = reopen(model, base=base, weights=None if stored else getattr(torch, name))
+    if average or member is not None:
+        card = one_of(opened, card, model, None if average else member)
     if kind is ExportFormat.HF:
         write(opened, to, card=card, max_shard_size=max_shard_size)
         progress()(f"exported: {to}")
@@ -245,7 +265,7 @@ def parity(
     from palate.model.backbone import find_checkpoint
     from palate.model.device import default_device
     from palate.model.gguf import is_gguf
-    from palate.model.loading import load_chat
+    from palate.model.loading import ensemble_of, load_chat
     from palate.model.onnx import is_onnx
     from palate.records import write_json, write_text
     from palate.types import Candidates, PalateError
@@ -254,6 +274,11 @@ def parity(
     engines = _engines(engine or [], form_of)
     if page is not None and not engines:
         raise PalateError("--page: is of engines; name them with --engine")
+    if of := ensemble_of(model):
+        raise PalateError(
+            f"{model}: an ensemble of {of}, whose reward is the mean of its members', which no "
+            f"other reader computes; compare one model: palate export {model} --average --to FOLDER"
+        )
     with _merged(model, base) as merged, ExitStack() as opened:
         backends = _backends(merged, form_of)
         if engines:  # Palate's own ways are asked without them.

@@ -38,15 +38,17 @@ DataOption = Annotated[
 ]
 
 
-def emit(rows: Iterable[Mapping[str, Any]], form: Format, title: str = "") -> None:
-    """Print rows of one shape to stdout."""
+def emit(
+    rows: Iterable[Mapping[str, Any]], form: Format, title: str = "", *, width: int = 10_000
+) -> None:
+    """Print rows of one shape to stdout; a table in a file or pipe at most `width` columns wide."""
     rows = list(rows)
     if form is Format.JSON:
         sys.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False, default=str) + "\n")
     elif form is Format.CSV:
         _csv(rows)
     else:
-        _table(rows, title)
+        _table(rows, title, width)
 
 
 def _csv(rows: list[Mapping[str, Any]]) -> None:
@@ -55,7 +57,7 @@ def _csv(rows: list[Mapping[str, Any]]) -> None:
     writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
 
 
-def _table(rows: list[Mapping[str, Any]], title: str) -> None:
+def _table(rows: list[Mapping[str, Any]], title: str, width: int) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -74,7 +76,8 @@ def _table(rows: list[Mapping[str, Any]], title: str) -> None:
     console = Console()
     if not console.is_terminal:  # In a file or pipe a table has the width it needs.
         endless = console.options.update(width=10_000)
-        console = Console(width=max(80, console.measure(table, options=endless).maximum))
+        needed = console.measure(table, options=endless).maximum
+        console = Console(width=min(max(80, needed), width))
     console.print(table)
 
 

@@ -407,7 +407,8 @@ FORMATS = (1, 2)
 SAFETY_FILE = "safety_head.safetensors"
 ATTRIBUTES_FILE = "attribute_heads.safetensors"
 ENSEMBLE_FILE = "ensemble_heads.safetensors"
-BESIDE = (SAFETY_FILE, ATTRIBUTES_FILE, ENSEMBLE_FILE)
+MEMBERS_FILE = "ensemble_members.safetensors"  # Of members that are more than heads.
+BESIDE = (SAFETY_FILE, ATTRIBUTES_FILE, ENSEMBLE_FILE, MEMBERS_FILE)
 HEAD_KEY = "score.weight"
 INDEX_FILE = "model.safetensors.index.json"
 # SGLang (0.5.23) gives the heads of these a bias, and leaves it random where no file has one. Stock
@@ -437,6 +438,8 @@ def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str 
             architecture, or the folder cannot be written.
     """
     merged, facts = merged_weights(model.backbone), dict(card.facts)
+    if model.own is not None:
+        merged = model.own.averaged(merged)
 
     def record(name: str, fact: str, message: str) -> None:
         log.warning(message, folder, fact)
@@ -456,7 +459,8 @@ def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str 
     if model.attributes:
         facts.setdefault("attributes", attributes_fact(model.attributes))
     if model.members > 1:
-        facts.setdefault("ensemble", ensemble_fact(model.members))
+        kind = "heads" if model.own is None else model.own.kind
+        facts.setdefault("ensemble", ensemble_fact(model.members, kind))
     config = _config(model, card)
     if made := check_exportable(config):
         facts["stock class"] = made
@@ -479,9 +483,12 @@ def export(model: RewardModel, folder: Path, *, card: Card, max_shard_size: str 
                 tensors = {name: t.detach().cpu().contiguous() for name, t in rated.items()}
                 save_file(tensors, partial / ATTRIBUTES_FILE)
             if model.members > 1:
-                heads_of_all = {"weight": model.head.weight, "offsets": model.offsets}
-                tensors = {n: t.detach().cpu().contiguous() for n, t in heads_of_all.items()}
-                save_file(tensors, partial / ENSEMBLE_FILE)
+                members, path = {"weight": model.head.weight}, partial / ENSEMBLE_FILE
+                if model.own is not None:
+                    path = partial / MEMBERS_FILE
+                    members = {"head": model.head.weight, **model.own.tensors}
+                members["offsets"] = model.offsets
+                save_file({n: t.detach().cpu().contiguous() for n, t in members.items()}, path)
             _write_for_engines(partial, config.model_type)
             chat = model.chat
             text = render_card(
@@ -665,7 +672,11 @@ def _config(model: RewardModel, card: Card) -> Any:
         config.palate["ending"] = chat.ending
     if model.attributes:
         config.palate["attributes"] = list(model.attributes)
-    if model.members > 1:
+    if model.own is not None:  # Who does not know them opens the average, a model like any other.
+        config.palate["members"] = {
+            "count": model.members, "of": model.own.kind, "scale": model.own.scale,
+        }  # fmt: skip
+    elif model.members > 1:
         config.palate["ensemble"] = model.members
     return config
 
@@ -673,17 +684,36 @@ def _config(model: RewardModel, card: Card) -> Any:
 def mean_head(model: RewardModel) -> Tensor:
     """The head that gives the reward alone, [1, D]: of an ensemble the mean of its members'.
 
-    Heads are linear, so the mean of the weights gives the mean of the rewards.
+    Heads are linear, so the mean of the weights gives the mean of the rewards, where the members
+    share their backbone.
     """
     return model.head.weight.detach().mean(0, keepdim=True)
 
 
-def ensemble_fact(members: int) -> str:
-    """What a card says of an ensemble of heads."""
+def ensemble_fact(members: int, kind: str) -> str:
+    """What a card says of an ensemble of a kind."""
+    if kind != "heads":
+        trained = {
+            "seeds": "trainings with seeds of their own",
+            "checkpoints": "checkpoints of one training",
+            "lora": "low-rank adapters, each with a head",
+        }
+        return (
+            f"{members} {trained[kind]}, in {MEMBERS_FILE}, whose mean Palate gives as the reward "
+            "and whose disagreement as its standard deviation; every other reader gives the reward "
+            "of the one model whose weights are their average, which is another"
+        )
     return (
         f"{members} scalar heads in {ENSEMBLE_FILE}, whose disagreement is the standard deviation "
         "of a reward; the classifier's head is their mean, which every reader gives as the reward"
     )
+
+
+def with_ensemble_fact(card: Card, fact: str) -> Card:
+    """The card of an ensemble's export as that of one model made of it."""
+    row = f"| ensemble | {escape(fact)} |"
+    text = re.sub(r"(?m)^\| ensemble \|.*$", lambda _: row, card.text)
+    return replace(card, text=text, facts={**card.facts, "ensemble": fact})
 
 
 def attributes_fact(names: Iterable[str]) -> str:

@@ -27,12 +27,13 @@ class FrozenLayers:
     count: int
 
     @classmethod
-    def of(cls, backbone: Any) -> FrozenLayers:
-        """Those of `backbone`; none where an embedding of tokens learns."""
+    def of(
+        cls, backbone: Any, learnt: Callable[[nn.Parameter], bool] = lambda p: p.requires_grad
+    ) -> FrozenLayers:
+        """Those of `backbone`; none where an embedding of tokens is `learnt`."""
         layers = decoder_layers(backbone)
-        learns = [any(p.requires_grad for p in layer.parameters()) for layer in layers]
-        embeddings = backbone.get_input_embeddings().parameters()
-        if any(p.requires_grad for p in embeddings):
+        learns = [any(map(learnt, layer.parameters())) for layer in layers]
+        if any(map(learnt, backbone.get_input_embeddings().parameters())):
             return cls(layers, 0)
         return cls(layers, learns.index(True) if any(learns) else len(layers))
 

@@ -20,6 +20,7 @@ sake of Qwen3's rerankers, its architecture `qwen3` multiplies the last token's 
 from __future__ import annotations
 
 import json
+import logging
 import math
 import shutil
 from collections.abc import Generator, Iterator
@@ -36,7 +37,7 @@ from torch import Tensor
 from transformers import AutoTokenizer
 
 from palate.model.backbone import first_line, gguf_pre_tokenizer, load_config, quiet
-from palate.model.export import HEAD_KEY, gguf_card
+from palate.model.export import HEAD_KEY, MEMBERS_FILE, gguf_card
 from palate.process import temporary_folder
 from palate.records import atomic_folder, write_json, write_text
 from palate.types import PalateError
@@ -292,11 +293,16 @@ def _comparable(pre_tokenizer: Any) -> Any:
 def _copy_rest(checkpoint: Path, folder: Path, kind: GgufType) -> None:
     """Configuration, tokenizer, heads beside the reward, and the card."""
     for path in checkpoint.iterdir():
-        weights = path.name.startswith(("model", "score_bias"))
+        weights = path.name.startswith(("model", "score_bias", MEMBERS_FILE))
         if path.is_file() and not weights:
             shutil.copy2(path, folder / path.name)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     config["palate"]["gguf"] = kind
+    if own := config["palate"].pop("members", None):
+        logging.getLogger(__name__).warning(
+            "%s: the file is of the average of %d members' weights; their mean reward and its "
+            "standard deviation stay with the checkpoint", folder, own["count"],
+        )  # fmt: skip
     write_json(folder / "config.json", config)
     card = folder / "README.md"
     if card.is_file():

@@ -42,6 +42,7 @@ from palate.model.backbone import (
     text_decoder,
     unreadable,
 )
+from palate.model.ensemble import MemberWeights
 from palate.model.export import (
     ADAPTER_CONFIG,
     ADAPTER_FACTS,
@@ -51,10 +52,12 @@ from palate.model.export import (
     FORMATS,
     HEAD_KEY,
     INDEX_FILE,
+    MEMBERS_FILE,
     SAFETY_FILE,
     Card,
     check_exportable,
     closed_template,
+    with_ensemble_fact,
 )
 from palate.model.gguf import is_gguf, unpacked
 from palate.model.options import BaseOptions
@@ -122,15 +125,20 @@ def load_reward_model(
         dtype=dtype,
         safety_head=head.safety is not None,
         attributes=head.attributes,
-        members=head.members,
+        members=1 if head.own else head.members,
     )
-    return _with_head(model, head).to(device).eval()
+    return _with_head(model, head, str(folder)).to(device).eval()
 
 
-def _with_head(model: RewardModel, head: Head) -> RewardModel:
+def _with_head(model: RewardModel, head: Head, location: str) -> RewardModel:
     head.copy_to(model)
     model.bias = head.bias
     model.check_sharing()
+    if head.own is not None and head.each is not None and head.offsets is not None:
+        own = head.own.to(next(model.backbone.parameters()).dtype)
+        own.check(model.backbone, head.members, f"{location}/{MEMBERS_FILE}")
+        own.take_out(model.backbone)
+        model.give_members(own, head.each, head.offsets)
     return model
 
 
@@ -184,6 +192,12 @@ def start_model(
         template=base.template,
     )
     opened.log_unused(head.name)
+    if head.own is not None:
+        log.warning(
+            "%s: an ensemble of %s: training goes on with the average of its %d members' weights",
+            base.model, head.own.kind, head.members,
+        )  # fmt: skip
+        head = replace(head, own=None, each=None, offsets=None)
     model = RewardModel(
         opened.model,
         chat,
@@ -405,7 +419,8 @@ class Head:
 
     `weight` and `safety`, the head of a safety label where there is one: [1, D] float32.
     `attributes` are the names of attribute heads, and `rated` the tensors that these have. Of an
-    ensemble `weight` is the mean of `each` [M, D], and `offsets` are its members' [M].
+    ensemble `weight` is the mean of `each` [M, D], and `offsets` are its members' [M]; `own` is
+    what they have of their own in the backbone, if anything.
     """
 
     name: str
@@ -416,6 +431,7 @@ class Head:
     rated: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     each: Tensor | None = None
     offsets: Tensor | None = None
+    own: MemberWeights | None = None
 
     @property
     def members(self) -> int:
@@ -480,6 +496,11 @@ def load_head(opened: Backbone, maker: Maker, revision: str | None = None) -> He
         if path is None:
             raise PalateError(f"{opened.location}: {ENSEMBLE_FILE} is missing; export it again")
         head = _with_members(head, members, path)
+    if own := facts_of(opened.config, opened.location).get("members"):
+        path = _file(opened, MEMBERS_FILE, revision)
+        if path is None:
+            raise PalateError(f"{opened.location}: {MEMBERS_FILE} is missing; export it again")
+        head = _with_own(head, own, path)
     return head
 
 
@@ -525,6 +546,41 @@ def _with_members(head: Head, members: int, path: str | Path) -> Head:
             "was exported with"
         )
     return replace(head, each=tensors["weight"], offsets=tensors["offsets"])
+
+
+def _with_own(head: Head, facts: Mapping[str, Any], path: str | Path) -> Head:
+    """The head with those of members that have weights of their own, and these.
+
+    Raises:
+        PalateError: the file holds others.
+    """
+    tensors, count = _tensors(path), facts.get("count")
+    own = {"weight": tensors.pop("head", None), "offsets": tensors.pop("offsets", None)}
+    shapes = {"weight": (count, head.weight.shape[1]), "offsets": (count,)}
+    if {n: None if t is None else tuple(t.shape) for n, t in own.items()} != shapes:
+        raise PalateError(f"{path}: expected heads of {count} members; export it again")
+    each, offsets = own["weight"], own["offsets"]
+    assert each is not None
+    if not torch.allclose(each.mean(0, keepdim=True), head.weight, atol=1e-6):
+        raise PalateError(
+            f"{path}: its heads are not those whose mean the model's is; restore the file that it "
+            "was exported with"
+        )
+    members = MemberWeights(facts["of"], tensors, facts.get("scale") or 0.0)
+    return replace(head, each=each, offsets=offsets, own=members)
+
+
+def ensemble_of(folder: Path | str) -> str:
+    """Of which kind the members of the model in `folder` are where they are more than heads.
+
+    Empty for any other model. Nothing but the configuration is read.
+    """
+    path = Path(folder) / "config.json"
+    try:
+        ours = json.loads(path.read_text(encoding="utf-8"))["palate"]
+        return str(ours["members"]["of"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _with_attributes(head: Head, names: Sequence[str], path: str | Path, width: int) -> Head:
@@ -748,7 +804,7 @@ def load_adapter(folder: Path, *, base: str | None = None) -> tuple[RewardModel,
         attributes=head.attributes,
         members=head.members,
     )
-    return _with_head(model, head).eval(), opened
+    return _with_head(model, head, str(folder)).eval(), opened
 
 
 def _facts_of_adapter(folder: Path) -> dict[str, Any]:
@@ -855,3 +911,22 @@ def reopen(
                 f"{location}: {name} is not finite in {weight.dtype}; export in bfloat16 or float32"
             )
     return model, card
+
+
+def one_of(model: RewardModel, card: Card, location: str, member: int | None) -> Card:
+    """Make an ensemble the one model of its `member`, from 1, or of its average; the card of that.
+
+    Raises:
+        PalateError: a single model, or fewer members.
+    """
+    count = model.members
+    if count == 1:
+        raise PalateError(f"{location}: a single model; leave --member and --average out")
+    if member is not None and member > count:
+        raise PalateError(f"{location}: --member {member} of {count}; expected 1 to {count}")
+    kind = "heads" if model.own is None else model.own.kind
+    if member is None:
+        model.keep_average()
+        return with_ensemble_fact(card, f"the average of the weights of {count} members ({kind})")
+    model.keep_member(member - 1)
+    return with_ensemble_fact(card, f"member {member} of {count} ({kind}) alone")

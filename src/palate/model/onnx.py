@@ -169,6 +169,11 @@ def _copy_rest(checkpoint: Path, folder: Path) -> None:
             "%s: the graph gives the mean of %d members; their heads, and so the standard "
             "deviation, stay in the checkpoint", folder, members,
         )  # fmt: skip
+    if own := ours.pop("members", None):
+        logging.getLogger(__name__).warning(
+            "%s: the graph is of the average of %d members' weights; their mean reward and its "
+            "standard deviation stay with the checkpoint", folder, own["count"],
+        )  # fmt: skip
     config["palate"] = ours
     write_json(folder / "config.json", config)
     card = folder / "README.md"

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 from transformers import PreTrainedModel
 
 from palate.model.attention import (
@@ -29,6 +31,7 @@ from palate.model.attention import (
     supports_shared_prefix,
 )
 from palate.model.device import autocast
+from palate.model.ensemble import MemberWeights
 from palate.model.frozen import FrozenLayers
 from palate.model.packing import Group, Packed, Tokens, group, pack
 from palate.model.prompt_cache import PromptCache
@@ -112,6 +115,10 @@ class RewardModel(nn.Module):
     An ensemble has M scalar heads, [M, D]: the reward is the mean of what they say, and what the
     mean of their weights would say. A constant that a head adds to every reward means nothing, so
     `offsets` [M], which sum to 0, are taken off before members are compared.
+
+    Members may have weights of their own in the backbone too (`give_members`). Each is then run by
+    itself above the layers that they share, and the reward is the mean of what they say, which no
+    one model's weights give.
     """
 
     offsets: Tensor
@@ -142,6 +149,8 @@ class RewardModel(nn.Module):
         self.narrow = self.shared and read_ends_only(backbone)
         self.experts_per_token = 0  # Of a mixture of experts whose router logits are kept.
         self.kept: KeptStates | None = None  # Of its frozen layers, while it is trained.
+        self.own: MemberWeights | None = None  # Of an ensemble whose members are more than heads.
+        self.common: FrozenLayers | None = None  # Layers that its members share.
         self.stock = stock_attention(backbone)
         self._select_attention(NAME if self.shared else self.stock)
         generator = torch.Generator().manual_seed(seed)
@@ -175,6 +184,40 @@ class RewardModel(nn.Module):
         """How many scalar heads there are: 1, or those of an ensemble."""
         return len(self.offsets)
 
+    def give_members(self, own: MemberWeights, heads: Tensor, offsets: Tensor) -> None:
+        """Make it an ensemble of members with weights of their own in the backbone.
+
+        Args:
+            heads: [M, D]. offsets: [M], which sum to 0.
+        """
+        self._set_head(heads, offsets)
+        self.own = own.to(self.device)
+        self.common = own.attach(self.backbone)
+        if self.common is not None and self.shared:
+            self._check_common(self.common)
+
+    def keep_member(self, number: int) -> None:
+        """Become one member of the ensemble alone, from 0; its offset stays, as a constant."""
+        head, offset = self.head.weight[number : number + 1], float(self.offsets[number])
+        self._become_one(head, number)
+        self.bias -= offset
+
+    def keep_average(self) -> None:
+        """Become the one model whose weights are the average of the members'."""
+        self._become_one(self.head.weight.mean(0, keepdim=True), None)
+
+    def _become_one(self, head: Tensor, number: int | None) -> None:
+        if self.own is not None:
+            self.own.settle(self.backbone, number)
+        self.own = self.common = None
+        self._set_head(head, torch.zeros(1))
+
+    def _set_head(self, weight: Tensor, offsets: Tensor) -> None:
+        device = self.device
+        self.head.weight = nn.Parameter(weight.detach().float().clone().to(device))
+        self.head.out_features = len(weight)
+        self.offsets = offsets.detach().float().clone().to(device)
+
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
@@ -193,7 +236,8 @@ class RewardModel(nn.Module):
         """Rewards of every response of every group, in order.
 
         With a `cache` of this model's own, beginnings that it has are not computed again, and
-        what is computed is kept there, for others of the same `salt`. Without gradients.
+        what is computed is kept there, for others of the same `salt`. Without gradients. Where
+        members have weights of their own nothing is kept, for each would have to be by itself.
 
         Packed with shared prefixes where the backbone can, else padded rows (encoders and some
         recurrences; a conversation over the length that angles of positions follow): the rule is
@@ -201,7 +245,7 @@ class RewardModel(nn.Module):
         """
         longest = (len(g.prefix) + max(map(len, g.suffixes)) for g in groups)
         if self.shared and max(longest, default=0) <= self.steady:
-            if cache is not None:
+            if cache is not None and self.own is None:
                 cache.check_weights(self)
                 row = cache.row(groups, self.device, salt)
                 last, router_logits = self._packed_states(row.packed)
@@ -220,15 +264,29 @@ class RewardModel(nn.Module):
 
     def forward_packed(self, packed: Packed) -> Rewards:
         """Rewards of one packed row, read at its `ends`."""
-        return self._read(*self._packed_states(packed))
+        if self.own is None:
+            return self._read(*self._packed_states(packed))
+        given: AbstractContextManager[Any] = nullcontext()
+        if self.common is not None:
+            with self.common.alone() as made:
+                self._packed_states(packed)
+            given = self.common.given(made[0])
+        with given:
+            return self._read_each(lambda weights: self._packed_states(packed, weights)[0])
 
-    def _packed_states(self, packed: Packed) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """States at the `ends`, [R, D], and what routers make of every token."""
+    def _packed_states(
+        self, packed: Packed, weights: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """States at the `ends`, [R, D], and what routers make of every token.
+
+        `weights` stand in the place of the backbone's own of the same names.
+        """
         layout = packed.layout
         if self.experts_per_token:  # The last layer's router, too, sees every token.
             layout = replace(layout, ends=None)
         with autocast(self.dtype, self.device):
-            output = self.backbone(
+            output = self._run(
+                weights,
                 input_ids=packed.ids,
                 position_ids=packed.positions,
                 layout=layout,
@@ -239,6 +297,20 @@ class RewardModel(nn.Module):
         hidden: Tensor = output.last_hidden_state
         last = hidden[0] if self.narrow else hidden[0, packed.ends]
         return last, tuple(output.router_logits) if self.experts_per_token else ()
+
+    def _run(self, weights: Mapping[str, Tensor] | None, **inputs: Any) -> Any:
+        if not weights:
+            return self.backbone(**inputs)
+        return functional_call(self.backbone, dict(weights), (), inputs)
+
+    def _read_each(self, states: Callable[[Mapping[str, Tensor]], Tensor]) -> Rewards:
+        """Rewards by members of whom each has states [R, D] of its own."""
+        assert self.own is not None
+        of_all = []
+        for number in range(self.members):
+            with self.own.running(number) as weights:
+                of_all.append(states(weights))
+        return self._read(torch.stack(of_all))
 
     @property
     def _asked(self) -> dict[str, bool]:
@@ -252,6 +324,8 @@ class RewardModel(nn.Module):
         `seen`: of each conversation, how many of its first tokens stand in one before it, so that
         router logits have every token once.
         """
+        if self.own is not None:
+            return self._read_each(lambda weights: self._padded_states(conversations, weights)[0])
         last, router_logits = self._padded_states(conversations)
         if router_logits:
             longest = max(map(len, conversations))
@@ -264,7 +338,9 @@ class RewardModel(nn.Module):
             router_logits = tuple(logits[tokens] for logits in router_logits)
         return self._read(last, router_logits)
 
-    def _padded_states(self, conversations: Sequence[Tokens]) -> tuple[Tensor, tuple[Tensor, ...]]:
+    def _padded_states(
+        self, conversations: Sequence[Tokens], weights: Mapping[str, Tensor] | None = None
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
         lengths = np.array([len(c) for c in conversations])
         ids = np.full((len(lengths), lengths.max()), self.chat.pad_id, dtype=np.int64)
         for row, conversation in enumerate(conversations):
@@ -277,7 +353,7 @@ class RewardModel(nn.Module):
         self._select_attention(self.stock)
         try:
             with autocast(self.dtype, self.device):
-                output = self.backbone(**rows, use_cache=False, **self._asked)
+                output = self._run(weights, **rows, use_cache=False, **self._asked)
         finally:
             self._select_attention(NAME if self.shared else self.stock)
         last = output.last_hidden_state[torch.arange(len(lengths)), torch.from_numpy(lengths - 1)]
@@ -314,12 +390,7 @@ class RewardModel(nn.Module):
             kind = type(self.backbone).__name__
             log.info("%s takes padded rows (its layers cannot go on from a shared prompt)", kind)
             return
-        prompt = np.resize(self.chat.sample, 12)[: int(min(12, self.steady - 1))]
-        ends = np.array([self.chat.pad_id, self.chat.terminal_id], np.int32)
-        cut = len(prompt) // 2
-        conversations = [prompt, np.append(prompt[:cut], ends[:1]), np.append(prompt[:cut], ends)]
-        conversations.append(prompt[:1])  # Of a group of its own.
-        groups = [group(conversations[:3]), group(conversations[3:])]
+        conversations, groups = self._sample()
         with short_windows(self.backbone, 4):
             padded, _ = self._padded_states(conversations)
         try:
@@ -335,11 +406,46 @@ class RewardModel(nn.Module):
             self.shared = self.narrow = False
             self._select_attention(self.stock)
 
+    def _sample(self) -> tuple[list[Tokens], list[Group]]:
+        """A few tokens as conversations, and the groups of these."""
+        prompt = np.resize(self.chat.sample, 12)[: int(min(12, self.steady - 1))]
+        ends = np.array([self.chat.pad_id, self.chat.terminal_id], np.int32)
+        cut = len(prompt) // 2
+        conversations = [prompt, np.append(prompt[:cut], ends[:1]), np.append(prompt[:cut], ends)]
+        conversations.append(prompt[:1])  # Of a group of its own.
+        return conversations, [group(conversations[:3]), group(conversations[3:])]
+
+    @torch.no_grad()
+    def _check_common(self, common: FrozenLayers) -> None:
+        """Read a few tokens with the shared layers run once, and with every member run whole.
+
+        What an architecture hands past its layers cannot be read off its parts. Where the two
+        differ, every member is run whole always.
+        """
+        packed = pack(self._sample()[1], self.device)
+        self.common = None
+        whole = self.forward_packed(packed).members
+        assert whole is not None
+        try:
+            self.common = common
+            shared = self.forward_packed(packed).members
+            assert shared is not None
+            fits = torch.allclose(shared, whole, rtol=0.01, atol=1e-3 * float(whole.abs().max()))
+        except Exception:  # Whatever an architecture makes of a layer passed over.
+            fits = False
+        if not fits:
+            log.info("%s: each member is run whole", type(self.backbone).__name__)
+            self.common = None
+
     def _read(self, last: Tensor, router_logits: tuple[Tensor, ...] = ()) -> Rewards:
+        """Rewards of states [R, D]; of members with states of their own, [M, R, D]."""
         last = last.float()
         safety = None if self.safety_head is None else self.safety_head(last)[:, 0]
         attributes = None if self.attribute_heads is None else self.attribute_heads(last)
-        said = self.head(last)  # [R, M]
+        if last.ndim == 3:
+            said = torch.einsum("mrd,md->rm", last, self.head.weight)
+        else:
+            said = self.head(last)  # [R, M]
         reward = said.mean(1)
         reward = reward + self.bias if self.bias else reward
         members = said - self.offsets.to(said.device) if self.members > 1 else None

@@ -162,24 +162,40 @@ def _train(training: Training, world: Distributed) -> tuple[RewardModel, Backbon
     from palate.model.loading import start_model
     from palate.model.quantization import check_quantization
     from palate.train.distributed import gather
+    from palate.train.ensemble import train_ensemble
     from palate.train.loop import train
+    from palate.train.trainable import layers_below
 
     base, options = training.base, training.train
     if options.quantizes:
         check_quantization()
     keep_memory()
-    model, backbone = start_model(
-        base,
-        dtype=_agreed_dtype(training, world),
-        safety_head=options.safety_loss is not None and options.safety_loss.on == "head",
-        attributes=options.attributes,
-        members=options.members,
-        seed=options.seed,
-    )
+    dtype = _agreed_dtype(training, world)
+
+    def start(options: TrainOptions) -> tuple[RewardModel, Backbone]:
+        return start_model(
+            base,
+            dtype=dtype,
+            safety_head=options.safety_loss is not None and options.safety_loss.on == "head",
+            attributes=options.attributes,
+            members=options.heads,
+            seed=options.seed,
+        )
+
+    model, backbone = start(options)
+    if options.trainable != "full" and options.trainable.last_layers is not None:
+        layers_below(model.backbone, options.trainable.last_layers)  # Before it takes minutes.
     examples, heldout = _tokens(training, model.chat, world)
+    origin = digest(backbone.revision, base.layers)
+    if options.trainings > 1 or options.checkpoints:
+        del model
+        model = train_ensemble(
+            lambda options: start(options)[0], examples, heldout, options, training.folder,
+            name=training.name, origin=origin, resume=training.resume, world=world,
+        )  # fmt: skip
+        return model, backbone
     train(
-        model, examples, heldout, options, training.folder,
-        name=training.name, origin=digest(backbone.revision, base.layers),
+        model, examples, heldout, options, training.folder, name=training.name, origin=origin,
         resume=training.resume, world=world,
     )  # fmt: skip
     gather(model, world)

@@ -30,7 +30,7 @@ from palate.evaluate.run import slug
 from palate.model.options import BaseOptions
 from palate.recipe.yaml import FIRST_NAMES, merge, nested, rename_keys
 from palate.train.defaults import FOLLOWING
-from palate.train.options import TrainOptions
+from palate.train.options import Ensemble, TrainOptions
 from palate.types import PalateError, digest
 from palate.validation import explain, refuse_unknown
 
@@ -344,9 +344,9 @@ class ModelConfig(BaseModel, frozen=True, extra="forbid"):
     )
     backbone: dict[str, Any] = Field(default_factory=dict, description="Overrides of `backbone`.")
     train: dict[str, Any] = Field(default_factory=dict, description="Overrides of `train`.")
-    ensemble: int | None = Field(
+    ensemble: Ensemble | None = Field(
         None,
-        description="Members of an ensemble, as `train.ensemble`: heads on one backbone.",
+        description="Members of an ensemble, as `train.ensemble`: 5, or {members: 5, of: seeds}.",
         exclude_if=lambda members: members is None,
     )
 
@@ -454,8 +454,13 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
     @model_validator(mode="after")
     def _overrides_are_valid(self) -> Self:
         for name in self.models:
-            self.train_options(name)
-            self.backbone_options(name)
+            options, base = self.train_options(name), self.backbone_options(name)
+            last = None if options.trainable == "full" else options.trainable.last_layers
+            if last and base.layers is not None and last > base.layers:
+                raise ValueError(
+                    f"models.{name}: train.trainable.last_layers is {last}, and backbone.layers "
+                    f"keeps {base.layers}; set train.trainable.last_layers={base.layers} or fewer"
+                )
         return self
 
     @model_validator(mode="after")

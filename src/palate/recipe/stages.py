@@ -45,7 +45,7 @@ from palate.records import (
 )
 from palate.train.defaults import FOLLOWING, Course, follow, follows, learnable
 from palate.train.options import FREE, TrainOptions
-from palate.types import Comparison, Judge, PalateError, digest
+from palate.types import Candidates, Comparison, Judge, PalateError, Score, digest
 
 if TYPE_CHECKING:
     from palate.model.backbone import Backbone
@@ -562,8 +562,8 @@ def _card(
         facts |= json.loads((folder / SELECTION).read_text(encoding="utf-8"))
     if options.attributes:
         facts["attributes"] = attributes_fact(options.attributes)
-    if options.members > 1:
-        facts["ensemble"] = ensemble_fact(options.members)
+    if options.ensemble is not None:
+        facts["ensemble"] = ensemble_fact(options.ensemble.members, options.ensemble.of)
     if course.trouble:
         facts["caution"] = course.trouble
     configs = {} if recipe is None else recipe.data.sources
@@ -706,22 +706,35 @@ def choose_best_of_many(work: Workspace, models: Files) -> Path | None:
 
         options = {name: value for name, value in source.options.items() if name != "seed"}
         campaign = CampaignOptions.model_validate(options)
-        drawn = many_responses(campaign, seed, config.prompts, config.responses)
-        shown, worth = zip(*drawn, strict=True)
+        drawn = list(many_responses(campaign, seed, config.prompts, config.responses))
+        # A response that was drawn twice is scored once.
+        asked = [
+            Candidates(shown.prompt, tuple(dict.fromkeys(shown.responses))) for shown, _ in drawn
+        ]
         scorer = RewardScorer(models[config.model], name=config.model)
-        rows = []
+        ways = 1 + (scorer.model.own is not None)
         with work.progress(f"{config.model}: best of {config.responses}") as progress:
-            for number, scores in enumerate(scorer.score(shown)):
-                rows += [
-                    {
-                        "prompt": number,
-                        "truth": truth,
-                        "reward": score.value,
-                        "members": list(score.members) or None,
-                    }
-                    for score, truth in zip(scores, worth[number], strict=True)
-                ]
-                progress(number + 1, config.prompts, "")
+
+            def scores(done: int) -> Iterator[dict[str, Score]]:
+                for number, one in enumerate(zip(asked, scorer.score(asked), strict=True), 1):
+                    yield dict(zip(one[0].responses, one[1], strict=True))
+                    progress(done + number, ways * config.prompts, "")
+
+            rewards, averages = list(scores(0)), list[dict[str, Score]]()
+            if scorer.model.own is not None:
+                scorer.model.keep_average()
+                averages = list(scores(config.prompts))
+        rows = [
+            {
+                "prompt": number,
+                "truth": truth,
+                "reward": rewards[number][response].value,
+                "members": list(rewards[number][response].members) or None,
+                "average": averages[number][response].value if averages else None,
+            }
+            for number, (shown, worth) in enumerate(drawn)
+            for response, truth in zip(shown.responses, worth, strict=True)
+        ]
         details = {"model": config.model, "source": config.source, "responses": config.responses}
         write_table(out, rows, BEST_OF_MANY_SCHEMA, kind="best-of-many", details=details)
         return {"best of many": out}

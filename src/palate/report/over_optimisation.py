@@ -17,16 +17,18 @@ from palate.types import PalateError, digest
 
 TRUTH = "The truth"
 ONE, MEAN, BOUND = "One member", "Mean of members", "Lower bound"
+AVERAGE = "Average of weights"
+MEAN_OF_HEADS = "Mean of members, or average of weights"
 ALONE = "The model"
 REMARKS = (
     "Of new prompts of the simulated campaign: the mean true reward, in logits of the annotators' "
     "preference, of the response with the highest score among n, over all draws of n of the "
-    "responses scored. Heads are linear, so the mean of the members' rewards and the model of "
-    "their average weights choose alike; the lower bound is the mean less one standard deviation "
-    "of the members, each less its mean over the prompt's responses. Turns over: the n of the "
-    "highest mean, where it is shown "
-    "that the largest n is worse (paired over prompts, Bonferroni over the sizes). Intervals are "
-    "t over prompts.",
+    "responses scored. The average of weights is one model; heads are linear, so of an ensemble of "
+    "heads it chooses as the mean of members does, and stands with it. The lower bound is the mean "
+    "less one standard deviation of the members, each less its mean over the prompt's responses. "
+    "Turns over: the n of the highest mean with its interval (bootstrap of prompts), where it is "
+    "shown that the largest n is worse (paired over prompts, Bonferroni over the sizes). Intervals "
+    "of rewards are t over prompts.",
 )
 
 
@@ -54,7 +56,8 @@ def _curves(run: Path) -> Iterator[tuple[str, str, str, dict[int, stats.Estimate
     for path in sorted((run / "over-optimisation").glob("*.parquet")):
         with suppress(PalateError):  # Of another release, or cut: it is made again by `palate run`.
             header = read_header(path, "best-of-many")
-            table = read_columns(path, ["prompt", "truth", "reward", "members"], "best-of-many")
+            names = ["prompt", "truth", "reward", "members", "average"]
+            table = read_columns(path, names, "best-of-many")
             width = int(header.details["responses"])
             truth = table["truth"].to_numpy().reshape(-1, width)
             reward = table["reward"].to_numpy().astype(np.float64).reshape(-1, width)
@@ -66,6 +69,11 @@ def _curves(run: Path) -> Iterator[tuple[str, str, str, dict[int, stats.Estimate
                 members = np.array(table["members"].to_pylist()).reshape(*reward.shape, -1)
                 bounds = np.stack([stats.lower_bounds(rows, 1.0) for rows in members])
                 by = {ONE: members[..., 0], MEAN: reward, BOUND: bounds}
+                if "average" in table.column_names and not table["average"].null_count:
+                    average = table["average"].to_numpy().astype(np.float64).reshape(-1, width)
+                    by[AVERAGE] = average
+                else:
+                    by = {MEAN_OF_HEADS if way == MEAN else way: s for way, s in by.items()}
             sizes = [2**k for k in range(width.bit_length()) if 2**k <= width]
             for name, scores in (by | {TRUTH: truth}).items():
                 fingerprint = digest("over-optimisation", header.fingerprint, name)
@@ -78,8 +86,9 @@ def _curves(run: Path) -> Iterator[tuple[str, str, str, dict[int, stats.Estimate
 
 def _words(turned: Turnover, sizes: Sequence[int]) -> str:
     """Where a curve turns over, or that it was not seen to."""
-    lost = turned.lost
+    lost, (low, high) = turned.lost, turned.between
     if lost is None:
         return f"not up to n = {sizes[-1]}"
+    peak = f"n = {turned.peak} [{low}, {high}]"
     loss = f"{lost.value:+.2f} [{lost.low:+.2f}, {lost.high:+.2f}] by n = {sizes[-1]}"
-    return f"at n = {turned.peak}, {loss}" if turned.shown else f"not shown ({loss})"
+    return f"at {peak}, {loss}" if turned.shown else f"not shown (highest at {peak}, {loss})"

@@ -18,10 +18,12 @@ Pure functions of numpy arrays; a generator is passed in where chance is used.
 
 from palate.stats.adjusted import (
     Turnover,
+    best_of_n_by_prompt,
     best_of_n_curve,
     divergence,
     length_controlled,
     turnover,
+    turnover_of,
 )
 from palate.stats.agreement import (
     AgainstOthers,
@@ -138,6 +140,7 @@ __all__ = [
     "against_others",
     "agreement_of_labels",
     "benjamini_hochberg",
+    "best_of_n_by_prompt",
     "best_of_n_curve",
     "bounds",
     "chose_first",
@@ -193,6 +196,7 @@ __all__ = [
     "tie_probability",
     "tie_threshold",
     "turnover",
+    "turnover_of",
     "vote_likelihood",
     "wilson",
 ]

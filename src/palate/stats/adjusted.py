@@ -144,12 +144,14 @@ class Turnover:
 
     `lost` is the paired difference of the last n and the `peak`, over prompts; None where the last
     n is the peak. `shown` says whether its interval, for one of as many as there are sizes
-    (Bonferroni, for the peak was looked for), leaves out 0.
+    (Bonferroni, for the peak was looked for), leaves out 0. `between`: the peak's own interval of
+    95 %, by a bootstrap of prompts.
     """
 
     peak: int
     lost: Estimate | None
     shown: bool
+    between: tuple[int, int]
 
 
 def turnover(
@@ -166,16 +168,34 @@ def turnover(
 
     Source: Gao, Schulman and Hilton, arXiv 2210.10760, whose curves over KL turn over.
     """
+    return turnover_of(best_of_n_by_prompt(scores, quality, sizes), sizes, fingerprint=fingerprint)
+
+
+def best_of_n_by_prompt(scores: ArrayLike, quality: ArrayLike, sizes: Sequence[int]) -> Floats:
+    """The expected quality of the best of n of each prompt, [sizes, P]; as in `best_of_n_curve`."""
     s, q = np.asarray(scores, dtype=np.float64), np.asarray(quality, dtype=np.float64)
     ranked = _by_rank(s, q)
-    by_size = np.stack([ranked @ _chances(s.shape[1], n) for n in sizes])  # [sizes, P]
+    return np.stack([ranked @ _chances(s.shape[1], n) for n in sizes])
+
+
+def turnover_of(by_size: Floats, sizes: Sequence[int], *, fingerprint: str = "") -> Turnover:
+    """What `turnover` says, of what `best_of_n_by_prompt` gives [sizes, P]."""
     place = int(by_size.mean(1).argmax())
+    rng = np.random.default_rng(0)  # Fixed, so that a report made again is the same.
+    drawn = rng.integers(by_size.shape[1], size=(RESAMPLES, by_size.shape[1]))
+    peaks = by_size[:, drawn].mean(2).argmax(0)  # Of each resample.
+    tail = (1 - CONFIDENCE) / 2
+    low, high = np.quantile(peaks, (tail, 1 - tail), method="inverted_cdf")
+    between = sizes[int(low)], sizes[int(high)]
     if place == len(sizes) - 1:
-        return Turnover(sizes[place], None, shown=False)
+        return Turnover(sizes[place], None, shown=False, between=between)
     lost = by_size[-1] - by_size[place]
     level = 1 - (1 - CONFIDENCE) / (len(sizes) - 1)
     wide = clustered_mean(lost, confidence=level, fingerprint=fingerprint)
-    return Turnover(sizes[place], wide, shown=wide.high < 0)
+    return Turnover(sizes[place], wide, shown=wide.high < 0, between=between)
+
+
+RESAMPLES = 1_000
 
 
 def divergence(n: int) -> float:

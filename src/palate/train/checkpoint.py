@@ -15,7 +15,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Container, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,7 +23,7 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
@@ -37,6 +37,7 @@ from torch.distributed.checkpoint.staging import DefaultStager, StagingOptions
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.checkpoint.storage import WriteResult
+from torch.distributed.tensor import DTensor
 from torch.futures import Future as TorchFuture
 from torch.nn import Parameter
 from torch.optim import AdamW
@@ -263,6 +264,76 @@ class Checkpoints:
 def _name(step: int) -> str:
     """The folder of a step's checkpoint."""
     return f"step-{step:08d}"
+
+
+SNAPSHOTS = "snapshots"
+
+
+class Snapshots:
+    """Trained weights of some steps, without moments: `step-N.safetensors`, whole or not there.
+
+    Of them an ensemble is made. They are on the disk before any later checkpoint is, so that a
+    killed training goes on with all it had.
+    """
+
+    def __init__(self, folder: Path, world: Distributed) -> None:
+        self._folder, self._world = folder, world
+
+    def save(self, step: int, model: RewardModel) -> None:
+        """Write the weights that learn, as they are now; all ranks call it at the same step."""
+        weights = {name: _whole(p) for name, p in _trainable(model).items()}
+        path = self._folder / f"{_name(step)}.safetensors"
+        if self._world.leads:
+            write_weights(path, weights)
+
+    def leave(self, steps: Container[int]) -> None:
+        """Remove those of other steps."""
+        for path in self.files if self._world.leads else ():
+            if int(path.stem.removeprefix("step-")) not in steps:
+                path.unlink(missing_ok=True)
+
+    @property
+    def files(self) -> list[Path]:
+        """Those that are there, by step."""
+        return sorted(self._folder.glob("step-*.safetensors"))
+
+
+def _whole(parameter: Tensor) -> Tensor:
+    """A copy on the CPU, of the shards of all ranks where it has some."""
+    tensor = parameter.detach()
+    whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return whole.to("cpu", copy=True)
+
+
+def write_weights(path: Path, weights: Mapping[str, Tensor], fingerprint: str = "") -> None:
+    """Write tensors to a file that appears whole, with what it was made of.
+
+    Raises:
+        PalateError: it cannot be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        save_file(dict(weights), partial, metadata={"fingerprint": fingerprint})
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.rename(path)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise PalateError(
+            f"{path}: cannot be written ({error}); free some space and run again"
+        ) from None
+
+
+def read_weights(path: Path, fingerprint: str = "") -> dict[str, Tensor] | None:
+    """The tensors of such a file; None where it is missing, damaged, or made of something else."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("fingerprint") != fingerprint:
+                return None
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return None
 
 
 def stored_dtype(folder: Path) -> Literal["float32", "bfloat16"] | None:

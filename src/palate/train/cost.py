@@ -304,7 +304,7 @@ def _weightless(config: Any, options: TrainOptions) -> RewardModel:
         cast(ChatTokens, None),
         safety_head=safety,
         attributes=options.attributes,
-        members=options.members,
+        members=options.heads,
     )
     if options.router_loss_coefficient:
         model.keep_router_logits()

@@ -35,7 +35,7 @@ from palate.train.batching import (
     steps,
     steps_per_epoch,
 )
-from palate.train.checkpoint import Checkpoints, refuse_other_dtype
+from palate.train.checkpoint import SNAPSHOTS, Checkpoints, Snapshots, refuse_other_dtype
 from palate.train.cost import describe
 from palate.train.dataset import Examples
 from palate.train.distributed import Distributed, clip_gradients, peers, place, reduce_gradients
@@ -229,6 +229,8 @@ def train(
     origin: str = "",
     resume: bool = True,
     world: Distributed = ALONE,
+    states: Path | None = None,
+    trainings: int = 1,
 ) -> RewardModel:
     """Train `model` in place on `examples` and return it; every rank of `world` calls this.
 
@@ -240,6 +242,8 @@ def train(
         origin: what the weights are before training, as a digest; only the same may be resumed.
         world: the processes that train together. The result does not depend on how many they
             are, but for rounding.
+        states: a folder where several `trainings` of the same frozen layers keep their states, and
+            leave them; default: `folder`, where none are left.
 
     Raises:
         PalateError: non-finite loss or gradient (names the pairs), a foreign checkpoint, or too
@@ -247,7 +251,7 @@ def train(
         Interrupted: Ctrl-C or SIGTERM; a checkpoint was saved first.
     """
     made_of: list[object] = [examples.fingerprint, options.decisive(), len(examples), origin]
-    examples, left_out = _learnable(examples, options)
+    examples, left_out = learnable_examples(examples, options)
     taught = with_tie_share(options, examples.shares()[:, 1])
     if options.router_loss_coefficient:
         model.keep_router_logits()
@@ -256,9 +260,9 @@ def train(
             f"train.trainable.lora.quantization: one process, got {world.size}: four bits cannot "
             "be sharded; start without torchrun, or leave it out"
         )
-    if model.members != options.members:
+    if model.members != options.heads:
         raise PalateError(
-            f"train.ensemble: expected {options.members} members, the model has {model.members}"
+            f"train.ensemble: expected {options.heads} members, the model has {model.members}"
         )
     model.offsets.zero_()
     fit_attributes(model, examples, options)
@@ -271,12 +275,14 @@ def train(
     optimizer = make_optimizer(model, options)
     validation = Validation.of(heldout, options)
     best = validation.best(options)
+    snapshots = _snapshots(options, schedule.steps, per_epoch)
     if best:
         made_of.append(heldout[best.name].fingerprint)
     fingerprint = digest(*made_of)
     refuse_long_rankings(examples.ranking_keys(), options.pairs_per_step)
     checkpoints = Checkpoints(folder / "checkpoints")
     state = checkpoints.load(model, optimizer, fingerprint) if resume else None
+    kept = Snapshots(folder / SNAPSHOTS, world)
     dtype = name_of(model.dtype)
     if state:
         refuse_other_dtype(folder, state, dtype)
@@ -287,6 +293,8 @@ def train(
     start = schedule.steps if best and best.is_over else done
     if world.leads:
         drop_after(folder, done or -1)  # A new start evaluates at step 0 once more.
+        if not done:
+            kept.leave(())
 
     with (
         peers(world),
@@ -304,9 +312,13 @@ def train(
         compiled = _compile(model, examples, options, world, state, log.info)
         for line in _attribute_lines(model):
             log.info(line)
-        if not _keep_states(
-            model, examples, validation, options, world, folder, fingerprint, schedule.steps,
-            stop, log,
+        inputs = digest(
+            examples.fingerprint, len(examples), origin, options.eval_rows,
+            *(one.fingerprint for one in validation.sets.values()),
+        )  # fmt: skip
+        if start < schedule.steps and not _keep_states(
+            model, examples, validation, options, world, states or folder, inputs, schedule.steps,
+            trainings, stop, log,
         ):  # fmt: skip
             raise Interrupted(done)
         saved_at = time.monotonic()
@@ -334,6 +346,8 @@ def train(
                         optimizer.step()
                         optimizer.zero_grad(set_to_none=True)
                         finished = number
+                        if number in snapshots:
+                            kept.save(number, model)
                         seconds = time.perf_counter() - started
                         log.step(
                             number, sums.figures(step, rate, seconds, sorted(options.attributes))
@@ -343,6 +357,9 @@ def train(
                     figures = validation.figures(model, world)
                     log.evaluations(number, number / per_epoch, figures)
                     better = best is not None and best.see(number, figures)
+                    if best and number in best.top:
+                        kept.save(number, model)
+                        kept.leave(best.top)
                 else:
                     better = False
                 over = best is not None and best.is_over
@@ -375,16 +392,45 @@ def train(
     if compiled:
         uncompile(model)
     model.kept = None
-    if world.leads:
+    if world.leads and states is None:
         forget_states(folder)
     model.eval()
     return model
 
 
+def _snapshots(options: TrainOptions, steps: int, per_epoch: int) -> set[int]:
+    """The steps whose weights are members of an ensemble: evenly spaced over the second half of a
+    training, the last among them. None where evaluations choose them.
+
+    Raises:
+        PalateError: there are too few steps, or evaluations, for as many members.
+    """
+    wanted, every = options.checkpoints, options.eval_every_steps
+    if not wanted:
+        return set()
+    if options.keep == "best":
+        evaluated = sum(
+            n % per_epoch == 0 or bool(every and n % every == 0) for n in range(1, steps + 1)
+        )
+        if evaluated < wanted:
+            raise PalateError(
+                f"train.ensemble: {wanted} checkpoints with keep=best, and {evaluated} "
+                f"evaluations; set train.eval_every_steps={max(1, steps // (2 * wanted))} or fewer"
+            )
+        return set()
+    if steps < wanted:
+        raise PalateError(
+            f"train.ensemble: {wanted} checkpoints of a training of {steps} steps; set a smaller "
+            "train.pairs_per_step, more train.epochs or fewer members"
+        )
+    apart = max(1, steps // (2 * wanted))
+    return {steps - apart * number for number in range(wanted)}
+
+
 def _keep_states(
     model: RewardModel, examples: Examples, validation: Validation, options: TrainOptions,
-    world: Distributed, folder: Path, made_of: str, steps: int, stop: Callable[[], bool],
-    log: RunLog,
+    world: Distributed, folder: Path, made_of: str, steps: int, trainings: int,
+    stop: Callable[[], bool], log: RunLog,
 ) -> bool:  # fmt: skip
     """Keep what frozen layers make of all rows that are run more than once, as `compute` says.
 
@@ -401,8 +447,8 @@ def _keep_states(
     if not asked or not world.alone or (asked == "auto" and world.device.type != "cpu"):
         return True
     every = options.eval_every_steps
-    evaluations = 1 + options.epochs + (steps // every if every else 0)
-    sets = [Visited(examples, len(examples), options.epochs)]
+    evaluations = trainings * (1 + options.epochs + (steps // every if every else 0))
+    sets = [Visited(examples, len(examples), trainings * options.epochs)]
     for heldout in validation.sets.values():
         sets.append(Visited(heldout, min(len(heldout), validation.rows), evaluations))
     return keep_states(
@@ -435,7 +481,7 @@ def _compile(
 LEARN_FROM_TIES = "train.loss: rao-kupper, davidson or bradley-terry learns from them"
 
 
-def _learnable(examples: Examples, options: TrainOptions) -> tuple[Examples, int]:
+def learnable_examples(examples: Examples, options: TrainOptions) -> tuple[Examples, int]:
     """What the loss can learn from, and how many ties it leaves out: the ranking loss all."""
     if options.loss != "ranking":
         return examples, 0
@@ -504,7 +550,7 @@ def _shares(
                 margins,
                 budget,
                 attributes=attributes,
-                members=options.members,
+                members=options.heads,
                 seed=options.seed,
                 rank=world.rank,
                 ranks=world.size,

@@ -22,6 +22,7 @@ FREE = (
 
 
 MOST_MEMBERS = 64
+SEEDS_BETWEEN = 1_000_003
 
 
 class LoraOptions(BaseModel):
@@ -69,17 +70,30 @@ class Ensemble(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    size: int = Field(
-        description="Members: heads on one backbone, each with comparisons drawn for it alone."
+    members: int = Field(description="How many.")
+    of: Literal["heads", "seeds", "checkpoints", "lora"] = Field(
+        "heads",
+        description="Heads on one backbone, each with comparisons drawn for it alone; or members "
+        "with weights of their own: trainings of what `trainable` says with seeds of their own, "
+        "checkpoints of one training, or adapters of one backbone with seeds of their own.",
     )
 
-    @field_validator("size")
+    @field_validator("members")
     @classmethod
-    def _several(cls, size: int) -> int:
-        if not 2 <= size <= MOST_MEMBERS:
-            one = "one model is no ensemble: leave it out" if size == 1 else "5 are usual"
+    def _several(cls, members: int) -> int:
+        if not 2 <= members <= MOST_MEMBERS:
+            one = "one model is no ensemble: leave it out" if members == 1 else "5 are usual"
             raise ValueError(f"expected 2 to {MOST_MEMBERS} members; {one}")
-        return size
+        return members
+
+    @model_validator(mode="before")
+    @classmethod
+    def _a_number_is_of_heads(cls, value: Any) -> Any:
+        if value is None or isinstance(value, Mapping | Ensemble):
+            return value
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError("expected the number of members, 5 or {members: 5, of: seeds}")
+        return {"members": value}
 
 
 class TrainOptions(BaseModel):
@@ -185,8 +199,8 @@ class TrainOptions(BaseModel):
     )
     ensemble: Ensemble | None = Field(
         None,
-        description="Several heads on one backbone whose disagreement says how sure a reward is: "
-        "5, or {size: 5}.",
+        description="Several models in one whose disagreement says how sure a reward is: 5 heads "
+        "on one backbone, or {members: 5, of: seeds}.",
         exclude_if=lambda members: members is None,
     )
     trainable: Literal["full"] | Trainable = Field(
@@ -222,15 +236,6 @@ class TrainOptions(BaseModel):
         ("tensorboard",), description="Where the curves go beside the run folder."
     )
 
-    @field_validator("ensemble", mode="before")
-    @classmethod
-    def _a_number_is_its_size(cls, value: Any) -> Any:
-        if value is None or isinstance(value, Mapping | Ensemble):
-            return value
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise ValueError("expected the number of members, 5 or {size: 5}")
-        return {"size": value}
-
     @field_validator("attributes")
     @classmethod
     def _weights_are_above_0(cls, weights: dict[str, float]) -> dict[str, float]:
@@ -256,6 +261,39 @@ class TrainOptions(BaseModel):
                 )
         return self
 
+    @model_validator(mode="after")
+    def _members_can_be_trained(self) -> Self:
+        ensemble = self.ensemble
+        if ensemble is None or ensemble.of == "heads":
+            return self
+        where = f"ensemble: of {ensemble.of}"
+        adapters = self.trainable != "full" and self.trainable.lora is not None
+        if ensemble.of == "lora" and not adapters:
+            raise ValueError(f"{where}: trainable has no adapters; set trainable={{lora: {{}}}}")
+        if ensemble.of == "seeds" and adapters:
+            raise ValueError(f"{where}: trainable is of adapters; say of: lora")
+        if self.quantizes:
+            raise ValueError(
+                f"{where}: the matrices cannot be kept in four bits; leave "
+                "trainable.lora.quantization out, or take an ensemble of heads"
+            )
+        if self.attributes or (self.safety_loss is not None and self.safety_loss.on == "head"):
+            key = "attributes" if self.attributes else "safety_loss.on: head"
+            raise ValueError(f"{where}: {key} goes with an ensemble of heads alone; leave it out")
+        if ensemble.of == "checkpoints" and self.patience is not None:
+            if self.keep == "last":
+                raise ValueError(
+                    f"{where}: patience may end a training before the last of them; set keep=best, "
+                    "or leave it out"
+                )
+            if self.patience + 1 < ensemble.members:
+                raise ValueError(
+                    f"{where}: patience={self.patience} may end a training after "
+                    f"{self.patience + 1} evaluations, of which {ensemble.members} are to be kept; "
+                    f"set it to {ensemble.members - 1} or more"
+                )
+        return self
+
     def decisive(self) -> dict[str, Any]:
         """The options on which the trained weights depend, rounding aside; the others may change
         between a stop and a resume."""
@@ -267,9 +305,32 @@ class TrainOptions(BaseModel):
         return self.model_dump(mode="json", exclude=free)
 
     @property
-    def members(self) -> int:
-        """How many scalar heads learn: 1, or those of the ensemble."""
-        return 1 if self.ensemble is None else self.ensemble.size
+    def heads(self) -> int:
+        """How many scalar heads learn in one training: 1, or those of an ensemble of heads."""
+        return self._members_of("heads") or 1
+
+    @property
+    def trainings(self) -> int:
+        """How many trainings it takes: 1, or one for each member where each has a seed."""
+        return self._members_of("seeds", "lora") or 1
+
+    @property
+    def checkpoints(self) -> int:
+        """How many checkpoints of the training are members of an ensemble; 0 without one."""
+        return self._members_of("checkpoints")
+
+    def _members_of(self, *kinds: str) -> int:
+        of_kind = self.ensemble is not None and self.ensemble.of in kinds
+        return self.ensemble.members if self.ensemble is not None and of_kind else 0
+
+    def of_member(self, number: int) -> TrainOptions:
+        """Those of one training of several, from 0: the first is that of a model alone.
+
+        Seeds lie far apart, so that no member is one of an ensemble with a seed beside.
+        """
+        return self.model_copy(
+            update={"ensemble": None, "seed": self.seed + number * SEEDS_BETWEEN}
+        )
 
     @property
     def quantizes(self) -> bool:

@@ -44,13 +44,26 @@ def choose_trainable(model: RewardModel, options: TrainOptions) -> None:
             warnings.filterwarnings("ignore", unused, RuntimeWarning)
             model.backbone = cast(PreTrainedModel, get_peft_model(backbone, config))
     elif last is not None:
-        layers = getattr(backbone, "layers", None)
-        if not isinstance(layers, nn.ModuleList):
-            raise PalateError(
-                f"trainable.last_layers: {type(backbone).__name__} has no plain stack of layers; "
-                "use lora"
-            )
-        if last > len(layers):
-            raise PalateError(f"trainable.last_layers={last}, but the backbone has {len(layers)}")
-        for module in [backbone.get_input_embeddings(), *layers[: len(layers) - last]]:
+        layers = layers_below(backbone, last)
+        for module in [backbone.get_input_embeddings(), *layers]:
             module.requires_grad_(False)
+
+
+def layers_below(backbone: nn.Module, last: int) -> list[nn.Module]:
+    """The layers before the `last` that learn.
+
+    Raises:
+        PalateError: a backbone without a plain stack of layers, or with fewer.
+    """
+    layers = getattr(backbone, "layers", None)
+    if not isinstance(layers, nn.ModuleList):
+        raise PalateError(
+            f"trainable.last_layers: {type(backbone).__name__} has no plain stack of layers; use "
+            "lora"
+        )
+    if last > len(layers):
+        raise PalateError(
+            f"train.trainable.last_layers={last}, but the backbone has {len(layers)} layers; set "
+            f"{len(layers)} or fewer"
+        )
+    return [*layers[: len(layers) - last]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -96,7 +96,8 @@ def centre_members(model: RewardModel, examples: Examples, budget: int, world: D
 class Best:
     """The best evaluation of a training so far by one figure on one held-out set.
 
-    `since`: evaluations after it. Of equal ones the first is the best.
+    `since`: evaluations after it. Of equal ones the first is the best. `top`: the steps of the best
+    `several` with their values, the best first.
     """
 
     name: str
@@ -105,6 +106,8 @@ class Best:
     step: int = 0
     value: float | None = None
     since: int = 0
+    several: int = 0
+    top: dict[int, float] = field(default_factory=dict[int, float])
 
     @property
     def is_over(self) -> bool:
@@ -114,16 +117,23 @@ class Best:
     @property
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""
-        return {"step": self.step, "value": self.value, "since": self.since}
+        top = {"top": list(self.top.items())} if self.several else {}
+        return {"step": self.step, "value": self.value, "since": self.since, **top}
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Go on from what a checkpoint holds."""
         self.step, self.value, self.since = state["step"], state["value"], state["since"]
+        self.top = {int(step): float(value) for step, value in state.get("top", ())}
 
     def see(self, step: int, figures: Mapping[str, Mapping[str, float]]) -> bool:
         """Take in an evaluation; whether it is the best so far."""
         value = figures[self.name].get(self.metric)
         higher = self.metric == "accuracy"
+        if value is not None:
+            ranked = sorted(
+                {**self.top, step: value}.items(), key=lambda one: -one[1] if higher else one[1]
+            )
+            self.top = dict(ranked[: self.several])
         if value is None or (
             self.value is not None and (value <= self.value if higher else value >= self.value)
         ):
@@ -177,7 +187,8 @@ class Validation:
                 "train.keep=best and train.patience need held-out comparisons: name them in the "
                 "model's eval_sets (palate train --watch), with train.eval_rows above 0"
             )
-        return Best(next(iter(self.sets)), options.metric, options.patience)
+        several = options.checkpoints if options.keep == "best" else 0
+        return Best(next(iter(self.sets)), options.metric, options.patience, several=several)
 
     def figures(self, model: RewardModel, world: Distributed) -> dict[str, dict[str, float]]:
         """Accuracy and gap over each set's first rows, loss without margin or weight; and of each

@@ -447,18 +447,24 @@ def over_optimisation(table: Table | None) -> Chart | None:
                              "high": round(e.high, 3), "tip": words})  # fmt: skip
     if not rows:
         return None
+    for one in {(row["panel"], row["series"]): None for row in rows if row["series"] != TRUTH}:
+        curve_of = [row for row in rows if (row["panel"], row["series"]) == one]
+        max(curve_of, key=lambda row: float(row["v"]))["kind"] = "highest"
     chosen = [(r["Chosen by"].value, r["Turns over"].value) for r in records]
     turned = "; ".join(f"{by}: {words}" for by, words in chosen if by != TRUTH)
     caption = (
         "The true reward of the response with the highest score among n = 1, 2, 4, ..., over how "
         "far choosing moves from a single draw, at most log n - (n - 1) / n nats. A curve that "
-        f"turns over chooses what the model has wrong. Turns over: {turned}."
+        f"turns over chooses what the model has wrong. Rings: the highest. Turns over: {turned}."
     )
     legend = Legend.of(
         [name for name in dict.fromkeys(row["series"] for row in rows) if name != TRUTH], [TRUTH]
     )
     x = axis("kl", "KL from one draw (nats)")
-    spec = panels(rows, _joined(rows, legend, x, "true reward (logits)"), 220, titled=True)
+    y = "true reward (logits)"
+    ring = {"x": x, "y": axis("v", y), "color": legend.colour(rows), "tooltip": TIP}
+    highest = points(ring, "highest", size=190, filled=False, strokeWidth=1.4)
+    spec = panels(rows, [*_joined(rows, legend, x, y), highest], 220, titled=True)
     title = "Over-optimisation: true reward of the best of n"
     return Chart("over-optimisation", title, caption, spec, "over-optimisation", panel=420)
 
