@@ -1,6 +1,6 @@
 """Ensembles of each kind beside one model and the average of weights, where the truth is known.
 
-    python benchmarks/members.py FOLDER [--seeds 5] [--kinds heads seeds checkpoints lora]
+    python -m benchmarks.members FOLDER [--seeds 5] [--kinds heads seeds checkpoints lora]
                                  [--comparisons 1040] [--layers 4] [--learn 2] [--responses 512]
 
 For each seed a simulated campaign of its own (helpfulness): comparisons to learn from and 400 that
