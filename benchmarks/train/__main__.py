@@ -56,6 +56,7 @@ class Size:
     threads: int
     dtype: str
     base: Path | None
+    compiled: bool
 
 
 class Bench:
@@ -93,6 +94,8 @@ class Bench:
         size = self.size
         budget = budget or size.budget
         arguments = self._arguments(rows, path=path, layers=size.layers, budget=budget)
+        if size.compiled and base is None:
+            arguments.append("--compiled")
         return Command(name, OURS, "benchmarks.train.ours", arguments, imports_from(base))
 
     def _arguments(self, rows: str, **options: object) -> list[object]:
@@ -299,6 +302,7 @@ def report(bench: Bench, found: dict[str, Any], quick: bool) -> None:
         "max_loss_difference": loss_difference(curves.values()),
         "trl_best_batch": found["trl_best_batch"],
         "dtype": size.dtype,
+        "compiled": size.compiled,
         "layers": size.layers,
         "pairs_per_step": size.pairs_per_step,
         "repeats": size.repeats,
@@ -323,6 +327,9 @@ def main() -> None:
     )
     parser.add_argument("--budget", type=int, default=4096, help="our tokens a micro-batch")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument(
+        "--compiled", action="store_true", help="our layers compiled, as in a long training"
+    )
     add_options(parser)
     given = parser.parse_args()
     size = Size(
@@ -336,6 +343,7 @@ def main() -> None:
         threads=given.threads,
         dtype=given.dtype,
         base=given.base,
+        compiled=given.compiled,
     )
     if size.pairs_per_step % 16:
         parser.error(f"--pairs {size.pairs_per_step}: expected a multiple of 16, for equal batches")

@@ -142,6 +142,7 @@ def main() -> None:
     parser.add_argument("--budget", type=int, required=True)
     parser.add_argument("--learning-rate", type=float, required=True)
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--compiled", action="store_true", help="as long trainings in bfloat16 are")
     arguments = parser.parse_args()
     keep_memory()
     options = TrainOptions(
@@ -153,6 +154,10 @@ def main() -> None:
     dtype = getattr(torch, arguments.dtype)
     model = load_reward_model(arguments.model, dtype, default_device())
     trainer = Trainer(model, arguments.path, options)
+    if arguments.compiled:
+        from palate.model.compute import compile_parts  # A checkout of before has none.
+
+        compile_parts(model)
     rows = read_rows(arguments.rows)
     # Tokenised and grouped before the window, as TRL does when it is built.
     steps = {n: [example(r) for r in rows if r["step"] == n] for n in {r["step"] for r in rows}}
