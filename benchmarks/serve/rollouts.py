@@ -3,9 +3,10 @@
     python -m benchmarks.serve.rollouts [--layers N] [--dtype D] [--windows N] [--prompts N]
         [--clients N] [--megabytes N]
 
-Two kinds of requests, each one conversation: real dialogues of HH, of which every assistant's turn
-is asked about in order, and prompts with 16 responses, which come one by one. Two engines of one
-model, with and without kept prompts, are asked the same window in turns; time is that of the
+Three kinds of requests, each one conversation: real dialogues of HH, of which every assistant's
+turn is asked about in order; prompts with 16 responses, which come one by one; and responses to as
+many prompts, of which none comes again: what keeping costs where it saves nothing. Two engines of
+one model, with and without kept prompts, are asked the same window in turns; time is that of the
 process's CPUs, so that other work on the machine hardly counts. The rewards of both are compared.
 """
 
@@ -24,7 +25,7 @@ import numpy as np
 
 from benchmarks.peers.contender import DTYPES
 from benchmarks.peers.turns import middle, say
-from benchmarks.serve.asked import served_model
+from benchmarks.serve.asked import Row, served_model
 from palate.judges.reward_model import RewardScorer
 from palate.model.packing import Tokens
 from palate.serve.engine import Engine, ScoreRequest
@@ -52,12 +53,18 @@ def dialogues(chat: Any, count: int, rng: random.Random) -> Iterator[list[Tokens
             return
 
 
-def one_by_one(sets: Sequence[dict[str, Any]], count: int, rng: random.Random) -> Streams:
+def one_by_one(sets: Sequence[Row], count: int, rng: random.Random) -> Streams:
     """Prompts with their 16 responses, in an order of their own."""
     return [
         [np.asarray(ids, np.int32) for ids in rng.sample(row["ids"], len(row["ids"]))]
         for row in rng.sample(list(sets), count)
     ]
+
+
+def once(pairs: Sequence[Row], seen: Sequence[Any], count: int, rng: random.Random) -> Streams:
+    """A response each of prompts that are not among those `seen`."""
+    rows = [row for row in pairs if row["prompt"] not in seen]
+    return [[np.asarray(row["ids"][0], np.int32)] for row in rng.sample(rows, count)]
 
 
 async def ask(engine: Engine, streams: Streams, clients: int) -> list[float]:
@@ -85,7 +92,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--megabytes", type=int, default=1_024)
     given = parser.parse_args()
-    folder, _, sets = served_model(given.layers)
+    folder, pairs, sets = served_model(given.layers)
     model = RewardScorer(folder, dtype=given.dtype).model
     lock, rng = threading.Lock(), random.Random(7)
     sizes = {"kept": given.megabytes << 20, "without": 0}
@@ -100,6 +107,7 @@ def main() -> None:
     found = {
         "dialogues": list(dialogues(model.chat, total, rng)),
         "one_by_one": one_by_one(sets, min(total, len(sets)), rng),
+        "unrelated": once(pairs, [row["prompt"] for row in sets], total, rng),
     }
     line: dict[str, Any] = {"benchmark": "rollouts", **vars(given)}
     for kind, streams in found.items():
