@@ -24,6 +24,7 @@ WITHOUT_TORCH = (
     "palate.report",
     "palate.explorer.app",
     "palate.recipe",
+    "palate.labels.selection",
     "palate.cli",
 )
 HEAVY = ("torch", "transformers")

@@ -19,6 +19,11 @@ from typing import Any, Literal, Protocol, get_args
 UNREAD_COLUMNS = "columns"
 """In a comparison's `meta`: the columns of the user's file that Palate does not read, by name."""
 
+SELECTION = "selection"
+"""In a comparison's `meta`: how it was chosen to be labelled: `round`, `reason`, `probability`."""
+WHY = "why"
+"""In a comparison's `meta`: why it stands in a queue of the explorer, in a line."""
+
 Role = Literal["system", "user", "assistant", "tool", "tools"]
 ROLES: tuple[Role, ...] = get_args(Role)[:-1]
 """Who speaks in a file's or a request's messages. A turn of `tools` is Palate's own: it is the
@@ -195,6 +200,8 @@ class Judgement:
 
 PREFERRED = Judgement()
 """One vote for the chosen response."""
+UNLABELLED = Judgement(chosen=0, tie=1, weight=0)
+"""What nobody has said anything of: the two responses are no more than the first and the second."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -173,3 +173,41 @@ def test_a_hundred_thousand_items_take_no_time() -> None:
     stats.accuracy(one, labels)
     stats.paired_difference(one, two, labels, rng)
     assert time.perf_counter() - start < 2.0
+
+
+def test_equal_probabilities_change_nothing() -> None:
+    rng = np.random.default_rng(20)
+    values, clusters = rng.random(60) < 0.7, np.arange(60) // 3
+    plain = stats.accuracy(values, clusters)
+    assert stats.accuracy(values, clusters, probabilities=np.full(60, 0.1)) == plain
+    # An estimate of all that each item stands for: those at 0.5 for two, the others for eight.
+    chances = np.where(np.arange(60) < 30, 0.5, 0.125)
+    weighted = stats.accuracy(values, clusters, probabilities=chances)
+    stands_for = np.repeat(values, np.where(np.arange(60) < 30, 2, 8))
+    assert weighted.value == pytest.approx(stands_for.mean())
+    assert weighted.low < weighted.value < weighted.high
+    assert weighted.half_width > plain.half_width
+
+
+def test_weighted_intervals_cover_what_the_items_were_chosen_from() -> None:
+    rng = np.random.default_rng(21)
+    difficulty = rng.normal(size=4_000)
+    right = rng.random(4_000) < 1 / (1 + np.exp(difficulty - 1))
+    chances = 0.08 / (1 + np.exp(-2 * difficulty)) + 0.01
+    inside = []
+    for _ in range(400):
+        chosen = rng.random(4_000) < chances
+        one = stats.accuracy(right[chosen], probabilities=chances[chosen])
+        inside.append(one.low <= right.mean() <= one.high)
+    assert 0.95 - 3 * 0.011 < np.mean(inside) < 0.99
+
+
+def test_probabilities_are_one_an_item_and_unscored_items_are_left_out() -> None:
+    with pytest.raises(ValueError, match="a probability above 0"):
+        stats.accuracy([1, 0], probabilities=[0.5, 0])
+    with pytest.raises(ValueError, match="a probability above 0"):
+        stats.accuracy([1, 0], probabilities=[0.5])
+    one = stats.accuracy([1, np.nan, 0], probabilities=[0.2, 0.9, 0.4])
+    assert (one.value, one.n, one.n_unscored) == (pytest.approx(5 / 7.5), 2, 1)
+    alike = stats.accuracy([1, 1, 1], probabilities=[0.2, 0.9, 0.4])
+    assert alike.low < alike.value == alike.high == 1

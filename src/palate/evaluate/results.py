@@ -209,9 +209,20 @@ class JudgeResults:
         """Protocol and items in one digest: what a figure made of these results depends on."""
         return digest(self.judge, self.benchmark, self.protocol, self.items)
 
-    def accuracy(self, rows: Flags | slice = slice(None)) -> Estimate:
-        """The accuracy on the items that `rows` marks, clustered by prompt; by default on all."""
-        return stats.accuracy(self.values[rows], self.clusters[rows], fingerprint=self.fingerprint)
+    def accuracy(
+        self, rows: Flags | slice = slice(None), *, probabilities: Floats | None = None
+    ) -> Estimate:
+        """The accuracy on the items that `rows` marks, clustered by prompt; by default on all.
+
+        With the `probabilities` [N] that items were chosen with, what it is on all that they were
+        chosen from.
+        """
+        return stats.accuracy(
+            self.values[rows],
+            self.clusters[rows],
+            probabilities=None if probabilities is None else probabilities[rows],
+            fingerprint=self.fingerprint,
+        )
 
     @property
     def both(self) -> bool:

@@ -238,6 +238,7 @@ def accuracy(
     values: ArrayLike,
     clusters: Iterable[Any] | None = None,
     *,
+    probabilities: ArrayLike | None = None,
     confidence: float = CONFIDENCE,
     fingerprint: str = "",
 ) -> Estimate:
@@ -250,14 +251,25 @@ def accuracy(
     [0, 1]. Ties make p(1-p) larger than the items' variance, so with ties the interval is
     wider than it need be, never narrower.
 
+    With `probabilities` that items were chosen with, it is the accuracy on all that they were
+    chosen from: Hajek's ratio sum(x / p) / sum(1 / p), V that of its linearisation. Equal ones
+    change nothing.
+
     Args:
         values: [N]; 1 right, 0 wrong, `TIE_VALUE` tie, NaN unscored (left out and counted).
         clusters: [N] labels (prompt, post or tree), or None where items are independent.
+        probabilities: [N], above 0; or None where all were as likely.
         confidence: coverage asked for.
         fingerprint: copied to the estimate.
 
-    Source: Korn and Graubard 1998 for the effective size; Dean and Pavlou 2015 for Wilson on it.
+    Source: Korn and Graubard 1998 for the effective size; Dean and Pavlou 2015 for Wilson on it;
+    Sarndal, Swensson and Wretman 1992, section 5.7, for the ratio.
+
+    Raises:
+        ValueError: a probability is not above 0 and at most 1, or they are not one an item.
     """
+    if probabilities is not None:
+        return _weighted_accuracy(values, clusters, probabilities, confidence, fingerprint)
     array, codes, n_unscored = scored(values, clusters)
     size = array.size
     if size == 0:
@@ -282,6 +294,43 @@ def accuracy(
     return Estimate(
         share, error, low, high, size, n_unscored, count, method, fingerprint, confidence
     )
+
+
+def _weighted_accuracy(
+    values: ArrayLike,
+    clusters: Iterable[Any] | None,
+    probabilities: ArrayLike,
+    confidence: float,
+    fingerprint: str,
+) -> Estimate:
+    labels = None if clusters is None else list(clusters)
+    chances = np.asarray(probabilities, dtype=np.float64)
+    array, codes, n_unscored = scored(values, labels)
+    if chances.shape != np.shape(values) or not ((chances > 0) & (chances <= 1)).all():
+        raise ValueError("expected a probability above 0 and at most 1 of each item")
+    weights = 1 / chances[~np.isnan(np.asarray(values, dtype=np.float64))]
+    if not array.size or np.ptp(weights) == 0:
+        return accuracy(values, labels, confidence=confidence, fingerprint=fingerprint)
+    # Values whose plain mean is the ratio, and their variance that of its linearisation.
+    share = float(np.average(array, weights=weights))
+    linear = share + array.size * weights / weights.sum() * (array - share)
+    variance, count = clustered_variance(linear, codes)
+    z = normal_quantile(confidence)
+    most = float(weights.sum() ** 2 / (weights**2).sum())  # Items that count alike (Kish).
+    if math.isnan(variance):
+        effective = 1.0
+    elif variance <= 0:
+        effective = min(most, float(count))
+    else:
+        ratio = z / float(stdtrit(count - 1, 0.5 + confidence / 2))
+        effective = min(float(array.size), share * (1 - share) / variance * ratio**2)
+    low, high = _wilson_interval(share, effective, z)
+    known = not math.isnan(variance) and variance > 0
+    return Estimate(
+        share, math.sqrt(variance) if known else (high - low) / (2 * z), low, high, array.size,
+        n_unscored, count, "wilson on effective n, weighted by 1 / probability", fingerprint,
+        confidence,
+    )  # fmt: skip
 
 
 def bounds(values: ArrayLike) -> Bounds:

@@ -1,0 +1,4 @@
+"""Which comparisons to have labelled next, and what comes of it.
+
+selection   of pairs that an ensemble has scored: those to ask for, each with a known probability
+"""
