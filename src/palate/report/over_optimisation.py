@@ -17,6 +17,7 @@ from palate.types import PalateError, digest
 
 TRUTH = "The truth"
 ONE, MEAN, BOUND = "One member", "Mean of members", "Lower bound"
+LOST = "Lost after it"
 AVERAGE = "Average of weights"
 MEAN_OF_HEADS = "Mean of members, or average of weights"
 ALONE = "The model"
@@ -26,9 +27,10 @@ REMARKS = (
     "responses scored. The average of weights is one model; heads are linear, so of an ensemble of "
     "heads it chooses as the mean of members does, and stands with it. The lower bound is the mean "
     "less one standard deviation of the members, each less its mean over the prompt's responses. "
-    "Turns over: the n of the highest mean with its interval (bootstrap of prompts), where it is "
-    "shown that the largest n is worse (paired over prompts, Bonferroni over the sizes). Intervals "
-    "of rewards are t over prompts.",
+    "Highest at: the n of the highest mean, with its interval (bootstrap of prompts). Lost after "
+    "it: what the largest n gives less than that, paired over prompts, with an interval for one of "
+    "as many as there are sizes (Bonferroni). A curve turns over where that interval is below 0. "
+    "Intervals of rewards are t over prompts.",
 )
 
 
@@ -39,20 +41,22 @@ def over_optimisation(runs: Sequence[Path]) -> Table | None:
         return None
     sizes = sorted({n for *_, by_size in curves for n in by_size})
     rows: list[Values] = [
-        (model, chosen_by, turns, *(by_size.get(n) for n in sizes))
-        for model, chosen_by, turns, by_size in curves
+        (model, chosen_by, *_turned(turned), *(by_size.get(n) for n in sizes))
+        for model, chosen_by, turned, by_size in curves
     ]
     heads = [
         Column("Model"),
         Column("Chosen by"),
         Column("Turns over"),
+        Column("Highest at"),
+        Column(LOST, Unit.SCORE),
         *columns(Unit.SCORE, *(f"Best of {n}" for n in sizes)),
     ]
     title = "Over-optimisation: true reward of the best of n"
     return make_table("over-optimisation", title, heads, rows, REMARKS, group_by=1)
 
 
-def _curves(run: Path) -> Iterator[tuple[str, str, str, dict[int, stats.Estimate]]]:
+def _curves(run: Path) -> Iterator[tuple[str, str, Turnover, dict[int, stats.Estimate]]]:
     for path in sorted((run / "over-optimisation").glob("*.parquet")):
         with suppress(PalateError):  # Of another release, or cut: it is made again by `palate run`.
             header = read_header(path, "best-of-many")
@@ -80,15 +84,16 @@ def _curves(run: Path) -> Iterator[tuple[str, str, str, dict[int, stats.Estimate
                 curve = stats.best_of_n_curve(
                     scores[complete], truth[complete], sizes, fingerprint=fingerprint
                 )
-                turned = stats.turnover(scores[complete], truth[complete], sizes)
-                yield escape.name(str(header.details["model"])), name, _words(turned, sizes), curve
+                turned = stats.turnover(
+                    scores[complete], truth[complete], sizes, fingerprint=fingerprint
+                )
+                yield escape.name(str(header.details["model"])), name, turned, curve
 
 
-def _words(turned: Turnover, sizes: Sequence[int]) -> str:
-    """Where a curve turns over, or that it was not seen to."""
-    lost, (low, high) = turned.lost, turned.between
-    if lost is None:
-        return f"not up to n = {sizes[-1]}"
+def _turned(turned: Turnover) -> Values:
+    """Whether a curve turns over, where it is highest, and what is lost after that."""
+    low, high = turned.between
     peak = f"n = {turned.peak} [{low}, {high}]"
-    loss = f"{lost.value:+.2f} [{lost.low:+.2f}, {lost.high:+.2f}] by n = {sizes[-1]}"
-    return f"at {peak}, {loss}" if turned.shown else f"not shown (highest at {peak}, {loss})"
+    if turned.lost is None:
+        return "no", peak, None
+    return (f"at {peak}" if turned.shown else "not shown"), peak, turned.lost

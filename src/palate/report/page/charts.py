@@ -429,6 +429,7 @@ def best_of_n(table: Table | None, legend: Legend) -> Chart | None:
 
 
 SCORE = Column("True reward", Unit.SCORE)
+SIDE = 0.03
 
 
 def over_optimisation(table: Table | None) -> Chart | None:
@@ -447,19 +448,21 @@ def over_optimisation(table: Table | None) -> Chart | None:
                              "high": round(e.high, 3), "tip": words})  # fmt: skip
     if not rows:
         return None
+    names = list(dict.fromkeys(row["series"] for row in rows))
+    for row in rows:  # A few hundredths of a nat to the side.
+        row["kl"] = round(row["kl"] + SIDE * (names.index(row["series"]) - len(names) / 2), 3)
     for one in {(row["panel"], row["series"]): None for row in rows if row["series"] != TRUTH}:
         curve_of = [row for row in rows if (row["panel"], row["series"]) == one]
         max(curve_of, key=lambda row: float(row["v"]))["kind"] = "highest"
     chosen = [(r["Chosen by"].value, r["Turns over"].value) for r in records]
-    turned = "; ".join(f"{by}: {words}" for by, words in chosen if by != TRUTH)
+    turned = "; ".join(f"{by}, {words}" for by, words in chosen if by != TRUTH)
     caption = (
         "The true reward of the response with the highest score among n = 1, 2, 4, ..., over how "
         "far choosing moves from a single draw, at most log n - (n - 1) / n nats. A curve that "
-        f"turns over chooses what the model has wrong. Rings: the highest. Turns over: {turned}."
+        "turns over chooses what the model has wrong. Rings: the highest. Curves stand side by "
+        f"side where they would hide each other. Turns over: {turned}."
     )
-    legend = Legend.of(
-        [name for name in dict.fromkeys(row["series"] for row in rows) if name != TRUTH], [TRUTH]
-    )
+    legend = Legend.of([name for name in names if name != TRUTH], [TRUTH])
     x = axis("kl", "KL from one draw (nats)")
     y = "true reward (logits)"
     ring = {"x": x, "y": axis("v", y), "color": legend.colour(rows), "tooltip": TIP}
