@@ -1,14 +1,16 @@
 """Ensembles of each kind beside one model and the average of weights, where the truth is known.
 
     python -m benchmarks.members FOLDER [--seeds 5] [--kinds heads seeds checkpoints lora]
-                                 [--comparisons 1040] [--layers 4] [--learn 2] [--responses 512]
+                                 [--best-of seeds] [--comparisons 480] [--layers 4] [--learn 1]
+                                 [--responses 512]
 
 For each seed a simulated campaign of its own (helpfulness): comparisons to learn from and 400 that
 are held out, of other prompts. Models of each kind have five members and learn from the same
 comparisons, the last layers above frozen ones; `lora` adapts all. Each is asked the held-out
 comparisons as the ensemble's mean, as each member and as the one model of the average weights;
-accuracy is against the labels and against the truth. Then 8 new prompts with many responses each:
-the true reward of the best of n, chosen in each of these ways and by the lower bound.
+accuracy is against the labels. Then, of the kinds named after --best-of, 6 new prompts with many
+responses each: the true reward of the best of n, chosen in each of these ways and by the lower
+bound.
 
 Each model is a line of FOLDER/results.jsonl as it ends, and is not made twice; a training that was
 stopped goes on. Progress goes to stderr; ends with one JSON line: means over seeds with t intervals
@@ -40,7 +42,7 @@ from palate.train.options import LoraOptions, Trainable, TrainOptions
 from palate.types import Candidates, Comparison
 
 KINDS = ("heads", "seeds", "checkpoints", "lora")
-MEMBERS, HELD_OUT, PROMPTS, WEEKS = 5, 400, 8, 4
+MEMBERS, HELD_OUT, PROMPTS, WEEKS = 5, 400, 6, 4
 Floats = NDArray[np.float64]
 
 
@@ -104,7 +106,8 @@ def measure(kind: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     begun = time.process_time()
     values, said = asked(scorer, pairs)
     scoring = time.process_time() - begun
-    drawn = list(many_responses(options, seed, PROMPTS, given.responses))
+    many_prompts = PROMPTS if kind in given.best_of else 0
+    drawn = list(many_responses(options, seed, many_prompts, given.responses))
     distinct = [Candidates(one.prompt, tuple(dict.fromkeys(one.responses))) for one, _ in drawn]
     many, many_said = asked(scorer, distinct)
     gaps = np.array([v[0] - v[1] for v in values])  # [N]
@@ -138,6 +141,7 @@ def measure(kind: str, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     curves = {
         way: stats.best_of_n_by_prompt(scores, truth, sizes).tolist()
         for way, scores in ways.items()
+        if drawn
     }
     return {
         "kind": kind, "seed": seed, "taught": len(taught), "held_out": len(held),
@@ -201,9 +205,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
-    parser.add_argument("--comparisons", type=int, default=1_040)
+    parser.add_argument("--best-of", nargs="*", choices=KINDS, default=["seeds"])
+    parser.add_argument("--comparisons", type=int, default=480)
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--learn", type=int, default=2)
+    parser.add_argument("--learn", type=int, default=1)
     parser.add_argument("--responses", type=int, default=512)
     given = parser.parse_args()
     keep_memory()

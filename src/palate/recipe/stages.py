@@ -716,9 +716,10 @@ def choose_best_of_many(work: Workspace, models: Files) -> Path | None:
         with work.progress(f"{config.model}: best of {config.responses}") as progress:
 
             def scores(done: int) -> Iterator[dict[str, Score]]:
-                for number, one in enumerate(zip(asked, scorer.score(asked), strict=True), 1):
-                    yield dict(zip(one[0].responses, one[1], strict=True))
-                    progress(done + number, ways * config.prompts, "")
+                for number, one in enumerate(asked, done + 1):
+                    (said,) = scorer.score([one])  # By itself, or progress waits for many prompts.
+                    progress(number, ways * config.prompts, "")
+                    yield dict(zip(one.responses, said, strict=True))
 
             rewards, averages = list(scores(0)), list[dict[str, Score]]()
             if scorer.model.own is not None:

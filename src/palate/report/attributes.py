@@ -36,7 +36,7 @@ def attributes(judged: Judged) -> Table | None:
         Column("Attribute"),
         *columns(Unit.COUNT, "Responses"),
         *columns(Unit.SCORE, "Error"),
-        *columns(Unit.LOSS, "Error of the mean"),
+        *columns(Unit.PLAIN_SCORE, "Error of the mean"),
         *columns(Unit.SCORE, "Pearson", "Spearman"),
     ]
     title = "Attributes: heads beside the reward, and what people rated"

@@ -66,6 +66,7 @@ NUMBERS: Mapping[Unit, Callable[[Any], str]] = {
     Unit.LOSS: "{:.4f}".format,
     Unit.LOSS_CHANGE: "{:+.4f}".format,
     Unit.EPOCH: "{:.2f}".format,
+    Unit.PLAIN_SCORE: "{:.2f}".format,
     Unit.THRESHOLD: "{:.1f}".format,
 }
 

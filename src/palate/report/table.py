@@ -28,6 +28,7 @@ class Unit(Enum):
     SHARE = auto()  # Estimate of a share, or the paper's figure alone: 63.2 ± 1.9
     DIFFERENCE = auto()  # Estimate of a difference of shares, in points: +13.2 ± 2.0
     SCORE = auto()  # Estimate in a judge's own unit: 1.32 [1.21, 1.44]
+    PLAIN_SCORE = auto()  # The same without an interval: 1.32
     PERCENT = auto()  # A share without an interval: 63.2
     PERCENT_RANGE = auto()  # Two shares: 50.0 to 60.0
     COUNT = auto()  # 2,348
