@@ -85,10 +85,10 @@ def test_the_best_of_n_is_drawn_over_the_truth_and_says_where_it_turns(run: Path
     assert table is not None
     by = {row["Chosen by"].value: row for row in table.records()}
     assert list(by) == [
-        "One member", "Mean of members, or average of weights", "Lower bound", "The truth",
+        "One member", "Mean, average", "Lower bound", "The truth",
     ]  # fmt: skip
     assert by["The truth"]["Turns over"].value == "no"
-    assert by["Mean of members, or average of weights"]["Turns over"].value.startswith("at n = ")
+    assert by["Mean, average"]["Turns over"].value.startswith("at n = ")
     assert by["One member"]["Best of 1"].estimate.value == pytest.approx(
         np.mean([row["truth"] for row in rows])
     )

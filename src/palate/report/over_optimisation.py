@@ -19,7 +19,7 @@ TRUTH = "The truth"
 ONE, MEAN, BOUND = "One member", "Mean of members", "Lower bound"
 LOST = "Lost after it"
 AVERAGE = "Average of weights"
-MEAN_OF_HEADS = "Mean of members, or average of weights"
+MEAN_OF_HEADS = "Mean, average"
 ALONE = "The model"
 REMARKS = (
     "Of new prompts of the simulated campaign: the mean true reward, in logits of the annotators' "
