@@ -26,9 +26,10 @@ from palate.records import write_comparisons
 from palate.train import loop
 from palate.train.dataset import tokenise
 from palate.train.distributed import Distributed, gather, join, leave
+from palate.train.ensemble import train_ensemble
 from palate.train.loop import train
 from palate.train.loss import LOSSES
-from palate.train.options import TrainOptions
+from palate.train.options import Ensemble, Trainable, TrainOptions
 from palate.types import (
     PREFERRED,
     Comparison,
@@ -119,6 +120,25 @@ def train_tiny(
     if world.leads:
         tensors = {name: p.detach().contiguous() for name, p in model.named_parameters()}
         save_file(tensors, folder / "weights.safetensors")
+
+
+def train_members(world: Distributed, mixture: Path, folder: Path) -> None:
+    """Train an ensemble of each kind that takes several trainings or checkpoints of one; rank 0
+    writes what its members have of their own to `KIND.safetensors`."""
+    for kind in ("seeds", "checkpoints"):
+        options = TrainOptions(
+            pairs_per_step=8, trackers=(), learning_rate=1e-3, eval_rows=0,
+            trainable=Trainable(last_layers=1), ensemble=Ensemble(members=2, of=kind),
+        )  # fmt: skip
+        examples = tokenise(mixture, CHAT, mixture.with_suffix(".arrow"))
+        model = train_ensemble(
+            lambda of: RewardModel(tiny_model("llama"), CHAT, seed=of.seed), examples, {}, options,
+            folder / kind, world=world,
+        )  # fmt: skip
+        if world.leads and model.own is not None:
+            heads = {"head": model.head.weight.detach(), "offsets": model.offsets}
+            tensors = {name: t.contiguous() for name, t in (model.own.tensors | heads).items()}
+            save_file(tensors, folder / f"{kind}.safetensors")
 
 
 def train_with_trouble(

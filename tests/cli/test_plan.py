@@ -117,3 +117,22 @@ def test_tokens_are_counted_once_there_are_any(tmp_path, recipe) -> None:
     assert found.data.tokens == pytest.approx(examples.lengths().sum(1).mean())
     assert found.data.prompt == pytest.approx(examples.lengths()[:, 0].mean())
     assert found.hours is None
+
+
+def test_members_that_are_trained_one_after_another_take_as_long_as_all_of_them(
+    tmp_path, recipe
+) -> None:
+    cpu, stated = Machines(0, rate=1e9), Amounts(comparisons=1_000, tokens=60.0)
+    found = {}
+    for name, changes in (
+        ("one", []), ("heads", ["train.ensemble=3"]),
+        ("seeds", ["train.ensemble.members=3", "train.ensemble.of=seeds"]),
+    ):  # fmt: skip
+        loaded = load_recipe(recipe, ["train.epochs=1", *changes])
+        found[name] = forecast(loaded, "one", tmp_path, cpu, stated)
+    assert found["seeds"].hours == pytest.approx(3 * found["one"].hours)
+    assert found["heads"].hours == pytest.approx(found["one"].hours, rel=0.01)
+    learns = [*changes, "train.epochs=1", "train.trainable.last_layers=0"]
+    kept = forecast(load_recipe(recipe, learns), "one", tmp_path, cpu, stated)
+    assert kept.keeps, "of one epoch a model alone would keep nothing"
+    assert kept.hours < 1.5 * found["one"].hours

@@ -13,6 +13,7 @@ from palate.train.loss import LOSSES
 from palate.types import PalateError
 from ranked import (
     launch,
+    train_members,
     train_tiny,
     train_with_each_loss,
     train_with_trouble,
@@ -136,6 +137,21 @@ def test_adapters_are_the_same_on_two_ranks(mixture: Path, tmp_path: Path) -> No
     one = trained(1, mixture, tmp_path / "one", **lora)
     two = trained(2, mixture, tmp_path / "two", **lora)
     assert_same_training(one, two)
+
+
+def test_members_with_weights_of_their_own_are_the_same_on_two_ranks(
+    mixture: Path, tmp_path: Path
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    train_members(Distributed(), mixture, one)
+    assert launch(2, train_members, two, mixture, two) == [""] * 2
+    for kind in ("seeds", "checkpoints"):
+        ours, theirs = (load_file(folder / f"{kind}.safetensors") for folder in (one, two))
+        assert ours.keys() == theirs.keys()
+        for name, value in ours.items():
+            torch.testing.assert_close(theirs[name], value, rtol=1e-4, atol=2e-5, msg=name)
 
 
 def test_the_last_layers_learn_in_bfloat16_on_two_ranks(mixture: Path, tmp_path: Path) -> None:

@@ -152,12 +152,13 @@ def _figures(one: Forecast, machines: Machines) -> dict[str, Any]:
         "largest_microbatch": largest_microbatch(model, setup),
         "comparisons": data.comparisons,
         "tokens_per_comparison": data.tokens,
+        "trainings": one.trainings,
         "steps": data.steps,
         "warmup_steps": one.course.warmup,
         "warning": one.course.trouble or None,
         "microbatches_per_step": microbatches(data, setup),
-        "flops": work.model * data.comparisons * data.epochs,
-        "recomputed_flops": work.recomputed * data.comparisons * data.epochs,
+        "flops": work.model * data.comparisons * data.epochs * one.trainings,
+        "recomputed_flops": work.recomputed * data.comparisons * data.epochs * one.trainings,
         "rate_flops": one.rate,
         "utilisation": machines.utilisation,
         "compute_seconds_per_step": one.pace and one.pace.compute,
@@ -206,6 +207,8 @@ def _facts(one: Forecast, values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         f"{values['microbatches_per_step']:,} micro-batches a device",
         "operations": f"{values['flops']:.3g}, and {values['recomputed_flops']:.3g} done again",
     }
+    if one.trainings > 1:
+        facts["trainings"] = f"{one.trainings}, one after another, each a member of an ensemble"
     if one.kept:
         facts["frozen layers"] = (
             f"{one.anatomy.layers - one.anatomy.layers_passed} of {one.anatomy.layers}, run once "

@@ -64,18 +64,20 @@ class Forecast:
     pace: Pace | None
     kept: int = 0
     free: int = 0
+    trainings: int = 1  # Of an ensemble, one after another.
 
     @property
     def seconds(self) -> float | None:
-        """Of the whole training, without evaluation and saving."""
+        """Of the whole training, of all members, without evaluation and saving."""
         from palate.train.cost import flops
 
         if self.pace is None:
             return None
-        seconds = self.pace.step * self.data.steps
+        epochs = self.data.epochs * self.trainings
+        seconds = self.pace.step * self.data.steps * self.trainings
         if self.keeps:  # Of each epoch after the first, what is frozen is not run again.
             pair = flops(self.anatomy, self.data, self.setup)
-            again = (self.data.epochs - 1) / self.data.epochs
+            again = (epochs - 1) / epochs
             seconds *= 1 - again * pair.frozen / (pair.model + pair.recomputed)
         return seconds
 
@@ -136,8 +138,9 @@ def forecast(
     kept = kept_bytes(model, data, setup, options, len(recipe.models[name].eval_sets))
     disk = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     return Forecast(
-        name, course, model, data, setup, rate, speed, kept, shutil.disk_usage(disk).free
-    )
+        name, course, model, data, setup, rate, speed, kept, shutil.disk_usage(disk).free,
+        options.trainings,
+    )  # fmt: skip
 
 
 def _amounts(recipe: Recipe, name: str, folder: Path, stated: Amounts) -> tuple[int, float, float]:

@@ -690,14 +690,15 @@ def kept_bytes(
 
     A float32 state a token, or, of a head that learns alone, a response. Prompts and responses
     that recur are kept once, so it may be less. What is run once is not kept: comparisons of a
-    single epoch. Held-out ones are of the same length (assumed).
+    single epoch of a single training. Held-out ones are of the same length (assumed).
     """
     asked = options.compute.keep_frozen_states
     here = setup.processes == 1 and (setup.device == "cpu" or asked is True)
     if not asked or not here or model.layers_passed == model.layers:
         return 0
     states = 2 if model.narrow and not model.layers_passed else data.tokens
-    rows = (data.comparisons if data.epochs > 1 else 0) + eval_sets * options.eval_rows
+    several = data.epochs * options.trainings > 1
+    rows = (data.comparisons if several else 0) + eval_sets * options.eval_rows
     return round(4 * model.width * states * rows)
 
 
