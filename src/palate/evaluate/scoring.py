@@ -62,7 +62,7 @@ class Request:
 def requests(path: Path, takes: tuple[Shape, ...] = ("response", "responses")) -> Iterator[Request]:
     """The rows of a file in any format that `palate data import` takes, validated.
 
-    Memory is bounded, but for a JSON array, which is read whole. A row has `prompt` (text, also
+    Memory is bounded. A row has `prompt` (text, also
     with its turns marked inside, or a list of {role, content}) and one of the shapes in `takes`.
 
     Raises:

@@ -6,14 +6,18 @@ import datetime
 import gzip
 import io
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from palate.data.sources import Request, open_source, readable
+from palate.data.sources import Request, files, open_source, readable
+from palate.data.sources.base import BadRow
 from palate.data.sources.files import read_file
 from palate.records import write_comparisons
 from palate.types import Message, PalateError, Rating
@@ -444,3 +448,86 @@ def test_reading_an_arrow_file_does_not_keep_it_in_memory(tmp_path: Path) -> Non
     rows, most = zip(*(one for one in read if one[0] % 512 == 0), strict=True)
     assert rows == (512, 1024, 1536, 2048)
     assert max(most) < before + 48  # Of 64.
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=6,
+)
+
+
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    rows=st.lists(st.dictionaries(st.text(max_size=4), VALUES, max_size=4), min_size=1, max_size=6),
+    indent=st.sampled_from([None, 1]), ascii_only=st.booleans(), size=st.integers(1, 9),
+)  # fmt: skip
+def test_a_json_array_is_what_it_is_whole_wherever_its_pieces_end(
+    tmp_path: Path, rows: list[Any], indent: Any, ascii_only: bool, size: int
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(
+        "\n " + json.dumps(rows, indent=indent, ensure_ascii=ascii_only) + "\n ", "utf-8"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "CHARACTERS_PER_READ", size)
+        patch.setattr(files, "HEADER_CHARACTERS", 3 + size)
+        read = list(read_file(path))
+    assert [record.data for record in read] == rows
+    assert [record.row for record in read] == list(range(1, len(rows) + 1))
+
+
+@pytest.mark.parametrize("size", [1, 7, 1_000])
+@pytest.mark.parametrize(
+    ("text", "before", "words"),
+    [
+        ('[{"a": 1}, {"a": "x', 1, "in item 2 (Unterminated string"),
+        ('[{"a": 1}, {"a": 1}', 1, "in item 2 (it ends early)"),
+        ('[{"a": 1}, ', 1, "in item 2 (Expecting value)"),
+        ('[{"a": 1} {"a": 2}]', 1, "in item 2 (expected , or ] behind the item before)"),
+        ('[{"a": 1},]', 1, "in item 2 (Expecting value)"),
+        ('[{"a": 1}] {}', 1, "in item 2 (more behind its end)"),
+        ('[{"a": tru, "b": "more characters than are looked at twice"}]', 0, "(Expecting value)"),
+        ("[", 0, "(it ends early)"),
+    ],
+)  # fmt: skip
+def test_a_broken_array_is_read_to_the_item_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int, text: str, before: int, words: str
+) -> None:
+    monkeypatch.setattr(files, "CHARACTERS_PER_READ", size)
+    monkeypatch.setattr(files, "HEADER_CHARACTERS", size)
+    path = tmp_path / "a.json"
+    path.write_text(text)
+    read = read_file(path)
+    assert len([next(read) for _ in range(before)]) == before
+    with pytest.raises(PalateError, match="expected a JSON array, got broken JSON") as refused:
+        next(read)
+    assert words in str(refused.value)
+
+
+def test_an_item_of_an_array_that_is_no_utf_8_is_a_bad_row(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(b'[{"a": "\xe9"}, {"a": 1}, 7]')
+    first, second, third = read_file(path)
+    assert isinstance(first, BadRow)
+    assert "iconv" in first.reason
+    assert second.data == {"a": 1}
+    assert isinstance(third, BadRow)
+
+
+def test_of_a_long_array_a_few_items_are_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "CHARACTERS_PER_READ", 5_000)
+    monkeypatch.setattr(files, "HEADER_CHARACTERS", 5_000)
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps([{"a": "x" * 990} for _ in range(2_000)]))  # Two million.
+    assert sum(1 for _ in read_file(path)) == 2_000
+    tracemalloc.start()
+    count = sum(1 for _ in read_file(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 2_000
+    assert peak < 200_000

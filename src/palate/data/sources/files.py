@@ -52,6 +52,10 @@ LFS = b"version https://git-lfs"  # A clone without Git LFS holds this in a file
 MAX_LINE_CHARACTERS = 32 * 2**20
 HEADER_CHARACTERS = 65_536
 ROWS_PER_READ = 1_024
+CHARACTERS_PER_READ = 2**20
+LONGEST_WORD = 16  # Of JSON, an escape in a string among it: -Infinity, \uD83D\uDE00.
+JSON_SPACE = re.compile(r"[ \t\n\r]*")
+ENDS_EARLY = "it ends early"
 _NOT_UTF8_BYTE = re.compile("[\udc80-\udcff]")  # What Python makes of bytes that are no UTF-8.
 
 
@@ -330,22 +334,75 @@ def _json_object(path: Path, part: str, row: int, data: Any) -> Record | BadRow:
 
 
 def _read_json(path: Path, part: str) -> Records:
-    """A JSON array of objects, parsed at once; a `.json` of one object a line is read as JSONL."""
+    """A JSON array, item by item; a `.json` of one object a line is read as JSONL."""
     with _open_text(path) as file:
         text = file.read(HEADER_CHARACTERS)
         is_array = text.lstrip().startswith("[")
-        text += file.read() if is_array else ""
+        for row, (raw, item) in enumerate(_items(path, file, text) if is_array else (), start=1):
+            if _not_utf8(raw):
+                yield BadRow(str(path), row, NOT_UTF8)
+            else:
+                yield _json_object(path, part, row, item)
     if not is_array:
         yield from _read_jsonl(path, part)
-        return
-    if _not_utf8(text):
-        raise PalateError(f"{path}: {NOT_UTF8}")
-    try:
-        items = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise PalateError(f"{path}: expected a JSON array, got broken JSON ({error})") from None
-    for row, item in enumerate(items, start=1):
-        yield _json_object(path, part, row, item)
+
+
+def _items(path: Path, file: io.TextIOWrapper, text: str) -> Iterator[tuple[str, Any]]:
+    """Text and value of each item of the array that `text`, and after it the file, begins with.
+
+    An item is held, and as much of the file again. What is cut or broken somewhere ends in an error
+    after the items before that place.
+    """
+    decode, place, row = json.JSONDecoder().raw_decode, text.index("[") + 1, 0
+
+    def broken(reason: str) -> PalateError:
+        where = f" in item {row + 1:,}" if row else ""
+        return PalateError(f"{path}: expected a JSON array, got broken JSON{where} ({reason})")
+
+    def following() -> str:
+        """The next character that is no space, to which `place` goes; none at the file's end."""
+        nonlocal text, place
+        while text:
+            space = JSON_SPACE.match(text, place)
+            place = place if space is None else space.end()
+            if place < len(text):
+                return text[place]
+            text, place = file.read(CHARACTERS_PER_READ), 0
+        return ""
+
+    while (mark := following()) != "]":
+        if not mark:
+            raise broken(ENDS_EARLY)
+        if row:
+            if mark != ",":
+                raise broken("expected , or ] behind the item before")
+            place += 1
+            following()
+        while True:
+            reason = ENDS_EARLY
+            try:
+                item, end = decode(text, place)
+            except json.JSONDecodeError as error:
+                # At the end of what is read it may be cut there, a string from its beginning on.
+                cut = error.msg.startswith("Unterminated") or error.pos > len(text) - LONGEST_WORD
+                if not cut:
+                    raise broken(error.msg) from None
+                reason, end = error.msg, len(text)
+            except (ValueError, RecursionError) as error:  # A number of too many digits.
+                raise broken(str(error)) from None
+            if end < len(text):  # Else a number may go on.
+                break
+            if len(text) - place > MAX_LINE_CHARACTERS:
+                raise broken(f"longer than {MAX_LINE_CHARACTERS} characters")
+            more = file.read(max(CHARACTERS_PER_READ, len(text) - place))
+            if not more:
+                raise broken(reason)
+            text, place = text[place:] + more, 0
+        yield text[place:end], item
+        place, row = end, row + 1
+    place += 1
+    if following():
+        raise broken("more behind its end")
 
 
 def _read_csv(path: Path, part: str) -> Records:
