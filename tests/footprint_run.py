@@ -1,11 +1,16 @@
-"""A training in a process of its own that says how much memory it took: DTYPE, FOLDER."""
+"""A training in a process of its own that says how much memory it took: DTYPE, FOLDER, CONFIG.
+
+CONFIG: a configuration of transformers as JSON, with its `model_type`; default: a small Llama.
+"""
 
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from transformers import AutoConfig, AutoModel
 
 from palate.model.device import keep_memory
 from palate.model.options import BaseOptions
@@ -26,7 +31,7 @@ def resident(what: str) -> int:
     return next(1_024 * int(line.split()[1]) for line in lines if line.startswith(what))
 
 
-def main(dtype: torch.dtype, folder: Path) -> None:
+def main(dtype: torch.dtype, folder: Path, config: str) -> None:
     keep_memory()
     chat = ChatTokens(tiny_tokenizer(), BaseOptions(max_tokens=256))
     rng = np.random.default_rng(0)
@@ -44,9 +49,8 @@ def main(dtype: torch.dtype, folder: Path) -> None:
     options = TrainOptions(
         pairs_per_step=8, tokens_per_microbatch=1_024, trackers=(), learning_rate=1e-4
     )
-    shape = {"hidden_size": 192, "intermediate_size": 576, "num_hidden_layers": 8}
     before = resident("VmRSS")
-    model = RewardModel(tiny_model("llama", **shape), chat, dtype=dtype)
+    model = RewardModel(made(config), chat, dtype=dtype)
     setup = Setup(
         bfloat16=dtype == torch.bfloat16, microbatch=1_024, prompt=prompt,
         response=(chosen + rejected) / 2,
@@ -60,5 +64,13 @@ def main(dtype: torch.dtype, folder: Path) -> None:
     print(json.dumps({"before": before, "took": took, "said": said, "sum": sum(said.values())}))
 
 
+def made(config: str) -> Any:
+    """A backbone of random weights."""
+    if not config:
+        shape = {"hidden_size": 192, "intermediate_size": 576, "num_hidden_layers": 8}
+        return tiny_model("llama", **shape)
+    return AutoModel.from_config(AutoConfig.for_model(**json.loads(config)))
+
+
 if __name__ == "__main__":
-    main(getattr(torch, sys.argv[1]), Path(sys.argv[2]))
+    main(getattr(torch, sys.argv[1]), Path(sys.argv[2]), "".join(sys.argv[3:]))

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -158,19 +159,24 @@ OF_2026: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("family", OF_2026)
-def test_windows_sinks_and_experts_are_within_a_quarter_too(
-    family: str, dtype: torch.dtype
-) -> None:
-    """Of prompts longer than the windows; measured: 0.94 to 1.07."""
+def config_of_2026(family: str, **changes: int) -> Any:
+    """Four layers, every other with a window of 32 tokens where the family has windows."""
     values = {
         "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 4, "head_dim": 16,
         "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 400, "pad_token_id": 3,
         "bos_token_id": 1, "eos_token_id": 2, "sliding_window": 32,
         "layer_types": ["sliding_attention", "full_attention"] * 2,
     }  # fmt: skip
-    config = AutoConfig.for_model(family, **values | OF_2026[family])
+    return AutoConfig.for_model(family, **values | OF_2026[family] | changes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("family", OF_2026)
+def test_windows_sinks_and_experts_are_within_a_quarter_too(
+    family: str, dtype: torch.dtype
+) -> None:
+    """Of prompts longer than the windows; measured: 0.94 to 1.07."""
+    config = config_of_2026(family)
     model = RewardModel(AutoModel.from_config(config), CHAT, dtype=dtype).train()
     counted = model_stats(config, TrainOptions())
     setup = Setup(bfloat16=dtype == torch.bfloat16, prompt=300, response=80)
@@ -223,6 +229,20 @@ def test_a_hybrid_keeps_and_multiplies_what_is_counted_within_a_quarter(
         assert done == pytest.approx(operations.get_total_flops(), rel=0.25)
 
 
+def footprint(dtype: str, folder: Path, config: Any = None) -> dict[str, Any]:
+    """What a training in a process of its own took, and what was forecast."""
+    here = Path(__file__).parents[1]
+    paths = os.pathsep.join([str(Path(palate.__file__).parents[1]), str(here)])
+    given = [json.dumps(config.to_dict())] if config else []
+    done = subprocess.run(
+        [sys.executable, here / "footprint_run.py", dtype, folder, *given],
+        env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2_000:]
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_peak_of_a_real_training_is_as_forecast(
     dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -231,15 +251,24 @@ def test_the_peak_of_a_real_training_is_as_forecast(
     monkeypatch.setenv("PALATE_NATIVE_BF16", "auto")
     if dtype == "bfloat16" and not native_bfloat16(torch.device("cpu")):
         pytest.skip("this CPU emulates bfloat16: it would take minutes")
-    here = Path(__file__).parents[1]
-    paths = os.pathsep.join([str(Path(palate.__file__).parents[1]), str(here)])
-    done = subprocess.run(
-        [sys.executable, here / "footprint_run.py", dtype, tmp_path],
-        env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-2_000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    found = footprint(dtype, tmp_path)
     assert found["sum"] == pytest.approx(found["took"], rel=0.15)
+
+
+BROAD = {"hidden_size": 512, "intermediate_size": 1_536}
+BROAD_FAMILIES = {
+    **{family: partial(config_of_2026, family, num_hidden_layers=4) for family in OF_2026},
+    "qwen3_5_text": partial(hybrid_config, "qwen3_5_text"),
+    "bamba": partial(hybrid_config, "bamba", mamba_n_heads=16, mamba_d_head=64),
+    "lfm2": partial(hybrid_config, "lfm2"),
+}
+
+
+@pytest.mark.slow  # Ten seconds each: layers are wide, so that the libraries weigh less.
+@pytest.mark.parametrize("family", BROAD_FAMILIES)
+def test_the_peak_of_a_training_of_each_family_is_as_forecast(family: str, tmp_path: Path) -> None:
+    found = footprint("float32", tmp_path, BROAD_FAMILIES[family](**BROAD))
+    assert found["sum"] == pytest.approx(found["took"], rel=0.25)
 
 
 def test_frozen_layers_below_keep_nothing() -> None:
