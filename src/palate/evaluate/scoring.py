@@ -62,8 +62,8 @@ class Request:
 def requests(path: Path, takes: tuple[Shape, ...] = ("response", "responses")) -> Iterator[Request]:
     """The rows of a file in any format that `palate data import` takes, validated.
 
-    Memory is bounded. A row has `prompt` (text, also
-    with its turns marked inside, or a list of {role, content}) and one of the shapes in `takes`.
+    Memory is bounded. A row has `prompt` (text, also with its turns marked inside, or a list of
+    {role, content}) and one of the shapes in `takes`.
 
     Raises:
         PalateError: a row that has not, with file and row.

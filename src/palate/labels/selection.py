@@ -43,8 +43,8 @@ Flags = NDArray[np.bool_]
 Keys = NDArray[np.uint64]
 
 RANDOM = 1.0
-"""Share at random where none is stated: all. That the members' disagreement needs fewer labels is
-measured by `make bench-labels`; until it is shown, it is asked for."""
+"""Share at random where none is stated: all. That the members' disagreement needs fewer labels has
+not been shown; until it is, it has to be asked for."""
 TARGETS_AT_ONCE = 256  # Of an expected gain; bounds memory at 4 MB a thousand pairs.
 
 
