@@ -483,11 +483,11 @@ def _design_effect(differences: Floats, clusters: Codes) -> float:
 
 def lead(n: int, discordant: float, design_effect: float) -> Lead:
     """The leads that n pairs tell from luck; a share of all pairs each."""
-    just, found = (
-        x if x <= discordant else None
+    leads = [
+        stats.detectable_lead(n, discordant, design_effect=design_effect, power=power)
         for power in (0.5, 0.8)
-        for x in (stats.detectable_lead(n, discordant, design_effect=design_effect, power=power),)
-    )
+    ]
+    just, found = (x if x <= discordant else None for x in leads)
     return Lead(discordant, just, found)
 
 

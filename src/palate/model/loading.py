@@ -536,38 +536,38 @@ def _with_members(head: Head, members: int, path: str | Path) -> Head:
     Raises:
         PalateError: it holds others, or those of another head than their mean.
     """
-    tensors = _tensors(path)
-    shapes = {"weight": (members, head.weight.shape[1]), "offsets": (members,)}
-    if {name: tuple(tensor.shape) for name, tensor in tensors.items()} != shapes:
-        raise PalateError(f"{path}: expected heads of {members} members; export it again")
-    if not torch.allclose(tensors["weight"].mean(0, keepdim=True), head.weight, atol=1e-6):
-        raise PalateError(
-            f"{path}: its heads are not those whose mean the model's is; restore the file that it "
-            "was exported with"
-        )
-    return replace(head, each=tensors["weight"], offsets=tensors["offsets"])
+    return _with_each(head, _tensors(path), members, path)
 
 
 def _with_own(head: Head, facts: Mapping[str, Any], path: str | Path) -> Head:
     """The head with those of members that have weights of their own, and these.
 
     Raises:
-        PalateError: the file holds others.
+        PalateError: the file holds others, or those of another head than their mean.
     """
-    tensors, count = _tensors(path), facts.get("count")
-    own = {"weight": tensors.pop("head", None), "offsets": tensors.pop("offsets", None)}
-    shapes = {"weight": (count, head.weight.shape[1]), "offsets": (count,)}
-    if {n: None if t is None else tuple(t.shape) for n, t in own.items()} != shapes:
-        raise PalateError(f"{path}: expected heads of {count} members; export it again")
-    each, offsets = own["weight"], own["offsets"]
-    assert each is not None
-    if not torch.allclose(each.mean(0, keepdim=True), head.weight, atol=1e-6):
+    tensors = _tensors(path)
+    heads = {
+        name: tensors.pop(stored)
+        for name, stored in (("weight", "head"), ("offsets", "offsets"))
+        if stored in tensors
+    }
+    head = _with_each(head, heads, facts.get("count"), path)
+    return replace(head, own=MemberWeights(facts["of"], tensors, facts.get("scale") or 0.0))
+
+
+def _with_each(
+    head: Head, heads: Mapping[str, Tensor], members: int | None, path: str | Path
+) -> Head:
+    """The head with `weight` [M, D] and `offsets` [M] of M members, as `heads` gives them."""
+    shapes = {"weight": (members, head.weight.shape[1]), "offsets": (members,)}
+    if {name: tuple(tensor.shape) for name, tensor in heads.items()} != shapes:
+        raise PalateError(f"{path}: expected heads of {members} members; export it again")
+    if not torch.allclose(heads["weight"].mean(0, keepdim=True), head.weight, atol=1e-6):
         raise PalateError(
             f"{path}: its heads are not those whose mean the model's is; restore the file that it "
             "was exported with"
         )
-    members = MemberWeights(facts["of"], tensors, facts.get("scale") or 0.0)
-    return replace(head, each=each, offsets=offsets, own=members)
+    return replace(head, each=heads["weight"], offsets=heads["offsets"])
 
 
 def ensemble_of(folder: Path | str) -> str:

@@ -43,7 +43,7 @@ from torch.nn import Parameter
 from torch.optim import AdamW
 
 from palate.model.reward_model import RewardModel
-from palate.records import file_digest, follow_umask, package_versions, write_json
+from palate.records import atomic, file_digest, follow_umask, package_versions, write_json
 from palate.train.distributed import Distributed
 from palate.types import PalateError, digest
 
@@ -311,15 +311,10 @@ def write_weights(path: Path, weights: Mapping[str, Tensor], fingerprint: str = 
     Raises:
         PalateError: it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        save_file(dict(weights), partial, metadata={"fingerprint": fingerprint})
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.rename(path)
-    except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
+        with atomic(path) as partial:
+            save_file(dict(weights), partial, metadata={"fingerprint": fingerprint})
+    except SafetensorError as error:  # What safetensors makes of a full disk.
         raise PalateError(
             f"{path}: cannot be written ({error}); free some space and run again"
         ) from None

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -60,12 +61,8 @@ def train_ensemble(
         PalateError: what `train` raises; a backbone whose adapters lie on fused experts.
         Interrupted: as `train`; what is trained is kept.
     """
-    if options.checkpoints:
-        members = _checkpoints(
-            start, examples, heldout, options, folder, name, origin, resume, world
-        )
-    else:
-        members = _trainings(start, examples, heldout, options, folder, name, origin, resume, world)
+    common = _Common(start, examples, heldout, options, folder, name, origin, resume, world)
+    members = common.checkpoints() if options.checkpoints else common.trainings()
     model = start(options.of_member(0))
     if not world.leads:
         return model
@@ -84,67 +81,75 @@ def train_ensemble(
     return model
 
 
-def _checkpoints(
-    start: Callable[[TrainOptions], RewardModel], examples: Examples,
-    heldout: Mapping[str, Examples], options: TrainOptions, folder: Path, name: str, origin: str,
-    resume: bool, world: Distributed,
-) -> list[dict[str, Tensor]]:  # fmt: skip
-    """The weights of one training at several of its steps."""
-    model = start(options)
-    _refuse_experts(model, options)
-    train(
-        model, examples, heldout, options, folder, name=name, origin=origin, resume=resume,
-        world=world,
-    )  # fmt: skip
-    del model
-    members = [read_weights(path) for path in Snapshots(folder / SNAPSHOTS, world).files]
-    whole = [weights for weights in members if weights is not None]
-    if len(whole) != options.checkpoints:
-        raise PalateError(
-            f"{folder / SNAPSHOTS}: {len(whole)} of {options.checkpoints} checkpoints of the "
-            "ensemble are there; train with --no-resume"
-        )
-    return whole
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """What the trainings of an ensemble have in common: the arguments of `train_ensemble`."""
 
+    start: Callable[[TrainOptions], RewardModel]
+    examples: Examples
+    heldout: Mapping[str, Examples]
+    options: TrainOptions
+    folder: Path
+    name: str
+    origin: str
+    resume: bool
+    world: Distributed
 
-def _trainings(
-    start: Callable[[TrainOptions], RewardModel], examples: Examples,
-    heldout: Mapping[str, Examples], options: TrainOptions, folder: Path, name: str, origin: str,
-    resume: bool, world: Distributed,
-) -> list[dict[str, Tensor]]:  # fmt: skip
-    """The weights of a training for each seed, one after another."""
-    count, members = options.trainings, list[dict[str, Tensor]]()
-    sets = [heldout[key].fingerprint for key in sorted(heldout)] if options.selects else []
-    for number in range(count):
-        own = options.of_member(number)
-        place = folder if number == 0 else folder / MEMBERS / str(number + 1)
-        path = folder / MEMBERS / f"{number + 1}.safetensors"
-        made_of = digest(examples.fingerprint, own.decisive(), len(examples), origin, sets)
+    def checkpoints(self) -> list[dict[str, Tensor]]:
+        """The weights of one training at several of its steps."""
+        self._train(self.options, self.folder, self.name)
+        place = self.folder / SNAPSHOTS
+        members = [read_weights(path) for path in Snapshots(place, self.world).files]
+        whole = [weights for weights in members if weights is not None]
+        if len(whole) != self.options.checkpoints:
+            raise PalateError(
+                f"{place}: {len(whole)} of {self.options.checkpoints} checkpoints of the ensemble "
+                "are there; train with --no-resume"
+            )
+        return whole
 
-        def found(path: Path = path, made_of: str = made_of) -> bool:
-            return resume and read_weights(path, made_of) is not None
+    def trainings(self) -> list[dict[str, Tensor]]:
+        """The weights of a training for each seed, one after another."""
+        examples, heldout, world = self.examples, self.heldout, self.world
+        count, members = self.options.trainings, list[dict[str, Tensor]]()
+        chosen_by = sorted(heldout) if self.options.selects else []
+        sets = [heldout[key].fingerprint for key in chosen_by]
+        for number in range(count):
+            own = self.options.of_member(number)
+            path = self.folder / MEMBERS / f"{number + 1}.safetensors"
+            made_of = digest(examples.fingerprint, own.decisive(), len(examples), self.origin, sets)
 
-        if not world.first(found):
-            model = start(own)
-            _refuse_experts(model, options)
-            train(
-                model, examples, heldout, own, place,
-                name=f"{name}, member {number + 1} of {count}", origin=origin, resume=resume,
-                world=world, states=folder, trainings=count,
-            )  # fmt: skip
-            learnt = [key for key, p in model.named_parameters() if p.requires_grad]
-            gather(model, world)
-            if world.leads:
-                weights = dict(model.named_parameters())
-                kept = {key: weights[key].detach().cpu().contiguous() for key in learnt}
-                write_weights(path, kept, made_of)
-                if number:  # The first one's say in which number format the run began.
-                    shutil.rmtree(place / "checkpoints", ignore_errors=True)
-            del model
-        members.append((world.leads and read_weights(path, made_of)) or {})
-    if world.leads:
-        forget_states(folder)
-    return members
+            def found(path: Path = path, made_of: str = made_of) -> bool:
+                return self.resume and read_weights(path, made_of) is not None
+
+            if not world.first(found):
+                place = path.with_suffix("") if number else self.folder
+                name = f"{self.name}, member {number + 1} of {count}"
+                model = self._train(own, place, name, states=self.folder, trainings=count)
+                learnt = [key for key, p in model.named_parameters() if p.requires_grad]
+                gather(model, world)
+                if world.leads:
+                    weights = dict(model.named_parameters())
+                    kept = {key: weights[key].detach().cpu().contiguous() for key in learnt}
+                    write_weights(path, kept, made_of)
+                    if number:  # The first one's say in which number format the run began.
+                        shutil.rmtree(place / "checkpoints", ignore_errors=True)
+                del model
+            members.append((world.leads and read_weights(path, made_of)) or {})
+        if world.leads:
+            forget_states(self.folder)
+        return members
+
+    def _train(
+        self, options: TrainOptions, folder: Path, name: str, states: Path | None = None,
+        trainings: int = 1,
+    ) -> RewardModel:  # fmt: skip
+        model = self.start(options)
+        _refuse_experts(model, options)
+        return train(
+            model, self.examples, self.heldout, options, folder, name=name, origin=self.origin,
+            resume=self.resume, world=self.world, states=states, trainings=trainings,
+        )  # fmt: skip
 
 
 def _refuse_experts(model: RewardModel, options: TrainOptions) -> None:
