@@ -27,7 +27,8 @@ CODE := src tests examples benchmarks
 PIP := $(BIN)/pip --disable-pip-version-check
 # Peers of the benchmarks, each in an environment of its own (benchmarks/README.md).
 TRL_VENV := benchmarks/.venv-trl
-TRL := trl==1.16.0 transformers==5.24.0
+# Palate's client runs in it too, which asks again by tenacity.
+TRL := trl==1.16.0 transformers==5.24.0 'tenacity>=9.2'
 REWARDBENCH_VENV := benchmarks/.venv-rewardbench
 # It imports pkg_resources, which setuptools 81 lost; given trl's version, pip need not search.
 REWARDBENCH := rewardbench==0.1.4 trl==0.19.1 'setuptools<81'
