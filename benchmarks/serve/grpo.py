@@ -3,9 +3,10 @@
     python -m benchmarks.serve.grpo [--layers 6] [--steps 8] [--dtype bfloat16]
 
 Both serve one checkpoint, on the same CPU; in every step of one training each is asked about all
-completions of that step, one server after the other. The policy is SmolLM2, the prompts are HH's.
-Ends with one JSON line; the first step is left out of the times. `make bench-serve PEER=vllm` and
-`make bench-train` make the environments.
+completions of that step, one server after the other. The prompts are HH's; the policy is SmolLM2's
+first layers, whose text is no sense but costs as much to score. Ends with one JSON line; the first
+step is left out of the times. `make bench-serve PEER=vllm` and `make bench-train` make the
+environments.
 """
 
 import argparse
@@ -28,10 +29,10 @@ def main() -> None:
     """Start both servers, train, compare."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--layers", type=int, default=6, help="of the reward model")
-    parser.add_argument("--policy-layers", type=int, default=30)
+    parser.add_argument("--policy-layers", type=int, default=4)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--prompts", type=int, default=4, help="a step")
-    parser.add_argument("--generations", type=int, default=16, help="of a prompt")
+    parser.add_argument("--generations", type=int, default=8, help="of a prompt")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dtype", choices=DTYPES, default="float32")
     given = parser.parse_args()

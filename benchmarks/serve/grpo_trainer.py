@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx2
 from datasets import Dataset
-from transformers import AutoTokenizer, set_seed
+from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
 from trl import GRPOConfig, GRPOTrainer
 
 from palate.client.trl import reward_func
@@ -71,9 +71,13 @@ def main() -> None:
         Timed("palate", reward_func(given.palate)),
         Timed("vllm", vllm_reward(given.vllm, given.reward)),
     ]
+    # The folder is a classifier's; the weights are SmolLM2's, whose vocabulary head is tied.
+    policy = AutoModelForCausalLM.from_pretrained(given.policy)
+    policy.generation_config.use_cache = True
     started = time.perf_counter()
     GRPOTrainer(
-        model=given.policy,
+        model=policy,
+        processing_class=AutoTokenizer.from_pretrained(given.policy),
         reward_funcs=asked,
         train_dataset=Dataset.from_dict({"prompt": json.loads(given.prompts.read_text())}),
         args=GRPOConfig(
