@@ -21,8 +21,6 @@ UNREAD_COLUMNS = "columns"
 
 SELECTION = "selection"
 """In a comparison's `meta`: how it was chosen to be labelled: `round`, `reason`, `probability`."""
-WHY = "why"
-"""In a comparison's `meta`: why it stands in a queue of the explorer, in a line."""
 
 Role = Literal["system", "user", "assistant", "tool", "tools"]
 ROLES: tuple[Role, ...] = get_args(Role)[:-1]

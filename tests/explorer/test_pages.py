@@ -12,10 +12,11 @@ from palate.evaluate.benchmark import Benchmark
 from palate.evaluate.run import evaluate
 from palate.explorer.annotations import Annotations, chosen_is_first
 from palate.explorer.pages import number, signed
+from palate.explorer.queue import Entry, queue_path, write_queue
 from palate.explorer.run import OpenRun
 from palate.judges import open_judge
 from palate.records import write_comparisons
-from palate.types import Judgement, Rating
+from palate.types import UNLABELLED, Judgement, Rating
 
 
 def links(text: str) -> list[str]:
@@ -282,3 +283,30 @@ def test_a_tie_is_nothing_to_agree_with_and_marks_name_a_side(tmp_path, browse):
     assert '<span class="agrees">agree</span>' in listed
     assert "Nothing here fits" in browser.get("/r/0/?marked=disagree").text
     assert "How?" in browser.get("/r/0/?marked=agree").text
+
+
+def test_one_walks_through_a_queue_with_its_reasons(tmp_path, browse):
+    """Over a folder of comparisons that are no benchmark and no mixture, without labels."""
+    rows = [made(f"Why {n}?", f"one {n}", f"two {n}", judgement=UNLABELLED) for n in range(4)]
+    write_comparisons(tmp_path / "comparisons" / "asked.parquet", rows)
+    entries = [Entry(rows[3].id, "<b>safety</b>", 0.3456), Entry(rows[1].id, "random")]
+    write_queue(queue_path(tmp_path, "next"), entries, scored_by="information")
+    run = OpenRun(tmp_path)
+    browser = browse(run)
+    text = browser.get("/r/0/").text
+    assert 'value="next">next 2</option>' in text
+    text = browser.get("/r/0/?queue=next").text
+    assert [url for url in links(text) if "/item/" in url] == [
+        "/r/0/item/3?queue=next", "/r/0/item/1?queue=next",
+    ]  # fmt: skip
+    assert "&lt;b&gt;safety&lt;/b&gt;, information 0.346" in text
+    page = browser.get("/r/0/item/3?queue=next").text
+    assert "next 1 of 2: &lt;b&gt;safety&lt;/b&gt;, information 0.346" in page
+    assert "/r/0/item/1?queue=next" in links(page)
+    browser.post("/r/0/item/3/mark?queue=next", data={"choice": "agree"})
+    assert run.annotations.get("ann", rows[3].id).choice == "chosen"
+    blind = browse(run, blind=True)
+    for path in ("/r/0/?queue=next", "/r/0/item/3?queue=next"):
+        text = blind.get(path).text
+        assert "safety" not in text
+        assert "0.346" not in text

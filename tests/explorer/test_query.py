@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from palate.explorer.index import Texts, open_index
-from palate.explorer.query import Query, neighbours, read_query
+from palate.explorer.query import Place, Query, Selector, neighbours, place_in, read_query
+from palate.explorer.queue import Entry, queue_path, write_queue
 from palate.records import read_comparisons, read_verdicts
 
 
@@ -143,3 +144,29 @@ def test_excerpts_are_the_same_before_and_after_the_texts_are_read(saved_run):
     assert before[1] == "exam question 3 about Sea Salt?"
     fresh.find("bread")
     assert fresh.excerpts([99, 3, 60]) == before
+
+
+def test_a_queue_is_shown_in_its_own_order_and_narrowed_like_any_list(run, rows):
+    wanted = [rows[7], rows[2], rows[70], rows[2]]
+    entries = [Entry(row.id, f"because {n}", n / 4 or None) for n, row in enumerate(wanted)]
+    write_queue(queue_path(run, "first"), [*entries, Entry("not here")], scored_by="worth")
+    (run / "queues" / "broken.parquet").write_bytes(b"PAR1")
+    index = open_index(run)
+    assert len(index.problems) == 2
+    assert "broken.parquet" in index.problems[0]
+    assert index.problems[1].endswith("first.parquet: 1 of its comparisons are not in this run")
+    selector = Selector(index)
+    assert selector.select(Query(queue="first")).items.tolist() == [7, 2, 70]
+    among = selector.select(Query((("part", "exam"),), queue="first"))
+    assert among.items.tolist() == [7, 2]
+    assert among.counts["part"] == {"exam": 2, "all (mixture)": 1}
+    sorted_by = selector.select(Query(queue="first", sort="confident:helpful")).items
+    assert sorted(sorted_by.tolist()) == [2, 7, 70]
+    assert place_in(index, "first", 2) == Place("first", 2, 3, "because 1", 0.25, "worth")
+    first = place_in(index, "first", 7)
+    assert (first.number, first.score) == (1, None)
+    assert place_in(index, "first", 3) is place_in(index, "", 7) is None
+    assert read_query([("queue", "none")], index) == Query()
+    query = read_query([("queue", "first")], index)
+    assert query.blind() == query
+    assert query.url() == "?queue=first"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import groupby
 from pathlib import Path
@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from palate.cpus import cores
+from palate.explorer.queue import QUEUES, Entry, read_queue
 from palate.item_view import ItemVerdict
 from palate.judges.baselines import TRIVIAL
 from palate.records import comparison_from_row, read_columns, read_header
@@ -181,7 +182,7 @@ def _problem(path: Path, error: Exception) -> str:
 
 # Comparison files as columns.
 
-Kind = Literal["benchmark", "mixture"]
+Kind = Literal["benchmark", "mixture", "comparisons"]
 # What is left to DuckDB before it goes to disk: 100,000 HH comparisons take about 0.2 GB.
 MEMORY = "4GB"
 
@@ -197,7 +198,7 @@ _ORDERED = {"rating": [r.label for r in reversed(Rating)], "bin": [b.value for b
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file of comparisons: a benchmark, or a mixture that was trained on."""
+    """One file of comparisons: a benchmark, a mixture that was trained on, or neither."""
 
     name: str
     kind: Kind
@@ -220,6 +221,19 @@ class Facet:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Queue:
+    """Items in the order in which they are to be looked at, with the reason and the score of each.
+
+    `items` [Q], each once; a score is NaN where there is none. `scored_by` says what scores are.
+    """
+
+    items: NDArray[np.int32]
+    reasons: tuple[str, ...]
+    scores: NDArray[np.float64]
+    scored_by: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Index:
     """All comparisons of a run in the order of its files; item n is row n over all parts."""
 
@@ -230,6 +244,7 @@ class Index:
     facets: Mapping[str, Facet]
     judges: Mapping[str, JudgeColumns]
     problems: tuple[str, ...]
+    queues: Mapping[str, Queue] = field(default_factory=dict[str, Queue])
 
     @property
     def size(self) -> int:
@@ -307,7 +322,9 @@ def open_index(folder: Path) -> Index:
             continue
         if rows:
             # A benchmark and a mixture may be of one name, and a model of a third.
-            name = path.stem if kind == "benchmark" else f"{path.stem} (mixture)"
+            name = path.stem
+            if kind == "mixture" or any(part.name == name for part in parts):
+                name = f"{name} ({kind})"
             parts.append(Part(name, kind, path, size, rows))
             size += rows
     if not parts:
@@ -319,21 +336,62 @@ def open_index(folder: Path) -> Index:
     benchmarks = {part.name: n for n, part in enumerate(parts) if part.kind == "benchmark"}
     files = verdict_files(folder, benchmarks, problems)
     judges = _read_judges(database, benchmarks, size, files, problems)
+    queues = _read_queues(folder, database, problems)
     return Index(
-        folder, database, tuple(parts), tuple(files), facets, judges, tuple(problems)
+        folder, database, tuple(parts), tuple(files), facets, judges, tuple(problems), queues
     )  # fmt: skip
 
 
+def _read_queues(
+    folder: Path, database: duckdb.DuckDBPyConnection, problems: list[str]
+) -> dict[str, Queue]:
+    """The queues of a run by name; adds what is left out of one, and why."""
+    queues: dict[str, Queue] = {}
+    for path in sorted((folder / QUEUES).glob("*.parquet")):
+        try:
+            entries, scored_by = read_queue(path)
+        except PalateError as error:
+            problems.append(str(error))
+            continue
+        ids = [entry.comparison_id for entry in entries]
+        found = dict(
+            database.execute(
+                "SELECT id, min(item) FROM items WHERE id IN (SELECT unnest(?::VARCHAR[])) "
+                "GROUP BY id",
+                [ids],
+            ).fetchall()
+        )
+        first: dict[int, Entry] = {}  # Of one that stands there twice the first place.
+        for entry in entries:
+            if entry.comparison_id in found:
+                first.setdefault(found[entry.comparison_id], entry)
+        if absent := len(set(ids) - found.keys()):
+            problems.append(f"{path}: {absent:,} of its comparisons are not in this run")
+        scores = (np.nan if entry.score is None else entry.score for entry in first.values())
+        queues[path.stem] = Queue(
+            np.array(list(first), dtype=np.int32),
+            tuple(entry.reason for entry in first.values()),
+            np.array(list(scores), dtype=np.float64),
+            scored_by,
+        )
+    return queues
+
+
 def comparison_files(folder: Path) -> list[tuple[Kind, Path]]:
-    """The files of comparisons of a run; benchmarks first, by name.
+    """The files of comparisons of a run, or of another folder to look at; benchmarks first.
 
     Raises:
         PalateError: there is none.
     """
-    benchmarks = sorted((folder / "benchmarks").glob("*.parquet"))
-    mixtures = sorted((folder / "mixtures").glob("*.parquet"))
-    files: list[tuple[Kind, Path]] = [("benchmark", path) for path in benchmarks]
-    files += [("mixture", path) for path in mixtures if not path.name.endswith(".ids.parquet")]
+    places: tuple[tuple[Kind, str], ...] = (
+        ("benchmark", "benchmarks"), ("mixture", "mixtures"), ("comparisons", "comparisons"),
+    )  # fmt: skip
+    files = [
+        (kind, path)
+        for kind, name in places
+        for path in sorted((folder / name).glob("*.parquet"))
+        if kind != "mixture" or not path.name.endswith(".ids.parquet")
+    ]
     if not files:
         raise PalateError(
             f"{folder}: no comparisons under benchmarks/ or mixtures/; make them with `palate run`"

@@ -24,9 +24,11 @@ from palate.explorer.query import (
     MARKED,
     SPREAD,
     UNSURE,
+    Place,
     Query,
     Selection,
     neighbours,
+    place_in,
     reading_judges,
 )
 from palate.explorer.run import OpenRun, Viewer
@@ -72,7 +74,8 @@ class Chip(NamedTuple):
 class Row:
     """One item in the list; `cells` are (outcome, margin) of each judge that has a column.
 
-    `tied` says of an annotated one that its label is a tie.
+    `tied` says of an annotated one that its label is a tie; `place` where it stands in the queue
+    that is shown.
     """
 
     item: int
@@ -84,6 +87,7 @@ class Row:
     cells: tuple[tuple[str, float], ...]
     annotation: Annotation | None
     tied: bool
+    place: Place | None
 
 
 def list_page(run: OpenRun, query: Query, viewer: Viewer) -> dict[str, Any]:
@@ -102,8 +106,12 @@ def list_page(run: OpenRun, query: Query, viewer: Viewer) -> dict[str, Any]:
         "judge_filters": [] if viewer.blind else _judge_filters(run, query, selection),
         "chips": _chips(query),
         "sorts": [] if viewer.blind else _sorts(run, query),
+        "queues": [
+            Option(name, name, len(queue.items), name == query.queue)
+            for name, queue in run.index.queues.items()
+        ],
         "judges": [judge.judge for judge in columns],
-        "rows": _rows(run, items, columns, viewer),
+        "rows": _rows(run, items, columns, viewer, query.queue),
         "total": total,
         "first": first,
         "pages": pages,
@@ -142,6 +150,8 @@ def _chips(query: Query) -> list[Chip]:
     ]
     if query.disagree:
         on.append(("judges disagree", "disagree", "yes"))
+    if query.queue:
+        on.append((f"queue {query.queue}", "queue", query.queue))
     if query.marked:
         on.append((MARKED_LABELS[query.marked], "marked", query.marked))
     if query.search:
@@ -151,7 +161,7 @@ def _chips(query: Query) -> list[Chip]:
 
 def _sorts(run: OpenRun, query: Query) -> list[Option]:
     judges = [judge.judge for judge in reading_judges(run.index) if judge.scored]
-    sorts = [("", "order of the files")]
+    sorts = [("", "order of the queue" if query.queue else "order of the files")]
     if len(judges) > 1:
         sorts.append((SPREAD, "judges furthest apart"))
     for judge in judges:
@@ -161,7 +171,7 @@ def _sorts(run: OpenRun, query: Query) -> list[Option]:
 
 
 def _rows(
-    run: OpenRun, items: Sequence[int], columns: Sequence[JudgeColumns], viewer: Viewer
+    run: OpenRun, items: Sequence[int], columns: Sequence[JudgeColumns], viewer: Viewer, queue: str
 ) -> list[Row]:
     annotations = run.annotations_of(items, viewer.annotator)
     ties = run.index.ties_among(annotations)
@@ -178,6 +188,7 @@ def _rows(
             cells=tuple((OUTCOMES[c.outcomes[item]], float(c.margins[item])) for c in columns),
             annotation=annotations.get(item),
             tied=item in ties,
+            place=None if viewer.blind else place_in(run.index, queue, item),
             **{name: values[name][at] for name in LEGENDS},
         )
         for at, item in enumerate(items)
@@ -225,7 +236,9 @@ def item_page(
     annotation = run.annotations.get(viewer.annotator, item.comparison.id)
     choice = annotation.choice if annotation else ""
     buttons = _buttons(item.comparison.id, viewer)
+    in_queues = [place_in(run.index, name, number) for name in run.index.queues]
     return {
+        "queues": [] if viewer.blind else [place for place in in_queues if place],
         "item": number,
         "query": query,
         "comparison": item.comparison,

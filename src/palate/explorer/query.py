@@ -30,7 +30,8 @@ class Query:
     """Filters, order and page of a list; equal queries select the same.
 
     `filters` are (name, value) pairs: name is part, source, rating, bin or judge.NAME. Values of
-    one name are alternatives. `sort` is "", `spread`, or (`confident` | `unsure`):JUDGE.
+    one name are alternatives. `sort` is "", `spread`, or (`confident` | `unsure`):JUDGE. A `queue`
+    selects what stands in it, in its order unless `sort` names another.
     """
 
     filters: tuple[tuple[str, str], ...] = ()
@@ -39,6 +40,7 @@ class Query:
     search: str = ""
     sort: str = ""
     page: int = 1
+    queue: str = ""
 
     def values(self, name: str) -> tuple[str, ...]:
         """The values that a filter lets through."""
@@ -48,6 +50,7 @@ class Query:
         """Names and values of a URL, the first page left out."""
         rest = {
             "disagree": "yes" if self.disagree else "",
+            "queue": self.queue,
             "marked": self.marked,
             "q": self.search,
             "sort": self.sort,
@@ -71,6 +74,7 @@ class Query:
             marked=self.marked if self.marked in ("yes", "no") else "",
             search=self.search,
             page=self.page,
+            queue=self.queue,
         )
 
 
@@ -85,6 +89,8 @@ def read_query(pairs: Iterable[tuple[str, str]], index: Index) -> Query:
         if name == "sort":
             kind, _, judge = value.partition(":")
             return value == SPREAD or (kind in (CONFIDENT, UNSURE) and judge in index.judges)
+        if name == "queue":
+            return value in index.queues
         return name != "marked" or value in MARKED
 
     return _parse(pair for pair in pairs if known(*pair))
@@ -93,7 +99,7 @@ def read_query(pairs: Iterable[tuple[str, str]], index: Index) -> Query:
 def _parse(pairs: Iterable[tuple[str, str]]) -> Query:
     filters, rest = list[tuple[str, str]](), dict[str, str]()
     for name, value in pairs:
-        if name in ("disagree", "marked", "q", "sort", "page"):
+        if name in ("disagree", "marked", "q", "sort", "page", "queue"):
             rest[name] = value
         elif name in ("part", "source", "rating", "bin") or name.startswith(JUDGE):
             filters.append((name, value))
@@ -107,6 +113,7 @@ def _parse(pairs: Iterable[tuple[str, str]]) -> Query:
         search=search,
         sort=rest.get("sort", ""),
         page=max(1, int(page)) if page.isascii() and page.isdigit() and len(page) < 9 else 1,
+        queue=rest.get("queue", ""),
     )
 
 
@@ -144,6 +151,9 @@ class Selector:
             masks["disagree"] = disagreement(self.index)
         if query.search:
             masks["q"] = self.texts.find(query.search)
+        if query.queue:
+            masks["queue"] = np.zeros(self.index.size, dtype=np.bool_)
+            masks["queue"][self.index.queues[query.queue].items] = True
 
         counts = dict[str, dict[str, int]]()
         for name in (*self.index.facets, *(f"{JUDGE}{judge}" for judge in self.index.judges)):
@@ -152,7 +162,11 @@ class Selector:
             numbers = np.bincount(codes + 1, minlength=len(facet.names) + 1)[1:]
             counts[name] = dict(zip(facet.names, numbers.tolist(), strict=True))
 
-        items = np.flatnonzero(self._all(masks.values())).astype(np.int32)
+        selected = self._all(masks.values())
+        items = np.flatnonzero(selected).astype(np.int32)
+        if query.queue:
+            ordered = self.index.queues[query.queue].items
+            items = ordered[selected[ordered]]
         if query.sort:
             keys = self._sort_keys(query.sort)[items]
             items = items[np.argsort(keys, kind="stable")]  # NaN, without a score, is last.
@@ -209,6 +223,34 @@ def spread(index: Index) -> NDArray[np.float64]:
     high = np.where(known, stacked, -np.inf).max(axis=0)
     low = np.where(known, stacked, np.inf).min(axis=0)
     return np.where(known.sum(axis=0) > 1, high - low, np.nan)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an item stands in a queue: its number from 1, of how many, the reason, the score."""
+
+    queue: str
+    number: int
+    total: int
+    reason: str
+    score: float | None
+    scored_by: str
+
+
+def place_in(index: Index, queue: str, item: int) -> Place | None:
+    """The place of an item in a queue of the run; None where it has none."""
+    waiting = index.queues.get(queue)
+    if waiting is None:
+        return None
+    places = np.flatnonzero(waiting.items == item).tolist()
+    if not places:
+        return None
+    at = places[0]
+    score = float(waiting.scores[at])
+    return Place(
+        queue, at + 1, len(waiting.items), waiting.reasons[at],
+        None if np.isnan(score) else score, waiting.scored_by,
+    )  # fmt: skip
 
 
 def neighbours(items: Items, item: int) -> tuple[int | None, int | None, int]:
