@@ -9,6 +9,7 @@
     ties.py         accuracy, likelihood and chances of a tie where people tied or were split
     correlation.py  how far two numbers of the same responses go together
     ensemble.py     how far the members of an ensemble are apart, and bounds by it
+    noise.py        how many labels are wrong, and which, by margins of judges that never saw them
     adjusted.py     accuracy without the help of length, and what a score is worth in best-of-n
 
 A new statistic goes to the file of its subject, and returns an `Estimate`.
@@ -91,6 +92,7 @@ from palate.stats.estimate import (
     micro_average,
     wilson,
 )
+from palate.stats.noise import FLIP_PRIOR, NoiseModel, fit_noise
 from palate.stats.replicates import (
     Replicated,
     p_of_zero,
@@ -116,6 +118,7 @@ from palate.stats.ties import (
 
 __all__ = [
     "CONFIDENCE",
+    "FLIP_PRIOR",
     "LEVEL",
     "MEMBER_LEVEL",
     "TIE_VALUE",
@@ -125,6 +128,7 @@ __all__ = [
     "DawidSkene",
     "Estimate",
     "NoiseCeiling",
+    "NoiseModel",
     "PairedDifference",
     "ReliabilityBin",
     "Replicated",
@@ -162,6 +166,7 @@ __all__ = [
     "divergence",
     "error_probabilities",
     "event_calibration",
+    "fit_noise",
     "half_width",
     "held_out_differences",
     "held_out_tie_probability",
