@@ -347,10 +347,15 @@ class BenchmarkItem:
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """One prompt and the responses to be scored for it; what a `Scorer` sees."""
+    """One prompt and the responses to be scored for it; what a `Scorer` sees.
+
+    `rated` says that the benchmark asks for a number of each response, as its rule has it, and not
+    for the best one: a scorer that would compare them scores each by itself instead.
+    """
 
     prompt: tuple[Message, ...]
     responses: tuple[str, ...]
+    rated: bool = False
 
 
 @dataclass(frozen=True, slots=True)

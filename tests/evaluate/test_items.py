@@ -193,6 +193,13 @@ def test_a_judge_of_pairs_answers_by_a_tournament_in_both_orders(tmp_path):
     assert "every two responses, both orders" in Tournament(judge).protocol["items"]
 
 
+def test_a_judge_of_pairs_has_no_answer_to_a_response_by_itself(tmp_path):
+    votes = [published.vote("model_b", turn=2), published.vote("model_b")]
+    benchmark = best_of_k(tmp_path, votes, "mt-bench-human")
+    verdicts = list(read_verdicts(evaluate(Prefers(), benchmark, tmp_path / "verdicts")))
+    assert sorted(v.reason for v in verdicts) == ["", "no other response to choose from"]
+
+
 def test_trivial_judges_reach_chance(tmp_path):
     benchmark = best_of_k(tmp_path, rows(400))
     folder = tmp_path / "verdicts"

@@ -5,7 +5,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from palate.judges import open_judge
-from palate.judges.prompting import load_prompt
+from palate.judges.questions import load_prompt
 from palate.types import Message, Pair, PalateError, digest
 from speaking import save_speaker
 from tiny import tiny_tokenizer

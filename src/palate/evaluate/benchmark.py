@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from palate.data.benchmarks import NAMED
+from palate.data.benchmarks import BENCHMARKS, NAMED
 from palate.data.prompts import prompt_key
 from palate.records import Header, read_benchmark_items, read_comparisons, read_header
 from palate.types import BenchmarkItem, Candidates, Comparison, Judge, Pair, PalateError, digest
@@ -30,22 +30,24 @@ class Item:
 class Choice:
     """An item of K responses, and the order in which a judge is shown them.
 
-    `shown` [K] are the numbers of the responses in that order.
+    `shown` [K] are the numbers of the responses in that order. `rated` as in `Candidates`.
     """
 
     id: str
     item: BenchmarkItem
     shown: tuple[int, ...]
+    rated: bool = False
 
     def candidates(self) -> Iterator[Candidates]:
         """What a scorer sees: all responses to one prompt, or each with the turns of its own."""
         item = self.item
         if not item.turns:
-            yield Candidates(item.prompt, tuple(item.responses[n] for n in self.shown))
+            shown = tuple(item.responses[n] for n in self.shown)
+            yield Candidates(item.prompt, shown, self.rated)
             return
         turns = item.conversations()
         for number in self.shown:
-            yield Candidates(turns[number], (item.responses[number],))
+            yield Candidates(turns[number], (item.responses[number],), rated=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +117,13 @@ class Benchmark:
 
     def choices(self, seed: int = 0) -> Iterator[Choice]:
         """Each item of K once, its responses in a seeded order; in bounded memory."""
+        named = self.named.get(NAMED)
+        rated = BENCHMARKS[named].rated if named in BENCHMARKS else ()
         for item in read_benchmark_items(self.path):
             places = ((digest("place", seed, item.id, n), n) for n in range(len(item.responses)))
             shown = tuple(number for _, number in sorted(places))
-            yield Choice(digest("choice", seed, item.id), item, shown)
+            by_itself = bool(item.pairs) or item.source in rated
+            yield Choice(digest("choice", seed, item.id), item, shown, by_itself)
 
     def pairs(self, seed: int = 0, order: Order = "seeded") -> Iterator[Pair]:
         """What a judge sees."""

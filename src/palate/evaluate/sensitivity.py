@@ -114,10 +114,10 @@ def variants(spec: Spec) -> Iterator[Variant]:
     yield Variant("wording", "a system turn in front", spec, rewrite=_with_system)
     yield Variant("wording", "a blank line after the prompt", spec, rewrite=_with_blank_line)
     if kind in ("chat", "generation"):
-        from palate.judges.prompting import presets
+        from palate.judges.questions import load_prompt, presets
 
         own = options.get("preset", "llama2-zero-shot")
-        for preset in presets():
+        for preset in presets(load_prompt(own).asks):
             if preset != own:
                 yield Variant("wording", f"prompt {preset}", changed(preset=preset))
     if kind in ("sequence-classifier", "reward-model", "generation", "text-to-text"):

@@ -83,9 +83,9 @@ def _reward_model(options: object) -> Judge:
 
 def _chat(options: object) -> Judge:
     spec = chat_spec(options)
-    from palate.judges.llm.judge import ChatJudge
+    from palate.judges.llm.judge import open_chat
 
-    return ChatJudge(spec)
+    return open_chat(spec)
 
 
 def _generation(options: object) -> Judge:

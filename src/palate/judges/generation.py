@@ -18,7 +18,8 @@ from torch import Tensor
 from palate.judges.baselines import better
 from palate.judges.batching import batched_answers, by_batches, padded
 from palate.judges.options import GenerationSpec
-from palate.judges.prompting import TOO_LONG, Encoded, Refused, load_prompt
+from palate.judges.prompting import TOO_LONG, Encoded, Refused
+from palate.judges.questions import load_prompt, presets
 from palate.judges.scorer import NON_FINITE
 from palate.model.backbone import load_backbone
 from palate.model.device import autocast, default_device, keep_memory
@@ -46,6 +47,11 @@ class GenerationJudge:
         """
         keep_memory()
         self._spec, self._prompt, self._device = spec, load_prompt(spec.preset), default_device()
+        if self._prompt.asks != "pair" or self._prompt.explained:
+            raise PalateError(
+                f"generation: preset {spec.preset}: one forward pass gives a letter, A or B; "
+                f"expected one of {', '.join(presets('pair'))}, or a file that asks the same"
+            )
         self._dtype = compute_dtype(spec.dtype, self._device)
         opened = load_backbone(spec.model, revision=spec.revision, keep_head=True)
         opened.log_unused()

@@ -5,10 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from palate.model.options import Dtype
 from palate.types import Role
@@ -181,11 +188,28 @@ OPTIONS = ("temperature", "max_tokens", "seed", "logprobs", "reasoning_effort")
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
+class Criterion(BaseModel):
+    """What one criterion of a rubric asks, and how much it counts beside the others."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    text: str = Field(min_length=1, description="What an answer is rated by, in a sentence.")
+    weight: float = Field(1.0, gt=0, description="Of its rating in the weighted mean.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_alone(cls, given: Any) -> Any:
+        return {"text": given} if isinstance(given, str) else given
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_ -]{0,39}$")]
+
+
 class ChatSpec(BaseModel):
     """A chat model at an endpoint, the prompt it is shown, and what it may cost.
 
-    Only what changes an answer is part of the protocol: the endpoint, the model, the prompt,
-    `api`, `temperature`, `max_tokens`, `seed`, `logprobs`, `reasoning_effort`, `reasoning_tokens`
+    Only what changes an answer is part of the protocol: the endpoint, the model, the prompts,
+    `criteria`, `api`, `temperature`, `max_tokens`, `seed`, `logprobs`, `reasoning_effort`, `reasoning_tokens`
     and `extra`.
     """
 
@@ -205,8 +229,21 @@ class ChatSpec(BaseModel):
         "api.openai.com and none elsewhere, so that no other host is sent that key unasked.",
     )
     preset: str = Field("llama2-zero-shot", description="A prompt of Palate's or a file.")
+    rated_preset: str = Field(
+        "rating-ties",
+        description="Of best-of-k: the prompt that rates the responses of items of K for which "
+        "one best is not what is asked, such as RewardBench 2's Ties.",
+    )
+    criteria: dict[Name, Criterion] = Field(
+        default_factory=dict, description="Of a rubric: what is rated, by name, and its weight."
+    )
     temperature: float | None = Field(0.0, ge=0, description="null: not sent.")
-    max_tokens: int | None = Field(8, ge=1, description="Of an answer; null: not sent.")
+    max_tokens: int | None = Field(
+        8,
+        ge=1,
+        description="Of an answer; null: not sent. Unless given, a prompt that asks for more "
+        "than a letter or a number has its own.",
+    )
     reasoning_effort: Effort | None = Field(
         None, description="Of a model that reasons before it answers; null: not sent."
     )

@@ -1,4 +1,4 @@
-"""What a judge is shown: a foreign reward model's tokens, a chat judge's question."""
+"""What a foreign reward model is shown: its tokens, by the rule of its own input format."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from palate.judges.options import SequenceClassifierSpec
-from palate.model.markers import BREAK, breaking, broken, markers, untokenised_markers
+from palate.model.markers import breaking, broken, markers
 from palate.model.templates import RefusedTurnsError, render_messages, unwritten_parts
-from palate.types import Message, Pair, PalateError, Role, digest, in_words
+from palate.types import Message, PalateError, Role, digest, in_words
 
 # A conversation as plain text: turns under prefixes.
 
@@ -223,89 +221,6 @@ def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:
     if getattr(tokenizer, "is_fast", False):
         return digest(tokenizer.backend_tokenizer.to_str())
     return digest(sorted(tokenizer.get_vocab().items()))
-
-
-# The question that a speaking judge is asked: a reviewed text file with places for the data.
-#
-# A file is a header of `key: value` lines, a line `---`, and the text of one user message that has
-# `{conversation}`, `{answer_a}` and `{answer_b}` once each. There is no template language: places
-# are filled in one pass, so nothing in the data is ever read as a place, let alone run.
-
-FOLDER = Path(__file__).with_name("prompts")
-PLACES = ("conversation", "answer_a", "answer_b")
-PLACE = re.compile(r"\{(" + "|".join(PLACES) + r")\}")
-# What delimits data, in any case and spacing; data that spells it out gets a zero-width space.
-TAG = re.compile(r"<(?=\s*/?\s*(?:conversation|system|user|assistant|answer_[ab])\b)", re.I)
-# The same where turns of tools stand among the data, which had no such turns before.
-TOOL_TAG = re.compile(TAG.pattern.replace("system|", "system|tools?|"), re.I)
-LAYOUT = 2  # Raise it when the same file and pair would give another message.
-
-
-@dataclass(frozen=True, slots=True)
-class Prompt:
-    """A named question; `fingerprint` changes with its text and with the layout of data."""
-
-    name: str
-    text: str
-
-    @property
-    def fingerprint(self) -> str:
-        return digest("prompt", LAYOUT, self.text)
-
-    def ask(self, pair: Pair, markers: Sequence[str] = ()) -> str:
-        """The message for one pair, each text between tags that no text can close.
-
-        `markers` are what its reader's tokenizer would read as more than text.
-        """
-        inert = partial(
-            _inert, markers=markers, tools=any(m.role in TOOL_PREFIXES for m in pair.prompt)
-        )
-        turns = [_tagged(m.role, inert(m.content)) for m in pair.prompt]
-        values = {
-            "conversation": _tagged("conversation", "\n".join(turns)),
-            "answer_a": _tagged("answer_A", inert(pair.first)),
-            "answer_b": _tagged("answer_B", inert(pair.second)),
-        }
-        return PLACE.sub(lambda place: values[place[1]], self.text)
-
-
-def load_prompt(preset: str) -> Prompt:
-    """The prompt of that name under `judges/prompts`, or in a file of the user's own.
-
-    Raises:
-        PalateError: no such name or file, no `---` under a header, a place missing or twice.
-    """
-    built_in = FOLDER / f"{preset}.txt"
-    path = built_in if built_in.parent == FOLDER and built_in.is_file() else Path(preset)
-    if not path.is_file():
-        known = ", ".join(presets())
-        raise PalateError(f"preset {preset!r}: expected one of {known}, or a prompt file")
-    _, rule, text = path.read_text(encoding="utf-8").partition("\n---\n")
-    if not rule:
-        raise PalateError(f"{path}: expected a header of `key: value` lines, `---`, then the text")
-    for place in PLACES:
-        if (count := text.count(f"{{{place}}}")) != 1:
-            raise PalateError(f"{path}: expected {{{place}}} once, found it {count} times")
-    return Prompt(path.stem, text.strip())
-
-
-def presets() -> list[str]:
-    """The names of the prompts that Palate brings."""
-    return sorted(path.stem for path in FOLDER.glob("*.txt"))
-
-
-def _tagged(tag: str, text: str) -> str:
-    return f"<{tag}>\n{text}\n</{tag}>"
-
-
-def _inert(text: str, markers: Sequence[str], *, tools: bool = False) -> str:
-    """Text that neither closes a tag nor forges a turn, which some servers read in text as well.
-
-    A message's fields are lines of it.
-    """
-    text = in_words(text)
-    text = (TOOL_TAG if tools else TAG).sub(f"<{BREAK}", text)
-    return broken(text, (*markers, *untokenised_markers(text)))
 
 
 # SteamSHP's question, word for word, and what is cut where it is too long for the model.

@@ -23,6 +23,7 @@ from palate.types import (
 )
 
 NON_FINITE = "non-finite"
+ALONE = "no other response to choose from"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,9 @@ class Tournament:
     def score(self, candidates: Iterable[Candidates]) -> Iterator[tuple[Score, ...]]:
         for shown in candidates:
             texts = shown.responses
+            if len(texts) < 2:
+                yield (Score(None, ALONE),) * len(texts)
+                continue
             duels = list(combinations(range(len(texts)), 2))
             if self._both:
                 duels = [pair for a, b in duels for pair in ((a, b), (b, a))]

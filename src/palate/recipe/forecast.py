@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast, get_args
@@ -15,7 +15,7 @@ from palate.recipe.judges import CHAT, JudgeSpec
 from palate.recipe.schema import Recipe
 from palate.records import read_header
 from palate.train.defaults import Course, follow, learnable
-from palate.types import PalateError
+from palate.types import Candidates, Pair, PalateError
 
 if TYPE_CHECKING:
     from palate.train.cost import Data, ModelStats, Pace, Setup
@@ -218,7 +218,11 @@ def costs(
     for options in (judge[CHAT] for judge in judges if isinstance(judge, dict) and CHAT in judge):
         spec = chat_spec(options)
         for name, path in benchmarks.items():
-            cost = estimate(spec, Benchmark(name, path).pairs(seed, sides))
+            benchmark = Benchmark(name, path)
+            shown: Iterable[Pair | Candidates] = benchmark.pairs(seed, sides)
+            if benchmark.of_items:
+                shown = (one for item in benchmark.choices(seed) for one in item.candidates())
+            cost = estimate(spec, shown)
             rows.append({"judge": spec.name or spec.model, "benchmark": name} | asdict(cost))
     return [*rows, _total(rows)] if len(rows) > 1 else rows
 

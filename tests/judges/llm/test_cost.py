@@ -9,7 +9,7 @@ from palate.judges.llm.cache import Cache, Claim
 from palate.judges.llm.client import make_request
 from palate.judges.llm.cost import estimate
 from palate.judges.llm.price import price_of
-from palate.judges.prompting import load_prompt
+from palate.judges.questions import load_prompt
 from palate.types import PalateError
 
 
@@ -23,7 +23,7 @@ def test_calls_tokens_and_money_are_those_of_what_is_not_yet_answered(spoken):
     whole = estimate(spec, [*pairs, *pairs])
     assert (whole.questions, whole.kept, whole.calls) == (10, 0, 10)
     texts = [
-        make_request(spec, load_prompt(spec.preset), p).body["messages"][0]["content"]
+        make_request(spec, load_prompt(spec.preset).ask(p)).body["messages"][0]["content"]
         for p in pairs
     ]
     assert whole.prompt_tokens == sum(-(-len(text) // 4) for text in texts)
@@ -37,7 +37,7 @@ def test_calls_tokens_and_money_are_those_of_what_is_not_yet_answered(spoken):
 
 
 def keep(spec, shown) -> None:
-    key = make_request(spec, load_prompt(spec.preset), shown).key
+    key = make_request(spec, load_prompt(spec.preset).ask(shown)).key
     with Cache(spec.cache_path, spec.base_url, spec.model) as cache:
         claim = cache.claim(key, None, None, 60)
         assert isinstance(claim, Claim)

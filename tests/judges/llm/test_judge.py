@@ -24,7 +24,7 @@ from palate.judges.llm.answer import parse
 from palate.judges.llm.cache import Cache
 from palate.judges.llm.client import LIMITS, make_request, openai_headers, refusal
 from palate.judges.llm.pool import Pool
-from palate.judges.prompting import load_prompt
+from palate.judges.questions import load_prompt
 from palate.model.backbone import load_backbone
 from palate.types import Message, Pair, PalateError, Preference, digest
 from speaking import save_speaker, speaks
@@ -111,7 +111,7 @@ def test_the_limit_is_sent_under_the_name_that_the_endpoint_knows(options):
 
 def test_openai_is_sent_the_limit_that_its_models_know():
     pool = Pool(chat_spec({"model": "m", "max_tokens": 8}), None)
-    asked = make_request(pool._spec, load_prompt("llama2-zero-shot"), PAIRS[0])
+    asked = make_request(pool._spec, load_prompt("llama2-zero-shot").ask(PAIRS[0]))
     assert pool._body(asked)["max_completion_tokens"] == 8
     assert "max_tokens" not in pool._body(asked)
     assert asked.body["max_tokens"] == 8, "what its answer is kept under stays as it was"
@@ -512,7 +512,7 @@ def questions_kept(options: dict, count: int) -> Iterator[str]:
     spec = chat_spec(options)
     with kept(options) as cache:
         for number in range(count):
-            made = make_request(spec, load_prompt(spec.preset), pair(number))
+            made = make_request(spec, load_prompt(spec.preset).ask(pair(number)))
             if cache.get(made.key):
                 yield made.body["messages"][0]["content"]
 

@@ -190,6 +190,8 @@ class NamedBenchmark:
     `hub_ids` are read in turn, each in its `splits`; of local folders the files that match one of
     `patterns`. `sizes` are the items of each part as published, so that what is missing is seen;
     `rule` says in a sentence how the score is made; `parts` makes it, the first is the score.
+    `rated` are the sources whose responses are rated one by one, also by a judge that would rather
+    name the best.
     """
 
     name: str
@@ -207,6 +209,7 @@ class NamedBenchmark:
     subsets: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
     folder: str | None = None
+    rated: tuple[str, ...] = ()
     sizes: SizeRule = field(default_factory=dict[str, int])
     notes: str = ""
 

@@ -32,8 +32,7 @@ from palate.judges.llm.answer import Answer, Refused
 from palate.judges.llm.api import APIS
 from palate.judges.llm.price import end_of
 from palate.judges.options import OPTIONS, ChatSpec
-from palate.judges.prompting import Prompt
-from palate.types import Pair, PalateError, digest
+from palate.types import PalateError, digest
 
 # What is sent for one pair, the hash under which its answer is kept, and its size in tokens.
 
@@ -68,10 +67,10 @@ class Request:
         return len(self.message.encode("utf-8", "surrogatepass")) + TEMPLATE_TOKENS
 
 
-def make_request(spec: ChatSpec, prompt: Prompt, pair: Pair) -> Request:
-    """The request for one pair: the same pair in the same order is the same request."""
+def make_request(spec: ChatSpec, message: str) -> Request:
+    """The request for one message: the same question is the same request."""
     # Lone surrogates cannot be sent as JSON in UTF-8.
-    message = prompt.ask(pair).encode("utf-8", "replace").decode("utf-8")
+    message = message.encode("utf-8", "replace").decode("utf-8")
     body = {"model": spec.model} | APIS[spec.api].body(spec, message) | spec.extra
     return Request(digest(spec.api, spec.base_url, body), body, message)
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from palate.judges.llm.cache import Cache
 from palate.judges.llm.client import METHOD, make_request
+from palate.judges.llm.judge import fitted, messages
 from palate.judges.llm.price import price_of
 from palate.judges.options import ChatSpec
-from palate.judges.prompting import load_prompt
-from palate.types import Pair
+from palate.types import Candidates, Pair
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,19 +33,21 @@ class Cost:
     method: str = METHOD
 
 
-def estimate(spec: ChatSpec, pairs: Iterable[Pair]) -> Cost:
-    """What judging `pairs` would cost. Asks nothing and needs no key.
+def estimate(spec: ChatSpec, shown: Iterable[Pair | Candidates]) -> Cost:
+    """What judging pairs, or the responses of items of K, would cost. Needs no key, asks nothing.
 
     Show it the pairs in each order in which they will be judged.
 
     Raises:
         PalateError: an unknown preset, or a budget that cannot be kept.
     """
-    prompt, price = load_prompt(spec.preset), price_of(spec)
+    spec, prompts = fitted(spec)
+    price = price_of(spec)
     sizes: dict[str, tuple[int, int]] = {}  # Not the requests, which hold every text.
-    for pair in pairs:
-        request = make_request(spec, prompt, pair)
-        sizes[request.key] = (request.prompt_tokens_about, request.prompt_tokens_most)
+    for one in shown:
+        for message in messages(prompts, one):
+            request = make_request(spec, message)
+            sizes[request.key] = (request.prompt_tokens_about, request.prompt_tokens_most)
     cached: set[str] = set()
     if spec.cache_path.is_file():
         with Cache(spec.cache_path, spec.base_url, spec.model) as cache:
