@@ -32,7 +32,7 @@ class Reply:
         return self.body if isinstance(self.body, bytes) else json.dumps(self.body).encode()
 
 
-PATHS = ("chat/completions", "decisions", "systemone")
+PATHS = ("chat/completions", "messages", "decisions", "systemone")
 Behaviour = Callable[[dict[str, Any], int], Reply]
 """From a request body, and how often this very question came before, to what is done."""
 
@@ -82,6 +82,7 @@ class Endpoint:
     answered: Counter[str] = field(default_factory=Counter)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
     most_at_once: int = 0
 
@@ -106,6 +107,7 @@ def endpoint(behave: Behaviour = judges) -> Generator[Endpoint]:
                 running.asked[question] += 1
                 running.bodies.append(body)
                 running.keys.append(self.headers.get("Authorization", ""))
+                running.headers.append({k.lower(): v for k, v in self.headers.items()})
                 running.times.append(time.monotonic())
                 at_once[0] += 1
                 running.most_at_once = max(running.most_at_once, at_once[0])

@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from palate.judges.options import HH_PREFIXES, SequenceClassifierSpec
@@ -15,7 +13,7 @@ from palate.judges.prompting import (
     PairPrompt,
     Refused,
 )
-from palate.types import Message, Pair, PalateError
+from palate.types import Message, PalateError
 from tiny import BOS, END, tiny_tokenizer
 
 ONE_TURN = (Message("user", "How do I bake bread?"),)

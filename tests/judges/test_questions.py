@@ -95,7 +95,7 @@ def test_a_file_that_is_no_prompt_is_one_line(tmp_path, text, line):
 
 
 def test_an_unknown_preset_names_the_known_ones():
-    with pytest.raises(PalateError, match="best-of-k, .*llama2-zero-shot, .*safety"):
+    with pytest.raises(PalateError, match=r"best-of-k, .*llama2-zero-shot, .*safety"):
         load_prompt("../prompts/safety")
 
 

@@ -117,8 +117,8 @@ class Benchmark:
 
     def choices(self, seed: int = 0) -> Iterator[Choice]:
         """Each item of K once, its responses in a seeded order; in bounded memory."""
-        named = self.named.get(NAMED)
-        rated = BENCHMARKS[named].rated if named in BENCHMARKS else ()
+        named = BENCHMARKS.get(self.named.get(NAMED, ""))
+        rated = named.rated if named else ()
         for item in read_benchmark_items(self.path):
             places = ((digest("place", seed, item.id, n), n) for n in range(len(item.responses)))
             shown = tuple(number for _, number in sorted(places))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -17,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from palate.judges.llm.providers import OPENAI, PROVIDERS, REASONS
 from palate.model.options import Dtype
 from palate.types import Role
 
@@ -181,10 +183,19 @@ class GenerationSpec(BaseModel):
 
 # What a recipe may say of a chat judge.
 
-OPENAI = "https://api.openai.com/v1"
 # An extra of this name would change what is asked or how an answer is read.
 RESERVED = ("model", "messages", "n", "stream", "stream_options", "input", "state", "questions")
 OPTIONS = ("temperature", "max_tokens", "seed", "logprobs", "reasoning_effort")
+# Of these an API takes none, or a model's maker has none.
+NOT_TAKEN: Mapping[str, tuple[str, ...]] = {
+    "chat": (),
+    "messages": ("temperature", "seed", "logprobs"),
+    "decisions": (*OPTIONS, "reasoning_tokens"),
+    "systemone": (*OPTIONS, "reasoning_tokens"),
+}
+# OpenAI's models that reason; `chat` in a name says that it does not.
+REASONS_BY_NAME = re.compile(r"(?:o\d|gpt-(?:[5-9]|[1-9]\d))(?!.*chat)")
+LETTER_TOKENS = 8  # Room for a letter or a number, and for what stands around it.
 Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 
 
@@ -209,24 +220,29 @@ class ChatSpec(BaseModel):
     """A chat model at an endpoint, the prompt it is shown, and what it may cost.
 
     Only what changes an answer is part of the protocol: the endpoint, the model, the prompts,
-    `criteria`, `api`, `temperature`, `max_tokens`, `seed`, `logprobs`, `reasoning_effort`, `reasoning_tokens`
-    and `extra`.
+    `criteria`, `api`, `temperature`, `max_tokens`, `seed`, `logprobs`, `reasoning_effort`,
+    `reasoning_tokens` and `extra`.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str = Field(min_length=1, description="The model's name at the endpoint.")
+    provider: Literal["openai", "anthropic", "google", "mistral"] | None = Field(
+        None, description="Its endpoint, key, model and what that needs, where you name none."
+    )
+    model: str = Field(
+        min_length=1, description="The model's name at the endpoint; default: the provider's."
+    )
     base_url: str = Field(OPENAI, description="Usually ends in /v1.")
-    api: Literal["chat", "decisions", "systemone"] = Field(
+    api: Literal["chat", "messages", "decisions", "systemone"] = Field(
         "chat",
-        description="chat completions; or a question of choice answered with probabilities: "
-        "OpenAI's decisions, vLLM's and SGLang's systemone.",
+        description="chat completions; Anthropic's messages; or a question of choice answered with "
+        "probabilities: OpenAI's decisions, vLLM's and SGLang's systemone.",
     )
     name: str | None = Field(None, description="Name in tables; default: the model's.")
     key_env: str | None = Field(
         None,
-        description="Environment variable that holds the key. Default: OPENAI_API_KEY for "
-        "api.openai.com and none elsewhere, so that no other host is sent that key unasked.",
+        description="Environment variable that holds the key. Default: that of the provider whose "
+        "host this is and none elsewhere, so that no other host is sent a key unasked.",
     )
     preset: str = Field("llama2-zero-shot", description="A prompt of Palate's or a file.")
     rated_preset: str = Field(
@@ -237,9 +253,11 @@ class ChatSpec(BaseModel):
     criteria: dict[Name, Criterion] = Field(
         default_factory=dict, description="Of a rubric: what is rated, by name, and its weight."
     )
-    temperature: float | None = Field(0.0, ge=0, description="null: not sent.")
+    temperature: float | None = Field(
+        0.0, ge=0, description="null: not sent, as to OpenAI's models that reason by default."
+    )
     max_tokens: int | None = Field(
-        8,
+        LETTER_TOKENS,
         ge=1,
         description="Of an answer; null: not sent. Unless given, a prompt that asks for more "
         "than a letter or a number has its own.",
@@ -267,6 +285,31 @@ class ChatSpec(BaseModel):
     prices: str | None = Field(None, description="A price table of one's own (YAML).")
     cache: str | None = Field(None, description="SQLite file; default under PALATE_CACHE.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults(cls, given: Any) -> Any:
+        """What a provider, or a model that reasons, has where nothing else is said."""
+        if not isinstance(given, Mapping):
+            return given
+        filled = dict(given)
+        if (provider := PROVIDERS.get(str(given.get("provider")))) is not None:
+            if "model" not in given:
+                filled |= {**provider.options, **given, "model": provider.model}
+            filled.setdefault("base_url", provider.base_url)
+            # Of OpenAI's models not all reason: their names say it.
+            kept = () if given["provider"] == "openai" else ("api", *REASONS)
+            for name in kept:
+                if name in provider.options and name != "reasoning_effort":
+                    filled.setdefault(name, provider.options[name])
+        at_openai = _host(str(filled.get("base_url", OPENAI))) == _host(OPENAI)
+        chat = filled.get("api", "chat") == "chat"
+        if at_openai and chat and REASONS_BY_NAME.match(str(filled.get("model", ""))):
+            filled.setdefault("temperature", None)
+            # What bounds the answer otherwise has no reasoning in it either.
+            if filled.get("max_tokens", LETTER_TOKENS) is not None:
+                filled.setdefault("reasoning_tokens", REASONS["reasoning_tokens"])
+        return filled
+
     @field_validator("base_url")
     @classmethod
     def _plain_url(cls, url: str) -> str:
@@ -279,14 +322,22 @@ class ChatSpec(BaseModel):
 
     @model_validator(mode="after")
     def _nothing_twice(self) -> Self:
-        if self.api != "chat":
-            for name in (*OPTIONS, "reasoning_tokens"):
-                if name in self.model_fields_set:
-                    raise ValueError(f"{name}: {self.api} takes none; leave it out")
+        for name in NOT_TAKEN[self.api]:
+            if name in self.model_fields_set:
+                raise ValueError(f"{name}: {self.api} takes none; leave it out")
+        if self.api == "messages":
+            if self.max_tokens is None:
+                raise ValueError("max_tokens: messages wants one; leave it out, or say how many")
+            if self.reasoning_effort in ("none", "minimal"):
+                raise ValueError(
+                    "reasoning_effort: messages takes low, medium, high, xhigh or max; "
+                    "for none leave it out and set reasoning_tokens to 0"
+                )
         if self.reasoning_tokens and self.max_tokens is None:
             raise ValueError("reasoning_tokens: room beside max_tokens, which is not set")
         for name in self.extra:
-            asked = self.api == "chat" and name in OPTIONS and getattr(self, name) is not None
+            taken = name in OPTIONS and name not in NOT_TAKEN[self.api]
+            asked = taken and getattr(self, name) is not None
             if name in RESERVED or asked:
                 raise ValueError(f"extra.{name}: set by Palate; leave it out")
         return self
@@ -294,17 +345,23 @@ class ChatSpec(BaseModel):
     @property
     def key_variable(self) -> str | None:
         """The environment variable that holds the key, if one is to be sent."""
-        return self.key_env or ("OPENAI_API_KEY" if self.at_openai else None)
+        keys = {_host(one.base_url): one.key_env for one in PROVIDERS.values()}
+        return self.key_env or keys.get(_host(self.base_url))
 
     @property
     def at_openai(self) -> bool:
         """Whether the endpoint is OpenAI's own."""
-        return urlsplit(self.base_url).hostname == urlsplit(OPENAI).hostname
+        return _host(self.base_url) == _host(OPENAI)
+
+    @property
+    def decides(self) -> bool:
+        """Whether the endpoint answers a question of choice with probabilities."""
+        return self.api in ("decisions", "systemone")
 
     @property
     def limit(self) -> int | None:
         """The most tokens of reasoning and answer together; None: not sent."""
-        if self.api != "chat":
+        if self.decides:
             return None
         return self.max_tokens + self.reasoning_tokens if self.max_tokens else None
 
@@ -319,3 +376,10 @@ class ChatSpec(BaseModel):
         """Where answers and the ledger are kept."""
         root = os.environ.get("PALATE_CACHE") or Path.home() / ".cache" / "palate"
         return Path(self.cache).expanduser() if self.cache else Path(root) / "chat.sqlite"
+
+
+def _host(url: str) -> str | None:
+    try:
+        return urlsplit(url).hostname
+    except ValueError:  # No address: said where the URL is checked.
+        return None

@@ -9,8 +9,9 @@ say what is asked, each once:
     {conversation} {answer} {criteria}       a rating of one response by each criterion of a rubric
 
 There is no template language: places are filled in one pass, so nothing in the data is ever read as
-a place, let alone run. Of the header three keys are read: `scale: 1 to 10` of a rating; `answer: last
-line` where the text asks for an explanation first; `answer_tokens: 1024`, the room for an answer.
+a place, let alone run. Of the header three keys are read: `scale: 1 to 10` of a rating; `answer:
+last line` where the text asks for an explanation first; `answer_tokens: 1024`, the room for an
+answer.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from palate.judges.options import Criterion
+from palate.judges.options import LETTER_TOKENS, Criterion
 from palate.model.markers import BREAK, broken, untokenised_markers
 from palate.types import Message, Pair, PalateError, digest, in_words
 
@@ -37,7 +38,6 @@ PLACES: Mapping[Asks, tuple[str, ...]] = {
 PLACE = {asks: re.compile(r"\{(" + "|".join(of) + r")\}") for asks, of in PLACES.items()}
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # Of the responses, as they are shown.
 SCALE = re.compile(r"(\d{1,3}) to (\d{1,3})")
-LETTER_TOKENS = 8  # Room for a letter or a number, and for what stands around it.
 CRITERION_TOKENS = 16  # Room for a criterion's line.
 # What delimits data, in any case and spacing; data that spells it out gets a zero-width space.
 TAG = re.compile(r"<(?=\s*/?\s*(?:conversation|system|user|assistant|answer_[ab])\b)", re.I)

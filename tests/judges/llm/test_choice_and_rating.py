@@ -52,7 +52,9 @@ def test_best_of_k_is_one_question_an_item_and_one_letter_its_answer(options):
 
 def test_best_of_two_is_a_judge_of_pairs_too(options):
     def good(body: dict, _before: int) -> Reply:
-        return says("A" if message(body).index("good") < message(body).index("bad") else "B")
+        return says(
+            "A" if message(body).index("good answer") < message(body).index("bad answer") else "B"
+        )
 
     with endpoint(good) as server:
         judge = open_judge({"chat": options(server.url, preset="best-of-k")})
@@ -108,7 +110,7 @@ def test_ratings_decide_pairs_and_items_and_equal_ratings_tie(options):
         assert [score.value for score in scores] == [7, 9, 9]
         assert order_for(judge, "auto") == "seeded", "each response is read by itself"
         assert server.asked.total() == 3
-    with endpoint(lambda body, _: says("8" if "good" in message(body) else "3")) as server:
+    with endpoint(lambda body, _: says("8" if "good answer" in message(body) else "3")) as server:
         judge = open_judge({"chat": options(server.url, preset="rating")})
         (found,) = judge.judge([pair(1)])
         assert (found.choice, found.first_score, found.second_score) == ("second", 3, 8)
@@ -122,7 +124,7 @@ def test_ratings_decide_pairs_and_items_and_equal_ratings_tie(options):
 
 def test_a_response_without_a_rating_leaves_its_pair_and_its_item_unscored(options):
     def coy(body: dict, _before: int) -> Reply:
-        return says("It depends." if "good" in message(body) else "3")
+        return says("It depends." if "good answer" in message(body) else "3")
 
     with endpoint(coy) as server:
         judge = open_judge({"chat": options(server.url, preset="rating")})
@@ -198,7 +200,9 @@ def test_cost_counts_what_is_asked_of_each_form(options):
 
 def test_rewardbench_2_is_asked_by_letters_and_its_ties_by_ratings(tmp_path, options):
     rows = [rewardbench_2("Math", str(n)) for n in range(6)]
-    rows += [rewardbench_2("Ties", f"{sort}:0", right, 2) for sort, right in (("ref", 1), ("tied", 3))]
+    rows += [
+        rewardbench_2("Ties", f"{sort}:0", right, 2) for sort, right in (("ref", 1), ("tied", 3))
+    ]
     folder = tmp_path / "rows"
     folder.mkdir()
     write_rows(folder / "test.jsonl", rows)

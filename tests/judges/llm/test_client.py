@@ -160,7 +160,10 @@ def test_of_an_explanation_only_the_last_line_is_read():
     assert preference("p", said, last_line=True).choice == "second"
     assert preference("p", said, last_line=True).first_score is None, "no letter is the first token"
     cut = answer("Both are fine.\nA", finish="length")
-    assert letter_of(cut, "AB", last_line=True).reason == "unparsed: the answer is cut; raise max_tokens"
+    assert (
+        letter_of(cut, "AB", last_line=True).reason
+        == "unparsed: the answer is cut; raise max_tokens"
+    )
     assert letter_of(answer("I prefer A"), "AB", last_line=True).reason == "unparsed"
 
 
@@ -194,13 +197,17 @@ def test_a_number_that_was_cut_is_no_number():
     assert rating_of(declined, (1, 10)).reason == "refused: the model declines to answer"
 
 
-RUBRIC = {"truth": Criterion(text="It is true.", weight=0.2), "Tone": Criterion(text="It is kind.", weight=0.1)}
+RUBRIC = {
+    "truth": Criterion(text="It is true.", weight=0.2),
+    "Tone": Criterion(text="It is kind.", weight=0.1),
+}
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "truth: 4\ntone: 1", "Tone: 1\n\n- **Truth**: 4\n", "| truth | 4 |\n|---|---|\n| tone | 1 |",
+        "truth: 4\ntone: 1", "Tone: 1\n\n- **Truth**: 4\n",
+        "| truth | 4 |\n|---|---|\n| tone | 1 |",
         "```\ntruth: 4/5\ntone: 1\n```", "**truth: 4**\n**tone: 1**",
     ],
 )  # fmt: skip
@@ -214,7 +221,8 @@ def test_a_rubric_is_a_line_a_criterion_and_its_score_their_weighted_mean(text):
     "text",
     [
         "truth: 4", "truth: 4\ntone: 1\ntruth: 4", "truth: 4\ntone: 6", "truth: 4\ntone: kind",
-        "truth: 4\ntone: 1\nOverall it is good.", "4\n1", "truth: 4, tone: 1", "", "tone: 1\nstyle: 4",
+        "truth: 4\ntone: 1\nOverall it is good.", "4\n1", "truth: 4, tone: 1", "",
+        "tone: 1\nstyle: 4",
     ],
 )  # fmt: skip
 def test_a_rubric_with_a_part_that_is_none_is_unparsed_as_a_whole(text):

@@ -17,9 +17,9 @@ of its ref) / d - 1), in 0.1.4 over prompts with d > 0. The code at the reposito
 in the mean as well, as tanh of infinity, 1 or -1, and 0 where m is 0 too: pass `head=True`. With
 the score of one response NaN theirs depends on where in the list it stands, for Python's max keeps
 the first of two that it cannot order; here such a prompt is accurate in nothing and T leaves it
-out. A model that speaks is asked for the best of four outside Ties, and in Ties for a rating of each
-response (`scripts/run_generative_v2.py`). The score is the mean of the six subsets, as on the leaderboard. Chance is 1/4 outside Ties,
-there simulated.
+out. A model that speaks is asked for the best of four outside Ties, and in Ties for a rating of
+each response (`scripts/run_generative_v2.py`). The score is the mean of the six subsets, as on the
+leaderboard. Chance is 1/4 outside Ties, there simulated.
 """
 
 from __future__ import annotations

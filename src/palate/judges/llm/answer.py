@@ -2,8 +2,9 @@
 
 Reasoning before the answer is not read, nor an explanation where one is asked for. For a letter
 logprobs come first: of the first token's likeliest, those that are one but for white space. Else
-the words, strictly: a letter or a number alone, or in the forms that `LETTER` and `NUMBER` tolerate.
-Anything else is unparsed, which is unscored: it is never guessed at and never counted as half right.
+the words, strictly: a letter or a number alone, or in the forms that `LETTER` and `NUMBER`
+tolerate. Anything else is unparsed, which is unscored: it is never guessed at and never counted as
+half right.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Literal
 
 from palate.judges.baselines import better
 from palate.judges.options import Criterion
@@ -21,15 +21,13 @@ from palate.types import Preference, Score
 
 UNPARSED = "unparsed"
 # `A`, ` b`: no. `A`, `A.`, `(B)`, `B)`, `[A]`, `"B"`, `**A**`, `Answer: B`, `answer A`: yes.
-LETTER = re.compile(
-    r"[\s\"'`*(\[]*(?i:answer\s*:?)?[\s\"'`*(\[]*(?P<letter>[A-Z])[\s\"'`*)\].]*"
-)
+LETTER = re.compile(r"[\s\"'`*(\[]*(?i:answer\s*:?)?[\s\"'`*(\[]*(?P<letter>[A-Z])[\s\"'`*)\].]*")
 # `7`, `7.`, `**7**`, `7/10` of a scale to 10, `Rating: 7`: yes. `7.5`, `7 or 8`, `seven`: no.
 NUMBER = re.compile(
     r"[\s\"'`*(\[]*(?i:(?:rating|score)\s*:?)?[\s\"'`*(\[]*(?P<number>\d{1,3})"
     r"(?:\s*/\s*(?P<of>\d{1,3}))?[\s\"'`*)\].]*"
 )
-# Around a line of a rubric, and around its name: `- **truth**: 4`, or a table's row `| truth | 4 |`.
+# Around a line of a rubric and around its name: `- **truth**: 4`, a table's row `| truth | 4 |`.
 MARKS = " \t\r|*-`\"'"
 # What open models that reason in their answer write around it; the end alone where the template
 # has written the beginning: tags of Qwen, DeepSeek and others; Mistral's; gpt-oss's channels.
@@ -85,9 +83,7 @@ class Letter:
     reason: str = ""
 
 
-def preference(
-    pair_id: str, reply: Answer | Refused, *, last_line: bool = False
-) -> Preference:
+def preference(pair_id: str, reply: Answer | Refused, *, last_line: bool = False) -> Preference:
     """The preference that a reply amounts to, with its words and its seconds."""
     read = letter_of(reply, "AB", last_line=last_line)
     if not read.values:
@@ -166,9 +162,7 @@ def _log_probability(letter: str, top: TopTokens) -> float | None:
 # A rating, and a rating by each criterion of a rubric.
 
 
-def rating_of(
-    reply: Answer | Refused, scale: tuple[int, int], *, last_line: bool = False
-) -> Score:
+def rating_of(reply: Answer | Refused, scale: tuple[int, int], *, last_line: bool = False) -> Score:
     """The rating that a reply amounts to: one whole number on the scale."""
     if isinstance(reply, Refused):
         return Score(None, reply.reason)

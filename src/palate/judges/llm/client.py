@@ -115,7 +115,7 @@ def refusal(
     """
     error = f"HTTP {status}" + (f": {words}" if words else "")
     endpoint = location(spec)
-    if status == 429 and NO_CREDIT.search(words):
+    if status in (400, 402, 429) and NO_CREDIT.search(words):
         raise PalateError(f"{endpoint} has no credit left ({error}); pay it up")
     if status in TRANSIENT_STATUSES:
         wait = retry_after(headers)
@@ -188,8 +188,8 @@ class Client:
         url = f"{spec.base_url}{self._api.path}"
         self._server = Server(url, self._key, spec.timeout_seconds, spec.concurrency)
         self._http = httpx2.AsyncClient(**self._server.client_options, follow_redirects=True)
-        if not self._key:  # Some servers want one, whichever it is.
-            self._http.headers["authorization"] = "Bearer none"
+        self._http.headers.pop("authorization", None)
+        self._http.headers.update(self._api.headers(self._key or "none"))  # Some want one.
         self._http.headers.update(openai_headers(spec))
 
     async def __aenter__(self) -> Self:

@@ -33,7 +33,7 @@ from palate.judges.llm.api import QUESTION
 from palate.judges.llm.client import Request, make_request
 from palate.judges.llm.pool import Pool
 from palate.judges.llm.price import price_of
-from palate.judges.options import OPTIONS, ChatSpec
+from palate.judges.options import NOT_TAKEN, ChatSpec
 from palate.judges.questions import LETTERS, Prompt, load_prompt
 from palate.judges.scorer import ALONE
 from palate.types import Candidates, Judge, Pair, PalateError, Preference, Score
@@ -85,15 +85,16 @@ def fitted(spec: ChatSpec) -> tuple[ChatSpec, Prompts]:
         raise PalateError(f"rated_preset: of a choice among K alone; preset {own.name} takes none")
     changed: dict[str, Any] = {}
     if own.asks != "pair" or own.explained:
-        if spec.api != "chat":
+        if spec.decides:
             raise PalateError(
                 f"api {spec.api}: answers A or B; preset {own.name} asks for more, take one that "
                 "asks for a letter of two, or api: chat"
             )
-        if own.asks != "best" or own.explained:  # No letter is the first token.
+        # No letter is the first token.
+        if spec.api == "chat" and (own.asks != "best" or own.explained):
             changed["logprobs"] = "off"
     tokens = max(prompt.answer_tokens for prompt in (own, rated) if prompt is not None)
-    if spec.api == "chat" and "max_tokens" not in spec.model_fields_set:
+    if not spec.decides and "max_tokens" not in spec.model_fields_set:
         changed["max_tokens"] = tokens
     elif own.explained and spec.max_tokens and spec.max_tokens < 64:
         raise PalateError(
@@ -139,10 +140,12 @@ class Asking:
             "logprobs": spec.logprobs,
             "extra": spec.extra,
         }
+        for name in NOT_TAKEN[spec.api]:
+            del self._options[name]
         if spec.api != "chat":
-            for name in (*OPTIONS, "reasoning_tokens"):  # Not sent.
-                del self._options[name]
-            self._options |= {"api": spec.api, "question": QUESTION}
+            self._options["api"] = spec.api
+        if spec.decides:
+            self._options["question"] = QUESTION
 
     def protocol(self, prompt: Prompt, parser: str) -> dict[str, Any]:
         """All that may change an answer: who is asked, in which words, how an answer is read."""
@@ -253,9 +256,7 @@ class ChatRating:
     def _score(self, reply: Reply) -> Score:
         prompt = self._prompt
         if prompt.asks == "rubric":
-            return rubric_of(
-                reply, prompt.scale, prompt.criteria, last_line=prompt.explained
-            )
+            return rubric_of(reply, prompt.scale, prompt.criteria, last_line=prompt.explained)
         return rating_of(reply, prompt.scale, last_line=prompt.explained)
 
     def _preference(self, pair_id: str, first: Reply, second: Reply) -> Preference:
@@ -318,8 +319,6 @@ class ChatChoice:
             if not own:
                 read = Letter(reason=ALONE if count < 2 else TOO_MANY)
             else:
-                read = letter_of(
-                    next(replies), LETTERS[:count], last_line=self._prompt.explained
-                )
+                read = letter_of(next(replies), LETTERS[:count], last_line=self._prompt.explained)
             values: Sequence[float | None] = read.values or (None,) * count
             yield tuple(Score(value, read.reason) for value in values)

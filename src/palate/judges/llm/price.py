@@ -8,7 +8,8 @@ from pathlib import Path
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from palate.judges.options import OPENAI, ChatSpec
+from palate.judges.llm.providers import OPENAI
+from palate.judges.options import ChatSpec
 from palate.types import PalateError
 from palate.validation import explain
 
@@ -56,7 +57,7 @@ def price_of(spec: ChatSpec) -> Price | None:
         )
     if spec.most_tokens is None:
         cure = "set max_tokens or extra.max_completion_tokens"
-        if spec.api != "chat":
+        if spec.decides:
             cure = f"api {spec.api} has no limit to set, so leave budget out"
         raise PalateError(
             f"chat judge {spec.model}: budget {spec.budget:g} cannot be kept, nothing bounds an "
