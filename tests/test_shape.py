@@ -24,6 +24,7 @@ WITHOUT_TORCH = (
     "palate.report",
     "palate.explorer.app",
     "palate.recipe",
+    "palate.labels.round",
     "palate.labels.selection",
     "palate.cli",
 )

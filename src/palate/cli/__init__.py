@@ -16,6 +16,7 @@ from palate.cli import (
     audit,
     data,
     engines,
+    labels,
     models,
     plan,
     recipes,
@@ -38,7 +39,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 # The parts of `palate --help`, in the order in which they are met.
-RUN, DATA, MODELS, SERVE, LOOK = "Run", "Data", "Models", "Serve", "Look"
+RUN, DATA, LABELS, MODELS, SERVE, LOOK = "Run", "Data", "Labels", "Models", "Serve", "Look"
 COMMANDS: tuple[tuple[str, str, Callable[..., None]], ...] = (
     (RUN, "demo", recipes.demo),
     (RUN, "run", recipes.run),
@@ -47,6 +48,7 @@ COMMANDS: tuple[tuple[str, str, Callable[..., None]], ...] = (
     (RUN, "train", recipes.train),
     (RUN, "evaluate", recipes.evaluate),
     (RUN, "report", recipes.report),
+    (LABELS, "next", labels.next_round),
     (MODELS, "judge", recipes.judge),
     (MODELS, "score", score.score),
     (MODELS, "rank", score.rank),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -328,6 +329,10 @@ def import_file(
     attribute: AttributeOption = None,
     data: DataOption = None,
     max_bad_share: BadShareOption = 0.01,
+    round_: Annotated[
+        Path | None,
+        typer.Option("--round", help="The round of `palate next` that these are the answers of."),
+    ] = None,
 ) -> None:
     """Read a source, or a file of your own, into Palate's Parquet form.
 
@@ -340,12 +345,21 @@ def import_file(
     --column response_b=right --column winner=better --value neither=both_bad --ties keep[/bold]
     Example: [bold]palate data import rated.csv --column prompt=question --column response=answer
     --column score=stars --attribute stars=1..5[/bold]
+
+    Answers to the tasks of [bold]palate next[/bold], from the tool's export or from
+    [bold]palate view ROUND --export[/bold], are added to those of the round, each once; held-out
+    ones go to a file of their own. Default: ROUND/answers.parquet, ROUND/held-out.parquet.
+    Example: [bold]palate data import export.json --round rounds/1[/bold]
     """
     from palate.cli.sources import check_output, comparisons
     from palate.data.sources import not_read, worst
     from palate.data.sources.files import stem
     from palate.records import write_comparisons
 
+    if round_ is not None:
+        given = {"--subset": subset, "--split": split, "--column": column, "--attribute": attribute}
+        _import_answers(round_, source, path, out, option, value, max_bad_share, given)
+        return
     out = out or Path(f"{stem(Path(source))}.comparisons.parquet")
     check_output(out, source, path)
     log = progress()
@@ -367,6 +381,47 @@ def import_file(
     for row in worst(bad):
         log(str(row))
     log(f"{header.rows:,} comparisons in {out}, {not_read(bad)}")
+
+
+def _import_answers(
+    folder: Path,
+    source: str,
+    path: str | None,
+    out: Path | None,
+    option: list[str] | None,
+    value: list[str] | None,
+    max_bad_share: float,
+    given: Mapping[str, object],
+) -> None:
+    """The answers to a round's tasks, of whatever tool."""
+    from palate.cli.sources import check_output, comparisons
+    from palate.data.sources import SOURCES, not_read, worst
+    from palate.labels.round import ANSWERS, HELD_OUT, import_answers, read_round
+    from palate.types import PalateError
+
+    for typed, said in given.items():
+        if said:
+            raise PalateError(f"{typed}: answers to a round's tasks are read whole; leave it out")
+    asked = read_round(folder)
+    out = out or folder / ANSWERS
+    held_out = folder / HELD_OUT if out == folder / ANSWERS else out.with_suffix(f".{HELD_OUT}")
+    check_output(out, source, path)
+    if source not in SOURCES and path is None and Path(source).exists():
+        known = ((name, one.recognise) for name, one in SOURCES.items())
+        tool = next((name for name, knows in known if knows and knows(Path(source))), None)
+        if tool is not None:
+            source, path = tool, source
+    log = progress()
+    rows, bad = comparisons(
+        source, path, None, None, option, None, max_bad_share, None, value, ties="keep"
+    )
+    answered = import_answers(asked, rows, out, held_out)
+    for row in worst(bad):
+        log(str(row))
+    log(f"{answered}, {not_read(bad)}")
+    for file, count in ((out, answered.training), (held_out, answered.held_out)):
+        if count:
+            log(f"{file}: {count:,} comparisons")
 
 
 class Tool(StrEnum):

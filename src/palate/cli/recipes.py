@@ -477,7 +477,7 @@ def judge(
     """
 
     from palate.cli.sources import benchmark_files
-    from palate.evaluate.benchmark import Benchmark, order_for
+    from palate.evaluate.benchmark import Benchmark, order_for, selection_probabilities
     from palate.evaluate.journal import sharing
     from palate.evaluate.metrics import read_judge_results, summarise
     from palate.evaluate.run import evaluate as ask
@@ -514,7 +514,9 @@ def judge(
             if benchmark.named:
                 paths.append(path)
                 continue
-            accuracy = summarise(read_judge_results(path)).overall
+            accuracy = summarise(
+                read_judge_results(path), probabilities=selection_probabilities(file)
+            ).overall
             rows.append(
                 {
                     "judge": opened.name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -10,8 +11,23 @@ from typing import Literal, get_args
 
 from palate.data.benchmarks import BENCHMARKS, NAMED
 from palate.data.prompts import prompt_key
-from palate.records import Header, read_benchmark_items, read_comparisons, read_header
-from palate.types import BenchmarkItem, Candidates, Comparison, Judge, Pair, PalateError, digest
+from palate.records import (
+    Header,
+    read_batches,
+    read_benchmark_items,
+    read_comparisons,
+    read_header,
+)
+from palate.types import (
+    SELECTION,
+    BenchmarkItem,
+    Candidates,
+    Comparison,
+    Judge,
+    Pair,
+    PalateError,
+    digest,
+)
 
 Order = Literal["seeded", "both"]
 OrderPlan = Literal["auto", "seeded", "both"]
@@ -163,6 +179,25 @@ def order_for(judge: Judge, plan: OrderPlan) -> Order:
     if plan == "auto":
         return "both" if getattr(judge, "sees_both", False) else "seeded"
     return plan
+
+
+def selection_probabilities(path: Path) -> dict[str, float]:
+    """The probability with which each comparison of a file was chosen to be labelled, by its id.
+
+    Empty where one of them does not say: what all of them stand for is then not known.
+    """
+    if read_header(path).kind != "comparisons":
+        return {}
+    chances: dict[str, float] = {}
+    for batch in read_batches(path, ["id", "meta"], "comparisons"):
+        for row in batch.to_pylist():
+            if f'"{SELECTION}"' not in (row["meta"] or ""):
+                return {}
+            chosen = json.loads(row["meta"]).get(SELECTION)
+            if not isinstance(chosen, dict) or not 0 < chosen.get("probability", 0) <= 1:
+                return {}
+            chances[row["id"]] = chosen["probability"]
+    return chances
 
 
 def seeded_side(seed: int, comparison_id: str) -> bool:

@@ -7,6 +7,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -18,7 +19,7 @@ from scipy.special import expit
 from palate import stats
 from palate.data.annotators import answers_of
 from palate.data.simulation import item_limit
-from palate.evaluate.benchmark import Benchmark, order_for
+from palate.evaluate.benchmark import Benchmark, order_for, selection_probabilities
 from palate.evaluate.results import (
     BINS,
     FORMER_NAMES,
@@ -179,8 +180,17 @@ def summarise(
     kind: Kind = "ours",
     paper_column: str | None = None,
     protocol: Mapping[str, Any] | None = None,
+    probabilities: Mapping[str, float] | None = None,
 ) -> Result:
-    """Every figure of one judge on one benchmark; see `stats.accuracy` for the intervals."""
+    """Every figure of one judge on one benchmark; see `stats.accuracy` for the intervals.
+
+    Where all items have `probabilities` with which they were chosen, by id, accuracies are those on
+    what they were chosen from; counts, bounds and the trend are of the items themselves.
+    """
+    chances = [(probabilities or {}).get(str(id)) for id in votes.ids]
+    accuracy: Callable[..., Estimate] = votes.accuracy
+    if None not in chances:
+        accuracy = partial(votes.accuracy, probabilities=np.array(chances, dtype=np.float64))
     graded = votes.ratings > 0
     values, unscored = votes.values, np.isnan(votes.values)
     above, below = values > stats.TIE_VALUE, values < stats.TIE_VALUE
@@ -194,9 +204,9 @@ def summarise(
         paper_column=paper_column,
         protocol=dict(protocol or {}),
         items=votes.items,
-        overall=votes.accuracy(),
-        by_rating=_by_rating(votes.ratings, votes.accuracy),
-        by_bin=_by_bin(votes.bins, votes.accuracy),
+        overall=accuracy(),
+        by_rating=_by_rating(votes.ratings, accuracy),
+        by_bin=_by_bin(votes.bins, accuracy),
         counts=Counts(
             correct=int((above & ~split).sum()),
             wrong=int((below & ~split).sum()),
@@ -232,7 +242,8 @@ def judge_benchmark(
         PalateError: an empty benchmark, a folder that cannot be written, a judge that breaks off.
     """
     path = evaluate(judge, benchmark, Path(folder), seed=seed, order=order_for(judge, "auto"))
-    return summarise(read_judge_results(path))
+    votes = read_judge_results(path)
+    return summarise(votes, probabilities=selection_probabilities(benchmark.path))
 
 
 def averages(results: Sequence[Result]) -> Averages:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from palate.evaluate.benchmark import selection_probabilities
 from palate.evaluate.metrics import (
     JudgeResults,
     Kind,
@@ -120,6 +122,7 @@ def read_judged(run_dir: Path) -> Judged:
         return key
 
     models = {path.name for path in (run_dir / "train").glob("*/")}
+    chances = _probabilities(run_dir)
     for path in sorted((run_dir / "verdicts").glob("*.parquet")):
         try:
             judged = read_judge_results(path)
@@ -130,6 +133,7 @@ def read_judged(run_dir: Path) -> Judged:
                 kind=judge_kind(judged.judge, protocol, models),
                 paper_column=details.get("paper_column"),
                 protocol=protocol,
+                probabilities=chances.get(judged.terms.data),
             )
             votes[add(result, path)] = judged
         except PalateError as error:
@@ -146,6 +150,15 @@ def read_judged(run_dir: Path) -> Judged:
     except PalateError as error:
         problems.append(str(error))
     return Judged(results, votes, tuple(problems), skipped)
+
+
+def _probabilities(run_dir: Path) -> dict[str, dict[str, float]]:
+    """Of benchmarks whose items were chosen with known probabilities these, by fingerprint."""
+    found = {}
+    for path in sorted((run_dir / "benchmarks").glob("*.parquet")):
+        with suppress(PalateError):  # Said where its comparisons are read.
+            found[read_header(path).fingerprint] = selection_probabilities(path)
+    return found
 
 
 def judge_kind(judge: str, protocol: Mapping[str, Any], models: set[str]) -> Kind:

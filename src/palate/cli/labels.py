@@ -1,0 +1,228 @@
+"""`palate next`: which comparisons to have labelled next."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from palate.cli.options import (
+    Format,
+    FormatOption,
+    QuietOption,
+    command_line,
+    counting,
+    emit,
+    interruptible,
+    progress,
+)
+
+if TYPE_CHECKING:
+    from palate.labels.round import Asking, Round
+
+ROUNDS = Path("rounds")
+
+
+def next_round(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[MODEL] POOL",
+            help="Ensemble (folder or hub id), then JSONL, JSON, CSV, TSV or Parquet with prompt "
+            "and responses; POOL alone with --random 1, or with rewards_members of `palate score`.",
+            show_default=False,
+        ),
+    ],
+    budget: Annotated[int, typer.Option("--budget", min=1, help="Pairs to ask for, in all.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder of the round; default: the next in rounds/."),
+    ] = None,
+    random: Annotated[
+        float,
+        typer.Option(
+            "--random",
+            min=0,
+            max=1,
+            help="Share of them drawn at random; the rest by what the members disagree on.",
+        ),
+    ] = 1.0,
+    test_set: Annotated[
+        float,
+        typer.Option("--test-set", min=0, help="Held-out pairs: a share below 1, or their number."),
+    ] = 0.1,
+    reserve: Annotated[
+        float,
+        typer.Option("--reserve", min=0, help="Share of prompts kept for testing, for ever."),
+    ] = 0.1,
+    safety: Annotated[
+        float,
+        typer.Option("--safety", min=0, max=1, help="Least share of pairs on safety prompts."),
+    ] = 0.0,
+    safety_words: Annotated[
+        Path | None,
+        typer.Option(
+            "--safety-words", help="Words, one a line; a prompt that says one is of safety."
+        ),
+    ] = None,
+    targets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--for", metavar="FILE|BENCHMARK", help="Choose what tells most of these; repeatable."
+        ),
+    ] = None,
+    tests: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--test",
+            metavar="FILE|BENCHMARK",
+            help="Test set the pool must not overlap; repeatable.",
+        ),
+    ] = None,
+    leave_out_overlap: Annotated[
+        bool, typer.Option("--leave-out-overlap", help="Ask nothing of prompts that are in one.")
+    ] = False,
+    exclude: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--exclude",
+            help="Round, or file of comparisons, whose prompts are not asked again; "
+            "repeatable. Rounds beside this one count by themselves.",
+        ),
+    ] = None,
+    pairs_per_prompt: Annotated[
+        int, typer.Option("--pairs-per-prompt", min=1, help="Most pairs of one prompt.")
+    ] = 1,
+    power: Annotated[
+        float, typer.Option("--power", min=0, help="The higher, the greedier for disagreement.")
+    ] = 1.0,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Of test prompts, for ever, and of draws.")
+    ] = 0,
+    form: FormatOption = Format.TABLE,
+    quiet: QuietOption = False,
+) -> None:
+    """Choose the pairs of a pool to have labelled next; each has a known probability and a reason.
+
+    Written are tasks for Label Studio and Potato, and a queue for [bold]palate view ROUND[/bold].
+    Some are held out, drawn at random before all others, and their prompts are never trained on.
+    What an earlier round asked is not asked again. Stopped, it goes on where it was.
+
+    The answers: [bold]palate data import ANSWERS --round rounds/1[/bold]
+
+    Example: [bold]palate next samples.jsonl --budget 500[/bold]
+    Example: [bold]palate next runs/demo/models/helpfulness samples.jsonl --budget 500 --random 0.5
+    [/bold]
+    """
+    from pydantic import ValidationError
+
+    from palate.evaluate.journal import sharing
+    from palate.labels.round import make_round
+    from palate.labels.selection import SelectionOptions
+    from palate.types import PalateError
+    from palate.validation import explain
+
+    log = progress(quiet=quiet)
+    if len(words) > 2:
+        raise PalateError(f"expected [MODEL] POOL, got {len(words)} arguments")
+    try:
+        options = SelectionOptions(
+            budget=budget, test_set=test_set, reserve=reserve, random=random, safety=safety,
+            pairs_per_prompt=pairs_per_prompt, power=power, seed=seed,
+        )  # fmt: skip
+    except ValidationError as error:
+        raise PalateError(explain(error, SelectionOptions, root="options")) from None
+    folder = out or _free(ROUNDS)
+    with interruptible(command_line()), sharing() as share:
+        asking = _asking(folder, targets, tests, exclude, safety_words, leave_out_overlap)
+        scorer = None
+        if len(words) == 2 and random < 1:
+            from palate.judges import ScorerJudge, open_judge
+
+            judge = open_judge({"reward-model": words[0]})
+            assert isinstance(judge, ScorerJudge)
+            scorer = judge.scorer
+        elif len(words) == 2:
+            log(f"all pairs are drawn at random (--random 1): {words[0]} is not asked")
+        with counting("rows") as bar:
+            made = make_round(
+                scorer, Path(words[-1]), folder, options, asking, progress=bar, share=share
+            )
+    if made is not None:
+        _say(made, form)
+
+
+def _free(folder: Path) -> Path:
+    """The first round in a folder, 1, 2, ..., that is not whole."""
+    from palate.labels.round import ROUND
+
+    number = 1
+    while (folder / str(number) / ROUND).exists():
+        number += 1
+    return folder / str(number)
+
+
+def _asking(
+    folder: Path,
+    targets: list[str] | None,
+    tests: list[str] | None,
+    exclude: list[Path] | None,
+    safety_words: Path | None,
+    leave_out_overlap: bool,
+) -> Asking:
+    from palate.cli.sources import benchmark_files, comparison_file
+    from palate.labels.round import ROUND, Asking, read_round, rounds_beside
+    from palate.records import file_digest
+
+    kept = folder / "benchmarks-read"
+    rounds = rounds_beside(folder)
+    rounds += [read_round(path) for path in exclude or () if (path / ROUND).is_file()]
+    rule = None
+    if safety_words is not None:
+        from palate.serve.combined import SafetyWords
+
+        rule = SafetyWords.read(safety_words)
+    return Asking(
+        targets=benchmark_files(targets or (), kept, partial=True),
+        tests=benchmark_files(tests or (), kept, partial=True),
+        leave_out_overlap=leave_out_overlap,
+        earlier=list({one.fingerprint: one for one in rounds}.values()),
+        labelled=[
+            comparison_file(path, kept) for path in exclude or () if not (path / ROUND).is_file()
+        ],
+        about_safety=rule,
+        safety_rule="" if safety_words is None else file_digest(safety_words),
+    )
+
+
+def _say(made: Round, form: Format) -> None:
+    """The pairs by reason, with the probabilities that they had."""
+    from palate.types import SELECTION
+
+    by_reason: dict[str, list[float]] = {}
+    for row in made.chosen():
+        facts = row.meta[SELECTION]
+        by_reason.setdefault(facts["reason"], []).append(facts["probability"])
+    emit(
+        (
+            {
+                "reason": reason,
+                "pairs": len(chances),
+                "least probability": float(f"{min(chances):.3g}"),
+                "most": float(f"{max(chances):.3g}"),
+            }
+            for reason, chances in sorted(by_reason.items())
+        ),
+        form,
+        f"Round {made.name}",
+    )
+    log = progress()
+    counts = made.counts
+    log(f"of {counts['pairs']:,} pairs of {counts['prompts']:,} prompts; "
+        f"{counts['asked_before']:,} prompts were asked before, "
+        f"{counts['near_duplicates']:,} are near to another")  # fmt: skip
+    for reason, count in counts["left_out"].items():
+        log(f"left out: {count:,} {reason}")
+    log(f"to be labelled: {made.folder / 'tasks'}, or palate view {made.folder} --blind; then: "
+        f"palate data import ANSWERS --round {made.folder}")  # fmt: skip

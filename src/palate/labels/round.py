@@ -1,0 +1,695 @@
+"""A round of labelling: the pairs of a pool that people are asked, and the batch of their answers.
+
+A round is a folder. `comparisons/chosen.parquet` has its pairs in the order in which they are
+asked, without a label, each with its reason and its probability in `meta`; `queues/next.parquet` is
+the same list for `palate view`, and `tasks/` has it for annotation tools. `round.json` says what it
+was made of and is written last, so that a round is whole or is made again from the scores that are
+kept in `scores.jsonl`. Rounds in one folder belong together: what one has asked no other asks.
+
+The answers come back as two files: `answers.parquet` to train on, `held-out.parquet` to test with.
+
+A pool is held in memory: its texts, and 8 bytes a pair and member.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from palate.data.contamination import BenchmarkIndex
+from palate.data.prompts import hash64, opening, prompt_key
+from palate.data.sources.files import stem
+from palate.data.tasks import Tool, write_tasks
+from palate.evaluate.benchmark import seeded_side
+from palate.evaluate.journal import ALONE, Progress, Shard
+from palate.evaluate.scoring import requests, score_file
+from palate.explorer.queue import Entry, queue_path, write_queue
+from palate.labels.selection import (
+    Codes,
+    Flags,
+    Floats,
+    Reason,
+    Selection,
+    SelectionOptions,
+    expected_gain,
+    information,
+    select,
+)
+from palate.records import (
+    file_digest,
+    read_benchmark_items,
+    read_comparisons,
+    read_header,
+    write_comparisons,
+    write_json,
+    write_text,
+)
+from palate.types import (
+    SELECTION,
+    UNLABELLED,
+    Comparison,
+    Message,
+    PalateError,
+    Scorer,
+    comparison_id,
+    digest,
+)
+
+ROUND, FORMAT = "round.json", 1
+CHOSEN = Path("comparisons", "chosen.parquet")
+ANSWERS, HELD_OUT = "answers.parquet", "held-out.parquet"
+TASKS: tuple[Tool, ...] = ("label-studio", "potato")
+QUEUE = "next"
+MEMBERS = "rewards_members"
+"""The column in which `palate score` keeps what the members of an ensemble say."""
+EXAMPLES = 3  # Of rows that a message names.
+
+
+# The pool: prompts, and the pairs of their responses.
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A prompt with its responses; `members` are what an ensemble says of each, None where nothing.
+
+    `where` is its place in the file.
+    """
+
+    where: str
+    prompt: tuple[Message, ...]
+    responses: tuple[str, ...]
+    members: tuple[Sequence[float] | None, ...]
+    prompt_id: str
+    safety: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pool:
+    """The pairs of a file: P pairs of G prompts, of which M members say something.
+
+    A pair is of responses of one row. Prompts with one opening are one, as in every split. `rows`
+    and `sides` say of each pair where its responses are: [P] and [P, 2]. `differences` [P, M] are
+    what members say of the first less of the second; M is 0 where nobody was asked. `left_out`
+    counts by reason what gave no pair.
+    """
+
+    lines: tuple[Row, ...]
+    prompts: Codes
+    rows: Codes
+    sides: Codes
+    differences: Floats
+    keys: tuple[int, ...]
+    first: Codes
+    left_out: Mapping[str, int]
+
+    def prompt(self, number: int) -> Row:
+        """The first row of a prompt."""
+        return self.lines[int(self.first[number])]
+
+    def flags(self, of: Callable[[Row], bool]) -> Flags:
+        """Of which prompts something holds, by their first rows: [G]."""
+        return np.array([of(self.prompt(n)) for n in range(len(self.keys))], dtype=np.bool_)
+
+
+def read_pool(path: Path, *, members: bool = False, named: Path | None = None) -> Pool:
+    """The pairs of a file of prompts with responses, as `palate rank` reads it.
+
+    With `members` its rows must hold what each member of an ensemble says of each response. Its
+    rows are those of the file `named`, where it was made of one.
+
+    Raises:
+        PalateError: a bad row, no pair in all of it, or no members where they are needed.
+    """
+    left_out: Counter[str] = Counter()
+    lines: list[Row] = []
+    for request in requests(path, ("responses",)):
+        texts = request.candidates.responses
+        said: list[Sequence[float] | None] = [None] * len(texts)
+        if members:
+            said = _members(request.row.get(MEMBERS), len(texts), request.where)
+            left_out["responses without a score"] += sum(one is None for one in said)
+        different = dict(zip(reversed(texts), reversed(said), strict=True))
+        left_out["responses that a row has twice"] += len(texts) - len(different)
+        cluster = request.row.get("prompt_id")
+        row = request.where.rpartition(":")[2]
+        lines.append(
+            Row(
+                f"{named}:{row}" if named else request.where,
+                request.candidates.prompt,
+                tuple(different)[::-1],
+                tuple(different.values())[::-1],
+                "" if cluster is None else str(cluster),
+                request.row.get("safety") is True,
+            )
+        )
+    return _pairs(path, tuple(lines), left_out, members=members)
+
+
+def _members(held: Any, count: int, where: str) -> list[Sequence[float] | None]:
+    """What a row holds of its responses' members.
+
+    Raises:
+        PalateError: nothing, or of one member.
+    """
+    if not isinstance(held, list) or len(held) != count:
+        raise PalateError(
+            f"{where}: expected {MEMBERS}, as `palate score` writes it of an ensemble, got none; "
+            "name an ensemble before the pool, or draw all at random (--random 1)"
+        )
+    if any(isinstance(one, list) and len(one) < 2 for one in held):
+        raise PalateError(
+            f"{where}: {MEMBERS} of an ensemble of one; one model knows no disagreement: train "
+            "with `ensemble: 5`, or draw all at random (--random 1)"
+        )
+    return [one if isinstance(one, list) else None for one in held]
+
+
+def _pairs(path: Path, lines: tuple[Row, ...], left_out: Counter[str], *, members: bool) -> Pool:
+    numbers: dict[int, int] = {}
+    first: list[int] = []
+    found: list[tuple[int, int, int, int]] = []  # Prompt, row, and its two responses.
+    seen: set[tuple[tuple[Message, ...], frozenset[str]]] = set()
+    for number, row in enumerate(lines):
+        key = prompt_key(row.prompt)
+        if key not in numbers:
+            numbers[key] = len(numbers)
+            first.append(number)
+        usable = [n for n, one in enumerate(row.members) if one is not None or not members]
+        if len(usable) < 2:
+            left_out["rows with fewer than two responses to compare"] += 1
+        for a, b in combinations(usable, 2):
+            pair = (row.prompt, frozenset((row.responses[a], row.responses[b])))
+            if pair in seen:
+                left_out["pairs that another row has"] += 1
+                continue
+            seen.add(pair)
+            found.append((numbers[key], number, a, b))
+    if not found:
+        raise PalateError(f"{path}: expected prompts with two or more different responses")
+    table = np.array(found, dtype=np.int64)
+    differences = np.empty((len(found), 0))
+    if members:
+        said = [[lines[row].members[side] for side in pair] for _, row, *pair in found]
+        sizes = {len(one) for pair in said for one in pair if one is not None}
+        if len(sizes) > 1:
+            raise PalateError(
+                f"{path}: {MEMBERS} of ensembles of {min(sizes)} and of {max(sizes)} members; "
+                "score the pool with one"
+            )
+        both = np.array(said, dtype=np.float64)  # [P, 2, M]
+        differences = both[:, 0] - both[:, 1]
+    return Pool(
+        lines, table[:, 0], table[:, 1], table[:, 2:], differences, tuple(numbers),
+        np.array(first, dtype=np.int64), {why: n for why, n in left_out.items() if n},
+    )  # fmt: skip
+
+
+# Rounds that there are.
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What `round.json` holds."""
+
+    folder: Path
+    fingerprint: str
+    made_of: Mapping[str, Any]
+    counts: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def name(self) -> str:
+        """The name of the annotation batch: the folder's."""
+        return self.folder.resolve().name
+
+    def chosen(self) -> Iterator[Comparison]:
+        """The pairs that it asks, in their order, without labels."""
+        return read_comparisons(self.folder / CHOSEN)
+
+
+def read_round(folder: Path) -> Round:
+    """The round in a folder; raises `PalateError` where there is none that is whole."""
+    path = folder / ROUND
+    if not path.is_file():
+        made = "is not whole yet; run its `palate next` again" if folder.is_dir() else "is not here"
+        raise PalateError(f"{folder}: expected a round of `palate next`; {ROUND} {made}")
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        version = held["format"]
+        if version == FORMAT:
+            return Round(folder, held["fingerprint"], held["made_of"], held["counts"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise PalateError(f"{path}: cannot be read; it was changed by hand or is cut") from None
+    raise PalateError(f"{path}: a round of format {version}, this Palate reads {FORMAT}")
+
+
+def rounds_beside(folder: Path) -> list[Round]:
+    """The other rounds in the folder that this one is in, by name."""
+    here = folder.resolve()
+    found = sorted(path.parent for path in here.parent.glob(f"*/{ROUND}"))
+    return [read_round(one) for one in found if one != here]
+
+
+# The next round.
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What a round is chosen for and against, beside the options of the selection.
+
+    `targets` are benchmarks whose labels the chosen ones are to tell of; `tests` what the pool must
+    not overlap, unless what does is `left_out`. `earlier` rounds and `labelled` files of
+    comparisons are not asked again. `about_safety` says which prompts are about safety, beside
+    those whose row says `safety: true`; `safety_rule` names that rule.
+    """
+
+    targets: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    tests: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    leave_out_overlap: bool = False
+    earlier: Sequence[Round] = ()
+    labelled: Sequence[Path] = ()
+    about_safety: Callable[[Iterable[Message]], bool] | None = None
+    safety_rule: str = ""
+
+
+def make_round(
+    scorer: Scorer | None,
+    pool_path: Path,
+    folder: Path,
+    options: SelectionOptions,
+    asking: Asking,
+    *,
+    progress: Progress | None = None,
+    share: Shard = ALONE,
+) -> Round | None:
+    """Choose the pairs of a pool to have labelled next, and write them as a round.
+
+    A round that stands there already and was made of the same is left as it is, for people may be
+    answering it. A killed one goes on with the scores that it has. Of several processes the first
+    returns the round, the others None.
+
+    Raises:
+        PalateError: the pool is too small, overlaps a test set or names no members; the model is an
+            ensemble of one; another round stands in the folder, or one beside it keeps other
+            prompts for testing.
+    """
+    selective = options.random < 1
+    if selective and scorer is not None and getattr(scorer, "members", 1) < 2:
+        raise PalateError(
+            f"{scorer.name}: an ensemble of one, and one model knows no disagreement; train one "
+            "with `ensemble: 5`, or draw all at random (--random 1)"
+        )
+    if asking.targets and not selective:
+        raise PalateError("--for has no say where all pairs are drawn at random; lower --random")
+    if not pool_path.is_file():
+        raise PalateError(f"{pool_path}: no such file")
+    _same_test_prompts(options, asking.earlier)
+    made_of = {
+        "pool": {"file": pool_path.name, "digest": file_digest(pool_path)},
+        "model": dict(scorer.protocol) | {"name": scorer.name} if selective and scorer else None,
+        "options": options.model_dump(mode="json"),
+        "for": {name: read_header(path).fingerprint for name, path in asking.targets.items()},
+        "tests": {name: read_header(path).fingerprint for name, path in asking.tests.items()},
+        "overlap": "left out" if asking.leave_out_overlap else "refused",
+        "labelled": [read_header(path).fingerprint for path in asking.labelled],
+        "safety_rule": asking.safety_rule,
+    }
+    if (folder / ROUND).exists():
+        return _as_it_stands(folder, made_of) if share.leads else None
+    if folder.exists() and not folder.is_dir():
+        raise PalateError(f"{folder}: is a file; name a new folder")
+    scored = pool_path
+    if selective and scorer is not None:
+        scored = folder / "scores.jsonl"
+        score_file(scorer, pool_path, scored, progress=progress, share=share)
+    told: list[Path] = []
+    if asking.targets:
+        if scorer is None:
+            raise PalateError("--for: the ensemble is asked about it too; name it before the pool")
+        targets = folder / "targets.jsonl"
+
+        def write() -> None:
+            if share.leads:
+                _write_targets(asking.targets.values(), targets)
+
+        share.together(write)
+        told.append(targets.with_suffix(".scores.jsonl"))
+        score_file(scorer, targets, told[0], progress=progress, share=share)
+    made: list[Round] = []
+
+    def lead() -> None:
+        if share.leads:
+            made.append(_choose(folder, pool_path, scored, told, options, asking, made_of))
+
+    share.together(lead)
+    return made[0] if made else None
+
+
+def _same_test_prompts(options: SelectionOptions, earlier: Sequence[Round]) -> None:
+    """Raise `PalateError` where an earlier round kept other prompts for testing than this will."""
+    for one in earlier:
+        for name in ("seed", "reserve"):
+            theirs, ours = one.made_of["options"][name], getattr(options, name)
+            if theirs != ours:
+                raise PalateError(
+                    f"--{name} {ours:g}: {one.folder} was drawn with {theirs:g}, and by it prompts "
+                    f"are kept for testing; give --{name} {theirs:g}, or another folder by --out"
+                )
+
+
+def _as_it_stands(folder: Path, made_of: Mapping[str, Any]) -> Round:
+    there = read_round(folder)
+    other = [name for name, value in made_of.items() if there.made_of.get(name) != value]
+    if other:
+        raise PalateError(
+            f"{folder}: holds a round that was made otherwise ({', '.join(other)}); what people "
+            "are asked does not change: name a new folder by --out"
+        )
+    return there
+
+
+def _write_targets(paths: Iterable[Path], out: Path) -> None:
+    """The prompts and responses of benchmarks as rows that a scorer is asked."""
+    lines = []
+    for path in paths:
+        rows = (
+            [(item.prompt, item.responses) for item in read_benchmark_items(path)]
+            if read_header(path).kind == "items"
+            else [(one.prompt, (one.chosen, one.rejected)) for one in read_comparisons(path)]
+        )
+        for prompt, texts in rows:
+            turns = [{"role": turn.role, "content": turn.content} for turn in prompt]
+            lines.append(json.dumps({"prompt": turns, "responses": texts}, ensure_ascii=False))
+    write_text(out, "\n".join(lines) + "\n")
+
+
+def _choose(
+    folder: Path,
+    path: Path,
+    scored: Path,
+    targets: Sequence[Path],
+    options: SelectionOptions,
+    asking: Asking,
+    made_of: Mapping[str, Any],
+) -> Round:
+    """Draw the pairs, and write all files of the round."""
+    selective = options.random < 1
+    pool = read_pool(scored, members=selective, named=path)
+    worth = np.ones(len(pool.prompts))
+    if selective:
+        worth = information(pool.differences)
+        if targets:
+            others = [read_pool(one, members=True).differences for one in targets]
+            worth = expected_gain(pool.differences, np.concatenate(others))
+    prompts = [
+        Comparison(str(n), "pool", pool.prompt(n).prompt, "", "", "") for n in range(len(pool.keys))
+    ]
+    overlap = _overlap(prompts, asking, pool)
+    asked, beside = _asked_before(asking)
+    near = _near(prompts)
+    against = BenchmarkIndex.build({"held out": beside})
+    apart = np.array([bool(against.find(one)) for one in prompts]) | overlap
+    rounds = {one.name: one.fingerprint for one in asking.earlier}
+    fingerprint = digest(made_of, rounds)
+    rng = np.random.default_rng([options.seed, int(fingerprint[:16], 16)])
+    openings = [opening(one.prompt) for one in prompts]
+    rule = asking.about_safety
+    chosen = select(
+        worth, pool.prompts, options, rng,
+        ranks=np.array([hash64("test", str(options.seed), f"{key:x}") for key in pool.keys],
+                       dtype=np.uint64),
+        asked=np.array([key in asked for key in pool.keys]) | overlap,
+        apart=apart,
+        near=near,
+        safety=pool.flags(lambda row: row.safety or bool(rule and rule(row.prompt))),
+        # Prompts that begin alike are neighbours.
+        along=np.argsort(np.argsort(np.array(openings, dtype=object), kind="stable")),
+    )  # fmt: skip
+    name = folder.resolve().name
+    rows = list(_asked(pool, chosen, worth, name, fingerprint, stem(path), scored=selective))
+    header = write_comparisons(folder / CHOSEN, rows, details={"round": name})
+    counts = {
+        "prompts": len(pool.keys),
+        "pairs": len(pool.prompts),
+        "left_out": dict(pool.left_out),
+        "asked_before": sum(key in asked for key in pool.keys),
+        "overlapping": int(overlap.sum()),
+        "near_duplicates": len({n for pair in near.tolist() for n in pair}),
+        "chosen": dict(Counter(chosen.reason.tolist())),
+    }
+    scored_by = "expected gain" if targets else "information"
+    entries = (
+        Entry(row.id, row.meta[SELECTION]["reason"], row.meta[SELECTION].get("worth"))
+        for row in rows
+    )
+    write_queue(queue_path(folder, QUEUE), entries, scored_by=scored_by)
+    for tool in TASKS:
+        out = folder / "tasks" / tool
+        shutil.rmtree(out, ignore_errors=True)  # Of a round that was killed here.
+        write_tasks(rows, tool, out, lambda one: seeded_side(options.seed, one))
+    held = {
+        "format": FORMAT,
+        "fingerprint": fingerprint,
+        "made_of": {**made_of, "earlier": rounds},
+        "counts": counts,
+        "chosen": header.fingerprint,
+    }
+    write_json(folder / ROUND, held)
+    return read_round(folder)
+
+
+def _overlap(prompts: Sequence[Comparison], asking: Asking, pool: Pool) -> Flags:
+    """Which prompts are in a test set or a target, [G].
+
+    Raises:
+        PalateError: some are, and are not to be left out.
+    """
+    files = {**asking.targets, **asking.tests}
+    index = BenchmarkIndex.build({name: _prompts_of(path) for name, path in files.items()})
+    found = [index.find(one) for one in prompts]
+    overlapping = np.array([bool(one) for one in found], dtype=np.bool_)
+    if overlapping.any() and not asking.leave_out_overlap:
+        first = int(np.flatnonzero(overlapping)[0])
+        places = [pool.prompt(int(n)).where for n in np.flatnonzero(overlapping)[:EXAMPLES]]
+        more = ", ..." if overlapping.sum() > EXAMPLES else ""
+        raise PalateError(
+            f"the pool overlaps {found[first][0].benchmark}: {overlapping.sum():,} of "
+            f"{len(prompts):,} prompts ({', '.join(places)}{more}); whoever trains on them knows "
+            "the test: take them out, or give --leave-out-overlap"
+        )
+    return overlapping
+
+
+def _prompts_of(path: Path) -> Iterator[Comparison]:
+    """The prompts of a benchmark, of comparisons or of items of K responses."""
+    if read_header(path).kind == "items":
+        return (
+            Comparison(item.id, item.source, item.prompt, "", "", item.prompt_id)
+            for item in read_benchmark_items(path)
+        )
+    return read_comparisons(path)
+
+
+def _near(prompts: Sequence[Comparison]) -> Codes:
+    """Which prompts are near-duplicates of which, [E, 2], by the rules of contamination."""
+    index = BenchmarkIndex.build({"pool": prompts})
+    edges = {
+        (min(n, other), max(n, other))
+        for n, one in enumerate(prompts)
+        for overlap in index.find(one)
+        if (other := int(overlap.benchmark_id)) != n
+    }
+    return np.array(sorted(edges), dtype=np.int64).reshape(-1, 2)
+
+
+def _asked_before(asking: Asking) -> tuple[set[int], list[Comparison]]:
+    """The keys of all prompts that were asked before, and the held-out ones among them."""
+    keys, held_out = set[int](), list[Comparison]()
+    for one in asking.earlier:
+        for row in one.chosen():
+            keys.add(prompt_key(row.prompt))
+            if row.meta[SELECTION]["reason"] == Reason.HELD_OUT:
+                held_out.append(row)
+    for path in asking.labelled:
+        keys |= {prompt_key(row.prompt) for row in read_comparisons(path)}
+    return keys, held_out
+
+
+def _asked(
+    pool: Pool, chosen: Selection, worth: Floats, name: str, fingerprint: str, source: str, *,
+    scored: bool,
+) -> Iterator[Comparison]:  # fmt: skip
+    """The pairs that are asked, without labels; which response is first is drawn."""
+    for pair, probability, reason in zip(
+        chosen.pairs.tolist(), chosen.probability.tolist(), chosen.reason.tolist(), strict=True
+    ):
+        row = pool.lines[int(pool.rows[pair])]
+        first, second = (row.responses[side] for side in pool.sides[pair].tolist())
+        if not seeded_side(0, digest(fingerprint, pair)):
+            first, second = second, first
+        key = prompt_key(row.prompt)
+        facts = {"round": name, "reason": reason, "probability": probability}
+        yield Comparison(
+            id=comparison_id(source, row.prompt, first, second, fingerprint),
+            source=source,
+            prompt=row.prompt,
+            chosen=first,
+            rejected=second,
+            prompt_id=digest(source, row.prompt_id) if row.prompt_id else f"{key:016x}",
+            batch=name,
+            meta={
+                "asked": row.where,
+                SELECTION: facts | ({"worth": float(worth[pair])} if scored else {}),
+            },
+            judgement=UNLABELLED,
+        )
+
+
+# What comes back.
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What an import has made of a round: rows to train on and to test with, by whom, and the rest.
+
+    `known` rows were there before; `open` tasks have no answer yet.
+    """
+
+    training: int
+    held_out: int
+    known: int
+    tasks: int
+    asked: int
+
+    @property
+    def open(self) -> int:
+        """Tasks without an answer."""
+        return self.asked - self.tasks
+
+    def __str__(self) -> str:
+        again = f", {self.known:,} of them known before" if self.known else ""
+        return (
+            f"{self.training + self.held_out:,} answers to {self.tasks:,} of {self.asked:,} "
+            f"tasks{again}: {self.training:,} to train on, {self.held_out:,} held out"
+        )
+
+
+def import_answers(
+    round_: Round, answers: Iterable[Comparison], out: Path, held_out: Path
+) -> Answered:
+    """Add what people answered to the files of a round, each answer once.
+
+    Every row keeps how its pair was chosen, in `meta.selection`: round, reason, probability. Rows
+    are in the order in which the pairs were asked, and then by annotator, whatever came first, so
+    that the same answers make the same files.
+
+    Raises:
+        PalateError: an answer to a task that was never asked, or of another round; a task that one
+            annotator answered twice; texts that are not those that were asked. Nothing is written.
+    """
+    asked = {row.id: (place, row) for place, row in enumerate(round_.chosen())}
+    kept = {_key(row): row for path in (out, held_out) for row in _rows_of(round_, path)}
+    found: dict[tuple[str, str], Comparison] = {}
+    for row in answers:
+        of = row.meta.get("of")
+        if of not in asked:
+            raise _never_asked(round_, row)
+        answer = _answer(round_, asked[of][1], row)
+        key = _key(answer)
+        if key in found:
+            raise PalateError(
+                f"{_where(row)}: task {of} was answered twice by {row.annotator or 'nobody named'}"
+                f", first in {_where(found[key])}; leave one of them out"
+            )
+        if key in kept and _said(kept[key]) != _said(answer):
+            raise PalateError(
+                f"{_where(row)}: task {of} was answered otherwise by {row.annotator or 'the same'} "
+                f"in {out.name} or {held_out.name}; remove both to import anew"
+            )
+        found[key] = answer
+    known = len(found.keys() & kept.keys())
+    every = sorted(
+        ({**found, **kept}).values(), key=lambda r: (asked[r.meta["of"]][0], r.annotator or "")
+    )
+    parts: dict[Path, list[Comparison]] = {out: [], held_out: []}
+    for row in every:
+        is_test = row.meta[SELECTION]["reason"] == Reason.HELD_OUT
+        parts[held_out if is_test else out].append(row)
+    for path, rows in parts.items():
+        if rows:
+            details = {"round": round_.name, "round_fingerprint": round_.fingerprint}
+            write_comparisons(path, rows, details=details)
+    tasks = len({row.meta["of"] for row in every})
+    return Answered(len(parts[out]), len(parts[held_out]), known, tasks, len(asked))
+
+
+def _answer(round_: Round, asked: Comparison, row: Comparison) -> Comparison:
+    """The pair that was asked, with what was said of it."""
+    if {row.chosen, row.rejected} != {asked.chosen, asked.rejected}:
+        raise PalateError(
+            f"{_where(row)}: its responses are not those that task {asked.id} asked of; import "
+            "what the tool exports as it is"
+        )
+    key = f"{round_.fingerprint}:{row.annotator or ''}"
+    return replace(
+        asked,
+        id=comparison_id(asked.source, asked.prompt, row.chosen, row.rejected, key),
+        chosen=row.chosen,
+        rejected=row.rejected,
+        rating=row.rating,
+        annotator=row.annotator,
+        judgement=row.judgement,
+        meta={**row.meta, **asked.meta, "of": asked.id},
+    )
+
+
+def _key(row: Comparison) -> tuple[str, str]:
+    return str(row.meta["of"]), row.annotator or ""
+
+
+def _said(row: Comparison) -> tuple[object, ...]:
+    """What counts of an answer; in a tie it is all the same which response stands first."""
+    texts = (row.chosen, row.rejected)
+    tied = row.judgement.decides == "tie"
+    return (tuple(sorted(texts)) if tied else texts), row.judgement, row.rating
+
+
+def _where(row: Comparison) -> str:
+    """Where an answer stands, as far as its source says."""
+    file, number = row.meta.get("file"), row.meta.get("row")
+    return f"{file}:{number}" if file else f"answer {row.id}"
+
+
+def _rows_of(round_: Round, path: Path) -> Iterator[Comparison]:
+    """The answers that an earlier import left; raises `PalateError` where they are another's."""
+    if not path.exists():
+        return
+    header = read_header(path, "comparisons")
+    if header.details.get("round_fingerprint") != round_.fingerprint:
+        raise PalateError(
+            f"{path}: holds no answers of round {round_.name}; name another file by --out"
+        )
+    yield from read_comparisons(path)
+
+
+def _never_asked(round_: Round, row: Comparison) -> PalateError:
+    of = row.meta.get("of")
+    if not of:
+        return PalateError(
+            f"{_where(row)}: names no task; expected answers to the tasks in "
+            f"{round_.folder / 'tasks'}, which say `comparison_id`"
+        )
+    for other in rounds_beside(round_.folder):
+        if any(one.id == of for one in other.chosen()):
+            return PalateError(
+                f"{_where(row)}: answers a task of round {other.name}, not of {round_.name}; "
+                f"import it with --round {other.folder}"
+            )
+    return PalateError(f"{_where(row)}: task {of} was never asked in round {round_.name}")
