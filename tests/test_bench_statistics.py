@@ -54,6 +54,14 @@ def test_the_large_run_in_small(simulate, tmp_path):
     assert set(tables) == named
 
 
+def test_a_share_corrected_for_its_judge_holds_its_level(simulate):
+    corrected, beside = simulate.coverage_judge_corrected(rng(), 100)
+    assert simulate.mean(corrected) == pytest.approx(0.95, abs=0.045)
+    own = [value for name, value in beside.items() if "uncorrected" in name]
+    assert min(own) < 0.1, "the judge's own share misses it"
+    assert max(value for name, value in beside.items() if "refused" in name) < 0.08
+
+
 def test_best_of_k_in_subsets_holds_its_level(simulate, monkeypatch):
     monkeypatch.setattr(simulate, "BEST_OF_K", ((20, 40),))
     assert simulate.mean(simulate.coverage_best_of_k(rng(), 200)) == pytest.approx(0.95, abs=0.04)

@@ -58,7 +58,9 @@ NOT_RUN = {
     r"--engine |palate engines install": "environments of others; tests/engines",
     r"--url ": "needs a server; tests/evaluate/test_parity.py",
     r"palate audit .*--data DIR": "reads public data; tests/cli/test_audit.py",
-    r"palate judge '\{chat:": "asks an endpoint; tests/judges/llm",
+    r"palate (judge|probe|win-rate) '\{chat:": "asks an endpoint; tests/judges/llm",
+    r"palate win-rate longer|palate probe '\{generation:": "reads public data; "
+    "tests/cli/test_judging.py",
     r"palate doctor|palate plan": "speaks of this machine; tests/cli",
     r"torchrun ": "several processes; tests/recipe/test_distributed.py",
     r"curl ": "needs a server; tests/serve/test_protocols.py asks the same",

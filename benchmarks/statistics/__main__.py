@@ -28,9 +28,12 @@ def simulated(draws: int) -> dict[str, object]:
     ece = simulate.coverage_ece(rng, max(draws // 10, 20))
     best_of_k = simulate.coverage_best_of_k(rng, draws)
     best_of_k_false = simulate.false_positive_best_of_k(rng, draws)
+    # Some thirty clustered means a draw.
+    corrected, uncorrected = simulate.coverage_judge_corrected(rng, max(draws // 5, 20))
     told = {
         "wilson": wilson, "clustered": clustered, "paired": paired, "ece": ece,
         "best of k": best_of_k, "best of k, equal judges": best_of_k_false,
+        "judge-corrected": corrected, "judge": uncorrected,
     }  # fmt: skip
     for name, cells in told.items():
         for cell, value in cells.items():
@@ -41,6 +44,7 @@ def simulated(draws: int) -> dict[str, object]:
         "false_positive_paired": round(simulate.mean(paired), 4),
         "coverage_best_of_k": round(simulate.mean(best_of_k), 4),
         "false_positive_best_of_k": round(simulate.mean(best_of_k_false), 4),
+        "coverage_judge_corrected": round(simulate.mean(corrected), 4),
         "farthest": {
             "wilson": round(simulate.farthest(wilson, 0.95), 4),
             "clustered": round(simulate.farthest(clustered, 0.95), 4),
@@ -48,6 +52,7 @@ def simulated(draws: int) -> dict[str, object]:
             "best_of_k": round(simulate.farthest(best_of_k, 0.95), 4),
             "best_of_k_false": round(simulate.farthest(best_of_k_false, 0.05), 4),
             "ece": round(simulate.farthest(ece, 0.95), 4),
+            "judge_corrected": round(simulate.farthest(corrected, 0.95), 4),
         },
         "position_bias_found": simulate.position_found(rng, draws, 0.2),
         "position_bias_false": simulate.position_found(rng, draws, 0.0),

@@ -191,6 +191,50 @@ def coverage_ece(rng: np.random.Generator, draws: int) -> Cells:
     return made
 
 
+# A judge in the place of people: prompts that it alone has seen, labelled ones, people's share for
+# a side, how often the judge agrees with them for it and against it, and how often it ties.
+JUDGED = (
+    (300, 100, 0.6, 0.85, 0.75, 0.15),
+    (1_000, 200, 0.5, 0.9, 0.6, 0.1),
+    (600, 300, 0.7, 0.7, 0.6, 0.2),
+    (300, 60, 0.5, 0.95, 0.95, 0.0),
+)
+
+
+def judged_set(
+    rng: np.random.Generator, prompts: int, share: float, agrees: tuple[float, float], ties: float
+) -> tuple[Array, Array, NDArray[np.int64]]:
+    """A judge's answers, people's labels and prompts, [N] each; prompts of 1 to 3 comparisons."""
+    rates = rng.beta(share * 6, (1 - share) * 6, prompts)
+    codes = np.repeat(np.arange(prompts), rng.integers(1, 4, prompts))
+    labels = answers(rng, rates[codes])
+    agreed = rng.random(codes.size) < np.where(labels == 1, *agrees)
+    judged = np.where(agreed, labels, 1 - labels)
+    return np.where(rng.random(codes.size) < ties, 0.5, judged), labels, codes
+
+
+def coverage_judge_corrected(rng: np.random.Generator, draws: int) -> tuple[Cells, Cells]:
+    """How often the corrected interval holds people's share, of the draws that are not refused.
+
+    Beside it how often the judge's own interval does, and how many draws are refused.
+    """
+    made, beside = {}, {}
+    for new, labelled, share, for_it, against, ties in JUDGED:
+        held = own = refused = 0
+        for _ in range(draws):
+            agrees = (for_it, against)
+            judged, _, codes = judged_set(rng, new, share, agrees, ties)
+            theirs, labels, known = judged_set(rng, labelled, share, agrees, ties)
+            found = stats.judge_corrected(judged, codes, theirs, labels, known + new)
+            refused += found.estimate is None
+            held += found.estimate is not None and holds(found.estimate, share)
+            own += holds(found.judged, share)
+        name = f"{new} and {labelled} prompts, {share}, J {for_it + against - 1:.2f}"
+        made[name] = held / max(1, draws - refused)
+        beside |= {f"{name}: uncorrected": own / draws, f"{name}: refused": refused / draws}
+    return made, beside
+
+
 def mean(cells: Cells) -> float:
     """Over all cells alike."""
     return float(np.mean(list(cells.values())))

@@ -10,6 +10,7 @@
     correlation.py  how far two numbers of the same responses go together
     ensemble.py     how far the members of an ensemble are apart, and bounds by it
     noise.py        how many labels are wrong, and which, by margins of judges that never saw them
+    judged.py       people's share where only a judge has seen, its errors taken out
     adjusted.py     accuracy without the help of length, and what a score is worth in best-of-n
 
 A new statistic goes to the file of its subject, and returns an `Estimate`.
@@ -92,6 +93,7 @@ from palate.stats.estimate import (
     micro_average,
     wilson,
 )
+from palate.stats.judged import JudgeCorrected, favour, judge_corrected
 from palate.stats.noise import FLIP_PRIOR, NoiseModel, fit_noise
 from palate.stats.replicates import (
     Replicated,
@@ -127,6 +129,7 @@ __all__ = [
     "Calibration",
     "DawidSkene",
     "Estimate",
+    "JudgeCorrected",
     "NoiseCeiling",
     "NoiseModel",
     "PairedDifference",
@@ -166,6 +169,7 @@ __all__ = [
     "divergence",
     "error_probabilities",
     "event_calibration",
+    "favour",
     "fit_noise",
     "half_width",
     "held_out_differences",
@@ -174,6 +178,7 @@ __all__ = [
     "holm_family",
     "holm_levels",
     "items_needed",
+    "judge_corrected",
     "krippendorff_alpha",
     "length_controlled",
     "letters",
