@@ -128,9 +128,8 @@ def test_messages_are_asked_and_read_in_anthropic_s_shape(options, monkeypatch):
         "model": "m", "max_tokens": 2056, "thinking": {"type": "adaptive"},
         "output_config": {"effort": "low"},
     }  # fmt: skip
-    assert headers["x-api-key"] == "sk-ant-1"
+    assert headers["authorization"] == "Bearer sk-ant-1"
     assert headers["anthropic-version"] == "2026-10-21"
-    assert "authorization" not in headers
 
 
 def test_without_room_for_it_nothing_is_thought(options):

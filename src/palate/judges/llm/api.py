@@ -125,7 +125,8 @@ def _message_said(reply: Any, clean: Clean, seconds: float) -> Answer:
 
 
 def _message_headers(key: str) -> Mapping[str, str]:
-    return {"anthropic-version": MESSAGES_VERSION, "x-api-key": key}
+    # The key goes as a bearer, as anthropic 2.14.0 sends it; earlier versions had x-api-key.
+    return {"anthropic-version": MESSAGES_VERSION, **_bearer(key)}
 
 
 # A question of choice, answered with probabilities.
