@@ -66,3 +66,12 @@ def test_best_of_k_in_subsets_holds_its_level(simulate, monkeypatch):
     monkeypatch.setattr(simulate, "BEST_OF_K", ((20, 40),))
     assert simulate.mean(simulate.coverage_best_of_k(rng(), 200)) == pytest.approx(0.95, abs=0.04)
     assert simulate.mean(simulate.false_positive_best_of_k(rng(), 150)) < 0.1
+
+
+def test_what_is_said_of_items_of_four_in_small(simulate, tmp_path):
+    from benchmarks.statistics import scale
+
+    scale.make_run(tmp_path / "run", 200, 4, scale.verdicts_of_four)
+    seconds, figures = scale.seconds_of_scores(tmp_path / "run")
+    assert seconds > 0
+    assert figures == 4 * (1 + len(scale.SUBSETS))

@@ -76,9 +76,20 @@ def main() -> None:
     scale.make_run(folder, items, given.judges)
     seconds, tables = scale.seconds_of_report(folder)
     print(f"report: {', '.join(tables)}", file=sys.stderr)
-    full = items == 100_000 and given.judges == 10
-    name = "seconds_100k_x_10" if full else f"seconds_{items}_x_{given.judges}"
-    line = {"benchmark": "statistics", **simulated(draws), name: round(seconds, 2)}
+    of_four = FOLDER / f"run-{items}-of-4-{given.judges}"
+    scale.make_run(of_four, items, given.judges, scale.verdicts_of_four)
+    seconds_of_four, figures = scale.seconds_of_scores(of_four)
+    print(f"scores of items of four: {figures} figures", file=sys.stderr)
+    seconds_of_four_report, tables = scale.seconds_of_report(of_four)
+    print(f"report of items of four: {', '.join(tables)}", file=sys.stderr)
+    size = "100k" if items == 100_000 else str(items)
+    line = {
+        "benchmark": "statistics",
+        **simulated(draws),
+        f"seconds_{size}_x_{given.judges}": round(seconds, 2),
+        f"seconds_{size}_of_4_x_{given.judges}": round(seconds_of_four, 2),
+        f"seconds_{size}_of_4_x_{given.judges}_report": round(seconds_of_four_report, 2),
+    }
     print(json.dumps({**line, "draws": draws, "quick": given.quick}))
 
 

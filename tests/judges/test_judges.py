@@ -7,7 +7,7 @@ from palate.judges import JUDGES, open_judge
 from palate.types import Message, Pair, PalateError
 
 TRIVIAL = ("random", "longer", "shorter", "first")
-KINDS = ("text-to-text", "reward-endpoint")
+KINDS = ("text-to-text", "reward-endpoint", "run-batch")
 ENDPOINT = {"url": "http://localhost:1", "shape": "openrlhf", "input": "plain"}
 
 

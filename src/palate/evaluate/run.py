@@ -297,7 +297,8 @@ def evaluate(
     what is missing, and ends in the same verdicts as one that was not killed.
 
     Args:
-        judge: asked in chunks of at most `PAIRS_PER_CALL`; sees pairs, never labels.
+        judge: asked in chunks of at most `PAIRS_PER_CALL`, or its own `pairs_per_call`; sees pairs,
+            never labels.
         benchmark: the comparisons.
         folder: made where absent.
         seed: decides which response stands first.
@@ -366,7 +367,9 @@ def evaluate(
                 del sizes[key]
 
     def ask(missing: Iterator[Item]) -> Iterator[tuple[str, Record]]:
-        while chunk := list(islice(missing, PAIRS_PER_CALL)):
+        # A judge that collects its questions before any is answered wants all of them at once.
+        pairs_per_call = int(getattr(judge, "pairs_per_call", PAIRS_PER_CALL))
+        while chunk := list(islice(missing, pairs_per_call)):
             pairs = [item.pair for item in chunk]
             answers = iter(judge.judge(pairs))
             for pair in pairs:

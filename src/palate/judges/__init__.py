@@ -13,6 +13,7 @@ from palate.judges.options import (
     ChatSpec,
     GenerationSpec,
     RewardEndpointSpec,
+    RunBatchSpec,
     SequenceClassifierSpec,
     TextToTextSpec,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "LengthChoice",
     "RandomChoice",
     "RewardEndpointSpec",
+    "RunBatchSpec",
     "ScorerJudge",
     "SequenceClassifierSpec",
     "TextToTextSpec",
@@ -65,6 +67,13 @@ def _reward_endpoint(options: object) -> Judge:
     from palate.judges.endpoint import RewardEndpoint
 
     return ScorerJudge(RewardEndpoint(spec))
+
+
+def _run_batch(options: object) -> Judge:
+    spec = _spec(RunBatchSpec, "run-batch", options, "`model` and `folder`")
+    from palate.judges.run_batch import RunBatch
+
+    return RunBatch(spec)
 
 
 def _reward_model(options: object) -> Judge:
@@ -104,6 +113,7 @@ JUDGES: Mapping[str, Callable[[Any], Judge]] = {
     "reward-model": _reward_model,
     "text-to-text": _text_to_text,
     "reward-endpoint": _reward_endpoint,
+    "run-batch": _run_batch,
     "chat": _chat,
     "generation": _generation,
 }

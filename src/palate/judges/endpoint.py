@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from transformers import AutoTokenizer
 
 from palate.http import Retry, Server, TransientError, bearer_key, error_line
-from palate.judges.options import RewardEndpointSpec, SequenceClassifierSpec
+from palate.judges.options import RewardEndpointSpec, RunBatchSpec, SequenceClassifierSpec
 from palate.judges.prompting import (
     NO_LIMIT,
     Encoded,
@@ -68,7 +68,7 @@ class EndpointFormat:
     the same model reads the same tokens.
     """
 
-    def __init__(self, spec: RewardEndpointSpec, *, takes_ids: bool) -> None:
+    def __init__(self, spec: RewardEndpointSpec | RunBatchSpec, *, takes_ids: bool) -> None:
         """Open the tokenizer, if any; raises `PalateError` where it cannot be."""
         self._spec = spec
         self._takes_ids = takes_ids
@@ -154,8 +154,8 @@ class EndpointFormat:
             if tuple(self._tokenizer(candidate, verbose=False)["input_ids"]) == encoded.ids:
                 return candidate
         raise PalateError(
-            f"{self._spec.tokenizer}: as text, shape {self._spec.shape} would read other tokens "
-            "than the template's; serve the model in a shape that takes ids (vllm-classify, "
+            f"{self._spec.tokenizer}: its server would read other tokens in a text than the "
+            "template writes; serve the model in a shape that takes ids (vllm-classify, "
             "sglang-classify)"
         )
 

@@ -164,6 +164,32 @@ class RewardEndpointSpec(BaseModel):
         return self
 
 
+class RunBatchSpec(BaseModel):
+    """A reward model that vLLM's offline batch asks: requests in a file, answers in another.
+
+    In `folder` stand `requests.jsonl`, which is written, and the `answers*.jsonl` that
+    `vllm run-batch` made of it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(description="Hub id or folder; its tokenizer and template write the texts.")
+    folder: Path = Field(description="Where requests and answers stand.")
+    name: str | None = Field(None, description="Name in tables; default: the model's.")
+    revision: str | None = Field(None, description="Hub revision (commit, tag or branch).")
+    input: Literal["chat", "plain"] = Field("chat", description="As of reward-endpoint.")
+    max_tokens: int | None = Field(None, ge=4, description="Default: the tokenizer's limit.")
+    over_limit: Literal["unscored", "cut-oldest"] = "unscored"
+    prefixes: Mapping[Role, str] = Field(default=HH_PREFIXES, description="For plain.")
+    suffix: str = Field("", description="For plain: ends the text, such as an EOS token.")
+    date: str = Field("26 Jul 2024", description="For templates that write the day (pitfall 7).")
+
+    @property
+    def tokenizer(self) -> str:
+        """The model's own."""
+        return self.model
+
+
 class GenerationSpec(BaseModel):
     """A chat checkpoint that is asked the chat judge's question, without an API."""
 
