@@ -64,6 +64,7 @@ NOT_RUN = {
     r"palate doctor|palate plan": "speaks of this machine; tests/cli",
     r"torchrun ": "several processes; tests/recipe/test_distributed.py",
     r"curl ": "needs a server; tests/serve/test_protocols.py asks the same",
+    r"palate judge '\{run-batch:": "ends where the batch begins; tests/judges/test_run_batch.py",
     r"make |source ": "what made the environment of these tests",
     r"python (examples/trl_grpo|-m openrlhf|-m verl)|\.\.\. --rm-type": OTHERS,
     r"vllm |python -m sglang|text-embeddings-router|mlflow |llama-server ": OTHERS,
