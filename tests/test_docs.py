@@ -50,7 +50,7 @@ NOT_RUN = {
     r"palate (run|train|demo)\b": LONG,
     r"palate view .*--export": "there are no marks yet; tests/explorer/test_annotations.py",
     r"palate report runs/margin": "a study; tests/recipe/test_study.py",
-    r"palate next\b|--round |rounds/": "a pool and answers of people; tests/labels/test_round.py",
+    r"palate (next|loop)\b|--round |rounds/": "a pool and answers of people; tests/labels",
     r"palate (serve|view)\b": UNTIL_STOPPED,
     r"palate push\b(?!.*--dry-run)|--base Qwen|OpenAssistant/": HUB,
     r"--format onnx|--with safety-onnx": "half a minute of tracing; tests/model/test_onnx.py",

@@ -260,6 +260,21 @@ def test_the_trend_is_the_least_squares_line_with_an_error(scaling):
     assert steeper.low > 0
 
 
+def test_curves_are_compared_at_equal_amounts(scaling):
+    _, made = scaling
+    table, accuracies = made.table("scaling-differences"), made.table("scaling")
+    rows = list(table.records())
+    assert [(row["size"].value, row["data"].value) for row in rows] == [
+        ("7B <b>", "50"), ("7B <b>", "100"), ("7B <b>", "200"),
+    ]  # fmt: skip
+    for row in rows:
+        of = [cells(accuracies, size)[row["data"].value].estimate for size in ("7B <b>", "1B")]
+        difference = row["Difference (points)"].estimate
+        assert difference.value == pytest.approx(of[0].value - of[1].value)
+        assert (row["Comparisons"].value, row["Of 1B"].value) == (int(row["data"].value),) * 2
+    assert rows[-1]["p (Holm)"].value < 0.01
+
+
 def test_the_page_draws_the_curves_and_shows_names_as_they_are(scaling):
     run, _ = scaling
     page = write_page(report(run)).read_text()

@@ -50,6 +50,7 @@ COMMANDS: tuple[tuple[str, str, Callable[..., None]], ...] = (
     (RUN, "evaluate", recipes.evaluate),
     (RUN, "report", recipes.report),
     (LABELS, "next", labels.next_round),
+    (LABELS, "loop", labels.loop),
     (MODELS, "judge", recipes.judge),
     (MODELS, "probe", judging.probe),
     (MODELS, "win-rate", judging.win_rate),

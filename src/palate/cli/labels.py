@@ -1,25 +1,30 @@
-"""`palate next`: which comparisons to have labelled next."""
+"""`palate next` and `palate loop`: which comparisons to have labelled next, week by week."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from palate.cli.options import (
+    DataOption,
     Format,
     FormatOption,
     QuietOption,
+    SetOption,
     command_line,
     counting,
     emit,
     interruptible,
     progress,
 )
+from palate.cli.recipes import RecipeArgument
 
 if TYPE_CHECKING:
     from palate.labels.round import Asking, Round
+    from palate.labels.selection import SelectionOptions
 
 ROUNDS = Path("rounds")
 
@@ -115,24 +120,17 @@ def next_round(
     Example: [bold]palate next runs/demo/models/helpfulness samples.jsonl --budget 500 --random 0.5
     [/bold]
     """
-    from pydantic import ValidationError
-
     from palate.evaluate.journal import sharing
     from palate.labels.round import make_round
-    from palate.labels.selection import SelectionOptions
     from palate.types import PalateError
-    from palate.validation import explain
 
     log = progress(quiet=quiet)
     if len(words) > 2:
         raise PalateError(f"expected [MODEL] POOL, got {len(words)} arguments")
-    try:
-        options = SelectionOptions(
-            budget=budget, test_set=test_set, reserve=reserve, random=random, safety=safety,
-            pairs_per_prompt=pairs_per_prompt, power=power, seed=seed,
-        )  # fmt: skip
-    except ValidationError as error:
-        raise PalateError(explain(error, SelectionOptions, root="options")) from None
+    options = _options(
+        budget=budget, test_set=test_set, reserve=reserve, random=random, safety=safety,
+        pairs_per_prompt=pairs_per_prompt, power=power, seed=seed,
+    )  # fmt: skip
     folder = out or _free(ROUNDS)
     with interruptible(command_line()), sharing() as share:
         asking = _asking(folder, targets, tests, exclude, safety_words, leave_out_overlap)
@@ -151,6 +149,20 @@ def next_round(
             )
     if made is not None:
         _say(made, form)
+
+
+def _options(**values: Any) -> SelectionOptions:
+    """Options of a selection as they were typed."""
+    from pydantic import ValidationError
+
+    from palate.labels.selection import SelectionOptions
+    from palate.types import PalateError
+    from palate.validation import explain
+
+    try:
+        return SelectionOptions(**values)
+    except ValidationError as error:
+        raise PalateError(explain(error, SelectionOptions, root="options")) from None
 
 
 def _free(folder: Path) -> Path:
@@ -226,3 +238,103 @@ def _say(made: Round, form: Format) -> None:
         log(f"left out: {count:,} {reason}")
     log(f"to be labelled: {made.folder / 'tasks'}, or palate view {made.folder} --blind; then: "
         f"palate data import ANSWERS --round {made.folder}")  # fmt: skip
+
+
+def loop(
+    recipe: RecipeArgument,
+    pool: Annotated[
+        Path,
+        typer.Argument(
+            help="Prompts with responses, which people are asked; or comparisons, whose labels are "
+            "replayed beside random ones."
+        ),
+    ],
+    budget: Annotated[int, typer.Option("--budget", min=1, help="Pairs to ask for each week.")],
+    weeks: Annotated[int, typer.Option("--weeks", min=1, help="How many rounds, in all.")] = 4,
+    random: Annotated[
+        float,
+        typer.Option(
+            "--random",
+            min=0,
+            max=1,
+            help="Share of each round that is drawn at random; the rest "
+            "by what the model's members disagree on.",
+        ),
+    ] = 1.0,
+    reserve: Annotated[
+        float, typer.Option("--reserve", min=0, help="Share of prompts kept for testing, for ever.")
+    ] = 0.1,
+    test_set: Annotated[
+        float,
+        typer.Option(
+            "--test-set",
+            min=0,
+            help="Held-out pairs of a round of people's: a share below 1, or their number.",
+        ),
+    ] = 0.1,
+    safety: Annotated[
+        float,
+        typer.Option("--safety", min=0, max=1, help="Least share of pairs on safety prompts."),
+    ] = 0.0,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Which of the recipe's; default: the only one.")
+    ] = None,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="Go on with a round that is answered in part.")
+    ] = False,
+    seed: Annotated[
+        int, typer.Option("--seed", help="Of test prompts, for ever, and of draws.")
+    ] = 0,
+    overrides: SetOption = None,
+    data: DataOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Default: runs/NAME-loop.")
+    ] = None,
+    quiet: QuietOption = False,
+) -> None:
+    """Label, train, judge, and ask again: accuracy by labels spent, week by week.
+
+    The recipe's model is trained on what it has; each week draws a round by it, adds the answers to
+    its mixture and trains it again. A pool of comparisons is replayed, at random beside by
+    disagreement from the same start. A pool of prompts is asked of people: it stops at each round,
+    says what to do, and goes on when called again.
+
+    Example: [bold]palate loop mine.yaml samples.jsonl --budget 500[/bold]
+    Example: [bold]palate loop mine.yaml labelled.parquet --budget 100 --random 0.5[/bold]
+    """
+    from palate.cli.sources import comparison_file
+    from palate.labels.loop import loop as go
+    from palate.labels.loop import replays
+    from palate.recipe import load_recipe
+    from palate.recipe.distributed import distributed
+
+    with interruptible(command_line()), distributed() as leads:
+        if not leads:
+            return
+        log = progress(quiet=quiet)
+        options = _options(
+            budget=budget, test_set=test_set, reserve=reserve, random=random, safety=safety,
+            seed=seed,
+        )  # fmt: skip
+        plan = load_recipe(recipe, overrides or (), data=data)
+        folder = out or Path("runs") / f"{plan.name}-loop"
+        if replays(pool):
+            pool = comparison_file(pool, folder / "replayed")
+        waiting = go(
+            plan, pool, folder, options, weeks=weeks, model=model, partial=partial, say=log,
+            counting=counting,
+        )  # fmt: skip
+    if waiting is not None:
+        at = waiting.round_.folder
+        typer.echo(
+            f"{at}: {waiting.answered:,} of {waiting.tasks:,} tasks are answered. Have the others "
+            f"labelled ({at / 'tasks'}, or palate view {at} --blind), then: palate data import "
+            f"ANSWERS --round {at}; then this command again (with --partial: without them)"
+        )
+        return
+    from rich.console import Console
+
+    from palate.report import report
+
+    report(folder, Console(file=sys.stdout))
+    log(f"results: {folder / 'report.html'}")

@@ -282,7 +282,8 @@ def runs_to_view(folders: list[Path]) -> list[Path]:
         if (
             folder / "study.json"
         ).is_file():  # A look inside imports the report's statistics: a second.
-            variants = [run for run, _ in run_folders(folder) if shows(run)]
+            # Weeks of a loop begin in one folder, whichever way they go on.
+            variants = list(dict.fromkeys(run for run, _ in run_folders(folder) if shows(run)))
         # The study's own folder has the same comparisons without verdicts.
         if not variants or (folder / MARKS).is_file():
             runs.append(folder)

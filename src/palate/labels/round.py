@@ -36,6 +36,7 @@ from palate.labels.selection import (
     Codes,
     Flags,
     Floats,
+    Keys,
     Reason,
     Selection,
     SelectionOptions,
@@ -423,8 +424,7 @@ def _choose(
     rule = asking.about_safety
     chosen = select(
         worth, pool.prompts, options, rng,
-        ranks=np.array([hash64("test", str(options.seed), f"{key:x}") for key in pool.keys],
-                       dtype=np.uint64),
+        ranks=permanent_ranks(pool.keys, options.seed),
         asked=np.array([key in asked for key in pool.keys]) | overlap,
         apart=apart,
         near=near,
@@ -463,6 +463,12 @@ def _choose(
     }
     write_json(folder / ROUND, held)
     return read_round(folder)
+
+
+def permanent_ranks(keys: Iterable[int], seed: int) -> Keys:
+    """The random number that each prompt has for ever, by which `selection` draws tests."""
+    ranks = [hash64("test", str(seed), f"{key:x}") for key in keys]
+    return np.array(ranks, dtype=np.uint64)
 
 
 def _overlap(prompts: Sequence[Comparison], asking: Asking, pool: Pool) -> Flags:
@@ -639,13 +645,12 @@ def _answer(round_: Round, asked: Comparison, row: Comparison) -> Comparison:
         )
     key = f"{round_.fingerprint}:{row.annotator or ''}"
     return replace(
-        asked,
+        row,
         id=comparison_id(asked.source, asked.prompt, row.chosen, row.rejected, key),
-        chosen=row.chosen,
-        rejected=row.rejected,
-        rating=row.rating,
-        annotator=row.annotator,
-        judgement=row.judgement,
+        source=asked.source,
+        prompt=asked.prompt,
+        prompt_id=asked.prompt_id,
+        batch=asked.batch,
         meta={**row.meta, **asked.meta, "of": asked.id},
     )
 

@@ -29,7 +29,10 @@ from palate.report.uncertainty import uncertainty
 from palate.report.verdict import Verdict, verdict, verdict_table
 from palate.types import PalateError
 
-STUDY = ("study-accuracy", "study-differences", "scaling", "scaling-trend", "study-runs")
+STUDY = (
+    "study-accuracy", "study-differences", "scaling", "scaling-differences", "scaling-trend",
+    "study-runs",
+)  # fmt: skip
 DATA = ("mixture", "contents", "batches", "sources", "lint", "agreement", "annotators", "overlap")
 NAMES = (
     "table-7", "table-8", "table-29", "table-29-thresholds", "verdict", "differences", "length",
@@ -196,6 +199,7 @@ def _study_report(run: Path, folder: Path) -> Report:
         study.study_accuracy(results),
         study.study_differences(results, contrasts),
         study.scaling_table(results),
+        study.scaling_differences(results),
         study.scaling_trend(results),
         study.study_runs(results),
         *_data_tables((run,), ()),

@@ -659,6 +659,57 @@ def scaling_table(study: StudyResults) -> Table | None:
     return make_table("scaling", title, heads, rows, (*study.remarks(), METHOD))
 
 
+def scaling_differences(study: StudyResults) -> Table | None:
+    """Every curve less the baseline's at each amount of data, paired; None where there is one."""
+    axis = study.index.data_axis
+    if axis is None:
+        return None
+    place = list(study.index.axes).index(axis)
+    baseline = study.index.levels(study.index.baseline)
+    size = (*baseline[:place], *baseline[place + 1 :])
+    compared = [
+        (curve, variant, pairs, (*baseline[:place], variant[place], *baseline[place + 1 :]))
+        for of in scaling_curves(study)
+        for curve in of
+        if curve.size != size
+        for variant, pairs in zip(curve.variants, curve.pairs, strict=True)
+    ]
+    compared = [one for one in compared if one[0].series.seeds(one[1], one[3])]
+    if not compared:
+        return None
+    differences = [curve.series.difference(one, of)[0] for curve, one, _, of in compared]
+    rows = []
+    for (curve, one, pairs, of), tested in zip(
+        compared, stats.holm_family(differences), strict=True
+    ):
+        # Where both are the same model there is nothing to test.
+        same = bool((curve.series.table(one, curve.series.seeds(one, of))
+                     == curve.series.table(of, curve.series.seeds(one, of))).all())  # fmt: skip
+        cells = (
+            *curve.series.names, *_levels(one), len(curve.series.seeds(one, of)), pairs,
+            study.pairs[of, curve.series.model], _known(tested.estimate), tested.estimate.n,
+            None if same else tested.p_value,
+        )  # fmt: skip
+        rows.append(row(*cells, group=_group(curve.series)))
+    name = escape.name(", ".join(size))
+    heads = [
+        *study.name_columns(),
+        *columns(Unit.COUNT, "Seeds", "Comparisons", f"Of {name}"),
+        Column("Difference (points)", Unit.DIFFERENCE, HOLM_INTERVAL),
+        Column("n", Unit.COUNT),
+        Column("p (Holm)", Unit.P_VALUE),
+    ]
+    remarks = (
+        *study.remarks(),
+        f"Against {name} at the same {escape.name(axis)}, paired on the items that both scored, "
+        "seed by seed. Comparisons are those trained on. p is adjusted by Holm over these rows, "
+        "which are another family of tests than the differences from one baseline. "
+        f"{HOLM_METHOD}",
+    )
+    title = f"Scaling: paired difference from {name}"
+    return make_table("scaling-differences", title, heads, rows, remarks)
+
+
 def scaling_trend(study: StudyResults) -> Table | None:
     """The slope of every curve, its last step, and its slope less the first curve's; or None."""
     pairs = [(one, of[0]) for of in scaling_curves(study) for one in of if one.has_slope]
