@@ -63,7 +63,9 @@ def test_labels_are_replayed_at_random_beside_by_disagreement(recipe: Path, tmp_
         rows = [
             row
             for week in (1, 2)
-            for row in read_comparisons(folder / arm / "rounds" / str(week) / "answers.parquet")
+            for row in read_comparisons(
+                folder / arm / "rounds" / f"week-{week}" / "answers.parquet"
+            )
         ]
         assert len({prompt_key(row.prompt) for row in rows}) == 16, "nothing is asked twice"
         assert {row.meta[SELECTION]["reason"] for row in rows} <= reasons
@@ -76,7 +78,7 @@ def test_labels_are_replayed_at_random_beside_by_disagreement(recipe: Path, tmp_
     # Again, nothing is made again; a killed one goes on.
     weights = folder / "by-disagreement" / "weeks" / "2" / "models" / "rm" / "model.safetensors"
     stamp = weights.stat().st_mtime_ns
-    (folder / "by-disagreement" / "rounds" / "2" / "round.json").unlink()
+    (folder / "by-disagreement" / "rounds" / "week-2" / "round.json").unlink()
     assert palate(*words).returncode == 0
     assert weights.stat().st_mtime_ns == stamp
 
@@ -93,7 +95,7 @@ def test_with_people_it_waits_for_their_answers_and_goes_on(recipe: Path, tmp_pa
     folder = tmp_path / "loop"
     words = ["loop", recipe, samples, "--budget", 8, "--weeks", 1, "--test-set", 2,
              "--reserve", 0.3, "--out", folder]  # fmt: skip
-    at = folder / "at-random" / "rounds" / "1"
+    at = folder / "at-random" / "rounds" / "week-1"
     for _ in range(2):
         done = palate(*words)
         assert done.returncode == 0, done.stderr

@@ -349,7 +349,7 @@ def import_file(
     Answers to the tasks of [bold]palate next[/bold], from the tool's export or from
     [bold]palate view ROUND --export[/bold], are added to those of the round, each once; held-out
     ones go to a file of their own. Default: ROUND/answers.parquet, ROUND/held-out.parquet.
-    Example: [bold]palate data import export.json --round rounds/1[/bold]
+    Example: [bold]palate data import export.json --round rounds/round-1[/bold]
     """
     from palate.cli.sources import check_output, comparisons
     from palate.data.sources import not_read, worst

@@ -114,7 +114,7 @@ def next_round(
     Some are held out, drawn at random before all others, and their prompts are never trained on.
     What an earlier round asked is not asked again. Stopped, it goes on where it was.
 
-    The answers: [bold]palate data import ANSWERS --round rounds/1[/bold]
+    The answers: [bold]palate data import ANSWERS --round rounds/round-1[/bold]
 
     Example: [bold]palate next samples.jsonl --budget 500[/bold]
     Example: [bold]palate next runs/demo/models/helpfulness samples.jsonl --budget 500 --random 0.5
@@ -166,13 +166,13 @@ def _options(**values: Any) -> SelectionOptions:
 
 
 def _free(folder: Path) -> Path:
-    """The first round in a folder, 1, 2, ..., that is not whole."""
+    """The first of round-1, round-2, ... in a folder that is not whole."""
     from palate.labels.round import ROUND
 
     number = 1
-    while (folder / str(number) / ROUND).exists():
+    while (folder / f"round-{number}" / ROUND).exists():
         number += 1
-    return folder / str(number)
+    return folder / f"round-{number}"
 
 
 def _asking(
@@ -227,7 +227,7 @@ def _say(made: Round, form: Format) -> None:
             for reason, chances in sorted(by_reason.items())
         ),
         form,
-        f"Round {made.name}",
+        f"{made.folder}",
     )
     log = progress()
     counts = made.counts

@@ -110,7 +110,7 @@ def loop(
                 place = _rounds(folder, arm)
                 if week:
                     waiting = _label(
-                        recipe, name, pool, folder, place / str(week), week, how, labels,
+                        recipe, name, pool, folder, place / f"week-{week}", week, how, labels,
                         test if replayed else None, partial=partial, say=say, counting=counting,
                     )  # fmt: skip
                     if waiting is not None:
@@ -121,7 +121,11 @@ def loop(
             if not replayed:
                 _gather(
                     test,
-                    [_rounds(folder, arm) / str(w) for arm in arms for w in range(1, week + 1)],
+                    [
+                        _rounds(folder, arm) / f"week-{w}"
+                        for arm in arms
+                        for w in range(1, week + 1)
+                    ],
                 )
             # With more held-out answers earlier weeks are judged again; they are not trained again.
             for before in range(week + 1) if not replayed else (week,):
@@ -246,7 +250,8 @@ def _label(
 
         scorer = RewardScorer(_week(folder, arm, week - 1) / "models" / model, name=model)
     start = _week(folder, arm, 0) / "mixtures" / f"{recipe.models[model].mixture}.parquet"
-    earlier = [one for one in rounds_beside(round_folder) if int(one.folder.name) < week]
+    names = [f"week-{n}" for n in range(1, week)]
+    earlier = [one for one in rounds_beside(round_folder) if one.folder.name in names]
     asking = Asking(
         tests={"test": test} if test else {},
         leave_out_overlap=True,
@@ -290,7 +295,7 @@ def _recipe(recipe: Recipe, model: str, folder: Path, arm: str, week: int, test:
     answers = {
         f"week-{n}": {
             "source": "own",
-            "path": str((_rounds(folder, arm) / str(n) / ANSWERS).resolve()),
+            "path": str((_rounds(folder, arm) / f"week-{n}" / ANSWERS).resolve()),
         }
         for n in range(1, week + 1)
     }

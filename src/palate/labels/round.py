@@ -44,6 +44,7 @@ from palate.labels.selection import (
     information,
     select,
 )
+from palate.recipe.cache import locked
 from palate.records import (
     file_digest,
     read_benchmark_items,
@@ -600,6 +601,11 @@ def import_answers(
         PalateError: an answer to a task that was never asked, or of another round; a task that one
             annotator answered twice; texts that are not those that were asked. Nothing is written.
     """
+    with locked(round_.folder):
+        return _import(round_, answers, out, held_out)
+
+
+def _import(round_: Round, answers: Iterable[Comparison], out: Path, held_out: Path) -> Answered:
     asked = {row.id: (place, row) for place, row in enumerate(round_.chosen())}
     kept = {_key(row): row for path in (out, held_out) for row in _rows_of(round_, path)}
     found: dict[tuple[str, str], Comparison] = {}
