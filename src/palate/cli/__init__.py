@@ -15,6 +15,7 @@ import typer
 from palate.cli import (
     audit,
     data,
+    doubt,
     engines,
     judging,
     labels,
@@ -65,6 +66,7 @@ COMMANDS: tuple[tuple[str, str, Callable[..., None]], ...] = (
     (LOOK, "view", serve.view),
     (LOOK, "compare", score.compare),
     (LOOK, "audit", audit.audit),
+    (LOOK, "doubt", doubt.doubt),
     (LOOK, "doctor", plan.doctor),
 )
 for _panel, _name, _command in COMMANDS:

@@ -81,8 +81,9 @@ class Card:
     """What a checkpoint says of itself.
 
     `base_layers` is the number of decoder layers kept where the base has more; `tables` maps a
-    heading to a Markdown table; `recipe` is the resolved recipe as YAML. `text` is the card of an
-    earlier export, kept word for word.
+    heading to a Markdown table; `recipe` is the resolved recipe as YAML. `training_data` is the
+    fingerprint of the file that it was trained on, by which an audit knows that a model has seen
+    what it is asked. `text` is the card of an earlier export, kept word for word.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Card:
     tables: Mapping[str, str] = field(default_factory=dict[str, str])
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
     text: str = ""
+    training_data: str = ""
 
 
 def most_restrictive(licences: Iterable[str | None]) -> str | None:
@@ -670,6 +672,8 @@ def _config(model: RewardModel, card: Card) -> Any:
     }
     if chat.ending == "template":
         config.palate["ending"] = chat.ending
+    if card.training_data:
+        config.palate["training_data"] = card.training_data
     if model.attributes:
         config.palate["attributes"] = list(model.attributes)
     if model.own is not None:  # Who does not know them opens the average, a model like any other.

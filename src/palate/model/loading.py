@@ -884,6 +884,7 @@ def reopen(
             base_licence=adapter.base_licence,
             base_layers=ours.get("layers"),
             recipe_fingerprint=ours.get("recipe") or "",
+            training_data=ours.get("training_data") or "",
             facts={"adapter": f"{kind}, merged"},
         )
     elif base is not None:
@@ -903,6 +904,7 @@ def reopen(
             base_revision=ours.get("base_revision") or revision or "",
             base_layers=ours.get("layers"),
             recipe_fingerprint=ours.get("recipe") or "",
+            training_data=ours.get("training_data") or "",
             text=text,
         )
     for name, weight in model.backbone.named_parameters():

@@ -590,6 +590,7 @@ def _card(
         recipe_fingerprint="" if recipe is None else digest(fingerprinted(recipe)),
         data=tuple(shares),
         facts=facts,
+        training_data=header.fingerprint,
     )
 
 

@@ -88,8 +88,8 @@ def end_states(
         show(count * int(done) // 100, count)
 
     keep_states(
-        model, visited, budget, folder, made_of=made_of, asked=False, stop=lambda: False, log=log,
-        show=percent,
+        model, visited, budget, folder, made_of=made_of, asked=False, stop=lambda: False,
+        log=lambda line: log(line.removesuffix(" until the training ends")), show=percent,
     )  # fmt: skip
     differences = np.empty((count, model.head.in_features), np.float32)
     own = np.empty(count)
