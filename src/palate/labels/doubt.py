@@ -413,25 +413,24 @@ def judge(
     """
     from palate.train.heads import held_out_margins
 
-    scales, rate = np.ones(len(folds)), 0.0
-    for number in range(1, ROUNDS + 1):
+    scales, rate, number = np.ones(len(folds)), 0.0, 0
+    while True:
+        number += 1
         held = held_out_margins(
             differences, folds, clusters, own=own, scales=scales, flip_rate=rate,
             members=options.members, seed=options.seed,
         )  # fmt: skip
         mean, spread = held.margins.mean(1), held.margins.std(1, ddof=1)
+        sure = lowered(mean, spread)
         log(f"heads, round {number} of {ROUNDS}: prefer what labels do in {(mean > 0).mean():.1%}")
-        noise = stats.fit_noise(
-            lowered(mean, spread), clusters, np.random.default_rng(options.seed), levels=levels
-        )
+        rng = np.random.default_rng(options.seed)
+        noise = stats.fit_noise(sure, clusters, rng, levels=levels)
         if noise is None:
             raise PalateError("expected margins of two clusters of prompts or more, got fewer")
         if number == ROUNDS:
-            break
+            return Judged(mean, spread, noise, noise.wrong(sure, levels), held.ridges)
         worth = noise.slopes.mean(0)[levels]
         scales, rate = worth / worth.mean(), float(noise.flip_rate.value)
-    wrong = noise.wrong(lowered(mean, spread), levels)
-    return Judged(mean, spread, noise, wrong, held.ridges)
 
 
 def lowered(margins: Floats, spread: Floats) -> Floats:
