@@ -76,3 +76,10 @@ def test_a_variant_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     found = sensitivity("made", rows(6), asked, tmp_path, opening, pairs=6)
     assert [line.partition(":")[0] for line in found.skipped] == ["512 tokens", "1,024 tokens"]
     assert [one.kind for one in found.moved] == ["order", "wording", "wording", "batch"]
+
+
+def test_a_prompt_s_wording_is_another_prompt_that_asks_the_same() -> None:
+    asked = {"chat": {"model": "m", "preset": "rating"}}
+    wordings = {one.name for one in variants(asked) if one.kind == "wording"}
+    assert {"prompt rating-explained", "prompt rating-ties"} <= wordings
+    assert not {"prompt safety", "prompt best-of-k", "prompt rubric"} & wordings

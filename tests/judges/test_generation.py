@@ -49,6 +49,12 @@ def test_the_choice_is_by_the_stock_model_s_logits_at_the_first_position(folder)
         assert preference.answer == tokenizer.decode([int(expected.argmax())])
 
 
+@pytest.mark.parametrize("preset", ["rating", "best-of-k"])
+def test_a_question_that_one_pass_does_not_answer_is_refused(folder, preset):
+    with pytest.raises(PalateError, match="expected one of llama2-zero-shot, safety"):
+        open_judge({"generation": {"model": str(folder), "preset": preset}})
+
+
 def test_pitfall_24_neither_window_nor_batch_changes_an_answer(folder):
     together = open_judge({"generation": {"model": str(folder)}}).judge([*PAIRS, PAIRS[3]])
     small = {"model": str(folder), "batch_tokens": 1, "window": 2}

@@ -184,6 +184,8 @@ def test_the_chat_judge_is_a_setting_and_the_papers_one_its_former_name(recipe):
         recipe, ["judging.chat={model: m, base_url: 'http://h/v1'}"], environment={}
     )
     assert chat_spec(chat_judge(local)["chat"]).base_url == "http://h/v1"
+    claude = load_recipe(recipe, ["judging.chat={provider: anthropic}"], environment={})
+    assert chat_spec(chat_judge(claude)["chat"]).api == "messages"
     own = {"chat": {"model": "gpt-4", "base_url": "http://h/v1"}}
     mine = plain.model_copy(update={"judges": (own,)})
     assert with_judges(mine, "gpt-4", said.append).judges == (own,), "the recipe's own comes first"
@@ -211,6 +213,7 @@ def test_a_name_that_is_none_is_one_line(recipe, wanted, message):
         ({"reward-model": "runs/a/models/b"}, "runs/a/models/b"),
         ({"chat": {"model": "gpt-4", "preset": "x"}}, "gpt-4"),
         ({"chat": {"model": "gpt-4", "name": "mine"}}, "mine"),
+        ({"chat": {"provider": "anthropic"}}, "claude-opus-5-5"),
     ],
 )
 def test_a_judge_is_called_by_its_name_its_checkpoint_or_its_kind(spec, name):

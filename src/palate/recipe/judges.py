@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
+from palate.judges.llm.providers import PROVIDERS
 from palate.recipe.schema import CHAT_JUDGE, TRIVIAL_JUDGES, Recipe
 from palate.types import PalateError
 from palate.validation import did_you_mean
@@ -30,7 +31,9 @@ ALL = "all"
 def chat_judge(recipe: Recipe) -> JudgeSpec:
     """The chat model that is asked where the paper asked GPT-4, which OpenAI no longer serves."""
     said = recipe.judging.chat
-    return {"chat": {**CHAT_JUDGE, **(said if isinstance(said, dict) else {"model": said})}}
+    given = said if isinstance(said, dict) else {"model": said}
+    # A provider has a model and options of its own.
+    return {"chat": given if "provider" in given else {**CHAT_JUDGE, **given}}
 
 
 def with_judges(recipe: Recipe, wanted: str, say: Callable[[str], None] = lambda _: None) -> Recipe:
@@ -79,4 +82,6 @@ def name_of(spec: JudgeSpec) -> str:
     if isinstance(options, str):
         return options
     options = options or {}
-    return str(options.get("name") or options.get("model") or kind)
+    provider = PROVIDERS.get(str(options.get("provider")))
+    own = provider.model if provider else kind
+    return str(options.get("name") or options.get("model") or own)
