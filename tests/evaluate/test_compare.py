@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import published
 from palate.cli import app
+from palate.data.benchmarks import import_benchmark
 from palate.data.simulation import CampaignOptions, simulate
+from palate.data.sources.base import Request
 from palate.evaluate.benchmark import Benchmark
 from palate.evaluate.compare import (
+    by_chance,
     compare_judges,
     facts,
     flipped_rows,
@@ -20,9 +24,10 @@ from palate.evaluate.compare import (
 )
 from palate.evaluate.metrics import read_judge_results
 from palate.evaluate.run import evaluate
+from palate.evaluate.scores import read_score
 from palate.judges import open_judge
-from palate.records import read_comparisons, write_comparisons
-from palate.types import Bin, Comparison, PalateError
+from palate.records import read_benchmark_items, read_comparisons, write_comparisons
+from palate.types import BenchmarkItem, Bin, Comparison, Message, PalateError
 
 
 @pytest.fixture
@@ -132,3 +137,106 @@ def test_command_compares_two_files_and_refuses_what_is_no_file(run: Path) -> No
     found = CliRunner().invoke(app, ["compare", "longer", "random"])
     assert isinstance(found.exception, PalateError)
     assert "no such verdict file" in str(found.exception)
+
+
+# Items of K.
+
+
+@pytest.fixture
+def items(tmp_path: Path) -> Path:
+    """Verdicts of trivial judges on 80 items of four: in half of them the right one is longest."""
+    rows = [
+        published.rewardbench_2("Math" if n % 2 else "Focus", str(n))
+        | {"prompt": f"Question {n // 2}?", "chosen": [f"right {n}" + " so" * (5 * (n % 4 < 2))]}
+        for n in range(80)
+    ]
+    path = tmp_path / "benchmarks" / "rewardbench-2.parquet"
+    file = published.write_rows(tmp_path / "test.json", rows)
+    import_benchmark("rewardbench-2", path, Request(file), partial=True)
+    for name in ("longer", "shorter", "random", "first"):
+        evaluate(open_judge(name), Benchmark("rewardbench-2", path), tmp_path)
+    return tmp_path
+
+
+def test_two_judges_on_items_of_four_by_their_share_of_right_answers(items: Path) -> None:
+    paths = [items / f"{name}--rewardbench-2.parquet" for name in ("longer", "random")]
+    longer, random = map(read_judge_results, paths)
+    rows = list(read_benchmark_items(items / "benchmarks" / "rewardbench-2.parquet"))
+    scores = tuple(map(read_score, paths))
+    compared = compare_judges(longer, random, rows, np.random.default_rng(0), scores)
+    whole, own, *parts = compared.parts
+    assert (whole.first.value, whole.chance, whole.difference.estimate.n_clusters) == (
+        0.5,
+        0.25,
+        40,
+    )
+    assert whole.difference.estimate.value == np.mean(longer.values - random.values)
+    # Two subsets of one size: the mean of subsets is the mean of items, and its test the same.
+    assert (own.by, own.level, own.chance) == ("its own score", "Score", 0.25)
+    assert own.difference.estimate.value == pytest.approx(whole.difference.estimate.value)
+    levels = {(part.by, part.level): part.first.value for part in parts}
+    assert levels["length", "a right one is longest"] == 1
+    assert levels["source", "Math"] == 0.5
+    assert {part.by for part in parts} == {"source", "length"}, "all have four, one is right"
+    assert max(p.difference.estimate.confidence for p in parts) == 1 - 0.05 / len(parts)
+
+
+def test_a_judge_against_chance(items: Path) -> None:
+    results = read_judge_results(items / "longer--rewardbench-2.parquet")
+    compared = compare_judges(results, by_chance(results), [], np.random.default_rng(0))
+    difference = compared.whole.difference
+    assert (difference.estimate.value, difference.estimate.low > 0) == (0.25, True)
+    shorter = read_judge_results(items / "shorter--rewardbench-2.parquet")
+    compared = compare_judges(shorter, by_chance(shorter), [], np.random.default_rng(0))
+    assert compared.whole.first.value == 0.5
+
+
+def test_items_without_a_score_are_counted_and_in_no_difference(items: Path) -> None:
+    first, second = (
+        read_judge_results(items / f"{name}--rewardbench-2.parquet") for name in ("longer", "first")
+    )
+    values = first.values.copy()
+    values[:3] = np.nan
+    compared = compare_judges(replace(first, values=values), second, [], np.random.default_rng(0))
+    assert (compared.unscored, compared.whole.difference.estimate.n) == ((3, 0), 77)
+    assert {f.first for f in compared.flips[:3]} == {"unscored"}
+
+
+def test_parts_of_one_item() -> None:
+    turns = ((Message("user", "Go?"), Message("assistant", "x"), Message("user", "On?")),) * 2
+    item = BenchmarkItem(
+        "i", "hard", (Message("user", "Hi?"),), ("aa", "b"), (1, 0), "p", turns=turns
+    )
+    assert facts(item) == {
+        "source": "hard",
+        "number of responses": "2",
+        "right responses": "one",
+        "turns of the prompt": "4 to 5",
+        "length": "a wrong one is longest",
+    }
+    many = BenchmarkItem("i", "s", (Message("user", "Hi?"),), ("a",) * 9, (0, 0, *(1,) * 7), "p")
+    assert facts(many)["number of responses"] == "more than 8"
+    assert facts(many)["right responses"] == "several"
+    assert facts(many)["length"] == "right and wrong are as long"
+
+
+def test_command_compares_items_with_each_other_and_with_chance(items: Path) -> None:
+    paths = [str(items / f"{name}--rewardbench-2.parquet") for name in ("longer", "first")]
+    out = items / "flips.jsonl"
+    found = CliRunner().invoke(app, ["compare", *paths, "--format", "json", "--flips", str(out)])
+    assert found.exit_code == 0, found.output
+    whole, own, *parts = json.loads(found.stdout)
+    assert (whole["chance"], own["by"], own["p"] is None) == (25.0, "its own score", False)
+    assert parts, "the items that stand beside the verdicts give the parts"
+    flips = [json.loads(line) for line in out.read_text().splitlines()]
+    assert f"{len(flips)} items were answered differently" in found.stderr
+    for flip in flips:
+        top = max(flip["scores_of_longer"])
+        right = flip["places"][flip["scores_of_longer"].index(top)] == 0
+        assert flip["answer_of_longer"] == ("right" if right else "wrong")
+        assert len(flip["responses"]) == 4
+    found = CliRunner().invoke(app, ["compare", paths[0], "chance", "--format", "json"])
+    assert found.exit_code == 0, found.output
+    whole, own, *_ = json.loads(found.stdout)
+    assert (whole["longer"], whole["chance"], whole["difference"]) == (50.0, 25.0, 25.0)
+    assert (own["chance"], own["difference"]) == (25.0, 25.0)

@@ -10,8 +10,11 @@ import torch
 from transformers import AutoModelForSequenceClassification
 from typer.testing import CliRunner
 
+import published
 from palate.cli import app
+from palate.data.benchmarks import import_benchmark
 from palate.data.simulation import CampaignOptions, simulate
+from palate.data.sources.base import Request
 from palate.evaluate.parity import (
     EMULATED,
     TOLERANCE,
@@ -195,3 +198,32 @@ def test_pitfall_30_a_server_is_compared_too(llama: Path) -> None:
 
 def test_tolerance_of_bfloat16_is_wider() -> None:
     assert TOLERANCE["float32"] < TOLERANCE["float16"] < TOLERANCE["bfloat16"]
+
+
+def test_command_scores_every_response_of_items_of_k_once(llama: Path, tmp_path: Path) -> None:
+    rows = [published.rewardbench_2("Math", str(n)) for n in range(6)]
+    rows.append(published.rewardbench_2("Ties", "tied:1", right=3, wrong=2))
+    file = published.write_rows(tmp_path / "test.json", rows)
+    kept = tmp_path / "rewardbench-2.parquet"
+    import_benchmark("rewardbench-2", kept, Request(file), partial=True)
+    votes = published.write_rows(
+        tmp_path / "votes.json", [published.vote("model_a", turn=turn) for turn in (1, 2)]
+    )
+    # Of the two turns of one conversation the second has earlier answers of its own: no pair.
+    asked = {
+        f"rewardbench-2={file}": (29, 46),
+        str(kept): (29, 46),
+        f"mt-bench-human={votes}": (4, 1),
+    }
+    for items, (responses, pairs) in asked.items():
+        arguments = ["parity", str(llama), "--items", items, "--format", "json"]
+        found = CliRunner().invoke(app, arguments)
+        assert found.exit_code == 0, found.output
+        way = json.loads(found.stdout)[0]
+        assert (way["responses"], way["flips"]) == (responses, f"0 of {pairs}")
+    cut = published.write_rows(tmp_path / "cut.json", rows)
+    cut.write_bytes(cut.read_bytes()[:-90])
+    found = CliRunner().invoke(app, ["parity", str(llama), "--items", f"rewardbench-2={cut}"])
+    assert isinstance(found.exception, PalateError)
+    assert "cut.json: expected a JSON array, got broken JSON in item 7" in str(found.exception)
+    assert "\n" not in str(found.exception)

@@ -188,8 +188,13 @@ def push(
 def parity(
     model: Annotated[str, typer.Argument(help="Folder or hub id; a PEFT adapter's folder too.")],
     items: Annotated[
-        Path | None,
-        typer.Option("--items", help="JSONL or Parquet as `palate score` takes, or comparisons."),
+        str | None,
+        typer.Option(
+            "--items",
+            metavar="FILE|NAME[=PATH]",
+            help="JSONL or Parquet as `palate score` takes, comparisons, or a benchmark of the "
+            "field such as rewardbench-2, every response once.",
+        ),
     ] = None,
     count: Annotated[int, typer.Option("--n", min=2, help="Prompts that are scored.")] = 64,
     tolerance: Annotated[
@@ -244,10 +249,12 @@ def parity(
     are said to give the reward count for the exit code.
     Without --items: a simulated campaign's responses.
     Example: [bold]palate parity runs/demo/models/safety --with safety-onnx[/bold]
+    Example: [bold]palate parity runs/demo/models/safety --items rewardbench-2[/bold]
     Example: [bold]palate parity runs/demo/models/safety --engine sentence-transformers[/bold]
     """
-    from itertools import chain, islice
+    from itertools import chain
 
+    from palate.cli.sources import candidates_in
     from palate.data.simulation import CampaignOptions, simulate
     from palate.evaluate.parity import (
         adapter_backend,
@@ -260,7 +267,6 @@ def parity(
         served_dtype,
     )
     from palate.evaluate.parity import parity as compare
-    from palate.evaluate.scoring import SHAPES, requests
     from palate.judges import ScorerJudge, open_judge
     from palate.model.backbone import find_checkpoint
     from palate.model.device import default_device
@@ -305,7 +311,7 @@ def parity(
             campaign = simulate(CampaignOptions(weeks=1, comparisons_per_week=count), seed=0)
             candidates = [Candidates(c.prompt, (c.chosen, c.rejected)) for c in campaign]
         else:
-            candidates = [r.candidates for r in islice(requests(items, tuple(SHAPES)), count)]
+            candidates = candidates_in(items, count)
         served: list[Generator[Backend]] = []
         if engines:
             folder = Path(find_checkpoint(merged).path)
@@ -356,7 +362,7 @@ def parity(
     if page is not None:
         from palate.cli.engines import page_of
 
-        asked = items.name if items is not None else "a simulated campaign"
+        asked = Path(items).name if items is not None else "a simulated campaign"
         about = f"Of {Path(model).name}: {len(candidates)} prompts of {asked}, on the CPU."
         write_text(page, page_of(agreements, [one for one, _ in engines], about))
         log(f"written: {page}")

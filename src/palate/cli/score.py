@@ -24,6 +24,7 @@ from palate.cli.options import (
 if TYPE_CHECKING:
     from palate.evaluate.compare import Compared, Part
     from palate.evaluate.journal import Shard
+    from palate.evaluate.results import JudgeResults
     from palate.types import Scorer
 
 
@@ -198,7 +199,10 @@ def score(
 
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="A judge of RUN, or a verdict file.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Another one.")],
+    second: Annotated[
+        str,
+        typer.Argument(metavar="B", help="Another one; or chance, what random scores reach."),
+    ],
     run: Annotated[
         Path | None, typer.Option("--run", help="Folder of a run; A and B are its judges.")
     ] = None,
@@ -207,7 +211,11 @@ def compare(
     ] = None,
     items: Annotated[
         Path | None,
-        typer.Option("--items", help="File of the comparisons; a run knows its own."),
+        typer.Option(
+            "--items",
+            help="File of the comparisons, or Palate's of items of K; a run knows its own, and "
+            "`palate judge` keeps it beside the verdicts.",
+        ),
     ] = None,
     flips: Annotated[
         Path | None,
@@ -219,40 +227,68 @@ def compare(
 
     Difference is A minus B in points, clustered by prompt. All items: p and a 95 % interval. Parts:
     p_holm is adjusted over all of them, and low and high have the level that Holm tests the part
-    at; they leave out zero where p_holm is below 0.05. Judges that were not asked the same, or not
-    alike, are not compared.
+    at; they leave out zero where p_holm is below 0.05. Of items of K an item is worth the share of
+    right responses among those scored highest; a benchmark of the field has its own score beside.
+    Judges that were not asked the same, or not alike, are not compared.
     Example: [bold]palate compare helpfulness longer --run runs/demo --benchmark safety[/bold]
+    Example: [bold]palate compare verdicts/rm--rewardbench-2.parquet chance[/bold]
     """
     import numpy as np
 
-    from palate.cli.sources import all_of
-    from palate.evaluate.compare import compare_judges, flipped_rows, verdict_files
+    from palate.cli.sources import asked_in
+    from palate.evaluate import compare as comparing
     from palate.evaluate.metrics import read_judge_results
+    from palate.evaluate.scores import read_score
     from palate.records import write_text
     from palate.types import PalateError
 
-    paths = [Path(first), Path(second)]
+    by_chance = second == comparing.CHANCE and not Path(second).is_file()
+    names = [first] if by_chance else [first, second]
+    paths = list(map(Path, names))
     if run is not None:
-        paths = list(verdict_files(run, (first, second), benchmark))
+        paths = comparing.verdict_files(run, names, benchmark)
     for path in paths:
         if not path.is_file():
             raise PalateError(f"{path}: no such verdict file; to name judges of a run, give --run")
-    ours, theirs = map(read_judge_results, paths)
-    if run is not None and items is None:
-        items = run / "benchmarks" / f"{ours.benchmark}.parquet"
+    results = list(map(read_judge_results, paths))
+    own = [score for path in paths if (score := read_score(path)) is not None]
+    if by_chance:
+        results.append(comparing.by_chance(results[0]))
+        own += map(comparing.score_by_chance, own[:1])
+    ours, theirs = results
+    if items is None:
+        items = _asked_beside(paths[0], ours) if run is None else _asked_in_run(run, ours)
     progress()
-    asked = list(all_of(items)) if items is not None else []
-    compared = compare_judges(ours, theirs, asked, np.random.default_rng(0))
+    asked = list(asked_in(items)) if items is not None else []
+    scores = (own[0], own[1]) if len(own) == 2 else None
+    compared = comparing.compare_judges(ours, theirs, asked, np.random.default_rng(0), scores)
     emit([_row(part, compared) for part in compared.parts], form, _title(compared))
     _say_flips(compared)
     if flips is not None:
-        if items is None:
+        if not asked:
             raise PalateError(f"--flips {flips}: needs the texts; give --items or --run")
         import json
 
-        rows = flipped_rows(compared, asked)
+        from palate.evaluate.scores import scores_by_item
+
+        of_each = [scores_by_item(path) for path in paths] if compared.of_items else []
+        rows = comparing.flipped_rows(compared, asked, of_each)
         write_text(flips, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         progress()(f"flips: {flips}")
+
+
+def _asked_in_run(run: Path, results: JudgeResults) -> Path:
+    return run / "benchmarks" / f"{results.benchmark}.parquet"
+
+
+def _asked_beside(verdicts: Path, results: JudgeResults) -> Path | None:
+    """What `palate judge` kept beside its verdicts, where it is what they are of."""
+    from palate.data.sources.own import is_ours
+    from palate.records import read_header
+
+    path = _asked_in_run(verdicts.parent, results)
+    same = is_ours(path) and read_header(path).fingerprint == results.terms.data
+    return path if same else None
 
 
 def _title(compared: Compared) -> str:
@@ -260,28 +296,47 @@ def _title(compared: Compared) -> str:
 
 
 def _row(part: Part, compared: Compared) -> dict[str, Any]:
+    from palate.evaluate.compare import CHANCE
+
     gap = part.difference.estimate
+    beside = compared.of_items and compared.second != CHANCE
+    chance = {"chance": round(100 * part.chance, 1)} if beside else {}
     return {
         "by": part.by,
         "part": part.level,
         "n": gap.n,
+        **chance,
         compared.first: round(100 * part.first.value, 1),
         compared.second: round(100 * part.second.value, 1),
         "difference": round(100 * gap.value, 1),
         "low": round(100 * gap.low, 1),
         "high": round(100 * gap.high, 1),
-        "p": round(part.difference.p_value, 4) if part.by == "all" else None,
-        "p_holm": None if part.by == "all" else round(part.difference.p_value, 4),
+        "p": round(part.difference.p_value, 4) if part.alone else None,
+        "p_holm": None if part.alone else round(part.difference.p_value, 4),
     }
 
 
 def _say_flips(compared: Compared) -> None:
-    first = sum(flip.first == "chosen" for flip in compared.flips)
-    second = sum(flip.second == "chosen" for flip in compared.flips)
-    progress()(
-        f"{len(compared.flips)} items were answered differently: {first} where only "
-        f"{compared.first} preferred the chosen response, {second} where only {compared.second} did"
-    )
+    flips, say = compared.flips, progress()
+    differently = f"{len(flips):,} items were answered differently"
+    if compared.of_items:
+        leads = [sum(sign * flip.lead > 0 for flip in flips) for sign in (1, -1)]
+        say(
+            f"{differently}: {leads[0]:,} where {compared.first} has more of the item right, "
+            f"{leads[1]:,} where {compared.second} has"
+        )
+    else:
+        first = sum(flip.first == "chosen" for flip in flips)
+        second = sum(flip.second == "chosen" for flip in flips)
+        say(
+            f"{differently}: {first} where only {compared.first} preferred the chosen response, "
+            f"{second} where only {compared.second} did"
+        )
+    own = any(part.by != "all" and part.alone for part in compared.parts)
+    for judge, count in zip((compared.first, compared.second), compared.unscored, strict=True):
+        if count:
+            wrong = "; they count as wrong in the benchmark's own score" if own else ""
+            say(f"{count:,} items have no score from {judge} and are in no difference{wrong}")
 
 
 # `palate combine`: a safety and a helpfulness model as one reward, whitened.

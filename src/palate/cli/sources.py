@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -27,8 +28,8 @@ from palate.data.sources.files import DATA_VARIABLE, find_files, locate, stem
 from palate.data.sources.mapping import words
 from palate.data.sources.own import is_ours
 from palate.progress import info
-from palate.records import write_comparisons
-from palate.types import BenchmarkItem, Comparison, PalateError
+from palate.records import read_header, write_comparisons
+from palate.types import BenchmarkItem, Candidates, Comparison, PalateError
 from palate.validation import did_you_mean
 
 if TYPE_CHECKING:
@@ -97,6 +98,40 @@ def reading(
 def all_of(file: Path) -> Iterator[Comparison]:
     """The comparisons of a file, Palate's own or in any other format that it imports."""
     return readable(open_source("own", Request(file)))
+
+
+def asked_in(file: Path) -> Iterator[Comparison | BenchmarkItem]:
+    """What judges were asked: the comparisons of a file as `all_of`, or Palate's items of K."""
+    from palate.evaluate.benchmark import rows_of
+
+    if file.exists() and is_ours(file) and read_header(file).kind == "items":
+        return rows_of(file)
+    return all_of(file)
+
+
+def candidates_in(given: str, count: int) -> list[Candidates]:
+    """The responses of the first `count` prompts of what was typed, each once.
+
+    It is a file as `palate score` takes, comparisons, Palate's items of K, or a benchmark of the
+    field: NAME, read from its folder below PALATE_DATA or from the hub, or NAME=PATH.
+
+    Raises:
+        PalateError: no such file or benchmark, or a row that cannot be read.
+    """
+    from palate.data.benchmarks import BENCHMARKS
+    from palate.evaluate.benchmark import candidates_of, rows_of
+    from palate.evaluate.scoring import SHAPES, requests
+
+    name, equals, where = given.partition("=")
+    file = Path(given)
+    if name in BENCHMARKS and (equals or not file.exists()):
+        data = os.environ.get(DATA_VARIABLE) or None
+        rows = items_of(name, where or None, None, None, data)
+    elif file.is_file() and is_ours(file) and read_header(file).kind == "items":
+        rows = rows_of(file)
+    else:
+        return [row.candidates for row in islice(requests(file, tuple(SHAPES)), count)]
+    return [shown for row in islice(rows, count) for shown in candidates_of(row)]
 
 
 def comparison_file(file: Path, folder: Path, request: Request | None = None) -> Path:

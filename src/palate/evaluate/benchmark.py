@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -56,14 +56,25 @@ class Choice:
 
     def candidates(self) -> Iterator[Candidates]:
         """What a scorer sees: all responses to one prompt, or each with the turns of its own."""
-        item = self.item
-        if not item.turns:
-            shown = tuple(item.responses[n] for n in self.shown)
-            yield Candidates(item.prompt, shown, self.rated)
-            return
-        turns = item.conversations()
-        for number in self.shown:
-            yield Candidates(turns[number], (item.responses[number],), rated=True)
+        return candidates_of(self.item, self.shown, rated=self.rated)
+
+
+def candidates_of(
+    row: Comparison | BenchmarkItem, shown: Sequence[int] | None = None, *, rated: bool = False
+) -> Iterator[Candidates]:
+    """The responses of a row for a scorer, each once: all to one prompt, or each with turns of its
+    own before it. `shown` are the numbers of an item's responses in the order wanted; `rated` as in
+    `Candidates`."""
+    if isinstance(row, Comparison):
+        yield Candidates(row.prompt, (row.chosen, row.rejected))
+        return
+    numbers = range(len(row.responses)) if shown is None else shown
+    if not row.turns:
+        yield Candidates(row.prompt, tuple(row.responses[n] for n in numbers), rated)
+        return
+    turns = row.conversations()
+    for number in numbers:
+        yield Candidates(turns[number], (row.responses[number],), rated=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +228,13 @@ def hide(comparison: Comparison, seed: int, chosen_first: bool) -> Item:
     return Item(comparison, Pair(pair_id, comparison.prompt, first, second), chosen_first)
 
 
+def rows_of(path: Path) -> Iterator[Comparison | BenchmarkItem]:
+    """The rows of a benchmark's file in order: comparisons, or items of K responses."""
+    if read_header(path).kind == "items":
+        return read_benchmark_items(path)
+    return read_comparisons(path)
+
+
 def forbid_training_overlap(
     benchmark: Benchmark,
     *,
@@ -231,13 +249,14 @@ def forbid_training_overlap(
         PalateError: names how many comparisons and prompts are shared.
     """
     shared_ids, shared_prompts, total = 0, 0, 0
-    for comparison in read_comparisons(benchmark.path):
+    for row in rows_of(benchmark.path):
         total += 1
-        shared_ids += comparison.id in ids
-        shared_prompts += prompt_key(comparison.prompt) in prompts
+        shared_ids += row.id in ids
+        shared_prompts += prompt_key(row.prompt) in prompts
     if shared_ids or shared_prompts:
+        kind = benchmark.header.kind
         raise PalateError(
-            f"benchmark {benchmark.name}: of {total} comparisons {shared_ids} were trained on and "
+            f"benchmark {benchmark.name}: of {total} {kind} {shared_ids} were trained on and "
             f"{shared_prompts} have a prompt that was trained on; exclude the overlap from the "
             "mixture and train again"
         )

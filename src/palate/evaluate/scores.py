@@ -77,6 +77,16 @@ def read_score(path: Path) -> BenchmarkScore | None:
     )
 
 
+def scores_by_item(path: Path) -> dict[str, list[float | None]]:
+    """What a verdict file's judge scored of each item's responses, in the item's order."""
+    answers = read_answers(path)
+    by_item = np.split(answers.scores, answers.starts[1:-1])
+    return {
+        str(name): [None if np.isnan(score) else float(score) for score in scores]
+        for name, scores in zip(answers.ids, by_item, strict=True)
+    }
+
+
 def difference(
     first: BenchmarkScore, second: BenchmarkScore, rng: np.random.Generator, part: int = 0
 ) -> PairedDifference:
