@@ -406,7 +406,9 @@ def read_header(path: Path, kind: str | None = None, *, older: bool = False) -> 
     except (ValueError, TypeError):
         raise PalateError(f"{path}: its Palate header cannot be read; remake it") from None
     if kind is not None and header.kind != kind:
-        cure = "; `palate judge` prints their scores, tables of comparisons have no place for them"
+        cure = (
+            "; items of several responses are for judging: `palate judge`, or a recipe's benchmarks"
+        )
         raise PalateError(
             f"{path}: holds {header.kind}, expected {kind}{cure if header.kind == 'items' else ''}"
         )

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+import choices
+import published
 from made import made
 from palate.model.options import BaseOptions
 from palate.recipe import load_recipe, run
@@ -321,3 +323,102 @@ def test_what_learns_of_few_rows_is_said_and_stated_in_the_recipe_of_the_run(tmp
     assert again.backbone_options("mine").layers == 20
     assert not follows(again.train_options("mine"), again.backbone_options("mine"))
     assert fingerprinted(loaded)["train"]["trainable"] == "full", "as in the release before"
+
+
+NAMED = """
+name: named
+data: {sources: {help: {source: simulated, options: {weeks: 1, comparisons_per_week: 30}}}}
+benchmarks:
+  rewardbench-2: {named: rewardbench-2, path: rewardbench_2.json, partial: true}
+  mine: {named: best-of-k, path: mine.jsonl}
+  llmbar: {named: llmbar, path: LLMBar, partial: true}
+  pairs: {whole: [help]}
+judges: [longer, first]
+"""
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> Path:
+    """A recipe that asks benchmarks of the field, in their own forms, and of one's own."""
+    published.write_rows(tmp_path / "rewardbench_2.json", choices.rows(12))
+    own = [
+        {"prompt": f"{n} + 1?", "chosen": f"{n + 1}.", "rejected": ["Why?", "No."]}
+        for n in range(9)
+    ]
+    published.write_rows(tmp_path / "mine.jsonl", own)
+    pairs = [published.llmbar(label=1 + n % 2, number=n) for n in range(6)]
+    published.write_rows(tmp_path / "LLMBar" / "Dataset" / "Natural" / "dataset.json", pairs)
+    recipe = tmp_path / "named.yaml"
+    recipe.write_text(NAMED)
+    return recipe
+
+
+def test_benchmarks_of_the_field_are_read_judged_and_scored_by_their_own_rule(named, tmp_path):
+    said: list[str] = []
+    out = run(load_recipe(named, environment={}, data=tmp_path), tmp_path / "run", say=said.append)
+    assert "  rewardbench-2: 12 items of RewardBench 2" in said
+    assert len(list((out / "verdicts").glob("*.parquet"))) == 8
+    table = (out / "tables" / "scores-rewardbench-2.md").read_text()
+    assert "Rule: mean of six subsets" in table
+    assert "| Longer wins | 50.0" in table
+    assert (out / "tables" / "scores-llmbar.md").is_file()
+    head = (out / "tables" / "table-7.md").read_text()
+    assert "mine (n = 9, chance 33.3 %)" in head
+    again: list[str] = []
+    run(load_recipe(out / "recipe.yaml", environment={}), out, say=again.append)
+    assert [line for line in again if line.endswith(" ...")] == ["report ..."]
+    # Another version of its file is read, and judged, again.
+    published.write_rows(tmp_path / "rewardbench_2.json", choices.rows(14))
+    run(load_recipe(out / "recipe.yaml", environment={}), out, say=(more := list[str]()).append)
+    assert "benchmark/rewardbench-2 ..." in more
+    assert "judge/longer--rewardbench-2 ..." in more
+    assert "judge/longer--mine: unchanged" in more
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("benchmarks.rewardbench-2.partial=false", "Factuality has 6 of 475 items"),
+        ("benchmarks.rewardbench-2.path=nowhere.json", "nowhere.json (benchmarks.rewardbench-2)"),
+        ("benchmarks.rewardbench-2.named=rewardbench2", "did you mean 'rewardbench-2'"),
+        ("benchmarks.rewardbench-2.max_rows=3", "max_rows: rewardbench-2 is scored whole"),
+        ("benchmarks.pairs.path=x.json", "path: says more of `named`"),
+        ("benchmarks.extra={named: rmb}", "rmb is on no hub"),
+    ],
+)
+def test_what_is_wrong_with_a_benchmark_of_the_field_is_one_line(named, tmp_path, change, said):
+    with pytest.raises(PalateError) as caught:
+        run(load_recipe(named, [change], environment={}, data=tmp_path), tmp_path / "run")
+    assert said in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_pitfall_22_items_of_k_that_were_trained_on_leave_the_mixture(named, tmp_path):
+    recipe = load_recipe(named, environment={}, data=tmp_path)
+    values = merge(
+        resolved(recipe),
+        {
+            "data": {"sources": {"own": {"source": "own", "path": "own.jsonl"}}},
+            "mixtures": {"all": {"all": ["own"]}},
+        },
+    )
+    rows = [
+        {"prompt": prompt, "chosen": f"yes {n}", "rejected": f"no {n}"}
+        for n, prompt in enumerate(["Question 1?", "3 + 1?", "Another one?"])
+    ]
+    published.write_rows(tmp_path / "own.jsonl", rows)
+    run(validate(values), tmp_path / "run", until="mix")
+    kept = [c.prompt[0].content for c in read_comparisons(tmp_path / "run/mixtures/all.parquet")]
+    assert kept == ["Another one?"]
+    trained = tmp_path / "mixture.parquet"
+    write_comparisons(trained, [made("3 + 1?", "yes", "no")])
+    work = Workspace(recipe, tmp_path / "work")
+    path = tmp_path / "run" / "benchmarks" / "mine.parquet"
+    with pytest.raises(PalateError, match="of 9 items 0 were trained on and 1"):
+        forbid_overlap(work, {"mixture": trained}, {"mine": path})
+
+
+def test_a_training_is_not_watched_on_items_of_k(named, tmp_path):
+    models = "models={m: {mixture: all, eval_sets: [mine]}}"
+    with pytest.raises(PalateError, match="mine holds items of K responses, and a training is"):
+        load_recipe(named, ["mixtures={all: {all: [help]}}", models], environment={})

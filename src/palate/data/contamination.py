@@ -43,7 +43,7 @@ from palate.records import (
     write_packed,
     write_table,
 )
-from palate.types import Comparison, Message, in_words
+from palate.types import BenchmarkItem, Comparison, Message, in_words
 from palate.workers import in_order, workers_for
 
 OverlapKind = Literal["exact", "contains", "near"]
@@ -113,13 +113,13 @@ class BenchmarkIndex:
     @classmethod
     def build(
         cls,
-        benchmarks: Mapping[str, Iterable[Comparison]],
+        benchmarks: Mapping[str, Iterable[Comparison | BenchmarkItem]],
         options: OverlapOptions | None = None,
     ) -> BenchmarkIndex:
         """Index every benchmark's prompts; one id stands for each distinct prompt."""
         index = cls(options or OverlapOptions())
-        for name, comparisons in benchmarks.items():
-            index._add(name, comparisons)
+        for name, rows in benchmarks.items():
+            index._add(name, rows)
         if not index._entries:
             return index
         # Sorted n-grams, each with a posting list of the entries that have it.
@@ -142,20 +142,18 @@ class BenchmarkIndex:
             overlaps.setdefault((overlap.benchmark, overlap.benchmark_id), overlap)
         return list(overlaps.values())
 
-    def _add(self, name: str, comparisons: Iterable[Comparison]) -> None:
+    def _add(self, name: str, rows: Iterable[Comparison | BenchmarkItem]) -> None:
         self.benchmarks.append(name)
         openings, prompts = set[int](), set[int]()
-        for comparison in comparisons:
-            key, words = prompt_key(comparison.prompt), _words(comparison.prompt)
+        for row in rows:
+            key, words = prompt_key(row.prompt), _words(row.prompt)
             if key not in openings:
-                self._exact[key].append((name, comparison.id))
+                self._exact[key].append((name, row.id))
                 openings.add(key)
             prompt = hash64(*words)
             if prompt not in prompts and len(words) >= self.options.min_words:
                 codes = [self._codes.setdefault(word, hash64(word)) for word in words]
-                self._entries.append(
-                    _Entry(name, comparison.id, np.unique(self._hash_grams(codes)))
-                )
+                self._entries.append(_Entry(name, row.id, np.unique(self._hash_grams(codes))))
             prompts.add(prompt)
 
     def _similar(self, words: list[str]) -> Iterator[Overlap]:

@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from palate.data.annotators import Rule
+from palate.data.benchmarks import benchmark_named
 from palate.data.mixture import MixtureSpec
 from palate.data.sources import source_named
 from palate.data.sources.mapping import check, words
@@ -319,19 +320,68 @@ class DataConfig(BaseModel, frozen=True, extra="forbid"):
     holdout: HoldoutConfig = Field(HoldoutConfig(), description="What is never trained on.")
 
 
+def _absent(value: object) -> bool:
+    """Whether a key is left out of what is written: it came after runs were made."""
+    return value is None or value is False
+
+
 class BenchmarkConfig(BaseModel, frozen=True, extra="forbid"):
-    """What judges are asked: the held-out part of sources, whole sources, or an own file."""
+    """What judges are asked: the held-out part of sources, whole sources, an own file, or a
+    benchmark of the field."""
 
     held_out: tuple[str, ...] = Field((), description="Held-out comparisons of these sources.")
     whole: tuple[str, ...] = Field((), description="All comparisons of these sources.")
     file: str | None = Field(None, description="Own JSONL, CSV or Parquet file of comparisons.")
+    named: str | None = Field(
+        None,
+        description="A benchmark of the field, such as rewardbench-2 (`palate data benchmarks`), "
+        "scored by its own rule too; best-of-k for items of your own.",
+        exclude_if=_absent,
+    )
+    path: str | None = Field(
+        None,
+        description="Where `named` is: its file or folder, in its own form, relative to the data "
+        "root; or hub id. Default: its folder below the data root, else the hub.",
+        exclude_if=_absent,
+    )
+    subset: str | None = Field(
+        None, description="Of `named`: a configuration, such as a language.", exclude_if=_absent
+    )
+    split: str | None = Field(None, description="Of `named`: a split.", exclude_if=_absent)
+    partial: bool = Field(
+        False,
+        description="Whether `named` may have fewer items than were published.",
+        exclude_if=_absent,
+    )
     max_rows: int | None = Field(None, ge=1, description="Seeded sample of at most this many.")
     paper_column: str | None = Field(None, description="Column of Table 7 that holds the same set.")
 
+    @property
+    def of_items(self) -> bool:
+        """Whether it holds items of K responses, and not comparisons."""
+        return self.named is not None and benchmark_named(self.named).kind == "items"
+
+    @field_validator("named")
+    @classmethod
+    def _is_known(cls, named: str | None) -> str | None:
+        try:
+            return named and benchmark_named(named).name
+        except PalateError as error:
+            raise ValueError(error) from None
+
     @model_validator(mode="after")
     def _one_origin(self) -> Self:
-        if sum(map(bool, (self.held_out, self.whole, self.file))) != 1:
-            raise ValueError("name exactly one of held_out, whole, file")
+        if sum(map(bool, (self.held_out, self.whole, self.file, self.named))) != 1:
+            raise ValueError("name exactly one of held_out, whole, file, named")
+        of_named = {"path": self.path, "subset": self.subset, "split": self.split}
+        stray = [key for key, value in {**of_named, "partial": self.partial}.items() if value]
+        if stray and not self.named:
+            raise ValueError(f"{stray[0]}: says more of `named`; name a benchmark of the field")
+        if self.named and self.max_rows:
+            raise ValueError(
+                f"max_rows: {self.named} is scored whole; leave it out, or give a file with fewer "
+                "items and say partial: true"
+            )
         return self
 
 
@@ -424,6 +474,11 @@ class Recipe(BaseModel, frozen=True, extra="forbid"):
         for name, model in self.models.items():
             refuse_unknown(f"models.{name}.mixture", (model.mixture,), self.mixtures)
             refuse_unknown(f"models.{name}.eval_sets", model.eval_sets, self.benchmarks)
+            if of_items := [one for one in model.eval_sets if self.benchmarks[one].of_items]:
+                raise ValueError(
+                    f"models.{name}.eval_sets: {of_items[0]} holds items of K responses, and a "
+                    "training is watched on comparisons; leave it out: it is judged after training"
+                )
         if (wanted := self.over_optimisation) is not None:
             refuse_unknown("over_optimisation.model", (wanted.model,), self.models)
             refuse_unknown("over_optimisation.source", (wanted.source,), sources)

@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
+from palate.data.benchmarks import benchmark_named, import_benchmark
+from palate.data.benchmarks.base import own_files
 from palate.data.lint import LintReport, lint_of
 from palate.data.mixture import MixtureSpec, mix
 from palate.data.sources import BadRow, Request, not_read, open_source, read, source_named
@@ -28,6 +30,7 @@ from palate.evaluate.benchmark import (
     Benchmark,
     forbid_training_overlap,
     majority_first,
+    rows_of,
     training_keys,
 )
 from palate.evaluate.run import slug, write_skipped
@@ -84,9 +87,17 @@ def require_data(recipe: Recipe) -> None:
             if source.hub_id:
                 on_hub.append(f"data.sources.{alias}.path={source.hub_id}")
     for name, benchmark in recipe.benchmarks.items():
-        location = locate(benchmark.file, None, root)
+        location, wanted = locate(benchmark.file, None, root), benchmark.file
+        if benchmark.named is not None:
+            location, wanted = _named_location(benchmark, root), benchmark.path
+            if location is None and not (known := benchmark_named(benchmark.named)).hub_ids:
+                key = f"benchmarks.{name}.path"
+                raise PalateError(
+                    f"recipe {recipe.name}: {key}: {known.name} is on no hub; fetch it from "
+                    f"{known.url or 'a file of yours'}, and --set {key}=FOLDER"
+                )
         if isinstance(location, str) and not is_hub_id(location):
-            missing.append(f"{benchmark.file} (benchmarks.{name})")
+            missing.append(f"{wanted} (benchmarks.{name})")
     if not missing:
         return
     where, cure = "here", "name the folder that has them by --data or PALATE_DATA"
@@ -222,9 +233,40 @@ def make_benchmarks(work: Workspace, clean: Files, held_out: Files) -> dict[str,
     }
 
 
+def _named_location(config: BenchmarkConfig, root: str | None) -> Path | str | None:
+    """Where a benchmark of the field is; None where it is read from the hub."""
+    assert config.named is not None
+    return locate(config.path, benchmark_named(config.named).folder, root)
+
+
+def _named_benchmark(work: Workspace, name: str, config: BenchmarkConfig) -> Path:
+    """A benchmark of the field as its own code reads it: pairs, or items of K responses."""
+    assert config.named is not None
+    known = benchmark_named(config.named)
+    location = _named_location(config, work.recipe.data.root)
+    request = Request(location, config.split, config.subset)
+    files: Files = {}
+    if isinstance(location, Path):
+        files = {str(path): path for path in own_files(known, location, request)}
+    out = work.folder / "benchmarks" / f"{name}.parquet"
+
+    def make() -> Files:
+        header = import_benchmark(known.name, out, request, partial=config.partial)
+        work.log(f"  {name}: {header.rows:,} {header.kind} of {known.title}")
+        return {"benchmark": out}
+
+    options = [known.name, str(location or ""), config.subset, config.split, config.partial]
+    try:
+        return work.step(f"benchmark/{name}", options, files, make)["benchmark"]
+    except PalateError as error:
+        raise PalateError(f"benchmarks.{name}: {error}") from None
+
+
 def _benchmark(
     work: Workspace, name: str, config: BenchmarkConfig, clean: Files, held_out: Files
 ) -> Path:
+    if config.named is not None:
+        return _named_benchmark(work, name, config)
     parts = {alias: held_out[alias] for alias in config.held_out}
     parts |= {alias: clean[alias] for alias in config.whole}
     if config.file is not None:
@@ -273,7 +315,7 @@ def exclude_overlaps(work: Workspace, train: Files, benchmarks: Files) -> dict[s
 
         options = OverlapOptions(**config.model_dump(exclude={"exclude"}))
         index = BenchmarkIndex.build(
-            {name: read_comparisons(path) for name, path in benchmarks.items()}, options
+            {name: rows_of(path) for name, path in benchmarks.items()}, options
         )
         report, outputs = OverlapReport(), {}
         for alias, path in train.items():
@@ -683,7 +725,8 @@ def _find_limit(work: Workspace, name: str, path: Path) -> Path:
     def make() -> Files:
         from palate.evaluate.metrics import bayes_limit, noise_ceiling, write_results
 
-        both = (bayes_limit, noise_ceiling)
+        # Of items of K neither is known: a truth is given, and nobody answered it twice.
+        both = () if Benchmark(name, path).of_items else (bayes_limit, noise_ceiling)
         limits = (limit(name, read_comparisons(path), paper_column=column) for limit in both)
         write_results(out, [limit for limit in limits if limit is not None])
         return {"limit": out}
@@ -761,7 +804,8 @@ def write_report(work: Workspace, models: Files) -> Report:
     work.log("report ...")
     made = report(work.folder)
     write_page(made)
-    texts = {table.title: markdown(table) for table in made.tables if table.name in ON_CARDS}
+    shown = (t for t in made.tables if t.name in ON_CARDS or t.name.startswith("scores-"))
+    texts = {table.title: markdown(table) for table in shown}
     # A table brings its title as a heading; a card writes its own.
     _add_to_cards(work, models, {title: text.partition("\n")[2] for title, text in texts.items()})
     return made
