@@ -148,7 +148,8 @@ class Result:
     """All figures of one judge on one benchmark.
 
     `items` is a digest of the items' ids, empty where unknown. `counts`, `bounds`, `trend` and
-    `unsafe_recall` are None where they do not apply, as for a computed limit.
+    `unsafe_recall` are None where they do not apply, as for a computed limit. `chance` is what
+    random scores reach, `responses` the most that an item has: 2 of pairs.
     """
 
     judge: str
@@ -164,6 +165,8 @@ class Result:
     bounds: Bounds | None = None
     trend: Trend | None = None
     unsafe_recall: Estimate | None = None
+    chance: float = stats.TIE_VALUE
+    responses: int = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,6 +223,8 @@ def summarise(
             votes.values[graded], votes.ratings[graded], votes.clusters[graded]
         ),
         unsafe_recall=unsafe_recall(votes),
+        chance=float(votes.chance.mean()) if votes.chance.size else stats.TIE_VALUE,
+        responses=int(votes.responses.max(initial=2)),
     )
 
 

@@ -168,11 +168,10 @@ class JudgeResults:
     the members of an ensemble are apart on the difference of the scores, NaN of other judges.
     `items` is a digest of all items' ids: two judges with unequal digests were not asked the same
     questions. `judgements` has the items that the annotators left undecided too, and what they said
-    of all;
-    None where each item has one plain preference. `attributes` are of the responses of all items,
-    by name, where people rated what the judge has a head for. `sources` are the parts of the
-    benchmark. Of items of K `values` are `Verdict.value`, `chance` is what random scores reach, and
-    the two scores and lengths are those that the verdict has for its sides.
+    of all; None where each item has one plain preference. `attributes` are of the responses of all
+    items, by name, where people rated what the judge has a head for. `sources` are the parts of the
+    benchmark. Of items of K `values` are `Verdict.value`, `chance` is what random scores reach,
+    `responses` is K, and the two scores and lengths are those that the verdict has for its sides.
     """
 
     judge: str
@@ -195,6 +194,7 @@ class JudgeResults:
     orders: Orders
     sources: NDArray[Any]
     chance: Floats
+    responses: Codes
     of_items: bool = False
     judgements: Judgements | None = None
     attributes: Mapping[str, RatedResponses] = field(default_factory=dict[str, RatedResponses])
@@ -203,6 +203,11 @@ class JudgeResults:
     def undecided(self) -> int:
         """How many items the annotators left undecided; they are in none of the arrays."""
         return 0 if self.judgements is None else int((~self.judgements.decided).sum())
+
+    @property
+    def of_pairs(self) -> bool:
+        """Whether every item has two responses, so that its scores are those of the two."""
+        return bool((self.responses == 2).all())
 
     @property
     def fingerprint(self) -> str:
@@ -351,10 +356,12 @@ def _everything(
         answers = np.where(np.isnan(of_undecided), answers, of_undecided)
     cells = _responses(table, first)
     chance = np.full(first.size, TIE_VALUE)
+    responses = np.full(first.size, 2)
     if cells is not None:
         # Of an item of K any share; of a pair that is undecided what was preferred.
         answers = np.where(np.isnan(of_undecided), _floats(table, "value"), answers)
         chance = _floats(table, "chance")[first]
+        responses = np.diff(np.asarray(cells.offsets.to_numpy(), dtype=np.int64))
     orders = Orders(
         values=by_order(answers, np.nan),
         chosen_scores=by_order(_floats(table, "chosen_score"), np.nan),
@@ -390,6 +397,7 @@ def _everything(
         of_items=cells is not None,
         sources=_strings(table["source"].combine_chunks().take(pa.array(first))),
         chance=chance,
+        responses=responses,
         attributes=_attributes(table, first, _codes(table, "cluster")[0][first]),
     )
 

@@ -77,14 +77,17 @@ def table_7(judged: Judged, tests: Mapping[str, Tests] | None = None) -> Table |
     scored = {
         name: [r.overall.n for r in judged.of(name) if r.kind != "limit"] for name in benchmarks
     }
+    averaged = averaged_benchmarks(judged)
+    alike = "" if averaged == benchmarks else " with chance 50 %"
     heads = [
         Column("Judge"),
-        *(Column(escape.name(name), Unit.SHARE, sizes(scored[name])) for name in benchmarks),
-        Column("Macro average", Unit.SHARE, "of columns"),
-        Column("Micro average", Unit.SHARE, "of examples"),
+        *(_column(judged, name, sizes(scored[name])) for name in benchmarks),
+        Column("Macro average", Unit.SHARE, f"of columns{alike}"),
+        Column("Micro average", Unit.SHARE, f"of examples{alike}"),
     ]
-    means = {judge: _averages(judged, judge) for judge in judged.judges()}
+    means = {judge: _averages(judged, judge, averaged) for judge in judged.judges()}
     letters = groups(judged, {j: m.macro.value for j, m in means.items() if m}, tests)
+    why = "not scored on every benchmark of the average" if averaged else "columns of unlike chance"
     rows = []
     for judge, mean in means.items():
         cells = []
@@ -102,9 +105,9 @@ def table_7(judged: Judged, tests: Mapping[str, Tests] | None = None) -> Table |
             macro = figure(mean.macro, letters=letters.leaderboard.get(judge, ""))
             micro = figure(mean.micro)
         else:
-            macro = micro = Cell(None, ("no average: not scored on every benchmark of the table",))
+            macro = micro = Cell(None, (f"no average: {why}",))
         rows.append(row(judge_name(judge), *cells, macro, micro, group=kinds[judge]))
-    remarks = [METHOD, *letters.remarks]
+    remarks = [METHOD, *_items_remarks(judged), *letters.remarks]
     by_benchmark = [llama2.figures(column) for column in paper_columns.values()]
     for system in llama2.TABLE_7:
         values = [figures.get(system) for figures in by_benchmark]
@@ -128,11 +131,62 @@ def table_7(judged: Judged, tests: Mapping[str, Tests] | None = None) -> Table |
     )
 
 
-def _averages(judged: Judged, judge: str) -> Averages | None:
-    """Over all benchmarks; None for a judge that was not scored on each."""
-    results = [judged.results.get((judge, name)) for name in judged.benchmarks()]
+def _column(judged: Judged, benchmark: str, counts: str) -> Column:
+    """The heading of a benchmark; of items of K it says what chance reaches."""
+    first, *_ = judged.of(benchmark)
+    many = [f"chance {percent(first.chance)} %"] if first.responses > 2 else []
+    return Column(
+        escape.name(benchmark), Unit.SHARE, ", ".join(filter(None, [counts, *many])), first.chance
+    )
+
+
+def averaged_benchmarks(judged: Judged) -> list[str]:
+    """The benchmarks of which a judge's averages are: those on which chance is one half.
+
+    A mean over unlike chances says nothing: 40 % is far above chance of best-of-4, and below it of
+    pairs. Without any such benchmark, all of them where chance is the same; else none.
+    """
+    chances = {name: judged.of(name)[0].chance for name in judged.benchmarks()}
+    halves = [name for name, chance in chances.items() if abs(chance - stats.TIE_VALUE) < 1e-9]
+    if halves:
+        return halves
+    return list(chances) if len({round(chance, 9) for chance in chances.values()}) == 1 else []
+
+
+def _items_remarks(judged: Judged) -> list[str]:
+    """What a figure of items of K means, where there are some, and what became of the unscored."""
+    many = judged.of_many()
+    if not many:
+        return []
+    remarks = [
+        f"{_list(many)}: items of more than two responses. An item is worth the share of its right "
+        "responses among those that the judge scored highest, or of its pairs of a better and a "
+        "worse one; chance is what random scores reach. The score that the benchmark defines has a "
+        "table of its own, and averages are over columns of one chance."
+    ]
+    for name in many:
+        missing = [
+            f"{judge_name(r.judge)} {unscored:,}"
+            for r in judged.of(name)
+            if r.counts and (unscored := sum(r.counts.unscored.values()))
+        ]
+        if missing:
+            remarks.append(
+                f"{escape.name(name)}: items without a score, left out here and wrong in the "
+                f"benchmark's own score: {', '.join(missing)}."
+            )
+    return remarks
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(map(escape.name, names))
+
+
+def _averages(judged: Judged, judge: str, benchmarks: Sequence[str]) -> Averages | None:
+    """Over these benchmarks; None for a judge that was not scored on each, or without any."""
+    results = [judged.results.get((judge, name)) for name in benchmarks]
     scored = [r for r in results if r and r.overall.n]
-    return averages(scored) if len(scored) == len(results) else None
+    return averages(scored) if scored and len(scored) == len(results) else None
 
 
 def _paper_column(judged: Judged, benchmark: str) -> str | None:
@@ -172,9 +226,16 @@ def table_8(judged: Judged) -> Table | None:
         METHOD,
         "Trend: Cochran-Armitage over the four ratings, clustered by prompt; z above zero means "
         "more accurate where annotators were surer. p is two-sided and unadjusted.",
+        *without_many(judged),
     )
     rows = _split_rows(judged, graded, split, paper)
     return make_table("table-8", "Table 8: accuracy (%) by rating", heads, rows, remarks)
+
+
+def without_many(judged: Judged) -> tuple[str, ...]:
+    """A word on the benchmarks that a table of pairs leaves out, where there are some."""
+    many = judged.of_many()
+    return (f"Not of {_list(many)}, whose items have more than two responses.",) if many else ()
 
 
 def table_29(judged: Judged) -> Table | None:
@@ -234,6 +295,7 @@ def _split_rows(
 # What became of every item, and whether a model beats the best trivial judge.
 
 ONE_ORDER = "in the seeded order alone: one of the two was not asked in both"
+PARTLY = "Of items of more than two responses a tie is a share that is neither all nor nothing."
 UNDECIDED = (
     "Undecided: items on which the annotators' own judgement is a tie; they are in no accuracy."
 )
@@ -275,6 +337,7 @@ def outcomes(judged: Judged) -> Table | None:
         "Worst and best: accuracy if every tie and every unscored item were wrong, or right. "
         "Truncated items are scored, and counted among the others.",
         *([UNDECIDED] if undecided else []),
+        *([PARTLY] if judged.of_many() else []),
     )
     title = "Outcomes: what became of every item"
     return make_table("outcomes", title, heads, rows, remarks, group_by=1)
@@ -366,9 +429,10 @@ def groups(
     """Letters from the tests of every two judges; `macro` has the averages of complete rows."""
     tests = tests_of(judged) if tests is None else tests
     by_benchmark = {name: _letters(judged, name, of) for name, of in tests.items() if of}
-    tested = [{judge for pair in of for judge in pair} for of in tests.values()]
+    averaged = [tests[name] for name in averaged_benchmarks(judged)]
+    tested = [{judge for pair in of for judge in pair} for of in averaged]
     complete = [j for j in judged.judges() if j in macro and all(j in judges for judges in tested)]
-    p_values = _p_of_mean_differences(complete, list(tests.values()))
+    p_values = _p_of_mean_differences(complete, averaged)
     ranked = sorted(complete, key=lambda judge: -macro[judge]) if p_values else []
     adjusted = stats.benjamini_hochberg(list(p_values.values()))
     leaderboard = stats.letters(ranked, dict(zip(p_values, adjusted, strict=True)))

@@ -79,6 +79,12 @@ def read_contents(run: Path) -> tuple[list[Contents], list[str]]:
 
 def _contents(path: Path, role: str) -> Contents:
     contents, lengths = Contents(path.stem, role), []
+    if role == "benchmark" and read_header(path).kind == "items":  # No rating, bin or chosen one.
+        for batch in read_batches(path, ["prompt_id"], "items"):
+            contents.rows += batch.num_rows
+            contents.prompts.update(batch.column("prompt_id").to_pylist())
+        contents.ratings[NONE] = contents.rows
+        return contents
     names = [*COLUMNS, "chosen", "rejected", "judgement"]
     for batch in read_batches(path, names, "comparisons"):
         prompts, batches, labels, *safe = (batch.column(name).to_pylist() for name in COLUMNS)
@@ -407,9 +413,10 @@ def _prompts(path: Path, ids: Sequence[str]) -> dict[str, str]:
     """The last turns of these comparisons' prompts as one line each."""
     prompts: dict[str, str] = {}
     try:
-        if not ids or read_header(path, "comparisons").rows > MOST_SEARCHED:
+        header = read_header(path)
+        if not ids or header.rows > MOST_SEARCHED:
             return {}
-        for batch in read_batches(path, ["id", "prompt"], "comparisons"):
+        for batch in read_batches(path, ["id", "prompt"], header.kind):
             rows = batch.filter(pc.is_in(batch.column("id"), pa.array(ids)))
             for values in rows.to_pylist():
                 last = values["prompt"][-1]["content"] if values["prompt"] else ""

@@ -19,7 +19,14 @@ from palate.evaluate.compare import TURNS
 from palate.evaluate.metrics import JudgeResults, Result, detection, order_figures
 from palate.evaluate.results import Codes, Flags, Floats
 from palate.records import read_columns
-from palate.report.accuracy import NAMES, RATING_NAMES, RATINGS, TEST_SET_NAMES, names
+from palate.report.accuracy import (
+    NAMES,
+    RATING_NAMES,
+    RATINGS,
+    TEST_SET_NAMES,
+    names,
+    without_many,
+)
 from palate.report.read import Items, Judged
 from palate.report.table import Column, Table, Unit, Values, columns, make_table
 from palate.stats import Calibration, Estimate
@@ -170,7 +177,7 @@ def calibration(judged: Judged) -> tuple[Table | None, Table | None]:
     """Figures of every judge with scores, and their reliability; None where there are no scores."""
     rows: list[Values] = []
     by_confidence: list[Values] = []
-    for result, votes in judged.with_votes():
+    for result, votes in judged.with_pairs():
         odds = votes.orders.log_odds
         if result.kind == "trivial" or (made := _calibration(votes, odds)) is None:
             continue
@@ -197,7 +204,8 @@ def calibration(judged: Judged) -> tuple[Table | None, Table | None]:
         *columns(Unit.SHARE, "ECE, held out", "Brier, held out"),
     ]
     title = "Calibration: is a judge as sure as it is right? (ECE and Brier x 100)"
-    figures = make_table("calibration", title, heads, rows, CALIBRATION_REMARKS, group_by=1)
+    remarks = (*CALIBRATION_REMARKS, *without_many(judged))
+    figures = make_table("calibration", title, heads, rows, remarks, group_by=1)
     heads = [
         *NAMES,
         CONFIDENCE,
@@ -227,7 +235,7 @@ LENGTH_REMARKS = (
 def length(judged: Judged) -> Table | None:
     """Accuracy by which response is longer, and length-controlled; None without lengths."""
     rows: list[Values] = []
-    for result, votes in judged.with_votes():
+    for result, votes in judged.with_pairs():
         difference = votes.chosen_lengths - votes.rejected_lengths
         longer, shorter = votes.accuracy(difference > 0), votes.accuracy(difference < 0)
         if longer.n + shorter.n:
@@ -245,7 +253,8 @@ def length(judged: Judged) -> Table | None:
         Column("Length-controlled", Unit.SHARE),
     ]
     title = "Length: accuracy (%) where people preferred the longer and the shorter response"
-    return make_table("length", title, heads, rows, LENGTH_REMARKS, group_by=1)
+    remarks = (*LENGTH_REMARKS, *without_many(judged))
+    return make_table("length", title, heads, rows, remarks, group_by=1)
 
 
 # How far apart a judge's scores of the two responses are, by rating.
@@ -259,7 +268,7 @@ MARGIN_REMARKS = (
 def margins(judged: Judged) -> Table | None:
     """The mean margin of every judge with scores, over all items and by rating; or None."""
     rows: list[Values] = []
-    for result, votes in judged.with_votes():
+    for result, votes in judged.with_pairs():
         margin = votes.chosen_scores - votes.rejected_scores
         if result.kind != "trivial" and not np.isnan(margin).all():
             rated = (_mean(votes, margin, votes.ratings == rating) for rating in RATINGS)
@@ -267,7 +276,8 @@ def margins(judged: Judged) -> Table | None:
             rows.append((*names(result), _mean(votes, margin, everywhere), *rated))
     heads = [*NAMES, *columns(Unit.SCORE, "All", *(RATING_NAMES[rating] for rating in RATINGS))]
     title = "Score gap: chosen less rejected, by rating"
-    return make_table("gaps", title, heads, rows, MARGIN_REMARKS, group_by=1)
+    remarks = (*MARGIN_REMARKS, *without_many(judged))
+    return make_table("gaps", title, heads, rows, remarks, group_by=1)
 
 
 def _mean(votes: JudgeResults, margin: Floats, rows: Flags) -> Estimate | None:

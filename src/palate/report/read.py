@@ -28,6 +28,7 @@ from palate.evaluate.metrics import (
 )
 from palate.evaluate.results import Codes
 from palate.evaluate.run import read_skipped
+from palate.evaluate.scores import BenchmarkScore, read_score
 from palate.records import read_columns, read_header
 from palate.report import llama2
 from palate.types import PalateError
@@ -50,14 +51,16 @@ Key = tuple[str, str]
 class Judged:
     """All verdicts of a run: figures and votes by (judge, benchmark), and what went wrong.
 
-    `votes` are the verdicts item by item, of figures that were made from verdicts. `skipped` has
-    the reason of each judge that could not be asked, or not on every benchmark.
+    `votes` are the verdicts item by item, of figures that were made from verdicts. `scores` are
+    those that benchmarks of the field define themselves. `skipped` has the reason of each judge
+    that could not be asked, or not on every benchmark.
     """
 
     results: Mapping[Key, Result]
     votes: Mapping[Key, JudgeResults]
     problems: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict[str, str])
+    scores: Mapping[Key, BenchmarkScore] = field(default_factory=dict[Key, BenchmarkScore])
 
     def kinds(self) -> dict[str, Kind]:
         """Every judge with its kind; of one that was never asked no more is known than foreign."""
@@ -102,6 +105,14 @@ class Judged:
         keys = ((result, (result.judge, result.benchmark)) for result in self.all())
         return [(result, self.votes[key]) for result, key in keys if key in self.votes]
 
+    def with_pairs(self) -> list[tuple[Result, JudgeResults]]:
+        """Those of `with_votes` whose items all have two responses."""
+        return [(result, votes) for result, votes in self.with_votes() if votes.of_pairs]
+
+    def of_many(self) -> list[str]:
+        """The benchmarks with items of more than two responses."""
+        return list(dict.fromkeys(r.benchmark for r in self.all() if r.responses > 2))
+
 
 def read_judged(run_dir: Path) -> Judged:
     """Read `verdicts/` (`*.parquet`, `absent.json`) and `results/*.json` under a run.
@@ -110,6 +121,7 @@ def read_judged(run_dir: Path) -> Judged:
     """
     results: dict[Key, Result] = {}
     votes: dict[Key, JudgeResults] = {}
+    scores: dict[Key, BenchmarkScore] = {}
     problems: list[str] = []
 
     def add(result: Result, path: Path) -> Key:
@@ -135,7 +147,10 @@ def read_judged(run_dir: Path) -> Judged:
                 protocol=protocol,
                 probabilities=chances.get(judged.terms.data),
             )
-            votes[add(result, path)] = judged
+            key = add(result, path)
+            votes[key] = judged
+            if (score := read_score(path)) is not None:
+                scores[key] = score
         except PalateError as error:
             problems.append(str(error))
     for path in sorted((run_dir / "results").glob("*.json")):
@@ -149,7 +164,7 @@ def read_judged(run_dir: Path) -> Judged:
         skipped = read_skipped(run_dir / "verdicts")
     except PalateError as error:
         problems.append(str(error))
-    return Judged(results, votes, tuple(problems), skipped)
+    return Judged(results, votes, tuple(problems), skipped, scores)
 
 
 def _probabilities(run_dir: Path) -> dict[str, dict[str, float]]:
@@ -218,13 +233,17 @@ class Items:
 def read_items(runs: Sequence[Path], judged: Judged) -> tuple[dict[str, Items], list[str]]:
     """The comparisons of each benchmark that are still in the runs' folders, and what is broken.
 
-    A file belongs to verdicts that name its fingerprint; by name alone where they name none.
+    A file belongs to verdicts that name its fingerprint; by name alone where they name none. Items
+    of K are no comparisons, and are left out.
     """
     by_fingerprint: dict[str, Path] = {}
     by_name: dict[str, Path] = {}
     problems: list[str] = []
     for path in (path for run in runs for path in sorted((run / "benchmarks").glob("*.parquet"))):
         try:
+            header = read_header(path)
+            if header.kind == "items":
+                continue
             by_fingerprint.setdefault(read_header(path, "comparisons").fingerprint, path)
             by_name.setdefault(path.stem, path)
         except PalateError as error:

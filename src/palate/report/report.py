@@ -12,8 +12,10 @@ from pathlib import Path
 from rich.console import Console
 
 from palate.data.annotators import Disagreement
+from palate.data.benchmarks import BENCHMARKS
 from palate.evaluate.audit import Audit
 from palate.evaluate.metrics import JudgeResults, Result
+from palate.evaluate.scores import BenchmarkScore
 from palate.records import write_json, write_text
 from palate.report import accuracy, data, diagnostics, render, study, training
 from palate.report.attributes import attributes
@@ -21,6 +23,7 @@ from palate.report.audit import AUDIT, read_audits
 from palate.report.audit import tables as audit_tables
 from palate.report.over_optimisation import over_optimisation
 from palate.report.read import Items, Judged, Key, read_items, read_judged
+from palate.report.scores import own_scores
 from palate.report.study import StudyResults, is_study, read_study
 from palate.report.table import Table
 from palate.report.ties import ties
@@ -35,7 +38,8 @@ STUDY = (
 )  # fmt: skip
 DATA = ("mixture", "contents", "batches", "sources", "lint", "agreement", "annotators", "overlap")
 NAMES = (
-    "table-7", "table-8", "table-29", "table-29-thresholds", "verdict", "differences", "length",
+    "table-7", *(f"scores-{name}" for name in BENCHMARKS), "table-8", "table-29",
+    "table-29-thresholds", "verdict", "differences", "length",
     "parts", "gaps", "calibration", "reliability", "best-of-n", "orders", "ties", "attributes",
     "uncertainty", "over-optimisation", "outcomes", "training", "training-curve", *STUDY, *AUDIT,
     *DATA,
@@ -141,6 +145,7 @@ def _run_report(runs: tuple[Path, ...], folder: Path) -> Report:
         conclusions = verdict(judged, tests, curves)
         tables += [
             accuracy.table_7(judged, tests),
+            *own_scores(judged),
             accuracy.table_8(judged),
             accuracy.table_29(judged),
             diagnostics.thresholds(judged),
@@ -256,6 +261,7 @@ def _merged(runs: Mapping[str, Judged]) -> Judged:
         return next(iter(runs.values()))
     results: dict[Key, Result] = {}
     all_votes: dict[Key, JudgeResults] = {}
+    scores: dict[Key, BenchmarkScore] = {}
     skipped: dict[str, str] = {}
     for run, judged in runs.items():
         for (judge, benchmark), result in judged.results.items():
@@ -267,9 +273,11 @@ def _merged(runs: Mapping[str, Judged]) -> Judged:
             results[name, benchmark] = replace(result, judge=name)
             if (votes := judged.votes.get((judge, benchmark))) is not None:
                 all_votes[name, benchmark] = replace(votes, judge=name)
+            if (score := judged.scores.get((judge, benchmark))) is not None:
+                scores[name, benchmark] = replace(score, judge=name)
         skipped |= {f"{run}: {judge}": why for judge, why in judged.skipped.items()}
     problems = tuple(problem for judged in runs.values() for problem in judged.problems)
-    return Judged(results, all_votes, problems, skipped)
+    return Judged(results, all_votes, problems, skipped, scores)
 
 
 def _named(runs: Sequence[Path]) -> dict[str, Path]:

@@ -68,11 +68,15 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A heading, the unit of the cells, and what stands under the heading (such as n)."""
+    """A heading, the unit of the cells, and what stands under the heading (such as n).
+
+    `chance` is what random scores reach, of a column of shares whose chart draws it.
+    """
 
     name: str
     unit: Unit = Unit.TEXT
     detail: str = ""
+    chance: float = 0.5
 
     @property
     def figures(self) -> bool:

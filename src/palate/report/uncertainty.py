@@ -28,7 +28,7 @@ REMARKS = (
 
 def uncertainty(judged: Judged) -> Table | None:
     """Five rows an ensemble on each benchmark: all items, and quarters by how sure it is."""
-    rows = [row for result, votes in judged.with_votes() for row in _rows(result, votes)]
+    rows = [row for result, votes in judged.with_pairs() for row in _rows(result, votes)]
     heads = [
         *NAMES,
         Column("Items by sureness"),

@@ -261,7 +261,8 @@ def cautions(
             )
             yield Finding("caution", words, escape.name(result.benchmark))
     for judge in dict.fromkeys(result.judge for result, _ in models):
-        yield from _by_length(judge, [votes for result, votes in models if result.judge == judge])
+        of = [votes for r, votes in models if r.judge == judge and votes.of_pairs]
+        yield from _by_length(judge, of)
     for curve in curves:
         yield from _too_short(curve)
         yield from _overfitted(curve)

@@ -221,7 +221,10 @@ def overview(table: Table | None, legend: Legend) -> Chart | None:
         cells = [row.cells[place] for row in table.rows]
         if any(cell.behind for cell in cells):  # A benchmark, not an average over several.
             for name, cell in zip(names, cells, strict=True):
-                rows += _accuracy(column.name, name, cell)
+                rows += [
+                    one | {"chance": 100 * column.chance}
+                    for one in _accuracy(column.name, name, cell)
+                ]
     return _accuracies(
         "overview", "Accuracy with 95 % intervals",
         "Filled: measured here. Hollow: printed in the paper, of other models. Grey: trivial "
@@ -290,9 +293,15 @@ def _accuracies(
     judges = {"y": nominal("judge", order, axis={"labelLimit": 148}), "tooltip": TIP}
     colour = legend.colour([row for row in rows if row["kind"] == MEASURED], legend=False)
     shared = judges | {"color": colour}
+    for row in rows:
+        row.setdefault("chance", 50.0)
     hollow = {"filled": False, "shape": "diamond", "color": "var(--soft)"}
+    # A panel's own: of items of K it is not one half.
+    chance = layer(
+        "rule", {"x": quantitative("chance", None)}, strokeDash=[3, 3], color=GREY, tooltip=None
+    )
     layers = [
-        upright_line(50),
+        chance,
         *whiskers("x", "accuracy (%)", shared, {}, MEASURED, width=1.6, size=62),
         points(judges | {"x": axis("v", "accuracy (%)")}, PRINTED, size=46, **hollow),
     ]
@@ -550,7 +559,7 @@ SAFE = {Bin.SAFE_UNSAFE: ("safe", "unsafe"), Bin.BOTH_SAFE: ("safe", "safe"),
 
 def scored(judged: Judged) -> Iterator[tuple[str, str, JudgeResults]]:
     """(benchmark, judge, results) of every judge that gives scores and is not trivial."""
-    for result, votes in judged.with_votes():
+    for result, votes in judged.with_pairs():
         if result.kind != "trivial" and np.isfinite(votes.chosen_scores).any():
             yield escape.name(result.benchmark), judge_name(result.judge), votes
 
