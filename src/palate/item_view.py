@@ -18,7 +18,7 @@ from typing import Literal
 
 from markupsafe import Markup
 
-from palate.types import Comparison, in_words
+from palate.types import Comparison, Message, in_words
 
 MAX_WORDS = 1_500
 MIN_SHARED_WORDS = 3  # A shorter run is chance: "of the", "it is".
@@ -134,14 +134,13 @@ def item_view(
             marked if sum(len(piece.text) for piece in marked) == len(text) else unmarked
             for marked, unmarked, text in zip(compared, pieces, shown, strict=True)
         ]
-    said = [(m.role, in_words(m.content)) for m in comparison.prompt]
-    turns = [Turn(role, text[:turn_characters], len(text)) for role, text in said]
+    turns = turn_views(comparison.prompt, turn_characters)
     chosen, rejected = (len(text) for text in texts)
     titles, labels = ("Chosen", "Rejected"), LABELS
     if comparison.judgement.decides == "tie":
         titles, labels = ("First, a tie", "Second, a tie"), ("", "")
     return ItemView(
-        turns=tuple(turns),
+        turns=turns,
         earlier=max(0, len(turns) - last_turns),
         sides=(
             Side(titles[0], labels[0], pieces[0], chosen, comparison.chosen_safe),
@@ -149,6 +148,12 @@ def item_view(
         ),
         compared=compared is not None,
     )
+
+
+def turn_views(turns: Iterable[Message], characters: int | None = None) -> tuple[Turn, ...]:
+    """Turns as a page shows them, cut at so many characters; None shows all of them."""
+    said = ((turn.role, in_words(turn.content)) for turn in turns)
+    return tuple(Turn(role, text[:characters], len(text)) for role, text in said)
 
 
 def differences(first: str, second: str) -> tuple[Pieces, Pieces] | None:

@@ -18,7 +18,7 @@ def test_items_are_the_rows_of_all_files_in_order(opened, saved_run):
     rows += read_comparisons(saved_run / "mixtures/all.parquet")
     assert index.size == len(rows) == 100
     for number in (0, 1, 59, 60, 99):
-        assert read_item(index, number).comparison == rows[number]
+        assert read_item(index, number).row == rows[number]
     for name, value in (("source", lambda c: c.source), ("bin", lambda c: c.bin)):
         facet = index.facets[name]
         values = [facet.names[code] if code >= 0 else None for code in facet.codes]

@@ -367,8 +367,12 @@ def export_annotations(
         raise PalateError(
             f"{path}: none of {len(annotations)} marks prefers a response of this run"
         )
-    comparisons = read_items(index, (item for _, item in here))
-    rows = (relabelled(comparisons[item], annotation, batch) for annotation, item in here)
+    found = read_items(index, (item for _, item in here))
+    rows = (
+        relabelled(row, annotation, batch)
+        for annotation, item in here
+        if isinstance(row := found[item], Comparison)  # Items of K have notes alone.
+    )
     header = write_comparisons(path, rows, details={"marks": len(annotations)})
     return ExportCounts(header.rows, len(annotations) - len(decided), len(decided) - len(here))
 

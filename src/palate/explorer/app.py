@@ -32,7 +32,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from palate.explorer.annotations import Annotation, annotator_name, export_annotations
 from palate.explorer.index import comparison_files, read_item
-from palate.explorer.pages import annotate, item_page, list_page, render
+from palate.explorer.pages import annotate, item_page, list_page, live_texts, render
 from palate.explorer.query import Query, read_query
 from palate.explorer.run import (
     Explorer,
@@ -268,7 +268,10 @@ def annotate_item(
     if "clear" in form:
         run.annotations.remove(viewer.annotator, id)
     else:
-        blank = Annotation(viewer.annotator, id, part=run.index.part_of(item).name)
+        part = run.index.part_of(item)
+        if part.of_items:  # Which of K is better is no choice of two: a note alone.
+            form = {name: text for name, text in form.items() if name == "note"}
+        blank = Annotation(viewer.annotator, id, part=part.name)
         run.annotations.change(blank, lambda old: annotate(old, form, viewer))
     return _redirect(f"{request.url.path.removesuffix('/mark')}{query.url()}")
 
@@ -332,9 +335,9 @@ def live(
         run.rewards.warm()
         fields = {}
         if item is not None and 0 <= item < run.index.size:
-            c = read_item(run.index, item).comparison
-            if is_text(c.prompt, c.chosen, c.rejected):  # The form has no place for more.
-                fields = {"prompt": write_prompt(c.prompt), "first": c.chosen, "second": c.rejected}
+            prompt, first, second = live_texts(read_item(run.index, item).row)
+            if is_text(prompt, first, second):  # The form has no place for more.
+                fields = {"prompt": write_prompt(prompt), "first": first, "second": second}
     return _page(request, "live", fields=fields, rewards=None, models=run.rewards.models)
 
 

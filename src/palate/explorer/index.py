@@ -24,8 +24,8 @@ from palate.cpus import cores
 from palate.explorer.queue import QUEUES, Entry, read_queue
 from palate.item_view import ItemVerdict
 from palate.judges.baselines import TRIVIAL
-from palate.records import comparison_from_row, read_columns, read_header
-from palate.types import Bin, Comparison, Judgement, PalateError, Rating
+from palate.records import comparison_from_row, item_from_row, read_columns, read_header
+from palate.types import BenchmarkItem, Bin, Comparison, Judgement, PalateError, Rating
 
 Mask = NDArray[np.bool_]
 
@@ -193,18 +193,31 @@ INSERT INTO items SELECT ($1 + file_row_number)::INTEGER, $2, id, prompt_id, sou
   WHEN NOT chosen_safe AND NOT rejected_safe THEN '{Bin.BOTH_UNSAFE}' END
 FROM read_parquet($3, file_row_number = true)
 """
+_INSERT_ITEMS = """
+INSERT INTO items SELECT ($1 + file_row_number)::INTEGER, $2, id, prompt_id, source, NULL, NULL
+FROM read_parquet($3, file_row_number = true)
+"""
 _ORDERED = {"rating": [r.label for r in reversed(Rating)], "bin": [b.value for b in Bin]}
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file of comparisons: a benchmark, a mixture that was trained on, or neither."""
+    """One file of comparisons: a benchmark, a mixture that was trained on, or neither.
+
+    A benchmark's rows may be items of K responses (`of_items`).
+    """
 
     name: str
     kind: Kind
     path: Path
     start: int
     rows: int
+    of_items: bool = False
+
+    @property
+    def holds(self) -> str:
+        """The kind of its file: `comparisons` or `items`."""
+        return "items" if self.of_items else "comparisons"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -281,7 +294,7 @@ class Index:
         """Those of some items on which the annotators' judgement is a tie."""
         ties: set[int] = set()
         for part, of_part in groupby(sorted(set(items)), key=self.part_of):
-            said = read_columns(part.path, ["judgement"], "comparisons")
+            said = read_columns(part.path, ["judgement"], part.holds)
             for item in of_part if said.column_names else ():  # None in a file of an earlier form.
                 judgement = said["judgement"][item - part.start].as_py()
                 if judgement and Judgement(**judgement).decides == "tie":
@@ -314,9 +327,13 @@ def open_index(folder: Path) -> Index:
     size = 0
     for kind, path in paths:
         try:
-            rows = read_header(path, "comparisons").rows
-            if rows:
-                database.execute(_INSERT, [size, len(parts), str(path)])
+            header = read_header(path)
+            of_items = kind == "benchmark" and header.kind == "items"
+            if not of_items:
+                read_header(path, "comparisons")
+            if rows := header.rows:
+                insert = _INSERT_ITEMS if of_items else _INSERT
+                database.execute(insert, [size, len(parts), str(path)])
         except (PalateError, duckdb.Error) as error:
             problems.append(_problem(path, error))
             continue
@@ -325,7 +342,7 @@ def open_index(folder: Path) -> Index:
             name = path.stem
             if kind == "mixture" or any(part.name == name for part in parts):
                 name = f"{name} ({kind})"
-            parts.append(Part(name, kind, path, size, rows))
+            parts.append(Part(name, kind, path, size, rows, of_items))
             size += rows
     if not parts:
         raise PalateError(problems[0] if problems else f"{folder}: holds no comparison")
@@ -423,6 +440,14 @@ INSERT INTO texts SELECT (? + file_row_number)::INTEGER, {_EXCERPT}, lower(conca
   array_to_string(list_transform(prompt, lambda turn: turn.content), chr(10)), chosen, rejected
 )) FROM read_parquet(?, file_row_number = true)
 """
+# All responses, and the turns between the prompt and each, where there are some.
+_LOAD_ITEMS = f"""
+INSERT INTO texts SELECT (? + file_row_number)::INTEGER, {_EXCERPT}, lower(concat_ws(chr(10),
+  array_to_string(list_transform(prompt, lambda turn: turn.content), chr(10)),
+  array_to_string(list_transform(flatten(turns), lambda turn: turn.content), chr(10)),
+  array_to_string(responses, chr(10))
+)) FROM read_parquet(?, file_row_number = true)
+"""
 _PHRASE_OR_WORD = re.compile(r'"([^"]+)"|(\S+)')
 
 
@@ -451,7 +476,8 @@ class Texts:
         try:
             cursor.execute("CREATE TABLE texts (item INTEGER, excerpt VARCHAR, text VARCHAR)")
             for part in self._index.parts:
-                cursor.execute(_LOAD, [part.start, str(part.path)])
+                load = _LOAD_ITEMS if part.of_items else _LOAD
+                cursor.execute(load, [part.start, str(part.path)])
             self._loaded = True
         except duckdb.Error as error:
             self._error = str(error).splitlines()[0]
@@ -488,16 +514,22 @@ class Texts:
 _ROWS_OF_FILE = """read_parquet(?, file_row_number = true)
 WHERE file_row_number IN (SELECT unnest(?::BIGINT[]))"""
 
-# One comparison, with what every judge made of it.
+# One comparison or item of K, with what every judge made of it.
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A comparison with its verdicts by judge, in both orders where it was judged in both."""
+    """A comparison with its verdicts by judge, in both orders where it was judged in both.
+
+    Of an item of K responses (`row`) `scores` are what each judge scored of them, in the item's
+    order, and `values` what it was right about; both are empty of a comparison.
+    """
 
     part: Part
-    comparison: Comparison
+    row: Comparison | BenchmarkItem
     verdicts: Mapping[str, tuple[ItemVerdict, ...]]
+    scores: Mapping[str, tuple[float | None, ...]]
+    values: Mapping[str, float | None]
 
 
 def read_item(index: Index, number: int) -> Item:
@@ -506,35 +538,41 @@ def read_item(index: Index, number: int) -> Item:
     Raises:
         PalateError: there is no such item, or its file was replaced since the run was opened.
     """
-    comparison = read_items(index, [number])[number]
+    asked = read_items(index, [number])[number]
     part = index.part_of(number)
     verdicts: dict[str, tuple[ItemVerdict, ...]] = {}
+    scores: dict[str, tuple[float | None, ...]] = {}
+    values: dict[str, float | None] = {}
     for file in index.files:
         if part.kind == "benchmark" and file.benchmark == part.name:
             query = "SELECT * FROM read_parquet(?) WHERE comparison_id = ?"
-            rows = _read_rows(index, query, [str(file.path), comparison.id])
+            rows = _read_rows(index, query, [str(file.path), asked.id])
             # Verdicts of an earlier format have no column for the answer.
             names = ItemVerdict.__dataclass_fields__.keys()
             verdicts[file.judge] = tuple(
                 ItemVerdict(**{name: row[name] for name in names & row.keys()}) for row in rows
             )
-    return Item(part, comparison, verdicts)
+            for row in rows if part.of_items else ():
+                scores[file.judge] = tuple(one["score"] for one in row["responses"] or ())
+                values[file.judge] = row["value"]
+    return Item(part, asked, verdicts, scores, values)
 
 
-def read_items(index: Index, numbers: Iterable[int]) -> dict[int, Comparison]:
-    """The comparisons of some items, by item; raises as `read_item` does."""
+def read_items(index: Index, numbers: Iterable[int]) -> dict[int, Comparison | BenchmarkItem]:
+    """The rows behind some items, by item; raises as `read_item` does."""
     numbers = sorted(set(numbers))
     if numbers and not 0 <= numbers[0] <= numbers[-1] < index.size:
         raise PalateError(f"items {numbers[0]} to {numbers[-1]}: the run has {index.size}")
     ids = dict(zip(numbers, index.ids_of(numbers), strict=True))
-    comparisons: dict[int, Comparison] = {}
+    found: dict[int, Comparison | BenchmarkItem] = {}
     for part, of_part in groupby(numbers, key=index.part_of):
         rows = [number - part.start for number in of_part]
         for row in _read_rows(index, f"SELECT * FROM {_ROWS_OF_FILE}", [str(part.path), rows]):
-            comparisons[part.start + row["file_row_number"]] = comparison_from_row(row)
-    if {number: comparison.id for number, comparison in comparisons.items()} != ids:
+            made = item_from_row if part.of_items else comparison_from_row
+            found[part.start + row["file_row_number"]] = made(row)
+    if {number: row.id for number, row in found.items()} != ids:
         raise PalateError(f"{index.folder}: changed since it was opened; start `palate view` again")
-    return comparisons
+    return found
 
 
 def _read_rows(index: Index, query: str, parameters: list[Any]) -> list[dict[str, Any]]:

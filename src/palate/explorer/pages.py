@@ -32,8 +32,19 @@ from palate.explorer.query import (
     reading_judges,
 )
 from palate.explorer.run import OpenRun, Viewer
-from palate.item_view import ItemVerdict, ItemView, decimal, item_view, marked_html
-from palate.types import Rating
+from palate.item_view import (
+    ItemVerdict,
+    ItemView,
+    Label,
+    Piece,
+    Side,
+    Turn,
+    decimal,
+    item_view,
+    marked_html,
+    turn_views,
+)
+from palate.types import BenchmarkItem, Comparison, Message, Rating, digest, in_words
 
 if TYPE_CHECKING:
     from palate.stats import Estimate
@@ -230,20 +241,27 @@ def item_page(
     items = run.select(query, viewer, keep=number).items
     before, after, place = neighbours(items, number)
     most = None if full else MAX_SHOWN_CHARACTERS
-    view = item_view(
-        item.comparison, last_turns=OPEN_TURNS, turn_characters=most, response_characters=most
-    )
-    annotation = run.annotations.get(viewer.annotator, item.comparison.id)
+    row = item.row
+    view: ItemView | None = None
+    choice_view: ChoiceView | None = None
+    if isinstance(row, Comparison):
+        view = item_view(row, last_turns=OPEN_TURNS, turn_characters=most, response_characters=most)
+        view = _blind(view, row.id, viewer) if viewer.blind else view
+    else:
+        choice_view = _choice_view(row, item, most, viewer)
+    annotation = run.annotations.get(viewer.annotator, row.id)
     choice = annotation.choice if annotation else ""
-    buttons = _buttons(item.comparison.id, viewer)
+    buttons = _buttons(row.id, viewer)
     in_queues = [place_in(run.index, name, number) for name in run.index.queues]
     return {
         "queues": [] if viewer.blind else [place for place in in_queues if place],
         "item": number,
         "query": query,
-        "comparison": item.comparison,
+        "comparison": row,
         "part": item.part.name,
-        "view": _blind(view, item.comparison.id, viewer) if viewer.blind else view,
+        "view": view or choice_view,
+        "responses": choice_view.responses if choice_view else (),
+        "score_judges": choice_view.judges if choice_view else (),
         "verdicts": [] if viewer.blind else _verdict_rows(run, item),
         "annotation": annotation,
         "pressed": next((name for name, means in buttons.items() if means == choice), ""),
@@ -264,9 +282,101 @@ def _blind(view: ItemView, comparison_id: str, viewer: Viewer) -> ItemView:
     return replace(view, sides=sides)
 
 
+class ScoreCell(NamedTuple):
+    """What a judge scored of a response; `top` where no other response has more."""
+
+    score: float | None
+    top: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseView:
+    """One of K responses, by its `number` on the page: the turns of its own, its text, its scores.
+
+    `side` has the word for its place in the truth as its title; `label` names it (a model).
+    """
+
+    number: int
+    side: Side
+    label: str
+    turns: tuple[Turn, ...]
+    scores: tuple[ScoreCell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceView:
+    """An item of K: the prompt, of which `earlier` turns are not open, and all responses.
+
+    `scores` of a response are in the order of `judges`.
+    """
+
+    turns: tuple[Turn, ...]
+    earlier: int
+    responses: tuple[ResponseView, ...]
+    judges: tuple[str, ...]
+    compared: bool = False
+
+
+def _choice_view(item: BenchmarkItem, judged: Item, most: int | None, viewer: Viewer) -> ChoiceView:
+    """All responses in the item's order; blind in this viewer's own, without truth or scores."""
+    numbers = list(range(len(item.responses)))
+    judges = [] if viewer.blind else list(judged.scores)
+    if viewer.blind:
+        numbers.sort(key=lambda number: digest("blind", viewer.annotator, item.id, number))
+    tops = {
+        judge: max((score for score in scores if score is not None), default=None)
+        for judge, scores in judged.scores.items()
+    }
+    titles = ["" for _ in numbers] if viewer.blind or item.undecided else _places_in_words(item)
+    responses = []
+    for shown, number in enumerate(numbers, 1):
+        text, title = in_words(item.responses[number]), titles[number]
+        right = item.places[number] == 0
+        label: Label = "chosen" if right else "rejected"
+        side = Side(
+            title,
+            label if title else "",
+            (Piece(text[:most], only=False),),
+            len(text),
+            None,
+        )
+        scores = [judged.scores[judge] for judge in judges]
+        cells = tuple(
+            ScoreCell(of[number], of[number] is not None and of[number] == tops[judge])
+            for judge, of in zip(judges, scores, strict=True)
+        )
+        responses.append(
+            ResponseView(
+                shown,
+                side,
+                "" if viewer.blind or not item.labels else item.labels[number],
+                turn_views(item.turns[number], most) if item.turns else (),
+                cells,
+            )
+        )
+    turns = turn_views(item.prompt, most)
+    return ChoiceView(turns, max(0, len(turns) - OPEN_TURNS), tuple(responses), tuple(judges))
+
+
+def _places_in_words(item: BenchmarkItem) -> list[str]:
+    """Right and wrong; of a ranking the place of each."""
+    if max(item.places) == 1:
+        return ["Right" if place == 0 else "Wrong" for place in item.places]
+    return ["Best" if place == 0 else f"Place {place + 1}" for place in item.places]
+
+
+def live_texts(row: Comparison | BenchmarkItem) -> tuple[tuple[Message, ...], str, str]:
+    """A prompt and two responses to try: of an item of K a best one and another."""
+    if isinstance(row, Comparison):
+        return row.prompt, row.chosen, row.rejected
+    best = row.places.index(0)
+    other = next((n for n, place in enumerate(row.places) if place), 1 - best)
+    return row.conversations()[best], row.responses[best], row.responses[other]
+
+
 def _verdict_rows(run: OpenRun, item: Item) -> list[VerdictRow]:
     rows = []
-    tied = item.comparison.judgement.decides == "tie"
+    tied = item.row.judgement.decides == "tie"
     orders = ("the other order", "this order") if tied else ("rejected first", "chosen first")
     for judge, verdicts in item.verdicts.items():
         reach = run.reach.get(judge, 0.0)
@@ -275,6 +385,9 @@ def _verdict_rows(run: OpenRun, item: Item) -> list[VerdictRow]:
             share = 0.0 if margin is None or not reach else max(-1.0, min(1.0, margin / reach))
             order = orders[verdict.chosen_first] if len(verdicts) > 1 else ""
             outcome = ANSWERS.get(verdict.preferred or "", verdict.outcome)
+            value = item.values.get(judge)
+            if value is not None and verdict.outcome == "tie":
+                outcome = f"{decimal(100 * value, 0)} % right"
             rows.append(VerdictRow(verdict, outcome, share, order))
     return rows
 
