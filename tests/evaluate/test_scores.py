@@ -16,6 +16,7 @@ from palate import stats
 from palate.data.benchmarks import BENCHMARKS, rewardbench_2
 from palate.data.benchmarks.base import Answers
 from palate.data.benchmarks.rewardbench import SECTIONS, SIZES
+from palate.evaluate.scores import BenchmarkScore, letters
 
 
 def answers(items, by_order=None) -> Answers:
@@ -301,3 +302,23 @@ def test_no_interval_is_narrower_than_that_of_its_parts():
     assert score.error == pytest.approx(
         math.sqrt(sum((one.error / 4) ** 2 for one in sections)), rel=1e-6
     )
+
+
+def test_judges_are_compared_where_one_has_no_margin_among_right_answers():
+    """A judge of length finds all right answers of a prompt alike, so that T is of no prompt."""
+    rows = made_ties(0.001)
+    alike = [
+        (name, source, np.where(np.array(places) == 0, 2.0, 1.0), places)
+        for name, source, _, places in rows
+    ]
+    scores = [
+        BenchmarkScore(
+            judge, "rewardbench-2", "rewardbench-2",
+            tuple(BENCHMARKS["rewardbench-2"].parts(given)), given.ids, given.clusters,
+            np.zeros(given.size, dtype=bool), judge,
+        )
+        for judge, given in (("fine", answers(rows)), ("alike", answers(alike)))
+    ]  # fmt: skip
+    assert set(letters(scores, np.random.default_rng(0)).values()) == {"a", "b"}
+    # All right answers are above all others, and none of them above another: 0.3 + 0.3 + 0.2 + 0.2.
+    assert scores[1].estimate(scores[1].parts[0]).value == pytest.approx(1)

@@ -127,6 +127,9 @@ def ties(answers: Answers, rows: Flags, *, head: bool = False) -> Part:
         chance = float(np.mean([_mean(draw[name]) for draw in draws]))
         values = np.full(answers.size, np.nan)
         values[at] = found[name]
+        if name == "margin" and np.isnan(values).all():
+            # Of no prompt: nothing is added, and judges still have the same means to be compared.
+            values[at] = np.where(np.isnan(found["hard"]), np.nan, 0.0)
         if not np.isnan(values).all():
             terms.append(Term(weight, values, chance))
     return Part(TIES, tuple(terms))
