@@ -1,6 +1,6 @@
 """A comparison as pages show it: what is marked and cut, and that no text is lost."""
 
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from made import made
@@ -18,7 +18,7 @@ def test_differences_are_what_the_other_side_has_not():
     assert [p.text for p in two if p.only] == ["Italy", "Tiber today."]
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.sampled_from(["a", "b", "c,", ".", "é\u202e", "\n", "word"]), max_size=30))
 def test_pieces_put_together_are_the_text(words):
     first, second = " ".join(words), " ".join(words[::2] + words[:5])

@@ -206,4 +206,5 @@ def decimal(value: float | None, digits: int = 2, sign: str = "") -> str:
     """A score with so many decimals and a true minus; "" where there is none."""
     if value is None or value != value:
         return ""
-    return f"{value:{sign}.{digits}f}".replace("-", "\u2212")
+    rounded = round(value, digits) + 0.0  # No zero below zero.
+    return f"{rounded:{sign}.{digits}f}".replace("-", "\u2212")

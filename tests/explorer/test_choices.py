@@ -73,6 +73,7 @@ def test_the_page_shows_all_of_it(items: OpenRun, browse) -> None:
     assert page.count('<section class="side rejected"') == 3
     for text in ("right 7", "wrong 2 of Math 7", "1 · Right", "model-3", "Best right"):
         assert text in page
+    assert "\u22120.00" not in page, "first position's best"
     assert page.count("▲") - 1 == 8, "six judges' highest, of which longer has three alike"
     assert 'name="choice"' not in page
     listed = browser.get("/r/0/?part=rewardbench-2").text

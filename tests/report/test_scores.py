@@ -100,6 +100,19 @@ def test_the_page_draws_each_panels_own_chance(items: Path, tmp_path: Path) -> N
     assert "rm-bench" not in text
 
 
+def test_bounds_take_shares_as_they_are_and_the_caution_says_the_own_score(
+    of_items: Report,
+) -> None:
+    (poor,) = [result for result in of_items.results if result.judge == "poor"]
+    assert poor.bounds is not None
+    assert (poor.bounds.worst, poor.bounds.best) == (19 / 40, 21 / 40)
+    said = [finding.sentence for finding in of_items.verdict.of("caution")]
+    assert any(
+        "no score to 2 of 40 items" in line and "in which they are wrong, is 47.5 %" in line
+        for line in said
+    )
+
+
 def test_a_benchmark_that_was_cut_is_one_line_among_the_problems(
     items: Path, tmp_path: Path
 ) -> None:

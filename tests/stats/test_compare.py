@@ -224,3 +224,13 @@ def test_letters_are_shared_exactly_by_judges_that_do_not_differ(apart):
     found = stats.letters(names, {pair: 0.0 if d else 1.0 for pair, d in differ.items()})
     for one, two in pairs:
         assert bool(set(found[one]) & set(found[two])) != differ[one, two]
+
+
+def test_equal_differences_that_are_no_whole_numbers_leave_doubt_too() -> None:
+    """Values of items of K are shares: 1 - 4/9 in every cluster has no variance but rounding."""
+    one = np.tile([1.0, 1.0], 8)
+    two = np.tile([1 / 6, 4 / 9], 8)
+    found = stats.paired_difference(one, two, np.repeat(np.arange(8), 2), np.random.default_rng(0))
+    assert found.estimate.value == pytest.approx(25 / 36)
+    assert found.estimate.method == "wilson on discordance"
+    assert found.estimate.low < 0.6 < 0.9 < found.estimate.high

@@ -218,7 +218,7 @@ def summarise(
             truncated=int(votes.truncated.sum()),
             undecided=votes.undecided,
         ),
-        bounds=stats.bounds(votes.values),
+        bounds=stats.bounds(votes.values) if votes.of_pairs else _bounds_of_shares(values),
         trend=stats.cochran_armitage(
             votes.values[graded], votes.ratings[graded], votes.clusters[graded]
         ),
@@ -226,6 +226,15 @@ def summarise(
         chance=float(votes.chance.mean()) if votes.chance.size else stats.TIE_VALUE,
         responses=int(votes.responses.max(initial=2)),
     )
+
+
+def _bounds_of_shares(values: Floats) -> Bounds:
+    """The accuracy on all items of K if those without a score were wrong, or right; a share stays
+    what it is."""
+    if not values.size:
+        return Bounds(0.0, 1.0)
+    right, unscored = float(np.nansum(values)), int(np.isnan(values).sum())
+    return Bounds(right / values.size, (right + unscored) / values.size)
 
 
 def judge_benchmark(

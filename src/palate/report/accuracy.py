@@ -295,7 +295,10 @@ def _split_rows(
 # What became of every item, and whether a model beats the best trivial judge.
 
 ONE_ORDER = "in the seeded order alone: one of the two was not asked in both"
-PARTLY = "Of items of more than two responses a tie is a share that is neither all nor nothing."
+PARTLY = (
+    "Of items of more than two responses a tie is a share that is neither all nor nothing; in "
+    "worst and best it stays what it is."
+)
 UNDECIDED = (
     "Undecided: items on which the annotators' own judgement is a tie; they are in no accuracy."
 )

@@ -258,6 +258,7 @@ def cautions(
                 Name(judge_name(result.judge)),
                 f" gave no score to {unscored:,} of {counts.items:,} items: its accuracy on all of "
                 f"them lies between {percent(bounds.worst)} and {percent(bounds.best)} %.",
+                _with_unscored_wrong(judged, result),
             )
             yield Finding("caution", words, escape.name(result.benchmark))
     for judge in dict.fromkeys(result.judge for result, _ in models):
@@ -269,6 +270,15 @@ def cautions(
     for judge, why in judged.skipped.items():
         reason = f" was not asked: {escape.plain(why, 300)}"
         yield Finding("caution", sentence(Name(judge_name(judge)), reason))
+
+
+def _with_unscored_wrong(judged: Judged, result: Result) -> str:
+    """The score of a benchmark of the field, which gains nothing by items that are left out."""
+    score = judged.scores.get((result.judge, result.benchmark))
+    if score is None:
+        return ""
+    own = score.estimate(score.parts[0])
+    return f" The benchmark's own score, in which they are wrong, is {percent(own.value)} %."
 
 
 def _apart(judged: Judged, tests: Mapping[str, Tests]) -> Iterator[Finding]:

@@ -28,6 +28,7 @@ from palate.stats.estimate import (
 
 EXACT_CLUSTERS = 14  # 2^14 sign patterns are enumerated in milliseconds; beyond, they are drawn.
 DRAWS = 9_999
+ROUNDING = 1e-12  # Equal shares, such as 1 - 4/9 in every cluster, leave an error of rounding.
 
 Ends = Callable[[float], tuple[float, float]]
 """The ends of an interval that fails with a probability of at most this."""
@@ -107,7 +108,7 @@ def paired_difference(
         p, test = flip_p(observed, values, chances), "cluster sign-flip"
         # The largest |sum| whose p is not below the level; infinite where none is.
         luck = lambda level: float(values[chances >= level][-1])  # noqa: E731
-    if estimate.n_clusters > 1 and estimate.error == 0:
+    if estimate.n_clusters > 1 and estimate.error <= ROUNDING:
         estimate = unseen_discordance(estimate)
         free: Ends = partial(discordance_ends, estimate)
     else:

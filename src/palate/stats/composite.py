@@ -16,6 +16,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from palate.stats.compare import (
+    ROUNDING,
     Ends,
     PairedDifference,
     agreeing,
@@ -162,7 +163,7 @@ def composite_difference(
     count = np.unique(codes[rows]).size
     estimate = Estimate(value, error, -1.0, 1.0, n, 0, count, "clustered t", fingerprint)
     free: Ends = partial(student_ends, estimate, max(1.0, freedom), (-1.0, 1.0))
-    if count > 1 and error == 0:
+    if count > 1 and error <= ROUNDING:
         estimate = unseen_discordance(estimate)
         free = partial(discordance_ends, estimate)
     # As sums over n items, which is what `agreeing` compares with the value.

@@ -1,0 +1,111 @@
+"""A benchmark that is cut, empty, half fetched or something else is one line in every command."""
+
+import gzip
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import choices
+import published
+from palate.cli import app
+from palate.types import PalateError
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+PAGE = "<!DOCTYPE html><html><body>429 Too Many Requests</body></html>"
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-37])
+
+
+def _text(text: str) -> Callable[[Path], None]:
+    return lambda path: path.write_text(text)  # type: ignore[return-value]
+
+
+def _one_row_short_of_a_column(path: Path) -> None:
+    rows = json.loads(path.read_text())
+    del rows[3]["rejected"]
+    path.write_text(json.dumps(rows))
+
+
+def _twice(path: Path) -> None:
+    rows = json.loads(path.read_text())
+    path.write_text(json.dumps([*rows, rows[0]]))
+
+
+BROKEN = {
+    "cut": (_cut, "expected a JSON array, got broken JSON|it ends early"),
+    "empty": (_text(""), "empty"),
+    "a pointer of Git LFS": (_text(POINTER), "git lfs pull|Git LFS"),
+    "a web page": (_text(PAGE), "expected .*JSON"),
+    "a row without a column": (_one_row_short_of_a_column, "rejected.*a benchmark is scored whole"),
+    "a row twice": (_twice, "stands twice"),
+}
+
+
+def said(*arguments: str) -> str:
+    """The line with which a command ends."""
+    found = CliRunner().invoke(app, list(arguments))
+    assert isinstance(found.exception, PalateError), found.output
+    line = str(found.exception)
+    assert "\n" not in line
+    return line
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_it_is_one_line_where_it_is_read(tmp_path: Path, name: str) -> None:
+    damage, expected = BROKEN[name]
+    file = published.write_rows(tmp_path / "test.json", choices.rows(8))
+    damage(file)
+    benchmark = f"rewardbench-2={file}"
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        "name: broken\ndata: {sources: {}}\njudges: [longer]\n"
+        f"benchmarks: {{b: {{named: rewardbench-2, path: {file}, partial: true}}}}\n"
+    )
+    commands = {
+        "judge": ["judge", "longer", benchmark, "--partial", "--out", str(tmp_path / "verdicts")],
+        "audit": ["audit", "rewardbench-2", "--path", str(file)],
+        "run": ["run", str(recipe), "--out", str(tmp_path / "run")],
+        "evaluate": ["evaluate", str(recipe), "--out", str(tmp_path / "other")],
+    }
+    for command, arguments in commands.items():
+        line = said(*arguments)
+        assert re.search(expected, line), f"{command}: {line}"
+        assert "test.json" in line or "rewardbench-2" in line
+    assert not list((tmp_path / "verdicts").glob("*.parquet")), "nothing half is kept"
+
+
+def test_a_folder_without_its_files_and_a_half_fetched_one_are_named(tmp_path: Path) -> None:
+    (tmp_path / "RM-Bench" / "data").mkdir(parents=True)
+    line = said("judge", "first", f"rm-bench={tmp_path / 'RM-Bench'}")
+    assert str(tmp_path / "RM-Bench") in line
+    # Fetched to the half: the file's name still says so, or it has fewer items than published.
+    file = published.write_rows(tmp_path / "test.json", choices.rows(8))
+    file.rename(tmp_path / "test.json.incomplete")
+    assert "no such file or folder" in said("judge", "first", f"rewardbench-2={file}")
+    gz = tmp_path / "test.jsonl.gz"
+    whole = gzip.compress("".join(json.dumps(row) + "\n" for row in choices.rows(60)).encode())
+    gz.write_bytes(whole[: len(whole) // 2])
+    line = said("judge", "first", f"rewardbench-2={gz}", "--partial", "--out", str(tmp_path / "v"))
+    assert "test.jsonl.gz" in line
+
+
+def test_what_palate_kept_of_it_and_was_cut_is_named_by_what_reads_it(tmp_path: Path) -> None:
+    run = choices.write_run(tmp_path / "run", 8)
+    kept = run / "benchmarks" / "rewardbench-2.parquet"
+    verdicts = [run / "verdicts" / f"{name}--rewardbench-2.parquet" for name in ("good", "poor")]
+    for broken in (kept, verdicts[1]):
+        copy = Path(shutil.copytree(run, tmp_path / f"copy of {broken.stem}"))
+        path = copy / broken.relative_to(run)
+        path.write_bytes(path.read_bytes()[:-100])
+        line = said("compare", "good", "poor", "--run", str(copy))
+        assert str(path) in line
+        assert "not a whole Parquet file" in line
+    line = said("parity", "anything", "--items", str(path))
+    assert "\n" not in line
