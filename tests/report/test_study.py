@@ -152,7 +152,7 @@ def test_the_verdict_names_the_variants_that_differ_and_says_what_is_open(margin
 
 def test_variants_are_drawn_by_rating_with_the_paper_s_figures(margin):
     _, made = margin
-    chart = charts.variants(made.tables[0], axes=1)
+    chart = charts.variants(made.tables[0], axes=1, chances={})
     rows = chart.spec["data"]["values"]
     assert {row["panel"] for row in rows} == {
         "Significantly better", "Better", "Slightly better", "Negligibly better / unsure",

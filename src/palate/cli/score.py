@@ -263,7 +263,9 @@ def compare(
     scores = (own[0], own[1]) if len(own) == 2 else None
     compared = comparing.compare_judges(ours, theirs, asked, np.random.default_rng(0), scores)
     emit([_row(part, compared) for part in compared.parts], form, _title(compared))
-    _say_flips(compared)
+    if not by_chance:  # Which random scores answer nothing.
+        _say_flips(compared)
+    _say_unscored(compared)
     if flips is not None:
         if not asked:
             raise PalateError(f"--flips {flips}: needs the texts; give --items or --run")
@@ -332,6 +334,10 @@ def _say_flips(compared: Compared) -> None:
             f"{differently}: {first} where only {compared.first} preferred the chosen response, "
             f"{second} where only {compared.second} did"
         )
+
+
+def _say_unscored(compared: Compared) -> None:
+    say = progress()
     own = any(part.by != "all" and part.alone for part in compared.parts)
     for judge, count in zip((compared.first, compared.second), compared.unscored, strict=True):
         if count:

@@ -166,7 +166,8 @@ class Series:
     """One model on one benchmark in every run: `values` by (variant, seed), each [N] by item.
 
     `clusters` and `ratings` [N] are the items'; values as in `JudgeResults`, items in the order of
-    their ids. `limit` is what the best possible judge would score, where it is known.
+    their ids. `limit` is what the best possible judge would score, where it is known; `chance` what
+    random scores reach.
     """
 
     model: str
@@ -175,6 +176,7 @@ class Series:
     ratings: Codes
     items: str
     limit: Result | None = None
+    chance: float = stats.TIE_VALUE
     values: dict[tuple[Levels, int], Floats] = field(default_factory=dict)
     fingerprints: dict[tuple[Levels, int], str] = field(default_factory=dict)
 
@@ -281,6 +283,7 @@ def read_study(run_dir: Path) -> StudyResults:
                 (model, benchmark),
                 Series(model, benchmark, votes.clusters[by_id], votes.ratings[by_id], votes.items),
             )
+            series.chance = float(votes.chance.mean())
             limits = (r for r in judged.of(benchmark) if r.kind == "limit")
             series.limit = series.limit or next(limits, None)
             mixture = folder / "mixtures" / f"{run.mixtures[model]}.parquet"
@@ -316,6 +319,11 @@ def study_accuracy(study: StudyResults) -> Table | None:
         *study.remarks(),
         METHOD,
         "Spread: the standard deviation of the seeds' own accuracies, in points.",
+        *(
+            f"{escape.name(name)}: random scores reach {percent(chance)} %."
+            for name, chance in {s.benchmark: s.chance for s in study.series}.items()
+            if abs(chance - stats.TIE_VALUE) > 1e-9
+        ),
     ]
     title = f"Study {escape.name(study.index.name)}: accuracy (%) by variant"
     if study.index.paper == "table-28":
@@ -366,6 +374,11 @@ def _levels(variant: Levels) -> list[str]:
 def _group(series: Series) -> str:
     """What rows of one series stand together under."""
     return escape.name(f"{series.benchmark}, {series.model}")
+
+
+def chances(study: StudyResults) -> dict[str, float]:
+    """What random scores reach on the test set of each group of rows of `study_accuracy`."""
+    return {_group(series): series.chance for series in study.series}
 
 
 def study_runs(study: StudyResults) -> Table | None:

@@ -36,7 +36,7 @@ from palate.report.page.failures import failure_section, select_failures
 from palate.report.page.tables import view
 from palate.report.render import p_value, percent
 from palate.report.report import Report
-from palate.report.study import scaling_curves
+from palate.report.study import chances, scaling_curves
 from palate.report.table import HOLM_METHOD, Table, Unit, Values, columns, make_table
 from palate.report.verdict import Finding
 from palate.types import PalateError
@@ -130,7 +130,7 @@ def _charts(made: Report) -> Iterator[Chart]:
     ]
     if made.study is not None:
         axes = len(made.study.index.axes)
-        drawn.append(charts.variants(tables.get("study-accuracy"), axes))
+        drawn.append(charts.variants(tables.get("study-accuracy"), axes, chances(made.study)))
         drawn.append(charts.scaling(scaling_curves(made.study)))
     return (chart for chart in drawn if chart)
 

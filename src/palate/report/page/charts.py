@@ -233,8 +233,10 @@ def overview(table: Table | None, legend: Legend) -> Chart | None:
     )  # fmt: skip
 
 
-def variants(table: Table | None, axes: int) -> Chart | None:
+def variants(table: Table | None, axes: int, chances: Mapping[str, float]) -> Chart | None:
     """A study's accuracies as intervals: a line for each variant, which `axes` levels name.
+
+    `chances` are what random scores reach in each group of rows.
 
     A colour for each level of the first axis. A panel for each rating where there is one test
     set, with the paper's figures; else one for each test set.
@@ -255,7 +257,8 @@ def variants(table: Table | None, axes: int) -> Chart | None:
         series = cells[2] if is_variant else cells[1]
         coloured[series] = is_variant
         for panel, i in figures if len(groups) == 1 else [(row.group, figures[-1][1])]:
-            rows += _accuracy(panel, names[-1], row.cells[i], series)
+            drawn = _accuracy(panel, names[-1], row.cells[i], series)
+            rows += [one | {"chance": 100 * chances.get(row.group, 0.5)} for one in drawn]
     legend = Legend.of((name for name, of in coloured.items() if of), coloured)
     return _accuracies(
         "variants", "Accuracy of variants with 95 % intervals",
