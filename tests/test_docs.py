@@ -72,6 +72,7 @@ NOT_RUN = {
     r"palate judge '\{run-batch:": "ends where the batch begins; tests/judges/test_run_batch.py",
     r"make |source ": "what made the environment of these tests",
     r"python (examples/trl_grpo|-m openrlhf|-m verl)|\.\.\. --rm-type": OTHERS,
+    r"inspect eval |python examples/lm_eval_reward": OTHERS,
     r"vllm |python -m sglang|text-embeddings-router|mlflow |llama-server ": OTHERS,
     r"systemctl ": "needs systemd; tests/serve/test_app.py passes a socket as it does",
     r"export HF_TOKEN": "a secret",

@@ -173,6 +173,80 @@ def test_a_policy_that_trl_trains_by_the_reward_gets_more_of_it(how, folder, tmp
     assert mean(rewards[-10:]) > max(rewards[:5])
 
 
+ITEMS = [
+    {"prompt": PROMPT, "responses": RESPONSES, "best": 1},
+    {"prompt": "What is the capital of France?", "responses": RESPONSES[::-1], "best": 0},
+    {"prompt": "Thank you!", "responses": ["Yes.", "Yes.", "No."], "best": 1},  # Two are equal.
+]
+
+
+def items_file(tmp_path):
+    path = tmp_path / "items.jsonl"
+    path.write_text("".join(json.dumps(item) + "\n" for item in ITEMS))
+    return path
+
+
+def shares(offline):
+    """The right response's share of the highest reward, and whether it is the first of these."""
+    for item in ITEMS:
+        rewards = offline([(item["prompt"], response) for response in item["responses"]])
+        top = [n for n, reward in enumerate(rewards) if reward == max(rewards)]
+        yield (item["best"] in top) / len(top), item["best"] == top[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["served", "local"])
+def test_lm_eval_takes_the_response_with_the_highest_reward(how, folder, url, offline, tmp_path):
+    command = [peer("harnesses"), str(ROOT / "examples/lm_eval_reward.py")]
+    command += ["--items", str(items_file(tmp_path))]
+    command += ["--reward", str(folder) if how == "local" else url]
+    (found,) = run(command, cwd=tmp_path)
+    assert found["best_of_k"]["acc,none"] == mean(first for _, first in shares(offline))
+
+
+INSPECT = """
+import json
+import sys
+
+from inspect_ai import eval as run
+
+sys.path.insert(0, sys.argv[1])
+import inspect_reward as example
+
+where, items, logs = sys.argv[2:]
+options = {"display": "none", "log_dir": logs, "max_samples": 1}
+(log,) = run(example.best_of_k(where, items), model="none", **options)
+assert log.status == "success", log.error
+metrics = {name: one.value for name, one in log.results.scores[0].metrics.items()}
+print(json.dumps({"values": [s.scores["best"].value for s in log.samples], **metrics}))
+
+outputs = json.loads(sys.stdin.read())
+from inspect_ai.model import ModelOutput, ModelUsage, get_model
+outputs = [ModelOutput.from_content("mockllm/model", output) for output in outputs]
+for output in outputs:  # Else it counts tokens by a file that it fetches.
+    output.usage = ModelUsage(input_tokens=1, output_tokens=1, total_tokens=2)
+model = get_model("mockllm/model", custom_outputs=outputs)
+(log,) = run(example.answers(where, items), model=model, **options)
+assert log.status == "success", log.error
+print(json.dumps({"values": [s.scores["reward"].value for s in log.samples]}))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["served", "local"])
+def test_inspect_scores_the_best_of_k_and_what_a_model_writes(how, folder, url, offline, tmp_path):
+    """What the model writes is given by Inspect's own `mockllm`; the scorers are the example's."""
+    where = str(folder) if how == "local" else url
+    command = [peer("harnesses"), "-c", INSPECT, str(ROOT / "examples"), where]
+    command += [str(items_file(tmp_path)), str(tmp_path / "logs")]
+    best, written = run(command, json.dumps(RESPONSES), cwd=tmp_path)
+    expected = [share for share, _ in shares(offline)]
+    assert best["values"] == pytest.approx(expected)
+    assert best["accuracy"] == pytest.approx(mean(expected))
+    rows = [(item["prompt"], response) for item, response in zip(ITEMS, RESPONSES, strict=True)]
+    assert written["values"] == pytest.approx(offline(rows), abs=1e-5)
+
+
 MLFLOW = """
 import json, sys
 import mlflow
