@@ -6,16 +6,18 @@ from dataclasses import replace
 import pytest
 
 from palate.data.prompts import hash64
-from palate.evaluate.probes import PADDING, probe, systems_of
+from palate.evaluate.probes import PADDING, place_of_k, probe, systems_of
 from palate.judges import open_judge
 from palate.types import (
     UNREAD_COLUMNS,
+    BenchmarkItem,
     Comparison,
     Judgement,
     Message,
     Pair,
     PalateError,
     Preference,
+    Score,
 )
 
 PLAIN = {"length", "verbosity"}
@@ -160,6 +162,44 @@ def test_votes_against_the_chosen_response_turn_whose_win_it_is(tmp_path):
     ]
     assert found[0].what == found[1].what
     assert found[0].difference.estimate.value == found[1].difference.estimate.value
+
+
+class NamesAPlace:
+    """Names the right one of K, but for a fifth of the items, where it names the first shown."""
+
+    name = "names-a-place"
+    protocol = {"judge": "names-a-place"}  # noqa: RUF012
+    sees_both = True
+
+    def __init__(self, leans: int) -> None:
+        self.leans = leans
+
+    def score(self, candidates):
+        for shown in candidates:
+            texts = shown.responses
+            first = hash64("leans", shown.prompt[0].content) % 100 < self.leans
+            best = 0 if first else next(n for n, text in enumerate(texts) if "right" in text)
+            yield tuple(Score(float(n == best)) for n in range(len(texts)))
+
+
+def test_a_lean_to_the_first_of_k_is_found(tmp_path):
+    items = [
+        BenchmarkItem(
+            f"k{n}", "made", (Message("user", f"Question {n}?"),),
+            (f"right {n}", f"wrong {n}", f"worse {n}", f"worst {n}"), (0, 1, 1, 1), f"q{n}",
+        )
+        for n in range(150)
+    ]  # fmt: skip
+    none, some = (
+        place_of_k("made", items, NamesAPlace(leans), tmp_path / str(leans), most=120)
+        for leans in (0, 30)
+    )
+    assert (none.without, some.without) == (0.25, 0.25)
+    assert none.difference.p_value > 0.05
+    assert some.difference.p_value < 0.001
+    assert some.difference.estimate.value > 0.1
+    assert some.difference.estimate.n == 120
+    assert place_of_k("made", [], NamesAPlace(0), tmp_path / "none") is None
 
 
 def test_nothing_to_ask_is_one_line(tmp_path):

@@ -64,6 +64,7 @@ def probe(
     from palate.cli.sources import benchmark_files
     from palate.evaluate.audit import as_pairs
     from palate.evaluate.benchmark import Benchmark
+    from palate.evaluate.probes import place_of_k
     from palate.evaluate.probes import probe as ask
     from palate.evaluate.run import slug
     from palate.judges import open_judge
@@ -75,21 +76,28 @@ def probe(
         asked = benchmark_files(files, folder / "benchmarks")
         opened = open_judge(spec)
         for title, file in asked.items():
-            read = read_benchmark_items if Benchmark(title, file).of_items else read_comparisons
-            pairs = [pair for row in read(file) for pair in as_pairs(row)]
+            items = [*read_benchmark_items(file)] if Benchmark(title, file).of_items else []
+            pairs = [pair for row in items or read_comparisons(file) for pair in as_pairs(row)]
+            place = folder / slug(opened.name) / slug(title)
             with counting(f"{opened.name} on {title}") as bar:
                 found = ask(
                     title,
                     pairs,
                     opened,
-                    folder / slug(opened.name) / slug(title),
+                    place,
                     own=tuple(own or ()),
                     pairs=sample,
                     progress=bar,
                 )
             for line in found.skipped:
                 say(f"left out: {title}: {line}")
-            for one in found.probes:
+            probes = list(found.probes)
+            # Of those that compare K responses in one question.
+            if items and hasattr(opened, "score") and getattr(opened, "sees_both", False):
+                with counting(f"{opened.name} on items of {title}") as bar:
+                    of_k = place_of_k(title, items, opened, place, most=sample, progress=bar)
+                probes += [] if of_k is None else [of_k]
+            for one in probes:
                 apart = one.difference.estimate
                 rows.append(
                     {
@@ -103,7 +111,7 @@ def probe(
                         "high": round(apart.high, 4),
                         "p": float(f"{one.difference.p_value:.2g}"),
                         "n": apart.n,
-                        "unscored": found.pairs - apart.n if one.name != "self-preference" else "",
+                        "unscored": "" if one.name == "self-preference" else apart.n_unscored,
                     }
                 )
     emit(rows, form, f"What moves {opened.name} that should not")

@@ -21,11 +21,12 @@ from palate.evaluate.journal import Progress
 from palate.evaluate.results import Floats, JudgeResults, read_judge_results
 from palate.evaluate.run import evaluate
 from palate.evaluate.sensitivity import SAMPLE, sample
-from palate.records import write_comparisons
+from palate.records import read_verdicts, write_comparisons, write_items
 from palate.stats import Estimate, PairedDifference
-from palate.types import UNREAD_COLUMNS, Comparison, Judge, PalateError, is_text
+from palate.types import UNREAD_COLUMNS, BenchmarkItem, Comparison, Judge, PalateError, is_text
 
 SEED = 0
+SEEDS = (0, 1)  # Of the two orders in which items of K are shown.
 # It says nothing of any question.
 PADDING = (
     "\n\nThis is my answer to what you asked, and I have read it once more before I gave it. "
@@ -171,6 +172,60 @@ def probe(
     family = stats.holm_family([one.difference for one in probes])
     probes = [replace(one, difference=own) for one, own in zip(probes, family, strict=True)]
     return Probed(plain.judge, name, len(asked), tuple(probes), tuple(skipped))
+
+
+def place_of_k(
+    name: str,
+    items: Sequence[BenchmarkItem],
+    judge: Judge,
+    folder: Path,
+    *,
+    most: int = SAMPLE,
+    progress: Progress | None = None,
+) -> Probe | None:
+    """How often a judge that names the best of K names the one shown first, in two seeded orders.
+
+    A judge without a place that it leans to names it in 1/K. None where no item is asked that way.
+
+    Args:
+        name: of the benchmark.
+        items: its items; at most `most` are asked, drawn by a hash, those that are rated aside.
+        judge: one that reads all responses at once.
+        folder: where verdicts are kept.
+        most: how many to ask.
+        progress: called after each answer.
+    """
+    alike = [one for one in items if not one.pairs and not one.turns and not one.undecided]
+    asked = sorted(alike, key=lambda one: hash64("place", one.id))[:most]
+    if not asked:
+        return None
+    path = folder / "items.parquet"
+    write_items(path, asked)
+    benchmark, first = Benchmark(name, path), list[Floats]()
+    for seed in SEEDS:
+        file = evaluate(judge, benchmark, folder / f"order-{seed}", seed=seed, progress=progress)
+        verdicts = {verdict.comparison_id: verdict for verdict in read_verdicts(file)}
+        shares = []
+        for choice in benchmark.choices(seed):
+            scores = [one.score for one in verdicts[choice.item.id].responses]
+            known = [score for score in scores if score is not None]
+            top = scores.count(max(known)) if known else 0
+            named = bool(known) and scores[choice.shown[0]] == max(known)
+            shares.append(named / top if len(known) == len(scores) else math.nan)
+        first.append(np.array(shares))
+    values = np.mean(first, axis=0)
+    chance = np.array([1 / len(one.responses) for one in asked])
+    clusters = stats.cluster_codes(one.prompt_id for one in asked)
+    rng = np.random.default_rng(SEED)
+    difference = stats.paired_difference(*_known(values, chance), clusters, rng)
+    both = ~np.isnan(values)
+    return Probe(
+        "place of K",
+        "names the response shown first, less 1/K",
+        stats.accuracy(values[both], clusters[both]),
+        float(chance[both].mean()) if both.any() else math.nan,
+        difference,
+    )
 
 
 def _padded(text: str) -> str:
