@@ -63,8 +63,7 @@ NOT_RUN = {
     "tests/evaluate/test_parity.py",
     r"palate audit .*--data DIR": "reads public data; tests/cli/test_audit.py",
     r"palate (judge|probe|win-rate) '\{chat:": "asks an endpoint; tests/judges/llm",
-    r"palate win-rate longer|palate probe '\{generation:": "reads public data; "
-    "tests/cli/test_judging.py",
+    r"palate (win-rate|probe) longer": "reads public data; tests/cli/test_judging.py",
     r"palate doubt\b": "a backbone over all rows; tests/labels/test_doubt.py",
     r"palate doctor|palate plan": "speaks of this machine; tests/cli",
     r"torchrun ": "several processes; tests/recipe/test_distributed.py",
