@@ -1,6 +1,6 @@
 """Labels that a selection asks for beside random ones, where the truth is known; one JSON line.
 
-    python -m benchmarks.labels [--seeds 5] [--repetitions 6] [--tasks linear helpfulness safety]
+    python -m benchmarks.labels [--seeds 5] [--repetitions 6] [--worlds NAME ...]
                                 [--out FOLDER] [--quick]
 
 Needs no data. What is measured: benchmarks/README.md. States of a campaign are made once, and every
@@ -15,21 +15,52 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.labels import figures, unbiased
-from benchmarks.labels.pools import Backbone, Pairs, campaign, linear, split
+from benchmarks.labels.pools import Backbone, Pairs, campaign, linear, split, words
 from benchmarks.labels.rounds import AGAIN, ARMS, GAIN, INFORMATION, RANDOM, Plan, play
+from palate.data.simulation import CampaignTask
 from palate.records import write_json
 
 FOLDER = Path(__file__).parents[1] / ".work" / "labels"
-TASKS = ("linear", "helpfulness", "safety")
-"""`linear`: no campaign but a made-up world, whose truth a head can learn whole."""
-PAIRS, QUICK_PAIRS = {"linear": 6_000, "helpfulness": 6_000, "safety": 2_000}, 240
-# The last rounds go beyond `AT`, so that an arm that needs more labels than random is seen.
-PLAN, AT = Plan(rounds=14, pairs_per_round=40), 9
-QUICK_PLAN, QUICK_AT = Plan(rounds=2, pairs_per_round=10), 1
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A pool: of a campaign's task with states of some backbone, or `linear`, made up.
+
+    `at`: the last round of random labels that are to be reached. The plan goes beyond it, so that
+    an arm that needs more labels than random is seen.
+    """
+
+    task: CampaignTask | None
+    states: Literal["smollm2", "words", "linear"]
+    pairs: int
+    plan: Plan
+    at: int = 9
+
+    def split(self, seed: int, folder: Path, backbone: Backbone) -> tuple[Pairs, Pairs]:
+        """The pool of a seed and what is held out of it."""
+        if self.task is None:
+            pairs = linear(self.pairs, seed)
+        elif self.states == "words":
+            pairs = words(campaign(self.task, seed, self.pairs))
+        else:
+            rows = campaign(self.task, seed, self.pairs)
+            pairs = backbone.pairs(rows, folder / f"states-{seed}")
+        return split(pairs, HELD_OUT, seed, even=self.states != "words")
+
+
+WORLDS = {
+    "linear": World(None, "linear", 6_000, Plan(14, 40)),
+    "helpfulness-smollm2": World("helpfulness", "smollm2", 3_000, Plan(12, 24, reserve=0.15)),
+    "helpfulness-words": World("helpfulness", "words", 3_000, Plan(12, 24, reserve=0.15)),
+    "safety-words": World("safety", "words", 3_000, Plan(12, 40)),
+}
+QUICK_PAIRS, QUICK_PLAN, QUICK_AT = 480, Plan(2, 10), 1
 HELD_OUT, REPLICATES = 0.2, 2_000
 
 
@@ -50,25 +81,19 @@ def arm_of(
     return found[:repetitions]
 
 
-def task_of(
-    task: Any, seeds: int, repetitions: int, arms: Sequence[str], folder: Path, quick: bool
+def world_of(
+    world: World, seeds: int, repetitions: int, arms: Sequence[str], folder: Path
 ) -> dict[str, Any]:
-    """All arms of all seeds of one campaign's kind."""
+    """All arms of all seeds of one world."""
     backbone = Backbone(max_tokens=256)
-    plan, at = (QUICK_PLAN, QUICK_AT) if quick else (PLAN, AT)
     found: dict[str, dict[int, Any]] = {name: {} for name in arms}
     folder.mkdir(parents=True, exist_ok=True)
     for seed in range(seeds):
-        size = QUICK_PAIRS if quick else PAIRS[task]
-        if task == "linear":
-            pairs = linear(size, seed)
-        else:
-            pairs = backbone.pairs(campaign(task, seed, size), folder / f"states-{seed}")
-        pool, asked = split(pairs, HELD_OUT, seed)
+        pool, asked = world.split(seed, folder, backbone)
         for name in arms:
             path = folder / f"{name.replace(', ', '-').replace(' ', '-')}-{seed}.json"
-            found[name][seed] = arm_of(name, pool, asked, plan, seed, repetitions, path)
-    return figures.summary(found, at)
+            found[name][seed] = arm_of(name, pool, asked, world.plan, seed, repetitions, path)
+    return figures.summary(found, world.at)
 
 
 def main() -> None:
@@ -76,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--repetitions", type=int, default=6, help="of labels and draws, a seed")
-    parser.add_argument("--tasks", nargs="*", choices=TASKS, default=TASKS)
+    parser.add_argument("--worlds", nargs="*", choices=list(WORLDS), default=list(WORLDS))
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--replicates", type=int, default=REPLICATES, help="of `unbiasedness`")
     parser.add_argument("--quick", action="store_true", help="little, to see that it runs")
@@ -89,15 +114,17 @@ def main() -> None:
     made = list(unbiased.simulated(replicates, folder / "unbiased.jsonl"))
     line: dict[str, Any] = {"benchmark": "labels", "quick": given.quick}
     line["unbiasedness"] = unbiased.summary(made)
-    for task in given.tasks:
-        found = task_of(task, seeds, repetitions, arms, folder / task, given.quick)
-        line[task] = found
-        line.setdefault("labels_to_reach", {})[task] = {
-            name: found[name]["labels_to_reach"]
-            for name in (INFORMATION, GAIN, AGAIN) if name in found
-        }  # fmt: skip
-        line.setdefault("coverage_of_rewards", {})[task] = {
-            name: found[name]["covered"] for name in (RANDOM, INFORMATION) if name in found
+    for name in given.worlds:
+        world = WORLDS[name]
+        if given.quick:
+            world = replace(world, pairs=QUICK_PAIRS, plan=QUICK_PLAN, at=QUICK_AT)
+        found = world_of(world, seeds, repetitions, arms, folder / name)
+        line[name] = found
+        line.setdefault("labels_to_reach", {})[name] = {
+            arm: found[arm]["labels_to_reach"] for arm in (INFORMATION, GAIN, AGAIN) if arm in found
+        }
+        line.setdefault("coverage_of_rewards", {})[name] = {
+            arm: found[arm]["covered"] for arm in (RANDOM, INFORMATION) if arm in found
         }
     print(json.dumps(line))
 

@@ -26,7 +26,7 @@ from scipy.special import expit
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
-PRECISIONS = tuple(10.0 ** (k / 2) for k in range(-2, 11))  # Of the prior: 0.1 to 100,000.
+PRECISIONS = tuple(10.0 ** (k / 2) for k in range(-4, 8))  # Of the prior: 0.01 to 3,162.
 STEPS, ENOUGH = 30, 1e-6
 
 

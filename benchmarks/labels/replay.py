@@ -1,11 +1,11 @@
 """The same rounds replayed on comparisons that people labelled before: Anthropic's, one JSON line.
 
-    python -m benchmarks.labels.replay [--data DIR] [--pools helpful-online ...] [--orders 20]
-                                       [--out FOLDER]
+    python -m benchmarks.labels.replay [--data DIR] [--pools helpful-online ...] [--tests N]
+                                       [--orders 20] [--out FOLDER]
 
 A pool is a batch of Anthropic HH, whose labels are shown when they are asked for; every head is
-asked all of helpful-base, of whose prompts none is in a pool. What differs between orders is the
-draws; people's labels are what they are. Everything is kept in FOLDER, as by
+asked all of helpful-base, or N of it, of whose prompts none is in a pool. What differs between
+orders is the draws; people's labels are what they are. Everything is kept in FOLDER, as by
 `python -m benchmarks.labels`.
 """
 
@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=os.environ.get("PALATE_DATA"))
     parser.add_argument("--pools", nargs="+", choices=POOLS, default=POOLS[:1])
     parser.add_argument("--arms", nargs="+", choices=KNOWN, default=KNOWN)
+    parser.add_argument("--tests", type=int, help="pairs of helpful-base, at random; default all")
     parser.add_argument("--orders", type=int, default=20)
     parser.add_argument("--out", type=Path, default=FOLDER / "replay")
     given = parser.parse_args()
@@ -61,6 +63,8 @@ def main() -> None:
     backbone = Backbone(TOKENS)
     tests = batch(TEST, given.data)
     prompts = {row.prompt_id for row in tests}
+    if given.tests:
+        tests = Random(0).sample(tests, given.tests)
     rows = [row for name in given.pools for row in batch(name, given.data)]
     rows = [row for row in rows if row.prompt_id not in prompts]
     pool = backbone.pairs(rows, given.out / "-".join(given.pools))

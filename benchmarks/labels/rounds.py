@@ -27,7 +27,7 @@ from palate.labels.selection import (
     select,
 )
 
-TARGETS, MANY = 256, 32
+TARGETS, MANY = 128, 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +35,15 @@ class Arm:
     """What the rounds after the first ask for.
 
     `worth`: `none` draws at random, `unsure` by the entropy of what the mean of the members says,
-    coin tosses among it; `doubt known` by the members' variance times that of the label, as it is
-    in truth: what no one has, to see what a better guess of it would give. `weighted`: learns with
-    each label weighted by 1 / probability. `calibrated`: members' differences are divided by the
-    temperature of those they did not learn from. `stream`: of the draws; only another draw of the
-    same arm has another.
+    coin tosses among it; `distance` by the squared length of the difference of states, which needs
+    no labels; `doubt known` by the members' variance times that of the label, as it is in truth:
+    what no one has, to see what a better guess of it would give. `weighted`: learns with each label
+    weighted by 1 / probability. `calibrated`: members' differences are divided by the temperature
+    of those they did not learn from. `stream`: of the draws; only another draw of the same arm has
+    another.
     """
 
-    worth: Literal["none", "information", "gain", "unsure", "doubt known"]
+    worth: Literal["none", "information", "gain", "unsure", "distance", "doubt known"]
     random: float = 0.2
     power: float = 1.0
     members: int = 5
@@ -64,6 +65,7 @@ ARMS = {
     "information, greedy": Arm("information", members=MANY, of="posterior", random=0, power=4),
     "information, labels weighted": Arm("information", weighted=True),
     "unsure": Arm("unsure", members=MANY, of="posterior"),
+    "distance": Arm("distance"),
     "doubt known": Arm("doubt known", members=MANY, of="posterior"),
 }
 
@@ -170,6 +172,8 @@ def _temperature(taught: Floats, tests: Floats, members: Members) -> float:
 def _worth(arm: Arm, pool: Pairs, members: Members, heat: float, seed: int) -> Floats:
     if arm.worth == "none":
         return np.ones(len(pool))
+    if arm.worth == "distance":
+        return np.asarray((pool.states**2).sum(1))
     said = pool.states @ members.weights.T / heat  # [P, M]
     if arm.worth == "information":
         return information(said)
