@@ -63,9 +63,8 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.prompts)
 
-    def of_prompts(self, inside: Flags) -> Pairs:
-        """The pairs of some prompts, which are numbered anew."""
-        some = inside[self.prompts]
+    def where(self, some: Flags) -> Pairs:
+        """Some of the pairs, whose prompts are numbered anew."""
         prompts = np.unique(self.prompts[some], return_inverse=True)[1]
         return Pairs(
             self.states[some], self.truth[some], prompts, self.rating[some], self.bins[some]
@@ -134,7 +133,8 @@ def split(pairs: Pairs, held_out: float, seed: int, *, even: bool) -> tuple[Pair
     """A pool and what is held out of it, a share of the prompts, as `reduced` has them."""
     prompts = int(pairs.prompts.max()) + 1
     asked = np.random.default_rng(seed).permutation(prompts) < held_out * prompts
-    return reduced(pairs.of_prompts(~asked), pairs.of_prompts(asked), even=even)
+    held = asked[pairs.prompts]
+    return reduced(pairs.where(~held), pairs.where(held), even=even)
 
 
 def reduced(pool: Pairs, asked: Pairs, *, even: bool = True) -> tuple[Pairs, Pairs]:
@@ -161,8 +161,8 @@ def reduced(pool: Pairs, asked: Pairs, *, even: bool = True) -> tuple[Pairs, Pai
 class Backbone:
     """The first layers of SmolLM2-135M, opened when the first states are made."""
 
-    def __init__(self, max_tokens: int) -> None:
-        self.max_tokens = max_tokens
+    def __init__(self, max_tokens: int, layers: int = LAYERS) -> None:
+        self.max_tokens, self.layers = max_tokens, layers
         self._model: RewardModel | None = None
 
     @property
@@ -170,7 +170,7 @@ class Backbone:
         """The model, with a new head that nothing asks."""
         if self._model is None:
             keep_memory()
-            base = BaseOptions(layers=LAYERS, template="chatml", max_tokens=self.max_tokens)
+            base = BaseOptions(layers=self.layers, template="chatml", max_tokens=self.max_tokens)
             dtype = compute_dtype("auto", torch.device("cpu"))
             self._model = start_model(base, dtype=dtype)[0].eval()
         return self._model
@@ -181,7 +181,7 @@ class Backbone:
         folder.mkdir(parents=True, exist_ok=True)
         for start in range(0, len(rows), SHARD):
             shard, path = rows[start : start + SHARD], folder / f"{start}.npz"
-            made_of = digest(LAYERS, self.max_tokens, [row.id for row in shard])
+            made_of = digest(self.layers, self.max_tokens, [row.id for row in shard])
             if not path.is_file() or np.load(path)["made_of"] != made_of:
                 self._write(shard, path, made_of)
                 end = start + len(shard)

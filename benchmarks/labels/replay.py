@@ -1,7 +1,8 @@
 """The same rounds replayed on comparisons that people labelled before: Anthropic's, one JSON line.
 
     python -m benchmarks.labels.replay [--data DIR] [--pools helpful-online ...] [--tests N]
-                                       [--orders 20] [--out FOLDER]
+                                       [--states smollm2|words] [--layers 16] [--orders 20]
+                                       [--out FOLDER]
 
 A pool is a batch of Anthropic HH, whose labels are shown when they are asked for; every head is
 asked all of helpful-base, or N of it, of whose prompts none is in a pool. What differs between
@@ -22,7 +23,7 @@ import numpy as np
 
 from benchmarks.labels import figures
 from benchmarks.labels.__main__ import FOLDER, arm_of
-from benchmarks.labels.pools import Backbone, reduced
+from benchmarks.labels.pools import LAYERS, Backbone, reduced, words
 from benchmarks.labels.rounds import ARMS, RANDOM, Plan
 from palate.data.sources import open_source
 from palate.data.sources.base import PROMPTS_DIFFER, Request
@@ -55,30 +56,39 @@ def main() -> None:
     parser.add_argument("--pools", nargs="+", choices=POOLS, default=POOLS[:1])
     parser.add_argument("--arms", nargs="+", choices=KNOWN, default=KNOWN)
     parser.add_argument("--tests", type=int, help="pairs of helpful-base, at random; default all")
+    parser.add_argument("--states", choices=("smollm2", "words"), default="smollm2")
+    parser.add_argument("--layers", type=int, default=LAYERS, help="of SmolLM2's 30")
     parser.add_argument("--orders", type=int, default=20)
     parser.add_argument("--out", type=Path, default=FOLDER / "replay")
     given = parser.parse_args()
     if given.data is None:
         parser.error("name the data's folder with --data or PALATE_DATA")
-    backbone = Backbone(TOKENS)
     tests = batch(TEST, given.data)
     prompts = {row.prompt_id for row in tests}
     if given.tests:
         tests = Random(0).sample(tests, given.tests)
     rows = [row for name in given.pools for row in batch(name, given.data)]
     rows = [row for row in rows if row.prompt_id not in prompts]
-    pool = backbone.pairs(rows, given.out / "-".join(given.pools))
-    pool, asked = reduced(pool, backbone.pairs(tests, given.out / TEST))
+    if given.states == "words":
+        both = words([*rows, *tests])
+        inside = np.arange(len(both)) < len(rows)
+        pool, asked = reduced(both.where(inside), both.where(~inside), even=False)
+    else:
+        backbone = Backbone(TOKENS, given.layers)
+        of_tests = backbone.pairs(tests, given.out / f"{TEST}-{given.layers}")
+        of_pool = backbone.pairs(rows, given.out / f"{'-'.join(given.pools)}-{given.layers}")
+        pool, asked = reduced(of_pool, of_tests)
+    said = f"{given.states}-{given.layers}" if given.states == "smollm2" else "words"
     plan = Plan(ROUNDS, round(SHARE * (int(pool.prompts.max()) + 1)))
     found: dict[str, Any] = {}
     for name in [RANDOM, *(name for name in given.arms if name != RANDOM)]:
-        kind = f"{'-'.join(given.pools)}-{name.replace(', ', '-').replace(' ', '-')}"
+        kind = f"{said}-{'-'.join(given.pools)}-{name.replace(', ', '-').replace(' ', '-')}"
         found[name] = {
             order: arm_of(name, pool, asked, plan, order, 1, given.out / f"{kind}-{order}.json")
             for order in range(given.orders)
         }
     line = {
-        "benchmark": "labels.replay", "pools": given.pools, "pairs": len(pool),
+        "benchmark": "labels.replay", "pools": given.pools, "states": said, "pairs": len(pool),
         "prompts": int(pool.prompts.max()) + 1, "asked": len(asked),
         "longer_wins": {"pool": longer(rows), "asked": longer(tests)},
         **figures.summary(found, AT),

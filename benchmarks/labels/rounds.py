@@ -62,6 +62,7 @@ ARMS = {
     "information, calibrated": Arm("information", calibrated=True),
     "information, 32 of the posterior": Arm("information", members=MANY, of="posterior"),
     "expected gain, 32 of the posterior": Arm("gain", members=MANY, of="posterior"),
+    "information, power 4": Arm("information", power=4),
     "information, greedy": Arm("information", members=MANY, of="posterior", random=0, power=4),
     "information, labels weighted": Arm("information", weighted=True),
     "unsure": Arm("unsure", members=MANY, of="posterior"),

@@ -104,6 +104,14 @@ def test_a_judge_never_wrong_or_no_better_than_a_coin_has_no_temperature(d):
     assert stats.temperature(d) is None
 
 
+def test_a_temperature_of_two_prompts_may_be_any():
+    """Student's t of one degree of freedom reaches further than a number holds."""
+    found = stats.temperature([1.0, 1.0, -0.9, -0.9], ["a", "a", "b", "b"])
+    assert 0 <= found.low < 1e-100
+    assert found.high > 1e100
+    assert math.isfinite(found.value)
+
+
 def test_temperature_is_fitted_on_other_prompts_only():
     d, clusters = sure(2_000, 3, 2, 5), np.repeat(np.arange(1_000), 2)
     made = stats.held_out_differences(d, clusters)

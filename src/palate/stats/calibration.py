@@ -27,6 +27,7 @@ BINS = 10
 DRAWS = 4_000
 CLEAR = 3.0  # Standard errors from which on the sign of a bin's gap is taken as known.
 STEEPEST = 1e3  # Of 1 / temperature: beyond, every answer is as good as certain.
+FARTHEST = 600.0  # Of the log of a reach: beyond, exp overflows.
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +232,9 @@ def temperature(
     scores = np.bincount(codes, weights=unit * wrong)
     curvature = float((unit**2 * wrong * (1 - wrong)).sum())
     error = math.sqrt(count / (count - 1) * float(scores @ scores)) / curvature / b
-    value, reach = scale / b, math.exp(float(stdtrit(count - 1, 0.5 + CONFIDENCE / 2)) * error)
+    # Of a few clusters the reach may be more than a number can hold: any T above 0.
+    reach = float(np.exp(min(stdtrit(count - 1, 0.5 + CONFIDENCE / 2) * error, FARTHEST)))
+    value = scale / b
     return Estimate(
         value, value * error, value / reach, value * reach, d.size, unscored, count,
         "maximum likelihood, clustered", fingerprint,
