@@ -121,6 +121,7 @@ bench-judgements: install
 	$(BIN)/python -m benchmarks.judgements $(if $(QUICK),--quick)
 
 bench-labels: install
+	$(if $(QUICK),,$(BIN)/python -m benchmarks.labels.flips benchmarks/.work/labels/whole/flips >&2)
 	$(BIN)/python -m benchmarks.labels $(if $(QUICK),--quick)
 
 bench-clients: develop $(TRL_VENV)/.installed $(RLHF_VENV)/.installed $(MLFLOW_VENV)/.installed $(HARNESSES_VENV)/.installed

@@ -4,7 +4,8 @@
                                 [--out FOLDER] [--quick]
 
 Needs no data. What is measured: benchmarks/README.md. States of a campaign are made once, and every
-arm of every seed is a file of FOLDER as it ends: the next call goes on after it. Progress goes to
+arm of every seed is a file of FOLDER as it ends: the next call goes on after it. What
+`benchmarks.labels.flips FOLDER/flips` found is in the line, where it was asked. Progress goes to
 stderr.
 """
 
@@ -19,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmarks.labels import figures, unbiased
+from benchmarks.labels import figures, flips, unbiased
 from benchmarks.labels.pools import Backbone, Pairs, campaign, linear, split, words
 from benchmarks.labels.rounds import AGAIN, ARMS, GAIN, INFORMATION, RANDOM, Plan, play
 from palate.data.simulation import CampaignTask
@@ -126,6 +127,11 @@ def main() -> None:
         line.setdefault("coverage_of_rewards", {})[name] = {
             arm: found[arm]["covered"] for arm in (RANDOM, INFORMATION) if arm in found
         }
+    audited = folder / "flips" / "flips.jsonl"  # Of `python -m benchmarks.labels.flips`.
+    if audited.is_file():
+        rows = [json.loads(one) for one in audited.read_text(encoding="utf-8").splitlines()]
+        found = flips.summary(rows)
+        line["flip_precision_at_recall_50"] = found["flip_precision_at_recall_50"]
     print(json.dumps(line))
 
 
