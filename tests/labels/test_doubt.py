@@ -57,7 +57,7 @@ def test_turned_labels_stand_at_the_head_of_the_list(
     data: Path, backbone: Path, tmp_path: Path
 ) -> None:
     out, seen, work = tmp_path / "doubts.jsonl", tmp_path / "seen", tmp_path / "work"
-    asked = ("doubt", data, "--model", backbone, "-o", out, "--queue", seen, "--work", work)
+    asked = ("doubt", data, "--model", backbone, *FEW, "-o", out, "--queue", seen, "--work", work)
     done = palate(*asked)
     assert done.returncode == 0, done.stderr
     listed = [json.loads(line) for line in out.read_text().splitlines()]
@@ -169,6 +169,7 @@ def test_a_sample_takes_whole_prompts(data: Path, backbone: Path, tmp_path: Path
         (["{data}", "--folds", "14"], "14 folds need 280 or more"),
         (["{ties}"], "all 120 comparisons are ties"),
         (["{data}", "--model", "./nothing"], "./nothing"),
+        (["{data}", "--subset", "x"], "--subset: {data} is Palate's own"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -180,7 +181,9 @@ def test_mistakes_are_one_line(
     typed = [one.format(data=data, ties=ties) for one in arguments]
     if "--model" not in typed:
         typed += ["--model", str(backbone)]
-    assert expected in one_line(palate("doubt", *typed, cwd=data.parent))
+    said = one_line(palate("doubt", *typed, cwd=data.parent))
+    assert expected.format(data=data) in said
+    assert not list(data.parent.glob("*.work"))  # There is nothing to go on with.
 
 
 def test_what_is_near_is_one_cluster(tmp_path: Path) -> None:

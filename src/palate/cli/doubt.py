@@ -143,23 +143,38 @@ def doubt(
     options = DoubtOptions(
         model=model, layers=layers, max_tokens=max_tokens, folds=folds, members=members, seed=seed
     )
-    with interruptible(command_line()), counting("rows") as show:
-        if is_ours(Path(what)):
-            file = Path(what)  # As it stands: a training knows it by its fingerprint.
-        else:
-            rows, bad = comparisons(
-                what, path, subset, split, option, data, max_bad_share, column, value,
-                Ties.KEEP.value, annotators.value,
-            )  # fmt: skip
-            file = folder / "comparisons.parquet"
-            header = write_comparisons(file, rows)
-            for row in worst(bad):
-                say(str(row))
-            if bad:
-                say(f"{what}: {header.rows:,} comparisons, {not_read(bad)}")
-        if sample is not None:
-            file = _sampled(file, folder / "sample.parquet", sample, seed, model, say)
-        found = audit(file, folder, options, log=say, show=show)
+    ours = is_ours(Path(what))
+    if ours:
+        for typed, said in (
+            ("--path", path), ("--subset", subset), ("--split", split), ("--option", option),
+            ("--column", column), ("--value", value),
+            ("--annotators", annotators is not Annotators.SEPARATE),
+        ):  # fmt: skip
+            if said:
+                raise PalateError(
+                    f"{typed}: {what} is Palate's own, read as it stands; leave it out"
+                )
+    try:
+        with interruptible(command_line()), counting("rows") as show:
+            file = Path(what)  # Ours as it stands: a training knows it by its fingerprint.
+            if not ours:
+                rows, bad = comparisons(
+                    what, path, subset, split, option, data, max_bad_share, column, value,
+                    Ties.KEEP.value, annotators.value,
+                )  # fmt: skip
+                file = folder / "comparisons.parquet"
+                header = write_comparisons(file, rows)
+                for row in worst(bad):
+                    say(str(row))
+                if bad:
+                    say(f"{what}: {header.rows:,} comparisons, {not_read(bad)}")
+            if sample is not None:
+                file = _sampled(file, folder / "sample.parquet", sample, seed, model, say)
+            found = audit(file, folder, options, log=say, show=show)
+    except PalateError:
+        if work is None and not (folder / "states.json").exists():  # Nothing to go on with.
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     write_doubts(found, target, file)
     _show(found, form)
     say(f"doubts: {target}")
