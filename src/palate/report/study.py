@@ -687,21 +687,26 @@ def scaling_differences(study: StudyResults) -> Table | None:
         if curve.size != size
         for variant, pairs in zip(curve.variants, curve.pairs, strict=True)
     ]
-    compared = [one for one in compared if one[0].series.seeds(one[1], one[3])]
+    # Where curves begin in one and the same model there is nothing to test.
+    compared = [
+        (curve, one, pairs, of)
+        for curve, one, pairs, of in compared
+        if (seeds := curve.series.seeds(one, of))
+        and not np.array_equal(
+            curve.series.table(one, seeds), curve.series.table(of, seeds), equal_nan=True
+        )
+    ]
     if not compared:
         return None
-    differences = [curve.series.difference(one, of)[0] for curve, one, _, of in compared]
+    tested = stats.holm_family(
+        [curve.series.difference(one, of)[0] for curve, one, _, of in compared]
+    )
     rows = []
-    for (curve, one, pairs, of), tested in zip(
-        compared, stats.holm_family(differences), strict=True
-    ):
-        # Where both are the same model there is nothing to test.
-        same = bool((curve.series.table(one, curve.series.seeds(one, of))
-                     == curve.series.table(of, curve.series.seeds(one, of))).all())  # fmt: skip
+    for (curve, one, pairs, of), difference in zip(compared, tested, strict=True):
+        estimate = difference.estimate
         cells = (
             *curve.series.names, *_levels(one), len(curve.series.seeds(one, of)), pairs,
-            study.pairs[of, curve.series.model], _known(tested.estimate), tested.estimate.n,
-            None if same else tested.p_value,
+            study.pairs[of, curve.series.model], _known(estimate), estimate.n, difference.p_value,
         )  # fmt: skip
         rows.append(row(*cells, group=_group(curve.series)))
     name = escape.name(", ".join(size))
