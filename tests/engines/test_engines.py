@@ -94,6 +94,24 @@ def test_a_folder_that_cannot_be_made_and_an_installation_under_way_are_said(
     assert "another installation holds it; waiting" in said[0]
 
 
+def test_what_is_built_here_is_built_by_a_compiler_a_core_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An installation whose interpreter writes down what it was given, and fails."""
+    python = tmp_path / "python"
+    python.write_text(
+        '#!/bin/sh\necho "$LLAMA_CPP_BUILD_JOBS $CMAKE_BUILD_PARALLEL_LEVEL" >&2\nexit 1\n'
+    )
+    python.chmod(0o755)
+    monkeypatch.setenv("PALATE_ENGINES", str(tmp_path))
+    monkeypatch.setattr("palate.engines.environment.cores", lambda: 3)
+    with pytest.raises(PalateError, match=r"failed \(3 3\)"):
+        install(ENGINES["llama.cpp"], python=str(python))
+    monkeypatch.setenv("LLAMA_CPP_BUILD_JOBS", "7")
+    with pytest.raises(PalateError, match=r"failed \(7 3\)"):
+        install(ENGINES["llama.cpp"], python=str(python))
+
+
 def test_a_path_that_is_empty_is_not_taken_for_none() -> None:
     with pytest.raises(PalateError, match=r"^vllm=: no path after ="):
         named("vllm=")

