@@ -1,6 +1,6 @@
 """How training scales with the number of processes: torchrun with 1, 2, 4 on one machine.
 
-    python -m benchmarks.world [--worlds 1 2 4] [--layers 6] [--steps 4] [--repeats 3] [--out FILE]
+    python -m benchmarks.world [--worlds 1 2 4] [--layers 6] [--pairs 128] [--steps 4] [--repeats 3] [--out FILE]
 
 Each world trains the same simulated comparisons with the library's own loop, one thread a process,
 SmolLM2's first layers, all of them learning; worlds take turns. Figures are those of the steps: the
@@ -24,10 +24,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PAIRS_PER_STEP, WEEKS = 32, 1
 
 
-def work(folder: Path, layers: int, dtype: str, wrap: bool) -> None:
+def work(folder: Path, layers: int, pairs_per_step: int, dtype: str, wrap: bool) -> None:
     """One process of a world; rank 0 leaves its figures in `result.json`."""
     import torch
     from torch.distributed.tensor import DTensor
@@ -48,7 +47,7 @@ def work(folder: Path, layers: int, dtype: str, wrap: bool) -> None:
     file = folder / "tokens.arrow"
     world.first(lambda: tokenise(folder / "rows.parquet", model.chat, file, workers=1).cuts)
     options = TrainOptions(
-        pairs_per_step=PAIRS_PER_STEP,
+        pairs_per_step=pairs_per_step,
         epochs=1,
         learning_rate=1e-4,
         tokens_per_microbatch=2_048,
@@ -104,13 +103,14 @@ def measured(count: int, options: argparse.Namespace) -> dict[str, Any]:
 
     with TemporaryDirectory() as name:
         folder = Path(name)
-        campaign = CampaignOptions(weeks=WEEKS, comparisons_per_week=options.steps * PAIRS_PER_STEP)
+        campaign = CampaignOptions(weeks=1, comparisons_per_week=options.steps * options.pairs)
         write_comparisons(folder / "rows.parquet", simulate(campaign, seed=0))
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
         command = [
             sys.executable, *(torchrun if count > 1 or options.wrap else []),
             "-m", "benchmarks.world",
             "--work", str(folder), "--layers", str(options.layers), "--steps", str(options.steps),
+            "--pairs", str(options.pairs),
             "--dtype", options.dtype, *(["--wrap"] if options.wrap else []),
         ]  # fmt: skip
         environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -124,7 +124,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--worlds", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--steps", type=int, default=4, help="of 32 pairs; the first is left out")
+    parser.add_argument("--steps", type=int, default=4, help="the first is left out")
+    parser.add_argument("--pairs", type=int, default=128, help="pairs a step, of all processes")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--wrap", action="store_true", help="shard over one process too")
@@ -132,7 +133,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work is not None:
-        work(options.work, options.layers, options.dtype, options.wrap)
+        work(options.work, options.layers, options.pairs, options.dtype, options.wrap)
         return
     runs: dict[int, list[dict[str, Any]]] = {count: [] for count in options.worlds}
     for _ in range(options.repeats):
