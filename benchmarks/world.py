@@ -1,6 +1,6 @@
 """How training scales with the number of processes: torchrun with 1, 2, 4 on one machine.
 
-    python -m benchmarks.world [--worlds 1 2 4] [--layers 6] [--pairs 128] [--steps 4] [--repeats 3] [--out FILE]
+    python -m benchmarks.world [--worlds 1 2 4] [--layers 6] [--pairs 128] [--steps 4] [--out FILE]
 
 Each world trains the same simulated comparisons with the library's own loop, one thread a process,
 SmolLM2's first layers, all of them learning; worlds take turns. Figures are those of the steps: the
