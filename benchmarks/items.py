@@ -3,7 +3,8 @@
     python -m benchmarks.items COMPARISONS [--responses 4] [--prompts 64] [--layers 6] [--repeats 5]
 
 COMPARISONS is what `palate data import` wrote of a source with several responses to a prompt, such
-as stackexchange; the first prompts with as many distinct responses are asked. `together` gives
+as stackexchange; the first prompts with as many distinct responses, none of which is cut, are
+asked. `together` gives
 `RewardScorer.score` each prompt with all its responses, as `palate judge` does with items of K;
 `apart` asks of all prompts the first response, then of all the second, and so on: K files of
 single responses. Both in turns, in processor seconds of this process; the first round warms up.
@@ -18,6 +19,7 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -26,12 +28,21 @@ from benchmarks.judge_once import Meter
 from benchmarks.peers.prepare import prepared
 from benchmarks.peers.turns import middle
 from palate.judges.reward_model import RewardScorer
+from palate.model.tokenizer import ChatTokens
 from palate.records import read_comparisons
 from palate.types import Candidates, Message, Score
 
 
-def asked(path: Path, responses: int, prompts: int) -> list[Candidates]:
-    """The first prompts with as many distinct responses; the others of a prompt are left out."""
+def asked(path: Path, chat: ChatTokens, responses: int, prompts: int) -> list[Candidates]:
+    """The first prompts with as many distinct responses; the others of a prompt are left out.
+
+    A prompt of which a conversation is cut is none: cut by different amounts, it is not shared.
+    """
+
+    def fits(shown: Candidates) -> bool:
+        encoded = [chat.encode(shown.prompt, text) for text in shown.responses]
+        return all(one is not None and not one.truncated for one in encoded)
+
     by_prompt: dict[tuple[Message, ...], dict[str, None]] = {}
     for row in read_comparisons(path):
         by_prompt.setdefault(row.prompt, {}).update(dict.fromkeys((row.chosen, row.rejected)))
@@ -40,7 +51,7 @@ def asked(path: Path, responses: int, prompts: int) -> list[Candidates]:
         for prompt, texts in by_prompt.items()
         if len(texts) >= responses
     )
-    found = [one for one, _ in zip(many, range(prompts), strict=False)]
+    found = list(islice(filter(fits, many), prompts))
     if not found:
         raise SystemExit(f"{path}: no prompt has {responses} distinct responses")
     return found
@@ -78,8 +89,8 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()
-    rows = asked(given.comparisons, given.responses, given.prompts)
     scorer = RewardScorer(prepared(given.layers)[0])
+    rows = asked(given.comparisons, scorer.model.chat, given.responses, given.prompts)
     meter = Meter(scorer)
     ways: dict[str, Callable[[RewardScorer, Sequence[Candidates]], list[float]]] = {
         "together": together, "apart": apart,
