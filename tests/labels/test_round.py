@@ -37,6 +37,7 @@ from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
 from palate.records import read_comparisons, write_comparisons
+from palate.report import report
 from palate.stats import accuracy
 from palate.types import PREFERRED, SELECTION, UNLABELLED, Comparison, PalateError, Rating
 from tiny import tiny_model, tiny_tokenizer
@@ -320,13 +321,19 @@ def test_what_was_held_out_is_weighted_by_what_it_stands_for(tmp_path: Path) -> 
              meta={SELECTION: {"round": "one", "reason": "held-out", "probability": p}})
         for n, p in enumerate(chances)
     ]  # fmt: skip
-    path = tmp_path / "held-out.parquet"
+    path = tmp_path / "run" / "benchmarks" / "held-out.parquet"
     write_comparisons(path, items)
     assert list(selection_probabilities(path).values()) == chances
-    result = judge_benchmark(open_judge("longer"), Benchmark("held-out", path), tmp_path)
+    result = judge_benchmark(
+        open_judge("longer"), Benchmark("held-out", path), tmp_path / "run" / "verdicts"
+    )
     assert result.overall.value == pytest.approx((2 + 2 + 8) / 20)
     expected = accuracy([1, 1, 1, 0], [0, 1, 2, 3], probabilities=chances)
     assert (result.overall.low, result.overall.high) == pytest.approx((expected.low, expected.high))
+    table = report(tmp_path / "run").table("table-7")
+    assert table is not None
+    assert table.rows[0].cells[1].estimate == result.overall
+    assert any("weighted by 1 / probability" in remark for remark in table.remarks)
     done = palate("judge", "longer", path, "--out", tmp_path / "j", "--format", "json")
     assert json.loads(done.stdout)[0]["accuracy"] == 0.6
     write_comparisons(path, [*items[:3], replace(items[3], meta={})])

@@ -37,6 +37,7 @@ from palate.report.table import (
     row,
 )
 from palate.stats import Estimate, PairedDifference
+from palate.stats.estimate import WEIGHTED
 from palate.types import Bin, Rating
 
 PAPER = "paper's figures"
@@ -107,7 +108,7 @@ def table_7(judged: Judged, tests: Mapping[str, Tests] | None = None) -> Table |
         else:
             macro = micro = Cell(None, (f"no average: {why}",))
         rows.append(row(judge_name(judge), *cells, macro, micro, group=kinds[judge]))
-    remarks = [METHOD, *_items_remarks(judged), *letters.remarks]
+    remarks = [METHOD, *_weighted_remark(judged), *_items_remarks(judged), *letters.remarks]
     by_benchmark = [llama2.figures(column) for column in paper_columns.values()]
     for system in llama2.TABLE_7:
         values = [figures.get(system) for figures in by_benchmark]
@@ -151,6 +152,18 @@ def averaged_benchmarks(judged: Judged) -> list[str]:
     if halves:
         return halves
     return list(chances) if len({round(chance, 9) for chance in chances.values()}) == 1 else []
+
+
+def _weighted_remark(judged: Judged) -> list[str]:
+    """What stands behind accuracies on items that were not all as likely to be chosen."""
+    weighted = dict.fromkeys(r.benchmark for r in judged.all() if r.overall.method == WEIGHTED)
+    if not weighted:
+        return []
+    return [
+        f"{_list(list(weighted))}: items were chosen with known probabilities, and accuracies are "
+        "weighted by 1 / probability: they are of all that was chosen from. Letters and paired "
+        "differences are of the items as they are."
+    ]
 
 
 def _items_remarks(judged: Judged) -> list[str]:

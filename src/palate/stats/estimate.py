@@ -296,6 +296,10 @@ def accuracy(
     )
 
 
+WEIGHTED = "wilson on effective n, weighted by 1 / probability"
+"""The method of an accuracy on what its items were chosen from."""
+
+
 def _weighted_accuracy(
     values: ArrayLike,
     clusters: Iterable[Any] | None,
@@ -328,7 +332,7 @@ def _weighted_accuracy(
     known = not math.isnan(variance) and variance > 0
     return Estimate(
         share, math.sqrt(variance) if known else (high - low) / (2 * z), low, high, array.size,
-        n_unscored, count, "wilson on effective n, weighted by 1 / probability", fingerprint,
+        n_unscored, count, WEIGHTED, fingerprint,
         confidence,
     )  # fmt: skip
 
