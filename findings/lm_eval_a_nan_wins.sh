@@ -72,4 +72,7 @@ assert found["never right"] == (0.0, 0.0) == found["the same, b is -inf"]
 assert found["the same, b is NaN"] == (0.5, 0.5), "NaN is no longer chosen"
 assert found["NaN everywhere"] == (0.5, 0.5), "NaN everywhere is no longer the first answer"
 PY
-HF_HOME="$folder/hf" "$folder/venv/bin/python" "$folder/nan.py" "$folder" 2>/dev/null
+HF_HOME="$folder/hf" "$folder/venv/bin/python" "$folder/nan.py" "$folder" 2>"$folder/log" || {
+  tail -3 "$folder/log" >&2
+  exit 1
+}
