@@ -23,6 +23,7 @@ from inspect_ai.solver import TaskState, generate
 from palate import reward_func
 
 CLUSTER = "prompt"
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # Of the responses, as Inspect names choices.
 
 
 def rewards_of(where: str) -> Callable[..., list[float | None]]:
@@ -56,21 +57,22 @@ def best(where: str) -> Scorer:
         if len(known) < len(texts):
             return Score.unscored(explanation="a response without a reward")
         top = [n for n, one in enumerate(known) if one == max(known)]
-        right = "ABCDEFGHIJKLMNOPQRSTUVWXYZ".index(target.text)
+        right = LETTERS.index(target.text)
         return Score(value=(right in top) / len(top), metadata={"rewards": known})
 
     return score
 
 
 def samples(items: str) -> MemoryDataset:
-    rows = [json.loads(line) for line in Path(items).read_text(encoding="utf-8").splitlines()]
+    lines = Path(items).read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines if line.strip()]
     return MemoryDataset(
         [
             Sample(
                 id=number,
                 input=row["prompt"],
                 choices=row.get("responses"),
-                target=chr(ord("A") + row.get("best", 0)),
+                target=LETTERS[row["best"]] if "responses" in row else "",
                 metadata={CLUSTER: row["prompt"]},
             )
             for number, row in enumerate(rows)

@@ -62,8 +62,9 @@ def best_of_k(items: str) -> ConfigurableTask:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--reward", required=True, help="URL of a server, or a model's folder")
-    parser.add_argument("--items", help="JSON lines: prompt, responses, best")
-    parser.add_argument("--task", help="a multiple-choice task of the harness instead")
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--items", help="JSON lines: prompt, responses, best")
+    asked.add_argument("--task", help="a multiple-choice task of the harness instead")
     parser.add_argument("--limit", type=int)
     given = parser.parse_args()
     task: Any = given.task or best_of_k(given.items)

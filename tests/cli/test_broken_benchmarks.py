@@ -3,7 +3,6 @@
 import gzip
 import json
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,11 @@ from typer.testing import CliRunner
 import choices
 import published
 from palate.cli import app
+from palate.data.benchmarks import import_benchmark
+from palate.data.sources import Request
+from palate.evaluate.benchmark import Benchmark
+from palate.evaluate.run import evaluate
+from palate.judges import open_judge
 from palate.types import PalateError
 
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
@@ -81,6 +85,14 @@ def test_it_is_one_line_where_it_is_read(tmp_path: Path, name: str) -> None:
     assert not list((tmp_path / "verdicts").glob("*.parquet")), "nothing half is kept"
 
 
+def test_of_items_of_ones_own_the_row_is_to_be_mended(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{n}?", "responses": ["a", "b"], "best": n} for n in range(3)]
+    file = published.write_rows(tmp_path / "mine.jsonl", rows)
+    line = said("judge", "longer", f"best-of-k={file}", "--out", str(tmp_path / "verdicts"))
+    assert "mine.jsonl:3: best: expected a number of 0 to 1" in line
+    assert line.endswith("a benchmark is scored whole: mend the row")
+
+
 def test_a_folder_without_its_files_and_a_half_fetched_one_are_named(tmp_path: Path) -> None:
     (tmp_path / "RM-Bench" / "data").mkdir(parents=True)
     line = said("judge", "first", f"rm-bench={tmp_path / 'RM-Bench'}")
@@ -97,15 +109,19 @@ def test_a_folder_without_its_files_and_a_half_fetched_one_are_named(tmp_path: P
 
 
 def test_what_palate_kept_of_it_and_was_cut_is_named_by_what_reads_it(tmp_path: Path) -> None:
-    run = choices.write_run(tmp_path / "run", 8)
-    kept = run / "benchmarks" / "rewardbench-2.parquet"
-    verdicts = [run / "verdicts" / f"{name}--rewardbench-2.parquet" for name in ("good", "poor")]
-    for broken in (kept, verdicts[1]):
-        copy = Path(shutil.copytree(run, tmp_path / f"copy of {broken.stem}"))
-        path = copy / broken.relative_to(run)
-        path.write_bytes(path.read_bytes()[:-100])
-        line = said("compare", "good", "poor", "--run", str(copy))
-        assert str(path) in line
+    kept = tmp_path / "benchmarks" / "b.parquet"
+    file = published.write_rows(tmp_path / "test.json", choices.rows(2))
+    import_benchmark("rewardbench-2", kept, Request(file), partial=True)
+    _, first = (
+        evaluate(open_judge(judge), Benchmark("b", kept), tmp_path / "verdicts")
+        for judge in ("longer", "first")
+    )
+    compare = ["compare", "longer", "first", "--run", str(tmp_path)]
+    parity = ["parity", "anything", "--items", str(kept)]
+    for broken, reads in ((kept, compare), (kept, parity), (first, compare)):
+        whole = broken.read_bytes()
+        broken.write_bytes(whole[:-100])
+        line = said(*reads)
+        assert str(broken) in line
         assert "not a whole Parquet file" in line
-    line = said("parity", "anything", "--items", str(path))
-    assert "\n" not in line
+        broken.write_bytes(whole)

@@ -69,3 +69,16 @@ def test_a_judge_is_probed_and_no_accuracy_is_touched(tmp_path):
     assert found["length"]["p"] < 0.01 < found["self-preference"]["p"]
     assert "left out: mine: position" in done.stderr
     assert not (tmp_path / "verdicts").exists()
+
+
+def test_what_nobody_knows_is_null_and_an_empty_cell(tmp_path):
+    new, seen = (write(tmp_path / f"{n}.jsonl", rows(12, 8)) for n in ("new", "seen"))
+    write(seen, [row for row in rows(12, 8) if row["chosen_model"] == "ours"])
+    arguments = ["win-rate", "longer", new, seen, "--system", "ours"]
+    done = palate(*arguments, "--format", "json", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "against it; expected 10 of each at least" in done.stderr
+    assert "Traceback" not in done.stderr
+    found = {row["what"]: row for row in json.loads(done.stdout, parse_constant=pytest.fail)}
+    assert found["and where they did not (specificity)"]["value"] is None
+    assert "nan" not in palate(*arguments, "--format", "csv", cwd=tmp_path).stdout

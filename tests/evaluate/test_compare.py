@@ -26,7 +26,12 @@ from palate.evaluate.metrics import read_judge_results
 from palate.evaluate.run import evaluate
 from palate.evaluate.scores import read_score
 from palate.judges import open_judge
-from palate.records import read_benchmark_items, read_comparisons, write_comparisons
+from palate.records import (
+    read_benchmark_items,
+    read_comparisons,
+    write_comparisons,
+    write_items,
+)
 from palate.types import BenchmarkItem, Bin, Comparison, Message, PalateError
 
 
@@ -240,3 +245,17 @@ def test_command_compares_items_with_each_other_and_with_chance(items: Path) -> 
     whole, own, *_ = json.loads(found.stdout)
     assert (whole["longer"], whole["chance"], whole["difference"]) == (50.0, 25.0, 25.0)
     assert (own["chance"], own["difference"]) == (25.0, 25.0)
+    found = CliRunner().invoke(app, ["compare", "chance", paths[0]])
+    assert str(found.exception) == "chance: is B alone; give the judge first, as A"
+
+
+def test_texts_that_are_not_what_was_judged_are_refused(items: Path) -> None:
+    paths = [str(items / f"{name}--rewardbench-2.parquet") for name in ("longer", "first")]
+    other = items / "other.parquet"
+    rows = list(read_benchmark_items(items / "benchmarks" / "rewardbench-2.parquet"))
+    write_items(other, rows[:70])
+    found = CliRunner().invoke(app, ["compare", *paths, "--items", str(other)])
+    assert isinstance(found.exception, PalateError)
+    said = str(found.exception)
+    assert "hold 70 of the 80 items that 'longer' was asked on 'rewardbench-2'" in said
+    assert "give the file that was judged" in said

@@ -1,5 +1,6 @@
 """What moves a judge that should not, found where it is planted and nowhere else."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -205,3 +206,25 @@ def test_a_lean_to_the_first_of_k_is_found(tmp_path):
 def test_nothing_to_ask_is_one_line(tmp_path):
     with pytest.raises(PalateError, match="no decided pair of plain text"):
         probe("made", [], Leaning(), tmp_path)
+
+
+class Silent:
+    """Answers nothing."""
+
+    name = "silent"
+    protocol = {"judge": "silent"}  # noqa: RUF012
+    sees_both = True
+
+    def judge(self, pairs: Sequence[Pair]) -> Iterator[Preference]:
+        for pair in pairs:
+            yield Preference(pair.id, None, reason="unparsed")
+
+
+@pytest.mark.filterwarnings("error")
+def test_of_a_judge_that_answers_nothing_nothing_is_known(tmp_path):
+    found = probe("made", comparisons(20), Silent(), tmp_path, own=["gpt"])
+    assert len(found.probes) == 4
+    for one in found.probes:
+        assert math.isnan(one.without), one.name
+        assert one.difference.estimate.n == 0
+        assert one.difference.p_value == 1

@@ -172,3 +172,10 @@ def test_criteria_and_their_place_go_together():
         load_prompt("rubric").by({})
     with pytest.raises(PalateError, match="has no place for criteria"):
         load_prompt("rating").by(TRUTH)
+
+
+def test_a_prompt_that_is_no_text_is_one_line(tmp_path):
+    path = tmp_path / "mine.txt"
+    path.write_bytes(b"about: mine\n---\n{conversation} \xff{answer}")
+    with pytest.raises(PalateError, match=r"mine\.txt: expected a prompt as UTF-8 text"):
+        load_prompt(str(path))

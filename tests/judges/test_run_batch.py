@@ -143,6 +143,18 @@ def test_pitfall_30_answers_to_other_tokens_or_of_another_shape_stop_the_judge(
     refused(judge, "vLLM read 3 tokens where", asked)
     (tmp_path / "answers.jsonl").write_text('{"custom_id": "x", "response": {"status_code"\n')
     refused(judge, r"answers\.jsonl:1: expected an answer of `vllm run-batch`", asked)
+    (tmp_path / "answers.jsonl").write_bytes(b'\n{"custom_id": "\xc3')
+    refused(judge, r"answers\.jsonl:2: expected an answer of `vllm run-batch`", asked)
+
+
+def test_answers_that_are_there_are_never_to_be_written_over(save_classifier, tmp_path):
+    model = save_classifier()
+    judge = run_batch(model, folder=str(tmp_path))
+    refused(judge, "answers.jsonl", candidates(1))
+    answer(model, tmp_path, "answers-2.jsonl")
+    assert f"-o {tmp_path / 'answers.jsonl'} " in refused(judge, "2 requests", candidates(2))
+    (tmp_path / "answers.jsonl").touch()
+    assert f"-o {tmp_path / 'answers-3.jsonl'} " in refused(judge, "2 requests", candidates(2))
 
 
 @pytest.mark.slow  # vLLM starts once, a minute on a quiet machine.

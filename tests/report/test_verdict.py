@@ -63,6 +63,33 @@ def test_what_luck_explains_is_open_and_says_what_would_settle_it(
     assert "not shown to beat every trivial judge" in "".join(made.verdict.models[0])
 
 
+def test_no_lead_is_claimed_that_items_without_a_score_undo(
+    tmp_path: Path, write_file: Write
+) -> None:
+    def leaves_out(scored: int) -> Callable[[int], Outcome]:
+        """Right on the first of every hundred items, silent on the rest."""
+        return lambda i: Outcome.CORRECT if i % 100 < scored else Outcome.UNSCORED
+
+    write_file("longer", "bench", kind="longer", outcome=lambda i: right(0.5)((i * 37) % 200))
+    write_file("silent", "bench", outcome=leaves_out(20))
+    write_file("nearly", "bench", outcome=leaves_out(96))
+    made = report(tmp_path / "run")
+    nearly, silent = ("".join(words) for words in made.verdict.models)
+    assert nearly.startswith("nearly ")
+    assert "beats every trivial judge on bench" in nearly, "its few gaps would not undo it"
+    assert "gone" not in nearly
+    assert silent.startswith("silent is not shown to beat every trivial judge on any test set.")
+    assert "Its lead over every trivial judge on bench is gone where items without" in silent
+    (lead,) = [f for f in found(made, "shown") if f.words[1:4:2] == ("silent", "Longer wins")]
+    assert lead.p_value < 0.05
+    assert "with the others as wrong the difference is -30.0 points" in lead.sentence
+    table = made.table("differences")
+    assert table is not None
+    notes = {row.cells[1].value: row.cells[3].notes for row in table.rows}
+    assert any("without a score as wrong" in note for note in notes["silent"])
+    assert not notes["nearly"]
+
+
 def test_no_single_judge_is_compared_with_itself(tmp_path: Path, write_file: Write) -> None:
     write_file("m", "bench")
     made = report(tmp_path / "run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import sys
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -44,11 +45,21 @@ def emit(
     """Print rows of one shape to stdout; a table in a file or pipe at most `width` columns wide."""
     rows = list(rows)
     if form is Format.JSON:
-        sys.stdout.write(json.dumps(rows, indent=2, ensure_ascii=False, default=str) + "\n")
+        text = json.dumps(list(map(_as_json, rows)), indent=2, ensure_ascii=False, default=str)
+        sys.stdout.write(f"{text}\n")
     elif form is Format.CSV:
         _csv(rows)
     else:
         _table(rows, title, width)
+
+
+def _as_json(value: Any) -> Any:
+    """A value as JSON has it: a number that nobody knows (NaN of nothing) is null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _as_json(one) for key, one in value.items()}
+    return list(map(_as_json, value)) if isinstance(value, list | tuple) else value
 
 
 def _csv(rows: list[Mapping[str, Any]]) -> None:
@@ -85,7 +96,7 @@ def _cell(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return "" if math.isnan(value) else f"{value:.6g}"
     if isinstance(value, dict | list | tuple):
         return json.dumps(value, ensure_ascii=False, default=str)
     # Control characters of untrusted text would move the cursor of a terminal.

@@ -242,6 +242,8 @@ def compare(
     from palate.records import write_text
     from palate.types import PalateError
 
+    if first == comparing.CHANCE and not Path(first).is_file():
+        raise PalateError("chance: is B alone; give the judge first, as A")
     by_chance = second == comparing.CHANCE and not Path(second).is_file()
     names = [first] if by_chance else [first, second]
     paths = list(map(Path, names))

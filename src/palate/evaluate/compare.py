@@ -123,7 +123,8 @@ def compare_judges(
         scores: both judges' by the benchmark's own rule; a part beside the whole.
 
     Raises:
-        PalateError: the judges were not asked the same items, or not alike.
+        PalateError: the judges were not asked the same items, or not alike; or an item is not among
+            the comparisons.
     """
     first, second = on_equal_terms(first, second)
     overall = compare(first, second, rng)
@@ -139,6 +140,12 @@ def compare_judges(
     # Every part of every way to split. Ratings and bins come in the order of the tables, the
     # strongest first, other parts in that of their names.
     by_id = {comparison.id: facts(comparison) for comparison in comparisons}
+    known = sum(name in by_id for name in first.ids)
+    if by_id and known < first.ids.size:
+        raise PalateError(
+            f"the comparisons hold {known:,} of the {first.ids.size:,} items that {first.judge!r} "
+            f"was asked on {first.benchmark!r}; give the file that was judged"
+        )
     of_each = [by_id.get(name, {}) for name in first.ids]
     parts = []
     for by in dict.fromkeys(key for item in of_each for key in item):

@@ -155,19 +155,18 @@ def probe(
     for (kind, what, values, without), difference in zip(made, pairs_of, strict=True):
         both = ~(np.isnan(values) | np.isnan(without))
         share = stats.accuracy(values[both], clusters[both], fingerprint=fingerprint)
-        probes.append(Probe(kind, what, share, float(without[both].mean()), difference))
+        probes.append(Probe(kind, what, share, _mean(without[both]), difference))
     if known.any():
         mine = np.where(known, np.where(won, plain.values, 1 - plain.values), np.nan)
         people = np.where(known, won.astype(np.float64), np.nan)
         difference = stats.favour(mine, people, clusters, fingerprint=fingerprint)
         both = ~np.isnan(mine)
-        gives = f"{mine[both].mean():.1%}, people {people[both].mean():.1%}"
+        gives = f"{_mean(mine[both]):.1%}, people {_mean(people[both]):.1%}"
         what = f"right where {', '.join(own)} won, less where it lost (wins it gives: {gives})"
         share = stats.accuracy(
             plain.values[known & won], clusters[known & won], fingerprint=fingerprint
         )
-        lost = plain.values[known & ~won & both]
-        accuracy_lost = float(lost.mean()) if lost.size else math.nan
+        accuracy_lost = _mean(plain.values[known & ~won & both])
         probes.append(Probe("self-preference", what, share, accuracy_lost, difference))
     family = stats.holm_family([one.difference for one in probes])
     probes = [replace(one, difference=own) for one, own in zip(probes, family, strict=True)]
@@ -223,7 +222,7 @@ def place_of_k(
         "place of K",
         "names the response shown first, less 1/K",
         stats.accuracy(values[both], clusters[both]),
-        float(chance[both].mean()) if both.any() else math.nan,
+        _mean(chance[both]),
         difference,
     )
 
@@ -278,6 +277,11 @@ def _in_order(found: JudgeResults, plain: JudgeResults) -> Floats:
     """The values of the same pairs in the order of `plain`, [N]."""
     value = dict(zip(found.ids.tolist(), found.values.tolist(), strict=True))
     return np.array([value[key] for key in plain.ids.tolist()])
+
+
+def _mean(values: Floats) -> float:
+    """Their mean; NaN of none."""
+    return float(values.mean()) if values.size else math.nan
 
 
 def _known(values: Floats, without: Floats) -> tuple[Floats, Floats]:

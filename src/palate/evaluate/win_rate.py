@@ -62,11 +62,14 @@ def win_rates(
     Raises:
         PalateError: no comparison of this system says whose its responses are.
     """
+    comparisons = list(comparisons)
     new, known = _by_other(comparisons, system), _by_other(labelled, system)
     if not new:
+        named = sorted({name for c in comparisons for name in systems_of(c) or ()})
+        there = f"; there are {', '.join(map(repr, named[:8]))}" if named else ""
         raise PalateError(
             f"no comparison has a response of {system!r} beside another's; expected the names in "
-            "columns chosen_model and rejected_model"
+            f"columns chosen_model and rejected_model{there}"
         )
     made = []
     for other, rows in sorted(new.items()):

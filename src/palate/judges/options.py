@@ -231,7 +231,7 @@ class Criterion(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     text: str = Field(min_length=1, description="What an answer is rated by, in a sentence.")
-    weight: float = Field(1.0, gt=0, description="Of its rating in the weighted mean.")
+    weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="Of its rating in the weighted mean.")
 
     @model_validator(mode="before")
     @classmethod
@@ -239,7 +239,10 @@ class Criterion(BaseModel):
         return {"text": given} if isinstance(given, str) else given
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_ -]{0,39}$")]
+# As a reply's lines are read: what stands around a name is dropped, and capitals are as small ones.
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z](?:[A-Za-z0-9_ -]{0,38}[A-Za-z0-9_])?$")
+]
 
 
 class ChatSpec(BaseModel):
@@ -351,6 +354,10 @@ class ChatSpec(BaseModel):
         for name in NOT_TAKEN[self.api]:
             if name in self.model_fields_set:
                 raise ValueError(f"{name}: {self.api} takes none; leave it out")
+        alike: dict[str, str] = {}
+        for name in self.criteria:
+            if (other := alike.setdefault(name.casefold(), name)) != name:
+                raise ValueError(f"criteria: {other} and {name} are read alike; rename one")
         if self.api == "messages":
             if self.max_tokens is None:
                 raise ValueError("max_tokens: messages wants one; leave it out, or say how many")

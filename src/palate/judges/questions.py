@@ -140,7 +140,10 @@ def load_prompt(preset: str) -> Prompt:
     if not path.is_file():
         known = ", ".join(presets())
         raise PalateError(f"preset {preset!r}: expected one of {known}, or a prompt file")
-    head, rule, text = path.read_text(encoding="utf-8").partition("\n---\n")
+    try:
+        head, rule, text = path.read_text(encoding="utf-8").partition("\n---\n")
+    except UnicodeDecodeError as error:
+        raise PalateError(f"{path}: expected a prompt as UTF-8 text ({error.reason})") from None
     if not rule:
         raise PalateError(f"{path}: expected a header of `key: value` lines, `---`, then the text")
     asks: Asks = "pair"

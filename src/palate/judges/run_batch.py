@@ -17,6 +17,7 @@ import math
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +124,9 @@ class RunBatch:
             for key, text in missing.items()
         )
         write_text(path, "".join(f"{line}\n" for line in lines))
-        number = len(self._answer_files()) + 1
-        answers = path.with_name("answers.jsonl" if number == 1 else f"answers-{number}.jsonl")
+        # The batch replaces what is there: a name that is free, whichever others were removed.
+        names = chain(["answers.jsonl"], (f"answers-{number}.jsonl" for number in count(2)))
+        answers = next(file for name in names if not (file := path.with_name(name)).exists())
         return (
             f"{path}: {len(missing):,} requests wait for answers; run `vllm run-batch -i {path} "
             f"-o {answers} --model {self._spec.model} --runner pooling --dtype float32`, then this "
@@ -138,7 +140,7 @@ class RunBatch:
         """By custom_id; of several answers to one text the last."""
         found: dict[str, Answer] = {}
         for path in self._answer_files():
-            with path.open(encoding="utf-8") as lines:
+            with path.open("rb") as lines:  # Of a file that was cut the last line may be no text.
                 for number, line in enumerate(lines, 1):
                     if not line.strip():
                         continue

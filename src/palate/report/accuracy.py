@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 import numpy as np
@@ -36,7 +36,7 @@ from palate.report.table import (
     printed,
     row,
 )
-from palate.stats import Estimate, PairedDifference
+from palate.stats import LEVEL, Estimate, PairedDifference
 from palate.stats.estimate import WEIGHTED
 from palate.types import Bin, Rating
 
@@ -308,6 +308,7 @@ def _split_rows(
 # What became of every item, and whether a model beats the best trivial judge.
 
 ONE_ORDER = "in the seeded order alone: one of the two was not asked in both"
+UNDONE = "of the items that both scored: with those without a score as wrong it is not shown"
 PARTLY = (
     "Of items of more than two responses a tie is a share that is neither all nor nothing; in "
     "worst and best it stays what it is."
@@ -375,10 +376,13 @@ def differences(judged: Judged, tests: Mapping[str, Tests]) -> Table | None:
             difference = tests[name][pair].turned()
             estimate = difference.estimate
             both = {judged.votes[judge, name].both for judge in pair}
+            notes = [ONE_ORDER] if len(both) > 1 else []
+            whole = with_unscored_wrong(judged, name, pair, tests[name][pair])
+            notes += [UNDONE] if undone(tests[name][pair], whole) else []
             rows.append(
                 (
                     *names(model), judge_name(best.judge),
-                    figure(estimate, *([ONE_ORDER] if len(both) > 1 else [])), estimate.n,
+                    figure(estimate, *notes), estimate.n,
                     difference.p_value, stats.detectable(estimate), difference.test,
                 )
             )  # fmt: skip
@@ -430,6 +434,34 @@ def tests_of(judged: Judged) -> dict[str, Tests]:
         holm = stats.holm_family([tests[name][pair] for name, pair in family])
         adjusted |= dict(zip(family, holm, strict=True))
     return {name: {pair: adjusted[name, pair] for pair in of} for name, of in tests.items()}
+
+
+def with_unscored_wrong(
+    judged: Judged, benchmark: str, pair: Key, difference: PairedDifference
+) -> PairedDifference | None:
+    """A test of `tests_of` once more, at the same level, with items without a score as wrong.
+
+    None where both judges scored every item. A judge must not gain by what it leaves out.
+    """
+    one, two = (judged.votes[judge, benchmark] for judge in pair)
+    votes = on_equal_terms(one, two)
+    if not any(np.isnan(of.values).any() for of in votes):
+        return None
+    first, second = (replace(of, values=np.nan_to_num(of.values, nan=0.0)) for of in votes)
+    made = compare(first, second, np.random.default_rng(SEED))
+    confidence = difference.estimate.confidence
+    low, high = made.ends(1 - confidence)
+    return replace(
+        made, estimate=replace(made.estimate, low=low, high=high, confidence=confidence)
+    )
+
+
+def undone(difference: PairedDifference, whole: PairedDifference | None) -> bool:
+    """Whether a difference that is shown is not where items without a score are wrong (`whole`)."""
+    if whole is None or difference.p_value >= LEVEL:
+        return False
+    e = whole.estimate
+    return not (e.low > 0 if difference.estimate.value > 0 else e.high < 0)
 
 
 def in_verdict(judged: Judged, benchmark: str, pair: Key) -> bool:

@@ -13,7 +13,14 @@ from typing import Literal
 
 from palate import escape, stats
 from palate.evaluate.metrics import JudgeResults, Result
-from palate.report.accuracy import FAMILY, Tests, in_verdict, judge_name
+from palate.report.accuracy import (
+    FAMILY,
+    Tests,
+    in_verdict,
+    judge_name,
+    undone,
+    with_unscored_wrong,
+)
 from palate.report.read import Judged
 from palate.report.render import percent
 from palate.report.table import HOLM_INTERVAL, HOLM_METHOD, Column, Table, Unit, make_table, row
@@ -116,12 +123,21 @@ def verdict(
 
 @dataclass(frozen=True, slots=True)
 class _Duel:
-    """A model and another judge on one benchmark; `difference` is the model's lead."""
+    """A model and another judge on one benchmark; `difference` is the model's lead.
+
+    `whole` is the lead where items without a score are wrong, None where there are none.
+    """
 
     benchmark: str
     model: Result
     rival: Result
     difference: PairedDifference
+    whole: PairedDifference | None
+
+    @property
+    def undone(self) -> bool:
+        """Whether who leads here does so by items that are left out."""
+        return undone(self.difference, self.whole)
 
 
 def beyond_luck(difference: PairedDifference) -> int:
@@ -136,19 +152,25 @@ def _duels(judged: Judged, benchmark: str, tests: Tests) -> Iterator[_Duel]:
             continue
         # Trivial judges stand first in the pairs, so a model's lead over one is turned round.
         model, rival = (results[judge] for judge in pair)
+        whole = with_unscored_wrong(judged, benchmark, pair, difference)
         if model.kind == "trivial" or rival.overall.value > model.overall.value:
             model, rival, difference = rival, model, difference.turned()
-        yield _Duel(benchmark, model, rival, difference)
+            whole = whole and whole.turned()
+        yield _Duel(benchmark, model, rival, difference, whole)
 
 
 def _conclusion(model: str, duels: Sequence[_Duel]) -> Words:
     """What one model is better and worse at; `duels` are of all models."""
     # By benchmark, of each duel: is the other judge trivial, and is the model better (1) or worse.
     by_benchmark: dict[str, list[tuple[bool, int]]] = {}
+    lost: dict[bool, list[str]] = {True: [], False: []}  # Leads that unscored items undo.
     for sign, duel in [(1, d) for d in duels if d.model.judge == model] + [
         (-1, d) for d in duels if d.rival.judge == model
     ]:
         trivial, won = duel.rival.kind == "trivial", sign * beyond_luck(duel.difference)
+        if duel.undone:
+            lost[trivial] += [duel.benchmark] if won > 0 else []
+            won = 0
         by_benchmark.setdefault(duel.benchmark, []).append((trivial, won))
 
     def where(trivial: bool, won: int) -> list[str]:
@@ -176,6 +198,13 @@ def _conclusion(model: str, duels: Sequence[_Duel]) -> Words:
         ]
     )
     also = [" It ", *bad, "."] if bad else []
+    if gone := joined(
+        [
+            listed("over every trivial judge on ", lost[True]),
+            listed("over another model on ", list(dict.fromkeys(lost[False]))),
+        ]
+    ):
+        also += [" Its lead ", *gone, " is gone where items without a score count as wrong."]
     return sentence(Name(judge_name(model)), " ", *joined(good), ".", *also)
 
 
@@ -188,13 +217,25 @@ def _finding(duel: _Duel) -> Finding:
     if won := beyond_luck(duel.difference):
         how = f" is {'more' if won > 0 else 'less'} accurate than "
         shares = f"{percent(model.overall.value)} % against {percent(rival.overall.value)} %"
-        words = sentence(one, how, other, f": {shares}.")
+        words = sentence(one, how, other, f": {shares}.", _undone(duel))
     else:
         words = sentence(one, " and ", other, f" cannot be told apart. {_needed(estimate)}")
     return Finding(
         "shown" if won else "open", words, escape.name(duel.benchmark), estimate,
         duel.difference.p_value,
     )  # fmt: skip
+
+
+def _undone(duel: _Duel) -> str:
+    """What is left of a difference where items without a score count as wrong, if it is gone."""
+    if duel.whole is None or not duel.undone:
+        return ""
+    e = duel.whole.estimate
+    low, value, high = (percent(share) for share in (e.low, e.value, e.high))
+    return (
+        " That is of the items that both scored: with the others as wrong the difference is "
+        f"{value} points ({low} to {high}, n = {e.n:,}), which shows no such lead."
+    )
 
 
 def detectable(estimate: Estimate) -> str:

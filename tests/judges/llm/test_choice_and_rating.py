@@ -1,5 +1,6 @@
 """A chat judge that names the best of K, or rates one response at a time, against a real server."""
 
+import math
 import re
 
 import pytest
@@ -168,6 +169,13 @@ def test_every_prompt_and_every_weight_is_part_of_the_protocol(options):
         ({"preset": "rubric", "criteria": {"a:b": "x"}}, "criteria"),
         ({"preset": "rubric", "criteria": {"a": {"text": "x", "weight": 0}}}, "greater than 0"),
         ({"preset": "rubric", "criteria": {"a": {"text": "x", "wieght": 1}}}, "weight"),
+        ({"preset": "rubric", "criteria": {"a": {"text": "x", "weight": math.inf}}}, "finite"),
+        ({"preset": "rubric", "criteria": {"A b": "x", "a B": "y"}}, "A b and a B are read alike"),
+        ({"preset": "rubric", "criteria": {"a-": "x"}}, "criteria"),
+        (
+            {"preset": "best-of-k", "rated_preset": "rating-explained", "max_tokens": 8},
+            "preset rating-explained: asks for an explanation",
+        ),
         ({"preset": "best-of-k", "rated_preset": "safety"}, "expected a prompt that rates one"),
         ({"preset": "rating", "rated_preset": "rating"}, "of a choice among K alone"),
         ({"preset": "rating", "api": "systemone"}, "answers A or B; preset rating asks for more"),

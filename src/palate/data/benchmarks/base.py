@@ -235,12 +235,14 @@ def read(
         if isinstance(row, BadRow):
             if row.kind == "left out":
                 continue
-            raise PalateError(
-                f"{benchmark.name}: {row}; a benchmark is scored whole: fetch it again"
-            )
+            cure = "fetch it again" if benchmark.url else "mend the row"
+            raise PalateError(f"{benchmark.name}: {row}; a benchmark is scored whole: {cure}")
         if row.id in seen:
             where = f" ({row.meta['file']}:{row.meta['row']})" if "row" in row.meta else ""
-            raise PalateError(f"{benchmark.name}: item {row.id}{where} stands twice")
+            raise PalateError(
+                f"{benchmark.name}: item {row.id}{where} stands twice; remove one, or give each "
+                "an id of its own"
+            )
         seen.add(row.id)
         found[row.source] += 1
         yield row

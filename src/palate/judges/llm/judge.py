@@ -41,6 +41,7 @@ from palate.types import Candidates, Judge, Pair, PalateError, Preference, Score
 Arrival = tuple[str, Answer | Refused] | Exception | None
 Reply = Answer | Refused
 ITEMS_PER_CALL = 1_024  # Items of K that are asked side by side; bounds memory.
+LEAST_TOKENS = 64  # Of an answer with an explanation; with fewer it would be paid for and cut.
 TOO_MANY = f"more than {len(LETTERS)} responses"
 
 
@@ -93,14 +94,17 @@ def fitted(spec: ChatSpec) -> tuple[ChatSpec, Prompts]:
         # No letter is the first token.
         if spec.api == "chat" and (own.asks != "best" or own.explained):
             changed["logprobs"] = "off"
-    tokens = max(prompt.answer_tokens for prompt in (own, rated) if prompt is not None)
+    asked = [prompt for prompt in (own, rated) if prompt is not None]
+    tokens = max(prompt.answer_tokens for prompt in asked)
     if not spec.decides and "max_tokens" not in spec.model_fields_set:
         changed["max_tokens"] = tokens
-    elif own.explained and spec.max_tokens and spec.max_tokens < 64:
-        raise PalateError(
-            f"preset {own.name}: asks for an explanation, for which max_tokens {spec.max_tokens} "
-            f"is no room; leave it out ({tokens}), or raise it"
-        )
+    elif spec.max_tokens and spec.max_tokens < LEAST_TOKENS:
+        for prompt in asked:
+            if prompt.explained:
+                raise PalateError(
+                    f"preset {prompt.name}: asks for an explanation, for which max_tokens "
+                    f"{spec.max_tokens} is no room; leave it out ({tokens}), or raise it"
+                )
     return (spec.model_copy(update=changed) if changed else spec), Prompts(own, rated)
 
 
