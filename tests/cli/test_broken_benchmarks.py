@@ -91,6 +91,13 @@ def test_of_items_of_ones_own_the_row_is_to_be_mended(tmp_path: Path) -> None:
     line = said("judge", "longer", f"best-of-k={file}", "--out", str(tmp_path / "verdicts"))
     assert "mine.jsonl:3: best: expected a number of 0 to 1" in line
     assert line.endswith("a benchmark is scored whole: mend the row")
+    assert said("judge", "longer", "best-of-k").endswith("give your file, best-of-k=FILE")
+
+
+def test_what_is_to_be_scored_is_read_before_a_model_is_sought(tmp_path: Path) -> None:
+    line = said("parity", "no/model", "--items", str(tmp_path / "gone.jsonl"))
+    assert "gone.jsonl: no such file" in line
+    assert "did you mean 'rewardbench-2'" in said("parity", "no/model", "--items", "rewardbench-9")
 
 
 def test_a_folder_without_its_files_and_a_half_fetched_one_are_named(tmp_path: Path) -> None:

@@ -285,6 +285,12 @@ def parity(
             f"{model}: an ensemble of {of}, whose reward is the mean of its members', which no "
             f"other reader computes; compare one model: palate export {model} --average --to FOLDER"
         )
+    # Before the model, which may have to be fetched.
+    if items is None:
+        campaign = simulate(CampaignOptions(weeks=1, comparisons_per_week=count), seed=0)
+        candidates = [Candidates(c.prompt, (c.chosen, c.rejected)) for c in campaign]
+    else:
+        candidates = candidates_in(items, count)
     with _merged(model, base) as merged, ExitStack() as opened:
         backends = _backends(merged, form_of)
         if engines:  # Palate's own ways are asked without them.
@@ -307,11 +313,6 @@ def parity(
             if number_format != "float32":
                 name += f", in {number_format}"
             backends.append(scorer_backend(name, judge.scorer, kind_of(number_format)))
-        if items is None:
-            campaign = simulate(CampaignOptions(weeks=1, comparisons_per_week=count), seed=0)
-            candidates = [Candidates(c.prompt, (c.chosen, c.rejected)) for c in campaign]
-        else:
-            candidates = candidates_in(items, count)
         served: list[Generator[Backend]] = []
         if engines:
             folder = Path(find_checkpoint(merged).path)

@@ -129,6 +129,9 @@ def candidates_in(given: str, count: int) -> list[Candidates]:
         rows = items_of(name, where or None, None, None, data)
     elif file.is_file() and is_ours(file) and read_header(file).kind == "items":
         rows = rows_of(file)
+    elif not file.exists():
+        hint = did_you_mean(name, BENCHMARKS)
+        raise PalateError(f"{given}: no such file, and no benchmark of that name; {hint}")
     else:
         return [row.candidates for row in islice(requests(file, tuple(SHAPES)), count)]
     return [shown for row in islice(rows, count) for shown in candidates_of(row)]

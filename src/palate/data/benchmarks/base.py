@@ -277,10 +277,10 @@ def _records(benchmark: NamedBenchmark, request: Request) -> Records:
     if request.location is None:
         locations: Sequence[str | Path] = benchmark.hub_ids
         if not locations:
-            raise PalateError(
-                f"{benchmark.name}: is on no hub; give its folder, {benchmark.name}=FOLDER, "
-                f"from {benchmark.url}"
-            )
+            where = f"its folder, {benchmark.name}=FOLDER, from {benchmark.url}"
+            if not benchmark.url:
+                where = f"your file, {benchmark.name}=FILE"
+            raise PalateError(f"{benchmark.name}: is on no hub; give {where}")
     elif isinstance(request.location, str) and not Path(request.location).expanduser().exists():
         if not is_hub_id(request.location):
             raise PalateError(f"{benchmark.name}: {request.location}: no such file or folder")
