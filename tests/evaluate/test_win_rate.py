@@ -82,5 +82,7 @@ def test_each_other_system_has_errors_of_its_own_and_none_is_refused(tmp_path):
 
 
 def test_a_system_that_stands_in_no_comparison_is_one_line(tmp_path):
-    with pytest.raises(PalateError, match=r"'yours'.*chosen_model and rejected_model; there are 'mine', 'old'"):
+    with pytest.raises(
+        PalateError, match=r"'yours'.*chosen_model and rejected_model; there are 'mine', 'old'"
+    ):
         win_rates(Biased(), rows(9, 50, "new"), rows(9, 50, "seen"), "yours", tmp_path)

@@ -231,7 +231,9 @@ class Criterion(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     text: str = Field(min_length=1, description="What an answer is rated by, in a sentence.")
-    weight: float = Field(1.0, gt=0, allow_inf_nan=False, description="Of its rating in the weighted mean.")
+    weight: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="Of its rating in the weighted mean."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -240,9 +242,7 @@ class Criterion(BaseModel):
 
 
 # As a reply's lines are read: what stands around a name is dropped, and capitals are as small ones.
-Name = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z](?:[A-Za-z0-9_ -]{0,38}[A-Za-z0-9_])?$")
-]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z](?:[A-Za-z0-9_ -]{0,38}[A-Za-z0-9_])?$")]
 
 
 class ChatSpec(BaseModel):

@@ -451,9 +451,7 @@ def with_unscored_wrong(
     made = compare(first, second, np.random.default_rng(SEED))
     confidence = difference.estimate.confidence
     low, high = made.ends(1 - confidence)
-    return replace(
-        made, estimate=replace(made.estimate, low=low, high=high, confidence=confidence)
-    )
+    return replace(made, estimate=replace(made.estimate, low=low, high=high, confidence=confidence))
 
 
 def undone(difference: PairedDifference, whole: PairedDifference | None) -> bool:
