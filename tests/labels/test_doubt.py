@@ -14,6 +14,7 @@ from packed import tiny_reward_model
 from palate.explorer.queue import read_queue
 from palate.labels.doubt import check_size, read_clusters, spread_over_folds
 from palate.model.export import Card, export
+from palate.recipe.cache import locked
 from palate.records import read_comparisons, read_header, write_comparisons
 from palate.types import Comparison, Judgement, PalateError, Rating
 from tiny import save_tiny
@@ -170,6 +171,8 @@ def test_a_sample_takes_whole_prompts(data: Path, backbone: Path, tmp_path: Path
         (["{ties}"], "all 120 comparisons are ties"),
         (["{data}", "--model", "./nothing"], "./nothing"),
         (["{data}", "--subset", "x"], "--subset: {data} is Palate's own"),
+        (["{data}", "--queue", "{data}"], "--queue {data}: is a file; name a run's folder"),
+        (["{data}", "--queue", "run"], "--queue run: 241 of the comparisons are not among those"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -178,12 +181,21 @@ def test_mistakes_are_one_line(
     ties = data.with_name("ties.parquet")
     tie = Judgement(chosen=0.0, tie=1.0)
     write_comparisons(ties, [replace(row, judgement=tie) for row in rows(120)])
+    write_comparisons(data.parent / "run" / "mixtures" / "all.parquet", [made("Of another run?")])
     typed = [one.format(data=data, ties=ties) for one in arguments]
     if "--model" not in typed:
         typed += ["--model", str(backbone)]
     said = one_line(palate("doubt", *typed, cwd=data.parent))
     assert expected.format(data=data) in said
     assert not list(data.parent.glob("*.work"))  # There is nothing to go on with.
+
+
+def test_two_at_once_do_not_share_a_work_folder(data: Path, backbone: Path) -> None:
+    work = data.with_name("week.doubts.jsonl.work")
+    with locked(work):
+        said = one_line(palate("doubt", data, "--model", backbone, cwd=data.parent))
+        assert "another run is writing here" in said
+        assert work.is_dir(), "it is the other one's"
 
 
 def test_what_is_near_is_one_cluster(tmp_path: Path) -> None:

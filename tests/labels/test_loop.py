@@ -4,6 +4,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from answered import answered
@@ -14,7 +16,7 @@ from palate.labels.loop import AT_RANDOM, SELECTED, TEST
 from palate.labels.round import read_round
 from palate.records import read_comparisons, read_header, write_comparisons
 from palate.report.study import read_study
-from palate.types import PREFERRED, SELECTION, Comparison
+from palate.types import PREFERRED, SELECTION, UNLABELLED, Comparison
 from tiny import save_tiny
 
 RECIPE = """
@@ -86,21 +88,26 @@ def test_labels_are_replayed_at_random_beside_by_disagreement(recipe: Path, tmp_
 @pytest.mark.slow
 def test_with_people_it_waits_for_their_answers_and_goes_on(recipe: Path, tmp_path: Path) -> None:
     rows = campaign(2, 60)
-    samples = tmp_path / "samples.jsonl"
+    samples = tmp_path / "samples.parquet"
     lines = [
         {"prompt": row.prompt[0].content, "responses": sorted((row.chosen, row.rejected))}
         for row in rows
     ]
-    samples.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    pq.write_table(pa.Table.from_pylist(lines), samples)
+    known = tmp_path / "known.parquet"
+    write_comparisons(known, rows[:20])
     folder = tmp_path / "loop"
     words = ["loop", recipe, samples, "--budget", 8, "--weeks", 1, "--test-set", 2,
-             "--reserve", 0.3, "--out", folder]  # fmt: skip
+             "--reserve", 0.3, "--out", folder, "--set", f"benchmarks.known={{file: {known}}}",
+             ]  # fmt: skip
     at = folder / "at-random" / "rounds" / "week-1"
     for _ in range(2):
         done = palate(*words)
         assert done.returncode == 0, done.stderr
         assert f"{at}: 0 of 8 tasks are answered." in done.stdout
     chosen = list(read_round(at).chosen())
+    judged = {prompt_key(row.prompt) for row in rows[:20]}
+    assert not judged & {prompt_key(row.prompt) for row in chosen}, "they are not trained on"
     truths = [replace(row, judgement=PREFERRED) for row in chosen]
     export = answered("label-studio", at / "tasks" / "label-studio", truths)
     assert palate("data", "import", export, "--round", at).returncode == 0
@@ -127,3 +134,6 @@ def test_what_cannot_be_looped_is_a_line(recipe: Path, tmp_path: Path) -> None:
     alone = ["--set", "models.rm.ensemble=null", "--random", 0.5]
     assert "models.rm: an ensemble of one" in line(*alone)
     assert "test_set" in line("--test-set", 1.5)
+    samples = tmp_path / "asked.parquet"
+    write_comparisons(samples, [replace(row, judgement=UNLABELLED) for row in campaign(2, 4)])
+    assert "4 of 4 pairs have no label that could be replayed" in line()

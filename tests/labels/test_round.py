@@ -18,6 +18,7 @@ from palate.evaluate.benchmark import Benchmark, selection_probabilities
 from palate.evaluate.metrics import judge_benchmark
 from palate.explorer.annotations import MARKS, Annotation, Annotations
 from palate.judges import open_judge
+from palate.judges.reward_model import RewardScorer
 from palate.labels.round import (
     ANSWERS,
     CHOSEN,
@@ -36,6 +37,7 @@ from palate.model.export import Card, export
 from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
+from palate.recipe.cache import locked
 from palate.records import read_comparisons, write_comparisons
 from palate.report import report
 from palate.stats import accuracy
@@ -233,9 +235,13 @@ def test_answers_that_were_not_asked_for_are_refused(pool: Path, tmp_path: Path)
         r"e.json:1: task nothing was never asked in round one": [
             replace(good, meta=good.meta | {"of": "nothing"})
         ],
+        r"e.json:1: task \['nothing'\] was never asked": [
+            replace(good, meta=good.meta | {"of": ["nothing"]})
+        ],
         r"answers a task of round two, not of one; import it with --round": [answer(other)],
         r"answered twice by ann, first in e.json:1": [good, good],
-        r"its responses are not those that task": [replace(good, chosen="changed")],
+        r"its responses are not what task": [replace(good, chosen="changed")],
+        r"its prompt is not what task": [replace(good, prompt=made("Another?").prompt)],
     }
     for said, answers in cases.items():
         with pytest.raises(PalateError, match=said):
@@ -248,6 +254,67 @@ def test_answers_that_were_not_asked_for_are_refused(pool: Path, tmp_path: Path)
         import_answers(one, [replace(good, rating=Rating.SLIGHTLY)], out, held_out)
     with pytest.raises(PalateError, match="holds no answers of round two"):
         import_answers(two, [answer(other)], out, held_out)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "high", [[1, 2]], [[1, "2"], [3, 4]], [[1, True], [3, 4]], [1.0, 2.0],
+        [[1, float("nan")], [3, 4]], [[1, float("inf")], [3, 4]], [[1, 10**400], [3, 4]],
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_members_say_has_to_be_numbers(said: object, tmp_path: Path) -> None:
+    wrong = {"prompt": "Why?", "responses": ["so", "because"], "rewards_members": said}
+    path = write(tmp_path / "pool.jsonl", [*rows(5), wrong])
+    with pytest.raises(PalateError, match=r"pool\.jsonl:6: expected .* as 2 lists of finite"):
+        read_pool(path, members=True)
+
+
+def test_a_row_of_scores_is_named_by_its_place_in_the_pool(tmp_path: Path) -> None:
+    lines = rows(2)
+    scored = write(tmp_path / "scores.jsonl", lines)
+    pool = tmp_path / "pool.jsonl"
+    pool.write_text("\n\n".join(json.dumps(line) for line in lines))
+    named = read_pool(scored, members=True, named=pool)
+    assert [row.where.rpartition(":")[2] for row in named.lines] == ["1", "3"]
+
+
+def test_two_at_once_ask_nothing_twice(pool: Path, tmp_path: Path) -> None:
+    one, two = tmp_path / "rounds" / "one", tmp_path / "rounds" / "two"
+    with locked(one), pytest.raises(PalateError, match="another run is writing here"):
+        asked(pool, one)
+
+    def meanwhile(_: object) -> bool:
+        if not (two / "round.json").exists():
+            asked(pool, two)
+        return False
+
+    with pytest.raises(PalateError, match="two: was drawn while this round was; run the same"):
+        asked(pool, one, asking=Asking(about_safety=meanwhile))
+    assert not (one / CHOSEN).exists()
+    prompts = [prompt_key(row.prompt) for made_ in (asked(pool, one), read_round(two))
+               for row in made_.chosen()]  # fmt: skip
+    assert len(set(prompts)) == len(prompts) == 40
+
+
+def test_a_round_is_known_by_its_files_and_touches_no_others(pool: Path, tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs" / "tasks" / "potato" / "annotation_output" / "ann.json"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("answers")
+    with pytest.raises(PalateError, match=r"tasks: is no round's; name a new folder by --out"):
+        asked(pool, tmp_path / "theirs")
+    assert theirs.read_text() == "answers"
+    one, two = (asked(pool, tmp_path / name / "round") for name in ("one", "two"))
+    assert one.fingerprint == two.fingerprint, "made of the same"
+    other = asked(pool, tmp_path / "other" / "round", safety=0.4)
+    shutil.copy(other.folder / CHOSEN, one.folder / CHOSEN)
+    with pytest.raises(PalateError, match=r"chosen\.parquet: is not what round\.json was written"):
+        read_round(one.folder)
+    for text in ("", "[]", '{"format": 1}', '{"format": 1, "fingerprint": "", "made_of": {}}'):
+        (two.folder / "round.json").write_text(text)
+        with pytest.raises(PalateError, match="round.json: cannot be read; it was changed by hand"):
+            read_round(two.folder)
 
 
 def test_what_cannot_be_asked_is_a_line(pool: Path, tmp_path: Path) -> None:
@@ -277,6 +344,13 @@ def test_what_cannot_be_asked_is_a_line(pool: Path, tmp_path: Path) -> None:
     assert "random" in done.stdout
     assert "held-out" in done.stdout
     assert read_round(out).counts["overlapping"] == 1
+    assert "left out: 1 prompts that are in a test set" in done.stderr
+    again = palate("next", plain, "--budget", 20, "--reserve", 0.3, "--out", out, "--test", test,
+                   "--leave-out-overlap", "-q")  # fmt: skip
+    assert (again.returncode, again.stdout, again.stderr) == (0, done.stdout, "")
+    for word, said in (("--annotators", "votes"), ("--out", out / HELD_OUT)):
+        line_ = one_line(palate("data", "import", plain, "--round", out, word, said))
+        assert line_.startswith(f"palate: {word}")
     assert all("Question 7 " not in row.prompt[0].content for row in read_round(out).chosen())
 
 
@@ -309,6 +383,14 @@ def test_an_ensemble_scores_a_pool_once_also_for_a_benchmark(tmp_path: Path) -> 
     worths = [row.meta[SELECTION]["worth"] for row in made_.chosen()]
     assert len(worths) == 10
     assert min(worths) > 0
+    options = SelectionOptions(budget=10, random=0, reserve=0.3)
+    model = RewardModel(tiny_model("llama"), chat, members=3, seed=6).eval()
+    later = RewardScorer(export(model, tmp_path / "later", card=card), name="m3")
+    first_, drawn = RewardScorer(folders[3], name="m3"), tmp_path / "s" / "1"
+    one = make_round(first_, pool, drawn, options, Asking())
+    with pytest.raises(PalateError, match=r"made otherwise \(model\)"):
+        make_round(later, pool, drawn, options, Asking())
+    assert make_round(later, pool, drawn, options, Asking(any_model=True)) == one
     words[1], words[-2] = folders[1], tmp_path / "r" / "2"
     assert "m1: an ensemble of one" in one_line(palate(*words))
 

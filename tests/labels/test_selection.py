@@ -249,6 +249,10 @@ def test_a_higher_power_is_greedier() -> None:
         )  # fmt: skip
         means.append(worth[chosen.pairs].mean())
     assert means[0] < means[1] < means[2]
+    greedy = options(10, random=0.0, power=400.0, test_set=0, reserve=0)
+    least = 1e-6 * worth  # To that power no float holds it.
+    chosen = select(least, groups, greedy, np.random.default_rng(10))
+    assert least.max() in least[chosen.pairs]
 
 
 def test_what_cannot_be_had_is_a_line_with_the_cure() -> None:
@@ -266,4 +270,7 @@ def test_what_cannot_be_had_is_a_line_with_the_cure() -> None:
         select(-worth, groups, options(10), rng)
     with pytest.raises(ValidationError, match="a share below 1 or a whole number"):
         options(20, test_set=1.5)
+    for wrong in ({"power": math.nan}, {"random": math.nan}, {"power": math.inf}, {"seed": -1}):
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
+            options(20, **wrong)
     assert (options(20, test_set=7).held_out, options(20).held_out) == (7, 2)

@@ -357,7 +357,10 @@ def import_file(
     from palate.records import write_comparisons
 
     if round_ is not None:
-        given = {"--subset": subset, "--split": split, "--column": column, "--attribute": attribute}
+        given = {
+            "--subset": subset, "--split": split, "--column": column, "--attribute": attribute,
+            "--annotators": annotators is not Annotators.SEPARATE,
+        }  # fmt: skip
         _import_answers(round_, source, path, out, option, value, max_bad_share, given)
         return
     out = out or Path(f"{stem(Path(source))}.comparisons.parquet")
@@ -403,8 +406,12 @@ def _import_answers(
         if said:
             raise PalateError(f"{typed}: answers to a round's tasks are read whole; leave it out")
     asked = read_round(folder)
-    out = out or folder / ANSWERS
-    held_out = folder / HELD_OUT if out == folder / ANSWERS else out.with_suffix(f".{HELD_OUT}")
+    own = folder / ANSWERS
+    out = own if out is None or out.resolve() == own.resolve() else out
+    if out.resolve().parent == folder.resolve() and out != own:
+        raise PalateError(f"--out {out}: in a round's folder answers are kept as {ANSWERS}; "
+                          "leave --out away, or name a file elsewhere")  # fmt: skip
+    held_out = folder / HELD_OUT if out == own else out.with_suffix(f".{HELD_OUT}")
     check_output(out, source, path)
     if source not in SOURCES and path is None and Path(source).exists():
         known = ((name, one.recognise) for name, one in SOURCES.items())

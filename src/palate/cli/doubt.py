@@ -78,7 +78,9 @@ def doubt(
     sample: Annotated[
         int | None, typer.Option("--sample", min=1, help="So many rows at random, whole prompts.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", help="Of folds, heads and resamplings.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Of folds, heads and resamplings.")
+    ] = 0,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", help=".jsonl or .parquet; default: NAME.doubts.jsonl here."),
@@ -128,8 +130,9 @@ def doubt(
     from palate.data.sources import not_read, worst
     from palate.data.sources.files import stem
     from palate.data.sources.own import is_ours
-    from palate.labels.doubt import DoubtOptions, write_doubts, write_doubts_queue
+    from palate.labels.doubt import DoubtOptions, missing_in, write_doubts, write_doubts_queue
     from palate.labels.doubt import doubt as audit
+    from palate.recipe.cache import locked
     from palate.records import write_comparisons
     from palate.types import PalateError
 
@@ -154,34 +157,37 @@ def doubt(
                 raise PalateError(
                     f"{typed}: {what} is Palate's own, read as it stands; leave it out"
                 )
-    try:
-        with interruptible(command_line()), counting("rows") as show:
-            file = Path(what)  # Ours as it stands: a training knows it by its fingerprint.
-            if not ours:
-                rows, bad = comparisons(
-                    what, path, subset, split, option, data, max_bad_share, column, value,
-                    Ties.KEEP.value, annotators.value,
-                )  # fmt: skip
-                file = folder / "comparisons.parquet"
-                header = write_comparisons(file, rows)
-                for row in worst(bad):
-                    say(str(row))
-                if bad:
-                    say(f"{what}: {header.rows:,} comparisons, {not_read(bad)}")
-            if sample is not None:
-                file = _sampled(file, folder / "sample.parquet", sample, seed, model, say)
-            found = audit(file, folder, options, log=say, show=show)
-    except PalateError:
-        if work is None and not (folder / "states.json").exists():  # Nothing to go on with.
-            shutil.rmtree(folder, ignore_errors=True)
-        raise
-    write_doubts(found, target, file)
-    _show(found, form)
-    say(f"doubts: {target}")
-    if queue is not None:
-        say(f"queue: {write_doubts_queue(found, queue, name, file)}; palate view {queue}")
-    if work is None:
-        shutil.rmtree(folder)
+    with locked(folder):  # Nobody else may remove it, or write states into it.
+        try:
+            with interruptible(command_line()), counting("rows") as show:
+                file = Path(what)  # Ours as it stands: a training knows it by its fingerprint.
+                if not ours:
+                    rows, bad = comparisons(
+                        what, path, subset, split, option, data, max_bad_share, column, value,
+                        Ties.KEEP.value, annotators.value,
+                    )  # fmt: skip
+                    file = folder / "comparisons.parquet"
+                    header = write_comparisons(file, rows)
+                    for row in worst(bad):
+                        say(str(row))
+                    if bad:
+                        say(f"{what}: {header.rows:,} comparisons, {not_read(bad)}")
+                if queue is not None:  # Before hours are spent on it.
+                    missing_in(queue, name, file)
+                if sample is not None:
+                    file = _sampled(file, folder / "sample.parquet", sample, seed, model, say)
+                found = audit(file, folder, options, log=say, show=show)
+        except PalateError:
+            if work is None and not (folder / "states.json").exists():  # Nothing to go on with.
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        write_doubts(found, target, file)
+        _show(found, form)
+        say(f"doubts: {target}")
+        if queue is not None:
+            say(f"queue: {write_doubts_queue(found, queue, name, file)}; palate view {queue}")
+        if work is None:
+            shutil.rmtree(folder)
 
 
 def _sampled(

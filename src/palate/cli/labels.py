@@ -23,6 +23,8 @@ from palate.cli.options import (
 from palate.cli.recipes import RecipeArgument
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from palate.labels.round import Asking, Round
     from palate.labels.selection import SelectionOptions
 
@@ -103,7 +105,7 @@ def next_round(
         float, typer.Option("--power", min=0, help="The higher, the greedier for disagreement.")
     ] = 1.0,
     seed: Annotated[
-        int, typer.Option("--seed", help="Of test prompts, for ever, and of draws.")
+        int, typer.Option("--seed", min=0, help="Of test prompts, for ever, and of draws.")
     ] = 0,
     form: FormatOption = Format.TABLE,
     quiet: QuietOption = False,
@@ -148,7 +150,7 @@ def next_round(
                 scorer, Path(words[-1]), folder, options, asking, progress=bar, share=share
             )
     if made is not None:
-        _say(made, form)
+        _say(made, form, log)
 
 
 def _options(**values: Any) -> SelectionOptions:
@@ -208,7 +210,7 @@ def _asking(
     )
 
 
-def _say(made: Round, form: Format) -> None:
+def _say(made: Round, form: Format, log: Callable[[str], None]) -> None:
     """The pairs by reason, with the probabilities that they had."""
     from palate.types import SELECTION
 
@@ -229,11 +231,12 @@ def _say(made: Round, form: Format) -> None:
         form,
         f"{made.folder}",
     )
-    log = progress()
     counts = made.counts
     log(f"of {counts['pairs']:,} pairs of {counts['prompts']:,} prompts; "
         f"{counts['asked_before']:,} prompts were asked before, "
         f"{counts['near_duplicates']:,} are near to another")  # fmt: skip
+    if counts["overlapping"]:
+        log(f"left out: {counts['overlapping']:,} prompts that are in a test set")
     for reason, count in counts["left_out"].items():
         log(f"left out: {count:,} {reason}")
     log(f"to be labelled: {made.folder / 'tasks'}, or palate view {made.folder} --blind; then: "
@@ -283,7 +286,7 @@ def loop(
         bool, typer.Option("--partial", help="Go on with a round that is answered in part.")
     ] = False,
     seed: Annotated[
-        int, typer.Option("--seed", help="Of test prompts, for ever, and of draws.")
+        int, typer.Option("--seed", min=0, help="Of test prompts, for ever, and of draws.")
     ] = 0,
     overrides: SetOption = None,
     data: DataOption = None,

@@ -67,7 +67,7 @@ class DoubtOptions(BaseModel):
     max_tokens: int = Field(1024, ge=8, description="Longest conversation; oldest turns are cut.")
     folds: int = Field(5, ge=3, description="Parts that are judged by heads of the others.")
     members: int = Field(8, ge=2, description="Heads of a fold, by resampled clusters.")
-    seed: int = Field(0, description="Of folds, members and resamplings.")
+    seed: int = Field(0, ge=0, description="Of folds, members and resamplings.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -555,21 +555,49 @@ QUEUED = 1_000
 """At most so many rows of a list are worth a person's eyes."""
 
 
+def missing_in(folder: Path, name: str, comparisons: Path) -> bool:
+    """Whether a folder to view gets a copy of the comparisons: a new one does, a run has them.
+
+    Raises:
+        PalateError: it is no folder, or has comparisons, and some of these are not among them.
+    """
+    from palate.explorer.index import comparison_files
+
+    if folder.exists() and not folder.is_dir():
+        raise PalateError(f"--queue {folder}: is a file; name a run's folder, or a new one")
+    try:
+        files = [path for _, path in comparison_files(folder)]
+    except PalateError:
+        return True
+    copy = _copy_in(folder, name)
+    if copy in files:
+        return True
+    there = {row["id"] for path in files for row in read_rows(path, ["id"])}
+    absent = sum(row["id"] not in there for row in read_rows(comparisons, ["id"]))
+    if absent:
+        raise PalateError(
+            f"--queue {folder}: {absent:,} of the comparisons are not among those that it has; "
+            "name the run that they are of, or a new folder"
+        )
+    return False
+
+
+def _copy_in(folder: Path, name: str) -> Path:
+    return folder / "comparisons" / f"{name}.parquet"
+
+
 def write_doubts_queue(doubts: Doubts, folder: Path, name: str, comparisons: Path) -> Path:
     """Write the head of the list as a queue of `palate view FOLDER`.
 
     A run's folder has the comparisons already; any other gets them.
+
+    Raises:
+        PalateError: as `missing_in`.
     """
-    from palate.explorer.index import comparison_files
     from palate.explorer.queue import queue_path, write_queue
 
-    try:
-        has_some = bool(comparison_files(folder))
-    except PalateError:
-        has_some = False
-    copy = folder / "comparisons" / f"{name}.parquet"
-    if not has_some or copy.exists():
-        write_comparisons(copy, read_comparisons(comparisons))
+    if missing_in(folder, name, comparisons):
+        write_comparisons(_copy_in(folder, name), read_comparisons(comparisons))
     path = queue_path(folder, f"doubts-{name}")
     write_queue(path, _entries(doubts), scored_by="probability of a wrong label")
     return path

@@ -46,7 +46,7 @@ from palate.recipe.schema import Recipe, fingerprinted, resolved, validate
 from palate.records import read_comparisons, read_header, write_comparisons, write_text
 from palate.report import report, write_page
 from palate.report.study import StudyIndex, StudyRun, Took, write_index, write_took
-from palate.types import Comparison, Message, PalateError, Scorer, digest
+from palate.types import UNLABELLED, Comparison, Message, PalateError, Scorer, digest
 
 AT_RANDOM, SELECTED = "at random", "by disagreement"
 TEST = "asked at random"
@@ -91,12 +91,18 @@ def loop(
     if recipe.study is not None:
         raise PalateError(f"recipe {recipe.name}: has a study of its own; leave `study` out")
     with locked(folder / "loop"):
-        replayed = pool.suffix == ".parquet" and read_header(pool).kind == "comparisons"
+        replayed = own.is_ours(pool) and read_header(pool).kind == "comparisons"
         labels: Mapping[Pair, Comparison] = {}
         test = folder / "test.parquet"
         if replayed:
             labels = {_pair(row): row for row in reversed(list(read_comparisons(pool)))}
             rows = list(reversed(labels.values()))
+            if unlabelled := sum(row.judgement == UNLABELLED for row in rows):
+                raise PalateError(
+                    f"{pool}: {unlabelled:,} of {len(rows):,} pairs have no label that could be "
+                    "replayed, as in a round's own file; give labelled comparisons, or prompts "
+                    "with `responses` to have people asked"
+                )
             options = options.model_copy(update={"test_set": 0.0})  # All of them are labelled.
             _write_test(test, pool, rows, options)
             pool = _without_labels(folder / "pool.jsonl", rows)
@@ -252,11 +258,16 @@ def _label(
     start = _week(folder, arm, 0) / "mixtures" / f"{recipe.models[model].mixture}.parquet"
     names = [f"week-{n}" for n in range(1, week)]
     earlier = [one for one in rounds_beside(round_folder) if one.folder.name in names]
+    tests = {TEST: test} if test else {}
+    if recipe.data.overlap.exclude:  # Then no label of such a prompt would be trained on.
+        judged = _week(folder, arm, 0) / "benchmarks"
+        tests |= {path.stem: path for path in sorted(judged.glob("*.parquet")) if path.stem != TEST}
     asking = Asking(
-        tests={"test": test} if test else {},
+        tests=tests,
         leave_out_overlap=True,
         earlier=earlier,
         labelled=[start],
+        any_model=not labels,
     )
     with counting(f"week {week}: pool") as progress:
         round_ = make_round(scorer, pool, round_folder, options, asking, progress=progress)

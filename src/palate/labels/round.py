@@ -15,8 +15,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from pathlib import Path
@@ -132,19 +134,22 @@ def read_pool(path: Path, *, members: bool = False, named: Path | None = None) -
     """
     left_out: Counter[str] = Counter()
     lines: list[Row] = []
+    # A file of scores has a row for each row of what was scored, which may be of another format.
+    scored = named is not None and named != path
+    origins = requests(named, ("responses",)) if named is not None and scored else None
     for request in requests(path, ("responses",)):
+        where = request.where if origins is None else next(origins).where
         texts = request.candidates.responses
         said: list[Sequence[float] | None] = [None] * len(texts)
         if members:
-            said = _members(request.row.get(MEMBERS), len(texts), request.where)
+            said = _members(request.row.get(MEMBERS), len(texts), where)
             left_out["responses without a score"] += sum(one is None for one in said)
         different = dict(zip(reversed(texts), reversed(said), strict=True))
         left_out["responses that a row has twice"] += len(texts) - len(different)
         cluster = request.row.get("prompt_id")
-        row = request.where.rpartition(":")[2]
         lines.append(
             Row(
-                f"{named}:{row}" if named else request.where,
+                where,
                 request.candidates.prompt,
                 tuple(different)[::-1],
                 tuple(different.values())[::-1],
@@ -159,12 +164,17 @@ def _members(held: Any, count: int, where: str) -> list[Sequence[float] | None]:
     """What a row holds of its responses' members.
 
     Raises:
-        PalateError: nothing, or of one member.
+        PalateError: nothing, of one member, of other responses, or what is no finite number.
     """
-    if not isinstance(held, list) or len(held) != count:
+    if held is None:
         raise PalateError(
             f"{where}: expected {MEMBERS}, as `palate score` writes it of an ensemble, got none; "
             "name an ensemble before the pool, or draw all at random (--random 1)"
+        )
+    if not isinstance(held, list) or len(held) != count or not all(map(_is_members, held)):
+        raise PalateError(
+            f"{where}: expected {MEMBERS} as {count} lists of finite numbers, one of each response "
+            "(null where it has no score); score the file again, or name an ensemble before it"
         )
     if any(isinstance(one, list) and len(one) < 2 for one in held):
         raise PalateError(
@@ -172,6 +182,20 @@ def _members(held: Any, count: int, where: str) -> list[Sequence[float] | None]:
             "with `ensemble: 5`, or draw all at random (--random 1)"
         )
     return [one if isinstance(one, list) else None for one in held]
+
+
+def _is_members(value: Any) -> bool:
+    """Whether a value is what members say of one response, or that they say nothing."""
+    if value is None:
+        return True
+    if not isinstance(value, list):
+        return False
+    return all(
+        isinstance(one, int | float)
+        and not isinstance(one, bool)
+        and abs(one) <= sys.float_info.max  # Neither NaN nor an integer that no float holds.
+        for one in value
+    )
 
 
 def _pairs(path: Path, lines: tuple[Row, ...], left_out: Counter[str], *, members: bool) -> Pool:
@@ -246,6 +270,12 @@ def read_round(folder: Path) -> Round:
         held = json.loads(path.read_text(encoding="utf-8"))
         version = held["format"]
         if version == FORMAT:
+            SelectionOptions(**held["made_of"]["options"])
+            if read_header(folder / CHOSEN, "comparisons").fingerprint != held["chosen"]:
+                raise PalateError(
+                    f"{folder / CHOSEN}: is not what {ROUND} was written for; restore both from "
+                    "a copy: answers are known by them"
+                )
             return Round(folder, held["fingerprint"], held["made_of"], held["counts"])
     except (OSError, ValueError, KeyError, TypeError):
         raise PalateError(f"{path}: cannot be read; it was changed by hand or is cut") from None
@@ -269,7 +299,9 @@ class Asking:
     `targets` are benchmarks whose labels the chosen ones are to tell of; `tests` what the pool must
     not overlap, unless what does is `left_out`. `earlier` rounds and `labelled` files of
     comparisons are not asked again. `about_safety` says which prompts are about safety, beside
-    those whose row says `safety: true`; `safety_rule` names that rule.
+    those whose row says `safety: true`; `safety_rule` names that rule. With `any_model` a round
+    that stands there stays, whichever model drew it: in a loop a late answer changes the model of a
+    week after the next week's round was drawn by it.
     """
 
     targets: Mapping[str, Path] = field(default_factory=dict[str, Path])
@@ -279,6 +311,7 @@ class Asking:
     labelled: Sequence[Path] = ()
     about_safety: Callable[[Iterable[Message]], bool] | None = None
     safety_rule: str = ""
+    any_model: bool = False
 
 
 def make_round(
@@ -299,8 +332,8 @@ def make_round(
 
     Raises:
         PalateError: the pool is too small, overlaps a test set or names no members; the model is an
-            ensemble of one; another round stands in the folder, or one beside it keeps other
-            prompts for testing.
+            ensemble of one; another round stands in the folder or is being drawn in it, or one
+            beside it keeps other prompts for testing.
     """
     selective = options.random < 1
     if selective and scorer is not None and getattr(scorer, "members", 1) < 2:
@@ -311,7 +344,8 @@ def make_round(
     if asking.targets and not selective:
         raise PalateError("--for has no say where all pairs are drawn at random; lower --random")
     if not pool_path.is_file():
-        raise PalateError(f"{pool_path}: no such file")
+        what = "is a folder; name a file of it" if pool_path.is_dir() else "no such file"
+        raise PalateError(f"{pool_path}: {what}")
     _same_test_prompts(options, asking.earlier)
     made_of = {
         "pool": {"file": pool_path.name, "digest": file_digest(pool_path)},
@@ -324,9 +358,31 @@ def make_round(
         "safety_rule": asking.safety_rule,
     }
     if (folder / ROUND).exists():
-        return _as_it_stands(folder, made_of) if share.leads else None
+        changeable = {"model"} if asking.any_model else set[str]()
+        return _as_it_stands(folder, made_of, changeable) if share.leads else None
     if folder.exists() and not folder.is_dir():
         raise PalateError(f"{folder}: is a file; name a new folder")
+    if (folder / "tasks").exists() and not (folder / CHOSEN).exists():
+        raise PalateError(f"{folder / 'tasks'}: is no round's; name a new folder by --out")
+    with ExitStack() as held:
+        # Two that score one pool into one folder would write into one another's journal.
+        share.together(lambda: held.enter_context(locked(folder)) if share.leads else None)
+        return _draw(scorer, pool_path, folder, options, asking, made_of, progress, share)
+
+
+def _draw(
+    scorer: Scorer | None,
+    pool_path: Path,
+    folder: Path,
+    options: SelectionOptions,
+    asking: Asking,
+    made_of: Mapping[str, Any],
+    progress: Progress | None,
+    share: Shard,
+) -> Round | None:
+    """Have the pool scored where that is needed, and draw the round."""
+    selective = options.random < 1
+    beside = {one.fingerprint for one in rounds_beside(folder)}
     scored = pool_path
     if selective and scorer is not None:
         scored = folder / "scores.jsonl"
@@ -348,7 +404,7 @@ def make_round(
 
     def lead() -> None:
         if share.leads:
-            made.append(_choose(folder, pool_path, scored, told, options, asking, made_of))
+            made.append(_choose(folder, pool_path, scored, told, options, asking, made_of, beside))
 
     share.together(lead)
     return made[0] if made else None
@@ -366,9 +422,14 @@ def _same_test_prompts(options: SelectionOptions, earlier: Sequence[Round]) -> N
                 )
 
 
-def _as_it_stands(folder: Path, made_of: Mapping[str, Any]) -> Round:
+def _as_it_stands(folder: Path, made_of: Mapping[str, Any], changeable: Container[str]) -> Round:
+    """The round in a folder; raises `PalateError` where it was made of something else."""
     there = read_round(folder)
-    other = [name for name, value in made_of.items() if there.made_of.get(name) != value]
+    other = [
+        name
+        for name, value in made_of.items()
+        if name not in changeable and there.made_of.get(name) != value
+    ]
     if other:
         raise PalateError(
             f"{folder}: holds a round that was made otherwise ({', '.join(other)}); what people "
@@ -400,8 +461,13 @@ def _choose(
     options: SelectionOptions,
     asking: Asking,
     made_of: Mapping[str, Any],
+    beside: Container[str],
 ) -> Round:
-    """Draw the pairs, and write all files of the round."""
+    """Draw the pairs, and write all files of the round.
+
+    Raises:
+        PalateError: as `make_round`; or another round than those `beside` was drawn meanwhile.
+    """
     selective = options.random < 1
     pool = read_pool(scored, members=selective, named=path)
     worth = np.ones(len(pool.prompts))
@@ -414,9 +480,9 @@ def _choose(
         Comparison(str(n), "pool", pool.prompt(n).prompt, "", "", "") for n in range(len(pool.keys))
     ]
     overlap = _overlap(prompts, asking, pool)
-    asked, beside = _asked_before(asking)
+    asked, tested = _asked_before(asking)
     near = _near(prompts)
-    against = BenchmarkIndex.build({"held out": beside})
+    against = BenchmarkIndex.build({"held out": tested})
     apart = np.array([bool(against.find(one)) for one in prompts]) | overlap
     rounds = {one.name: one.fingerprint for one in asking.earlier}
     fingerprint = digest(made_of, rounds)
@@ -433,6 +499,12 @@ def _choose(
         # Prompts that begin alike are neighbours.
         along=np.argsort(np.argsort(np.array(openings, dtype=object), kind="stable")),
     )  # fmt: skip
+    for one in rounds_beside(folder):
+        if one.fingerprint not in beside:
+            raise PalateError(
+                f"{one.folder}: was drawn while this round was; run the same command again, so "
+                "that no prompt is asked twice (what was scored is kept)"
+            )
     name = folder.resolve().name
     rows = list(_asked(pool, chosen, worth, name, fingerprint, stem(path), scored=selective))
     header = write_comparisons(folder / CHOSEN, rows, details={"round": name})
@@ -611,7 +683,7 @@ def _import(round_: Round, answers: Iterable[Comparison], out: Path, held_out: P
     found: dict[tuple[str, str], Comparison] = {}
     for row in answers:
         of = row.meta.get("of")
-        if of not in asked:
+        if not isinstance(of, str) or of not in asked:
             raise _never_asked(round_, row)
         answer = _answer(round_, asked[of][1], row)
         key = _key(answer)
@@ -644,11 +716,15 @@ def _import(round_: Round, answers: Iterable[Comparison], out: Path, held_out: P
 
 def _answer(round_: Round, asked: Comparison, row: Comparison) -> Comparison:
     """The pair that was asked, with what was said of it."""
-    if {row.chosen, row.rejected} != {asked.chosen, asked.rejected}:
-        raise PalateError(
-            f"{_where(row)}: its responses are not those that task {asked.id} asked of; import "
-            "what the tool exports as it is"
-        )
+    for what, same in (
+        ("responses are", {row.chosen, row.rejected} == {asked.chosen, asked.rejected}),
+        ("prompt is", prompt_key(row.prompt) == prompt_key(asked.prompt)),
+    ):
+        if not same:
+            raise PalateError(
+                f"{_where(row)}: its {what} not what task {asked.id} asked of; import what the "
+                "tool exports as it is"
+            )
     key = f"{round_.fingerprint}:{row.annotator or ''}"
     return replace(
         row,

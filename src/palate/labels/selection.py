@@ -65,7 +65,7 @@ DRAWN = (Reason.RANDOM, Reason.INFORMATION)
 class SelectionOptions(BaseModel):
     """How many pairs are asked for, and what shares of them are chosen how."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     budget: int = Field(ge=1, description="Pairs to ask for, held-out ones among them.")
     test_set: float = Field(
@@ -80,7 +80,7 @@ class SelectionOptions(BaseModel):
     power: float = Field(
         1.0, ge=0, description="Pairs are drawn by worth to this power: the higher, the greedier."
     )
-    seed: int = Field(0, description="Of the test prompts for ever, and of this round's draws.")
+    seed: int = Field(0, ge=0, description="Of the test prompts for ever, and of this round's draws.")
 
     @field_validator("test_set")
     @classmethod
@@ -352,8 +352,9 @@ def _mixture(worth: Floats, prompts: Codes, options: SelectionOptions) -> Floats
     """
     uniform = 1 / np.bincount(prompts)[prompts]
     uniform /= uniform.sum()
-    useful = worth**options.power
-    useful = useful / useful.sum() if useful.sum() > 0 else uniform
+    most = worth.max(initial=0.0)
+    useful = (worth / most) ** options.power if most > 0 else uniform  # No power underflows.
+    useful = useful / useful.sum()
     return np.stack([options.random * uniform, (1 - options.random) * useful])
 
 
