@@ -261,6 +261,7 @@ def test_answers_that_were_not_asked_for_are_refused(pool: Path, tmp_path: Path)
     [
         "high", [[1, 2]], [[1, "2"], [3, 4]], [[1, True], [3, 4]], [1.0, 2.0],
         [[1, float("nan")], [3, 4]], [[1, float("inf")], [3, 4]], [[1, 10**400], [3, 4]],
+        [[1, 1e308], [3, -1e308]],
     ],
     ids=str,
 )  # fmt: skip
@@ -313,7 +314,9 @@ def test_a_round_is_known_by_its_files_and_touches_no_others(pool: Path, tmp_pat
         read_round(one.folder)
     for text in ("", "[]", '{"format": 1}', '{"format": 1, "fingerprint": "", "made_of": {}}'):
         (two.folder / "round.json").write_text(text)
-        with pytest.raises(PalateError, match="round.json: cannot be read; it was changed by hand"):
+        with pytest.raises(
+            PalateError, match=r"round\.json: cannot be read; it was changed by hand"
+        ):
             read_round(two.folder)
 
 

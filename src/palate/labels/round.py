@@ -193,7 +193,7 @@ def _is_members(value: Any) -> bool:
     return all(
         isinstance(one, int | float)
         and not isinstance(one, bool)
-        and abs(one) <= sys.float_info.max  # Neither NaN nor an integer that no float holds.
+        and abs(one) <= sys.float_info.max / 2  # No NaN; and a float holds what two differ by.
         for one in value
     )
 
@@ -417,8 +417,8 @@ def _same_test_prompts(options: SelectionOptions, earlier: Sequence[Round]) -> N
             theirs, ours = one.made_of["options"][name], getattr(options, name)
             if theirs != ours:
                 raise PalateError(
-                    f"--{name} {ours:g}: {one.folder} was drawn with {theirs:g}, and by it prompts "
-                    f"are kept for testing; give --{name} {theirs:g}, or another folder by --out"
+                    f"--{name} {ours}: {one.folder} was drawn with {theirs}, and by it prompts "
+                    f"are kept for testing; give --{name} {theirs}, or another folder by --out"
                 )
 
 

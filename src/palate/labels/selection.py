@@ -80,13 +80,15 @@ class SelectionOptions(BaseModel):
     power: float = Field(
         1.0, ge=0, description="Pairs are drawn by worth to this power: the higher, the greedier."
     )
-    seed: int = Field(0, ge=0, description="Of the test prompts for ever, and of this round's draws.")
+    seed: int = Field(
+        0, ge=0, description="Of the test prompts for ever, and of this round's draws."
+    )
 
     @field_validator("test_set")
     @classmethod
     def _whole(cls, value: float) -> float:
         if value >= 1 and not value.is_integer():
-            raise ValueError(f"expected a share below 1 or a whole number, got {value:g}")
+            raise ValueError(f"expected a share below 1 or a whole number")
         return value
 
     @property
