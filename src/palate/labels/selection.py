@@ -88,7 +88,7 @@ class SelectionOptions(BaseModel):
     @classmethod
     def _whole(cls, value: float) -> float:
         if value >= 1 and not value.is_integer():
-            raise ValueError(f"expected a share below 1 or a whole number")
+            raise ValueError("expected a share below 1 or a whole number")
         return value
 
     @property
