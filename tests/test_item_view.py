@@ -1,12 +1,14 @@
 """A comparison as pages show it: what is marked and cut, and that no text is lost."""
 
+from dataclasses import replace
+
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from made import made
 from palate import escape
 from palate.item_view import ItemVerdict, decimal, differences, item_view, marked_html
-from palate.types import Comparison, Judgement, Message
+from palate.types import UNLABELLED, Comparison, Judgement, Message
 
 
 def test_differences_are_what_the_other_side_has_not():
@@ -80,3 +82,5 @@ def test_the_sides_of_a_tie_are_neither_chosen_nor_rejected():
     assert [(side.title, side.label) for side in sides] == [
         ("First, a tie", ""), ("Second, a tie", ""),
     ]  # fmt: skip
+    asked = replace(tied, judgement=UNLABELLED)
+    assert [side.title for side in item_view(asked, last_turns=1).sides] == ["First", "Second"]

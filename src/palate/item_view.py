@@ -18,7 +18,7 @@ from typing import Literal
 
 from markupsafe import Markup
 
-from palate.types import Comparison, Message, in_words
+from palate.types import UNLABELLED, Comparison, Message, in_words
 
 MAX_WORDS = 1_500
 MIN_SHARED_WORDS = 3  # A shorter run is chance: "of the", "it is".
@@ -59,7 +59,7 @@ class Turn:
 class Side:
     """A response, maybe cut; `characters` counts all of it.
 
-    `label` is empty where it is hidden, and where people tied.
+    `label` is empty where it is hidden, and where people tied or said nothing.
     """
 
     title: str
@@ -139,6 +139,8 @@ def item_view(
     titles, labels = ("Chosen", "Rejected"), LABELS
     if comparison.judgement.decides == "tie":
         titles, labels = ("First, a tie", "Second, a tie"), ("", "")
+    if comparison.judgement == UNLABELLED:
+        titles = ("First", "Second")
     return ItemView(
         turns=turns,
         earlier=max(0, len(turns) - last_turns),
