@@ -72,8 +72,8 @@ HEAD = """# Engines: what each makes of an export
 compares each reward with Palate's. This page is written by such a run:
 
 ```sh
-palate engines install vllm sentence-transformers infinity transformers onnxruntime
-palate parity runs/demo/models/safety --engine all --page engines.md
+palate engines install {names}
+palate parity MODEL --engine all --page engines.md
 ```
 
 **same** is within the tolerance of the number format that the engine computes in: 0.001 SD of the
@@ -88,11 +88,13 @@ def page_of(agreements: Sequence[Agreement], engines: Sequence[Engine], about: s
 
     `about` says what was asked of which model.
     """
-    parts = [HEAD, f"{about}\n"]
-    for engine in engines:
-        rows = [one for one in agreements if one.details.get("engine") == engine.title]
-        if not rows:
-            continue
+    asked = {
+        engine.name: (engine, rows)
+        for engine in engines
+        if (rows := [one for one in agreements if one.details.get("engine") == engine.title])
+    }
+    parts = [HEAD.format(names=" ".join(asked)), f"{about}\n"]
+    for engine, rows in asked.values():
         parts.append(f"## {engine.title} {rows[0].details['version']}\n")
         command = rows[0].details["command"] or engine.name
         parts.append(f"`palate engines install {engine.name}` · `{command}`\n")

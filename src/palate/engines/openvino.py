@@ -35,10 +35,14 @@ OPENVINO = Engine(
     setups=lambda _limit: (
         Setup(
             (),
-            _way("a float32 graph is computed in bfloat16 where the CPU has it", promised=False),
+            _way("a float32 graph is computed in bfloat16 on a CPU with AMX", promised=False),
         ),
         Setup((FLOAT32,), _way("exact")),
-        Setup(("weights=int8", FLOAT32), _way("weights of 8 bits, by nncf"), "bfloat16"),
+        Setup(
+            ("weights=int8", FLOAT32),
+            _way("weights of 8 bits, by nncf, held to what bfloat16 may differ"),
+            "bfloat16",
+        ),
     ),
     server=False,
     torch=False,
