@@ -332,6 +332,7 @@ def test_example_judge(tmp_path):
     assert estimate.n == 20
 
 
+@pytest.mark.slow  # A training and a server: fifteen seconds.
 def test_example_from_a_frame(tmp_path):
     """The notebook's cells in a process of their own, of a tiny base; it is kept unrun."""
     notebook = json.loads((ROOT / "examples/from_a_frame.ipynb").read_text())

@@ -243,7 +243,7 @@ def footprint(dtype: str, folder: Path, config: Any = None) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
 def test_the_peak_of_a_real_training_is_as_forecast(
     dtype: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
