@@ -469,7 +469,6 @@ class Verdict:
     an answer, `preferred` says which. `attributes` are those that people rated and the judge has a
     head for. `spread` is how far the members of an ensemble are apart on the difference of the
     scores.
-    head for.
 
     Of an item of K `responses` are all of them, in the item's order, and `value` is what the judge
     is right about: the share of right responses among those scored highest, or of the item's pairs,

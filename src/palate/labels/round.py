@@ -30,7 +30,7 @@ from palate.data.contamination import BenchmarkIndex
 from palate.data.prompts import hash64, opening, prompt_key
 from palate.data.sources.files import stem
 from palate.data.tasks import Tool, write_tasks
-from palate.evaluate.benchmark import seeded_side
+from palate.evaluate.benchmark import rows_of, seeded_side
 from palate.evaluate.journal import ALONE, Progress, Shard
 from palate.evaluate.scoring import requests, score_file
 from palate.explorer.queue import Entry, queue_path, write_queue
@@ -49,7 +49,6 @@ from palate.labels.selection import (
 from palate.recipe.cache import locked
 from palate.records import (
     file_digest,
-    read_benchmark_items,
     read_comparisons,
     read_header,
     write_comparisons,
@@ -442,13 +441,9 @@ def _write_targets(paths: Iterable[Path], out: Path) -> None:
     """The prompts and responses of benchmarks as rows that a scorer is asked."""
     lines = []
     for path in paths:
-        rows = (
-            [(item.prompt, item.responses) for item in read_benchmark_items(path)]
-            if read_header(path).kind == "items"
-            else [(one.prompt, (one.chosen, one.rejected)) for one in read_comparisons(path)]
-        )
-        for prompt, texts in rows:
-            turns = [{"role": turn.role, "content": turn.content} for turn in prompt]
+        for row in rows_of(path):
+            texts = (row.chosen, row.rejected) if isinstance(row, Comparison) else row.responses
+            turns = [{"role": turn.role, "content": turn.content} for turn in row.prompt]
             lines.append(json.dumps({"prompt": turns, "responses": texts}, ensure_ascii=False))
     write_text(out, "\n".join(lines) + "\n")
 
@@ -551,7 +546,7 @@ def _overlap(prompts: Sequence[Comparison], asking: Asking, pool: Pool) -> Flags
         PalateError: some are, and are not to be left out.
     """
     files = {**asking.targets, **asking.tests}
-    index = BenchmarkIndex.build({name: _prompts_of(path) for name, path in files.items()})
+    index = BenchmarkIndex.build({name: rows_of(path) for name, path in files.items()})
     found = [index.find(one) for one in prompts]
     overlapping = np.array([bool(one) for one in found], dtype=np.bool_)
     if overlapping.any() and not asking.leave_out_overlap:
@@ -564,16 +559,6 @@ def _overlap(prompts: Sequence[Comparison], asking: Asking, pool: Pool) -> Flags
             "the test: take them out, or give --leave-out-overlap"
         )
     return overlapping
-
-
-def _prompts_of(path: Path) -> Iterator[Comparison]:
-    """The prompts of a benchmark, of comparisons or of items of K responses."""
-    if read_header(path).kind == "items":
-        return (
-            Comparison(item.id, item.source, item.prompt, "", "", item.prompt_id)
-            for item in read_benchmark_items(path)
-        )
-    return read_comparisons(path)
 
 
 def _near(prompts: Sequence[Comparison]) -> Codes:
