@@ -2,34 +2,23 @@
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.judgements import arms, figures, learn
 
 from palate.train.batching import steps_per_epoch
 
-ROOT = Path(__file__).parents[1]
 SEEDS, COST = 3, 240
 
 
-@pytest.fixture
-def bench(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT)
-    from benchmarks.judgements import arms, figures, learn
-
-    return arms, figures, learn
-
-
-def test_right_is_the_sign_of_the_truth(bench):
-    _, figures, _ = bench
+def test_right_is_the_sign_of_the_truth():
     found = figures.right(np.array([[2.0, -1, 0, 3]]), np.array([1.0, 2, -1, 0]))
     assert found.tolist()[0][:3] == [1, 0, 0.5]
     assert math.isnan(found[0, 3])
 
 
-def test_arms_of_a_question_cost_the_same_and_share_their_prompts(bench):
-    arms, _, _ = bench
+def test_arms_of_a_question_cost_the_same_and_share_their_prompts():
     for question, asked in arms.QUESTIONS.items():
         made = {arm.name: arm for arm in arms.arms_of(question, 0, COST)}
         assert {name for pair in asked.compared for name in pair} <= set(made)
@@ -55,16 +44,14 @@ def test_arms_of_a_question_cost_the_same_and_share_their_prompts(bench):
             assert some <= {c.prompt_id for c in made[arms.SPREAD].rows}
 
 
-def test_every_arm_takes_the_same_steps(bench):
-    arms, _, learn = bench
+def test_every_arm_takes_the_same_steps():
     for rows in (150, 600, 1_800):
         options = learn.options_of(arms.Arm("a", "ranking", [], rows), rows, 100, 2, seed=0)
         steps = options.epochs * steps_per_epoch(rows, options.pairs_per_step)
         assert 50 <= steps <= 100 if rows == 150 else 90 <= steps <= 100
 
 
-def test_figures_of_a_judge_that_knows_and_of_one_that_guesses(bench, tmp_path):
-    arms, figures, _ = bench
+def test_figures_of_a_judge_that_knows_and_of_one_that_guesses(tmp_path):
     asked = arms.test_set(600)
     truth = np.array([c.meta["utility_difference"] for c in asked])
     rng = np.random.default_rng(0)

@@ -2,10 +2,14 @@
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.labels import unbiased
+from benchmarks.labels.figures import labels_to_reach, summary
+from benchmarks.labels.heads import PRECISIONS, bootstrap, fit, fit_best, posterior, unseen
+from benchmarks.labels.pools import Pairs, campaign, differences, pairs_of, reduced
+from benchmarks.labels.rounds import ARMS, INFORMATION, RANDOM, Plan, play
 from scipy.integrate import quad
 from scipy.special import expit
 
@@ -19,18 +23,9 @@ from palate.train.options import TrainOptions
 from palate.train.validation import pair_rewards
 from tiny import save_tiny
 
-ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture(autouse=True)
-def _on_path(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT)
-
 
 def pairs(prompts: int, seed: int, width: int = 6):
     """Pairs whose truth is linear in their states, two of a prompt."""
-    from benchmarks.labels.pools import Pairs
-
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(2 * prompts, width))
     rating = rng.integers(1, 5, len(x))
@@ -39,8 +34,6 @@ def pairs(prompts: int, seed: int, width: int = 6):
 
 
 def test_a_head_is_the_most_likely_one_and_its_evidence_that_of_its_labels():
-    from benchmarks.labels.heads import PRECISIONS, fit, fit_best
-
     rng = np.random.default_rng(0)
     x, counts = rng.normal(size=(40, 3)) + 0.5, rng.poisson(1.0, 40).astype(float)
     head = fit(x, counts, 2.0)
@@ -66,8 +59,6 @@ def test_a_head_is_the_most_likely_one_and_its_evidence_that_of_its_labels():
 
 
 def test_members_spread_as_the_weights_may_and_are_asked_what_they_have_not_seen():
-    from benchmarks.labels.heads import bootstrap, fit, posterior, unseen
-
     rng = np.random.default_rng(1)
     x, counts = rng.normal(size=(60, 2)) + 0.4, np.ones(60)
     head = fit(x, counts, 1.0)
@@ -86,8 +77,6 @@ def test_members_spread_as_the_weights_may_and_are_asked_what_they_have_not_seen
 
 
 def test_arms_share_labels_tests_and_the_first_round_and_learn_the_truth():
-    from benchmarks.labels.rounds import ARMS, RANDOM, Plan, play
-
     pool, asked = pairs(300, 2), pairs(150, 3)
     plan = Plan(rounds=3, pairs_per_round=20)
     made = {name: list(play(pool, asked, ARMS[name], plan, seed=0, repetition=0)) for name in ARMS}
@@ -105,9 +94,6 @@ def test_arms_share_labels_tests_and_the_first_round_and_learn_the_truth():
 
 
 def test_labels_to_reach_are_those_of_the_smoothed_curves():
-    from benchmarks.labels.figures import labels_to_reach, summary
-    from benchmarks.labels.rounds import ARMS, INFORMATION, RANDOM, Plan, play
-
     labels = np.arange(40.0, 561, 40)
     random = 0.5 + 0.03 * np.log(labels)
     ahead = 0.5 + 0.03 * np.log(labels / 0.7)
@@ -139,8 +125,6 @@ def test_labels_to_reach_are_those_of_the_smoothed_curves():
 
 
 def test_the_made_up_world_goes_on_where_it_was(tmp_path):
-    from benchmarks.labels import unbiased
-
     file = tmp_path / "unbiased.jsonl"
     first = list(unbiased.simulated(2, file))
     made = list(unbiased.simulated(4, file))
@@ -156,8 +140,6 @@ def test_the_made_up_world_goes_on_where_it_was(tmp_path):
 
 
 def test_states_are_what_the_head_is_given(tmp_path):
-    from benchmarks.labels.pools import campaign, differences, pairs_of, reduced
-
     rows = campaign("helpfulness", 0, 48)
     assert len(rows) == 48
     base = BaseOptions(model=str(save_tiny(tmp_path / "model", "llama")), max_tokens=256)

@@ -3,20 +3,11 @@
 import json
 import os
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+from benchmarks import originals
 
-ROOT = Path(__file__).parents[1]
 DATA = Path(os.environ.get("PALATE_DATA", "/nowhere"))
-
-
-@pytest.fixture
-def originals(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(ROOT)
-    from benchmarks import originals
-
-    return originals
 
 
 def published(folder: Path, answers: list[tuple[str | None, str | None]], **stated: object) -> Path:
@@ -32,9 +23,7 @@ def published(folder: Path, answers: list[tuple[str | None, str | None]], **stat
     return path
 
 
-def test_an_answer_that_cannot_be_read_is_wrong_and_orders_count_alike(
-    originals: ModuleType, tmp_path: Path
-) -> None:
+def test_an_answer_that_cannot_be_read_is_wrong_and_orders_count_alike(tmp_path: Path) -> None:
     stated = {
         "correct_False": "2 / 4 = 50.0%",
         "correct_True": "1 / 4 = 25.0%",
@@ -50,7 +39,7 @@ def test_an_answer_that_cannot_be_read_is_wrong_and_orders_count_alike(
     assert not originals.evaluator(path, tmp_path).is_equal
 
 
-def test_by_judgebench_a_coin_that_is_thrown_twice_reaches_a_quarter(originals: ModuleType) -> None:
+def test_by_judgebench_a_coin_that_is_thrown_twice_reaches_a_quarter() -> None:
     answers = ["A>B", "B>A"]
     rows = [
         {
@@ -67,14 +56,14 @@ def test_by_judgebench_a_coin_that_is_thrown_twice_reaches_a_quarter(originals: 
 
 
 @pytest.mark.skipif(not (DATA / "llmbar").is_dir(), reason="no clone of LLMBar in PALATE_DATA")
-def test_every_figure_of_llmbar_is_made_again(originals: ModuleType) -> None:
+def test_every_figure_of_llmbar_is_made_again() -> None:
     said = "\n".join(originals.of_llmbar(DATA / "llmbar"))
     assert "**499 of 499 are equal to the digit**" in said
     assert "485 of the 499 files state a Cohen's kappa" in said
 
 
 @pytest.mark.skipif(not (DATA / "judgebench").is_dir(), reason="no clone of JudgeBench there")
-def test_every_figure_of_judgebench_is_made_again(originals: ModuleType) -> None:
+def test_every_figure_of_judgebench_is_made_again() -> None:
     assert "by the same rule: equal to the digit" in "\n".join(
         originals.of_judgebench(DATA / "judgebench")
     )

@@ -5,6 +5,7 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from benchmarks.clients import request_fields as fields
 
 ROOT = Path(__file__).parents[1]
 WHEELS = ROOT / "benchmarks/.peers"
@@ -27,17 +28,7 @@ def rerank(self, *, query, top_n=None, request_options=None):
 """
 
 
-@pytest.fixture
-def fields(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT)
-    from benchmarks.clients import request_fields
-
-    return request_fields
-
-
-def test_fields_are_those_of_a_class_and_its_bases_or_of_what_a_client_sends(
-    fields, tmp_path, monkeypatch
-):
+def test_fields_are_those_of_a_class_and_its_bases_or_of_what_a_client_sends(tmp_path, monkeypatch):
     with ZipFile(tmp_path / "peer-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("peer/protocol.py", DECLARED)
         wheel.writestr("peer/client.py", CLIENT)
@@ -62,7 +53,7 @@ def test_fields_are_those_of_a_class_and_its_bases_or_of_what_a_client_sends(
 
 
 @pytest.mark.slow  # Parses ten thousand lines of other people's code.
-def test_the_fields_that_are_held_against_ours_are_those_of_the_packages(fields):
+def test_the_fields_that_are_held_against_ours_are_those_of_the_packages():
     held = json.loads(fields.FILE.read_text())
     read = {peer: fields.fields_of(peer, WHEELS) for peer in fields.PEERS}
     if not any(read.values()):

@@ -1,15 +1,11 @@
 """The sweep on few comparisons: a head learns what states say, once, and figures are of that."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
+from benchmarks.small_data import Training, draw, held_out, summary, sweep, trained
 
 
-def test_a_head_learns_once_and_is_compared_with_the_words_of_the_same_rows(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1])
-    from benchmarks.small_data import Training, draw, held_out, summary, sweep, trained
-
+def test_a_head_learns_once_and_is_compared_with_the_words_of_the_same_rows(tmp_path):
     asked = held_out()[:60]
     drawn = draw(80, asked)
     assert not {c.prompt_id for c in asked} & {c.prompt_id for c in drawn}
