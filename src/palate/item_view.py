@@ -1,4 +1,4 @@
-"""One comparison as a page shows it: the prompt, both responses, what each judge made of them.
+"""One item as a page shows it: the prompt, its responses, what each judge made of them.
 
 The report's failures page and the explorer build their views of an item here. They differ in how
 much of a text they show and in how their templates write hidden characters (`palate.escape`).
@@ -11,14 +11,14 @@ what one of them has alone is marked. It is quadratic in the worst case: 1,500 w
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from markupsafe import Markup
 
-from palate.types import UNLABELLED, Comparison, Message, in_words
+from palate.types import UNLABELLED, BenchmarkItem, Comparison, Message, in_words
 
 MAX_WORDS = 1_500
 MIN_SHARED_WORDS = 3  # A shorter run is chance: "of the", "it is".
@@ -150,6 +150,92 @@ def item_view(
         ),
         compared=compared is not None,
     )
+
+
+class ScoreCell(NamedTuple):
+    """What a judge scored of a response; `top` where no other response has more."""
+
+    score: float | None
+    top: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseView:
+    """One of K responses, by its `number` on the page: the turns of its own, its text, its scores.
+
+    `side` has the word for its place in the truth as its title; `label` names it (a model).
+    """
+
+    number: int
+    side: Side
+    label: str
+    turns: tuple[Turn, ...]
+    scores: tuple[ScoreCell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceView:
+    """An item of K: the prompt, of which `earlier` turns are not open, and its responses.
+
+    `scores` of a response are in the order of `judges`.
+    """
+
+    turns: tuple[Turn, ...]
+    earlier: int
+    responses: tuple[ResponseView, ...]
+    judges: tuple[str, ...]
+    compared: bool = False
+
+
+def choice_view(
+    item: BenchmarkItem,
+    scores: Mapping[str, Sequence[float | None]],
+    *,
+    last_turns: int,
+    turn_characters: int | None = None,
+    response_characters: int | None = None,
+    blind: Sequence[int] | None = None,
+) -> ChoiceView:
+    """The view of an item of K in its own order, its texts cut as in `item_view`.
+
+    `scores` are by judge those of all responses. Where `blind` is given it is the order in which
+    they stand, and neither truth, labels nor scores are in the view.
+    """
+    judges = () if blind is not None else tuple(scores)
+    tops = {
+        judge: max((score for score in scores[judge] if score is not None), default=None)
+        for judge in judges
+    }
+    hidden = blind is not None or item.undecided
+    titles = ["" for _ in item.places] if hidden else _places_in_words(item)
+    responses = []
+    for shown, number in enumerate(range(len(item.responses)) if blind is None else blind, 1):
+        text, title = in_words(item.responses[number]), titles[number]
+        label = LABELS[item.places[number] != 0]
+        pieces = (Piece(text[:response_characters], only=False),)
+        cells = tuple(
+            ScoreCell(score, score is not None and score == tops[judge])
+            for judge in judges
+            for score in (scores[judge][number],)
+        )
+        responses.append(
+            ResponseView(
+                shown,
+                Side(title, label if title else "", pieces, len(text), None),
+                "" if blind is not None or not item.labels else item.labels[number],
+                turn_views(item.turns[number], turn_characters) if item.turns else (),
+                cells,
+            )
+        )
+    turns = turn_views(item.prompt, turn_characters)
+    return ChoiceView(turns, max(0, len(turns) - last_turns), tuple(responses), judges)
+
+
+def _places_in_words(item: BenchmarkItem) -> list[str]:
+    """Right and wrong; of a ranking the place of each."""
+    if max(item.places) == 1:
+        return ["Right" if place == 0 else "Wrong" for place in item.places]
+    return ["Best" if place == 0 else f"Place {place + 1}" for place in item.places]
 
 
 def turn_views(turns: Iterable[Message], characters: int | None = None) -> tuple[Turn, ...]:

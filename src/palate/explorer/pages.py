@@ -33,18 +33,15 @@ from palate.explorer.query import (
 )
 from palate.explorer.run import OpenRun, Viewer
 from palate.item_view import (
+    ChoiceView,
     ItemVerdict,
     ItemView,
-    Label,
-    Piece,
-    Side,
-    Turn,
+    choice_view,
     decimal,
     item_view,
     marked_html,
-    turn_views,
 )
-from palate.types import BenchmarkItem, Comparison, Message, Rating, digest, in_words
+from palate.types import BenchmarkItem, Comparison, Message, Rating, digest
 
 if TYPE_CHECKING:
     from palate.stats import Estimate
@@ -243,12 +240,22 @@ def item_page(
     most = None if full else MAX_SHOWN_CHARACTERS
     row = item.row
     view: ItemView | None = None
-    choice_view: ChoiceView | None = None
+    many: ChoiceView | None = None
     if isinstance(row, Comparison):
         view = item_view(row, last_turns=OPEN_TURNS, turn_characters=most, response_characters=most)
         view = _blind(view, row.id, viewer) if viewer.blind else view
     else:
-        choice_view = _choice_view(row, item, most, viewer)
+        order = sorted(
+            range(len(row.responses)), key=lambda n: digest("blind", viewer.annotator, row.id, n)
+        )
+        many = choice_view(
+            row,
+            item.scores,
+            last_turns=OPEN_TURNS,
+            turn_characters=most,
+            response_characters=most,
+            blind=order if viewer.blind else None,
+        )
     annotation = run.annotations.get(viewer.annotator, row.id)
     choice = annotation.choice if annotation else ""
     buttons = _buttons(row.id, viewer)
@@ -259,9 +266,9 @@ def item_page(
         "query": query,
         "comparison": row,
         "part": item.part.name,
-        "view": view or choice_view,
-        "responses": choice_view.responses if choice_view else (),
-        "score_judges": choice_view.judges if choice_view else (),
+        "view": view or many,
+        "responses": many.responses if many else (),
+        "score_judges": many.judges if many else (),
         "verdicts": [] if viewer.blind else _verdict_rows(run, item),
         "annotation": annotation,
         "pressed": next((name for name, means in buttons.items() if means == choice), ""),
@@ -280,89 +287,6 @@ def _blind(view: ItemView, comparison_id: str, viewer: Viewer) -> ItemView:
         first, second = second, first
     sides = (replace(first, title="Response A"), replace(second, title="Response B"))
     return replace(view, sides=sides)
-
-
-class ScoreCell(NamedTuple):
-    """What a judge scored of a response; `top` where no other response has more."""
-
-    score: float | None
-    top: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ResponseView:
-    """One of K responses, by its `number` on the page: the turns of its own, its text, its scores.
-
-    `side` has the word for its place in the truth as its title; `label` names it (a model).
-    """
-
-    number: int
-    side: Side
-    label: str
-    turns: tuple[Turn, ...]
-    scores: tuple[ScoreCell, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ChoiceView:
-    """An item of K: the prompt, of which `earlier` turns are not open, and all responses.
-
-    `scores` of a response are in the order of `judges`.
-    """
-
-    turns: tuple[Turn, ...]
-    earlier: int
-    responses: tuple[ResponseView, ...]
-    judges: tuple[str, ...]
-    compared: bool = False
-
-
-def _choice_view(item: BenchmarkItem, judged: Item, most: int | None, viewer: Viewer) -> ChoiceView:
-    """All responses in the item's order; blind in this viewer's own, without truth or scores."""
-    numbers = list(range(len(item.responses)))
-    judges = [] if viewer.blind else list(judged.scores)
-    if viewer.blind:
-        numbers.sort(key=lambda number: digest("blind", viewer.annotator, item.id, number))
-    tops = {
-        judge: max((score for score in scores if score is not None), default=None)
-        for judge, scores in judged.scores.items()
-    }
-    titles = ["" for _ in numbers] if viewer.blind or item.undecided else _places_in_words(item)
-    responses = []
-    for shown, number in enumerate(numbers, 1):
-        text, title = in_words(item.responses[number]), titles[number]
-        right = item.places[number] == 0
-        label: Label = "chosen" if right else "rejected"
-        side = Side(
-            title,
-            label if title else "",
-            (Piece(text[:most], only=False),),
-            len(text),
-            None,
-        )
-        scores = [judged.scores[judge] for judge in judges]
-        cells = tuple(
-            ScoreCell(of[number], of[number] is not None and of[number] == tops[judge])
-            for judge, of in zip(judges, scores, strict=True)
-        )
-        responses.append(
-            ResponseView(
-                shown,
-                side,
-                "" if viewer.blind or not item.labels else item.labels[number],
-                turn_views(item.turns[number], most) if item.turns else (),
-                cells,
-            )
-        )
-    turns = turn_views(item.prompt, most)
-    return ChoiceView(turns, max(0, len(turns) - OPEN_TURNS), tuple(responses), tuple(judges))
-
-
-def _places_in_words(item: BenchmarkItem) -> list[str]:
-    """Right and wrong; of a ranking the place of each."""
-    if max(item.places) == 1:
-        return ["Right" if place == 0 else "Wrong" for place in item.places]
-    return ["Best" if place == 0 else f"Place {place + 1}" for place in item.places]
 
 
 def live_texts(row: Comparison | BenchmarkItem) -> tuple[tuple[Message, ...], str, str]:

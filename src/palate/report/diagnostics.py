@@ -61,7 +61,7 @@ def best_of_n(judged: Judged, items: Mapping[str, Items]) -> Table | None:
     curves: list[tuple[str, str, list[Estimate]]] = []
     for benchmark in judged.benchmarks():
         results = [(r, votes) for r, votes in judged.with_votes() if r.benchmark == benchmark]
-        if benchmark in items and results:
+        if results and benchmark in items and not items[benchmark].of_items:
             curves += _curves(results, items[benchmark])
     longest = max((len(curve) for *_, curve in curves), default=0)
     rows = [

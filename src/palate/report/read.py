@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from palate.evaluate.benchmark import selection_probabilities
+from palate.evaluate.benchmark import Benchmark, selection_probabilities
 from palate.evaluate.metrics import (
     JudgeResults,
     Kind,
@@ -53,7 +53,7 @@ class Judged:
 
     `votes` are the verdicts item by item, of figures that were made from verdicts. `scores` are
     those that benchmarks of the field define themselves. `skipped` has the reason of each judge
-    that could not be asked, or not on every benchmark.
+    that could not be asked, or not on every benchmark. `files` are those that verdicts are in.
     """
 
     results: Mapping[Key, Result]
@@ -61,6 +61,7 @@ class Judged:
     problems: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict[str, str])
     scores: Mapping[Key, BenchmarkScore] = field(default_factory=dict[Key, BenchmarkScore])
+    files: Mapping[Key, Path] = field(default_factory=dict[Key, Path])
 
     def kinds(self) -> dict[str, Kind]:
         """Every judge with its kind; of one that was never asked no more is known than foreign."""
@@ -122,6 +123,7 @@ def read_judged(run_dir: Path) -> Judged:
     results: dict[Key, Result] = {}
     votes: dict[Key, JudgeResults] = {}
     scores: dict[Key, BenchmarkScore] = {}
+    files: dict[Key, Path] = {}
     problems: list[str] = []
 
     def add(result: Result, path: Path) -> Key:
@@ -148,7 +150,7 @@ def read_judged(run_dir: Path) -> Judged:
                 probabilities=chances.get(judged.terms.data),
             )
             key = add(result, path)
-            votes[key] = judged
+            votes[key], files[key] = judged, path
             if (score := read_score(path)) is not None:
                 scores[key] = score
         except PalateError as error:
@@ -164,7 +166,7 @@ def read_judged(run_dir: Path) -> Judged:
         skipped = read_skipped(run_dir / "verdicts")
     except PalateError as error:
         problems.append(str(error))
-    return Judged(results, votes, tuple(problems), skipped, scores)
+    return Judged(results, votes, tuple(problems), skipped, scores, files)
 
 
 def _probabilities(run_dir: Path) -> dict[str, dict[str, float]]:
@@ -209,20 +211,21 @@ def column_notes(results: Sequence[Result]) -> dict[str, tuple[str, ...]]:
     return notes
 
 
-# The comparisons behind verdicts, by column: tables of slices and examples need more of them.
+# The rows behind verdicts, by column: tables of slices and examples need more of them.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Items:
-    """A benchmark's comparisons; arrays are [N] in the order of the file at `path`.
+    """A benchmark's comparisons or items of K (`of_items`), N in the order of the file at `path`.
 
-    `turns` counts the messages of each prompt.
+    Arrays are [N]; `turns` counts the messages of each prompt.
     """
 
     path: Path
     ids: pa.Array
     sources: NDArray[Any]
     turns: Codes
+    of_items: bool = False
 
     def places(self, ids: NDArray[Any]) -> Codes:
         """Where each of `ids` [M] stands in the file; -1 where it does not."""
@@ -231,36 +234,34 @@ class Items:
 
 
 def read_items(runs: Sequence[Path], judged: Judged) -> tuple[dict[str, Items], list[str]]:
-    """The comparisons of each benchmark that are still in the runs' folders, and what is broken.
+    """What is still in the runs' folders of each benchmark, and what is broken.
 
-    A file belongs to verdicts that name its fingerprint; by name alone where they name none. Items
-    of K are no comparisons, and are left out.
+    A file belongs to verdicts that name its fingerprint; by name alone where they name none.
     """
-    by_fingerprint: dict[str, Path] = {}
-    by_name: dict[str, Path] = {}
+    by_fingerprint: dict[str, Benchmark] = {}
+    by_name: dict[str, Benchmark] = {}
     problems: list[str] = []
     for path in (path for run in runs for path in sorted((run / "benchmarks").glob("*.parquet"))):
         try:
-            header = read_header(path)
-            if header.kind == "items":
-                continue
-            by_fingerprint.setdefault(read_header(path, "comparisons").fingerprint, path)
-            by_name.setdefault(path.stem, path)
+            benchmark = Benchmark(path.stem, path)
+            by_fingerprint.setdefault(benchmark.fingerprint, benchmark)
+            by_name.setdefault(path.stem, benchmark)
         except PalateError as error:
             problems.append(str(error))
     items = {}
     for name in judged.benchmarks():
         fingerprints = {v.terms.data for (_, b), v in judged.votes.items() if b == name}
-        paths = [by_fingerprint[one] for one in sorted(fingerprints) if one in by_fingerprint]
+        found = [by_fingerprint[one] for one in sorted(fingerprints) if one in by_fingerprint]
         if not any(fingerprints) and name in by_name:
-            paths.append(by_name[name])
-        if paths:
-            table = read_columns(paths[0], ["id", "source", "prompt"], "comparisons")
-            table = table.combine_chunks()
+            found.append(by_name[name])
+        if found:
+            path, header = found[0].path, found[0].header
+            table = read_columns(path, ["id", "source", "prompt"], header.kind).combine_chunks()
             items[name] = Items(
-                path=paths[0],
+                path=path,
                 ids=table["id"].combine_chunks(),
                 sources=table["source"].to_numpy().astype(object),
                 turns=pc.list_value_length(table["prompt"]).to_numpy().astype(np.int64),
+                of_items=header.kind == "items",
             )
     return items, problems

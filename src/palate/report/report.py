@@ -262,6 +262,7 @@ def _merged(runs: Mapping[str, Judged]) -> Judged:
     results: dict[Key, Result] = {}
     all_votes: dict[Key, JudgeResults] = {}
     scores: dict[Key, BenchmarkScore] = {}
+    files: dict[Key, Path] = {}
     skipped: dict[str, str] = {}
     for run, judged in runs.items():
         for (judge, benchmark), result in judged.results.items():
@@ -273,11 +274,12 @@ def _merged(runs: Mapping[str, Judged]) -> Judged:
             results[name, benchmark] = replace(result, judge=name)
             if (votes := judged.votes.get((judge, benchmark))) is not None:
                 all_votes[name, benchmark] = replace(votes, judge=name)
+                files[name, benchmark] = judged.files[judge, benchmark]
             if (score := judged.scores.get((judge, benchmark))) is not None:
                 scores[name, benchmark] = replace(score, judge=name)
         skipped |= {f"{run}: {judge}": why for judge, why in judged.skipped.items()}
     problems = tuple(problem for judged in runs.values() for problem in judged.problems)
-    return Judged(results, all_votes, problems, skipped, scores)
+    return Judged(results, all_votes, problems, skipped, scores, files)
 
 
 def _named(runs: Sequence[Path]) -> dict[str, Path]:

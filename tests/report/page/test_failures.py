@@ -1,19 +1,28 @@
 """Which failures a page shows, how they are told apart, compared and grouped."""
 
 import random
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import ClassVar
 
+import hostile
 import numpy as np
 
-from palate.report import Report
+from palate.evaluate.benchmark import Benchmark
+from palate.evaluate.run import evaluate
+from palate.judges.scorer import ScorerJudge
+from palate.records import write_items
+from palate.report import Report, report, write_page
 from palate.report.page.failures import (
     CONFIDENT_WRONG,
     DISAGREEMENT,
     MAX_ITEMS,
+    MOST_RESPONSES,
     clusters,
     failure_section,
     select_failures,
 )
+from palate.types import BenchmarkItem, Candidates, Message, Score
 
 
 def test_the_surest_wrong_verdicts_come_first(hostile_report: Report) -> None:
@@ -22,7 +31,7 @@ def test_the_surest_wrong_verdicts_come_first(hostile_report: Report) -> None:
         wrong = np.flatnonzero(votes.values == 0)
         odds = np.abs(votes.orders.log_odds)
         surest = {str(votes.ids[i]) for i in wrong[np.argsort(-odds[wrong])][:5]}
-        blamed = {f.comparison.id for f in chosen.failures if votes.judge in f.blamed}
+        blamed = {f.row.id for f in chosen.failures if votes.judge in f.blamed}
         assert surest <= blamed
     assert len(chosen.failures) <= MAX_ITEMS
     tallies = list(hostile_report.judged.votes.values())
@@ -92,3 +101,69 @@ def test_too_few_or_empty_texts_are_one_cluster(tmp_path: Path) -> None:
     assert clusters(["a question"] * 3) == ["all"] * 3
     assert clusters([""] * 40) == ["all"] * 40
     assert clusters([]) == []
+
+
+class ByLength:
+    """Scores a response by its length, the longer the higher or, with -1, the lower."""
+
+    protocol: ClassVar = {"judge": "reward-model"}
+
+    def __init__(self, name: str, sign: float) -> None:
+        self.name, self.sign = name, sign
+
+    def score(self, candidates: Iterable[Candidates]) -> Iterator[tuple[Score, ...]]:
+        for shown in candidates:
+            yield tuple(Score(self.sign * len(text) / 4) for text in shown.responses)
+
+
+def test_an_item_of_k_is_shown_whole_with_all_scores_and_nothing_in_it_runs(tmp_path: Path) -> None:
+    def item(n: int, responses: tuple[str, ...], places: tuple[int, ...]) -> BenchmarkItem:
+        prompt = (Message("user", f"{n} {hostile.ALL[n]}"),)
+        labels = (hostile.SCRIPT, *map(str, places[1:]))
+        return BenchmarkItem(
+            f"i{n}", hostile.IMAGE, prompt, responses, places, f"p{n}", labels=labels
+        )
+
+    def of_four(n: int) -> tuple[str, ...]:
+        return (f"{hostile.ALL[n]} longest of all", f"{n} a", f"{n} b", f"{n}")
+
+    items = [item(n, of_four(n), (0, 1, 1, 1)) for n in range(6)]
+    items.append(item(6, ("aa", "bb", "c"), (0, 1, 1)))  # Two scored alike: one half is right.
+    items.append(item(7, tuple("x" * k for k in range(1, 31)), (0, *[1] * 29)))
+    path = tmp_path / "benchmarks" / "bench.parquet"
+    write_items(path, items)
+    for judge in (ByLength("long", 1.0), ByLength("short", -1.0)):
+        evaluate(ScorerJudge(judge), Benchmark("bench", path), tmp_path / "verdicts")
+
+    made = report(tmp_path, out=tmp_path / "out")
+    sample = select_failures(made.judged, made.items)
+    blamed = {f.row.id: f.blamed for f in sample.failures}
+    assert blamed == {**{f"i{n}": ("short",) for n in range(6)}, "i6": ("short",), "i7": ("long",)}
+    assert (sample.wrong, sample.disagreements) == (8, 7)
+    assert sample.wrong == sum(r.counts.wrong for r in made.judged.all())
+    in_part = next(f for f in sample.failures if f.row.id == "i6")
+    assert in_part.scores == {"long": [0.5, 0.5, 0.25], "short": [-0.5, -0.5, -0.25]}
+
+    views = failure_section(sample).items
+    shown = {f.row.id: view for f, view in zip(sample.failures, views, strict=True)}
+    assert [(v.judge, v.words) for v in shown["i6"].verdicts] == [
+        ("long", "50 % right"), ("short", "wrong"),
+    ]  # fmt: skip
+    of_three = shown["i6"].scores
+    assert of_three.judges == ("long", "short")
+    assert [scores for _, scores in of_three.rows] == [
+        (("0.50", True), ("−0.50", False)), (("0.50", True), ("−0.50", False)),
+        (("0.25", False), ("−0.25", True)),
+    ]  # fmt: skip
+    assert len(shown["i7"].responses) == MOST_RESPONSES
+    assert shown["i7"].scores.left_out == 6
+    assert {"1 · Right", "30 · Wrong"} <= {
+        one.title[:10].rstrip(" ·") for one in shown["i7"].responses
+    }
+
+    page = write_page(made).read_text()
+    assert "50 % right" in page
+    for text in (hostile.SCRIPT, hostile.IMAGE, hostile.CLOSING):
+        assert text not in page
+    sources = {row.cells[2].value for row in made.table("parts").rows}
+    assert sources == {"length difference"}, "one turn and one source are no parts"

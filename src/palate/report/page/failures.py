@@ -26,12 +26,27 @@ from scipy.cluster.hierarchy import fcluster, ward
 from palate import escape
 from palate.evaluate.metrics import JudgeResults
 from palate.evaluate.results import Codes, Floats
-from palate.item_view import ItemVerdict, Side, decimal, item_view, marked_html
-from palate.records import COMPARISON_SCHEMA, comparison_from_row, read_batches
+from palate.item_view import (
+    ChoiceView,
+    ItemVerdict,
+    Side,
+    Turn,
+    choice_view,
+    decimal,
+    item_view,
+    marked_html,
+)
+from palate.records import (
+    COMPARISON_SCHEMA,
+    ITEM_SCHEMA,
+    comparison_from_row,
+    item_from_row,
+    read_batches,
+)
 from palate.report.accuracy import RATINGS, judge_name
 from palate.report.read import Items, Judged
 from palate.stats import TIE_VALUE
-from palate.types import Bin, Comparison, Outcome, in_words
+from palate.types import BenchmarkItem, Bin, Comparison, Outcome, Rating, in_words
 
 # Clusters of failures, named by the words that set them apart.
 
@@ -110,14 +125,19 @@ CONFIDENT_WRONG, DISAGREEMENT = "sure and wrong", "judges disagree"
 class Failure:
     """An item that a judge got wrong with confidence, or on which judges disagree.
 
-    `blamed` are the judges for whose wrong verdict it was chosen.
+    `blamed` are the judges for whose wrong verdict it was chosen. Of an item of K `shares` are by
+    judge what it was right about, and `scores` those of all responses.
     """
 
     benchmark: str
-    comparison: Comparison
+    row: Comparison | BenchmarkItem
     reasons: tuple[str, ...]
     blamed: tuple[str, ...]
     verdicts: tuple[ItemVerdict, ...]
+    shares: Mapping[str, float] = field(default_factory=dict[str, float])
+    scores: Mapping[str, Sequence[float | None]] = field(
+        default_factory=dict[str, Sequence[float | None]]
+    )
     cluster: str = ""
 
 
@@ -132,9 +152,14 @@ class FailureSample:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _JudgeColumns:
-    """One judge on the N items of a benchmark; `confidence` is 0 to 1."""
+    """One judge on the N items of a benchmark; `confidence` is 0 to 1.
+
+    `shares` are what it is right about; `values` are the same, but that an item of K of which it is
+    right in part counts as a tie, as in the table of outcomes.
+    """
 
     judge: str
+    shares: Floats
     values: Floats
     confidence: Floats
     chosen: Floats
@@ -156,13 +181,17 @@ class _JudgeColumns:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Benchmark:
-    """The judges of one benchmark on the same items, in the order of the first; arrays are [N]."""
+    """The judges of one benchmark on the same items, in the order of the first; arrays are [N].
+
+    `files` are by judge those of the verdicts, where the items are of K.
+    """
 
     name: str
     ids: NDArray[np.object_]
     ratings: Codes
     bins: Codes
     judges: tuple[_JudgeColumns, ...]
+    files: Mapping[str, Path]
 
 
 class _Pick(NamedTuple):
@@ -195,24 +224,35 @@ def select_failures(judged: Judged, items: Mapping[str, Items]) -> FailureSample
     ids: dict[str, set[str]] = {}
     for name, row in picks:
         ids.setdefault(name, set()).add(str(benchmarks[name].ids[row]))
-    comparisons = {
-        name: _read_comparisons(items[name].path, wanted) for name, wanted in ids.items()
+    rows = {name: _read_rows(items[name], wanted) for name, wanted in ids.items()}
+    scores = {
+        name: {
+            judge: _read_scores(file, ids[name]) for judge, file in benchmarks[name].files.items()
+        }
+        for name in ids
     }
     failures = []
-    for (name, row), of_item in picks.items():
+    for (name, place), of_item in picks.items():
         benchmark = benchmarks[name]
-        comparison = comparisons[name].get(str(benchmark.ids[row]))
-        if comparison is not None:
+        id = str(benchmark.ids[place])
+        if (found := rows[name].get(id)) is not None:
+            scored = {judge: of[id] for judge, of in scores[name].items() if of.get(id)}
             failures.append(
                 Failure(
                     name,
-                    comparison,
+                    found,
                     reasons=tuple(dict.fromkeys(pick.reason for pick in of_item)),
                     blamed=tuple(dict.fromkeys(pick.blamed for pick in of_item if pick.blamed)),
-                    verdicts=tuple(judge.verdict(row) for judge in benchmark.judges),
+                    verdicts=tuple(judge.verdict(place) for judge in benchmark.judges),
+                    shares={
+                        judge.judge: float(judge.shares[place])
+                        for judge in benchmark.judges
+                        if judge.judge in benchmark.files
+                    },
+                    scores=scored,
                 )
             )
-    names = clusters([_clustered_text(failure.comparison) for failure in failures])
+    names = clusters([_clustered_text(failure.row) for failure in failures])
     return FailureSample(
         tuple(replace(f, cluster=name) for f, name in zip(failures, names, strict=True)),
         wrong=sum(
@@ -242,9 +282,16 @@ def _align(judged: Judged, benchmark: str) -> _Benchmark | None:
             continue
         place = {id: number for number, id in enumerate(own.ids)}
         order = np.array([place[id] for id in first.ids], dtype=np.int64)
-        columns = (own.values, _confidence(own), own.chosen_scores, own.rejected_scores)
+        in_part = own.of_items & (own.values > 0) & (own.values < 1)
+        columns = (
+            own.values, np.where(in_part, TIE_VALUE, own.values), _confidence(own),
+            own.chosen_scores, own.rejected_scores,
+        )  # fmt: skip
         judges.append(_JudgeColumns(own.judge, *(column[order] for column in columns)))
-    return _Benchmark(benchmark, first.ids, first.ratings, first.bins, tuple(judges))
+    files = {
+        judge.judge: judged.files[judge.judge, benchmark] for judge in judges if first.of_items
+    }
+    return _Benchmark(benchmark, first.ids, first.ratings, first.bins, tuple(judges), files)
 
 
 def _confidence(results: JudgeResults) -> Floats:
@@ -281,44 +328,103 @@ def _ranked_lists(benchmark: _Benchmark) -> Iterator[list[_Pick]]:
         yield ranked(_disagree(one, two), both, DISAGREEMENT)
 
 
-def _read_comparisons(path: Path, ids: Iterable[str]) -> dict[str, Comparison]:
+def _read_rows(items: Items, ids: Iterable[str]) -> dict[str, Comparison | BenchmarkItem]:
+    """Those of a benchmark's rows that have these ids."""
     wanted = pa.array(sorted(ids), pa.string())
+    schema, kind = (ITEM_SCHEMA, "items") if items.of_items else (COMPARISON_SCHEMA, "comparisons")
+    made = item_from_row if items.of_items else comparison_from_row
     return {
-        row["id"]: comparison_from_row(row)
-        for batch in read_batches(path, COMPARISON_SCHEMA.names, "comparisons")
+        row["id"]: made(row)
+        for batch in read_batches(items.path, schema.names, kind)
         for row in batch.filter(pc.is_in(batch.column("id"), wanted)).to_pylist()
     }
 
 
-def _clustered_text(c: Comparison) -> str:
-    """The last two questions, and the beginning of the responses."""
-    questions = [turn.text for turn in c.prompt if turn.role == "user"][-2:]
-    return " ".join(
-        (*questions, *(in_words(text)[:CLUSTERED_CHARACTERS] for text in (c.chosen, c.rejected)))
-    )
+def _read_scores(path: Path, ids: Iterable[str]) -> dict[str, list[float | None]]:
+    """What a judge scored of the responses of some items of K, by item."""
+    wanted = pa.array(sorted(ids), pa.string())
+    return {
+        row["comparison_id"]: [one["score"] for one in row["responses"] or ()]
+        for batch in read_batches(path, ["comparison_id", "responses"], "verdicts")
+        for row in batch.filter(pc.is_in(batch.column("comparison_id"), wanted)).to_pylist()
+    }
+
+
+def _clustered_text(row: Comparison | BenchmarkItem) -> str:
+    """The last two questions, and the beginning of two responses: of K a right and a wrong one."""
+    questions = [turn.text for turn in row.prompt if turn.role == "user"][-2:]
+    responses = [row.chosen, row.rejected] if isinstance(row, Comparison) else _best_and_other(row)
+    return " ".join((*questions, *(in_words(text)[:CLUSTERED_CHARACTERS] for text in responses)))
+
+
+def _best_and_other(item: BenchmarkItem) -> list[str]:
+    other = next(number for number, place in enumerate(item.places) if place)
+    return [item.responses[item.places.index(0)], item.responses[other]]
 
 
 # Failures as the page shows them: texts cut and compared, and tags that filters choose by.
 
 RESPONSE_CHARACTERS, TURN_CHARACTERS, LAST_TURNS = 3_000, 1_500, 6
 SUMMARY_CHARACTERS = 150
+# Of K responses: how many are shown, and how much of each at least where they share what two have.
+MOST_RESPONSES, FEWEST_CHARACTERS = 24, 400
+
+
+Turns = tuple[tuple[str, str], ...]
+"""Who speaks and what, of each turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShownResponse:
+    """A response under its heading, after the `turns` of its own."""
+
+    title: str
+    turns: Turns
+    text: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class VerdictView:
+    """A judge's verdict: its class and its words, and the scores of the two sides.
+
+    Of an item of K the sides are the best of the right responses and of the others.
+    """
+
+    judge: str
+    outcome: str
+    words: str
+    chosen: str
+    rejected: str
+    margin: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseScores:
+    """What `judges` scored of the responses of an item of K, of which `left_out` are not shown.
+
+    A row is a response: its title, and (score, is the highest) of each judge.
+    """
+
+    judges: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[tuple[str, bool], ...]], ...]
+    left_out: int
 
 
 @dataclass(frozen=True, slots=True)
 class FailureView:
     """One failure, its texts safe to show; `tags` by filter, several apart by spaces.
 
-    `verdicts` are (judge, outcome, chosen score, rejected score, margin) as texts.
+    `scores` are those of an item of K.
     """
 
     line: str
     facts: tuple[str, ...]
-    turns: tuple[tuple[str, str], ...]
+    turns: Turns
     earlier: int
-    chosen: Markup
-    rejected: Markup
-    verdicts: tuple[tuple[str, str, str, str, str], ...]
+    responses: tuple[ShownResponse, ...]
+    verdicts: tuple[VerdictView, ...]
     tags: Mapping[str, str]
+    scores: ResponseScores | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,14 +465,15 @@ class FailureSection:
 def failure_section(sample: FailureSample) -> FailureSection:
     """Failures with their texts made safe, grouped for filtering."""
     failures = sample.failures
-    comparisons = [f.comparison for f in failures]
+    rows = [f.row for f in failures]
+    pairs = [row for row in rows if isinstance(row, Comparison)]
     counts = Counter(f.cluster for f in failures).most_common()
     codes = {
         "benchmark": _codes(f.benchmark for f in failures),
         "judge": _codes(v.judge for f in failures for v in f.verdicts),
-        "rating": _codes(r.label for r in RATINGS if any(c.rating == r for c in comparisons)),
-        "bin": _codes(b.value for b in Bin if any(c.bin == b for c in comparisons)),
-        "source": _codes(sorted({c.source for c in comparisons})),
+        "rating": _codes(r.label for r in RATINGS if any(c.rating == r for c in pairs)),
+        "bin": _codes(b.value for b in Bin if any(c.bin == b for c in pairs)),
+        "source": _codes(sorted({row.source for row in rows})),
         "kind": {CONFIDENT_WRONG: "sure", DISAGREEMENT: "apart"},
         "cluster": _codes(name for name, _ in counts),
     }
@@ -388,48 +495,96 @@ def _codes(names: Iterable[str]) -> dict[str, str]:
 
 
 def _failure_view(f: Failure, codes: Mapping[str, Mapping[str, str]]) -> FailureView:
-    c = f.comparison
-    view = item_view(
-        c,
-        last_turns=LAST_TURNS,
-        turn_characters=TURN_CHARACTERS,
-        response_characters=RESPONSE_CHARACTERS,
-        compare_whole=False,
-    )
-    question = next((m.content for m in reversed(c.prompt) if m.role == "user"), in_words(c.chosen))
-    bin = c.bin.value if c.bin else ""
+    row = f.row
+    rating: Rating | None = None
+    bin = ""
+    if isinstance(row, Comparison):
+        rating, bin = row.rating, row.bin.value if row.bin else ""
+        view = item_view(
+            row,
+            last_turns=LAST_TURNS,
+            turn_characters=TURN_CHARACTERS,
+            response_characters=RESPONSE_CHARACTERS,
+            compare_whole=False,
+        )
+        said, turns, earlier = row.chosen, view.turns, view.earlier
+        titles = ("People preferred", "The other")
+        responses = tuple(
+            ShownResponse(title, (), _html(side))
+            for title, side in zip(titles, view.sides, strict=True)
+        )
+        scores = None
+    else:
+        choice = choice_view(
+            row,
+            f.scores,
+            last_turns=LAST_TURNS,
+            turn_characters=TURN_CHARACTERS,
+            response_characters=max(
+                FEWEST_CHARACTERS, 2 * RESPONSE_CHARACTERS // len(row.responses)
+            ),
+        )
+        said, turns, earlier = row.responses[0], choice.turns, choice.earlier
+        responses, scores = _responses(choice)
+    question = next((m.content for m in reversed(row.prompt) if m.role == "user"), in_words(said))
     facts = (
-        escape.name(f.benchmark), c.rating.words if c.rating else "", bin, escape.name(c.source),
+        escape.name(f.benchmark), rating.words if rating else "", bin, escape.name(row.source),
     )  # fmt: skip
     return FailureView(
         line=escape.plain(question, SUMMARY_CHARACTERS) or "(no text)",
         facts=tuple(dict.fromkeys(filter(None, facts))),
-        turns=tuple(
-            (turn.role, escape.prose(turn.text) + escape.cut_note(turn.left_out))
-            for turn in view.turns[view.earlier :]
-        ),
-        earlier=view.earlier,
-        chosen=_html(view.sides[0]),
-        rejected=_html(view.sides[1]),
-        verdicts=tuple(
-            (
-                judge_name(v.judge),
-                v.outcome,
-                decimal(v.chosen_score),
-                decimal(v.rejected_score),
-                decimal(v.margin, sign="+"),
-            )
-            for v in f.verdicts
-        ),
+        turns=_turns(turns[earlier:]),
+        earlier=earlier,
+        verdicts=tuple(_verdict_view(v, f.shares.get(v.judge)) for v in f.verdicts),
         tags={
             "benchmark": codes["benchmark"][f.benchmark],
-            "rating": codes["rating"][c.rating.label] if c.rating else "",
+            "rating": codes["rating"][rating.label] if rating else "",
             "bin": codes["bin"].get(bin, ""),
-            "source": codes["source"][c.source],
+            "source": codes["source"][row.source],
             "kind": " ".join(codes["kind"][reason] for reason in f.reasons),
             "cluster": codes["cluster"][f.cluster],
             "outcome": " ".join(f"{v.outcome[0]}{codes['judge'][v.judge]}" for v in f.verdicts),
         },
+        responses=responses,
+        scores=scores,
+    )
+
+
+def _responses(choice: ChoiceView) -> tuple[tuple[ShownResponse, ...], ResponseScores]:
+    """The responses of an item of K, and what each judge scored of them.
+
+    Of very many those are shown that are right or that a judge scored highest, then the first.
+    """
+    by_weight = sorted(
+        choice.responses,
+        key=lambda one: not (one.side.label == "chosen" or any(cell.top for cell in one.scores)),
+    )
+    shown = {
+        " · ".join(filter(None, (str(one.number), one.side.title, escape.line(one.label, 80)))): one
+        for one in sorted(by_weight[:MOST_RESPONSES], key=lambda one: one.number)
+    }
+    responses = tuple(
+        ShownResponse(title, _turns(one.turns), _html(one.side)) for title, one in shown.items()
+    )
+    rows = tuple(
+        (title, tuple((decimal(cell.score), cell.top) for cell in one.scores))
+        for title, one in shown.items()
+    )
+    left_out = len(choice.responses) - len(shown)
+    return responses, ResponseScores(tuple(map(judge_name, choice.judges)), rows, left_out)
+
+
+def _verdict_view(v: ItemVerdict, share: float | None) -> VerdictView:
+    words = v.outcome
+    if share is not None and v.outcome == Outcome.TIE:
+        words = f"{decimal(100 * share, 0)} % right"
+    scores = (decimal(v.chosen_score), decimal(v.rejected_score), decimal(v.margin, sign="+"))
+    return VerdictView(judge_name(v.judge), v.outcome, words, *scores)
+
+
+def _turns(turns: Iterable[Turn]) -> Turns:
+    return tuple(
+        (turn.role, escape.prose(turn.text) + escape.cut_note(turn.left_out)) for turn in turns
     )
 
 
