@@ -8,6 +8,7 @@ import pytest
 
 from made import pool
 from palate.report import report, write_page
+from palate.report.accuracy import UNDONE
 from palate.report.page import charts
 from palate.report.render import percent, texts
 from palate.report.study import StudyIndex, StudyRun, Took, write_index, write_took
@@ -148,6 +149,37 @@ def test_the_verdict_names_the_variants_that_differ_and_says_what_is_open(margin
     said = write_page(made).read_text()
     assert "What cannot be concluded yet" in said
     assert "every variant with the baseline" in said
+
+
+def test_a_lead_by_items_without_a_score_is_not_claimed(write_any, tmp_path):
+    run = make_study(write_any, tmp_path, MARGINS, SHARES)
+    lead = 0
+    for seed in (0, 1, 2):  # Of every sixth item margin small scores what margin none has wrong.
+        none, small = outcomes(0.6, seed), outcomes(0.7, seed)
+
+        def outcome(i: int, none=none, small=small) -> Outcome:
+            left_out = i % 6 == 0 and none(i) is Outcome.CORRECT
+            return Outcome.UNSCORED if left_out else small(i)
+
+        folder = run / "variants" / "small" / f"seed-{seed}"
+        write_any(folder, "helpful", "Held-out Helpful", N, outcome=outcome)
+        for said, sign in ((outcome, 1), (none, -1)):
+            lead += sign * sum(said(i) is Outcome.CORRECT for i in range(N))
+    made = report(run)
+    assert ["".join(words) for words in made.verdict.models] == [
+        "helpful is not shown to be better or worse with another variant than with margin none.",
+        "The difference of helpful with margin small on Held-out Helpful is gone where items "
+        "without a score count as wrong.",
+    ]
+    (shown,) = made.verdict.of("shown")
+    points = percent(lead / (3 * N))
+    assert f"with the others as wrong the difference is {points} points (" in shown.sentence
+    (caution,) = made.verdict.of("caution")
+    assert "helpful with margin small gave no score to 1" in caution.sentence
+    assert "of 1,200 items, over all seeds" in caution.sentence
+    better = cells(made.table("study-differences"), "small")["Difference (points)"]
+    assert better.estimate.low > 0
+    assert better.notes == (UNDONE,)
 
 
 def test_variants_are_drawn_by_rating_with_the_paper_s_figures(margin):

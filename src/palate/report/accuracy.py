@@ -448,10 +448,15 @@ def with_unscored_wrong(
     if not any(np.isnan(of.values).any() for of in votes):
         return None
     first, second = (replace(of, values=np.nan_to_num(of.values, nan=0.0)) for of in votes)
-    made = compare(first, second, np.random.default_rng(SEED))
+    return at_level_of(difference, compare(first, second, np.random.default_rng(SEED)))
+
+
+def at_level_of(difference: PairedDifference, other: PairedDifference) -> PairedDifference:
+    """Another test with the interval that it has at the level of `difference`."""
     confidence = difference.estimate.confidence
-    low, high = made.ends(1 - confidence)
-    return replace(made, estimate=replace(made.estimate, low=low, high=high, confidence=confidence))
+    low, high = other.ends(1 - confidence)
+    estimate = replace(other.estimate, low=low, high=high, confidence=confidence)
+    return replace(other, estimate=estimate)
 
 
 def undone(difference: PairedDifference, whole: PairedDifference | None) -> bool:

@@ -22,7 +22,16 @@ from palate.evaluate.metrics import Result
 from palate.evaluate.results import Codes, Flags, Floats
 from palate.records import read_header, write_json
 from palate.report import llama2
-from palate.report.accuracy import DETECTABLE, RATING_NAMES, RATINGS, judge_name, sizes
+from palate.report.accuracy import (
+    DETECTABLE,
+    RATING_NAMES,
+    RATINGS,
+    UNDONE,
+    at_level_of,
+    judge_name,
+    sizes,
+    undone,
+)
 from palate.report.read import read_judged
 from palate.report.render import percent
 from palate.report.table import (
@@ -33,6 +42,7 @@ from palate.report.table import (
     Row,
     Table,
     Unit,
+    Value,
     columns,
     figure,
     make_table,
@@ -40,6 +50,7 @@ from palate.report.table import (
     row,
 )
 from palate.report.verdict import (
+    UNSCORED_SHARE,
     Finding,
     Name,
     Verdict,
@@ -50,6 +61,7 @@ from palate.report.verdict import (
     listed,
     named,
     sentence,
+    what_is_left,
 )
 from palate.stats import Estimate, PairedDifference, Replicated
 from palate.types import PalateError, Rating, digest
@@ -411,13 +423,22 @@ def study_runs(study: StudyResults) -> Table | None:
 
 @dataclass(frozen=True, slots=True)
 class Contrast:
-    """A variant less the baseline on all items, in one family of tests with all of the study."""
+    """A variant less the baseline on all items, in one family of tests with all of the study.
+
+    `whole` is the difference where items without a score are wrong, None where there are none.
+    """
 
     series: Series
     variant: Levels
     baseline: Levels
     difference: PairedDifference
     replicated: Replicated
+    whole: PairedDifference | None = None
+
+    @property
+    def undone(self) -> bool:
+        """Whether a difference is shown by items that are left out."""
+        return undone(self.difference, self.whole)
 
 
 def contrasts(study: StudyResults) -> list[Contrast]:
@@ -430,7 +451,29 @@ def contrasts(study: StudyResults) -> list[Contrast]:
         if variant != baseline and series.seeds(variant, baseline)
     ]
     family = stats.holm_family([contrast.difference for contrast in untested])
-    return [replace(one, difference=tested) for one, tested in zip(untested, family, strict=True)]
+    return [
+        replace(
+            one,
+            difference=tested,
+            whole=_with_unscored_wrong(one.series, (one.variant, one.baseline), tested),
+        )
+        for one, tested in zip(untested, family, strict=True)
+    ]
+
+
+def _with_unscored_wrong(
+    series: Series, variants: tuple[Levels, Levels], tested: PairedDifference
+) -> PairedDifference | None:
+    """The test once more, at the same level, with items without a score as wrong."""
+    values = {
+        (variant, seed): series.values[variant, seed]
+        for variant in variants
+        for seed in series.seeds(*variants)
+    }
+    if not any(np.isnan(of).any() for of in values.values()):
+        return None
+    whole = replace(series, values={key: np.nan_to_num(of) for key, of in values.items()})
+    return at_level_of(tested, whole.difference(*variants)[0])
 
 
 def _known(estimate: Estimate) -> Estimate | None:
@@ -450,8 +493,9 @@ def study_differences(study: StudyResults, compared: Sequence[Contrast]) -> Tabl
         ]
         cells = (
             *series.names, *_levels(one.variant), len(series.seeds(one.variant, one.baseline)),
-            *map(_known, by_rating), _known(estimate), estimate.n, one.difference.p_value,
-            one.replicated.of_items, one.replicated.of_seeds, stats.detectable(estimate),
+            *map(_known, by_rating), figure(_known(estimate), *([UNDONE] if one.undone else [])),
+            estimate.n, one.difference.p_value, one.replicated.of_items, one.replicated.of_seeds,
+            stats.detectable(estimate),
         )  # fmt: skip
         rows.append(row(*cells, group=_group(series)))
     heads = [
@@ -496,6 +540,7 @@ def study_verdict(study: StudyResults, compared: Sequence[Contrast]) -> Verdict:
         )
     ]
     findings = [_finding(one, words) for one in compared]
+    findings += _unscored(study, words)
     findings += [Finding("caution", (remark,)) for remark in study.remarks()]
     return Verdict(tuple(sentences), tuple(findings))
 
@@ -504,11 +549,13 @@ def _conclusions(compared: Sequence[Contrast], words: Callable[[Levels], Name]) 
     """A sentence for each variant of one model that differs somewhere, or one that none does."""
     model, baseline = Name(judge_name(compared[0].series.model)), words(compared[0].baseline)
     differs = False
+    gone: list[tuple[Levels, str]] = []  # Differences that unscored items undo.
     for variant in dict.fromkeys(one.variant for one in compared):
+        of_variant = [one for one in compared if one.variant == variant]
+        gone += [(variant, one.series.benchmark) for one in of_variant if one.undone]
         won = [
-            (one.series.benchmark, beyond_luck(one.difference))
-            for one in compared
-            if one.variant == variant
+            (one.series.benchmark, 0 if one.undone else beyond_luck(one.difference))
+            for one in of_variant
         ]
         clauses = [
             listed(f"{how} accurate on ", [benchmark for benchmark, of in won if of == sign])
@@ -523,6 +570,29 @@ def _conclusions(compared: Sequence[Contrast], words: Callable[[Levels], Name]) 
     if not differs:
         nothing = " is not shown to be better or worse with another variant than with "
         yield sentence(model, nothing, baseline, ".")
+    for variant in dict.fromkeys(variant for variant, _ in gone):
+        on = listed(" on ", [benchmark for one, benchmark in gone if one == variant])
+        but = " is gone where items without a score count as wrong."
+        yield sentence("The difference of ", model, " with ", words(variant), *on, but)
+
+
+def _unscored(study: StudyResults, words: Callable[[Levels], Name]) -> Iterator[Finding]:
+    """Variants that gave many items no score, of which their accuracy says nothing."""
+    for series in study.series:
+        for variant in study.index.variants():
+            if not (seeds := series.seeds(variant)):
+                continue
+            missing = np.isnan(series.table(variant, seeds))
+            if missing.mean() >= UNSCORED_SHARE:
+                yield Finding(
+                    "caution",
+                    sentence(
+                        Name(judge_name(series.model)), " with ", words(variant),
+                        f" gave no score to {int(missing.sum()):,} of {missing.size:,} items, over "
+                        "all seeds, which its accuracy leaves out.",
+                    ),
+                    escape.name(series.benchmark),
+                )  # fmt: skip
 
 
 def _finding(contrast: Contrast, words: Callable[[Levels], Name]) -> Finding:
@@ -535,7 +605,8 @@ def _finding(contrast: Contrast, words: Callable[[Levels], Name]) -> Finding:
             for variant in (contrast.variant, contrast.baseline)
         )
         how = f" is {'more' if won > 0 else 'less'} accurate with "
-        text = sentence(model, how, one, " than with ", other, f": {shares} %.")
+        rest = what_is_left(contrast.difference, contrast.whole)
+        text = sentence(model, how, one, " than with ", other, f": {shares} %.", rest)
     else:
         end = f" cannot be told apart. {detectable(estimate)}."
         text = sentence(model, " with ", one, " and with ", other, end)
@@ -704,9 +775,12 @@ def scaling_differences(study: StudyResults) -> Table | None:
     rows = []
     for (curve, one, pairs, of), difference in zip(compared, tested, strict=True):
         estimate = difference.estimate
-        cells = (
+        whole = _with_unscored_wrong(curve.series, (one, of), difference)
+        notes = [UNDONE] if undone(difference, whole) else []
+        cells: tuple[Value | Cell, ...] = (
             *curve.series.names, *_levels(one), len(curve.series.seeds(one, of)), pairs,
-            study.pairs[of, curve.series.model], _known(estimate), estimate.n, difference.p_value,
+            study.pairs[of, curve.series.model], figure(_known(estimate), *notes), estimate.n,
+            difference.p_value,
         )  # fmt: skip
         rows.append(row(*cells, group=_group(curve.series)))
     name = escape.name(", ".join(size))

@@ -217,7 +217,8 @@ def _finding(duel: _Duel) -> Finding:
     if won := beyond_luck(duel.difference):
         how = f" is {'more' if won > 0 else 'less'} accurate than "
         shares = f"{percent(model.overall.value)} % against {percent(rival.overall.value)} %"
-        words = sentence(one, how, other, f": {shares}.", _undone(duel))
+        rest = what_is_left(duel.difference, duel.whole)
+        words = sentence(one, how, other, f": {shares}.", rest)
     else:
         words = sentence(one, " and ", other, f" cannot be told apart. {_needed(estimate)}")
     return Finding(
@@ -226,11 +227,11 @@ def _finding(duel: _Duel) -> Finding:
     )  # fmt: skip
 
 
-def _undone(duel: _Duel) -> str:
+def what_is_left(difference: PairedDifference, whole: PairedDifference | None) -> str:
     """What is left of a difference where items without a score count as wrong, if it is gone."""
-    if duel.whole is None or not duel.undone:
+    if whole is None or not undone(difference, whole):
         return ""
-    e = duel.whole.estimate
+    e = whole.estimate
     low, value, high = (percent(share) for share in (e.low, e.value, e.high))
     return (
         " That is of the items that both scored: with the others as wrong the difference is "
