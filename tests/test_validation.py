@@ -3,7 +3,7 @@
 from typing import Literal
 
 import pytest
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, field_validator, model_validator
 
 from palate.validation import did_you_mean, explain, refuse_unknown
 
@@ -18,6 +18,13 @@ class Training(BaseModel, extra="forbid"):
     fused: bool | Literal["auto"] = "auto"
     parts: tuple[Layers, ...] = ()
     named: dict[str, Layers] = {}
+    judge: str = "longer"
+
+    @field_validator("judge")
+    @classmethod
+    def _known(cls, judge: str) -> str:
+        refuse_unknown("judges", [judge], ["longer"])
+        return judge
 
     @model_validator(mode="after")
     def _few(self) -> "Training":
@@ -30,9 +37,10 @@ class Training(BaseModel, extra="forbid"):
     ("values", "line"),
     [
         ({"epoch": 2}, "epoch: unknown key; did you mean 'epochs'?"),
-        ({"qqq": 2}, "qqq: unknown key; known: epochs, trainable, fused, parts, named"),
+        ({"qqq": 2}, "qqq: unknown key; known: epochs, trainable, fused, parts, named, judge"),
         ({"epochs": "two"}, "epochs: Input should be a valid integer, unable to parse string as an "
          "integer, got 'two'"),
+        ({"judge": "longr"}, "judge: judges: no 'longr'; did you mean 'longer'?"),
         ({"epochs": 10}, "the recipe: too many epochs"),
         ({"parts": "x"}, "parts: expected a list, as in [a, b], got 'x'"),
         ({"named": "x"}, "named: expected keys and values, got 'x'"),

@@ -643,6 +643,17 @@ def write_verdicts(
     return write_table(path, rows, VERDICT_SCHEMA, kind="verdicts", inputs=inputs, details=details)
 
 
+def verdict_paths(folder: Path) -> list[Path]:
+    """The verdict files of a run's folder, or of one that `palate judge` filled, by name."""
+    if (folder / "verdicts").is_dir():
+        return sorted((folder / "verdicts").glob("*.parquet"))
+    found = []
+    for path in sorted(folder.glob("*.parquet")):
+        with suppress(PalateError):
+            found += [path] if read_header(path, older=True).kind == "verdicts" else []
+    return found
+
+
 def read_verdicts(path: Path, *, older: bool = False) -> Iterator[Verdict]:
     """Yield the verdicts of a Palate Parquet file in order.
 

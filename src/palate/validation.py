@@ -126,9 +126,12 @@ def _line(
         message = error["msg"].removeprefix("Value error, ")
         if len(expected) == len(errors) > 1 or error["type"] in NAMED_BY_FORM:
             message = f"expected {' or '.join(expected)}"
-        # A check across keys sees the whole object, which would not fit in a line.
-        if show_input and not isinstance(error["input"], dict | BaseModel):
-            message += f", got {error['input']!r:.{SHOWN}}"
+        # A check across keys sees the whole object, which would not fit in a line; one that quotes
+        # what came has said it, and what is nearest to it.
+        came = error["input"]
+        quoted = isinstance(came, str) and repr(came) in message
+        if show_input and not quoted and not isinstance(came, dict | BaseModel):
+            message += f", got {came!r:.{SHOWN}}"
     return f"{where}: {message}" if where else message
 
 

@@ -48,7 +48,7 @@ BROKEN = {
     "a pointer of Git LFS": (_text(POINTER), "git lfs pull|Git LFS"),
     "a web page": (_text(PAGE), "expected .*JSON"),
     "a row without a column": (_one_row_short_of_a_column, "rejected.*a benchmark is scored whole"),
-    "a row twice": (_twice, "stands twice"),
+    "a row twice": (_twice, r"test\.json:9: item .* stands in .*test\.json:1 too"),
 }
 
 
@@ -92,6 +92,18 @@ def test_of_items_of_ones_own_the_row_is_to_be_mended(tmp_path: Path) -> None:
     assert "mine.jsonl:3: best: expected a number of 0 to 1" in line
     assert line.endswith("a benchmark is scored whole: mend the row")
     assert said("judge", "longer", "best-of-k").endswith("give your file, best-of-k=FILE")
+
+    contradictions = [
+        {"chosen": ["a", "b"], "rejected": ["c", "b"]},
+        {"responses": ["a", "b", "c", "b"], "places": [0, 0, 1, 1]},
+        {"responses": ["a", "b", "c", "b"], "places": [0, 1, 2, 3]},
+    ]
+    places = ["right and wrong", "right and wrong", "at places 1 and 3"]
+    for row, place in zip(contradictions, places, strict=True):
+        file = published.write_rows(tmp_path / "mine.jsonl", [{"prompt": "?", **row}])
+        line = said("judge", "longer", f"best-of-k={file}", "--out", str(tmp_path / "verdicts"))
+        assert f"{file}:1: responses: expected each text at one place, got 'b' both {place}" in line
+        assert line.endswith("remove one of the two; a benchmark is scored whole: mend the row")
 
 
 def test_what_is_to_be_scored_is_read_before_a_model_is_sought(tmp_path: Path) -> None:

@@ -107,10 +107,26 @@ def test_without_comparisons_there_is_only_the_whole(run: Path) -> None:
 
 
 def test_what_is_not_there_is_named_with_what_is(run: Path) -> None:
-    with pytest.raises(PalateError, match=r"no verdicts of 'lnger' on .*'longer' on 'held out'"):
+    with pytest.raises(PalateError, match=r"no verdicts of 'lnger'; it has 'longer' on 'held out'"):
         verdict_files(run, ("lnger", "random"), None)
-    with pytest.raises(PalateError, match="holds no verdicts; make them"):
+    with pytest.raises(PalateError, match="none: no such folder of a run"):
         verdict_files(run / "none", ("longer", "random"), None)
+    with pytest.raises(PalateError, match="holds no verdicts; `palate judge JUDGE FILES --out"):
+        verdict_files(run / "benchmarks", ("longer", "random"), None)
+    # A folder that `palate judge` filled is read as a run's is.
+    judged = run / "verdicts"
+    assert verdict_files(judged, ("longer",), None) == [judged / "longer--held-out.parquet"]
+    other = Benchmark("other", run / "benchmarks" / "held out.parquet")
+    for name in ("longer", "shorter"):
+        evaluate(open_judge(name), other, judged)
+    with pytest.raises(PalateError, match="expected --benchmark, one of held out, other"):
+        verdict_files(run, ("longer", "shorter"), None)
+    assert len(verdict_files(run, ("longer", "random"), None)) == 2
+    (judged / "random--held-out.parquet").unlink()
+    evaluate(open_judge("first"), other, judged)
+    (judged / "longer--other.parquet").unlink()
+    with pytest.raises(PalateError, match="'longer' and 'first' have no benchmark in common"):
+        verdict_files(run, ("longer", "first"), None)
 
 
 def test_parts_of_one_comparison(run: Path) -> None:

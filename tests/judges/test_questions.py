@@ -83,8 +83,8 @@ def test_a_file_of_ones_own_is_a_preset_and_its_text_is_its_fingerprint(tmp_path
     ("text", "line"),
     [
         ("Which? {conversation} {answer_a} {answer_b}", "expected a header"),
-        ("a: b\n---\n{conversation} {answer_a}", "{answer_b} once, found it 0 times"),
-        ("a: b\n---\n{conversation} {answer_a} {answer_b} {answer_a}", "found it 2 times"),
+        ("about: b\n---\n{conversation} {answer_a}", "{answer_b} once, found it 0 times"),
+        ("about: b\n---\n{conversation} {answer_a} {answer_b} {answer_a}", "found it 2 times"),
     ],
 )
 def test_a_file_that_is_no_prompt_is_one_line(tmp_path, text, line):
@@ -147,7 +147,7 @@ def test_a_fingerprint_has_the_criteria_the_weights_and_how_the_answer_is_read(t
     assert len(prints) == 6
     path.write_text("answer: last line\n---\n{conversation} {answer_a} {answer_b}")
     explained = load_prompt(str(path))
-    path.write_text("a: b\n---\n{conversation} {answer_a} {answer_b}")
+    path.write_text("about: b\n---\n{conversation} {answer_a} {answer_b}")
     assert load_prompt(str(path)).fingerprint != explained.fingerprint
 
 
@@ -158,6 +158,10 @@ def test_a_fingerprint_has_the_criteria_the_weights_and_how_the_answer_is_read(t
         ("scale: five", "scale: expected such as 1 to 10"),
         ("answer: json", "answer: expected all or last line, got 'json'"),
         ("answer_tokens: many", "answer_tokens: expected a number, got 'many'"),
+        ("about: x\n\nscal: 1 to 5", "mine.txt:3: no key 'scal'; did you mean 'scale'"),
+        ("Answer: last line", "mine.txt:1: no key 'Answer'; did you mean 'answer'"),
+        ("scale: 1 to 5\nscale: 1 to 9", "mine.txt:2: 'scale' is given twice"),
+        ("scale 1 to 5", "mine.txt:1: expected `key: value`, got 'scale 1 to 5'"),
     ],
 )
 def test_a_header_that_says_what_it_cannot_is_one_line(tmp_path, head, line):

@@ -571,7 +571,9 @@ def _scores(paths: Sequence[Path]) -> list[dict[str, Any]]:
 
 # `palate report`: tables and one page from verdicts, without a model.
 
-RunsArgument = Annotated[list[Path], typer.Argument(metavar="RUN", help="Folders of runs.")]
+RunsArgument = Annotated[
+    list[Path], typer.Argument(metavar="RUN", help="Folders of runs, or of `palate judge`.")
+]
 ReportOutOption = Annotated[
     Path | None,
     typer.Option("--out", help="Folder to write in; default: the run's own. Several need one."),
@@ -658,12 +660,12 @@ def _models(run: Path) -> list[Path]:
 
 def show_verdicts(folder: Path, form: Format) -> None:
     """Print how many verdicts of each kind every judge gave."""
-    from palate.records import read_header
+    from palate.records import read_header, verdict_paths
     from palate.types import Outcome
 
     rows = []
     for run, names in run_folders(folder):
-        for path in sorted((run / "verdicts").glob("*.parquet")):
+        for path in verdict_paths(run):
             details = read_header(path, "verdicts").details
             judged = {key: details[key] for key in ("judge", "benchmark")}
             # Those of an earlier Palate do not say how many items were undecided.

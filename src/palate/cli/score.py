@@ -204,7 +204,10 @@ def compare(
         typer.Argument(metavar="B", help="Another one; or chance, what random scores reach."),
     ],
     run: Annotated[
-        Path | None, typer.Option("--run", help="Folder of a run; A and B are its judges.")
+        Path | None,
+        typer.Option(
+            "--run", help="Folder of a run, or of `palate judge`; A and B are its judges."
+        ),
     ] = None,
     benchmark: Annotated[
         str | None, typer.Option("--benchmark", help="Of the run; default: the one there is.")
@@ -260,7 +263,9 @@ def compare(
     ours, theirs = results
     if items is None:
         items = _asked_beside(paths[0], ours) if run is None else _asked_in_run(run, ours)
-    progress()
+    say = progress()
+    if items is None:
+        say("all items alone: of parts the texts are needed; give --items FILE")
     asked = list(asked_in(items)) if items is not None else []
     scores = (own[0], own[1]) if len(own) == 2 else None
     compared = comparing.compare_judges(ours, theirs, asked, np.random.default_rng(0), scores)
@@ -281,8 +286,9 @@ def compare(
         progress()(f"flips: {flips}")
 
 
-def _asked_in_run(run: Path, results: JudgeResults) -> Path:
-    return run / "benchmarks" / f"{results.benchmark}.parquet"
+def _asked_in_run(run: Path, results: JudgeResults) -> Path | None:
+    path = run / "benchmarks" / f"{results.benchmark}.parquet"
+    return path if path.is_file() else None  # `palate judge` keeps no copy of Palate's own files.
 
 
 def _asked_beside(verdicts: Path, results: JudgeResults) -> Path | None:
@@ -291,8 +297,9 @@ def _asked_beside(verdicts: Path, results: JudgeResults) -> Path | None:
     from palate.records import read_header
 
     path = _asked_in_run(verdicts.parent, results)
-    same = is_ours(path) and read_header(path).fingerprint == results.terms.data
-    return path if same else None
+    if path is None or not is_ours(path):
+        return None
+    return path if read_header(path).fingerprint == results.terms.data else None
 
 
 def _title(compared: Compared) -> str:

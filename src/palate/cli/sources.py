@@ -104,9 +104,12 @@ def asked_in(file: Path) -> Iterator[Comparison | BenchmarkItem]:
     """What judges were asked: the comparisons of a file as `all_of`, or Palate's items of K."""
     from palate.evaluate.benchmark import rows_of
 
-    if file.exists() and is_ours(file) and read_header(file).kind == "items":
-        return rows_of(file)
-    return all_of(file)
+    return rows_of(file) if _holds_items(file) else all_of(file)
+
+
+def _holds_items(file: Path) -> bool:
+    """Whether it is Palate's file of items of K."""
+    return file.is_file() and is_ours(file) and read_header(file).kind == "items"
 
 
 def candidates_in(given: str, count: int) -> list[Candidates]:
@@ -127,7 +130,7 @@ def candidates_in(given: str, count: int) -> list[Candidates]:
     if name in BENCHMARKS and (equals or not file.exists()):
         data = os.environ.get(DATA_VARIABLE) or None
         rows = items_of(name, where or None, None, None, data)
-    elif file.is_file() and is_ours(file) and read_header(file).kind == "items":
+    elif _holds_items(file):
         rows = rows_of(file)
     elif not file.exists():
         hint = did_you_mean(name, BENCHMARKS)

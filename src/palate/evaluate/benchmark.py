@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, TypeVar, get_args
 
 from palate.data.benchmarks import BENCHMARKS, NAMED
 from palate.data.prompts import prompt_key
@@ -31,6 +31,7 @@ from palate.types import (
 
 Order = Literal["seeded", "both"]
 OrderPlan = Literal["auto", "seeded", "both"]
+Row = TypeVar("Row", Comparison, BenchmarkItem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,28 +130,36 @@ class Benchmark:
         Raises:
             PalateError: the same comparison id stands twice, so verdicts could not be told apart.
         """
-        seen: set[str] = set()
-        for comparison in map(majority_first, read_comparisons(self.path)):
-            if comparison.id in seen:
-                raise PalateError(
-                    f"{self.path}: comparison {comparison.id} stands twice; "
-                    "lint the source and import it again"
-                )
-            seen.add(comparison.id)
+        for comparison in map(majority_first, self._each_once(read_comparisons(self.path))):
             chosen_first = seeded_side(seed, comparison.id)
             yield hide(comparison, seed, chosen_first)
             if order == "both":
                 yield hide(comparison, seed, not chosen_first)
 
     def choices(self, seed: int = 0) -> Iterator[Choice]:
-        """Each item of K once, its responses in a seeded order; in bounded memory."""
+        """Each item of K once, its responses in a seeded order; in bounded memory.
+
+        Raises as `items` does.
+        """
         named = BENCHMARKS.get(self.named.get(NAMED, ""))
         rated = named.rated if named else ()
-        for item in read_benchmark_items(self.path):
+        for item in self._each_once(read_benchmark_items(self.path)):
             places = ((digest("place", seed, item.id, n), n) for n in range(len(item.responses)))
             shown = tuple(number for _, number in sorted(places))
             by_itself = bool(item.pairs) or item.source in rated
             yield Choice(digest("choice", seed, item.id), item, shown, by_itself)
+
+    def _each_once(self, rows: Iterable[Row]) -> Iterator[Row]:
+        """The rows of the file; raises where an id stands in two of them."""
+        seen: dict[str, int] = {}
+        for number, row in enumerate(rows, 1):
+            first = seen.setdefault(row.id, number)
+            if first != number:
+                raise PalateError(
+                    f"{self.path}: rows {first:,} and {number:,} have one id, {row.id}; lint the "
+                    "source and import it again"
+                )
+            yield row
 
     def pairs(self, seed: int = 0, order: Order = "seeded") -> Iterator[Pair]:
         """What a judge sees."""

@@ -21,7 +21,7 @@ from palate.evaluate.metrics import JudgeResults, compare, values_of
 from palate.evaluate.results import Flags, on_equal_terms
 from palate.evaluate.scores import BenchmarkScore
 from palate.evaluate.scores import difference as score_difference
-from palate.records import read_header
+from palate.records import read_header, verdict_paths
 from palate.stats import TIE_VALUE, Estimate, PairedDifference
 from palate.types import (
     BenchmarkItem,
@@ -349,19 +349,35 @@ def verdict_files(run: Path, judges: Sequence[str], benchmark: str | None) -> li
     Raises:
         PalateError: there are none; says which judges and benchmarks there are.
     """
+    if not run.is_dir():
+        raise PalateError(f"{run}: no such folder of a run")
     files: dict[tuple[str, str], Path] = {}
-    for path in sorted((run / "verdicts").glob("*.parquet")):
+    for path in verdict_paths(run):
         details = read_header(path, "verdicts").details
         files[str(details.get("judge")), str(details.get("benchmark"))] = path
     if not files:
-        raise PalateError(f"{run}: holds no verdicts; make them with `palate evaluate`")
-    benchmarks = sorted({name for judge, name in files if judge in judges})
-    chosen = benchmark or (benchmarks[0] if len(benchmarks) == 1 else None)
+        runs = sorted(path.parent for path in run.glob("variants/*/*/verdicts"))
+        raise PalateError(
+            f"{run}: is a study; name one of its runs, such as {runs[0]}"
+            if runs
+            else f"{run}: holds no verdicts; `palate judge JUDGE FILES --out {run}` makes them, or "
+            "`palate run` of a recipe"
+        )
+    known = ", ".join(f"{j!r} on {b!r}" for j, b in files)
     for judge in judges:
-        if (judge, chosen) not in files:
-            known = ", ".join(f"{j!r} on {b!r}" for j, b in files)
-            raise PalateError(
-                f"{run}: no verdicts of {judge!r} on {chosen!r}; "
-                f"choose A, B and --benchmark of: {known}"
-            )
-    return [files[judge, str(chosen)] for judge in judges]
+        if not any(judge == one for one, _ in files):
+            raise PalateError(f"{run}: no verdicts of {judge!r}; it has {known}")
+    if benchmark is None:
+        shared = [
+            b for b in dict.fromkeys(b for _, b in files) if all((j, b) in files for j in judges)
+        ]
+        if not shared:
+            both = " and ".join(map(repr, judges))
+            raise PalateError(f"{run}: {both} have no benchmark in common; it has {known}")
+        if len(shared) > 1:
+            raise PalateError(f"{run}: expected --benchmark, one of {', '.join(shared)}")
+        benchmark = shared[0]
+    for judge in judges:
+        if (judge, benchmark) not in files:
+            raise PalateError(f"{run}: no verdicts of {judge!r} on {benchmark!r}; it has {known}")
+    return [files[judge, benchmark] for judge in judges]

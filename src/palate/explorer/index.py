@@ -24,7 +24,13 @@ from palate.cpus import cores
 from palate.explorer.queue import QUEUES, Entry, read_queue
 from palate.item_view import ItemVerdict
 from palate.judges.baselines import TRIVIAL
-from palate.records import comparison_from_row, item_from_row, read_columns, read_header
+from palate.records import (
+    comparison_from_row,
+    item_from_row,
+    read_columns,
+    read_header,
+    verdict_paths,
+)
 from palate.types import BenchmarkItem, Bin, Comparison, Judgement, PalateError, Rating
 
 Mask = NDArray[np.bool_]
@@ -98,7 +104,7 @@ def verdict_files(
     Of any format: no figure is made of them.
     """
     files: dict[tuple[str, str], VerdictFile] = {}
-    for path in sorted((folder / "verdicts").glob("*.parquet")):
+    for path in verdict_paths(folder):
         try:
             details = read_header(path, "verdicts", older=True).details
         except PalateError as error:

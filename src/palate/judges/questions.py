@@ -11,7 +11,7 @@ say what is asked, each once:
 There is no template language: places are filled in one pass, so nothing in the data is ever read as
 a place, let alone run. Of the header three keys are read: `scale: 1 to 10` of a rating; `answer:
 last line` where the text asks for an explanation first; `answer_tokens: 1024`, the room for an
-answer.
+answer. Two more are for people: `about` and `reviewed`. There are no others.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from typing import Literal
 from palate.judges.options import LETTER_TOKENS, Criterion
 from palate.model.markers import BREAK, broken, untokenised_markers
 from palate.types import Message, Pair, PalateError, digest, in_words
+from palate.validation import did_you_mean
 
 Asks = Literal["pair", "best", "rating", "rubric"]
 FOLDER = Path(__file__).with_name("prompts")
@@ -36,6 +37,7 @@ PLACES: Mapping[Asks, tuple[str, ...]] = {
     "rubric": ("conversation", "answer", "criteria"),
 }
 PLACE = {asks: re.compile(r"\{(" + "|".join(of) + r")\}") for asks, of in PLACES.items()}
+KEYS = ("about", "reviewed", "scale", "answer", "answer_tokens")
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # Of the responses, as they are shown.
 SCALE = re.compile(r"(\d{1,3}) to (\d{1,3})")
 CRITERION_TOKENS = 16  # Room for a criterion's line.
@@ -133,7 +135,7 @@ def load_prompt(preset: str) -> Prompt:
 
     Raises:
         PalateError: no such name or file, no `---` under a header, a place missing or twice, a
-            line of the header that is read and says what it cannot.
+            line of the header that says what it cannot, or has another key than `KEYS`.
     """
     built_in = FOLDER / f"{preset}.txt"
     path = built_in if built_in.parent == FOLDER and built_in.is_file() else Path(preset)
@@ -141,7 +143,7 @@ def load_prompt(preset: str) -> Prompt:
         known = ", ".join(presets())
         raise PalateError(f"preset {preset!r}: expected one of {known}, or a prompt file")
     try:
-        head, rule, text = path.read_text(encoding="utf-8").partition("\n---\n")
+        head, rule, text = path.read_text(encoding="utf-8-sig").partition("\n---\n")
     except UnicodeDecodeError as error:
         raise PalateError(f"{path}: expected a prompt as UTF-8 text ({error.reason})") from None
     if not rule:
@@ -154,8 +156,18 @@ def load_prompt(preset: str) -> Prompt:
     for place in PLACES[asks]:
         if (count := text.count(f"{{{place}}}")) != 1:
             raise PalateError(f"{path}: expected {{{place}}} once, found it {count} times")
-    lines = (line.partition(":") for line in head.splitlines())
-    header = {key.strip(): value.strip() for key, _, value in lines}
+    header: dict[str, str] = {}
+    for number, line in enumerate(head.splitlines(), 1):
+        key, colon, value = (part.strip() for part in line.partition(":"))
+        if not line.strip():
+            continue
+        if not colon:
+            raise PalateError(f"{path}:{number}: expected `key: value`, got {line[:80]!r}")
+        if key not in KEYS:
+            raise PalateError(f"{path}:{number}: no key {key!r}; {did_you_mean(key, KEYS)}")
+        if key in header:
+            raise PalateError(f"{path}:{number}: {key!r} is given twice; keep one")
+        header[key] = value
     scale = SCALE.fullmatch(header.get("scale", "1 to 10"))
     if scale is None or int(scale[1]) >= int(scale[2]):
         raise PalateError(f"{path}: scale: expected such as 1 to 10, got {header['scale']!r}")

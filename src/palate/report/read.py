@@ -29,7 +29,7 @@ from palate.evaluate.metrics import (
 from palate.evaluate.results import Codes
 from palate.evaluate.run import read_skipped
 from palate.evaluate.scores import BenchmarkScore, read_score
-from palate.records import read_columns, read_header
+from palate.records import read_columns, read_header, verdict_paths
 from palate.report import llama2
 from palate.types import PalateError
 
@@ -118,7 +118,8 @@ class Judged:
 def read_judged(run_dir: Path) -> Judged:
     """Read `verdicts/` (`*.parquet`, `absent.json`) and `results/*.json` under a run.
 
-    A file that is cut, foreign or a double becomes a problem, and the rest is kept.
+    Of a folder that `palate judge` filled its verdicts. A file that is cut, foreign or a double
+    becomes a problem, and the rest is kept.
     """
     results: dict[Key, Result] = {}
     votes: dict[Key, JudgeResults] = {}
@@ -137,7 +138,7 @@ def read_judged(run_dir: Path) -> Judged:
 
     models = {path.name for path in (run_dir / "train").glob("*/")}
     chances = _probabilities(run_dir)
-    for path in sorted((run_dir / "verdicts").glob("*.parquet")):
+    for path in verdict_paths(run_dir):
         try:
             judged = read_judge_results(path)
             details = read_header(path).details

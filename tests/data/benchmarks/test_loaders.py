@@ -232,7 +232,8 @@ def test_what_contradicts_itself_is_named(tmp_path):
     file = published.write_rows(tmp_path / "test.jsonl", [published.rewardbench_2(wrong=0)])
     assert "expected two responses or more" in refused("rewardbench-2", file, tmp_path)
     file = published.write_rows(tmp_path / "test.jsonl", [published.rewardbench_2()] * 2)
-    assert "rewardbench-2/Math/7 (test:2) stands twice" in refused("rewardbench-2", file, tmp_path)
+    line = refused("rewardbench-2", file, tmp_path)
+    assert f"{file}:2: item rewardbench-2/Math/7 stands in {file}:1 too; remove one" in line
 
 
 def test_another_benchmarks_files_are_named(tmp_path):

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from palate.data.messages import shown
 from palate.data.sources.base import BadRow, InvalidRecord, Record, Records, Request
 from palate.data.sources.files import (
     ending,
@@ -228,22 +229,22 @@ def read(
         PalateError: nothing there, a row that cannot be read, an item twice, a part that is not
             whole; one line that names the place.
     """
-    seen: set[str] = set()
+    seen: dict[str, str] = {}
     found: Counter[str] = Counter()
-    records = _records(benchmark, request)
-    for row in _items(benchmark, records):
+    files: dict[str, str] = {}
+    for row in _items(benchmark, _named(_records(benchmark, request), files)):
         if isinstance(row, BadRow):
             if row.kind == "left out":
                 continue
             cure = "fetch it again" if benchmark.url else "mend the row"
             raise PalateError(f"{benchmark.name}: {row}; a benchmark is scored whole: {cure}")
-        if row.id in seen:
-            where = f" ({row.meta['file']}:{row.meta['row']})" if "row" in row.meta else ""
+        where = f"{files[row.meta['file']]}:{row.meta['row']}"
+        if first := seen.get(row.id):
             raise PalateError(
-                f"{benchmark.name}: item {row.id}{where} stands twice; remove one, or give each "
-                "an id of its own"
+                f"{benchmark.name}: {where}: item {row.id} stands in {first} too; remove one, or "
+                "give each an id of its own"
             )
-        seen.add(row.id)
+        seen[row.id] = where
         found[row.source] += 1
         yield row
     if not found:
@@ -256,6 +257,14 @@ def read(
             )
 
 
+def _named(records: Records, files: dict[str, str]) -> Records:
+    """The records; `files` gets the file of each part, as the user knows it."""
+    for record in records:
+        if isinstance(record, Record):
+            files[record.part] = record.file
+        yield record
+
+
 def _items(benchmark: NamedBenchmark, records: Records) -> Iterator[Row]:
     if benchmark.together is not None:
         yield from benchmark.together(records)
@@ -266,11 +275,28 @@ def _items(benchmark: NamedBenchmark, records: Records) -> Iterator[Row]:
             yield record
             continue
         try:
-            yield from benchmark.rows(record)
+            for row in benchmark.rows(record):
+                # One that was published so is scored by its rule all the same; an audit counts it.
+                if isinstance(row, BenchmarkItem) and not benchmark.url:
+                    _refuse_contradiction(row)
+                yield row
         except InvalidRecord as invalid:
             yield record.bad(invalid)
         except PalateError as error:  # An item whose truth contradicts itself.
             yield record.bad(InvalidRecord(str(error)))
+
+
+def _refuse_contradiction(item: BenchmarkItem) -> None:
+    """Raise `InvalidRecord` where one and the same response stands at two places."""
+    places: dict[tuple[Any, str], int] = {}
+    for turns, text, place in zip(item.conversations(), item.responses, item.places, strict=True):
+        first = places.setdefault((turns, text), place)
+        if first != place:
+            ends = f"at places {first} and {place}" if max(item.places) > 1 else "right and wrong"
+            raise InvalidRecord(
+                f"responses: expected each text at one place, got {shown(text)} both {ends}; "
+                "remove one of the two"
+            )
 
 
 def _records(benchmark: NamedBenchmark, request: Request) -> Records:

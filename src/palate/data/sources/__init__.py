@@ -24,7 +24,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -52,7 +51,7 @@ from palate.data.sources import (
     stackexchange,
 )
 from palate.data.sources.base import BadRow, Cuts, LabelledResponse, Request, Row, Source
-from palate.data.sources.files import data_files
+from palate.data.sources.files import paths_by_part
 from palate.types import Comparison, PalateError
 from palate.validation import did_you_mean
 
@@ -129,7 +128,7 @@ def open_source(name: str, request: Request | None = None) -> Iterator[Row]:
         raise PalateError(f"{name}: its columns are known; map those of a file with source own")
     rows = source.load(request)
     if request.ties == "skip":
-        rows = without_ties(rows, _paths(request.location))
+        rows = without_ties(rows, paths_by_part(request.location))
     return _with_name(name, rows)
 
 
@@ -155,7 +154,7 @@ def read(
     pairs = aggregate(votes, request.annotators)
     if request.ties == "keep":
         return pairs
-    return readable(without_ties(pairs, _paths(request.location)), on_bad=on_bad)
+    return readable(without_ties(pairs, paths_by_part(request.location)), on_bad=on_bad)
 
 
 def _refuse_unrated(source: Source, request: Request) -> None:
@@ -204,15 +203,6 @@ def without_ties(rows: Iterable[Row], paths: Mapping[str, str]) -> Iterator[Row]
             yield BadRow(paths.get(file, file), number, reason, "tie")
         else:
             yield row
-
-
-def _paths(location: Path | str | None) -> dict[str, str]:
-    """The data files at a location by the names that `meta` gives them."""
-    paths: dict[str, str] = {}
-    if isinstance(location, Path):
-        with suppress(PalateError):  # Not there, or in a form that its source alone reads.
-            paths = {part: str(path) for path, part in data_files(location)}
-    return paths
 
 
 def _with_name(name: str, rows: Iterator[Row]) -> Iterator[Row]:

@@ -20,6 +20,7 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -134,6 +135,15 @@ def data_files(
     for path in find_files(location, split, subset):
         above = path.relative_to(location).parent.parts if location.is_dir() else ()
         yield path, "/".join((*above, stem(path)))
+
+
+def paths_by_part(location: Path | str | None) -> dict[str, str]:
+    """The data files at a location by the names that `meta` gives them; nothing of the hub."""
+    if not isinstance(location, Path):
+        return {}
+    with suppress(PalateError):  # Not there, or in a form that its source alone reads.
+        return {part: str(path) for path, part in data_files(location)}
+    return {}
 
 
 def find_files(location: Path, split: str | None = None, subset: str | None = None) -> list[Path]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 
 from palate.data.sources import base
@@ -23,7 +23,7 @@ from palate.data.sources.base import (
     Source,
     each,
 )
-from palate.data.sources.files import records
+from palate.data.sources.files import paths_by_part, records
 from palate.types import Comparison, digest
 
 NAME = "shp"
@@ -40,15 +40,23 @@ def load(request: Request) -> Iterator[Row]:
     max_pairs = int(base.number(options, "max_pairs_per_post"))
     splits = ("train", "validation", "test")
     rows = each(records(request, HUB_ID, splits=splits, folder=True), _comparison)
-    return _training_rule(rows, min_ratio, max_pairs)
+    return _training_rule(rows, min_ratio, max_pairs, paths_by_part(request.location))
 
 
-def _training_rule(rows: Iterable[Row], min_ratio: float, max_pairs: int) -> Iterator[Row]:
+def _training_rule(
+    rows: Iterable[Row], min_ratio: float, max_pairs: int, paths: Mapping[str, str]
+) -> Iterator[Row]:
     """Apply the rule of the train split; rows of a post follow each other in published files.
 
     A post that comes back later gets only what is left of its share. Memory: one counter for
-    each post of the train split.
+    each post of the train split. `paths` are the files by the names that `meta` gives them.
     """
+
+    def left_out(row: Comparison, reason: str) -> BadRow:
+        file = str(row.meta["file"])
+        reason = f"{reason} (training rule)"
+        return BadRow(paths.get(file, file), row.meta["row"], reason, "left out")
+
     taken: Counter[str] = Counter()
     for post, group in groupby(rows, key=_training_post):
         if post is None:
@@ -63,17 +71,13 @@ def _training_rule(rows: Iterable[Row], min_ratio: float, max_pairs: int) -> Ite
         yield from kept
         for row in pairs:
             if row.meta["strength"] < min_ratio:
-                yield _left_out(row, f"score_ratio below {min_ratio:g}")
+                yield left_out(row, f"score_ratio below {min_ratio:g}")
         for row in strong[len(kept) :]:
-            yield _left_out(row, f"more than {max_pairs} pairs of one post")
+            yield left_out(row, f"more than {max_pairs} pairs of one post")
 
 
 def _training_post(row: Row) -> str | None:
     return row.prompt_id if isinstance(row, Comparison) and row.meta["split"] == "train" else None
-
-
-def _left_out(row: Comparison, reason: str) -> BadRow:
-    return BadRow(row.meta["file"], row.meta["row"], f"{reason} (training rule)", "left out")
 
 
 def _comparison(record: Record) -> Iterator[Row]:

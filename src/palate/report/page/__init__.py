@@ -25,7 +25,7 @@ from markupsafe import Markup
 
 from palate import escape
 from palate.evaluate.audit import Audit
-from palate.records import Header, read_header, write_text
+from palate.records import Header, read_header, verdict_paths, write_text
 from palate.report.accuracy import judge_name
 from palate.report.audit import sentences
 from palate.report.data import read_recipe
@@ -245,7 +245,7 @@ def provenance(runs: Sequence[Path]) -> Provenance:
     commands: list[str] = []
     recipes: list[tuple[str, str]] = []
     for run in runs:
-        for path in sorted((run / "verdicts").glob("*.parquet")):
+        for path in verdict_paths(run):
             with suppress(PalateError):  # The report names it among its problems.
                 headers.append(read_header(path, "verdicts"))
         recipe = run / "recipe.yaml"
