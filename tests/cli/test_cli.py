@@ -93,6 +93,24 @@ def test_a_mistake_is_one_line_and_exit_code_1(tmp_path, arguments, expected):
     assert expected in one_line(palate(*arguments, cwd=tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("next x --budget 20 --test-set 1e300", "--test-set: expected a number of at most 1e+15,"),
+        (
+            f"next x --budget 1{'0' * 400}",
+            "--budget: expected a number of at most 9.2e+18, got 401",
+        ),
+        ("filter x --min-reward nan", "--min-reward: expected a number of at most 1e+15, got nan"),
+        ("data export-tasks x --for potato -o y --seed -99999999999999999999", "got 20 digits"),
+    ],
+)
+def test_numbers_beyond_counting_are_not_repeated(arguments: str, expected: str) -> None:
+    line = one_line(palate(*arguments.split()))
+    assert expected in line
+    assert len(line) < 100
+
+
 def test_a_usage_error_is_exit_code_2(tmp_path):
     assert palate("mix", cwd=tmp_path).returncode == 2
     assert palate("mixx", cwd=tmp_path).returncode == 2

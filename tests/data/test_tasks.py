@@ -96,6 +96,17 @@ def test_argillas_own_classes_take_the_tasks(tmp_path: Path) -> None:
             assert judgement == TIE or (chosen, rating) == (one.chosen, one.rating)
 
 
+@pytest.mark.parametrize("tool", TOOLS)
+def test_tasks_that_come_back_as_they_went_are_told_from_answers(
+    tool: Tool, tmp_path: Path
+) -> None:
+    write_tasks(COMPARISONS, tool, tmp_path / tool, side(0))
+    file = {"label-studio": "tasks.json", "potato": "items.json", "argilla": "records.json"}[tool]
+    for source in ("own", tool):
+        with pytest.raises(PalateError, match=r"no task has been answered; .*: label them there"):
+            list(open_source(source, Request(tmp_path / tool / file)))
+
+
 def test_the_side_is_drawn_and_the_label_is_in_no_task(tmp_path: Path) -> None:
     write_tasks(COMPARISONS, "label-studio", tmp_path / "a", side(0))
     tasks = [task["data"] for task in json.loads((tmp_path / "a" / "tasks.json").read_text())]

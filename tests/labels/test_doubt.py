@@ -190,6 +190,15 @@ def test_mistakes_are_one_line(
     assert not list(data.parent.glob("*.work"))  # There is nothing to go on with.
 
 
+def test_one_process_does_all_of_it(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    assert "palate doubt: 2 processes were started" in one_line(palate("doubt", data))
+    monkeypatch.setenv("RANK", "1")
+    done = palate("doubt", data)
+    assert (done.returncode, done.stderr) == (1, ""), "rank 0 says it"
+
+
 def test_two_at_once_do_not_share_a_work_folder(data: Path, backbone: Path) -> None:
     work = data.with_name("week.doubts.jsonl.work")
     with locked(work):

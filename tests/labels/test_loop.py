@@ -105,6 +105,7 @@ def test_with_people_it_waits_for_their_answers_and_goes_on(recipe: Path, tmp_pa
         done = palate(*words)
         assert done.returncode == 0, done.stderr
         assert f"{at}: 0 of 8 tasks are answered." in done.stdout
+        assert "--partial" not in done.stdout, "there is no answer that could be trained on"
     chosen = list(read_round(at).chosen())
     judged = {prompt_key(row.prompt) for row in rows[:20]}
     assert not judged & {prompt_key(row.prompt) for row in chosen}, "they are not trained on"
@@ -134,6 +135,13 @@ def test_what_cannot_be_looped_is_a_line(recipe: Path, tmp_path: Path) -> None:
     alone = ["--set", "models.rm.ensemble=null", "--random", 0.5]
     assert "models.rm: an ensemble of one" in line(*alone)
     assert "test_set" in line("--test-set", 1.5)
+    assert "4 rounds ask for 4 held-out pairs, and 0 prompts" in line("--reserve", 0.0)
+    assert "4 rounds of 8 pairs: besides" in line("--test-set", 0)
+    samples = tmp_path / "labelled.parquet"
+    write_comparisons(samples, campaign(2, 40))
+    said = line("--weeks", 3, "--budget", 20, "--random", 0.5)
+    assert "3 rounds of 20 pairs" in said
+    assert not (tmp_path / "l" / "weeks").exists(), "nothing is trained, or even mixed"
     samples = tmp_path / "asked.parquet"
     write_comparisons(samples, [replace(row, judgement=UNLABELLED) for row in campaign(2, 4)])
     assert "4 of 4 pairs have no label that could be replayed" in line()

@@ -14,8 +14,10 @@ from answered import answered
 from command import one_line, palate
 from made import made
 from palate.data.prompts import prompt_key
+from palate.data.tasks import as_shown
 from palate.evaluate.benchmark import Benchmark, selection_probabilities
 from palate.evaluate.metrics import judge_benchmark
+from palate.evaluate.scoring import requests
 from palate.explorer.annotations import MARKS, Annotation, Annotations
 from palate.judges import open_judge
 from palate.judges.reward_model import RewardScorer
@@ -23,9 +25,12 @@ from palate.labels.round import (
     ANSWERS,
     CHOSEN,
     HELD_OUT,
+    MEMBERS,
     QUEUE,
     Asking,
     Round,
+    _target_differences,
+    _write_targets,
     import_answers,
     make_round,
     read_pool,
@@ -38,10 +43,21 @@ from palate.model.options import BaseOptions
 from palate.model.reward_model import RewardModel
 from palate.model.tokenizer import ChatTokens
 from palate.recipe.cache import locked
-from palate.records import read_comparisons, write_comparisons
+from palate.records import read_comparisons, write_comparisons, write_items
 from palate.report import report
 from palate.stats import accuracy
-from palate.types import PREFERRED, SELECTION, UNLABELLED, Comparison, PalateError, Rating
+from palate.types import (
+    FORM,
+    PREFERRED,
+    SELECTION,
+    UNLABELLED,
+    BenchmarkItem,
+    Comparison,
+    Message,
+    PalateError,
+    Rating,
+    is_text,
+)
 from tiny import tiny_model, tiny_tokenizer
 
 LONG = "please tell me in your own words why the sea is salt and the rivers are not"
@@ -175,13 +191,32 @@ def test_what_people_answer_in_any_tool_is_the_next_batch(pool: Path, tmp_path: 
     chosen = list(made_.chosen())
     truths = [truth(row) for row in chosen]
     for tool, total in (("label-studio", 20), ("potato", 40)):
-        export_ = answered(tool, made_.folder / "tasks" / tool, truths)
+        tasks = made_.folder / "tasks" / tool
+        line = one_line(palate("data", "import", tasks, "--round", made_.folder))
+        assert line.startswith(f"palate: {tasks}: no task has been answered; "), line
+        export_ = answered(tool, tasks, truths)
         for known in ("", ", 20 of them known before"):
             done = palate("data", "import", export_, "--round", made_.folder)
             assert done.returncode == 0, done.stderr
             assert f"{total} answers to 20 of 20 tasks{known}: " in done.stderr
     parts = [list(read_comparisons(made_.folder / name)) for name in (ANSWERS, HELD_OUT)]
     assert [len(part) for part in parts] == [36, 4]
+    folder = made_.folder / "tasks" / "label-studio"
+    line = one_line(palate("data", "import", folder, "--round", made_.folder))
+    assert f"{folder}: is a folder; name its export: {folder / 'export.json'}" in line
+    # A wrong answer is named as its file is typed.
+    never, states = tmp_path / "never.json", made_.folder / "tasks" / "potato"
+    ann = states / "annotation_output" / "ann" / "user_state.json"
+    never.write_text((made_.folder / "tasks" / "label-studio" / "export.json").read_text()
+                     .replace(chosen[4].id, "nothing"))  # fmt: skip
+    number = 1 + [one["data"]["comparison_id"] for one in json.loads(never.read_text())].index(
+        "nothing"
+    )
+    other = asked(pool, tmp_path / "rounds" / "two")
+    for given, place in ((never, f"{never}:{number}"), (states, f"{ann}:1")):
+        round_ = made_ if given == never else other
+        line = one_line(palate("data", "import", given, "--round", round_.folder))
+        assert line.startswith(f"palate: {place}: "), line
     by_id = {row.id: row for row in chosen}
     for row in (row for part in parts for row in part):
         of = by_id[row.meta["of"]]
@@ -192,6 +227,16 @@ def test_what_people_answer_in_any_tool_is_the_next_batch(pool: Path, tmp_path: 
         assert row.annotator in ("1", "ann")
     assert {row.meta[SELECTION]["reason"] for row in parts[1]} == {"held-out"}
     assert len({row.id for part in parts for row in part}) == 40
+
+
+def test_what_nobody_answered_is_said(pool: Path, tmp_path: Path) -> None:
+    made_ = asked(pool, tmp_path / "one")
+    tasks = json.loads((made_.folder / "tasks" / "label-studio" / "tasks.json").read_text())
+    export_ = tmp_path / "export.json"
+    export_.write_text(json.dumps([{**task, "id": 7, "annotations": []} for task in tasks]))
+    line = one_line(palate("data", "import", export_, "--round", made_.folder))
+    assert "20 rows have none, the first: " in line
+    assert f"{export_}:1: task 7: nobody answered it" in line
 
 
 def test_the_explorer_asks_too(pool: Path, tmp_path: Path) -> None:
@@ -206,6 +251,9 @@ def test_the_explorer_asks_too(pool: Path, tmp_path: Path) -> None:
     done = palate("data", "import", tmp_path / "marks.parquet", "--round", made_.folder,
                   "--out", tmp_path / "batch.parquet")  # fmt: skip
     assert "5 answers to 5 of 20 tasks" in done.stderr
+    other = asked(pool, tmp_path / "two")
+    line = one_line(palate("data", "import", tmp_path / "marks.parquet", "--round", other.folder))
+    assert f"{tmp_path / 'marks.parquet'}:1: answers a task of round one, not of two" in line
     files = [tmp_path / "batch.parquet", tmp_path / "batch.held-out.parquet"]
     back = [row for path in files if path.exists() for row in read_comparisons(path)]
     assert {(row.meta["of"], row.chosen, row.rating) for row in back} == {
@@ -220,8 +268,11 @@ def test_the_explorer_asks_too(pool: Path, tmp_path: Path) -> None:
 
 
 def answer(row: Comparison, annotator: str = "ann", **changes: Any) -> Comparison:
-    return replace(truth(row), annotator=annotator, meta={"of": row.id, "file": "e.json", "row": 1},
-                   **changes)  # fmt: skip
+    return replace(truth(row), annotator=annotator, meta={"of": row.id}, **changes)
+
+
+def placed(answers: list[Comparison]) -> list[tuple[str, Comparison]]:
+    return [(f"e.json:{number}", row) for number, row in enumerate(answers, start=1)]
 
 
 def test_answers_that_were_not_asked_for_are_refused(pool: Path, tmp_path: Path) -> None:
@@ -231,7 +282,7 @@ def test_answers_that_were_not_asked_for_are_refused(pool: Path, tmp_path: Path)
     row, other = next(one.chosen()), next(two.chosen())
     good = answer(row)
     cases = {
-        r"e.json:1: names no task": [replace(good, meta={"file": "e.json", "row": 1})],
+        r"e.json:1: names no task": [replace(good, meta={})],
         r"e.json:1: task nothing was never asked in round one": [
             replace(good, meta=good.meta | {"of": "nothing"})
         ],
@@ -245,15 +296,15 @@ def test_answers_that_were_not_asked_for_are_refused(pool: Path, tmp_path: Path)
     }
     for said, answers in cases.items():
         with pytest.raises(PalateError, match=said):
-            import_answers(one, answers, out, held_out)
+            import_answers(one, placed(answers), out, held_out)
         assert not out.exists()
         assert not held_out.exists()
-    counts = import_answers(one, [good, answer(row, "bob")], out, held_out)
+    counts = import_answers(one, placed([good, answer(row, "bob")]), out, held_out)
     assert (counts.training + counts.held_out, counts.tasks, counts.open) == (2, 1, 19)
     with pytest.raises(PalateError, match=r"answered otherwise by ann in a\.parquet"):
-        import_answers(one, [replace(good, rating=Rating.SLIGHTLY)], out, held_out)
+        import_answers(one, placed([replace(good, rating=Rating.SLIGHTLY)]), out, held_out)
     with pytest.raises(PalateError, match="holds no answers of round two"):
-        import_answers(two, [answer(other)], out, held_out)
+        import_answers(two, placed([answer(other)]), out, held_out)
 
 
 @pytest.mark.parametrize(
@@ -351,6 +402,9 @@ def test_what_cannot_be_asked_is_a_line(pool: Path, tmp_path: Path) -> None:
     again = palate("next", plain, "--budget", 20, "--reserve", 0.3, "--out", out, "--test", test,
                    "--leave-out-overlap", "-q")  # fmt: skip
     assert (again.returncode, again.stdout, again.stderr) == (0, done.stdout, "")
+    again = palate("next", plain, "--budget", 20, "--reserve", 0.3, "--out", out, "--test", test,
+                   "--leave-out-overlap", "-q", "--format", "json")  # fmt: skip
+    assert {row["round"] for row in json.loads(again.stdout)} == {str(out)}
     for word, said in (("--annotators", "votes"), ("--out", out / HELD_OUT)):
         line_ = one_line(palate("data", "import", plain, "--round", out, word, said))
         assert line_.startswith(f"palate: {word}")
@@ -368,6 +422,10 @@ def test_an_ensemble_scores_a_pool_once_also_for_a_benchmark(tmp_path: Path) -> 
     pool = write(tmp_path / "pool.jsonl", plain)
     target = tmp_path / "target.parquet"
     write_comparisons(target, [made(f"Another {n}?") for n in range(4)])
+    line = one_line(palate("next", folders[3], pool, "--budget", 40, "--random", 0,
+                           "--out", tmp_path / "r" / "1", "-q"))  # fmt: skip
+    assert "budget 40: " in line
+    assert not list(tmp_path.glob("r/1/*scores*")), "it is refused before the pool is scored"
     words = ["next", folders[3], pool, "--budget", 10, "--random", 0, "--for", target,
              "--reserve", 0.3, "--out", tmp_path / "r" / "1", "-q"]  # fmt: skip
     done = palate(*words)
@@ -396,6 +454,51 @@ def test_an_ensemble_scores_a_pool_once_also_for_a_benchmark(tmp_path: Path) -> 
     assert make_round(later, pool, drawn, options, Asking(any_model=True)) == one
     words[1], words[-2] = folders[1], tmp_path / "r" / "2"
     assert "m1: an ensemble of one" in one_line(palate(*words))
+
+
+def test_a_target_of_items_is_asked_of_each_response_after_its_own_turns(tmp_path: Path) -> None:
+    question, earlier = made("What of it?").prompt, Message("assistant", "Which of the two?")
+    turns = tuple((earlier, Message("user", text)) for text in ("The first.", "The second.", "No."))
+    one = BenchmarkItem("a", "x", question, ("Yes", "No", "Maybe"), (0, 1, 1), "p", turns=turns)
+    plain = BenchmarkItem("b", "x", question, ("Yes", "No"), (0, 1), "p")
+    write_items(tmp_path / "items.parquet", [one, plain])
+    out = tmp_path / "targets.jsonl"
+    _write_targets([tmp_path / "items.parquet"], out)
+    asked_ = [row.candidates for row in requests(out, ("responses",))]
+    assert [shown.prompt for shown in asked_] == [*one.conversations(), question]
+    assert [shown.responses for shown in asked_] == [("Yes",), ("No",), ("Maybe",), ("Yes", "No")]
+    said = [[[1.0, 4.0]], [[2.0, 6.0]], [None], [[0.5, 1.0], [0.0, 0.0]]]
+    lines = [json.loads(line) for line in out.read_text().splitlines()]
+    write(out, [line | {MEMBERS: of} for line, of in zip(lines, said, strict=True)])
+    assert _target_differences(out).tolist() == [[-1.0, -2.0], [0.5, 1.0]]
+
+
+def test_calls_of_tools_are_asked_of_in_words_and_kept_as_they_are(tmp_path: Path) -> None:
+    call = {"type": "function", "function": {"name": "find", "arguments": {"what": "flour"}}}
+    rows_ = [
+        {
+            "prompt": [{"role": "user", "content": f"Find {n}."}],
+            "tools": [{"type": "function", "function": {"name": "find"}}],
+            "responses": [f"I cannot, {n}.", {"role": "assistant", "tool_calls": [call]}],
+        }
+        for n in range(20)
+    ]
+    made_ = asked(write(tmp_path / "pool.jsonl", rows_), tmp_path / "one", 8, random=1.0)
+    truths = [truth(row) for row in made_.chosen()]
+    assert not any(is_text(row.prompt, row.chosen, row.rejected) for row in truths)
+    shown = [as_shown(row) for row in truths]
+    tasks = (made_.folder / "tasks" / "potato" / "items.json").read_text()
+    assert "Call of find" in tasks
+    assert json.dumps(FORM)[1:-1] not in tasks
+    for tool in ("label-studio", "potato"):
+        export_ = answered(tool, made_.folder / "tasks" / tool, shown)
+        done = palate("data", "import", export_, "--round", made_.folder)
+        assert "answers to 8 of 8 tasks" in done.stderr, done.stderr
+    kept = [row for name in (ANSWERS, HELD_OUT) if (made_.folder / name).exists()
+            for row in read_comparisons(made_.folder / name)]  # fmt: skip
+    assert {(r.meta["of"], r.prompt, r.chosen) for r in kept} == {
+        (r.id, r.prompt, r.chosen) for r in truths
+    }
 
 
 def test_what_was_held_out_is_weighted_by_what_it_stands_for(tmp_path: Path) -> None:

@@ -18,8 +18,9 @@ from made import pool
 from packed import tiny_reward_model
 from palate.model.export import Card, export
 from palate.recipe.distributed import Judging
-from palate.records import read_header, read_verdicts
+from palate.records import read_comparisons, read_header, read_verdicts
 from palate.train.checkpoint import stored_dtype
+from palate.types import SELECTION
 from ranked import launch, run_crew, write_mixture
 from shared import command, judge_benchmarks, judge_what_opens
 from tiny import save_tiny
@@ -162,6 +163,32 @@ def test_pitfall_23_two_ranks_rank_what_one_does(tmp_path: Path) -> None:
     assert best == [json.loads(line)["responses"] for line in two.splitlines()]
     assert len(best) == 9
     assert not list(tmp_path.glob("*journal*"))
+
+
+@pytest.mark.slow
+def test_pitfall_23_two_ranks_choose_the_pairs_that_one_does(tmp_path: Path) -> None:
+    folder = export(tiny_reward_model("llama", members=3), tmp_path / "model",
+                    card=Card("tiny", "tiny", "0"))  # fmt: skip
+    rows = [
+        {"prompt": f"Of {i}?", "responses": ["Bread.", f"The sea {i}.", "No"]} for i in range(25)
+    ]
+    samples = tmp_path / "samples.jsonl"
+    samples.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    target = pool(tmp_path / "target.parquet", 5, "target")
+    words = ["next", str(folder), str(samples), "--budget", "8", "--random", "0.5",
+             "--for", str(target), "--reserve", "0.3", "--format", "csv"]  # fmt: skip
+    for ranks in (1, 2):
+        out = tmp_path / str(ranks) / "round"
+        under_torchrun(ranks, command, [*words, "--out", str(out)], tmp_path / f"{ranks}.csv")
+    made = [tmp_path / str(ranks) / "round" for ranks in (1, 2)]
+    files = [{str(path.relative_to(one)) for path in one.rglob("*")} for one in made]
+    assert files[0] == files[1]
+    one, two = (list(read_comparisons(at / "comparisons" / "chosen.parquet")) for at in made)
+    assert [row.id for row in one] == [row.id for row in two]
+    facts = [[row.meta[SELECTION]["probability"] for row in rows] for rows in (one, two)]
+    assert facts[0] == pytest.approx(facts[1], rel=1e-4)
+    printed = [(tmp_path / f"{ranks}.csv").read_text() for ranks in (1, 2)]
+    assert printed[0].replace(str(made[0]), str(made[1])) == printed[1]
 
 
 def judging(judge: str | dict[str, str], path: Path, folder: Path) -> Judging:

@@ -6,9 +6,12 @@ Each command imports what it needs when it runs, so that `palate --help` stays i
 from __future__ import annotations
 
 import errno
+import inspect
 import re
 import sys
 from collections.abc import Callable
+from functools import wraps
+from typing import Any
 
 import typer
 
@@ -28,6 +31,8 @@ from palate.cli import (
 from palate.process import this_process
 from palate.types import PalateError
 
+LARGEST, LARGEST_WHOLE = 1e15, 2**63 - 1
+"""The largest number that an option may be: with a fraction, and without one."""
 USERS_ERRNOS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EPERM)
 EPILOG = "Start with `palate demo`; then `palate recipes show llama2`; then a recipe of your own."
 
@@ -90,9 +95,40 @@ def _paragraphs(text: str) -> str:
     return "\n\n".join(re.sub(r"\s+Example: ", "\n\nExample: ", line) for line in lines)
 
 
+def _bounded(command: Callable[..., None]) -> Callable[..., None]:
+    """The command, which refuses numbers that are none, or larger than anything it counts.
+
+    So no message has hundreds of digits, and no whole number is more than 64 bits hold.
+    """
+
+    @wraps(command)
+    def checked(**values: Any) -> None:
+        for name, value in values.items():
+            if not isinstance(value, int | float):
+                continue
+            most = LARGEST_WHOLE if isinstance(value, int) else LARGEST
+            if not abs(value) <= most:  # NaN is neither more nor less.
+                got = f"{value:g}" if isinstance(value, float) else f"{len(str(abs(value)))} digits"
+                raise PalateError(
+                    f"{_typed(command, name)}: expected a number of at most {most:.2g}, got {got}"
+                )
+        command(**values)
+
+    return checked
+
+
+def _typed(command: Callable[..., None], name: str) -> str:
+    """The option of a command's parameter, as it is typed."""
+    kind = inspect.signature(command, eval_str=True).parameters[name].annotation
+    info = next(iter(getattr(kind, "__metadata__", ())), None)
+    words = (getattr(info, "default", None), *(getattr(info, "param_decls", None) or ()))
+    return next((word for word in words if str(word).startswith("--")), name)
+
+
 for _group in (app, data.app, engines.app, recipes.app, serve.app):
     for _one in _group.registered_commands:
         _one.help = _paragraphs((_one.callback and _one.callback.__doc__) or "")
+        _one.callback = _one.callback and _bounded(_one.callback)
 
 
 def _version(requested: bool) -> None:

@@ -398,7 +398,7 @@ def _import_answers(
 ) -> None:
     """The answers to a round's tasks, of whatever tool."""
     from palate.cli.sources import check_output, comparisons
-    from palate.data.sources import SOURCES, not_read, worst
+    from palate.data.sources import SOURCES, not_read, placed, worst
     from palate.labels.round import ANSWERS, HELD_OUT, import_answers, read_round
     from palate.types import PalateError
 
@@ -414,15 +414,20 @@ def _import_answers(
     held_out = folder / HELD_OUT if out == own else out.with_suffix(f".{HELD_OUT}")
     check_output(out, source, path)
     if source not in SOURCES and path is None and Path(source).exists():
-        known = ((name, one.recognise) for name, one in SOURCES.items())
+        known = [(name, one.recognise) for name, one in SOURCES.items()]
         tool = next((name for name, knows in known if knows and knows(Path(source))), None)
         if tool is not None:
             source, path = tool, source
+        elif Path(source).is_dir():  # Of which the tasks themselves may be a part.
+            exports = [file for file in sorted(Path(source).iterdir())
+                       if any(knows and knows(file) for _, knows in known)]  # fmt: skip
+            if exports:
+                raise PalateError(f"{source}: is a folder; name its export: {exports[0]}")
     log = progress()
     rows, bad = comparisons(
         source, path, None, None, option, None, max_bad_share, None, value, ties="keep"
     )
-    answered = import_answers(asked, rows, out, held_out)
+    answered = import_answers(asked, placed(rows, path or source), out, held_out)
     for row in worst(bad):
         log(str(row))
     log(f"{answered}, {not_read(bad)}")

@@ -29,6 +29,7 @@ from palate.cli.options import (
     command_line,
     counting,
     emit,
+    in_one_process,
     interruptible,
     progress,
 )
@@ -136,6 +137,7 @@ def doubt(
     from palate.records import write_comparisons
     from palate.types import PalateError
 
+    in_one_process("palate doubt")
     name = "-".join(filter(None, (stem(Path(what)), subset, split)))
     target = out or Path(f"{name}.doubts.jsonl")
     if target.suffix not in FORMS:

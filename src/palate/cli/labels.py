@@ -30,6 +30,35 @@ if TYPE_CHECKING:
 
 ROUNDS = Path("rounds")
 
+# What `next` and `loop` both ask of a selection.
+
+RandomOption = Annotated[
+    float,
+    typer.Option(
+        "--random",
+        min=0,
+        max=1,
+        help="Share of a round drawn at random; the rest by what the members disagree on.",
+    ),
+]
+TestSetOption = Annotated[
+    float,
+    typer.Option(
+        "--test-set",
+        min=0,
+        help="Held-out pairs of a round that people answer: a share below 1, or their number.",
+    ),
+]
+ReserveOption = Annotated[
+    float, typer.Option("--reserve", min=0, help="Share of prompts kept for testing, for ever.")
+]
+SafetyOption = Annotated[
+    float, typer.Option("--safety", min=0, max=1, help="Least share of pairs on safety prompts.")
+]
+SeedOption = Annotated[
+    int, typer.Option("--seed", min=0, help="Of test prompts, for ever, and of draws.")
+]
+
 
 def next_round(
     words: Annotated[
@@ -46,27 +75,10 @@ def next_round(
         Path | None,
         typer.Option("--out", "-o", help="Folder of the round; default: the next in rounds/."),
     ] = None,
-    random: Annotated[
-        float,
-        typer.Option(
-            "--random",
-            min=0,
-            max=1,
-            help="Share of them drawn at random; the rest by what the members disagree on.",
-        ),
-    ] = 1.0,
-    test_set: Annotated[
-        float,
-        typer.Option("--test-set", min=0, help="Held-out pairs: a share below 1, or their number."),
-    ] = 0.1,
-    reserve: Annotated[
-        float,
-        typer.Option("--reserve", min=0, help="Share of prompts kept for testing, for ever."),
-    ] = 0.1,
-    safety: Annotated[
-        float,
-        typer.Option("--safety", min=0, max=1, help="Least share of pairs on safety prompts."),
-    ] = 0.0,
+    random: RandomOption = 1.0,
+    test_set: TestSetOption = 0.1,
+    reserve: ReserveOption = 0.1,
+    safety: SafetyOption = 0.0,
     safety_words: Annotated[
         Path | None,
         typer.Option(
@@ -104,9 +116,7 @@ def next_round(
     power: Annotated[
         float, typer.Option("--power", min=0, help="The higher, the greedier for disagreement.")
     ] = 1.0,
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Of test prompts, for ever, and of draws.")
-    ] = 0,
+    seed: SeedOption = 0,
     form: FormatOption = Format.TABLE,
     quiet: QuietOption = False,
 ) -> None:
@@ -218,9 +228,11 @@ def _say(made: Round, form: Format, log: Callable[[str], None]) -> None:
     for row in made.chosen():
         facts = row.meta[SELECTION]
         by_reason.setdefault(facts["reason"], []).append(facts["probability"])
+    named = {} if form is Format.TABLE else {"round": str(made.folder)}  # A table has a title.
     emit(
         (
             {
+                **named,
                 "reason": reason,
                 "pairs": len(chances),
                 "least probability": float(f"{min(chances):.3g}"),
@@ -254,40 +266,17 @@ def loop(
     ],
     budget: Annotated[int, typer.Option("--budget", min=1, help="Pairs to ask for each week.")],
     weeks: Annotated[int, typer.Option("--weeks", min=1, help="How many rounds, in all.")] = 4,
-    random: Annotated[
-        float,
-        typer.Option(
-            "--random",
-            min=0,
-            max=1,
-            help="Share of each round that is drawn at random; the rest "
-            "by what the model's members disagree on.",
-        ),
-    ] = 1.0,
-    reserve: Annotated[
-        float, typer.Option("--reserve", min=0, help="Share of prompts kept for testing, for ever.")
-    ] = 0.1,
-    test_set: Annotated[
-        float,
-        typer.Option(
-            "--test-set",
-            min=0,
-            help="Held-out pairs of a round of people's: a share below 1, or their number.",
-        ),
-    ] = 0.1,
-    safety: Annotated[
-        float,
-        typer.Option("--safety", min=0, max=1, help="Least share of pairs on safety prompts."),
-    ] = 0.0,
+    random: RandomOption = 1.0,
+    test_set: TestSetOption = 0.1,
+    reserve: ReserveOption = 0.1,
+    safety: SafetyOption = 0.0,
     model: Annotated[
         str | None, typer.Option("--model", help="Which of the recipe's; default: the only one.")
     ] = None,
     partial: Annotated[
         bool, typer.Option("--partial", help="Go on with a round that is answered in part.")
     ] = False,
-    seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Of test prompts, for ever, and of draws.")
-    ] = 0,
+    seed: SeedOption = 0,
     overrides: SetOption = None,
     data: DataOption = None,
     out: Annotated[
@@ -329,10 +318,11 @@ def loop(
         )  # fmt: skip
     if waiting is not None:
         at = waiting.round_.folder
+        without = " (with --partial: without them)" if waiting.trainable else ""
         typer.echo(
             f"{at}: {waiting.answered:,} of {waiting.tasks:,} tasks are answered. Have the others "
             f"labelled ({at / 'tasks'}, or palate view {at} --blind), then: palate data import "
-            f"ANSWERS --round {at}; then this command again (with --partial: without them)"
+            f"ANSWERS --round {at}; then this command again{without}"
         )
         return
     from rich.console import Console

@@ -123,6 +123,24 @@ def interruptible(resume: str) -> Generator[None]:
         raise typer.Exit(130) from None
 
 
+def in_one_process(command: str) -> None:
+    """Refuse a command that shares no work where torchrun started several processes of it.
+
+    Raises:
+        PalateError: there are several; rank 0 says it, the others end in silence.
+    """
+    from palate.types import PalateError
+
+    process = this_process()
+    if process.size > 1 and process.leads:
+        raise PalateError(
+            f"{command}: {process.size} processes were started, and one does all of it; start it "
+            "without torchrun"
+        )
+    if process.size > 1:
+        raise typer.Exit(1)
+
+
 def command_line() -> str:
     """The command as it was typed, for `resume with`; torchrun's own words are not known here."""
     import shlex

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from palate import escape, stats
 from palate.data.prompts import hash64
+from palate.data.sources.files import place_of
 from palate.progress import warn
 from palate.records import read_comparisons, read_header, write_comparisons
 from palate.stats import Estimate, cluster_codes
@@ -119,7 +120,9 @@ class Item:
         self.votes.append(vote)
 
 
-def aggregate(comparisons: Iterable[Comparison], rule: Rule) -> Iterator[Comparison]:
+def aggregate(
+    comparisons: Iterable[Comparison], rule: Rule, paths: Mapping[str, str] | None = None
+) -> Iterator[Comparison]:
     """One comparison for each prompt and unordered pair of responses, in order of first rows.
 
     | rule | `judgement` |
@@ -139,6 +142,8 @@ def aggregate(comparisons: Iterable[Comparison], rule: Rule) -> Iterator[Compari
     without an annotator are one vote each. Of comparisons that were aggregated before, the votes
     that `meta` keeps are aggregated anew.
 
+    `paths` are the files by the names that `meta` gives them, for messages.
+
     Texts wait in a temporary file, votes in memory: about 0.5 kB each.
 
     Raises:
@@ -153,7 +158,7 @@ def aggregate(comparisons: Iterable[Comparison], rule: Rule) -> Iterator[Compari
     items: dict[int, Item] = {}
     with TemporaryDirectory(prefix="palate-votes-") as folder:
         first_rows = Path(folder) / "rows.parquet"
-        write_comparisons(first_rows, _collect(comparisons, items, rule))
+        write_comparisons(first_rows, _collect(comparisons, items, rule, paths or {}))
         if repeated := sum(item.repeated for item in items.values()):
             warn(
                 f"annotators: {repeated:,} answers left out, by annotators who had judged the same "
@@ -180,14 +185,17 @@ def item_key(c: Comparison) -> tuple[int, bool]:
 
 
 def _collect(
-    comparisons: Iterable[Comparison], items: dict[int, Item], rule: Rule
+    comparisons: Iterable[Comparison],
+    items: dict[int, Item],
+    rule: Rule,
+    paths: Mapping[str, str],
 ) -> Iterator[Comparison]:
     """Fill `items`; yield the first row of each item and orientation, which is kept."""
     kept = 0
     for c in comparisons:
         if rule == "dawid-skene" and not all(name for name, _ in answers_of(c)):
             raise PalateError(
-                f"{c.source}: {c.meta.get('file', 'row')}:{c.meta.get('row', c.id)}: dawid-skene "
+                f"{c.source}: {place_of(c, paths)}: dawid-skene "
                 "needs to know who voted and this row has no annotator; name the column of "
                 "annotators, or take the rule majority, votes or mean"
             )

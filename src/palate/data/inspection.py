@@ -17,6 +17,7 @@ from typing import Any
 
 from palate.data.messages import shown
 from palate.data.sources import SOURCES, BadRow, Request, not_read, own, worst
+from palate.data.sources.answers import refuse_unanswered
 from palate.data.sources.base import Record, Source
 from palate.data.sources.files import data_files, describe_file, read_file
 from palate.data.sources.mapping import Layout, word
@@ -127,6 +128,7 @@ def inspect(file: Path, request: Request | None = None) -> Inspection:
                 f"{file}: an export of {source.title}; read it with "
                 f"`palate data import {source.name} --path {file}`{_needs(source, file)}"
             )
+    refuse_unanswered(file)
     path, _ = next(data_files(file))
     if own.is_ours(path):
         raise PalateError(f"{path}: is in Palate's form already; nothing is to be mapped")

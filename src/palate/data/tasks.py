@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any, Literal, get_args
 
 import yaml
 
-from palate.types import Comparison, PalateError
+from palate.types import Comparison, Message, PalateError, in_words, is_text
 
 Tool = Literal["label-studio", "potato", "argilla"]
 TOOLS: tuple[Tool, ...] = get_args(Tool)
@@ -125,14 +125,29 @@ SETTINGS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class TaskCounts:
-    """Tasks written, and comparisons of a pair that has one already."""
+    """Tasks written, and comparisons of a pair that has one already.
+
+    `in_words` tasks are of conversations with calls of tools or reasoning, as `as_shown` has them.
+    """
 
     tasks: int
     repeated: int
+    in_words: int = 0
 
     def __str__(self) -> str:
         again = f"; {self.repeated:,} more judgements of the same pairs" if self.repeated else ""
-        return f"{self.tasks:,} tasks{again}"
+        words = f"; {self.in_words:,} say calls of tools in words" if self.in_words else ""
+        return f"{self.tasks:,} tasks{again}{words}"
+
+
+def as_shown(comparison: Comparison) -> Comparison:
+    """The comparison as people read it: calls and reasoning in words, tools as a system's turn."""
+    prompt = tuple(
+        Message("system" if turn.role == "tools" else turn.role, in_words(turn.content))
+        for turn in comparison.prompt
+    )
+    chosen, rejected = in_words(comparison.chosen), in_words(comparison.rejected)
+    return replace(comparison, prompt=prompt, chosen=chosen, rejected=rejected)
 
 
 def write_tasks(
@@ -156,14 +171,15 @@ def write_tasks(
         raise PalateError(f"{folder}: exists; name a new folder")
     tasks: list[dict[str, Any]] = []
     seen: set[Any] = set()
-    repeated = 0
+    repeated = spoken = 0
     for comparison in comparisons:
         pair = (comparison.prompt, frozenset((comparison.chosen, comparison.rejected)))
         if pair in seen:
             repeated += 1
             continue
         seen.add(pair)
-        tasks.append(_task(comparison, tool, chosen_first(comparison.id)))
+        spoken += not is_text(comparison.prompt, comparison.chosen, comparison.rejected)
+        tasks.append(_task(as_shown(comparison), tool, chosen_first(comparison.id)))
     if not tasks:
         raise PalateError("expected comparisons, found none")
     try:
@@ -178,7 +194,7 @@ def write_tasks(
             raise
     except OSError as error:
         raise PalateError(f"{folder}: cannot be written ({error.strerror or error})") from None
-    return TaskCounts(len(tasks), repeated)
+    return TaskCounts(len(tasks), repeated, spoken)
 
 
 def _task(comparison: Comparison, tool: Tool, chosen_first: bool) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from palate.data.messages import unread_beside
+from palate.data.messages import as_chat, unread_beside
 from palate.data.sources import base, own
 from palate.data.sources.base import BadRow, InvalidRecord
 from palate.data.sources.files import read_file, stem
@@ -35,7 +35,7 @@ from palate.evaluate.journal import (
 )
 from palate.judges.scorer import NON_FINITE
 from palate.records import atomic, file_digest, read_header, write_json, write_table
-from palate.types import Candidates, PalateError, Scorer, digest
+from palate.types import Candidates, Message, PalateError, Scorer, digest, is_text
 
 # Rows of a file that ask for rewards: a prompt, and what was answered to it.
 
@@ -76,6 +76,19 @@ def requests(path: Path, takes: tuple[Shape, ...] = ("response", "responses")) -
             yield _request(index, record.data, where, takes)
         except InvalidRecord as invalid:
             raise PalateError(f"{where}: {invalid.reason}") from None
+
+
+def row_of(candidates: Candidates) -> dict[str, Any]:
+    """The row of a file from which `requests` reads this prompt and these responses."""
+    prompt = as_chat(candidates.prompt)
+    return {
+        "prompt": prompt.pop("messages"),
+        **prompt,
+        "responses": [
+            text if is_text((), text) else as_chat([Message("assistant", text)])["messages"][0]
+            for text in candidates.responses
+        ],
+    }
 
 
 def _request(index: int, row: Mapping[str, Any], where: str, takes: tuple[Shape, ...]) -> Request:

@@ -17,7 +17,7 @@ Whatever was finished is not done again: rounds and runs are known by what they 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -28,12 +28,15 @@ from palate.data.sources import own
 from palate.data.sources.base import Record
 from palate.data.sources.files import read_file
 from palate.evaluate.benchmark import seeded_side
+from palate.evaluate.scoring import row_of
 from palate.labels.round import (
     ANSWERS,
     CHOSEN,
     HELD_OUT,
+    ROUND,
     Asking,
     Round,
+    check_rounds,
     import_answers,
     make_round,
     permanent_ranks,
@@ -46,7 +49,15 @@ from palate.recipe.schema import Recipe, fingerprinted, resolved, validate
 from palate.records import read_comparisons, read_header, write_comparisons, write_text
 from palate.report import report, write_page
 from palate.report.study import StudyIndex, StudyRun, Took, write_index, write_took
-from palate.types import UNLABELLED, Comparison, Message, PalateError, Scorer, digest
+from palate.types import (
+    UNLABELLED,
+    Candidates,
+    Comparison,
+    Message,
+    PalateError,
+    Scorer,
+    digest,
+)
 
 AT_RANDOM, SELECTED = "at random", "by disagreement"
 TEST = "asked at random"
@@ -58,11 +69,15 @@ Pair = tuple[tuple[Message, ...], frozenset[str]]
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A round whose answers are to be imported before the loop can go on."""
+    """A round whose answers are to be imported before the loop can go on.
+
+    `trainable` says whether what has been answered could be trained on without the rest.
+    """
 
     round_: Round
     answered: int
     tasks: int
+    trainable: bool
 
 
 def loop(
@@ -111,6 +126,18 @@ def loop(
         if replayed and share < 1:
             arms = {AT_RANDOM: options.model_copy(update={"random": 1.0}), **arms}
         waiting = None
+        drawn = all(
+            (_rounds(folder, arm) / f"week-{week}" / ROUND).exists()
+            for arm in arms
+            for week in range(1, weeks + 1)
+        )
+        if not drawn:  # What cannot be asked is said before a model is trained.
+            tests = {TEST: test} if replayed else {}
+            check_rounds(pool, options, Asking(tests=tests, leave_out_overlap=True), rounds=weeks)
+            run(_recipe(recipe, name, folder, next(iter(arms)), 0, test), _week(folder, "", 0),
+                until="mix", say=say, counting=counting)  # fmt: skip
+            first = _asking(recipe, name, folder, (), test if replayed else None)
+            check_rounds(pool, options, first, rounds=weeks)
         for week in range(weeks + 1):
             for arm, how in arms.items():
                 place = _rounds(folder, arm)
@@ -203,10 +230,10 @@ def _without_labels(path: Path, rows: Iterable[Comparison]) -> Path:
     """The pairs of comparisons as prompts with two responses, in an order that tells no label."""
     lines = []
     for row in rows:
-        sides = sorted((row.chosen, row.rejected))
+        low, high = sorted((row.chosen, row.rejected))
+        sides = (low, high) if seeded_side(0, row.prompt_id) else (high, low)
         facts = {
-            "prompt": [{"role": turn.role, "content": turn.content} for turn in row.prompt],
-            "responses": sides if seeded_side(0, row.prompt_id) else sides[::-1],
+            **row_of(Candidates(row.prompt, sides)),
             "prompt_id": row.prompt_id,
             "safety": row.bin is not None,
         }
@@ -233,6 +260,19 @@ def _week(folder: Path, arm: str, week: int) -> Path:
     )
 
 
+def _asking(
+    recipe: Recipe, model: str, folder: Path, earlier: Sequence[Round], test: Path | None
+) -> Asking:
+    """What the rounds of all weeks leave out, by the data of the first: known once it is mixed."""
+    first = _week(folder, "", 0)
+    tests = {TEST: test} if test else {}
+    if recipe.data.overlap.exclude:  # Then no label of such a prompt would be trained on.
+        judged = sorted((first / "benchmarks").glob("*.parquet"))
+        tests |= {path.stem: path for path in judged if path.stem != TEST}
+    start = first / "mixtures" / f"{recipe.models[model].mixture}.parquet"
+    return Asking(tests=tests, leave_out_overlap=True, earlier=earlier, labelled=[start])
+
+
 def _label(
     recipe: Recipe,
     model: str,
@@ -255,26 +295,16 @@ def _label(
         from palate.judges.reward_model import RewardScorer
 
         scorer = RewardScorer(_week(folder, arm, week - 1) / "models" / model, name=model)
-    start = _week(folder, arm, 0) / "mixtures" / f"{recipe.models[model].mixture}.parquet"
     names = [f"week-{n}" for n in range(1, week)]
     earlier = [one for one in rounds_beside(round_folder) if one.folder.name in names]
-    tests = {TEST: test} if test else {}
-    if recipe.data.overlap.exclude:  # Then no label of such a prompt would be trained on.
-        judged = _week(folder, arm, 0) / "benchmarks"
-        tests |= {path.stem: path for path in sorted(judged.glob("*.parquet")) if path.stem != TEST}
-    asking = Asking(
-        tests=tests,
-        leave_out_overlap=True,
-        earlier=earlier,
-        labelled=[start],
-        any_model=not labels,
-    )
+    asking = _asking(recipe, model, folder, earlier, test)
+    asking = replace(asking, any_model=not labels)
     with counting(f"week {week}: pool") as progress:
         round_ = make_round(scorer, pool, round_folder, options, asking, progress=progress)
     assert round_ is not None
     if labels:
         rows = (
-            replace(truth, meta={**truth.meta, "of": row.id})
+            (f"{pool}: {truth.id}", replace(truth, meta={**truth.meta, "of": row.id}))
             for row in round_.chosen()
             if (truth := labels[_pair(row)])
         )
@@ -283,8 +313,9 @@ def _label(
     tasks = read_header(round_folder / CHOSEN).rows
     files = [path for path in (round_folder / ANSWERS, round_folder / HELD_OUT) if path.exists()]
     answered = len({row.meta["of"] for path in files for row in read_comparisons(path)})
-    if answered < tasks and not (partial and (round_folder / ANSWERS).exists()):
-        return Waiting(round_, answered, tasks)
+    trainable = (round_folder / ANSWERS).exists()  # Those held out alone teach nothing.
+    if answered < tasks and not (partial and trainable):
+        return Waiting(round_, answered, tasks, trainable)
     say(f"week {week}: {answered:,} of {tasks:,} tasks are answered")
     return None
 

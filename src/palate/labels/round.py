@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +29,10 @@ import numpy as np
 from palate.data.contamination import BenchmarkIndex
 from palate.data.prompts import hash64, opening, prompt_key
 from palate.data.sources.files import stem
-from palate.data.tasks import Tool, write_tasks
-from palate.evaluate.benchmark import rows_of, seeded_side
+from palate.data.tasks import Tool, as_shown, write_tasks
+from palate.evaluate.benchmark import candidates_of, rows_of, seeded_side
 from palate.evaluate.journal import ALONE, Progress, Shard
-from palate.evaluate.scoring import requests, score_file
+from palate.evaluate.scoring import requests, row_of, score_file
 from palate.explorer.queue import Entry, queue_path, write_queue
 from palate.labels.selection import (
     Codes,
@@ -73,6 +73,8 @@ TASKS: tuple[Tool, ...] = ("label-studio", "potato")
 QUEUE = "next"
 MEMBERS = "rewards_members"
 """The column in which `palate score` keeps what the members of an ensemble say."""
+ITEM = "item"
+"""The column of a target's rows that says which of them are of one item."""
 EXAMPLES = 3  # Of rows that a message names.
 
 
@@ -384,9 +386,11 @@ def _draw(
     beside = {one.fingerprint for one in rounds_beside(folder)}
     scored = pool_path
     if selective and scorer is not None:
+        # Before a large pool is scored for hours.
+        share.together(lambda: check_rounds(pool_path, options, asking) if share.leads else None)
         scored = folder / "scores.jsonl"
         score_file(scorer, pool_path, scored, progress=progress, share=share)
-    told: list[Path] = []
+    told: Path | None = None
     if asking.targets:
         if scorer is None:
             raise PalateError("--for: the ensemble is asked about it too; name it before the pool")
@@ -397,8 +401,8 @@ def _draw(
                 _write_targets(asking.targets.values(), targets)
 
         share.together(write)
-        told.append(targets.with_suffix(".scores.jsonl"))
-        score_file(scorer, targets, told[0], progress=progress, share=share)
+        told = targets.with_suffix(".scores.jsonl")
+        score_file(scorer, targets, told, progress=progress, share=share)
     made: list[Round] = []
 
     def lead() -> None:
@@ -438,21 +442,45 @@ def _as_it_stands(folder: Path, made_of: Mapping[str, Any], changeable: Containe
 
 
 def _write_targets(paths: Iterable[Path], out: Path) -> None:
-    """The prompts and responses of benchmarks as rows that a scorer is asked."""
-    lines = []
-    for path in paths:
-        for row in rows_of(path):
-            texts = (row.chosen, row.rejected) if isinstance(row, Comparison) else row.responses
-            turns = [{"role": turn.role, "content": turn.content} for turn in row.prompt]
-            lines.append(json.dumps({"prompt": turns, "responses": texts}, ensure_ascii=False))
+    """The prompts and responses of benchmarks as rows that a scorer is asked, each with `ITEM`.
+
+    An item whose responses have earlier turns of their own is several rows.
+    """
+    lines = [
+        json.dumps({**row_of(shown), ITEM: number}, ensure_ascii=False)
+        for number, row in enumerate(chain.from_iterable(map(rows_of, paths)))
+        for shown in candidates_of(row)
+    ]
     write_text(out, "\n".join(lines) + "\n")
+
+
+def _target_differences(path: Path) -> Floats:
+    """What members say of one response less another, of all pairs of each target's item, [T, M].
+
+    Raises:
+        PalateError: as `_members`, or no item has two responses with scores.
+    """
+    said: dict[int, dict[tuple[object, str], Sequence[float]]] = {}
+    for request in requests(path, ("responses",)):
+        prompt, texts = request.candidates.prompt, request.candidates.responses
+        of = said.setdefault(request.row[ITEM], {})
+        for text, one in zip(
+            texts, _members(request.row.get(MEMBERS), len(texts), request.where), strict=True
+        ):
+            if one is not None:
+                of[prompt, text] = one
+    pairs = [pair for of in said.values() for pair in combinations(of.values(), 2)]
+    if not pairs:
+        raise PalateError(f"{path}: --for: the ensemble scores no two responses of one item")
+    both = np.array(pairs, dtype=np.float64)  # [T, 2, M]
+    return both[:, 0] - both[:, 1]
 
 
 def _choose(
     folder: Path,
     path: Path,
     scored: Path,
-    targets: Sequence[Path],
+    told: Path | None,
     options: SelectionOptions,
     asking: Asking,
     made_of: Mapping[str, Any],
@@ -465,35 +493,16 @@ def _choose(
     """
     selective = options.random < 1
     pool = read_pool(scored, members=selective, named=path)
+    known = _known_of(pool, options, asking)
     worth = np.ones(len(pool.prompts))
     if selective:
         worth = information(pool.differences)
-        if targets:
-            others = [read_pool(one, members=True).differences for one in targets]
-            worth = expected_gain(pool.differences, np.concatenate(others))
-    prompts = [
-        Comparison(str(n), "pool", pool.prompt(n).prompt, "", "", "") for n in range(len(pool.keys))
-    ]
-    overlap = _overlap(prompts, asking, pool)
-    asked, tested = _asked_before(asking)
-    near = _near(prompts)
-    against = BenchmarkIndex.build({"held out": tested})
-    apart = np.array([bool(against.find(one)) for one in prompts]) | overlap
+        if told is not None:
+            worth = expected_gain(pool.differences, _target_differences(told))
     rounds = {one.name: one.fingerprint for one in asking.earlier}
     fingerprint = digest(made_of, rounds)
     rng = np.random.default_rng([options.seed, int(fingerprint[:16], 16)])
-    openings = [opening(one.prompt) for one in prompts]
-    rule = asking.about_safety
-    chosen = select(
-        worth, pool.prompts, options, rng,
-        ranks=permanent_ranks(pool.keys, options.seed),
-        asked=np.array([key in asked for key in pool.keys]) | overlap,
-        apart=apart,
-        near=near,
-        safety=pool.flags(lambda row: row.safety or bool(rule and rule(row.prompt))),
-        # Prompts that begin alike are neighbours.
-        along=np.argsort(np.argsort(np.array(openings, dtype=object), kind="stable")),
-    )  # fmt: skip
+    chosen = known.draw(worth, pool.prompts, options, rng)
     for one in rounds_beside(folder):
         if one.fingerprint not in beside:
             raise PalateError(
@@ -507,12 +516,12 @@ def _choose(
         "prompts": len(pool.keys),
         "pairs": len(pool.prompts),
         "left_out": dict(pool.left_out),
-        "asked_before": sum(key in asked for key in pool.keys),
-        "overlapping": int(overlap.sum()),
-        "near_duplicates": len({n for pair in near.tolist() for n in pair}),
+        "asked_before": int(known.asked.sum()),
+        "overlapping": int(known.overlap.sum()),
+        "near_duplicates": len({n for pair in known.near.tolist() for n in pair}),
         "chosen": dict(Counter(chosen.reason.tolist())),
     }
-    scored_by = "expected gain" if targets else "information"
+    scored_by = "expected gain" if told is not None else "information"
     entries = (
         Entry(row.id, row.meta[SELECTION]["reason"], row.meta[SELECTION].get("worth"))
         for row in rows
@@ -531,6 +540,92 @@ def _choose(
     }
     write_json(folder / ROUND, held)
     return read_round(folder)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """What is known of the prompts of a pool before any is drawn: all [G], but `near` [E, 2].
+
+    Those `asked` before and those that `overlap` a test set are not asked; what is `apart` is near
+    to a question that an earlier round held out. The rest is as in `select`.
+    """
+
+    ranks: Keys
+    asked: Flags
+    overlap: Flags
+    apart: Flags
+    near: Codes
+    safety: Flags
+    along: Codes
+
+    def draw(
+        self, worth: Floats, prompts: Codes, options: SelectionOptions, rng: np.random.Generator
+    ) -> Selection:
+        """The pairs to ask for; raises as `select` does."""
+        return select(
+            worth, prompts, options, rng,
+            ranks=self.ranks,
+            asked=self.asked | self.overlap,
+            apart=self.apart | self.overlap,
+            near=self.near,
+            safety=self.safety,
+            along=self.along,
+        )  # fmt: skip
+
+
+def _known_of(pool: Pool, options: SelectionOptions, asking: Asking) -> Known:
+    prompts = [
+        Comparison(str(n), "pool", pool.prompt(n).prompt, "", "", "") for n in range(len(pool.keys))
+    ]
+    overlap = _overlap(prompts, asking, pool)
+    asked, tested = _asked_before(asking)
+    against = BenchmarkIndex.build({"held out": tested})
+    openings = np.array([opening(one.prompt) for one in prompts], dtype=object)
+    rule = asking.about_safety
+    return Known(
+        ranks=permanent_ranks(pool.keys, options.seed),
+        asked=np.array([key in asked for key in pool.keys], dtype=np.bool_),
+        overlap=overlap,
+        apart=np.array([bool(against.find(one)) for one in prompts], dtype=np.bool_),
+        near=_near(prompts),
+        safety=pool.flags(lambda row: row.safety or bool(rule and rule(row.prompt))),
+        # Prompts that begin alike are neighbours.
+        along=np.argsort(np.argsort(openings, kind="stable")),
+    )
+
+
+def check_rounds(
+    pool_path: Path, options: SelectionOptions, asking: Asking, *, rounds: int = 1
+) -> None:
+    """Refuse what a round would refuse of its pool, and more rounds than a pool has prompts for.
+
+    It takes no model, so it comes before one is trained or asked. Of later rounds only prompts are
+    counted, of which none is asked twice.
+
+    Raises:
+        PalateError: as `make_round`, or there are too few prompts.
+    """
+    pool = read_pool(pool_path)
+    known = _known_of(pool, options, asking)
+    open_ = ~(known.asked | known.overlap)
+    kept = options.keeps(known.ranks)
+    sizes = np.minimum(np.bincount(pool.prompts, minlength=len(open_)), options.pairs_per_prompt)
+    testing = int((sizes[open_ & kept] > 0).sum())
+    training = int(sizes[open_ & ~kept & ~known.apart].sum())
+    tests = options.held_out
+    if rounds > 1 and rounds * tests > testing:
+        raise PalateError(
+            f"{rounds:,} rounds ask for {rounds * tests:,} held-out pairs, and {testing:,} prompts "
+            f"of this pool are kept for testing (reserve {options.reserve:g}); ask for a smaller "
+            "test set or fewer rounds, keep more prompts, or give more"
+        )
+    if rounds > 1 and rounds * (options.budget - tests) > training:
+        raise PalateError(
+            f"{rounds:,} rounds of {options.budget:,} pairs: besides held-out ones they ask for "
+            f"{rounds * (options.budget - tests):,}, and this pool has {training:,}; lower the "
+            f"budget to {training // rounds + tests:,}, or ask for fewer rounds"
+        )
+    known.draw(np.ones(len(pool.prompts)), pool.prompts, options, np.random.default_rng(0))
 
 
 def permanent_ranks(keys: Iterable[int], seed: int) -> Keys:
@@ -646,10 +741,11 @@ class Answered:
 
 
 def import_answers(
-    round_: Round, answers: Iterable[Comparison], out: Path, held_out: Path
+    round_: Round, answers: Iterable[tuple[str, Comparison]], out: Path, held_out: Path
 ) -> Answered:
     """Add what people answered to the files of a round, each answer once.
 
+    `answers` come with their places, for messages, as of `data.sources.placed`.
     Every row keeps how its pair was chosen, in `meta.selection`: round, reason, probability. Rows
     are in the order in which the pairs were asked, and then by annotator, whatever came first, so
     that the same answers make the same files.
@@ -662,27 +758,30 @@ def import_answers(
         return _import(round_, answers, out, held_out)
 
 
-def _import(round_: Round, answers: Iterable[Comparison], out: Path, held_out: Path) -> Answered:
+def _import(
+    round_: Round, answers: Iterable[tuple[str, Comparison]], out: Path, held_out: Path
+) -> Answered:
     asked = {row.id: (place, row) for place, row in enumerate(round_.chosen())}
     kept = {_key(row): row for path in (out, held_out) for row in _rows_of(round_, path)}
     found: dict[tuple[str, str], Comparison] = {}
-    for row in answers:
+    places: dict[tuple[str, str], str] = {}
+    for place, row in answers:
         of = row.meta.get("of")
         if not isinstance(of, str) or of not in asked:
-            raise _never_asked(round_, row)
-        answer = _answer(round_, asked[of][1], row)
+            raise _never_asked(round_, place, row)
+        answer = _answer(round_, asked[of][1], place, row)
         key = _key(answer)
         if key in found:
             raise PalateError(
-                f"{_where(row)}: task {of} was answered twice by {row.annotator or 'nobody named'}"
-                f", first in {_where(found[key])}; leave one of them out"
+                f"{place}: task {of} was answered twice by {row.annotator or 'nobody named'}"
+                f", first in {places[key]}; leave one of them out"
             )
         if key in kept and _said(kept[key]) != _said(answer):
             raise PalateError(
-                f"{_where(row)}: task {of} was answered otherwise by {row.annotator or 'the same'} "
+                f"{place}: task {of} was answered otherwise by {row.annotator or 'the same'} "
                 f"in {out.name} or {held_out.name}; remove both to import anew"
             )
-        found[key] = answer
+        found[key], places[key] = answer, place
     known = len(found.keys() & kept.keys())
     every = sorted(
         ({**found, **kept}).values(), key=lambda r: (asked[r.meta["of"]][0], r.annotator or "")
@@ -699,23 +798,35 @@ def _import(round_: Round, answers: Iterable[Comparison], out: Path, held_out: P
     return Answered(len(parts[out]), len(parts[held_out]), known, tasks, len(asked))
 
 
-def _answer(round_: Round, asked: Comparison, row: Comparison) -> Comparison:
+def _answer(round_: Round, asked: Comparison, place: str, row: Comparison) -> Comparison:
     """The pair that was asked, with what was said of it."""
+    shown = as_shown(asked)
+    texts = {
+        shown.chosen: asked.chosen,
+        shown.rejected: asked.rejected,
+        asked.chosen: asked.chosen,
+        asked.rejected: asked.rejected,
+    }
+    sides = texts.get(row.chosen), texts.get(row.rejected)
+    prompts = {prompt_key(one.prompt) for one in (asked, shown)}
     for what, same in (
-        ("responses are", {row.chosen, row.rejected} == {asked.chosen, asked.rejected}),
-        ("prompt is", prompt_key(row.prompt) == prompt_key(asked.prompt)),
+        ("responses are", set(sides) == {asked.chosen, asked.rejected}),
+        ("prompt is", prompt_key(row.prompt) in prompts),
     ):
         if not same:
             raise PalateError(
-                f"{_where(row)}: its {what} not what task {asked.id} asked of; import what the "
+                f"{place}: its {what} not what task {asked.id} asked of; import what the "
                 "tool exports as it is"
             )
+    chosen, rejected = str(sides[0]), str(sides[1])
     key = f"{round_.fingerprint}:{row.annotator or ''}"
     return replace(
         row,
-        id=comparison_id(asked.source, asked.prompt, row.chosen, row.rejected, key),
+        id=comparison_id(asked.source, asked.prompt, chosen, rejected, key),
         source=asked.source,
         prompt=asked.prompt,
+        chosen=chosen,
+        rejected=rejected,
         prompt_id=asked.prompt_id,
         batch=asked.batch,
         meta={**row.meta, **asked.meta, "of": asked.id},
@@ -733,12 +844,6 @@ def _said(row: Comparison) -> tuple[object, ...]:
     return (tuple(sorted(texts)) if tied else texts), row.judgement, row.rating
 
 
-def _where(row: Comparison) -> str:
-    """Where an answer stands, as far as its source says."""
-    file, number = row.meta.get("file"), row.meta.get("row")
-    return f"{file}:{number}" if file else f"answer {row.id}"
-
-
 def _rows_of(round_: Round, path: Path) -> Iterator[Comparison]:
     """The answers that an earlier import left; raises `PalateError` where they are another's."""
     if not path.exists():
@@ -751,17 +856,17 @@ def _rows_of(round_: Round, path: Path) -> Iterator[Comparison]:
     yield from read_comparisons(path)
 
 
-def _never_asked(round_: Round, row: Comparison) -> PalateError:
+def _never_asked(round_: Round, place: str, row: Comparison) -> PalateError:
     of = row.meta.get("of")
     if not of:
         return PalateError(
-            f"{_where(row)}: names no task; expected answers to the tasks in "
+            f"{place}: names no task; expected answers to the tasks in "
             f"{round_.folder / 'tasks'}, which say `comparison_id`"
         )
     for other in rounds_beside(round_.folder):
         if any(one.id == of for one in other.chosen()):
             return PalateError(
-                f"{_where(row)}: answers a task of round {other.name}, not of {round_.name}; "
+                f"{place}: answers a task of round {other.name}, not of {round_.name}; "
                 f"import it with --round {other.folder}"
             )
-    return PalateError(f"{_where(row)}: task {of} was never asked in round {round_.name}")
+    return PalateError(f"{place}: task {of} was never asked in round {round_.name}")

@@ -46,6 +46,8 @@ RANDOM = 1.0
 """Share at random where none is stated: all. That the members' disagreement needs fewer labels has
 not been shown (`make bench-labels`: 0.96 of them, 0.84 to 1.09, where heads can learn the truth);
 until it is, it has to be asked for."""
+MOST_PAIRS = 10**9
+"""Of a round: more than a pool in memory has, and 64 bits hold the product of two such numbers."""
 TARGETS_AT_ONCE = 256  # Of an expected gain; bounds memory at 4 MB a thousand pairs.
 
 
@@ -67,16 +69,23 @@ class SelectionOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    budget: int = Field(ge=1, description="Pairs to ask for, held-out ones among them.")
+    budget: int = Field(
+        ge=1, le=MOST_PAIRS, description="Pairs to ask for, held-out ones among them."
+    )
     test_set: float = Field(
-        0.1, ge=0, description="Held-out pairs: below 1 a share of the budget, else their number."
+        0.1,
+        ge=0,
+        le=MOST_PAIRS,
+        description="Held-out pairs: below 1 a share of the budget, else their number.",
     )
     reserve: float = Field(
         0.1, ge=0, lt=1, description="Share of all prompts that is kept for testing, for ever."
     )
     random: float = Field(RANDOM, ge=0, le=1, description="Share at random of the others.")
     safety: float = Field(0.0, ge=0, le=1, description="Least share of safety prompts in them.")
-    pairs_per_prompt: int = Field(1, ge=1, description="Most pairs of one prompt in a round.")
+    pairs_per_prompt: int = Field(
+        1, ge=1, le=MOST_PAIRS, description="Most pairs of one prompt in a round."
+    )
     power: float = Field(
         1.0, ge=0, description="Pairs are drawn by worth to this power: the higher, the greedier."
     )

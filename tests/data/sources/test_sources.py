@@ -170,6 +170,7 @@ def test_shp_training_split_is_filtered_and_counted(tmp_path: Path) -> None:
     rows = [shp("p1", 2.0 + i) for i in range(7)] + [shp("p2", 1.5), shp("p3", 2.0)]
     write_jsonl(tmp_path / "askculinary" / "train.json", rows)
     good, bad = opened("shp", tmp_path)
+    assert {row.file for row in bad} == {str(tmp_path / "askculinary" / "train.json")}
     assert len(good) == 6  # Five of p1, none of p2, one of p3.
     assert Counter(b.reason.split(" (")[0] for b in bad) == {
         "more than 5 pairs of one post": 2,

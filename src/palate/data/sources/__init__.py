@@ -50,8 +50,9 @@ from palate.data.sources import (
     skywork,
     stackexchange,
 )
+from palate.data.sources.answers import refuse_unanswered
 from palate.data.sources.base import BadRow, Cuts, LabelledResponse, Request, Row, Source
-from palate.data.sources.files import paths_by_part
+from palate.data.sources.files import paths_by_part, place_of
 from palate.types import Comparison, PalateError
 from palate.validation import did_you_mean
 
@@ -67,6 +68,7 @@ __all__ = [
     "describe",
     "not_read",
     "open_source",
+    "placed",
     "read",
     "readable",
     "safety_rows",
@@ -126,6 +128,8 @@ def open_source(name: str, request: Request | None = None) -> Iterator[Row]:
         _refuse_unrated(source, request)
     if (request.columns or request.values) and name != own.NAME:
         raise PalateError(f"{name}: its columns are known; map those of a file with source own")
+    if source.recognise is not None or name == own.NAME:  # Where answers of people come from.
+        refuse_unanswered(request.location)
     rows = source.load(request)
     if request.ties == "skip":
         rows = without_ties(rows, paths_by_part(request.location))
@@ -151,10 +155,11 @@ def read(
     from palate.data.annotators import aggregate
 
     votes = readable(open_rows(replace(request, ties="keep")), max_bad_share, on_bad)
-    pairs = aggregate(votes, request.annotators)
+    paths = paths_by_part(request.location)
+    pairs = aggregate(votes, request.annotators, paths)
     if request.ties == "keep":
         return pairs
-    return readable(without_ties(pairs, paths_by_part(request.location)), on_bad=on_bad)
+    return readable(without_ties(pairs, paths), on_bad=on_bad)
 
 
 def _refuse_unrated(source: Source, request: Request) -> None:
@@ -194,7 +199,7 @@ def _with_every_attribute(
 def without_ties(rows: Iterable[Row], paths: Mapping[str, str]) -> Iterator[Row]:
     """The rows, with a `BadRow` of kind "tie" in the place of a comparison that is one.
 
-    `paths` are the files by the names that `meta` gives them.
+    `paths` are the files by the names that `meta` gives them, as of `files.paths_by_part`.
     """
     for row in rows:
         if isinstance(row, Comparison) and row.judgement.decides == "tie":
@@ -226,6 +231,7 @@ def readable(
     """
     comparisons = good = bad = 0
     first: BadRow | None = None
+    without: BadRow | None = None  # The first that is not bad and has no comparison.
     for row in rows:
         if isinstance(row, Comparison):
             comparisons, good = comparisons + 1, good + 1
@@ -234,7 +240,7 @@ def readable(
         if on_bad is not None:
             on_bad(row)
         if row.kind != "bad":
-            good += 1
+            good, without = good + 1, without or row
             continue
         bad, first = bad + 1, first or row
         if good == 0 and bad >= ROWS_BEFORE_GIVING_UP:
@@ -246,7 +252,18 @@ def readable(
             + (more if good else "")
         )
     if not comparisons:
-        raise PalateError("expected comparisons, found none")
+        rows_are = f"; {good:,} rows have none, the first: {without}" if without else ""
+        raise PalateError(f"expected comparisons, found none{rows_are}")
+
+
+def placed(
+    rows: Iterable[Comparison], location: Path | str | None
+) -> Iterator[tuple[str, Comparison]]:
+    """Every row that `read` gave of a location with its place, FILE:ROW, as the user knows it."""
+    paths = paths_by_part(location)
+    ours = own.is_ours(Path(location)) if location is not None else False
+    for number, row in enumerate(rows, start=1):  # In our own form `meta` tells of the origin.
+        yield f"{location}:{number}" if ours else place_of(row, paths), row
 
 
 def worst(bad: Sequence[BadRow]) -> list[BadRow]:

@@ -13,11 +13,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from palate.data.messages import shown
 from palate.data.sources import base, own
 from palate.data.sources.base import Cuts, InvalidRecord, Record
+from palate.data.sources.files import find_files, read_file
 from palate.data.sources.mapping import (
     OUTCOMES,
     SKIP,
@@ -31,8 +33,15 @@ from palate.data.sources.mapping import (
 )
 from palate.types import PREFERRED, Comparison, Judgement, PalateError, Rating
 
+SIDES = {"response_a", "response_b"}
 STRENGTH_CUTS = Cuts("strength, -3 to 3 by its size", 1, 2, 3)
 TASK_COLUMNS = ("comparison_id", "prompt_id", "batch")
+HAND_BACK = {
+    "Label Studio": "label them there, and give what Export > JSON saves",
+    "Potato": "label them there, and give its annotation_output (USER/user_state.json)",
+    "Argilla": "label them there, and give what records.to_list(flatten=True) has, as JSON",
+}
+"""Of each tool whose tasks `palate data export-tasks` writes, what to hand back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +107,41 @@ def columns_of(answer: Answer) -> own.Columns:
     """What counts a task's columns: those of its roles, and those that every task may have."""
     task = {column: column for column in TASK_COLUMNS}
     return own.Columns(Layout("tasks", {**answer.roles, **task}, lambda _: ()))
+
+
+# Tasks that went to nobody.
+
+
+def refuse_unanswered(location: Path | str | None) -> None:
+    """Raise `PalateError` where the tasks that Palate wrote for a tool lie there, and no answer."""
+    if location is None or not (path := Path(location).expanduser()).exists():
+        return
+    tools: list[str] = []
+    try:
+        for file in find_files(path):
+            first = next(iter(read_file(file)), None)
+            tool = _tool_of(first.data) if isinstance(first, Record) else None
+            if tool is None:
+                return
+            tools.append(tool)
+    except PalateError:
+        return  # Whoever reads it says what is wrong.
+    tool = tools[0]
+    raise PalateError(
+        f"{path}: no task has been answered; these are the tasks as {tool} imports them: "
+        f"{HAND_BACK[tool]}"
+    )
+
+
+def _tool_of(row: Mapping[str, Any]) -> str | None:
+    """The tool whose task a row is, as `data.tasks` writes it: without any answer."""
+    task = row.get("data")
+    if isinstance(task, Mapping) and "annotations" not in row:
+        return "Label Studio" if "comparison_id" in task else None
+    shown_as = row.keys() - {"id", "prompt", *TASK_COLUMNS}
+    if "comparison_id" not in row:
+        return None
+    return "Potato" if shown_as == {"text"} else "Argilla" if shown_as == SIDES else None
 
 
 # What an answer says.

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 
 from palate.data.messages import shown, without_filled
 from palate.data.sources.base import BadRow, Record, Records, Request
-from palate.types import PalateError
+from palate.types import BenchmarkItem, Comparison, PalateError
 
 DATA_VARIABLE = "PALATE_DATA"  # The data root, where none is given.
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -133,17 +133,28 @@ def data_files(
 ) -> Iterator[tuple[Path, str]]:
     """The data files at a location, each with its name below it ("askculinary/train")."""
     for path in find_files(location, split, subset):
-        above = path.relative_to(location).parent.parts if location.is_dir() else ()
-        yield path, "/".join((*above, stem(path)))
+        yield path, part_of(path, location)
+
+
+def part_of(path: Path, location: Path) -> str:
+    """The name of a data file at a location, which `meta.file` of its comparisons holds."""
+    above = path.relative_to(location).parent.parts if location.is_dir() else ()
+    return "/".join((*above, stem(path)))
 
 
 def paths_by_part(location: Path | str | None) -> dict[str, str]:
-    """The data files at a location by the names that `meta` gives them; nothing of the hub."""
-    if not isinstance(location, Path):
+    """The data files at a location, as the user knows them, by their names there."""
+    if location is None or not (path := Path(location).expanduser()).exists():
         return {}
-    with suppress(PalateError):  # Not there, or in a form that its source alone reads.
-        return {part: str(path) for path, part in data_files(location)}
+    with suppress(PalateError):  # In a form that its source alone reads.
+        return {part: str(file) for file, part in data_files(path)}
     return {}
+
+
+def place_of(row: Comparison | BenchmarkItem, paths: Mapping[str, str]) -> str:
+    """Where a row stands, FILE:ROW, as far as its source says; `paths` as in `paths_by_part`."""
+    file, number = row.meta.get("file"), row.meta.get("row")
+    return f"{paths.get(str(file), file)}:{number}" if file else f"{row.source} {row.id}"
 
 
 def find_files(location: Path, split: str | None = None, subset: str | None = None) -> list[Path]:

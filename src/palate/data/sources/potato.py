@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from palate.data.messages import shown
 from palate.data.sources import answers, base, own
 from palate.data.sources.answers import STRENGTH_CUTS, Answer
 from palate.data.sources.base import BadRow, Cuts, InvalidRecord, Record, Request, Row, Source
-from palate.data.sources.files import read_file
+from palate.data.sources.files import part_of, read_file
 from palate.data.sources.mapping import number
 from palate.progress import info
 from palate.types import PalateError
@@ -68,6 +68,7 @@ def load(request: Request) -> Iterator[Row]:
                     raise InvalidRecord(f"shown in an order of its own, which is not read; {TRIED}")
                 answer = _answer(str(item), str(state.get("user_id")), given[item], project)
                 columns = columns or answers.columns_of(answer)
+                answer = replace(answer, meta={"file": part_of(path, location), **answer.meta})
                 yield from answers.comparisons(record, answer, NAME, columns)
             except InvalidRecord as invalid:
                 yield record.bad(InvalidRecord(f"item {item}: {invalid.reason}", invalid.kind))
