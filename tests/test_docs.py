@@ -57,7 +57,7 @@ NOT_RUN = {
     r"--format adapter": "the demo learns all its weights; tests/model/test_adapters.py",
     r"--engine |palate engines install": "environments of others; tests/engines",
     r"--url ": "needs a server; tests/evaluate/test_parity.py",
-    r"palate compare .*--rewardbench-2": "verdicts on a benchmark of the hub; "
+    r"palate compare .*rewardbench-2": "verdicts on a benchmark of the hub; "
     "tests/evaluate/test_compare.py",
     r"palate parity .*--items rewardbench-2": "a benchmark of the hub; "
     "tests/evaluate/test_parity.py",
