@@ -23,7 +23,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -46,7 +46,7 @@ from palate.model.precision import compute_dtype
 from palate.model.reward_model import RewardModel
 from palate.records import write_comparisons
 from palate.stats import replicated_accuracy, replicated_difference
-from palate.train.batching import epoch_order, split_step, steps_per_epoch
+from palate.train.batching import epoch_order, split_step
 from palate.train.dataset import Examples, tokenise
 from palate.train.loop import Schedule
 from palate.train.options import TrainOptions
@@ -139,32 +139,53 @@ def _states(model: RewardModel, examples: Examples, rows: range) -> Tensor:
 
 def train(training: Training, rows: Tensor, prompts: NDArray[np.uint64]) -> Tensor:
     """The head, [width], that learns from states [N, width] of comparisons of those prompts."""
-    per_epoch = steps_per_epoch(len(rows), training.batch)
-    total = per_epoch * training.epochs
+    head = new_head(rows.shape[1], training.part)
+    epochs = [
+        torch.from_numpy(epoch_order(prompts, training.part, epoch))
+        for epoch in range(training.epochs)
+    ]
+    descend(
+        head, epochs, training.batch, training.rate,
+        lambda batch: softplus(-(rows[batch] @ head)).mean(),
+    )  # fmt: skip
+    return head.detach()
+
+
+def new_head(width: int, seed: int) -> torch.nn.Parameter:
+    """A head as a training begins with it, nearly 0."""
+    generator = torch.Generator().manual_seed(seed)
+    return torch.nn.Parameter(1e-3 * torch.randn(width, generator=generator))
+
+
+def descend(
+    head: torch.nn.Parameter, epochs: Sequence[Tensor], batch: int, rate: float,
+    loss: Callable[[Tensor], Tensor],
+) -> None:  # fmt: skip
+    """Train a head by the schedule, AdamW and clipping of `palate train`.
+
+    Args:
+        epochs: the rows of each, in order.
+        loss: of the rows of a step.
+    """
+    steps = [step for order in epochs for step in order.split(batch)]
     options = TrainOptions(
-        epochs=training.epochs,
-        pairs_per_step=training.batch,
-        warmup_steps_min=min(5, -(-total // 10)),
+        epochs=len(epochs),
+        pairs_per_step=batch,
+        warmup_steps_min=min(5, -(-len(steps) // 10)),
     )
-    generator = torch.Generator().manual_seed(training.part)
-    head = torch.nn.Parameter(1e-3 * torch.randn(rows.shape[1], generator=generator))
     optimizer = torch.optim.AdamW(
         [head],
         betas=(options.adam_beta1, options.adam_beta2),
         eps=options.adam_epsilon,
         weight_decay=options.weight_decay,
     )
-    schedule = Schedule.of(options, total)
-    for epoch in range(training.epochs):
-        order = torch.from_numpy(epoch_order(prompts, training.part, epoch))
-        for index, batch in enumerate(order.split(training.batch)):
-            factor = schedule.factor(epoch * per_epoch + index + 1)
-            optimizer.param_groups[0]["lr"] = training.rate * factor
-            softplus(-(rows[batch] @ head)).mean().backward()
-            torch.nn.utils.clip_grad_norm_([head], options.clip_norm)
-            optimizer.step()
-            optimizer.zero_grad()
-    return head.detach()
+    schedule = Schedule.of(options, len(steps))
+    for number, step in enumerate(steps):
+        optimizer.param_groups[0]["lr"] = rate * schedule.factor(number + 1)
+        loss(step).backward()
+        torch.nn.utils.clip_grad_norm_([head], options.clip_norm)
+        optimizer.step()
+        optimizer.zero_grad()
 
 
 def trained(file: Path) -> dict[Training, list[float]]:

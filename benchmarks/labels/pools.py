@@ -177,6 +177,10 @@ class Backbone:
 
     def pairs(self, rows: Sequence[Comparison], folder: Path) -> Pairs:
         """The pairs of rows that can be trained on, their states from `folder` where they are."""
+        return pairs_of(*self.states(rows, folder))
+
+    def states(self, rows: Sequence[Comparison], folder: Path) -> tuple[list[Comparison], Floats]:
+        """The rows that can be trained on, and chosen less rejected of their states, [P, D]."""
         kept, parts = list[Comparison](), list[NDArray[np.float32]]()
         folder.mkdir(parents=True, exist_ok=True)
         for start in range(0, len(rows), SHARD):
@@ -190,7 +194,7 @@ class Backbone:
                 parts.append(found["states"])
                 places = {row.id: row for row in shard}
                 kept += [places[name] for name in found["ids"].tolist()]
-        return pairs_of(kept, np.concatenate(parts).astype(np.float64))
+        return kept, np.concatenate(parts).astype(np.float64)
 
     def _write(self, rows: Sequence[Comparison], path: Path, made_of: str) -> None:
         file = path.with_suffix(".parquet")
