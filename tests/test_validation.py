@@ -75,6 +75,9 @@ def test_the_tag_of_a_union_is_no_key_and_a_value_can_be_kept_back():
 def test_a_mistyped_name_gets_the_nearest_or_all():
     assert did_you_mean("longr", ["longer", "random"]) == "did you mean 'longer'?"
     assert did_you_mean("q", ["longer", "random"]) == "known: longer, random"
+    benchmarks = ["rm-bench", "mt-bench-human"]
+    assert did_you_mean("MTBench", benchmarks) == "did you mean 'mt-bench-human'?"
+    assert did_you_mean("rm-bnch", benchmarks) == "did you mean 'rm-bench'?"
     assert did_you_mean("q", [], else_say="built in") == "built in: none"
     with pytest.raises(ValueError, match=r"^judges: no 'longr'; did you mean 'longer'\?$"):
         refuse_unknown("judges", ["random", "longr"], ["longer", "random"])

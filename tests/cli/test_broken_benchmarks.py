@@ -144,3 +144,41 @@ def test_what_palate_kept_of_it_and_was_cut_is_named_by_what_reads_it(tmp_path: 
         assert str(broken) in line
         assert "not a whole Parquet file" in line
         broken.write_bytes(whole)
+
+
+def test_what_is_typed_wrong_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    pair = {"prompt": "?", "chosen": "a", "rejected": "b"}
+    published.write_rows(Path("mine.jsonl"), [pair])
+    published.write_rows(Path("k.jsonl"), [{**pair, "rejected": ["b", "c"]}])
+    tie = {"prompt": "?", "response_a": "a", "response_b": "b", "winner": "tie"}
+    published.write_rows(Path("ties.jsonl"), [tie])
+    published.write_rows(Path("best-of-k.jsonl"), [pair])
+    published.write_rows(Path("folder/pairs.jsonl"), [pair])
+    Path("nothing").mkdir()
+    for line, arguments in {
+        "mine.jsonl: given twice; name it once": ["judge", "longer", "mine.jsonl", "./mine.jsonl"],
+        "best-of-k=k.jsonl, best-of-k.jsonl: results are kept by the name 'best-of-k'": [
+            "judge", "longer", "best-of-k=k.jsonl", "best-of-k.jsonl",
+        ],
+        "mine.jsonl: is a file of data; the judge comes first": ["judge", "mine.jsonl", "longer"],
+        "rejected: expected one response, got a list of 2; such": ["judge", "longer", "k.jsonl"],
+        "found none; 1 rows have none, the first: ties.jsonl:1": ["judge", "longer", "ties.jsonl"],
+        "nothing: expected data files, found none": ["judge", "longer", "nothing"],
+        "folder: expected data files subset=x, found pairs.jsonl": [
+            "judge", "longer", "rewardbench=folder", "--subset", "x",
+        ],
+        "did you mean 'mt-bench-human'?": ["audit", "mtbench"],
+        "x=k.jsonl: no benchmark 'x'": ["audit", "x=k.jsonl"],
+        "and --path y; say once where it is": ["audit", "best-of-k=k.jsonl", "--path", "y"],
+        "--model longer: given twice": ["audit", "mine.jsonl", *(["--model", "longer"] * 2)],
+        "--own: expected a word": ["probe", "longer", "mine.jsonl", "--own", " "],
+        "mine.jsonl: expected a verdict file": ["compare", "mine.jsonl", "chance"],
+    }.items():  # fmt: skip
+        assert line in said(*arguments)
+    assert (
+        CliRunner().invoke(app, ["judge", "longer", "folder", "best-of-k=k.jsonl"]).exit_code == 0
+    )
+    kept = "verdicts/benchmarks/best-of-k.parquet"
+    found = CliRunner().invoke(app, ["audit", kept, "--format", "json"])
+    assert json.loads(found.stdout)["size"]["items"] == 1

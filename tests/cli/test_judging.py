@@ -73,7 +73,7 @@ def test_a_judge_is_probed_and_no_accuracy_is_touched(tmp_path):
 
 def test_what_nobody_knows_is_null_and_an_empty_cell(tmp_path):
     new, seen = (write(tmp_path / f"{n}.jsonl", rows(12, 8)) for n in ("new", "seen"))
-    write(seen, [row for row in rows(12, 8) if row["chosen_model"] == "ours"])
+    write(seen, [row for row in rows(12, 8, start=20) if row["chosen_model"] == "ours"])
     arguments = ["win-rate", "longer", new, seen, "--system", "ours"]
     done = palate(*arguments, "--format", "json", cwd=tmp_path)
     assert done.returncode == 1

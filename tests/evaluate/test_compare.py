@@ -155,6 +155,18 @@ def test_command_prints_parts_and_writes_flips(run: Path) -> None:
 def test_command_compares_two_files_and_refuses_what_is_no_file(run: Path) -> None:
     files = [str(p) for p in verdict_files(run, ("longer", "random"), None)]
     assert CliRunner().invoke(app, ["compare", *files]).exit_code == 0
+    same = CliRunner().invoke(app, ["compare", files[0], files[0]])
+    assert "given twice" in str(same.exception)
+    # Of two files of one judge each is named by its file: a column would replace the other.
+    again = run / "again" / "longer--held-out.parquet"
+    evaluate(
+        open_judge("longer"),
+        Benchmark("held out", run / "benchmarks" / "held out.parquet"),
+        again.parent,
+    )
+    found = CliRunner().invoke(app, ["compare", files[0], str(again), "--format", "json"])
+    row = json.loads(found.stdout)[0]
+    assert row[files[0]] == row[str(again)] > 0
     found = CliRunner().invoke(app, ["compare", "longer", "random"])
     assert isinstance(found.exception, PalateError)
     assert "no such verdict file" in str(found.exception)

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from palate.data.prompts import hash64
+from palate.evaluate.audit import pairs_of
 from palate.evaluate.probes import PADDING, place_of_k, probe, systems_of
 from palate.judges import open_judge
 from palate.types import (
@@ -145,6 +146,10 @@ def test_own_responses_are_known_by_models_or_by_columns(tmp_path):
     columns = {UNREAD_COLUMNS: {"chosen_model": "a", "rejected_model": "b"}}
     assert systems_of(comparisons(1, models=None, **columns)[0]) == ("a", "b")
     assert systems_of(comparisons(1, models=None)[0]) is None
+    item = BenchmarkItem(
+        "i", "s", one.prompt, ("a", "b", "c"), (1, 0, 1), "p", labels=("x", "gpt-y", "z")
+    )
+    assert [systems_of(pair) for pair in pairs_of(item)] == [("gpt-y", "x"), ("gpt-y", "z")]
     assert systems_of(comparisons(1, models=["a", None])[0]) is None
     found = probe("made", comparisons(20), Leaning(), tmp_path, own=["claude"])
     assert "no pair says" in found.skipped[-1]

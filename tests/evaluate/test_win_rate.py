@@ -86,3 +86,6 @@ def test_a_system_that_stands_in_no_comparison_is_one_line(tmp_path):
         PalateError, match=r"'yours'.*chosen_model and rejected_model; there are 'mine', 'old'"
     ):
         win_rates(Biased(), rows(9, 50, "new"), rows(9, 50, "seen"), "yours", tmp_path)
+    # The judge's errors are not independent of what they were measured on.
+    with pytest.raises(PalateError, match="9 of 12 comparisons are among the labelled ones too"):
+        win_rates(Biased(), rows(12, 50, "new"), rows(9, 50, "new"), "mine", tmp_path)

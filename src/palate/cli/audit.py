@@ -47,7 +47,7 @@ def audit(
         str,
         typer.Argument(
             help="A file of your own, a name of `palate data list`, or a benchmark of the field "
-            "such as llmbar or rewardbench-2, with --path where it was fetched to."
+            "such as llmbar or rewardbench-2=FOLDER, where it was fetched to."
         ),
     ],
     path: PathOption = None,
@@ -112,7 +112,15 @@ def audit(
     from dataclasses import replace
 
     from palate.cli.recipes import judge_spec
-    from palate.cli.sources import all_of, check_output, comparisons, identity, items_of
+    from palate.cli.sources import (
+        all_of,
+        asked_in,
+        check_output,
+        comparisons,
+        holds_items,
+        identity,
+        items_of,
+    )
     from palate.data.sources import not_read
     from palate.evaluate.audit import as_pairs
     from palate.evaluate.audit import audit as measure
@@ -121,6 +129,9 @@ def audit(
     from palate.judges import open_judge
     from palate.types import PalateError
 
+    benchmark, path = _name_and_path(benchmark, path)
+    if twice := [one for one in model or () if (model or []).count(one) > 1]:
+        raise PalateError(f"--model {twice[0]}: given twice; name it once")
     for file in out or ():
         check_output(file, benchmark, path, *(train or ()), *map(str, against or ()))
         if file.suffix not in FORMS:
@@ -134,7 +145,8 @@ def audit(
     with interruptible(command_line()):
         rows: Iterable[Comparison | BenchmarkItem]
         bad: list[BadRow] = []
-        if _is_named(benchmark):
+        of_items = holds_items(Path(benchmark))
+        if of_items or _is_named(benchmark):
             for typed, said in (
                 ("--option", option),
                 ("--column", column),
@@ -147,7 +159,11 @@ def audit(
                     raise PalateError(
                         f"{typed}: {benchmark} is read whole, by its own rules; leave it out"
                     )
-            rows = items_of(benchmark, path, subset, split, data)
+            rows = (
+                asked_in(Path(benchmark))
+                if of_items
+                else items_of(benchmark, path, subset, split, data)
+            )
         else:
             rows, bad = comparisons(
                 benchmark, path, subset, split, option, data, max_bad_share, column, value,
@@ -177,6 +193,22 @@ def audit(
     for file in out or ():
         _write(made, file)
         say(f"audit: {file}")
+
+
+def _name_and_path(benchmark: str, path: str | None) -> tuple[str, str | None]:
+    """A benchmark and where it is: `NAME=PATH`, as for `palate judge`, is NAME with --path PATH."""
+    from palate.data.benchmarks import BENCHMARKS
+    from palate.types import PalateError
+    from palate.validation import did_you_mean
+
+    name, equals, where = benchmark.partition("=")
+    if not equals or Path(benchmark).exists():
+        return benchmark, path
+    if name not in BENCHMARKS:
+        raise PalateError(f"{benchmark}: no benchmark {name!r}; {did_you_mean(name, BENCHMARKS)}")
+    if path is not None:
+        raise PalateError(f"{benchmark}: and --path {path}; say once where it is")
+    return name, where
 
 
 def _is_named(benchmark: str) -> bool:

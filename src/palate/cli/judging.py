@@ -69,7 +69,10 @@ def probe(
     from palate.evaluate.run import slug
     from palate.judges import open_judge
     from palate.records import read_benchmark_items, read_comparisons
+    from palate.types import PalateError
 
+    if not all(word.strip() for word in own or ()):
+        raise PalateError("--own: expected a word of the names of the judge's family, got nothing")
     say, spec, folder = progress(quiet=quiet), judge_spec(judge), out or Path("probes")
     rows: list[dict[str, Any]] = []
     with interruptible(command_line()):

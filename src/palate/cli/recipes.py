@@ -414,6 +414,7 @@ def judge_spec(name: str) -> JudgeSpec:
     """The judge that was typed: a checkpoint, a trivial judge, or `{KIND: {OPTION: VALUE}}`."""
     import yaml
 
+    from palate.data.sources.files import ending
     from palate.judges import JUDGES
     from palate.types import PalateError
 
@@ -423,6 +424,8 @@ def judge_spec(name: str) -> JudgeSpec:
             spec = yaml.safe_load(name)
         except yaml.YAMLError:
             raise PalateError(f"{name}: expected one judge such as '{{chat: MODEL}}'") from None
+    if not name.startswith("{") and Path(name).is_file() and ending(Path(name)):
+        raise PalateError(f"{name}: is a file of data; the judge comes first, then the files")
     bare = not name.startswith("{") and "/" not in name and not Path(name).exists()
     near = get_close_matches(name, JUDGES, n=1, cutoff=0.7) if bare else []
     if near and name not in JUDGES:

@@ -236,6 +236,8 @@ def compare(
     Example: [bold]palate compare helpfulness longer --run runs/demo --benchmark safety[/bold]
     Example: [bold]palate compare verdicts/rm--rewardbench-2.parquet chance[/bold]
     """
+    from dataclasses import replace
+
     import numpy as np
 
     from palate.cli.sources import asked_in
@@ -255,7 +257,13 @@ def compare(
     for path in paths:
         if not path.is_file():
             raise PalateError(f"{path}: no such verdict file; to name judges of a run, give --run")
+        if path.suffix != ".parquet":
+            raise PalateError(f"{path}: expected a verdict file, whose name ends in .parquet")
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise PalateError(f"{paths[0]}: given twice; a judge is compared with another one")
     results = list(map(read_judge_results, paths))
+    if len({one.judge for one in results}) < len(results):  # As those of two runs may be.
+        results = [replace(one, judge=str(path)) for one, path in zip(results, paths, strict=True)]
     own = [score for path in paths if (score := read_score(path)) is not None]
     if by_chance:
         results.append(comparing.by_chance(results[0]))

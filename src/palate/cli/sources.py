@@ -104,10 +104,10 @@ def asked_in(file: Path) -> Iterator[Comparison | BenchmarkItem]:
     """What judges were asked: the comparisons of a file as `all_of`, or Palate's items of K."""
     from palate.evaluate.benchmark import rows_of
 
-    return rows_of(file) if _holds_items(file) else all_of(file)
+    return rows_of(file) if holds_items(file) else all_of(file)
 
 
-def _holds_items(file: Path) -> bool:
+def holds_items(file: Path) -> bool:
     """Whether it is Palate's file of items of K."""
     return file.is_file() and is_ours(file) and read_header(file).kind == "items"
 
@@ -130,7 +130,7 @@ def candidates_in(given: str, count: int) -> list[Candidates]:
     if name in BENCHMARKS and (equals or not file.exists()):
         data = os.environ.get(DATA_VARIABLE) or None
         rows = items_of(name, where or None, None, None, data)
-    elif _holds_items(file):
+    elif holds_items(file):
         rows = rows_of(file)
     elif not file.exists():
         hint = did_you_mean(name, BENCHMARKS)
@@ -150,7 +150,7 @@ def comparison_file(file: Path, folder: Path, request: Request | None = None) ->
     """
     if not file.exists():
         raise PalateError(f"{file}: no such file")
-    if is_ours(file) or not file.is_file():
+    if is_ours(file):
         return file  # What is of another kind is said where it is used.
     out = folder / f"{stem(file)}.parquet"
     bad: list[BadRow] = []
@@ -219,7 +219,17 @@ def benchmark_files(
 
     asked: dict[str, Path] = {}
     files: list[Path] = []
-    for one in given:
+    typed: dict[str, str] = {}
+
+    def claim(title: str, one: str) -> None:
+        other = typed.setdefault(title, one)
+        if other is not one:
+            raise PalateError(
+                f"{other}, {one}: results are kept by the name {title!r}, which both have; "
+                "judge them one after the other, each with --out of its own"
+            )
+
+    for one in dict.fromkeys(given):
         name, equals, where = one.partition("=")
         if name not in BENCHMARKS or (Path(one).exists() and not equals):
             if equals and not Path(one).exists():
@@ -237,15 +247,17 @@ def benchmark_files(
         elif not Path(location).exists():
             location = where  # A hub id, or said to be nowhere.
         title = "-".join(filter(None, (name, subset, split)))
+        claim(title, one)
         path = folder / f"{title}.parquet"
         if not (location is None and path.exists() and Benchmark(title, path).named):
             request = Request(location, split, subset)
             header = import_benchmark(name, path, request, partial=partial)
             info(f"{title}: {header.rows:,} {header.kind}; kept in {path}")
         asked[title] = path
-    for title, file in by_name(files).items():
-        asked[title] = comparison_file(file, folder)
-    return asked
+    named = by_name(files)
+    for title, file in named.items():
+        claim(title, str(file))
+    return asked | {title: comparison_file(file, folder) for title, file in named.items()}
 
 
 def by_name(files: Sequence[Path]) -> dict[str, Path]:
@@ -257,6 +269,8 @@ def by_name(files: Sequence[Path]) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for file in files:
         other = named.setdefault(stem(file), file)
+        if other is not file and other.resolve() == file.resolve():
+            raise PalateError(f"{file}: given twice; name it once")
         if other is not file:
             raise PalateError(
                 f"{other}, {file}: results are kept by the name {stem(file)!r}, which both have; "

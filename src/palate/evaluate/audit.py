@@ -348,6 +348,8 @@ def pairs_of(item: BenchmarkItem) -> Iterator[Comparison]:
     if not item.pairs and len(places) > 2 and places.count(0) == 1 and max(places) == 1:
         meta[CONTEST] = item.id
     for better, worse in asked:
+        if item.labels:
+            meta = {**meta, "models": [item.labels[better], item.labels[worse]]}
         yield Comparison(
             id=digest("pair", item.id, better, worse),
             source=item.source,

@@ -124,7 +124,7 @@ def probe(
             ("position", "answers for the response shown first", first, np.full(first.size, 0.5))
         )
     else:
-        skipped.append("position: this judge reads one response at a time, in no order")
+        skipped.append("position: not a judge that reads both responses at once, in an order")
 
     padded = {c.id: hash64("padded", c.id) % 2 == 0 for c in asked}  # Whether the chosen one.
     sides = np.array([padded[str(key)] for key in plain.ids], dtype=np.bool_)

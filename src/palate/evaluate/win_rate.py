@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from palate import stats
+from palate.data.annotators import item_key
 from palate.evaluate.benchmark import Benchmark, order_for
 from palate.evaluate.journal import Progress
 from palate.evaluate.probes import systems_of
@@ -60,9 +61,17 @@ def win_rates(
         progress: called after each answer.
 
     Raises:
-        PalateError: no comparison of this system says whose its responses are.
+        PalateError: no comparison of this system says whose its responses are, or one of them is
+            among the labelled ones.
     """
-    comparisons = list(comparisons)
+    comparisons, labelled = list(comparisons), list(labelled)
+    seen = {item_key(c)[0] for c in labelled}
+    if again := sum(item_key(c)[0] in seen for c in comparisons):
+        raise PalateError(
+            f"{again:,} of {len(comparisons):,} comparisons are among the labelled ones too, where "
+            "what people say is known and the judge's errors were measured; leave them out of one "
+            "of the two files"
+        )
     new, known = _by_other(comparisons, system), _by_other(labelled, system)
     if not new:
         named = sorted({name for c in comparisons for name in systems_of(c) or ()})

@@ -293,7 +293,7 @@ def test_missing_file_and_missing_split(tmp_path: Path) -> None:
 
 
 def test_no_location() -> None:
-    with pytest.raises(PalateError, match="own: expected a local file or folder or a hub id"):
+    with pytest.raises(PalateError, match=r"^expected a local file or folder or a hub id"):
         list(open_source("own"))
 
 

@@ -27,6 +27,7 @@ from palate.data.sources.files import (
     resolve,
     stem,
     stream,
+    those_of,
 )
 from palate.stats import Term
 from palate.types import BenchmarkItem, Comparison, PalateError
@@ -332,7 +333,7 @@ def own_files(benchmark: NamedBenchmark, location: Path, request: Request) -> li
     for pattern in benchmark.patterns:
         own = [path for path in files if fnmatch(str(path.relative_to(location)), pattern)]
         if own:
-            return sorted(own)
+            return those_of(sorted(own), location, request.split, request.subset)
     if benchmark.patterns and files:
         raise PalateError(
             f"{benchmark.name}: {location}: expected {' or '.join(benchmark.patterns)}, found "

@@ -215,7 +215,9 @@ def _with_name(name: str, rows: Iterator[Row]) -> Iterator[Row]:
         yield from rows
     except PalateError as error:
         message = str(error)
-        raise PalateError(message if message.startswith(name) else f"{name}: {message}") from error
+        if name == own.NAME or message.startswith(name):  # What is one's own is named by its file.
+            raise
+        raise PalateError(f"{name}: {message}") from error
 
 
 def readable(

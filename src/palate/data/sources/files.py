@@ -124,7 +124,8 @@ def records(
         for split in [request.split] if request.split else splits:
             yield from stream(location, split=split, name=name, data_dir=data_dir)
         return
-    for path, part in data_files(location, request.split, request.subset if folder else None):
+    # A configuration of the hub is a folder of a local copy, if it is there at all.
+    for path, part in data_files(location, request.split, request.subset):
         yield from read_file(path, part)
 
 
@@ -167,12 +168,6 @@ def find_files(location: Path, split: str | None = None, subset: str | None = No
         return [location]
     if not location.is_dir():
         raise PalateError(f"{location}: no such file or folder")
-
-    def matches(path: Path) -> bool:
-        folders, name = path.relative_to(location).parts[:-1], stem(path)
-        of_split = not split or name == split or name.startswith(f"{split}-") or split in folders
-        return of_split and (not subset or subset in folders)
-
     files = sorted(
         path
         for path in location.rglob("*")
@@ -180,12 +175,28 @@ def find_files(location: Path, split: str | None = None, subset: str | None = No
         and ending(path)
         and not path.name.startswith((".", "dataset_info", "state.json"))
     )
-    matching = [path for path in files if matches(path)]
-    if not matching:
-        wanted = " ".join(f"{k}={v}" for k, v in (("subset", subset), ("split", split)) if v)
-        names = ", ".join(str(path.relative_to(location)) for path in files[:8]) or "no data file"
-        raise PalateError(f"{location}: expected data files {wanted}, found {names}")
-    return matching
+    return those_of(files, location, split, subset)
+
+
+def those_of(
+    files: Sequence[Path], location: Path, split: str | None, subset: str | None
+) -> list[Path]:
+    """The files of a folder that are of a split and of a subset; all of them where neither is said.
+
+    Raises:
+        PalateError: there is none; says which files there are.
+    """
+
+    def matches(path: Path) -> bool:
+        folders, name = path.relative_to(location).parts[:-1], stem(path)
+        of_split = not split or name == split or name.startswith(f"{split}-") or split in folders
+        return of_split and (not subset or subset in folders)
+
+    if matching := [path for path in files if matches(path)]:
+        return matching
+    wanted = "".join(f" {k}={v}" for k, v in (("subset", subset), ("split", split)) if v)
+    names = ", ".join(str(path.relative_to(location)) for path in files[:8]) or "none"
+    raise PalateError(f"{location}: expected data files{wanted}, found {names}")
 
 
 def ending(path: Path) -> str:

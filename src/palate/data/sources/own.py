@@ -312,6 +312,11 @@ def _reply(data: Mapping[str, Any], column: str, prompt: Prompt) -> tuple[Turns,
         value = [value]
     if not isinstance(value, list):
         raise InvalidRecord(f"{column}: expected text or one assistant message, got {shown(value)}")
+    if value and all(isinstance(one, str) for one in value):
+        raise InvalidRecord(
+            f"{column}: expected one response, got a list of {len(value)}; such items of several "
+            "are judged and audited as best-of-k=FILE"
+        )
     turns = base.messages(value, column)
     if len(turns) == 1 and turns[0].role == "assistant":
         return prompt.turns, turns[0].content
