@@ -290,7 +290,7 @@ def test_answers_that_were_not_asked_for_are_refused(pool: Path, tmp_path: Path)
             replace(good, meta=good.meta | {"of": ["nothing"]})
         ],
         r"answers a task of round two, not of one; import it with --round": [answer(other)],
-        r"answered twice by ann, first in e.json:1": [good, good],
+        r"e.json:2: task \w+ was answered twice by ann, first in e.json:1": [good, good],
         r"its responses are not what task": [replace(good, chosen="changed")],
         r"its prompt is not what task": [replace(good, prompt=made("Another?").prompt)],
     }
@@ -391,6 +391,11 @@ def test_what_cannot_be_asked_is_a_line(pool: Path, tmp_path: Path) -> None:
     assert "expected a round of `palate next`" in one_line(
         palate("data", "import", plain, "--round", tmp_path / "nowhere")
     )
+    (tmp_path / "killed" / "comparisons").mkdir(parents=True)
+    (tmp_path / "killed" / CHOSEN).touch()
+    for folder, said in ((plain, "it is a file"), (tmp_path, "round.json is not here"),
+                         (tmp_path / "killed", "is not whole yet")):  # fmt: skip
+        assert said in one_line(palate("data", "import", plain, "--round", folder))
     assert not out.exists() or not (out / "round.json").exists()
     done = palate("next", plain, "--budget", 20, "--reserve", 0.3, "--out", out, "--test", test,
                   "--leave-out-overlap")  # fmt: skip
@@ -405,7 +410,16 @@ def test_what_cannot_be_asked_is_a_line(pool: Path, tmp_path: Path) -> None:
     again = palate("next", plain, "--budget", 20, "--reserve", 0.3, "--out", out, "--test", test,
                    "--leave-out-overlap", "-q", "--format", "json")  # fmt: skip
     assert {row["round"] for row in json.loads(again.stdout)} == {str(out)}
-    for word, said in (("--annotators", "votes"), ("--out", out / HELD_OUT)):
+    assert f"it holds 1; name one of them, such as {out}" in one_line(
+        palate("data", "import", plain, "--round", out.parent)
+    )
+    assert "is a question without an answer" in one_line(
+        palate("data", "import", out / CHOSEN, "--round", out)
+    )
+    assert "expected answers: an export of Label Studio, Potato, Argilla, or a file" in one_line(
+        palate("data", "import", plain, "--round", out)
+    )
+    for word, said in (("--annotators", "votes"), ("--out", out / HELD_OUT), ("--out", "a.csv")):
         line_ = one_line(palate("data", "import", plain, "--round", out, word, said))
         assert line_.startswith(f"palate: {word}")
     assert all("Question 7 " not in row.prompt[0].content for row in read_round(out).chosen())

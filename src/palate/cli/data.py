@@ -266,12 +266,13 @@ def lint(
 
     Example: [bold]palate data lint my-comparisons.jsonl --out findings.parquet[/bold]
     """
-    from palate.cli.sources import check_output, comparisons
+    from palate.cli.sources import check_output, check_parquet, comparisons
     from palate.data.lint import LintReport
     from palate.data.lint import lint as find
     from palate.data.sources import not_read
 
     check_output(out, source, path)
+    check_parquet(out)
     log = progress()
     stream, bad = comparisons(
         source,
@@ -351,7 +352,7 @@ def import_file(
     ones go to a file of their own. Default: ROUND/answers.parquet, ROUND/held-out.parquet.
     Example: [bold]palate data import export.json --round rounds/round-1[/bold]
     """
-    from palate.cli.sources import check_output, comparisons
+    from palate.cli.sources import check_output, check_parquet, comparisons
     from palate.data.sources import not_read, worst
     from palate.data.sources.files import stem
     from palate.records import write_comparisons
@@ -365,6 +366,7 @@ def import_file(
         return
     out = out or Path(f"{stem(Path(source))}.comparisons.parquet")
     check_output(out, source, path)
+    check_parquet(out)
     log = progress()
     stream, bad = comparisons(
         source,
@@ -397,8 +399,10 @@ def _import_answers(
     given: Mapping[str, object],
 ) -> None:
     """The answers to a round's tasks, of whatever tool."""
-    from palate.cli.sources import check_output, comparisons
+    from palate.cli.sources import check_output, check_parquet, comparisons
     from palate.data.sources import SOURCES, not_read, placed, worst
+    from palate.data.sources.answers import refuse_unanswered
+    from palate.data.sources.own import is_ours
     from palate.labels.round import ANSWERS, HELD_OUT, import_answers, read_round
     from palate.types import PalateError
 
@@ -413,6 +417,7 @@ def _import_answers(
                           "leave --out away, or name a file elsewhere")  # fmt: skip
     held_out = folder / HELD_OUT if out == own else out.with_suffix(f".{HELD_OUT}")
     check_output(out, source, path)
+    check_parquet(out)
     if source not in SOURCES and path is None and Path(source).exists():
         known = [(name, one.recognise) for name, one in SOURCES.items()]
         tool = next((name for name, knows in known if knows and knows(Path(source))), None)
@@ -423,6 +428,13 @@ def _import_answers(
                        if any(knows and knows(file) for _, knows in known)]  # fmt: skip
             if exports:
                 raise PalateError(f"{source}: is a folder; name its export: {exports[0]}")
+        elif not is_ours(Path(source)):
+            refuse_unanswered(Path(source))
+            tools = ", ".join(SOURCES[name].title for name, knows in known if knows)
+            raise PalateError(
+                f"{source}: expected answers: an export of {tools}, or a file of "
+                f"`palate view {folder} --export`"
+            )
     log = progress()
     rows, bad = comparisons(
         source, path, None, None, option, None, max_bad_share, None, value, ties="keep"

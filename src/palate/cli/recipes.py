@@ -689,6 +689,12 @@ def show_conclusions(folder: Path, form: Format) -> None:
     written, console = report(folder), Console()
     # A sentence a model and a few cautions; the rest is on the page.
     lines = ["".join(words) for words in written.verdict.models]
+    judged = [name for name, kind in written.judged.kinds().items() if kind != "trivial"]
+    if not lines and judged:
+        lines = [
+            f"{', '.join(judged)}: nothing to compare with; add a baseline to `judges`, such as "
+            "longer. What was answered is on the page."
+        ]
     if not lines:
         lines = ["No model was judged; what the judges answered is on the page."]
     cautions = [f"Caution: {finding.sentence}" for finding in written.verdict.of("caution")]

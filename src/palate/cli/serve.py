@@ -242,10 +242,12 @@ def view(
     import getpass
     import os
 
+    from palate.cli.sources import check_parquet
     from palate.explorer.annotations import annotator_name
 
     runs = runs_to_view(folders)
     if export is not None:
+        check_parquet(export, "--export")
         _export(runs, marks, export)
         return
     from palate.explorer.app import serve

@@ -285,6 +285,12 @@ def check_output(out: Path | None, *inputs: str | Path | None) -> None:
         raise PalateError(f"{out}: the result would replace its input; name another file")
 
 
+def check_parquet(out: Path | None, option: str = "--out") -> None:
+    """Raise `PalateError` where what is Parquet would get a name by which nothing reads it."""
+    if out is not None and out.suffix != ".parquet":
+        raise PalateError(f"{option} {out}: expected a name that ends in .parquet")
+
+
 def _named(source: str, path: str | None, data: str | None) -> tuple[str, Path | str | None]:
     if source in SOURCES:
         return source, locate(path, SOURCES[source].folder, data)

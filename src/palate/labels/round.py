@@ -265,8 +265,14 @@ def read_round(folder: Path) -> Round:
     """The round in a folder; raises `PalateError` where there is none that is whole."""
     path = folder / ROUND
     if not path.is_file():
-        made = "is not whole yet; run its `palate next` again" if folder.is_dir() else "is not here"
-        raise PalateError(f"{folder}: expected a round of `palate next`; {ROUND} {made}")
+        found = f"{ROUND} is not here"
+        if folder.is_file():
+            found = "it is a file; name the round's folder"
+        elif (folder / CHOSEN).exists() or any(folder.glob("scores.jsonl*")):
+            found = f"{ROUND} is not whole yet; run its `palate next` again"
+        elif inside := sorted(folder.glob(f"*/{ROUND}")):
+            found = f"it holds {len(inside):,}; name one of them, such as {inside[-1].parent}"
+        raise PalateError(f"{folder}: expected a round of `palate next`; {found}")
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
         version = held["format"]
@@ -286,8 +292,9 @@ def read_round(folder: Path) -> Round:
 def rounds_beside(folder: Path) -> list[Round]:
     """The other rounds in the folder that this one is in, by name."""
     here = folder.resolve()
-    found = sorted(path.parent for path in here.parent.glob(f"*/{ROUND}"))
-    return [read_round(one) for one in found if one != here]
+    above = folder.parent if folder.parent.resolve() == here.parent else here.parent  # As typed.
+    found = sorted(path.parent for path in above.glob(f"*/{ROUND}"))
+    return [read_round(one) for one in found if one.resolve() != here]
 
 
 # The next round.
@@ -767,14 +774,17 @@ def _import(
     places: dict[tuple[str, str], str] = {}
     for place, row in answers:
         of = row.meta.get("of")
+        if row.judgement == UNLABELLED:
+            raise PalateError(f"{place}: is a question without an answer; have it labelled first")
         if not isinstance(of, str) or of not in asked:
             raise _never_asked(round_, place, row)
         answer = _answer(round_, asked[of][1], place, row)
         key = _key(answer)
         if key in found:
+            first = "" if places[key] == place else f", first in {places[key]}"
             raise PalateError(
                 f"{place}: task {of} was answered twice by {row.annotator or 'nobody named'}"
-                f", first in {places[key]}; leave one of them out"
+                f"{first}; leave one of them out"
             )
         if key in kept and _said(kept[key]) != _said(answer):
             raise PalateError(
