@@ -168,6 +168,7 @@ def test_a_sample_takes_whole_prompts(data: Path, backbone: Path, tmp_path: Path
         (["{data}", "-o", "list.csv"], "--out list.csv: expected a name that ends in .jsonl"),
         (["{data}", "-o", "{data}"], "the result would replace its input"),
         (["{data}", "--folds", "14"], "14 folds need 280 or more"),
+        (["{data}", "--sample", "5", "-q"], "--sample of {data}: 4 comparisons with a preference"),
         (["{ties}"], "all 120 comparisons are ties"),
         (["{data}", "--model", "./nothing"], "./nothing"),
         (["{data}", "--subset", "x"], "--subset: {data} is Palate's own"),

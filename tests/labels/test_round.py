@@ -382,10 +382,15 @@ def test_what_cannot_be_asked_is_a_line(pool: Path, tmp_path: Path) -> None:
     assert "lower the budget to" in line(pool, "--budget", 500, "--test-set", 0)
     assert "1 of 60 prompts" in line(pool, "--budget", 10, "--test", test)
     alone = write(tmp_path / "alone.jsonl", rows(members=1))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").touch()
+    assert "is a model; name the pool behind it" in line(tmp_path / "model", "--budget", 10)
+    assert "palate: --reserve: " in line(pool, "--budget", 10, "--reserve", 1)
     assert "an ensemble of one" in line(alone, "--budget", 10, "--random", 0.5)
     plain = write(tmp_path / "plain.jsonl", [{k: r[k] for k in ("prompt", "responses")}
                                              for r in rows()])  # fmt: skip
     assert "name an ensemble before the pool" in line(plain, "--budget", 10, "--random", 0.5)
+    assert "expected a round of `palate next`" in line(plain, "--budget", 10, "--exclude", tmp_path)
     single = write(tmp_path / "single.jsonl", [{"prompt": "Why?", "responses": ["so"]}])
     assert "two or more different responses" in line(single, "--budget", 10)
     assert "expected a round of `palate next`" in one_line(

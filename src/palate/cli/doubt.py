@@ -178,7 +178,8 @@ def doubt(
                     missing_in(queue, name, file)
                 if sample is not None:
                     file = _sampled(file, folder / "sample.parquet", sample, seed, model, say)
-                found = audit(file, folder, options, log=say, show=show)
+                named = what if sample is None else f"--sample of {what}"
+                found = audit(file, folder, options, log=say, show=show, named=named)
         except PalateError:
             if work is None and not (folder / "states.json").exists():  # Nothing to go on with.
                 shutil.rmtree(folder, ignore_errors=True)

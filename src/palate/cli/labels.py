@@ -174,7 +174,8 @@ def _options(**values: Any) -> SelectionOptions:
     try:
         return SelectionOptions(**values)
     except ValidationError as error:
-        raise PalateError(explain(error, SelectionOptions, root="options")) from None
+        name, colon, wrong = explain(error, SelectionOptions, root="options").partition(":")
+        raise PalateError(f"--{name.replace('_', '-')}{colon}{wrong}") from None
 
 
 def _free(folder: Path) -> Path:
@@ -196,12 +197,12 @@ def _asking(
     leave_out_overlap: bool,
 ) -> Asking:
     from palate.cli.sources import benchmark_files, comparison_file
-    from palate.labels.round import ROUND, Asking, read_round, rounds_beside
+    from palate.labels.round import Asking, read_round, rounds_beside
     from palate.records import file_digest
 
     kept = folder / "benchmarks-read"
     rounds = rounds_beside(folder)
-    rounds += [read_round(path) for path in exclude or () if (path / ROUND).is_file()]
+    rounds += [read_round(path) for path in exclude or () if path.is_dir()]
     rule = None
     if safety_words is not None:
         from palate.serve.combined import SafetyWords
@@ -212,9 +213,7 @@ def _asking(
         tests=benchmark_files(tests or (), kept, partial=True),
         leave_out_overlap=leave_out_overlap,
         earlier=list({one.fingerprint: one for one in rounds}.values()),
-        labelled=[
-            comparison_file(path, kept) for path in exclude or () if not (path / ROUND).is_file()
-        ],
+        labelled=[comparison_file(path, kept) for path in exclude or () if not path.is_dir()],
         about_safety=rule,
         safety_rule="" if safety_words is None else file_digest(safety_words),
     )

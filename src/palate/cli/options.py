@@ -76,7 +76,7 @@ def _table(rows: list[Mapping[str, Any]], title: str, width: int) -> None:
     if not rows:
         sys.stdout.write(f"{title}: none\n" if title else "")
         return
-    table = Table(title=title or None, title_justify="left")
+    table = Table()
     for name in rows[0]:
         numbers = [row[name] for row in rows if row[name] not in (None, "")]
         numeric = all(isinstance(n, int | float) for n in numbers)
@@ -89,6 +89,8 @@ def _table(rows: list[Mapping[str, Any]], title: str, width: int) -> None:
         endless = console.options.update(width=10_000)
         needed = console.measure(table, options=endless).maximum
         console = Console(width=min(max(80, needed), width))
+    if title:  # Whole, however narrow the table is; and no markup, for it may name a file.
+        console.print(Text(title, style="table.title"), soft_wrap=not console.is_terminal)
     console.print(table)
 
 

@@ -689,7 +689,9 @@ def show_conclusions(folder: Path, form: Format) -> None:
     written, console = report(folder), Console()
     # A sentence a model and a few cautions; the rest is on the page.
     lines = ["".join(words) for words in written.verdict.models]
-    judged = [name for name, kind in written.judged.kinds().items() if kind != "trivial"]
+    models = [path for one, _ in run_folders(folder) for path in _models(one)]
+    answering = written.judged.judges()
+    judged = [name for name in dict.fromkeys(path.name for path in models) if name in answering]
     if not lines and judged:
         lines = [
             f"{', '.join(judged)}: nothing to compare with; add a baseline to `judges`, such as "
@@ -709,7 +711,6 @@ def show_conclusions(folder: Path, form: Format) -> None:
         f"\npage: {folder / PAGE} (open it in a browser)\nnext:", style=None, markup=False
     )
     run = shlex.quote(str(folder))
-    models = [path for one, _ in run_folders(folder) for path in _models(one)]
     commands = {  # As they can be pasted.
         f"palate report {run}": "all tables",
         f"palate view {run}": "every comparison, to look at and to mark",

@@ -148,6 +148,7 @@ def doubt(
     *,
     log: Callable[[str], None],
     show: Callable[[int, int, str], None] = lambda *_: None,
+    named: str = "",
 ) -> Doubts:
     """Rank the comparisons of a file by the probability that their label is wrong.
 
@@ -155,6 +156,7 @@ def doubt(
         comparisons: a Parquet file of Palate's.
         folder: where tokens and states are kept; a run that was stopped goes on there.
         show: is told how many of how many rows are done.
+        named: the rows for messages, where the file is not one that the user knows.
 
     Raises:
         PalateError: too few rows or clusters, no label to be doubted, a model that was trained on
@@ -164,8 +166,11 @@ def doubt(
     every, clusters = read_clusters(comparisons)
     decided = np.array([row.stated != "tie" for row in every], dtype=np.bool_)
     if not decided.any():
-        raise PalateError(f"{comparisons}: all {len(every):,} comparisons are ties; none is wrong")
-    check_size(comparisons, clusters[decided], options.folds)  # Before a model is loaded.
+        raise PalateError(
+            f"{named or comparisons}: all {len(every):,} comparisons are ties or have no label "
+            "yet; there is none to doubt"
+        )
+    check_size(named or comparisons, clusters[decided], options.folds)  # Before a model is loaded.
     model, facts = open_backbone(options)
     ids, signs, differences, own, fingerprint = _states(
         model, comparisons, folder, facts, log, show
@@ -176,7 +181,7 @@ def doubt(
     at = np.array([place[row.id] for row in rows], dtype=np.int64)
     _, codes = np.unique(clusters[kept], return_inverse=True)
     folds = spread_over_folds(codes, options.folds, options.seed)
-    check_size(comparisons, codes, options.folds)
+    check_size(named or comparisons, codes, options.folds)
     z = differences[at] * signs[at, None].astype(np.float32)
     judged = judge(
         z, folds, codes, levels_of(rows), own=None if own is None else own[at] * signs[at],
@@ -214,7 +219,7 @@ def read_clusters(comparisons: Path) -> tuple[list[Row], Codes]:
     return rows, joined[groups].astype(np.int64)
 
 
-def check_size(comparisons: Path, clusters: Codes, folds: int) -> None:
+def check_size(comparisons: Path | str, clusters: Codes, folds: int) -> None:
     """Raise `PalateError` where folds would be too small to say anything."""
     rows, count = len(clusters), len(np.unique(clusters))
     for found, least, what in (

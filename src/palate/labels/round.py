@@ -353,6 +353,8 @@ def make_round(
         raise PalateError("--for has no say where all pairs are drawn at random; lower --random")
     if not pool_path.is_file():
         what = "is a folder; name a file of it" if pool_path.is_dir() else "no such file"
+        if (pool_path / "config.json").is_file():
+            what = "is a model; name the pool behind it"
         raise PalateError(f"{pool_path}: {what}")
     _same_test_prompts(options, asking.earlier)
     made_of = {

@@ -179,7 +179,8 @@ class SafetyWords:
         try:
             return cls(path.read_text(encoding="utf-8").splitlines())
         except (OSError, UnicodeDecodeError) as error:
-            raise PalateError(f"{path}: no list of words can be read from it ({error})") from None
+            reason = getattr(error, "strerror", None) or error
+            raise PalateError(f"{path}: no list of words can be read from it ({reason})") from None
 
     def __call__(self, prompt: Iterable[Message]) -> bool:
         """Whether any turn of the user's says one."""
