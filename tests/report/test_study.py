@@ -316,7 +316,10 @@ def test_the_page_draws_the_curves_and_shows_names_as_they_are(scaling):
     chart = json.loads(page[start : page.index("</script>", start)])["scaling"]["spec"]
     rows = chart["data"]["values"]
     points = [row for row in rows if row["kind"] == "point"]
-    assert sorted({row["x"] for row in points}) == [50, 100, 200]
+    by_series = [[row["x"] for row in points if row["series"] == s] for s in ("1B", "7B <b>")]
+    for left, right, amount in zip(*map(sorted, by_series), (50, 100, 200), strict=True):
+        assert left != right, "points of one amount do not hide each other"
+        assert left * right == pytest.approx(amount**2, rel=1e-3)
     assert {row["series"] for row in points} == {"1B", "7B <b>"}
     assert [row["kind"] for row in rows].count("trend") == 4
     titles = {

@@ -134,8 +134,9 @@ def loop(
         if not drawn:  # What cannot be asked is said before a model is trained.
             tests = {TEST: test} if replayed else {}
             check_rounds(pool, options, Asking(tests=tests, leave_out_overlap=True), rounds=weeks)
-            run(_recipe(recipe, name, folder, next(iter(arms)), 0, test), _week(folder, "", 0),
-                until="mix", say=say, counting=counting)  # fmt: skip
+            start = _recipe(recipe, name, folder, next(iter(arms)), 0, test)
+            if not (_week(folder, "", 0) / "mixtures").exists():
+                run(start, _week(folder, "", 0), until="mix", say=say, counting=counting)
             first = _asking(recipe, name, folder, (), test if replayed else None)
             check_rounds(pool, options, first, rounds=weeks)
         for week in range(weeks + 1):

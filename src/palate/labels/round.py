@@ -631,8 +631,8 @@ def check_rounds(
     if rounds > 1 and rounds * (options.budget - tests) > training:
         raise PalateError(
             f"{rounds:,} rounds of {options.budget:,} pairs: besides held-out ones they ask for "
-            f"{rounds * (options.budget - tests):,}, and this pool has {training:,}; lower the "
-            f"budget to {training // rounds + tests:,}, or ask for fewer rounds"
+            f"{rounds * (options.budget - tests):,}, and this pool has prompts for {training:,}; "
+            f"lower the budget to {training // rounds + tests:,}, or ask for fewer rounds"
         )
     known.draw(np.ones(len(pool.prompts)), pool.prompts, options, np.random.default_rng(0))
 

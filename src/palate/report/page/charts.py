@@ -442,6 +442,8 @@ def best_of_n(table: Table | None, legend: Legend) -> Chart | None:
 
 SCORE = Column("True reward", Unit.SCORE)
 SIDE = 0.03
+APART = 0.02
+"""How far points of one amount stand apart, as a share of the axis."""
 
 
 def over_optimisation(table: Table | None) -> Chart | None:
@@ -523,6 +525,11 @@ def scaling(by_test_set: Sequence[Sequence[Curve]]) -> Chart | None:
     legend = Legend.of(row["series"] for row in measured)
     amounts = sorted({row["x"] for row in measured})
     domain = [amounts[0] * 0.9, amounts[-1] * 1.1]
+    names = list(dict.fromkeys(row["series"] for row in measured))
+    step = (domain[1] / domain[0]) ** APART
+    for row in measured:
+        aside = names.index(row["series"]) - (len(names) - 1) / 2
+        row["x"] = round(row["x"] * step**aside, 3)
     x = quantitative(
         "x", "comparisons trained on",
         scale={"type": "log", "nice": False, "domain": domain},
@@ -539,7 +546,8 @@ def scaling(by_test_set: Sequence[Sequence[Curve]]) -> Chart | None:
     ]
     caption = (
         "Intervals cover other prompts and other seeds. Dashed: the fitted trend. Dotted: the best "
-        "possible judge, where it is known. Amounts are on a logarithmic scale."
+        "possible judge, where it is known. Amounts are on a logarithmic scale; points of one "
+        "amount stand side by side."
     )
     spec = panels(measured + trends + limits, layers, 220, "y", titled=True)
     return Chart("scaling", "Accuracy by amount of data", caption, spec, "scaling", panel=320,
