@@ -106,13 +106,15 @@ def test_a_pool_is_all_pairs_of_each_prompts_responses(tmp_path: Path) -> None:
     first, second, third = rows(3)
     again = first | {"responses": ["answer 1 to 0", "answer 0 to 0", "another"],
                      "rewards_members": [[9.0] * 4] * 3}  # fmt: skip
-    lonely = {"prompt": "Alone?", "responses": ["yes", "yes"], "rewards_members": [None, None]}
+    lonely = {"prompt": "Alone?", "responses": ["yes", "yes"], "rewards_members": [None, None],
+              "rewards_reason": ["too long", None]}  # fmt: skip
     path = write(tmp_path / "pool.jsonl", [first, second, third, again, lonely])
     pool = read_pool(path, members=True)
     assert Counter(pool.prompts.tolist()) == {0: 3, 1: 3, 2: 6}
     assert pool.prompt(1).where.endswith("pool.jsonl:2")
     assert pool.left_out == {
-        "responses without a score": 2,
+        "responses without a score": 1,
+        "responses without a score (too long)": 1,
         "responses that a row has twice": 1,
         "pairs that another row has": 1,
         "rows with fewer than two responses to compare": 1,

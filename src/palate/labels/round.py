@@ -73,6 +73,9 @@ TASKS: tuple[Tool, ...] = ("label-studio", "potato")
 QUEUE = "next"
 MEMBERS = "rewards_members"
 """The column in which `palate score` keeps what the members of an ensemble say."""
+REASONS = "rewards_reason"
+"""The column in which it says why a response has no score."""
+SHOWN_CHARACTERS = 60
 ITEM = "item"
 """The column of a target's rows that says which of them are of one item."""
 EXAMPLES = 3  # Of rows that a message names.
@@ -144,7 +147,12 @@ def read_pool(path: Path, *, members: bool = False, named: Path | None = None) -
         said: list[Sequence[float] | None] = [None] * len(texts)
         if members:
             said = _members(request.row.get(MEMBERS), len(texts), where)
-            left_out["responses without a score"] += sum(one is None for one in said)
+            reasons = request.row.get(REASONS)
+            if not isinstance(reasons, list) or len(reasons) != len(said):
+                reasons = [""] * len(said)
+            for one, reason in zip(said, reasons, strict=True):
+                why = f" ({str(reason)[:SHOWN_CHARACTERS]})" if reason else ""
+                left_out[f"responses without a score{why}"] += one is None
         different = dict(zip(reversed(texts), reversed(said), strict=True))
         left_out["responses that a row has twice"] += len(texts) - len(different)
         cluster = request.row.get("prompt_id")
