@@ -412,6 +412,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=LAYERS, help="of SmolLM2's 30")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--without", nargs="+", default=[], help="pools, benchmarks to leave out")
+    parser.add_argument("--most", nargs="+", default=[], metavar="NAME=N", help="pairs of a file")
     given = parser.parse_args()
     most = {name: int(pairs) for name, _, pairs in (text.partition("=") for text in given.most)}
     backbone = Backbone(TOKENS, given.layers)
