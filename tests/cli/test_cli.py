@@ -114,6 +114,8 @@ def test_numbers_beyond_counting_are_not_repeated(arguments: str, expected: str)
 def test_a_usage_error_is_exit_code_2(tmp_path):
     assert palate("mix", cwd=tmp_path).returncode == 2
     assert palate("mixx", cwd=tmp_path).returncode == 2
+    for more in (["plan", "x", "--gpus", 10**15], ["doubt", "x", "--members", 10**9]):
+        assert palate(*more).returncode == 2, "no count of hours or of all memory"
 
 
 def test_formats_are_parseable(tmp_path):

@@ -74,7 +74,7 @@ def doubt(
         int, typer.Option("--folds", min=3, help="Parts, each judged by heads of the others.")
     ] = 5,
     members: Annotated[
-        int, typer.Option("--members", min=2, help="Heads that judge each row.")
+        int, typer.Option("--members", min=2, max=1_000, help="Heads that judge each row.")
     ] = 8,
     sample: Annotated[
         int | None, typer.Option("--sample", min=1, help="So many rows at random, whole prompts.")

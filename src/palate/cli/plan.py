@@ -37,7 +37,11 @@ def plan(
     gpus: Annotated[
         int,
         typer.Option(
-            "--gpus", metavar="N", min=0, help="GPUs to train on; 0 is this machine's CPU."
+            "--gpus",
+            metavar="N",
+            min=0,
+            max=1_000_000,
+            help="GPUs to train on; 0 is this machine's CPU.",
         ),
     ] = 0,
     gpu: Annotated[str, typer.Option("--gpu", help="a100, h100, h200 or b200.")] = "h100",
