@@ -12,7 +12,7 @@ import yaml
 from palate.evaluate.run import read_skipped
 from palate.judges import JUDGES, chat_spec
 from palate.recipe import load_recipe, run
-from palate.recipe.judges import PAPER_JUDGES, chat_judge, name_of, with_judges
+from palate.recipe.judges import PAPER_JUDGES, chat_judge, name_of, refuse_one_name, with_judges
 from palate.recipe.schema import CHAT_JUDGE
 from palate.records import read_header, read_verdicts
 from palate.types import PalateError, Preference
@@ -203,6 +203,13 @@ def test_the_chat_judge_is_a_setting_and_the_papers_one_its_former_name(recipe):
 def test_a_name_that_is_none_is_one_line(recipe, wanted, message):
     with pytest.raises(PalateError, match=message):
         with_judges(load_recipe(recipe, environment={}), wanted)
+
+
+def test_two_judges_of_one_name_are_refused_and_one_judge_twice_is_not():
+    two = [{"chat": {"model": "m", "preset": "safety"}}, {"chat": {"model": "m"}}]
+    with pytest.raises(PalateError, match="judges: two are called 'm', and the verdicts of one"):
+        refuse_one_name(two)
+    refuse_one_name(["longer", "longer", two[0], {"chat": {"model": "m", "name": "plain"}}])
 
 
 @pytest.mark.parametrize(

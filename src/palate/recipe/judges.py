@@ -74,6 +74,22 @@ def _distinct(judges: Sequence[JudgeSpec]) -> tuple[JudgeSpec, ...]:
     return tuple(judge for n, judge in enumerate(judges) if judge not in judges[:n])
 
 
+def refuse_one_name(judges: Sequence[JudgeSpec]) -> None:
+    """Raise `PalateError` where two judges share a name, under which verdicts are kept."""
+    named: dict[str, JudgeSpec] = {}
+    for spec in judges:
+        if isinstance(spec, dict) and len(spec) != 1:
+            continue  # Said where it is opened.
+        name = name_of(spec)
+        if isinstance(spec, dict) and name in spec and name not in TRIVIAL_JUDGES:
+            continue  # It has none of its own; its folder or server names it once it is opened.
+        if named.setdefault(name, spec) != spec:
+            raise PalateError(
+                f"judges: two are called {name!r}, and the verdicts of one would replace the "
+                "other's; leave one out, or give it a name of its own: {KIND: {name: NAME}}"
+            )
+
+
 def name_of(spec: JudgeSpec) -> str:
     """What a judge is called: by its own name, else its checkpoint's, else its kind's."""
     if isinstance(spec, str):

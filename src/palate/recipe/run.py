@@ -11,6 +11,7 @@ from typing import Literal, get_args
 
 from palate.recipe import stages
 from palate.recipe.cache import Progress, Workspace, locked, no_progress
+from palate.recipe.judges import refuse_one_name
 from palate.recipe.open import save_recipe
 from palate.recipe.schema import Recipe
 
@@ -54,6 +55,7 @@ def run(
 
         one = partial(run, resume=resume, counting=counting)
         return run_study(recipe, recipe.study, folder, one, until=until, say=say)
+    refuse_one_name(recipe.judges)
     stages.require_data(recipe)
     work = Workspace(recipe, folder, resume, say, counting, lenders)
     with locked(folder):

@@ -697,7 +697,7 @@ def _judge(work: Workspace, judge: _RunJudge, models: Files, benchmark: str, pat
         spec = judge.spec
         if name in models:
             spec = {"reward-model": {"folder": str(models[name]), "name": name}}
-        elif name == "random":
+        elif judge.spec == "random":
             spec = {"random": {"seed": recipe.seed}}
         judging = Judging(
             judge=spec, benchmark=benchmark, comparisons=path, paper_column=column, folder=folder,
