@@ -139,7 +139,7 @@ def test_pku_prompts_in_harmless_base_are_found(data_root, harmless):
     assert sum("exact" in kinds for kinds in found.values()) == 122
 
 
-@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize("keep", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_file_is_the_same_however_many_processes_look_for_overlaps(tmp_path, monkeypatch, keep):
     monkeypatch.setattr(records, "ROWS_PER_GROUP", 8)
     bench = index(LONG, "How do I bake bread?")

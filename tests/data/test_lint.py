@@ -236,7 +236,10 @@ def test_what_denies_a_preference_denies_no_tie(fields):
     assert len(report.findings) == 1
 
 
-@pytest.mark.parametrize(("rows_per_group", "bytes_per_group"), [(8, 1 << 26), (4_096, 3_000)])
+@pytest.mark.parametrize(
+    ("rows_per_group", "bytes_per_group"),
+    [(8, 1 << 26), pytest.param(4_096, 3_000, marks=pytest.mark.slow)],
+)
 def test_a_file_is_the_same_however_many_processes_lint_it(
     tmp_path, monkeypatch, rows_per_group, bytes_per_group
 ):
