@@ -134,7 +134,7 @@ def test_what_cannot_be_looped_is_a_line(recipe: Path, tmp_path: Path) -> None:
     assert "give the loop a mixture of pools that are taken whole" in line(*shares)
     alone = ["--set", "models.rm.ensemble=null", "--random", 0.5]
     assert "models.rm: an ensemble of one" in line(*alone)
-    assert "test_set" in line("--test-set", 1.5)
+    assert "palate: --test-set: expected a share" in line("--test-set", 1.5)
     assert "4 rounds ask for 4 held-out pairs, and 0 prompts" in line("--reserve", 0.0)
     assert "4 rounds of 8 pairs: besides" in line("--test-set", 0)
     samples = tmp_path / "labelled.parquet"
