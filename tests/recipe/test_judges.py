@@ -227,6 +227,7 @@ def test_a_judge_is_called_by_its_name_its_checkpoint_or_its_kind(spec, name):
     assert name_of(spec) == name
 
 
+@pytest.mark.slow  # A fresh interpreter that looks for three judges.
 def test_run_with_all_judges_without_hub_and_key_fills_what_it_can(tmp_path, recipe):
     values = yaml.safe_load(recipe.read_text()) | {"judges": ["random", "longer"]}
     recipe.write_text(yaml.safe_dump(values))

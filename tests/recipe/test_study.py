@@ -93,6 +93,7 @@ def test_nothing_is_done_twice(study, recipe):
     assert "run 1 of 4: none, seed 0; finished before" in said
 
 
+@pytest.mark.slow
 def test_a_study_that_was_stopped_goes_on_where_it_was(study, recipe, tmp_path):
     said: list[str] = []
 
@@ -162,6 +163,7 @@ def test_smaller_amounts_are_parts_of_larger_ones_and_the_same_for_every_size(sc
     assert zero != one, "the luck of the draw is part of a seed's"
 
 
+@pytest.mark.slow
 def test_every_variant_is_asked_the_same_questions(scaled):
     index = json.loads((scaled / "study.json").read_text())
     assert len(index["runs"]) == 8
@@ -169,6 +171,7 @@ def test_every_variant_is_asked_the_same_questions(scaled):
     assert asked == {read_header(scaled / "benchmarks" / "held-out.parquet").fingerprint}
 
 
+@pytest.mark.slow
 def test_scaling_has_its_table_its_trend_and_its_page(scaled):
     tables = scaled / "tables"
     for name in ("scaling.md", "scaling-trend.md", "../report.html", "study-runs.csv"):
