@@ -28,8 +28,9 @@ def test_a_worker_that_dies_is_one_line_with_the_cure():
 
 def test_ctrl_c_ends_the_workers_without_a_word_of_theirs():
     code = """
-import time
+import signal, time
 from palate.workers import in_order
+signal.signal(signal.SIGINT, signal.default_int_handler)  # A shell's background job ignores it.
 for _ in in_order(time.sleep, [0, 0, 60, 60], 2, name="sleeping process", cure=""):
     print("one", flush=True)
 """
