@@ -1,6 +1,6 @@
 """Rows a second and peak memory of import, lint, overlap, split and mix, by number of rows.
 
-    python benchmarks/data_scale.py [--rows 10000 100000] [--folder DIR]
+    python -m benchmarks.data_scale [--rows 10000 100000] [--folder DIR]
 
 Each size runs in a process of its own, so that its peak resident memory is its own. The rows are
 made up: HH-like lengths, one prompt for two rows, two pools, four batches, 2 % bad rows. Ends with
@@ -27,6 +27,7 @@ from palate.data.split import Holdout, split
 from palate.records import read_comparisons, write_comparisons
 from palate.types import Comparison, Message
 
+ITSELF = (sys.executable, "-m", "benchmarks.data_scale")
 STARTS = ["ba", "be", "bo", "da", "de", "do", "ka", "ke", "ko", "ma", "me", "mo", "ta", "te"]
 ENDS = ["lin", "ran", "set", "tor", "nal", "mer", "sun", "vid"]
 WORDS = [a + b for a in STARTS for b in ENDS]
@@ -122,7 +123,7 @@ def main() -> None:
     runs = []
     for rows in sorted(options.rows):
         with TemporaryDirectory(dir=options.folder) as folder:
-            command = [sys.executable, __file__, "--one", str(rows), "--folder", folder]
+            command = [*ITSELF, "--one", str(rows), "--folder", folder]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
         runs.append(json.loads(done.stdout))
         print(json.dumps(runs[-1]), file=sys.stderr)

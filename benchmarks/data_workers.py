@@ -1,6 +1,6 @@
 """Lint and overlap of a file by one process and by several: the same file, how much faster.
 
-    python benchmarks/data_workers.py [--rows 100000] [--workers 1 2] [--repeats 3] [--folder DIR]
+    python -m benchmarks.data_workers [--rows 100000] [--workers 1 2] [--repeats 3] [--folder DIR]
 
 Rows are made up as in `data_scale.py`, the benchmark has 2,000 prompts. Each run is a process of
 its own; numbers of workers take turns. `speedup` is of the wall clock. Where other work takes the
@@ -22,8 +22,9 @@ from typing import Any
 
 import psutil
 
-sys.path.insert(0, str(Path(__file__).parent))
-from data_scale import made, rss_mib
+from benchmarks.data_scale import made, rss_mib
+
+ITSELF = (sys.executable, "-m", "benchmarks.data_workers")
 
 
 def one(stage: str, folder: Path, workers: int) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def main() -> None:
             runs: dict[int, list[dict[str, Any]]] = {count: [] for count in options.workers}
             for _ in range(options.repeats):
                 for count, found in runs.items():
-                    command = [sys.executable, __file__, "--one", stage, str(count)]
+                    command = [*ITSELF, "--one", stage, str(count)]
                     command += ["--folder", name]
                     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
                     found.append(json.loads(done.stdout))

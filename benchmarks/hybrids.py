@@ -1,6 +1,6 @@
 """CPU seconds of a training step of hybrids, by how pairs become rows: shared, packed or padded.
 
-    python benchmarks/hybrids.py [--families qwen3_5_text lfm2] [--pairs 16] [--repeats 5]
+    python -m benchmarks.hybrids [--families qwen3_5_text lfm2] [--pairs 16] [--repeats 5]
 
 Random weights, forward and backward of the ranking loss. Lengths are made like HH's: prompts of
 125 tokens and responses of 46 on average. `padded` is stock transformers in batches of eight

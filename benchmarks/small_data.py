@@ -1,6 +1,6 @@
 """What 100, 300, 1,000 comparisons teach a head on frozen layers: depth, rate, epochs, batch.
 
-    python benchmarks/small_data.py FOLDER [--draw 1000] [--rows 100 300 1000] [--layers 20 30 ...]
+    python -m benchmarks.small_data FOLDER [--draw 1000] [--rows 100 300 1000] [--layers 20 30 ...]
                                     [--rates 2e-3 5e-3] [--epochs 1 3] [--batches 8] [--minutes 60]
 
 The simulated campaign (helpfulness), whose truth is known: one draw of comparisons, cut into parts

@@ -1,6 +1,6 @@
 """Tokenising and opening by number of rows: rows a second, seconds to the first step, memory.
 
-    python benchmarks/train_data_scale.py [--rows 10000 100000 1000000] [--workers 1 2] [--folder D]
+    python -m benchmarks.train_data_scale [--rows 10000 100000 1000000] [--workers 1 2] [--folder D]
 
 Rows are made up as in `data_scale.py`: HH-like lengths, one prompt for two rows, 2 % identical.
 Every measurement is a process of its own, so that its peak resident memory is its own: tokenising
@@ -23,9 +23,9 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parent))
-from data_scale import made
+from benchmarks.data_scale import made
 
+ITSELF = (sys.executable, "-m", "benchmarks.train_data_scale")
 SELF, CHILDREN = resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN
 PAIRS_PER_STEP, TOKENS_PER_MICROBATCH, READS = 512, 4_096, 100_000
 
@@ -93,7 +93,7 @@ def rss_mib() -> float:
 
 def measured(folder: Path, *arguments: str) -> dict[str, Any]:
     """What this script prints in a process of its own."""
-    command = [sys.executable, __file__, "--folder", str(folder), *arguments]
+    command = [*ITSELF, "--folder", str(folder), *arguments]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout)
     return found

@@ -1,6 +1,6 @@
 """How far words and length alone go: a bag of words trained on a run's pools, asked its benchmarks.
 
-    python benchmarks/words.py RUN [--mix helpful-online,stackexchange ...] [--benchmark NAME ...]
+    python -m benchmarks.words RUN [--mix helpful-online,stackexchange ...] [--benchmark NAME ...]
 
 RUN is the folder of a recipe that has come to its mixtures (`palate mix RECIPE --out RUN`). Each
 --mix names pools under RUN/data/pools; the default is every pool alone and all together. A ranker
