@@ -245,16 +245,14 @@ def item_page(
         view = item_view(row, last_turns=OPEN_TURNS, turn_characters=most, response_characters=most)
         view = _blind(view, row.id, viewer) if viewer.blind else view
     else:
-        order = sorted(
-            range(len(row.responses)), key=lambda n: digest("blind", viewer.annotator, row.id, n)
-        )
+        order = partial(digest, "blind", viewer.annotator, row.id)
         many = choice_view(
             row,
             item.scores,
             last_turns=OPEN_TURNS,
             turn_characters=most,
             response_characters=most,
-            blind=order if viewer.blind else None,
+            blind=sorted(range(len(row.responses)), key=order) if viewer.blind else None,
         )
     annotation = run.annotations.get(viewer.annotator, row.id)
     choice = annotation.choice if annotation else ""
