@@ -87,7 +87,8 @@ def _reward_model(options: object) -> Judge:
     if is_onnx(str(options["folder"])):
         return ScorerJudge(OnnxScorer(**_only(options, "reward-model", "folder", "name")))
     known = inspect.signature(RewardScorer).parameters
-    return ScorerJudge(RewardScorer(**_only(options, "reward-model", *known)))
+    given = _only(options, "reward-model", *known)
+    return ScorerJudge(RewardScorer(**{"share_trunk": True} | given))
 
 
 def _chat(options: object) -> Judge:

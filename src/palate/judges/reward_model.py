@@ -21,6 +21,7 @@ from palate.model.precision import compute_dtype
 from palate.model.reward_model import RewardModel
 from palate.model.templates import RefusedTurnsError
 from palate.model.tokenizer import TOO_LONG, ChatTokens, Encoded
+from palate.model.trunk import shared_trunk
 from palate.records import file_digest
 from palate.types import Candidates, Message, Score
 
@@ -42,10 +43,13 @@ class RewardScorer:
         tokens_per_microbatch: int = 4096,
         dtype: Dtype = "float32",
         max_tokens: int | None = None,
+        share_trunk: bool = False,
     ) -> None:
         """Load the checkpoint; raises `PalateError` where it cannot be read.
 
-        `max_tokens` cuts conversations shorter than the checkpoint does, never longer.
+        `max_tokens` cuts conversations shorter than the checkpoint does, never longer. With
+        `share_trunk`, conversations that another scorer of the same layers was asked are not run
+        through them again (`model.trunk`).
         """
         keep_memory()
         folder, device = Path(folder), default_device()
@@ -55,9 +59,11 @@ class RewardScorer:
         self.model = load_reward_model(folder, compute, device)
         if max_tokens is not None:
             self.model.chat.max_tokens = min(max_tokens, self.model.chat.max_tokens)
+        revision = folder_digest(folder)
+        self.model.kept = shared_trunk(self.model, revision) if share_trunk else None
         self.protocol: Mapping[str, Any] = {
             "judge": "reward-model",
-            "revision": folder_digest(folder),
+            "revision": revision,
             "format": self.model.chat.fingerprint,
             "max_tokens": self.model.chat.max_tokens,
             "truncation": "oldest turns of the prompt; never the response",

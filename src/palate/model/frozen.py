@@ -1,5 +1,5 @@
 """Layers of which nothing learns, at the bottom of a backbone: what they make of a conversation
-stays the same from epoch to epoch, so they can be passed over by whoever kept it.
+stays the same, so they can be passed over by whoever kept it.
 
 A layer that is passed over hands on what it is given. Everything about the layers (embeddings,
 positions, masks, their order) stays as the architecture has it, so nothing here knows one.
@@ -12,11 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from palate.model.attention import decoder_layers
+from palate.model.packing import Tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +59,14 @@ class FrozenLayers:
         [1, R, D] where there is no layer above and the last works for the ends alone.
         """
         *below, last = self.layers[: self.count]
+        states = states.to(next(last.parameters()).device)
         with _passing(below), _passing([last], lambda *_, **__: states):
             yield
+
+
+def conversation_key(*tokens: Tokens) -> bytes:
+    """Names a conversation, given in parts, by its tokens."""
+    return blake2b(np.concatenate(tokens).astype("<i4").tobytes(), digest_size=16).digest()
 
 
 def _hand_on(hidden: Tensor, *_: Any, **__: Any) -> Tensor:

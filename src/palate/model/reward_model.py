@@ -62,12 +62,10 @@ class Rewards:
 
 
 class KeptStates(Protocol):
-    """What frozen layers made of conversations before (`train.states`)."""
+    """What layers made of conversations before (`train.states`, `model.trunk`)."""
 
-    layers: FrozenLayers
-
-    def read(self, groups: Sequence[Group]) -> Tensor | None:
-        """Their states of a packed row of `groups`; None where not all are kept."""
+    def standing_in(self, groups: Sequence[Group]) -> AbstractContextManager[None]:
+        """Inside, states of a packed row of `groups` stand in for the layers, if all are kept."""
 
 
 class AttributeHeads(nn.Module):
@@ -148,7 +146,7 @@ class RewardModel(nn.Module):
             share_states(backbone)
         self.narrow = self.shared and read_ends_only(backbone)
         self.experts_per_token = 0  # Of a mixture of experts whose router logits are kept.
-        self.kept: KeptStates | None = None  # Of its frozen layers, while it is trained.
+        self.kept: KeptStates | None = None  # Of its frozen layers, in training; of its trunk.
         self.own: MemberWeights | None = None  # Of an ensemble whose members are more than heads.
         self.common: FrozenLayers | None = None  # Layers that its members share.
         self.stock = stock_attention(backbone)
@@ -252,10 +250,7 @@ class RewardModel(nn.Module):
                 cache.keep(row)
                 return self._read(last[torch.from_numpy(row.order)], router_logits)
             packed = pack(groups, self.device)
-            states = None if self.kept is None else self.kept.read(groups)
-            if self.kept is None or states is None:
-                return self.forward_packed(packed)
-            with self.kept.layers.given(states.to(self.device)):
+            with nullcontext() if self.kept is None else self.kept.standing_in(groups):
                 return self.forward_packed(packed)
         return self.forward_padded(
             [np.concatenate((g.prefix, suffix)) for g in groups for suffix in g.suffixes],
@@ -390,7 +385,7 @@ class RewardModel(nn.Module):
             kind = type(self.backbone).__name__
             log.info("%s takes padded rows (its layers cannot go on from a shared prompt)", kind)
             return
-        conversations, groups = self._sample()
+        conversations, groups = self.sample()
         with short_windows(self.backbone, 4):
             padded, _ = self._padded_states(conversations)
         try:
@@ -406,8 +401,8 @@ class RewardModel(nn.Module):
             self.shared = self.narrow = False
             self._select_attention(self.stock)
 
-    def _sample(self) -> tuple[list[Tokens], list[Group]]:
-        """A few tokens as conversations, and the groups of these."""
+    def sample(self) -> tuple[list[Tokens], list[Group]]:
+        """A few tokens as conversations, and the groups of these, by which paths are compared."""
         prompt = np.resize(self.chat.sample, 12)[: int(min(12, self.steady - 1))]
         ends = np.array([self.chat.pad_id, self.chat.terminal_id], np.int32)
         cut = len(prompt) // 2
@@ -422,7 +417,7 @@ class RewardModel(nn.Module):
         What an architecture hands past its layers cannot be read off its parts. Where the two
         differ, every member is run whole always.
         """
-        packed = pack(self._sample()[1], self.device)
+        packed = pack(self.sample()[1], self.device)
         self.common = None
         whole = self.forward_packed(packed).members
         assert whole is not None

@@ -17,10 +17,9 @@ import json
 import os
 import shutil
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 from zlib import crc32
 
@@ -28,7 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from palate.model.frozen import FrozenLayers
+from palate.model.frozen import FrozenLayers, conversation_key
 from palate.model.packing import Group, Tokens, group, pack, plan
 from palate.model.precision import name_of
 from palate.model.reward_model import RewardModel
@@ -78,7 +77,7 @@ class FrozenStates:
         for row in rows:
             responses = prompts.setdefault(row.prompt, {})
             for tokens in (row.chosen, row.rejected):
-                if (key := _key(tokens)) not in self.places:
+                if (key := conversation_key(tokens)) not in self.places:
                     responses.setdefault(key, tokens)
         groups = [group(c) for p in prompts.values() for c in _within(p.values(), budget)]
         parts: list[list[Group]] = []
@@ -95,7 +94,7 @@ class FrozenStates:
         self.rows += shared
         for suffix in one.suffixes:
             place = Place(prefix, shared, self.rows)
-            self.places[_key(np.concatenate((one.prefix, suffix)))] = place
+            self.places[conversation_key(one.prefix, suffix)] = place
             self.rows += 1 if self.ends else len(suffix)
 
     @property
@@ -113,6 +112,16 @@ class FrozenStates:
         self._file = os.open(self.path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
 
+    @contextmanager
+    def standing_in(self, groups: Sequence[Group]) -> Generator[None]:
+        """Inside, kept states of a packed row of `groups` stand in for the frozen layers."""
+        states = self.read(groups)
+        if states is None:
+            yield
+            return
+        with self.layers.given(states):
+            yield
+
     def read(self, groups: Sequence[Group]) -> Tensor | None:
         """[1, T, D] of a packed row of `groups`, [1, R, D] where ends alone are kept.
 
@@ -122,7 +131,7 @@ class FrozenStates:
         for one in groups:
             for number, suffix in enumerate(one.suffixes):
                 conversation = np.concatenate((one.prefix, suffix))
-                place = self.places.get(_key(conversation))
+                place = self.places.get(conversation_key(conversation))
                 if place is None:
                     return None
                 if self.ends:
@@ -141,10 +150,6 @@ class FrozenStates:
                 raise PalateError(f"{self.path}: ends early; start the training again")
             at += size
         return torch.from_numpy(states)
-
-
-def _key(conversation: Tokens) -> bytes:
-    return blake2b(conversation.astype("<i4").tobytes(), digest_size=16).digest()
 
 
 def _within(conversations: Iterable[Tokens], budget: int) -> Iterator[list[Tokens]]:
