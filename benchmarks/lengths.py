@@ -9,7 +9,7 @@ its benchmarks. Each pair is run once through the first layers of SmolLM2-135M; 
 FOLDER, 240 pairs a file. A training is then that of `palate train` with `trainable: {last_layers:
 0}` (three epochs at 2e-3), on a head alone: there the final norm learns too. Arms:
 
-- `ranking`: the ranking loss, 64 pairs a step; `ranking, 16 a step` as in the recipe;
+- `ranking`: the ranking loss, 64 pairs a step; with `16 a step` as in the recipe;
 - `penalty P`: and P times the squared correlation, over a step, of reward and length differences;
 - `covariate`: the length difference has a weight of its own in the logit, which begins with what
   length alone is worth and is dropped afterwards;
@@ -119,6 +119,7 @@ ARMS = {
     "covariate": Arm(covariate=True),
     "balanced, drawn": Arm(balanced="drawn"),
     "balanced, weighted": Arm(balanced="weighted"),
+    "balanced, weighted, 16 a step": Arm(step=16, balanced="weighted"),
 }
 
 
