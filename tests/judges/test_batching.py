@@ -4,7 +4,14 @@ import math
 
 import pytest
 
-from palate.judges.batching import batched_answers, batched_scores, batches, by_batches, padded
+from palate.judges.batching import (
+    BATCHES,
+    batched_answers,
+    batched_scores,
+    batches,
+    by_batches,
+    padded,
+)
 from palate.judges.prompting import Encoded, Refused
 from palate.types import Candidates, Message, Score
 
@@ -41,17 +48,41 @@ def test_equal_rows_of_a_window_are_run_once_and_answered_in_order(window):
     def encode(ids):
         return [row(*ids) if ids else Refused("no tokens")]
 
-    found = list(batched_answers(questions, encode, by_batches(run, 100), window))
+    found = list(batched_answers(questions, encode, by_batches(run, 100), window, 100))
     assert [question for question, _ in found] == questions
     assert found[3][1] == [Refused("no tokens")]
     assert [answers[0][1] for question, answers in found if question] == [3, 3, 3, 8]
     assert runs.count((1, 2)) == (1 if window == 9 else 2)
 
 
+@pytest.mark.parametrize(("most", "windows"), [(1, [2, 2, 1]), (100, [4, 1])])
+def test_long_rows_and_many_of_them_end_a_window_early(most, windows):
+    """Best of many of long conversations: nobody waits for 256 prompts of them."""
+    read, runs = [], []
+
+    def questions():
+        for number in range(5):
+            read.append(number)
+            yield number
+
+    def encode(number):
+        return [row(number, answer, *(0,) * (BATCHES // 4 - 2)) for answer in (1, 2)]
+
+    def run(rows):
+        runs.append(len({question for question, _ in rows}))
+        return [(row, 0.0) for _, row in rows]
+
+    answered = batched_answers(questions(), encode, run, 4, most)
+    next(answered)
+    assert len(read) == windows[0]
+    list(answered)
+    assert runs == windows
+
+
 def test_rows_that_differ_in_their_types_alone_are_two():
     rows = [row(1, 2, types=(0, 0)), row(1, 2, types=(0, 1))]
     run = by_batches(lambda batch: [r.types[1] for r in batch], 100)
-    ((_, answers),) = batched_answers(["q"], lambda _: rows, run, 1)
+    ((_, answers),) = batched_answers(["q"], lambda _: rows, run, 1, 100)
     assert [value for _, value in answers] == [0, 1]
 
 
@@ -61,6 +92,6 @@ def test_a_score_has_a_value_or_its_reason():
 
     shown = Candidates((Message("user", "q"),), ("1", "long", "2"))
     run = by_batches(lambda batch: [{1: 0.5, 2: math.inf}[r.ids[0]] for r in batch], 10)
-    (scores,) = batched_scores([shown], encode, run, 4)
+    (scores,) = batched_scores([shown], encode, run, 4, 100)
     too_long = Score(None, "too long", tokens=9)
     assert scores == (Score(0.5, tokens=1), too_long, Score(None, "non-finite", tokens=1))

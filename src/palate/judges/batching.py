@@ -1,15 +1,15 @@
 """Local models: a window of questions at a time, equal rows once, rows of like length together.
 
-A window is read ahead and encoded. Its distinct rows, by their tokens, are run in batches, and
-the questions are answered in the order asked. So memory is bounded by the window, equal texts get
-exactly equal scores, and a batch holds little padding. Shape letters: B rows, T tokens.
+A window is read ahead and encoded: so many questions, or fewer whose rows fill `BATCHES`. Its
+distinct rows, by their tokens, are run in batches, and the questions are answered in the order
+asked. So memory is bounded by the window, equal texts get exactly equal scores, and a batch holds
+little padding. Shape letters: B rows, T tokens.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -18,6 +18,10 @@ from torch import Tensor
 from palate.judges.prompting import Refused
 from palate.judges.scorer import NON_FINITE
 from palate.types import Attributes, Candidates, Message, Score
+
+# Of a window, whose answers come together: enough that batches of like rows are nearly full, few
+# enough that long rows and many responses to a prompt show progress, and that a kill loses little.
+BATCHES = 16
 
 
 class Tokenised(Protocol):
@@ -44,6 +48,7 @@ def batched_answers(
     encode: Callable[[Question], Sequence[Row | Refused]],
     run: Callable[[list[tuple[Question, Row]]], Iterable[tuple[Row, Value]]],
     window: int,
+    most_tokens: float,
 ) -> Iterator[tuple[Question, list[tuple[Row, Value] | Refused]]]:
     """Each question with its rows and their values, in the order asked.
 
@@ -52,11 +57,10 @@ def batched_answers(
         encode: a question's rows, such as one for each response; a refused row is not run.
         run: the value of each distinct row of a window, in any order, given with the question in
             which it came first.
-        window: how many questions are run together.
+        window: how many questions are run together, at most.
+        most_tokens: of one batch; rows of `BATCHES` batches end a window too.
     """
-    stream = iter(questions)
-    while chunk := list(islice(stream, window)):
-        encoded = [(question, encode(question)) for question in chunk]
+    for encoded in _windows(questions, encode, window, BATCHES * most_tokens):
         distinct: dict[Hashable, tuple[Question, Row]] = {}
         for question, rows in encoded:
             for row in rows:
@@ -70,11 +74,31 @@ def batched_answers(
             )
 
 
+def _windows(
+    questions: Iterable[Question],
+    encode: Callable[[Question], Sequence[Row | Refused]],
+    window: int,
+    tokens: float,
+) -> Iterator[list[tuple[Question, Sequence[Row | Refused]]]]:
+    some: list[tuple[Question, Sequence[Row | Refused]]] = []
+    length = 0
+    for question in questions:
+        rows = encode(question)
+        some.append((question, rows))
+        length += sum(len(row.ids) for row in rows if not isinstance(row, Refused))
+        if len(some) == window or length >= tokens:
+            yield some
+            some, length = [], 0
+    if some:
+        yield some
+
+
 def batched_scores(
     candidates: Iterable[Candidates],
     encode: Callable[[Sequence[Message], str], Row | Refused],
     run: Callable[[list[tuple[Candidates, Row]]], Iterable[tuple[Row, float | Scored]]],
     window: int,
+    most_tokens: float,
 ) -> Iterator[tuple[Score, ...]]:
     """Scores in the order asked, see `batched_answers`; `encode` takes a prompt and a response.
 
@@ -84,7 +108,7 @@ def batched_scores(
     def rows_of(shown: Candidates) -> list[Row | Refused]:
         return [encode(shown.prompt, response) for response in shown.responses]
 
-    for _, answers in batched_answers(candidates, rows_of, run, window):
+    for _, answers in batched_answers(candidates, rows_of, run, window, most_tokens):
         yield tuple(map(_score, answers))
 
 

@@ -101,9 +101,9 @@ class GenerationJudge:
 
         `answer` is the likeliest first token of all, `seconds` a question's part of its batch.
         """
-        spec = self._spec
-        read_all = by_batches(self._read, spec.batch_tokens)
-        rows = batched_answers(pairs, lambda pair: [self._encode(pair)], read_all, spec.window)
+        window, most = self._spec.window, self._spec.batch_tokens
+        read_all = by_batches(self._read, most)
+        rows = batched_answers(pairs, lambda pair: [self._encode(pair)], read_all, window, most)
         for pair, (read,) in rows:
             if isinstance(read, Refused):
                 yield Preference(pair.id, None, reason=read.reason)

@@ -55,7 +55,9 @@ class SequenceClassifierSpec(BaseModel):
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     batch_tokens: int = Field(8_192, ge=1, description="Padded tokens of one forward pass.")
-    window: int = Field(256, ge=1, description="Prompts sorted by length together.")
+    window: int = Field(
+        256, ge=1, description="Prompts sorted by length together, at most; 16 batches end it."
+    )
 
 
 class TextToTextSpec(BaseModel):
@@ -81,7 +83,9 @@ class TextToTextSpec(BaseModel):
     attention: Literal["auto", "eager", "sdpa"] = "auto"
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     batch_tokens: int = Field(8_192, ge=1, description="Padded tokens of one forward pass.")
-    window: int = Field(256, ge=1, description="Questions sorted by length together.")
+    window: int = Field(
+        256, ge=1, description="Questions sorted by length together, at most; 16 batches end it."
+    )
 
 
 PAIRS_ONLY = ("vllm-score", "infinity-rerank")
@@ -204,7 +208,9 @@ class GenerationSpec(BaseModel):
     max_tokens: int | None = Field(None, ge=8, description="Of a question; default: its limit.")
     dtype: Dtype = Field("float32", description="Of matrix products; 'auto', 'bfloat16'.")
     batch_tokens: int = Field(8_192, ge=1, description="Padded tokens of one forward pass.")
-    window: int = Field(256, ge=1, description="Questions sorted by length together.")
+    window: int = Field(
+        256, ge=1, description="Questions sorted by length together, at most; 16 batches end it."
+    )
 
 
 # What a recipe may say of a chat judge.

@@ -25,7 +25,7 @@ from palate.model.trunk import shared_trunk
 from palate.records import file_digest
 from palate.types import Candidates, Message, Score
 
-WINDOW = 256  # Prompts read ahead: enough to fill micro-batches, few enough to show progress.
+WINDOW = 256  # Prompts read ahead at most, see `batching`.
 
 
 class RewardScorer:
@@ -113,7 +113,7 @@ def scores(
         return values
 
     encode_here = partial(encode, model.chat)
-    return batched_scores(candidates, encode_here, rewards, WINDOW)
+    return batched_scores(candidates, encode_here, rewards, WINDOW, tokens_per_microbatch)
 
 
 def read_elsewhere(chat: ChatTokens) -> dict[str, str]:
@@ -163,4 +163,5 @@ class OnnxScorer:
             return [float(value) for value in run(self._session, ids.numpy(), mask.numpy())]
 
         run_all = by_batches(rewards, self._max_tokens)
-        return batched_scores(candidates, partial(encode, self._chat), run_all, WINDOW)
+        encode_here = partial(encode, self._chat)
+        return batched_scores(candidates, encode_here, run_all, WINDOW, self._max_tokens)

@@ -70,8 +70,9 @@ class SequenceClassifier:
 
     def score(self, candidates: Iterable[Candidates]) -> Iterator[tuple[Score, ...]]:
         """Scores in the order asked; reads ahead one window of `candidates`."""
-        logits = by_batches(self._logits, self._spec.batch_tokens)
-        return batched_scores(candidates, self._format.encode, logits, self._spec.window)
+        window, most = self._spec.window, self._spec.batch_tokens
+        logits = by_batches(self._logits, most)
+        return batched_scores(candidates, self._format.encode, logits, window, most)
 
     @torch.inference_mode()
     def _logits(self, batch: list[Encoded]) -> list[float]:

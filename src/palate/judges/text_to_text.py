@@ -110,8 +110,9 @@ class TextToText:
         def encode(pair: Pair) -> list[Encoded | Refused]:
             return [self._prompt.encode(pair.prompt, pair.first, pair.second)]
 
-        read_all = by_batches(self._read, self._spec.batch_tokens)
-        for pair, (answer,) in batched_answers(pairs, encode, read_all, self._spec.window):
+        window, most = self._spec.window, self._spec.batch_tokens
+        read_all = by_batches(self._read, most)
+        for pair, (answer,) in batched_answers(pairs, encode, read_all, window, most):
             if isinstance(answer, Refused):
                 yield Preference(pair.id, None, reason=answer.reason)
                 continue
@@ -139,8 +140,9 @@ class TextToText:
         def rewards(batch: list[Encoded]) -> list[float]:
             return [reading.of_all for reading in self._read(batch)]
 
-        run = by_batches(rewards, self._spec.batch_tokens)
-        return batched_scores(candidates, encode, run, self._spec.window)
+        window, most = self._spec.window, self._spec.batch_tokens
+        run = by_batches(rewards, most)
+        return batched_scores(candidates, encode, run, window, most)
 
     @torch.inference_mode()
     def _read(self, batch: list[Encoded]) -> list[Reading]:
