@@ -1,6 +1,7 @@
 """Lint and overlap of a file by one process and by several: the same file, how much faster.
 
     python -m benchmarks.data_workers [--rows 100000] [--workers 1 2] [--repeats 3] [--folder DIR]
+                                      [--stages lint overlap]
 
 Rows are made up as in `data_scale.py`, the benchmark has 2,000 prompts. Each run is a process of
 its own; numbers of workers take turns. `speedup` is of the wall clock. Where other work takes the
@@ -24,6 +25,7 @@ import psutil
 
 from benchmarks.data_scale import made, rss_mib
 
+STAGES = ("lint", "overlap")
 ITSELF = (sys.executable, "-m", "benchmarks.data_workers")
 
 
@@ -69,6 +71,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--folder", type=Path, help="where the files are made")
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=STAGES)
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
@@ -79,7 +82,7 @@ def main() -> None:
     line: dict[str, Any] = {"benchmark": "data_workers", "rows": options.rows}
     with TemporaryDirectory(dir=options.folder) as name:
         write_comparisons(Path(name) / "rows.parquet", made(options.rows, "made", 1))
-        for stage in ("lint", "overlap"):
+        for stage in options.stages:
             runs: dict[int, list[dict[str, Any]]] = {count: [] for count in options.workers}
             for _ in range(options.repeats):
                 for count, found in runs.items():
