@@ -31,7 +31,7 @@ FINAL_NORMS = ("norm", "ln_f", "final_layer_norm", "final_layernorm", "final_nor
 # Of a configuration, what no layer reads.
 ASIDE = (
     *("_name_or_path", "architectures", "dtype", "id2label", "label2id", "num_labels"),
-    *("pad_token_id", "palate", "transformers_version"),
+    *("palate", "transformers_version"),
 )
 
 
